@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.PHONY: help install demo test slow lint types lock
+
+help:  ## the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+install: .venv/installed  ## .venv with torch and everything the lock names
+
+DEMO := paths.data=data/demo paths.outputs=outputs/demo
+
+demo: install  ## synthetic minutes → bars → model → scores → one forecast
+	@$(RUN) lstm_ts.ingest $(DEMO)
+	@$(RUN) lstm_ts.process $(DEMO)
+	@model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tee /dev/stderr | tail -n 1) \
+	&& $(RUN) lstm_ts.evaluate model=$$model $(DEMO) \
+	&& $(RUN) lstm_ts.predict model=$$model $(DEMO) \
+	&& echo "Model     $$model"
+
+test: install  ## the suite, but for the slow tests
+	$(RUN) pytest
+
+slow: install  ## the slow tests
+	$(RUN) pytest -m slow
+
+lint: install  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy, strict
+	$(BIN)/mypy
+
+lock:  ## write the lock anew from pyproject.toml, in a fresh environment
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/pip install --quiet torch==2.13.0
+	.lock/bin/pip install --quiet --editable '.[lightgbm,sweeps,wandb,dev]'
+	.lock/bin/pip freeze --exclude-editable --exclude torch > requirements.lock
+	rm -rf .lock

@@ -1,0 +1,104 @@
+"""Bars: their schema, what makes a row bad, and minute → hour.
+
+`minute_bars` and `hourly_bars` are polars frames `ts, open, high, low, close, volume`, ascending and
+unique in `ts`; `ts` is the bar's OPEN in UTC. Hourly bars add `minutes_share`: the minutes seen over
+the minutes the session holds in that hour (1.0 where a source delivers whole hours).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import polars as pl
+
+TS = pl.Datetime("us", "UTC")
+PRICES = ("open", "high", "low", "close")
+BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume"), pl.Float64()))
+HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
+REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
+
+
+@dataclass(frozen=True)
+class BarBatch:
+    """One piece of what a source delivers: valid bars, and beside them every row that was refused."""
+
+    bars: pl.DataFrame  # BAR_SCHEMA, ascending and unique in ts
+    hourly: bool = False  # the source's bars are whole hours, not minutes
+    rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+
+
+class Source(Protocol):
+    """Where bars come from. `name` says it in a few words, and begins with "synthetic" where the bars are made up."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read_batches(self) -> Iterator[BarBatch]:
+        """Bars in batches that fit in memory, in any order; no stamp comes twice."""
+        ...
+
+
+def is_synthetic(source_name: str) -> bool:
+    return source_name.startswith("synthetic")
+
+
+def reject_reason() -> pl.Expr:
+    """Why a row is bad, in words; null for a good row. Columns `ts` and PRICES, null where they could not be parsed."""
+    prices = [pl.col(p) for p in PRICES]
+    not_finite = pl.any_horizontal([~p.is_finite().fill_null(False) for p in prices])
+    return (
+        pl.when(pl.col("ts").is_null())
+        .then(pl.lit("unparseable time stamp"))
+        .when(pl.any_horizontal([p.is_null() for p in prices]))
+        .then(pl.lit("unparseable price"))
+        .when(not_finite)
+        .then(pl.lit("price is not finite"))
+        .when(pl.any_horizontal([p <= 0 for p in prices]))
+        .then(pl.lit("price is not positive"))
+        .when(pl.col("high") < pl.col("low"))
+        .then(pl.lit("high below low"))
+        .when(pl.max_horizontal("open", "close") > pl.col("high"))
+        .then(pl.lit("open or close above high"))
+        .when(pl.min_horizontal("open", "close") < pl.col("low"))
+        .then(pl.lit("open or close below low"))
+    )
+
+
+def make_hourly_bars(
+    minute_bars: pl.DataFrame,
+    session_hours: pl.DataFrame,
+    *,
+    min_minutes_share: float,
+    complete_until: datetime | None = None,
+) -> pl.DataFrame:
+    """Aggregate minutes to the session hours that are known from end to end.
+
+    An hour counts only if the minutes seen span it: the first minute seen opens the known span and the last one
+    ends it, unless `complete_until` (a closing time, UTC) vouches for more. So a part-hour at either
+    edge never becomes a bar. Minutes outside the session belong to no hour.
+
+    session_hours   frame `ts, session_minutes` covering the minutes' span (see `session.Session.hours`)
+    Returns         HOURLY_SCHEMA, without the hours whose share of minutes is below `min_minutes_share`
+    """
+    if minute_bars.is_empty():
+        return pl.DataFrame(schema=HOURLY_SCHEMA)
+    known_from: datetime = minute_bars["ts"][0]
+    known_until = complete_until or minute_bars.select(pl.col("ts").last() + pl.duration(minutes=1)).item()
+    hours = minute_bars.group_by_dynamic("ts", every="1h").agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum(),
+        minutes=pl.len(),
+    )
+    return (
+        hours.join(session_hours, on="ts", how="inner", maintain_order="left")
+        .filter(
+            pl.col("ts") >= known_from, pl.col("ts") + pl.col("session_minutes") * pl.duration(minutes=1) <= known_until
+        )
+        .with_columns(minutes_share=(pl.col("minutes") / pl.col("session_minutes")).clip(upper_bound=1.0))
+        .filter(pl.col("minutes_share") >= min_minutes_share)
+        .select(HOURLY_SCHEMA.names())
+    )

@@ -1,0 +1,107 @@
+"""The forecasts every table shows beside the LSTM's. Pure.
+
+persistence   the last close, for certain
+climatology   the train quantiles of the return
+volatility    the train quantiles of the return in units of the window's scale, times that scale
+lightgbm      gradient-boosted quantile regression on the same windows (optional; Ke et al. 2017)
+
+Legend: N windows, H steps, Q levels, T tsteps, F features, K columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lstm_ts.features import Array
+from lstm_ts.metrics import pinball_NH
+from lstm_ts.windows import BODY, RANGE, Batch, Windows
+
+LAGS = 12
+HALF_LIVES_HOURS = (1, 3, 6, 24)
+BOOSTING = {
+    "objective": "quantile",
+    "learning_rate": 0.03,
+    "num_leaves": 8,
+    "min_data_in_leaf": 200,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "verbose": -1,
+}
+MAX_ROUNDS, PATIENCE = 400, 40
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the training windows say of returns, per step."""
+
+    climatology_HQ: Array  # log return
+    volatility_HQ: Array  # in units of the window's scale
+    volatility_pinball_H: Array  # its training loss, in units of the scale
+    mase_scale_H: Array  # MAE of persistence, log return
+
+
+def fit_reference(y_NH: Array, scale_NH: Array, levels: Sequence[float]) -> Reference:
+    """Quantiles over the training windows; NaN targets are left out."""
+    z_NH = y_NH / scale_NH
+    volatility_HQ = np.nanquantile(z_NH, levels, axis=0).T
+    return Reference(
+        climatology_HQ=np.nanquantile(y_NH, levels, axis=0).T,
+        volatility_HQ=volatility_HQ,
+        volatility_pinball_H=np.nanmean(pinball_NH(z_NH, volatility_HQ[None], levels), axis=0),
+        mase_scale_H=np.nanmean(np.abs(y_NH), axis=0),
+    )
+
+
+def baseline_quantiles(reference: Reference, scale_NH: Array) -> dict[str, Array]:
+    """q_NHQ in log returns by baseline."""
+    shape = (*scale_NH.shape, reference.climatology_HQ.shape[1])
+    return {
+        "persistence": np.zeros(shape),
+        "climatology": np.broadcast_to(reference.climatology_HQ, shape),
+        "volatility": scale_NH[..., None] * reference.volatility_HQ,
+    }
+
+
+def tabulate(batch: Batch, step: int) -> Array:
+    """(N, K) columns for a tree: the latest bars, their size at several scales, the calendar of the target."""
+    recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].flatten(1)
+    age_T = torch.arange(batch.x_BTF.shape[1] - 1, -1, -1)
+    sizes = batch.x_BTF[..., [BODY, RANGE]].abs()
+    smoothed = [_smooth(sizes, 0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
+    momentum = [batch.x_BTF[:, -hours:, BODY].sum(1, keepdim=True) for hours in (6, 24)]
+    return torch.cat([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], dim=1).numpy().astype(np.float64)
+
+
+def _smooth(values_NTF: Tensor, weight_T: Tensor) -> Tensor:
+    return torch.einsum("ntf,t->nf", values_NTF, weight_T / weight_T.sum())
+
+
+def lightgbm_quantiles(
+    train: Windows, valid: Windows, test: Windows, *, step: int, levels: Sequence[float], seed: int
+) -> Array:
+    """Fit one model per level at `step`, stopped early on `valid`; (N, Q) of `test` in units of the scale, sorted."""
+    import lightgbm as lgb  # an optional extra
+
+    tables, targets, weights = zip(*(_rows(windows, step) for windows in (train, valid, test)), strict=True)
+    known = [~np.isnan(z_N) for z_N in targets]
+    data = lgb.Dataset(tables[0][known[0]], targets[0][known[0]], weight=weights[0][known[0]], free_raw_data=False)
+    stop = data.create_valid(tables[1][known[1]], targets[1][known[1]], weight=weights[1][known[1]])
+    columns = []
+    for level in levels:
+        settings = BOOSTING | {"alpha": level, "seed": seed}
+        booster = lgb.train(
+            settings, data, MAX_ROUNDS, valid_sets=[stop], callbacks=[lgb.early_stopping(PATIENCE, verbose=False)]
+        )
+        columns.append(booster.predict(tables[2]))
+    return np.sort(np.stack(columns, axis=1), axis=1)
+
+
+def _rows(windows: Windows, step: int) -> tuple[Array, Array, Array]:
+    batch = windows[torch.arange(len(windows))]
+    scale_N = batch.scale_BH[:, step - 1].numpy().astype(np.float64)
+    return tabulate(batch, step), batch.z_BH[:, step - 1].numpy().astype(np.float64), scale_N / scale_N.mean()

@@ -1,0 +1,79 @@
+"""What every entry point does at its edge: run Hydra, say a user's mistake in one sentence, keep stdout for results."""
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.errors import LstmTsError
+from lstm_ts.store import BarStore
+
+CONF = str(Path(__file__).parents[1] / "conf")
+TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
+Result = TypeVar("Result")
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], Callable[[], None]]:
+    """`hydra.main`, but a user's mistake ends in one sentence and exit code 2.
+
+    `HYDRA_FULL_ERROR=1` shows the traceback instead.
+    """
+
+    def decorate(task: Callable[[DictConfig], Result]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def job(cfg: DictConfig) -> Result:
+            with _one_sentence():
+                return task(cfg)
+
+        def main() -> None:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us quietly, as it does other tools
+            os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
+            with _one_sentence():
+                hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
+
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (LstmTsError, HydraException, OmegaConfBaseException) as error:
+        mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        users = isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException)
+        if not users or os.environ.get(TRACEBACKS) == "1":
+            raise
+        print("Error:", " ".join(str(mistake).split()).split(" full_key: ")[0], file=sys.stderr)
+        sys.exit(2)
+
+
+def construct(cfg: DictConfig, **objects: Any) -> Any:
+    """Instantiate a node with plain Python values, so that no DictConfig leaves the entry point, beside `objects`."""
+    return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
+
+
+def raw_store(cfg: DictConfig) -> BarStore:
+    return BarStore(Path(cfg.paths.data) / "raw" / cfg.symbol, BAR_SCHEMA)
+
+
+def processed_store(cfg: DictConfig) -> BarStore:
+    return BarStore(Path(cfg.paths.data) / "processed" / cfg.symbol, HOURLY_SCHEMA)
+
+
+def run_folder() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir)

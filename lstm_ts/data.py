@@ -1,0 +1,163 @@
+"""Hourly bars → grid → scaler → windows, split for training."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from typing import cast
+
+import lightning as L
+import polars as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lstm_ts.baselines import Reference, fit_reference
+from lstm_ts.errors import ConfigError, NotEnoughBars
+from lstm_ts.features import make_grid
+from lstm_ts.scaler import fit_scaler
+from lstm_ts.session import Session, utc
+from lstm_ts.windows import Batch, Origins, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
+
+VALID_BATCH = 4096
+
+
+class Split:
+    """Where validation and test begin: an ISO date, or a fraction of the bars' span.
+
+    No target crosses a border: the last `horizon` hours before it are no origins.
+    """
+
+    def __init__(self, *, valid_from: str | float, test_from: str | float, test_until: str | None) -> None:
+        self.valid_from = valid_from
+        self.test_from = test_from
+        self.test_until = utc(test_until)
+
+    def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
+        """Raises    ConfigError: first < valid_from < test_from does not hold"""
+        valid_from, test_from = (_moment(value, first, last) for value in (self.valid_from, self.test_from))
+        if not first < valid_from < test_from:
+            raise ConfigError(
+                f"Expected split.valid_from and split.test_from in order after the first bar of {first}, "
+                f"got {self.valid_from} and {self.test_from}"
+            )
+        return valid_from, test_from
+
+
+def _moment(value: str | float, first: datetime, last: datetime) -> datetime:
+    if isinstance(value, float | int):
+        if not 0 < value <= 1:
+            raise ConfigError(f"Expected a split fraction above 0 and at most 1, got {value}")
+        return first + value * (last - first)
+    moment = utc(value)
+    assert moment is not None
+    return moment
+
+
+class BatchOrder(Sampler[Tensor]):
+    """Rows of each batch; a new order every epoch if `shuffle`, the same for the same seed and epoch.
+
+    Lightning tells the epoch, so an interrupted run goes on in the order it would have had.
+    """
+
+    def __init__(self, rows: int, *, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.arange(self.rows)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+            order = torch.randperm(self.rows, generator=generator)
+        return iter(torch.split(order, self.batch_size))
+
+
+class BarsDataModule(L.LightningDataModule):
+    """Windows of stored hourly bars for training, validation and test; statistics from the training part alone."""
+
+    def __init__(
+        self,
+        hourly_bars: pl.DataFrame,
+        session: Session,
+        *,
+        spec: WindowSpec,
+        split: Split,
+        batch_size: int,
+        half_life_hours: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or half_life_hours <= 0:
+            raise ConfigError(
+                f"Expected batch_size >= 1 and half_life_hours > 0, got {batch_size} and {half_life_hours}"
+            )
+        self.hourly_bars = hourly_bars
+        self.session = session
+        self.spec = spec
+        self.split = split
+        self.batch_size = batch_size
+        self.half_life_hours = half_life_hours
+        self.seed = seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build everything once; later calls change nothing.
+
+        Raises    NotEnoughBars: no window for training or for validation
+        """
+        if hasattr(self, "train_windows"):
+            return
+        spec = self.spec
+        self.grid = make_grid(self.hourly_bars, self.session, ahead=spec.horizon)
+        first, last = self.hourly_bars["ts"][0], self.hourly_bars["ts"][-1]
+        self.valid_from, self.test_from = self.split.borders(first, last)
+        train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
+        self.scaler = fit_scaler(self.grid, train_G, half_life_hours=self.half_life_hours)
+        self.train_origins = find_origins(self.grid, spec, end=self.valid_from, purge=True)
+        self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
+        self._check_sizes()
+        self.train_windows = self._windows(self.train_origins)
+        self.valid_windows = self._windows(self.valid_origins)
+
+    def _check_sizes(self) -> None:
+        tsteps, horizon = self.spec.tsteps, self.spec.horizon
+        for part, origins, where in (
+            ("training", self.train_origins, f"before {self.valid_from}"),
+            ("validation", self.valid_origins, f"from {self.valid_from} to {self.test_from}"),
+        ):
+            if not len(origins.rows_N):
+                bars = int((~self.grid.missing_G).sum())
+                raise NotEnoughBars(
+                    f"Expected at least {tsteps + horizon} session hours (tsteps {tsteps} + horizon {horizon}) "
+                    f"for one {part} window, got none {where} among {bars} bars; "
+                    f"ingest more, or move split.valid_from or split.test_from"
+                )
+
+    def _windows(self, origins: Origins) -> Windows:
+        return make_windows(self.grid, self.scaler, origins.rows_N, self.spec)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Statistics of the training targets."""
+        rows_N = self.train_origins.rows_N
+        y_NH = compute_returns_GH(self.grid, horizon=self.spec.horizon)[rows_N]
+        return fit_reference(y_NH, self.train_windows.scale_GH[rows_N].double().numpy(), self.spec.levels)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.train_windows, batch_size=self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.valid_windows, batch_size=VALID_BATCH, shuffle=False)
+
+    def _loader(self, windows: Windows, *, batch_size: int, shuffle: bool) -> DataLoader[Batch]:
+        """The windows live on the trainer's device, and a batch is gathered there in one indexing."""
+        order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
+        here = windows.to(self.trainer.strategy.root_device) if self.trainer else windows
+        return DataLoader(cast(Dataset[Batch], here), sampler=order, batch_size=None)

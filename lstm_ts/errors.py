@@ -1,0 +1,53 @@
+"""What a user can get wrong. Each message is one sentence that says what to do next.
+
+LstmTsError                 exit code 2 at an entry point, no traceback
+├── ConfigError             a value in the configuration is out of range (also a ValueError)
+├── DataError
+│   ├── NoSuchFile          a path or a glob that matches nothing
+│   ├── NoRows              nothing stored, or nothing in the span asked for
+│   ├── UnknownFormat       a file whose first lines fit no known format
+│   ├── WrongZone           an unknown time zone, or one that puts minutes into closed hours
+│   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
+│   └── NotEnoughBars       fewer bars than one window needs
+└── ArtifactError           a model folder that is incomplete, altered, or made for other windows
+"""
+
+
+class LstmTsError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(LstmTsError, ValueError):
+    pass
+
+
+class DataError(LstmTsError):
+    pass
+
+
+class NoSuchFile(DataError):
+    pass
+
+
+class NoRows(DataError):
+    pass
+
+
+class UnknownFormat(DataError):
+    pass
+
+
+class WrongZone(DataError):
+    pass
+
+
+class TooManyRejects(DataError):
+    pass
+
+
+class NotEnoughBars(DataError):
+    pass
+
+
+class ArtifactError(LstmTsError):
+    pass

@@ -1,0 +1,128 @@
+"""`python -m lstm_ts.evaluate model=…`: score a model on a span of the stored bars, beside the baselines."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from omegaconf import DictConfig
+
+from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
+from lstm_ts.cli import entry_point, processed_store, run_folder
+from lstm_ts.errors import NoRows
+from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.report import format_table, write_report
+from lstm_ts.scores import ForecastRecord, Scores, compute_scores, to_frame
+from lstm_ts.session import utc
+from lstm_ts.windows import compute_returns_GH, find_origins, make_windows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Origins with start <= origin_ts < end, UTC; None is open."""
+
+    start: datetime | None
+    end: datetime | None
+
+
+def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> ForecastRecord:
+    """The model's forecasts and the baselines' for every window of the span, beside what came.
+
+    Raises    NoRows: not one window in it
+    """
+    grid, spec = forecaster.grid(hourly_bars), forecaster.spec
+    origins = find_origins(grid, spec, start=span.start, end=span.end)
+    if not len(origins.rows_N):
+        raise NoRows(
+            f"Expected windows of {spec.tsteps} session hours that end from {span.start or 'the first bar'} to "
+            f"{span.end or 'the last'}, got none among bars from {hourly_bars['ts'][0]} to {hourly_bars['ts'][-1]}; "
+            f"move span"
+        )
+    log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
+             len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip
+    rows_N = origins.rows_N
+    q_NHQ, scale_NH = forecaster.quantiles(grid, rows_N)
+    usual_NH = forecaster.scaler.target_scale_GH(grid, horizon=spec.horizon)[rows_N]
+    ahead_NH = rows_N[:, None] + np.arange(1, spec.horizon + 1)
+    return ForecastRecord(
+        symbol=forecaster.provenance.symbol,
+        levels=spec.levels,
+        origin_ts_N=grid.origin_ts_G[rows_N],
+        target_ts_NH=grid.origin_ts_G[ahead_NH],
+        last_close_N=grid.close_G[rows_N],
+        y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
+        quantiles={"lstm": q_NHQ} | baseline_quantiles(forecaster.reference, scale_NH),
+        window_volatility_N=scale_NH[:, 0] / usual_NH[:, 0],
+        hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
+        mase_scale_H=forecaster.reference.mase_scale_H,
+    )
+
+
+def with_lightgbm(
+    record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame, *, steps: Sequence[int]
+) -> ForecastRecord:
+    """Add LightGBM, trained and stopped early on the very windows the LSTM was, at some of the steps.
+
+    Raises    NoRows: the stored bars do not reach back to the model's training span
+    """
+    grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
+    trained_until, data_end = utc(provenance.trained_until), utc(provenance.data_end)
+    fitted = find_origins(grid, spec, end=trained_until, purge=True)
+    stopped = find_origins(grid, spec, start=trained_until, end=data_end, purge=True)
+    asked_N = np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N))
+    if not len(fitted.rows_N) or not len(stopped.rows_N):
+        raise NoRows(f"Expected bars before {trained_until} to train LightGBM on, got none; set lightgbm_steps=[]")
+    train, valid, test = (
+        make_windows(grid, forecaster.scaler, rows_N, spec) for rows_N in (fitted.rows_N, stopped.rows_N, asked_N)
+    )
+    q_NHQ = np.full_like(record.quantiles["lstm"], np.nan)
+    for step in steps:
+        z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)
+        q_NHQ[:, step - 1] = z_NQ * test.scale_GH[asked_N, step - 1, None].double().numpy()
+    return replace(record, quantiles={**record.quantiles, "lightgbm": q_NHQ})
+
+
+def write_scores(folder: Path, record: ForecastRecord, scores: Scores, source: str) -> Path:
+    """scores.json, forecasts.parquet, report.html and its pictures; returns the path of scores.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    to_frame(record).write_parquet(folder / "forecasts.parquet")
+    report = write_report(folder, record, scores, source)
+    path = folder / "scores.json"
+    path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
+    log.info("Pictures and tables: %s", report)
+    return path
+
+
+@entry_point("evaluate")
+def main(cfg: DictConfig) -> None:
+    forecaster = load_forecaster(Path(cfg.model))
+    hourly_bars = processed_store(cfg).read()
+    span = Span(utc(cfg.span.start), utc(cfg.span.end))
+    score(forecaster, hourly_bars, span, lightgbm_steps=list(cfg.lightgbm_steps), folder=run_folder() / "scores")
+
+
+def score(
+    forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span, *, lightgbm_steps: Sequence[int], folder: Path
+) -> Scores:
+    """Evaluate, write and print; the last line is the path of scores.json."""
+    record = evaluate(forecaster, hourly_bars, span)
+    if lightgbm_steps:
+        record = with_lightgbm(record, forecaster, hourly_bars, steps=lightgbm_steps)
+    scores = compute_scores(record)
+    source = forecaster.provenance.source
+    print(f"Bars: {source}\n{format_table(scores)}")
+    trained_until = forecaster.provenance.data_end
+    if record.origin_ts_N[0] < np.datetime64(trained_until.removesuffix("+00:00")):
+        print(f"In sample: the span begins before {trained_until}, up to where this model was trained and chosen.")
+    print(write_scores(folder, record, scores, source))
+    return scores
+
+
+if __name__ == "__main__":
+    main()

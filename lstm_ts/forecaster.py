@@ -1,0 +1,217 @@
+"""The artifact a training leaves behind, and the one path from hourly bars to a forecast.
+
+    <folder>/weights.safetensors   the network
+    <folder>/manifest.json         scaler, reference quantiles, window spec, session, provenance, scores
+    <folder>/SHA256SUMS            of both; `sha256sum -c SHA256SUMS` checks it too
+
+Legend: N windows, H steps, Q levels.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save_file
+
+from lstm_ts.baselines import Reference
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.features import Array, Grid, make_grid
+from lstm_ts.net import LSTMNet
+from lstm_ts.scaler import Scaler
+from lstm_ts.session import Session
+from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec, find_origins, make_windows
+
+FORMAT = 1
+WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
+BATCH = 4096
+Statistics = TypeVar("Statistics", Scaler, Reference)
+
+
+@dataclass(frozen=True)
+class NetShape:
+    hidden: int
+    layers: int
+    decoder: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from; everything in JSON types."""
+
+    symbol: str
+    source: str  # what delivered the bars; says so where they are synthetic
+    data_start: str  # first and last hourly bar seen in training and validation, ISO
+    data_end: str
+    data_sha256: str
+    trained_until: str  # no statistic and no weight has seen a bar from here on
+    seed: int
+    created: str
+    code_revision: str
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The next hours of one symbol, as seen from one origin."""
+
+    symbol: str
+    origin_ts: datetime
+    last_close: float
+    levels: tuple[float, ...]
+    target_ts_H: list[datetime]
+    q_HQ: Array  # cumulative log return
+    missing_hours: int  # in the window
+
+    def price_HL(self, *levels: float) -> Array:
+        """Prices at some of the levels, USD."""
+        columns = [self.levels.index(level) for level in levels]
+        return self.last_close * np.exp(self.q_HQ[:, columns])
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    net: LSTMNet
+    shape: NetShape
+    scaler: Scaler
+    reference: Reference
+    spec: WindowSpec
+    session: Session
+    provenance: Provenance
+    scores: Mapping[str, Any]
+
+    def grid(self, hourly_bars: pl.DataFrame) -> Grid:
+        return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
+
+    def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array]:
+        """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`."""
+        windows = make_windows(grid, self.scaler, origins_N, self.spec)
+        self.net.eval()
+        parts = []
+        with torch.inference_mode():
+            for rows_B in torch.split(torch.arange(len(windows)), BATCH):
+                batch = windows[rows_B]
+                parts.append(self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH))
+        scale_NH = windows.scale_GH[windows.origin_N].double().numpy()
+        return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH
+
+    def forecast(self, hourly_bars: pl.DataFrame) -> Forecast:
+        """The hours after the last bar, from the `tsteps` session hours that end with it.
+
+        Raises    NotEnoughBars: fewer session hours than `tsteps`, or too many of them missing
+        """
+        spec = self.spec
+        grid = self.grid(hourly_bars)
+        last = len(grid.ts_G) - spec.horizon - 1
+        if last + 1 < spec.tsteps:
+            raise NotEnoughBars(
+                f"Expected at least {spec.tsteps} session hours for one window, got {last + 1}; give earlier bars too"
+            )
+        missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
+        if not len(find_origins(grid, spec).rows_N) or missing > spec.max_missing:
+            raise NotEnoughBars(
+                f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
+                f"got {missing}; fill the gap"
+            )
+        q_NHQ, _ = self.quantiles(grid, np.array([last]))
+        utc = [ts.replace(tzinfo=hourly_bars["ts"][0].tzinfo) for ts in grid.origin_ts_G[last:].tolist()]
+        return Forecast(
+            symbol=self.provenance.symbol,
+            origin_ts=utc[0],
+            last_close=float(grid.close_G[last]),
+            levels=spec.levels,
+            target_ts_H=utc[1:],
+            q_HQ=q_NHQ[0],
+            missing_hours=missing,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the artifact whole: the folder appears when everything is in it."""
+        staged = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        save_file(self.net.state_dict(), staged / WEIGHTS)
+        (staged / MANIFEST).write_text(json.dumps(self._manifest(), indent=1, allow_nan=False))
+        sums = [f"{_sha256(staged / name)}  {name}\n" for name in (WEIGHTS, MANIFEST)]
+        (staged / SUMS).write_text("".join(sums))
+        staged.replace(folder)
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "net": asdict(self.shape),
+            "spec": asdict(self.spec),
+            "session": {"calendar": self.session.calendar, "zone": self.session.zone},
+            "scaler": _plain(self.scaler),
+            "reference": _plain(self.reference),
+            "provenance": asdict(self.provenance),
+            "scores": self.scores,
+        }
+
+
+def load_forecaster(folder: Path) -> Forecaster:
+    """Raises    ArtifactError: the folder is no artifact, or not as it was saved"""
+    content = {name: _read(folder / name) for name in (WEIGHTS, MANIFEST, SUMS)}
+    sums = content[SUMS].decode(errors="replace").splitlines()
+    for name in (WEIGHTS, MANIFEST):
+        if f"{hashlib.sha256(content[name]).hexdigest()}  {name}" not in sums:
+            raise ArtifactError(f"Expected {folder / name} as it was saved, got other bytes; train again or restore it")
+    manifest = json.loads(content[MANIFEST])
+    if manifest.get("format") != FORMAT:
+        raise ArtifactError(
+            f"Expected a model of format {FORMAT} in {folder}, got {manifest.get('format')}; train again"
+        )
+    spec = WindowSpec(**manifest["spec"] | {"levels": tuple(manifest["spec"]["levels"])})
+    reference = _arrays(Reference, manifest["reference"])
+    shape = NetShape(**manifest["net"])
+    net = build_net(shape, reference)
+    net.load_state_dict(load(content[WEIGHTS]))
+    return Forecaster(
+        net=net,
+        shape=shape,
+        scaler=_arrays(Scaler, manifest["scaler"]),
+        reference=reference,
+        spec=spec,
+        session=Session(**manifest["session"]),
+        provenance=Provenance(**manifest["provenance"]),
+        scores=manifest["scores"],
+    )
+
+
+def build_net(shape: NetShape, reference: Reference) -> LSTMNet:
+    """A network that starts at the volatility forecast, made symmetric."""
+    symmetric_HQ = (reference.volatility_HQ - reference.volatility_HQ[:, ::-1]) / 2
+    base_HQ = torch.from_numpy(symmetric_HQ.astype(np.float32))
+    return LSTMNet(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(shape))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise ArtifactError(
+            f"Expected a model folder with {path.name}, got none at {path}; give model=<run>/model"
+        ) from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _plain(values: Scaler | Reference) -> dict[str, Any]:
+    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in asdict(values).items()}
+
+
+def _arrays(kind: type[Statistics], values: Mapping[str, Any]) -> Statistics:
+    arguments: dict[str, Any] = {name: np.array(v) if isinstance(v, list) else v for name, v in values.items()}
+    return kind(**arguments)

@@ -1,0 +1,119 @@
+"""`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source
+from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
+from lstm_ts.errors import NoRows, TooManyRejects
+from lstm_ts.session import Mismatch, Session
+from lstm_ts.store import BarStore, Staging, UpsertResult
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    upserts: dict[Path, UpsertResult]  # by store folder
+    rejected: int
+    mismatch: Mismatch
+
+
+def ingest(
+    source: Source,
+    *,
+    raw: BarStore,
+    processed: BarStore,
+    session: Session,
+    max_reject_share: float,
+    max_mismatch: float,
+    rejects_csv: Path,
+) -> IngestResult:
+    """Store what the source delivers: minutes in `raw`, whole hours in `processed`.
+
+    Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
+    """
+    stagings: dict[Path, Staging] = {}
+    counts: list[pl.DataFrame] = []
+    kept = rejected = 0
+    with ExitStack() as stack, _progress() as progress:
+        task = progress.add_task(source.name, total=None, rows=0)
+        for batch in source.read_batches():
+            store = processed if batch.hourly else raw
+            if store.folder not in stagings:
+                stagings[store.folder] = stack.enter_context(store.upsert(source.name))
+            stagings[store.folder].add(_stored_columns(batch))
+            counts.append(batch.bars.group_by(pl.col("ts").dt.truncate("1h")).len("bars"))
+            kept += batch.bars.height
+            rejected += _append_rejects(rejects_csv, batch.rejects)
+            progress.update(task, rows=kept)
+        _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
+        mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+    return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
+
+
+def _stored_columns(batch: BarBatch) -> pl.DataFrame:
+    if not batch.hourly:
+        return batch.bars
+    return batch.bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())
+
+
+def _append_rejects(path: Path, rejects: pl.DataFrame) -> int:
+    if not rejects.is_empty():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = not path.exists()
+        with path.open("ab") as file:
+            rejects.select(REJECT_SCHEMA.names()).write_csv(file, include_header=first)
+    return rejects.height
+
+
+def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
+    if kept + rejected == 0:
+        raise NoRows(f"Expected bars from {source.name}, got no row at all")
+    share = rejected / (kept + rejected)
+    if share > max_reject_share:
+        raise TooManyRejects(
+            f"Expected at most {max_reject_share:.2%} bad rows from {source.name}, got {rejected} of {kept + rejected} "
+            f"({share:.2%}), and nothing was stored; {rejects_csv} names each, max_reject_share allows more"
+        )
+
+
+def _progress() -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[rows]:,} bars"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@entry_point("ingest")
+def main(cfg: DictConfig) -> None:
+    rejects_csv = run_folder() / "rejects.csv"
+    source: Source = construct(cfg.source)
+    result = ingest(
+        source,
+        raw=raw_store(cfg),
+        processed=processed_store(cfg),
+        session=construct(cfg.session),
+        max_reject_share=cfg.max_reject_share,
+        max_mismatch=cfg.max_mismatch,
+        rejects_csv=rejects_csv,
+    )
+    for folder, upsert in result.upserts.items():
+        print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
+    if result.rejected:
+        print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
+    print(f"Against the sessions of their span: {result.mismatch}")
+
+
+if __name__ == "__main__":
+    main()

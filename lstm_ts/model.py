@@ -1,0 +1,87 @@
+"""Training of the network: loss, optimiser, schedule. The mathematics is in `net.py`."""
+
+import time
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from lstm_ts.baselines import Reference
+from lstm_ts.errors import ConfigError
+from lstm_ts.net import LSTMNet, pinball_loss
+from lstm_ts.windows import Batch
+
+
+class Optimisation:
+    """AdamW with one-cycle, and how much each step and each window weigh in the loss."""
+
+    def __init__(
+        self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float, scale_power: float
+    ) -> None:
+        if lr <= 0 or weight_decay < 0 or not 0 < warm_up < 1:
+            raise ConfigError(
+                f"Expected lr > 0, weight_decay >= 0 and warm_up within 0..1, got {lr}, {weight_decay} and {warm_up}"
+            )
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warm_up = warm_up
+        self.step_decay = step_decay
+        self.scale_power = scale_power
+
+    def step_weights(self, reference: Reference) -> Tensor:
+        """(H,) weights with which the volatility forecast's training loss is 1, whatever the horizon."""
+        step_H = np.arange(1.0, len(reference.volatility_pinball_H) + 1)
+        share_H = step_H**-self.step_decay
+        weight_H = share_H / share_H.mean() / reference.volatility_pinball_H
+        return torch.from_numpy(weight_H.astype(np.float32))
+
+
+class LSTMForecaster(L.LightningModule):
+    def __init__(
+        self, net: LSTMNet, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimisation = optimisation
+        self.register_buffer("levels_Q", torch.tensor(levels, dtype=torch.float32), persistent=False)
+        self.register_buffer("step_weight_H", optimisation.step_weights(reference), persistent=False)
+
+    levels_Q: Tensor
+    step_weight_H: Tensor
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Pinball loss over that of the volatility forecast: below 1 is better than volatility."""
+        q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
+        weight_BH = batch.scale_BH**self.optimisation.scale_power
+        weight_BH = weight_BH / weight_BH.mean(dim=0) * self.step_weight_H
+        return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, weight_BH)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=self.device) * 2.0 - 1
+        loss = self._loss(batch.mirrored(sign_B))  # a market upside down is as likely: only the size of a move has skew
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        self.epoch_started = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        assert self.trainer.train_dataloader is not None
+        windows = len(self.trainer.train_dataloader.dataset)
+        self.log("train/windows_per_s", windows / (time.perf_counter() - self.epoch_started), prog_bar=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val/loss", self._loss(batch), prog_bar=True, on_epoch=True, batch_size=len(batch.x_BTF))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        chosen = self.optimisation
+        matrices = [p for p in self.net.parameters() if p.ndim > 1]
+        biases = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": chosen.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=chosen.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.lr, steps, pct_start=chosen.warm_up)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

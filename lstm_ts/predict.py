@@ -1,0 +1,107 @@
+"""`python -m lstm_ts.predict model=…`: the next hours, in words or as JSON."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from omegaconf import DictConfig
+
+from lstm_ts.bars import HOURLY_SCHEMA, make_hourly_bars
+from lstm_ts.cli import entry_point, processed_store
+from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.forecaster import Forecast, load_forecaster
+from lstm_ts.session import Session
+from lstm_ts.sources.files import Files
+
+INTERVAL = (0.1, 0.9)
+
+
+def read_hourly_bars(source: Files, session: Session) -> pl.DataFrame:
+    """Hourly bars of a file of hourly or minute bars; minutes make only the hours they span.
+
+    Raises    NoRows: not one good row
+    """
+    batches = list(source.read_batches())
+    minutes = [batch.bars for batch in batches if not batch.hourly]
+    hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
+    if minutes:
+        minute_bars = pl.concat(minutes).sort("ts")
+        session_hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1] + timedelta(minutes=1))
+        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=0.0))
+    hourly_bars = pl.concat(hours).sort("ts") if hours else pl.DataFrame(schema=HOURLY_SCHEMA)
+    if hourly_bars.is_empty():
+        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no whole session hour")
+    return hourly_bars
+
+
+def format_forecast(forecast: Forecast, source: str) -> str:
+    """The path in USD, persistence beside it, and the last hour in words."""
+    close, prices_HL = forecast.last_close, forecast.price_HL(0.5, *INTERVAL)
+    rows = [
+        f"{forecast.symbol}, last close {close:.3f} USD at {forecast.origin_ts:%Y-%m-%d %H:%M} UTC; bars: {source}",
+        f"{'step':>4}  {'target (UTC)':<16}  {'median':>9}  {'80 % interval':^19}  {'persistence':>11}",
+    ]
+    for step, (target_ts, (median, low, high)) in enumerate(zip(forecast.target_ts_H, prices_HL, strict=True), start=1):
+        interval = f"{low:.3f} to {high:.3f}"
+        rows.append(f"{step:>4}  {target_ts:%Y-%m-%d %H:%M}  {median:>9.3f}  {interval:^19}  {close:>11.3f}")
+    if forecast.missing_hours:
+        rows.append(f"{forecast.missing_hours} hours of the window are missing.")
+    return "\n".join([*rows, describe(forecast)])
+
+
+def describe(forecast: Forecast) -> str:
+    """The last hour of the path, as a sentence."""
+    median, low, high = forecast.price_HL(0.5, *INTERVAL)[-1]
+    hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
+    return (
+        f"In {hours} session hour{'s' * (hours > 1)}, by {target_ts:%A %H:%M} UTC, {forecast.symbol} stands at "
+        f"{median:.3f} USD, with 80 % probability between {low:.3f} and {high:.3f}; persistence says "
+        f"{forecast.last_close:.3f}."
+    )
+
+
+def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
+    """Prices in USD, stamps ISO 8601."""
+    prices_HQ = forecast.price_HL(*forecast.levels).tolist()
+    steps = zip(forecast.target_ts_H, prices_HQ, strict=True)
+    path = [
+        {
+            "step": step,
+            "target_ts": target_ts.isoformat(),
+            "quantiles": dict(zip(forecast.levels, prices_Q, strict=True)),
+        }
+        for step, (target_ts, prices_Q) in enumerate(steps, start=1)
+    ]
+    median = forecast.levels.index(0.5)
+    prices = [{"price": prices_Q[median], "persistence": forecast.last_close} for prices_Q in prices_HQ]
+    return {
+        "symbol": forecast.symbol,
+        "bars": source,
+        "origin_ts": forecast.origin_ts.isoformat(),
+        "last_close": forecast.last_close,
+        "missing_hours": forecast.missing_hours,
+        "path": [step | price for step, price in zip(path, prices, strict=True)],
+    }
+
+
+@entry_point("predict")
+def main(cfg: DictConfig) -> None:
+    forecaster = load_forecaster(Path(cfg.model))
+    if cfg.format not in ("table", "json"):
+        raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
+    if cfg.bars is None:
+        store = processed_store(cfg)
+        hourly_bars, source = store.read(), store.source
+    else:
+        files = Files(paths=str(cfg.bars), zone=cfg.zone, price_factor=cfg.price_factor, batch_rows=500_000)
+        hourly_bars, source = read_hourly_bars(files, forecaster.session), files.name
+    forecast = forecaster.forecast(hourly_bars)
+    print(
+        json.dumps(to_json(forecast, source), indent=1) if cfg.format == "json" else format_forecast(forecast, source)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Scores for a reader: the table for stdout with its verdicts in words, and one self-contained HTML report."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstm_ts.bars import is_synthetic
+from lstm_ts.pictures import draw_pictures, step_name
+from lstm_ts.scores import CLAIM_P, LSTM, ForecastRecord, Groups, GroupScores, HorizonScores, Scores, StepScores
+
+HEADINGS = (
+    "pinball bps",
+    "LSTM's skill",
+    "DM p",
+    "MAE bps",
+    "MAE USD",
+    "direction (95 % CI)",
+    "in 80 % interval",
+)
+DPI = 110
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
+table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; margin: .5rem 0 .8rem; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; } th { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; } tr.lstm td { font-weight: 600; }
+th.step { border-left: 1px solid #bbb; text-align: center; }
+img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; } .note { color: #555; }
+div.wide { overflow-x: auto; }
+"""
+
+
+def format_table(scores: Scores) -> str:
+    """The score table and its verdicts as plain text, at most 120 columns wide."""
+    first, last = scores.span
+    blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the LSTM over each baseline"]
+    for step in scores.shown_steps:
+        horizon = scores.horizons[step]
+        blocks += ["", *_align(_score_rows(step, horizon)), describe_skill(step, horizon)]
+    return "\n".join(blocks)
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of padded cells: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded]))
+    return lines
+
+
+def describe_skill(step: str, horizon: HorizonScores) -> str:
+    """One sentence: the LSTM against volatility, and against the best baseline where that is another one."""
+    best = min(horizon.baselines, key=lambda name: horizon.baselines[name].pinball_bps)
+    names = dict.fromkeys(["volatility", best])
+    verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]
+    return f"{step_name(int(step))}: {'; '.join(verdicts)}."
+
+
+def _verdict(name: str, skill: float, p: float) -> str:
+    if math.isnan(p):
+        return f"no skill over {name} (DM test undefined: too few origins or equal losses)"
+    if p >= CLAIM_P:
+        return f"no skill over {name} (DM {_p_text(p)})"
+    return f"{'better' if skill > 0 else 'worse'} than {name} by {100 * abs(skill):.1f} % (DM {_p_text(p)})"
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def _p_cell(p: float) -> str:
+    return "<0.001" if p < 0.001 else _number(p, "{:.3f}")
+
+
+def _score_rows(step: str, horizon: HorizonScores) -> list[tuple[str, ...]]:
+    """The headings, then a row of cells per forecaster, the LSTM first."""
+    rows = [(step_name(int(step)), *HEADINGS), _score_row(LSTM, horizon, "", "")]
+    for name, scores in horizon.baselines.items():
+        skill = _number(100 * horizon.skill[name], "{:+.1f} %")
+        rows.append(_score_row(name, scores, skill, _p_cell(horizon.dm_p[name])))
+    return rows
+
+
+def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, ...]:
+    low, high = scores.directional_accuracy_ci
+    direction = f"{100 * scores.directional_accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return (
+        name,
+        _number(scores.pinball_bps, "{:.3f}"),
+        skill,
+        p,
+        _number(scores.mae_bps, "{:.2f}"),
+        _number(scores.mae_usd, "{:.3g}"),
+        "-" if math.isnan(scores.directional_accuracy) else direction,
+        _number(100 * scores.coverage.get("0.8", math.nan), "{:.1f} %"),
+    )
+
+
+def write_report(folder: Path, record: ForecastRecord, scores: Scores, source_name: str) -> Path:
+    """Write report.html, with every picture inside it, and the pictures as PNGs beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = []
+    for name, figure in draw_pictures(record, scores, source_name).items():
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI)
+        (folder / f"{name}.png").write_bytes(png.getvalue())
+        data = base64.b64encode(png.getvalue()).decode()
+        images.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
+    path = folder / "report.html"
+    path.write_text(_page(scores, source_name, images), encoding="utf-8")
+    return path
+
+
+def _page(scores: Scores, source_name: str, images: Sequence[str]) -> str:
+    symbol, source = html.escape(scores.symbol), html.escape(source_name)
+    badge = '<span class="synthetic">synthetic data</span> ' if is_synthetic(source_name) else ""
+    first, last = scores.span
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
+<h1>{symbol}: forecasts scored</h1>
+<p>{badge}Source: {source}. {scores.n:,} origins from {first} to {last}.</p>
+<h2>Scores</h2>
+<p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
+1 &minus; LSTM's pinball / baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>
+{"".join(_score_table(step, scores.horizons[step]) for step in scores.shown_steps)}
+{"".join(images)}
+<h2>By hour of day of the origin, session's zone</h2>
+{_group_table(scores.by_hour_of_day, scores.shown_steps)}
+<h2>By year</h2>
+{_group_table(scores.by_year, scores.shown_steps)}
+<h2>By quarter</h2>
+{_group_table(scores.by_quarter, scores.shown_steps)}
+<h2>By volatility of the window</h2>
+{_group_table(scores.by_volatility_tercile, scores.shown_steps)}
+</body></html>
+"""
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+
+def _score_table(step: str, horizon: HorizonScores) -> str:
+    head, *rows = _score_rows(step, horizon)
+    body = "".join(f'<tr class="{row[0]}">{_cells("td", row)}</tr>' for row in rows)
+    sentence = html.escape(describe_skill(step, horizon))
+    return f'<p><b>{sentence}</b></p><div class="wide"><table><tr>{_cells("th", head)}</tr>{body}</table></div>'
+
+
+def _group_table(groups: Groups, steps: Sequence[str]) -> str:
+    """A row per group and, per step, the LSTM's pinball, its skill over persistence and volatility, and coverage."""
+    columns = ("n", "pinball bps", "vs persistence", "vs volatility", "DM p", "in 80 %")
+    over = "".join(f'<th class="step" colspan="{len(columns)}">{step_name(int(step))}</th>' for step in steps)
+    head = f"<tr><th></th>{over}</tr><tr><th></th>{_cells('th', columns) * len(steps)}</tr>"
+    rows = [
+        f"<tr><td>{html.escape(label)}</td>{''.join(_cells('td', _group_cells(by_step[s])) for s in steps)}</tr>"
+        for label, by_step in groups.items()
+    ]
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _group_cells(group: GroupScores) -> tuple[str, ...]:
+    return (
+        f"{group.n:,}",
+        _number(group.pinball_bps, "{:.3f}"),
+        _number(100 * group.skill["persistence"], "{:+.1f} %"),
+        _number(100 * group.skill["volatility"], "{:+.1f} %"),
+        _p_cell(group.dm_p["volatility"]),
+        _number(100 * group.coverage.get("0.8", math.nan), "{:.1f} %"),
+    )

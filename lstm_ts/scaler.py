@@ -1,0 +1,86 @@
+"""Statistics of the training hours, and the two scales made of them. Pure.
+
+A return of k hours is measured in units of its scale: the window's volatility (how far the recent ranges were
+above their usual size) times the seasonal profile of the k target hours. What is left to
+forecast is nearly free of the clock and of the level of volatility.
+
+Legend: G grid hours, W hours of the week, N windows, T tsteps, H steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from lstm_ts.errors import NotEnoughBars
+from lstm_ts.features import Array, Grid
+
+HOURS_OF_WEEK = 168
+SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
+MIN_VOLATILITY = 0.05  # of the usual range: a window of still prices is no division by zero
+MIN_RANGE = 0.02
+
+
+@dataclass(frozen=True)
+class Scaler:
+    return_profile_W: Array  # size of a return by local hour of week, mean square 1 over the training hours
+    range_profile_W: Array  # mean log high/low by hour of week
+    return_unit: float  # typical return in a window whose volatility and profile are 1
+    half_life_hours: float  # of the weights in a window's volatility
+
+    def relative_range_G(self, grid: Grid) -> Array:
+        """Each bar's log range over the usual one of its hour; 1 where missing."""
+        usual_G = self.range_profile_W[grid.hour_of_week_G]
+        return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / usual_G, MIN_RANGE))
+
+    def window_volatility_N(self, grid: Grid, *, tsteps: int) -> Array:
+        """Weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
+
+        1 is as volatile as the training hours; missing hours have no weight.
+        """
+        weight_T = 0.5 ** (np.arange(tsteps)[::-1] / self.half_life_hours)
+        known_G = (~grid.missing_G).astype(np.float64)
+        known_N = sliding_window_view(known_G, tsteps) @ weight_T
+        total_N = sliding_window_view(known_G * self.relative_range_G(grid), tsteps) @ weight_T
+        volatility_N: Array = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
+        return volatility_N.clip(min=MIN_VOLATILITY)
+
+    def target_scale_GH(self, grid: Grid, *, horizon: int) -> Array:
+        """Usual size of the return from each row's close to the close 1..horizon hours on; NaN beyond the grid."""
+        variance_G = np.append(self.return_profile_W[grid.hour_of_week_G] ** 2, np.full(horizon, np.nan))
+        ahead_GH = sliding_window_view(variance_G[1:], horizon)[: len(grid.ts_G)]
+        return self.return_unit * np.sqrt(np.cumsum(ahead_GH, axis=1))
+
+
+def fit_scaler(grid: Grid, train_G: NDArray[np.bool_], *, half_life_hours: float) -> Scaler:
+    """Statistics of the rows in `train_G` alone.
+
+    Raises    NotEnoughBars: not a bar in them
+    """
+    rows_G = train_G & ~grid.missing_G
+    if not rows_G.any():
+        raise NotEnoughBars("Expected bars to train on, got none before the validation span; move split.valid_from")
+    return_G = grid.body_G + grid.gap_G
+    hour_of_week = grid.hour_of_week_G[rows_G]
+    return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week)
+    return_profile_W /= np.sqrt(np.mean(return_profile_W[hour_of_week] ** 2))
+    range_profile_W = _profile(grid.range_G[rows_G], hour_of_week)
+    relative = np.maximum(grid.range_G[rows_G] / range_profile_W[hour_of_week], MIN_RANGE)
+    typical = np.exp(np.mean(np.log(relative)))
+    unit = float(np.sqrt(np.mean(return_G[rows_G] ** 2)) / typical)
+    return Scaler(return_profile_W, range_profile_W, unit, half_life_hours)
+
+
+def _profile(size: Array, hour_of_week: NDArray[np.int64]) -> Array:
+    """Mean size by hour of week, shrunk to the mean of its hour of day, and that to the mean of all; never 0."""
+    hour_W = np.arange(HOURS_OF_WEEK) % 24
+    overall = max(float(size.mean()), np.finfo(np.float64).tiny)
+    by_hour = _shrunk_means(size, hour_of_week % 24, np.full(24, overall))
+    return _shrunk_means(size, hour_of_week, by_hour[hour_W])
+
+
+def _shrunk_means(size: Array, group: NDArray[np.int64], prior: Array) -> Array:
+    total = np.bincount(group, weights=size, minlength=len(prior))
+    count = np.bincount(group, minlength=len(prior))
+    return (total + SHRINKAGE_BARS * prior) / (count + SHRINKAGE_BARS)

@@ -1,0 +1,136 @@
+"""Trading sessions: which hours exist, which come next, and what a wrong time zone looks like.
+
+A session hour is a UTC clock hour that holds at least one minute of a session. One step of a
+forecast is one session hour; closed hours do not exist.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+import pandas_market_calendars as pmc
+import polars as pl
+
+from lstm_ts.errors import ConfigError, WrongZone
+
+HOUR = timedelta(hours=1)
+LONGEST_CLOSURE = timedelta(days=7)
+
+
+@lru_cache(maxsize=32)
+def _sessions(calendar: str, first_day: date, last_day: date) -> pl.DataFrame:
+    """Frame `opens, closes` (UTC) of every session whose trading date lies in the span."""
+    try:
+        known = pmc.get_calendar(calendar)
+    except RuntimeError:
+        raise ConfigError(
+            f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
+        ) from None
+    schedule = known.schedule(first_day, last_day)
+    stamps = {
+        name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
+        for name, column in (("opens", "market_open"), ("closes", "market_close"))
+    }
+    return pl.DataFrame(stamps).with_columns(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Bars against the sessions of their span."""
+
+    closed_bars: float  # share of the bars that lie in closed hours
+    bare_hours: float  # share of the open hours without a bar
+
+    @property
+    def total(self) -> float:
+        return self.closed_bars + self.bare_hours
+
+    def __str__(self) -> str:
+        return f"{self.closed_bars:.2%} of them in closed hours and {self.bare_hours:.2%} of the open hours bare"
+
+
+class Session:
+    """The session calendar of one symbol, and the zone its weekly rhythm follows (New York for silver)."""
+
+    def __init__(self, *, calendar: str, zone: str) -> None:
+        self.calendar = calendar
+        self.zone = zone
+
+    def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """Session hours with start <= ts < end (UTC): frame `ts, session_minutes` (1..60), ascending."""
+        sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
+        whole = pl.datetime_ranges(pl.col("opens").dt.truncate("1h"), "closes", interval="1h", closed="left")
+        ts = pl.col("ts")
+        overlap = pl.min_horizontal(ts + HOUR, "closes") - pl.max_horizontal(ts, "opens")
+        return (
+            sessions.with_columns(ts=whole)
+            .explode("ts")
+            .filter(ts >= start, ts < end)
+            .group_by("ts", maintain_order=True)
+            .agg(session_minutes=overlap.dt.total_minutes().sum())
+            .sort("ts")
+        )
+
+    def next_hours(self, after: datetime, count: int) -> list[datetime]:
+        """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
+        span = timedelta(days=4) + count * 2 * HOUR
+        while True:
+            found = self.hours(after + HOUR, after + span)["ts"].head(count).to_list()
+            if len(found) == count:
+                return found
+            span *= 2
+
+    def check_zone(self, counts: pl.DataFrame, *, max_mismatch: float) -> Mismatch:
+        """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
+
+        counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
+        Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
+        """
+        found = self._mismatch(counts, 0)
+        if found.total <= max_mismatch:
+            return found
+        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
+        nearest = min(shifts, key=lambda hours: shifts[hours].total)
+        explained = shifts[nearest].total < found.total / 2
+        if not explained and found.closed_bars <= max_mismatch:
+            return found
+        when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
+        advice = (
+            f"stamps {when} would leave {shifts[nearest]}; set source.zone, or" if explained else "set source.zone or"
+        )
+        raise WrongZone(
+            f"Expected bars that fit the sessions of {self.calendar}, got {found} "
+            f"(a week opens {self._week_opening(counts)}); {advice} another session, "
+            f"or raise max_mismatch; nothing was stored"
+        )
+
+    def _mismatch(self, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
+        """Of the bars, were every stamp `shift_hours` later, against the sessions of their span."""
+        shifted = counts.select(pl.col("ts") + pl.duration(hours=shift_hours), "bars")
+        open_hours = self.hours(shifted["ts"].min(), shifted["ts"].max() + HOUR)  # type: ignore[arg-type, operator]
+        closed = int(shifted.join(open_hours, on="ts", how="anti")["bars"].sum()) / int(counts["bars"].sum())
+        bare = open_hours.join(shifted, on="ts", how="anti").height / max(open_hours.height, 1)
+        return Mismatch(closed, bare)
+
+    def _week_opening(self, counts: pl.DataFrame) -> str:
+        """The usual local weekday and hour of the first bar after a closure of more than a day."""
+        hours = counts.select("ts").unique().sort("ts")
+        openings = hours.filter(pl.col("ts").diff() > pl.duration(days=1)) if hours.height > 1 else hours
+        local = (openings if openings.height else hours).select(pl.col("ts").dt.convert_time_zone(self.zone))
+        return f"{local['ts'].dt.strftime('%A %H:00').mode().sort()[0]} {self.zone}"
+
+    def hour_of_week(self, ts: pl.Expr) -> pl.Expr:
+        """Local hour of the week of each UTC open, 0 (Monday 00:00) .. 167."""
+        local = ts.dt.convert_time_zone(self.zone)
+        return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
+
+
+def utc(text: str | datetime | date | None) -> datetime | None:
+    """A moment from a configuration value: a date, or a time with or without an offset (then UTC)."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise ConfigError(f"Expected an ISO date or time such as 2015-01-01, got {text}") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

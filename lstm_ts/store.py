@@ -1,0 +1,244 @@
+"""Bars on disk: one Parquet file per month under one folder, changed only as a whole.
+
+    <folder>/manifest.json                   the source, and month -> file, rows, sha256: what the store holds
+    <folder>/2015-03-9f86d081884c.parquet    named by its content, so it never changes once a manifest names it
+    <folder>/staging/                        an upsert that has not ended
+    <folder>/writer.lock                     held by a writer from the first row to the last: a second one waits
+    <folder>/reader.lock                     shared by readers, exclusive while files no manifest names are removed
+
+Replacing the manifest is the one step that changes what a reader sees. A process killed before it leaves
+the old rows, one killed after it the new ones; the next writer removes what was left lying.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+
+from lstm_ts.bars import is_synthetic
+from lstm_ts.errors import DataError, NoRows
+
+MANIFEST = "manifest.json"
+MONTH_FILES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
+
+
+@dataclass(frozen=True)
+class MonthFile:
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    source: str
+    months: dict[str, MonthFile]
+
+
+@dataclass(frozen=True)
+class UpsertResult:
+    new: int
+    same: int
+    revised: int  # stored before with other values
+    months: tuple[str, ...]  # whose file changed, as 2015-03, ascending
+
+
+class Staging:
+    """Rows on their way into a store. `result` is there once the `with` block has ended."""
+
+    result: UpsertResult
+
+    def __init__(self, folder: Path, schema: pl.Schema) -> None:
+        self.folder = folder
+        self.parts: defaultdict[str, list[Path]] = defaultdict(list)  # by month, in order of arrival
+        self._schema = schema
+
+    def add(self, bars: pl.DataFrame) -> None:
+        """Take bars in any order; of rows with the same `ts` the last one added is kept."""
+        assert bars.schema == self._schema, f"Expected {self._schema}, got {bars.schema}"
+        for (month,), rows in bars.group_by(pl.col("ts").dt.strftime("%Y-%m"), maintain_order=True):
+            part = self.folder / f"{month}.{len(self.parts[str(month)])}.parquet"
+            rows.write_parquet(part, compression="uncompressed")
+            self.parts[str(month)].append(part)
+
+    def read(self, month: str) -> pl.DataFrame:
+        staged = pl.concat([pl.read_parquet(part) for part in self.parts[month]])
+        return staged.unique("ts", keep="last", maintain_order=True)
+
+
+class BarStore:
+    """The bars of one symbol: `data/raw/<symbol>` in BAR_SCHEMA, `data/processed/<symbol>` in HOURLY_SCHEMA."""
+
+    def __init__(self, folder: Path, schema: pl.Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+
+    def read(self, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
+        """Bars with start <= ts < end, ascending in `ts`; only the months of the span are opened.
+
+        Raises    NoRows: nothing in the span; DataError: a file is not as it was written
+        """
+        with self._reading() as manifest:
+            wanted = [file for month, file in manifest.items() if _overlaps(month, start, end)]
+            months = [self._read_month(file) for file in wanted]
+        bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
+        if start is not None:
+            bars = bars.filter(pl.col("ts") >= start)
+        if end is not None:
+            bars = bars.filter(pl.col("ts") < end)
+        if bars.is_empty():
+            raise NoRows(self._nothing_found(manifest, start, end))
+        return bars
+
+    @property
+    def source(self) -> str:
+        """What delivered the bars, by the last upsert that changed any."""
+        return self._manifest().source
+
+    @contextmanager
+    def upsert(self, source: str) -> Iterator[Staging]:
+        """Add rows to what this yields; they are stored together when the block ends, or not at all if it raises.
+
+        A second writer waits until the block has ended; readers see the old rows until then.
+
+        Raises    DataError: synthetic bars would join real ones, or real ones synthetic
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staging = Staging(self.folder / "staging", self.schema)
+        with _locked(self.folder / "writer.lock", fcntl.LOCK_EX):
+            self._remove_unnamed()
+            self._check_mixture(source)
+            staging.folder.mkdir()
+            try:
+                yield staging
+                staging.result = self._commit(staging, source)
+            finally:
+                self._remove_unnamed()
+
+    def _check_mixture(self, source: str) -> None:
+        manifest = self._manifest()
+        if manifest.months and is_synthetic(manifest.source) != is_synthetic(source):
+            raise DataError(
+                f"Expected bars like those in {self.folder} ({manifest.source}), got {source}; "
+                f"synthetic and real bars never share a store: set another paths.data"
+            )
+
+    def _commit(self, staging: Staging, source: str) -> UpsertResult:
+        """Merge month by month, so memory holds one month whatever was staged."""
+        manifest = self._manifest().months
+        new = revised = total = 0
+        changed = []
+        for month in sorted(staging.parts):
+            staged = staging.read(month)
+            stored = self._read_month(manifest[month]) if month in manifest else staged.clear()
+            month_new, month_revised = _count_changes(stored, staged)
+            new, revised, total = new + month_new, revised + month_revised, total + staged.height
+            if month_new or month_revised:
+                manifest[month] = self._write_month(month, pl.concat([stored, staged]))
+                changed.append(month)
+        if changed:
+            merged = Manifest(source, {month: manifest[month] for month in sorted(manifest)})
+            self._publish(MANIFEST, json.dumps(asdict(merged), indent=1).encode())
+        return UpsertResult(new, total - new - revised, revised, tuple(changed))
+
+    def _write_month(self, month: str, bars: pl.DataFrame) -> MonthFile:
+        bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
+        buffer = BytesIO()
+        bars.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
+        sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        written = MonthFile(f"{month}-{sha256[:12]}.parquet", bars.height, sha256)
+        self._publish(written.file, buffer.getvalue())
+        return written
+
+    def _publish(self, name: str, content: bytes) -> None:
+        """Put a file in place whole, and on the disk before the next step."""
+        staged = self.folder / "staging" / name
+        with staged.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(self.folder / name)
+        with _opened(self.folder, os.O_RDONLY) as folder:
+            os.fsync(folder)
+
+    def _remove_unnamed(self) -> None:
+        with _locked(self.folder / "reader.lock", fcntl.LOCK_EX):
+            named = {file.file for file in self._manifest().months.values()}
+            for path in self.folder.glob(MONTH_FILES):
+                if path.name not in named:
+                    path.unlink()
+            if (self.folder / "staging").exists():
+                shutil.rmtree(self.folder / "staging")
+
+    @contextmanager
+    def _reading(self) -> Iterator[dict[str, MonthFile]]:
+        """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock."""
+        if not (self.folder / MANIFEST).exists():
+            yield {}
+            return
+        with _locked(self.folder / "reader.lock", fcntl.LOCK_SH):
+            yield self._manifest().months
+
+    def _manifest(self) -> Manifest:
+        path = self.folder / MANIFEST
+        if not path.exists():
+            return Manifest("nothing", {})
+        content = json.loads(path.read_bytes())
+        return Manifest(content["source"], {month: MonthFile(**entry) for month, entry in content["months"].items()})
+
+    def _read_month(self, file: MonthFile) -> pl.DataFrame:
+        path = self.folder / file.file
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise DataError(f"Expected {path} as it was written, got other bytes; delete {self.folder} and refill it")
+        return pl.read_parquet(content)
+
+    def _nothing_found(self, manifest: dict[str, MonthFile], start: datetime | None, end: datetime | None) -> str:
+        command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
+        if not manifest:
+            return f"Expected bars in {self.folder}, got an empty store; run {command} first"
+        rows = sum(file.rows for file in manifest.values())
+        return (
+            f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
+            f"{rows} rows in {min(manifest)} to {max(manifest)}; ask for a span within, or add to it with {command}"
+        )
+
+
+def _overlaps(month: str, start: datetime | None, end: datetime | None) -> bool:
+    after_start = start is None or month >= start.astimezone(UTC).strftime("%Y-%m")
+    return after_start and (end is None or month <= end.astimezone(UTC).strftime("%Y-%m"))
+
+
+def _count_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, int]:
+    """How many staged rows are new, and how many revise a stored one."""
+    both = staged.join(stored, on="ts", suffix="_stored")
+    differs = [pl.col(name).ne_missing(pl.col(f"{name}_stored")) for name in staged.columns if name != "ts"]
+    return staged.height - both.height, both.filter(pl.any_horizontal(differs)).height
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path, operation: int) -> Iterator[None]:
+    """Hold a lock on the file until the block ends; the kernel frees it when the process dies."""
+    writable = os.O_RDWR | os.O_CREAT if operation == fcntl.LOCK_EX else os.O_RDONLY
+    with _opened(path, writable) as descriptor:
+        fcntl.flock(descriptor, operation)
+        yield

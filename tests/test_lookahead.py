@@ -1,0 +1,108 @@
+"""Invariants 1 and 2: nothing sees a later bar, and a window needs nothing but its own bars."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.session import Session
+from lstm_ts.windows import WindowSpec, find_origins
+
+SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
+SHAPE = NetShape(hidden=8, layers=1, decoder=8, dropout=0.1)
+VALID_FROM = datetime(2014, 4, 1, tzinfo=UTC)
+SPOILS = [None, 1e9]  # a bar left out, or an absurd price
+
+
+def data_of(bars: pl.DataFrame, session: Session) -> BarsDataModule:
+    split = Split(valid_from=VALID_FROM.isoformat(), test_from="2014-05-01", test_until=None)
+    data = BarsDataModule(bars, session, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, seed=0)
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
+    """A network with random weights everywhere, so that its forecasts depend on every input."""
+    data = data_of(hourly_bars, silver)
+    torch.manual_seed(0)
+    net = build_net(SHAPE, data.reference)
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    provenance = Provenance("XAGUSD", "test hours", "", "", "", "", 0, "", "", {}, {})
+    return Forecaster(net, SHAPE, data.scaler, data.reference, SPEC, data.session, provenance, {})
+
+
+def spoiled(bars: pl.DataFrame, start: datetime, price: float | None, end: datetime | None = None) -> pl.DataFrame:
+    """Every price of the bars with start <= ts < end replaced, or the bars left out."""
+    later = (pl.col("ts") >= start) & (pl.col("ts") < (end or start + timedelta(weeks=999)))
+    if price is None:
+        return bars.filter(~later)
+    return bars.with_columns(
+        pl.when(later).then(price).otherwise(name).alias(name) for name in ("open", "high", "low", "close")
+    )
+
+
+@pytest.mark.parametrize("price", SPOILS)
+def test_bars_after_the_training_part_change_no_statistic_and_no_training_window(
+    hourly_bars: pl.DataFrame, silver: Session, price: float | None
+) -> None:
+    later = spoiled(hourly_bars, VALID_FROM, price, VALID_FROM + timedelta(days=10))
+    before, after = data_of(hourly_bars, silver), data_of(later, silver)
+    assert before.scaler.return_unit == after.scaler.return_unit
+    np.testing.assert_array_equal(before.scaler.return_profile_W, after.scaler.return_profile_W)
+    np.testing.assert_array_equal(before.scaler.range_profile_W, after.scaler.range_profile_W)
+    np.testing.assert_array_equal(before.reference.volatility_HQ, after.reference.volatility_HQ)
+    np.testing.assert_array_equal(before.reference.climatology_HQ, after.reference.climatology_HQ)
+    rows = torch.arange(len(before.train_windows))
+    for ours, theirs in zip(before.train_windows[rows], after.train_windows[rows], strict=True):
+        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+
+
+@settings(max_examples=20, deadline=None)
+@given(back=st.integers(1, 400), price=st.sampled_from(SPOILS))
+def test_a_bar_after_the_origin_changes_no_forecast_at_or_before_it(
+    forecaster: Forecaster, hourly_bars: pl.DataFrame, back: int, price: float | None
+) -> None:
+    after = hourly_bars["ts"][-back]
+    whole, changed = forecaster.grid(hourly_bars), forecaster.grid(spoiled(hourly_bars, after, price))
+    rows_N = find_origins(whole, SPEC, end=after + timedelta(microseconds=1)).rows_N
+    rows_N = rows_N[rows_N + SPEC.horizon < len(changed.ts_G)]
+    for ours, theirs in zip(forecaster.quantiles(whole, rows_N), forecaster.quantiles(changed, rows_N), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_bar_of_the_origin_does_change_its_forecast(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    """So that the test above can fail."""
+    moved = spoiled(hourly_bars, hourly_bars["ts"][-1], 30.0)
+    assert not np.allclose(forecaster.forecast(hourly_bars).q_HQ, forecaster.forecast(moved).q_HQ)
+
+
+@settings(max_examples=20, deadline=None)
+@given(end=st.integers(100, 2000))
+def test_a_forecast_needs_exactly_the_bars_of_its_window(
+    forecaster: Forecaster, hourly_bars: pl.DataFrame, end: int
+) -> None:
+    until = hourly_bars.head(end)
+    grid = forecaster.grid(until)
+    first = len(grid.ts_G) - SPEC.horizon - SPEC.tsteps
+    assume(not grid.missing_G[first])
+    alone = until.filter(pl.col("ts") >= grid.ts_G[first].item().replace(tzinfo=UTC))
+    assert len(forecaster.grid(alone).ts_G) == SPEC.tsteps + SPEC.horizon
+    np.testing.assert_allclose(forecaster.forecast(alone).q_HQ, forecaster.forecast(until).q_HQ, atol=1e-6)
+
+
+def test_one_window_at_a_time_gives_the_numbers_of_a_batch(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    grid = forecaster.grid(hourly_bars)
+    rows_N = find_origins(grid, SPEC).rows_N[-20:]
+    q_NHQ, _ = forecaster.quantiles(grid, rows_N)
+    for row, q_HQ in zip(rows_N, q_NHQ, strict=True):
+        origin_ts = grid.origin_ts_G[row].item().replace(tzinfo=UTC)
+        alone = forecaster.forecast(hourly_bars.filter(pl.col("ts") < origin_ts))
+        assert alone.origin_ts == origin_ts
+        np.testing.assert_allclose(alone.q_HQ, q_HQ, atol=1e-6)

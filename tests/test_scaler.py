@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ts.errors import NotEnoughBars
+from lstm_ts.features import Grid, make_grid
+from lstm_ts.scaler import Scaler, fit_scaler
+from lstm_ts.session import Session
+
+TSTEPS, HORIZON = 8, 3
+
+
+@pytest.fixture(scope="module")
+def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
+    return make_grid(hourly_bars, silver, ahead=HORIZON)
+
+
+def fit(grid: Grid, rows: int) -> Scaler:
+    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, half_life_hours=4.0)
+
+
+def test_training_returns_have_unit_profile(grid: Grid) -> None:
+    scaler = fit(grid, 1500)
+    known = ~grid.missing_G[:1500]
+    profile_G = scaler.return_profile_W[grid.hour_of_week_G[:1500]][known]
+    assert np.mean(profile_G**2) == pytest.approx(1)
+
+
+def test_an_hour_of_the_week_that_never_traded_has_a_usual_size(grid: Grid) -> None:
+    scaler = fit(grid, 50)
+    assert (scaler.return_profile_W > 0).all()
+    assert (scaler.range_profile_W > 0).all()
+
+
+def test_a_volatile_hour_of_the_day_stands_out(grid: Grid) -> None:
+    at_ten = grid.hour_of_week_G % 24 == 10
+    loud = replace(grid, body_G=np.where(at_ten, 4 * grid.body_G, grid.body_G))
+    profile_W = fit(loud, 2000).return_profile_W
+    ratio = profile_W[10:120:24].mean() / profile_W[11:120:24].mean()
+    assert 3 < ratio < 5
+
+
+def test_volatility_is_one_where_every_range_is_the_usual_one(grid: Grid) -> None:
+    scaler = fit(grid, 1500)
+    usual = replace(grid, range_G=scaler.range_profile_W[grid.hour_of_week_G])
+    assert scaler.window_volatility_N(usual, tsteps=TSTEPS) == pytest.approx(1)
+
+
+def test_volatility_weighs_by_half_life_and_leaves_missing_hours_out(grid: Grid) -> None:
+    scaler = fit(grid, 1500)
+    relative = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3.0])
+    first = Grid(**{**vars(grid), **{name: getattr(grid, name)[:8] for name in vars(grid)}})
+    window = replace(
+        first, range_G=relative * scaler.range_profile_W[first.hour_of_week_G], missing_G=np.arange(8) == 6
+    )
+    weight = 0.5 ** (np.array([7, 6, 5, 4, 3, 2, 0]) / 4)  # ages of the known hours, half-life 4
+    expected = (weight @ [1, 1, 1, 1, 1, 1, 3]) / weight.sum()
+    assert scaler.window_volatility_N(window, tsteps=8) == pytest.approx([expected])
+
+
+def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
+    scaler = fit(grid, 1500)
+    profile_G = scaler.return_profile_W[grid.hour_of_week_G]
+    scale_GH = scaler.target_scale_GH(grid, horizon=HORIZON)
+    assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
+    assert np.isnan(scale_GH[-1]).all()
+    assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]
+
+
+def test_nothing_to_fit_is_said(grid: Grid) -> None:
+    with pytest.raises(NotEnoughBars, match=r"split\.valid_from"):
+        fit(grid, 0)
+
+
+@given(factor=st.floats(0.01, 100))
+def test_the_scaler_follows_the_unit_of_returns(grid: Grid, factor: float) -> None:
+    wild = replace(grid, body_G=grid.body_G * factor, gap_G=grid.gap_G * factor, range_G=grid.range_G * factor)
+    plain, scaled = fit(grid, 1500), fit(wild, 1500)
+    assert scaled.return_unit == pytest.approx(plain.return_unit * factor)
+    np.testing.assert_allclose(scaled.return_profile_W, plain.return_profile_W)
+    np.testing.assert_allclose(
+        scaled.window_volatility_N(wild, tsteps=TSTEPS), plain.window_volatility_N(grid, tsteps=TSTEPS)
+    )
+
+
+@given(row=st.integers(20, 2000), value=st.sampled_from([np.nan, 1e9]))
+def test_later_bars_change_no_statistic(grid: Grid, row: int, value: float) -> None:
+    later = np.arange(len(grid.ts_G)) >= row
+    changed = replace(grid, body_G=np.where(later, value, grid.body_G), range_G=np.where(later, value, grid.range_G))
+    before, after = fit(grid, row), fit(changed, row)
+    np.testing.assert_array_equal(before.return_profile_W, after.return_profile_W)
+    np.testing.assert_array_equal(before.range_profile_W, after.range_profile_W)
+    assert before.return_unit == after.return_unit

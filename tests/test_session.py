@@ -1,0 +1,90 @@
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from lstm_ts.errors import ConfigError, WrongZone
+from lstm_ts.session import Session, utc
+
+SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
+
+
+def at(month: int, day: int, hour: int, *, year: int = 2015) -> datetime:
+    return datetime(year, month, day, hour, tzinfo=UTC)
+
+
+def test_the_daily_break_is_no_session_hour() -> None:
+    assert SILVER.hours(at(3, 3, 20), at(3, 4, 1))["ts"].to_list() == [
+        at(3, 3, 20),
+        at(3, 3, 21),
+        at(3, 3, 23),
+        at(3, 4, 0),
+    ]
+
+
+def test_the_week_opens_on_sunday_18_00_new_york_through_the_start_of_dst() -> None:
+    # 2015-03-08 02:00 New York: EST -> EDT, so the Sunday open moves from 23:00 to 22:00 UTC.
+    assert SILVER.next_hours(at(2, 27, 21), 1) == [at(3, 1, 23)]
+    assert SILVER.next_hours(at(3, 6, 21), 1) == [at(3, 8, 22)]
+
+
+def test_the_week_of_the_end_of_dst_has_115_hours() -> None:
+    # 2015-11-01: EDT -> EST; Sunday 18:00 is 23:00 UTC. Five days of 23 hours.
+    assert SILVER.hours(at(11, 1, 0), at(11, 7, 0)).height == 115
+    assert SILVER.next_hours(at(10, 30, 20), 1) == [at(11, 1, 23)]
+
+
+def test_a_holiday_is_stepped_over() -> None:
+    # Christmas 2015 was a Friday: after Thursday's 17:00 New York close comes Sunday 18:00.
+    assert SILVER.next_hours(at(12, 24, 21), 2) == [at(12, 27, 23), at(12, 28, 0)]
+
+
+def test_an_early_close_leaves_a_short_hour() -> None:
+    hours = SILVER.hours(at(11, 28, 17, year=2014), at(11, 28, 20, year=2014))
+    assert hours.rows() == [(at(11, 28, 17, year=2014), 60), (at(11, 28, 18, year=2014), 45)]
+
+
+def test_the_hour_of_week_follows_new_york() -> None:
+    monday_noon_utc = pl.DataFrame({"ts": [at(3, 2, 12), at(3, 9, 12)]})
+    assert monday_noon_utc.select(SILVER.hour_of_week(pl.col("ts"))).to_series().to_list() == [7, 8]
+
+
+def hours_read_as(shift_hours: int) -> pl.DataFrame:
+    true = SILVER.hours(at(6, 1, 0), at(6, 30, 0))
+    return true.select(pl.col("ts") + pl.duration(hours=shift_hours), bars=pl.lit(60))
+
+
+def test_stamps_in_the_right_zone_pass_the_session_check() -> None:
+    assert SILVER.check_zone(hours_read_as(0), max_mismatch=0.0).total == 0
+
+
+@pytest.mark.parametrize("shift", [-5, -1, 1, 7])
+def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) -> None:
+    direction = "earlier" if shift > 0 else "later"
+    with pytest.raises(WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00%.*set source\.zone"):
+        SILVER.check_zone(hours_read_as(shift), max_mismatch=0.02)
+
+
+def test_holes_alone_are_not_taken_for_a_wrong_zone() -> None:
+    holed = hours_read_as(0).sample(fraction=0.7, seed=1)
+    assert SILVER.check_zone(holed, max_mismatch=0.02).bare_hours > 0.25
+
+
+def test_an_unknown_calendar_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"session\.calendar=CMX"):
+        Session(calendar="CMX", zone="America/New_York").hours(at(1, 5, 0), at(1, 6, 0))
+
+
+def test_moments_from_a_configuration_are_utc() -> None:
+    assert utc("2015-01-01") == at(1, 1, 0)
+    assert utc("2015-01-01T02:00:00+02:00") == at(1, 1, 0)
+    assert utc(None) is None
+    with pytest.raises(ConfigError, match="got last Tuesday"):
+        utc("last Tuesday")
+
+
+def test_next_hours_reach_over_a_long_horizon() -> None:
+    hours = SILVER.next_hours(at(3, 2, 12), 500)
+    assert len(hours) == 500
+    assert hours[0] == at(3, 2, 13)
+    assert hours[-1] - hours[0] > timedelta(days=28)

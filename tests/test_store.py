@@ -1,0 +1,256 @@
+"""The store under repetition, interruption and company. The killed and competing writers are real processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.errors import DataError, NoRows
+from lstm_ts.store import BarStore, UpsertResult
+
+YEAR_END = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+# Waits for a line on stdin, then upserts 24 months whose closes all are argv[2].
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+import polars as pl
+from lstm_ts.bars import BAR_SCHEMA
+from lstm_ts.store import BarStore
+close = float(sys.argv[2])
+months = [datetime(2013 + m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in range(24)]
+print("ready", flush=True)
+sys.stdin.readline()
+with BarStore(Path(sys.argv[1]), BAR_SCHEMA).upsert("test minutes") as staging:
+    for month in months:
+        staging.add(pl.DataFrame([(month, 20.0, 30.0, 1.0, close, 1.0)], schema=BAR_SCHEMA, orient="row"))
+"""
+
+# Upserts ten times: every fourth minute from argv[2], one minute of two months at a time.
+COMPETITOR = """
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+import polars as pl
+from lstm_ts.bars import BAR_SCHEMA
+from lstm_ts.store import BarStore
+print("ready", flush=True)
+sys.stdin.readline()
+for step in range(10):
+    minute = timedelta(minutes=int(sys.argv[2]) + 4 * step)
+    with BarStore(Path(sys.argv[1]), BAR_SCHEMA).upsert("test minutes") as staging:
+        for month in (datetime(2014, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)):
+            staging.add(pl.DataFrame([(month + minute, 20.0, 30.0, 1.0, 20.0, 1.0)], schema=BAR_SCHEMA, orient="row"))
+"""
+
+
+def bars(closes: list[float], first: datetime = YEAR_END) -> pl.DataFrame:
+    rows = [(first + i * MINUTE, 20.0, 30.0, 1.0, close, 1.0) for i, close in enumerate(closes)]
+    return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
+
+
+def upsert(store: BarStore, *batches: pl.DataFrame) -> UpsertResult:
+    with store.upsert("test minutes") as staging:
+        for batch in batches:
+            staging.add(batch)
+    return staging.result
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its time of change and its bytes; the locks are empty and stay."""
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir() if p.suffix != ".lock"}
+
+
+def start_processes(script: str, folder: Path, arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """One process per argument, each loaded and waiting for a line."""
+    environment = os.environ | {"POLARS_MAX_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(folder), argument],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for argument in arguments
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    return processes
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BarStore:
+    return BarStore(tmp_path / "XAGUSD", BAR_SCHEMA)
+
+
+def test_rows_are_kept_by_month_and_read_back_ascending(store: BarStore) -> None:
+    result = upsert(store, bars([3.0, 4.0], YEAR_END + 2 * MINUTE), bars([1.0, 2.0]))
+    assert result == UpsertResult(new=4, same=0, revised=0, months=("2014-12", "2015-01"))
+    assert store.read().equals(bars([1.0, 2.0, 3.0, 4.0]))
+    assert sorted(p.name[:8] for p in store.folder.glob("*.parquet")) == ["2014-12-", "2015-01-"]
+
+
+def test_the_same_ingest_twice_touches_no_file(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    before = contents(store.folder)
+    assert upsert(store, bars([1.0, 2.0, 3.0])) == UpsertResult(new=0, same=3, revised=0, months=())
+    assert contents(store.folder) == before
+
+
+def test_two_stores_of_the_same_rows_have_the_same_bytes_whatever_the_order_of_arrival(tmp_path: Path) -> None:
+    one, other = (BarStore(tmp_path / name, BAR_SCHEMA) for name in ("one", "other"))
+    upsert(one, bars([1.0, 2.0, 3.0]))
+    upsert(other, bars([3.0], YEAR_END + 2 * MINUTE))
+    upsert(other, bars([9.0, 2.0]), bars([1.0]))
+    bytes_of = [{name: kept for name, (_, kept) in contents(s.folder).items()} for s in (one, other)]
+    assert bytes_of[0] == bytes_of[1]
+
+
+def test_a_later_row_wins_and_is_counted_as_revised(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    result = upsert(store, bars([1.0, 7.0, 3.0, 4.0]), bars([8.0], YEAR_END + MINUTE))
+    assert result == UpsertResult(new=1, same=2, revised=1, months=("2014-12", "2015-01"))
+    assert store.read()["close"].to_list() == [1.0, 8.0, 3.0, 4.0]
+
+
+def test_an_unchanged_month_keeps_its_file_when_another_is_revised(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    december = {name: kept for name, kept in contents(store.folder).items() if name.startswith("2014-12")}
+    assert upsert(store, bars([1.0, 2.0, 5.0])).months == ("2015-01",)
+    assert december.items() <= contents(store.folder).items()
+    assert len(list(store.folder.glob("*.parquet"))) == 2
+
+
+def test_an_exception_in_the_block_changes_nothing_and_leaves_nothing(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    before = contents(store.folder)
+    with pytest.raises(ZeroDivisionError), store.upsert("test minutes") as staging:
+        staging.add(bars([9.0, 9.0, 9.0]))
+        _ = 1 / 0
+    assert contents(store.folder) == before
+
+
+def test_a_failure_while_months_are_written_changes_nothing_and_leaves_nothing(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    with pytest.raises(FileNotFoundError), store.upsert("test minutes") as staging:
+        staging.add(bars([9.0, 9.0, 9.0]))
+        staging.parts["2015-01"][0].unlink()
+    assert store.read().equals(bars([1.0, 2.0, 3.0]))
+    assert len(list(store.folder.glob("*.parquet"))) == 2
+    assert not (store.folder / "staging").exists()
+
+
+def test_a_span_includes_its_start_and_excludes_its_end(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0, 4.0]))
+    assert store.read(YEAR_END + MINUTE, YEAR_END + 3 * MINUTE)["close"].to_list() == [2.0, 3.0]
+    assert store.read(start=YEAR_END + 2 * MINUTE)["close"].to_list() == [3.0, 4.0]
+    assert store.read(end=YEAR_END + 2 * MINUTE)["close"].to_list() == [1.0, 2.0]
+
+
+def test_only_the_months_of_the_span_are_opened(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    next(store.folder.glob("2014-12-*")).unlink()
+    assert store.read(start=YEAR_END + 2 * MINUTE)["close"].to_list() == [3.0]
+
+
+def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NoRows, match=r"got an empty store; run python -m lstm_ts\.ingest"):
+        BarStore(tmp_path / "raw", BAR_SCHEMA).read()
+    with pytest.raises(NoRows, match=r"got an empty store; run python -m lstm_ts\.process"):
+        BarStore(tmp_path / "processed", HOURLY_SCHEMA).read()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_span_without_rows_says_what_the_store_holds(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    with pytest.raises(NoRows, match=r"got none of its 3 rows in 2014-12 to 2015-01"):
+        store.read(start=YEAR_END + timedelta(days=40))
+
+
+def test_an_altered_month_is_refused(store: BarStore) -> None:
+    upsert(store, bars([1.0]))
+    month = next(store.folder.glob("*.parquet"))
+    bars([2.0]).write_parquet(month)
+    with pytest.raises(DataError, match="got other bytes"):
+        store.read()
+
+
+def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: BarStore) -> None:
+    first, *writers = start_processes(WRITER, store.folder, [str(1.0 + i) for i in range(16)])
+    begun = time.monotonic()
+    let_go(first)
+    first.communicate()
+    whole_s = time.monotonic() - begun
+    stored = 1.0
+    for i, writer in enumerate(writers):
+        let_go(writer)
+        time.sleep(whole_s * i / 10)
+        writer.kill()
+        writer.communicate()
+        found = store.read()["close"]
+        assert found.len() == 24
+        assert found.unique().to_list() in ([stored], [2.0 + i])
+        stored = found[0]
+    upsert(store, bars([1.0], YEAR_END))
+    named = {entry["file"] for entry in json.loads((store.folder / "manifest.json").read_bytes())["months"].values()}
+    assert {p.name for p in store.folder.iterdir()} == named | {"manifest.json", "writer.lock", "reader.lock"}
+
+
+def test_competing_writers_end_with_the_union_and_readers_never_see_half_an_upsert(store: BarStore) -> None:
+    writers = start_processes(COMPETITOR, store.folder, [str(i) for i in range(4)])
+    upsert(store, bars([20.0], datetime(2014, 1, 1, tzinfo=UTC)), bars([20.0], datetime(2014, 2, 1, tzinfo=UTC)))
+    for writer in writers:
+        let_go(writer)
+    while any(writer.poll() is None for writer in writers):
+        by_month = store.read().group_by(pl.col("ts").dt.month()).len()["len"].to_list()
+        assert by_month[0] == by_month[1]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    january = [datetime(2014, 1, 1, tzinfo=UTC) + i * MINUTE for i in range(40)]
+    assert store.read(end=datetime(2014, 2, 1, tzinfo=UTC))["ts"].to_list() == january
+    assert store.read().height == 80
+
+
+MINUTES_FROM_YEAR_END = st.integers(min_value=-2, max_value=3)
+BATCH = st.lists(st.tuples(MINUTES_FROM_YEAR_END, st.sampled_from([1.0, 2.0])), max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(upserts=st.lists(st.lists(BATCH, max_size=3), max_size=3))
+def test_any_split_into_upserts_equals_one_dict_of_last_values(
+    tmp_path_factory: pytest.TempPathFactory, upserts: list[list[list[tuple[int, float]]]]
+) -> None:
+    store = BarStore(tmp_path_factory.mktemp("store"), BAR_SCHEMA)
+    expected: dict[datetime, float] = {}
+    for batches in upserts:
+        before = dict(expected)
+        frames = [
+            pl.concat([pl.DataFrame(schema=BAR_SCHEMA), *(bars([c], YEAR_END + m * MINUTE) for m, c in batch)])
+            for batch in batches
+        ]
+        expected |= {YEAR_END + m * MINUTE: close for batch in batches for m, close in batch}
+        result = upsert(store, *frames)
+        assert result.new == len(expected) - len(before)
+        assert result.revised == sum(expected[ts] != close for ts, close in before.items())
+    found = store.read().select("ts", "close").rows() if expected else []
+    assert found == sorted(expected.items())

@@ -1,0 +1,115 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.features import Grid, make_grid
+from lstm_ts.scaler import Scaler, fit_scaler
+from lstm_ts.session import Session
+from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
+
+LEVELS = (0.1, 0.5, 0.9)
+SPEC = WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=2)
+
+
+@pytest.fixture(scope="module")
+def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
+    return make_grid(hourly_bars, silver, ahead=SPEC.horizon)
+
+
+@pytest.fixture(scope="module")
+def scaler(grid: Grid) -> Scaler:
+    return fit_scaler(grid, np.ones(len(grid.ts_G), dtype=np.bool_), half_life_hours=6.0)
+
+
+def test_targets_are_cumulative_log_returns_from_the_origin(grid: Grid) -> None:
+    y_GH = compute_returns_GH(grid, horizon=3)
+    assert y_GH[5, 2] == pytest.approx(np.log(grid.close_G[8] / grid.close_G[5]))
+    missing = int(np.flatnonzero(grid.missing_G[10:])[0]) + 10
+    assert np.isnan(y_GH[missing]).all()
+    assert np.isnan(y_GH[missing - 1, 0])
+    assert np.isfinite(y_GH[missing - 1, 1]) == (not grid.missing_G[missing + 1])
+    assert np.isnan(y_GH[-1]).all()
+
+
+def test_an_origin_is_a_known_hour_with_a_full_window_and_its_targets_on_the_grid(grid: Grid) -> None:
+    origins = find_origins(grid, SPEC)
+    assert origins.rows_N[0] >= SPEC.tsteps - 1
+    assert origins.rows_N[-1] + SPEC.horizon < len(grid.ts_G)
+    assert not grid.missing_G[origins.rows_N].any()
+    asked = len(grid.ts_G) - SPEC.tsteps + 1 - SPEC.horizon
+    assert len(origins.rows_N) + origins.missing_origin + origins.too_many_missing == asked
+
+
+def test_windows_with_too_many_missing_hours_are_dropped_and_counted(grid: Grid) -> None:
+    strict = find_origins(grid, WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=0))
+    assert strict.too_many_missing > 0
+    assert all(not grid.missing_G[row - 11 : row + 1].any() for row in strict.rows_N)
+
+
+@given(day=st.integers(1, 28), month=st.integers(2, 5))
+def test_no_target_of_a_purged_part_crosses_its_border(grid: Grid, day: int, month: int) -> None:
+    border = datetime(2014, month, day, tzinfo=UTC)
+    before_N = find_origins(grid, SPEC, end=border, purge=True).rows_N
+    after_N = find_origins(grid, SPEC, start=border).rows_N
+    border64 = np.datetime64(border.replace(tzinfo=None), "us")
+    assert (grid.origin_ts_G[before_N + SPEC.horizon] < border64).all()
+    assert (grid.origin_ts_G[after_N] >= border64).all()
+
+
+def test_a_window_holds_its_own_hours_in_order(grid: Grid, scaler: Scaler) -> None:
+    rows_N = find_origins(grid, SPEC).rows_N
+    batch = make_windows(grid, scaler, rows_N, SPEC)[torch.tensor([7])]
+    assert batch.x_BTF.shape == (1, SPEC.tsteps, FEATURES)
+    row = rows_N[7]
+    unit_T = (scaler.return_profile_W * scaler.return_unit)[grid.hour_of_week_G[row - 11 : row + 1]]
+    volatility = scaler.window_volatility_N(grid, tsteps=SPEC.tsteps)[row - 11]
+    expected = np.clip(grid.body_G[row - 11 : row + 1] / unit_T / volatility, -8, 8)
+    np.testing.assert_allclose(batch.x_BTF[0, :, BODY], expected, rtol=1e-5)
+
+
+def test_the_first_gap_lies_outside_the_window(grid: Grid, scaler: Scaler) -> None:
+    windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
+    x_BTF = windows[torch.arange(len(windows))].x_BTF
+    assert (x_BTF[:, 0, GAP] == 0).all()
+    assert (x_BTF[:, 1, GAP] != 0).any()
+
+
+def test_targets_in_units_of_the_scale_give_the_return_back(grid: Grid, scaler: Scaler) -> None:
+    rows_N = find_origins(grid, SPEC).rows_N
+    batch = make_windows(grid, scaler, rows_N, SPEC)[torch.arange(len(rows_N))]
+    y_NH = compute_returns_GH(grid, horizon=SPEC.horizon)[rows_N]
+    np.testing.assert_allclose(batch.z_BH * batch.scale_BH, y_NH, atol=1e-7)
+    assert np.isnan(y_NH).any(), "the walk has missing hours, so some targets must be missing"
+
+
+def test_a_gathered_batch_is_a_copy(grid: Grid, scaler: Scaler) -> None:
+    windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
+    before = windows.features_GF.clone()
+    windows[torch.arange(50)].x_BTF.zero_()
+    assert torch.equal(windows.features_GF, before)
+
+
+def test_a_mirrored_batch_turns_prices_upside_down(grid: Grid, scaler: Scaler) -> None:
+    batch = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)[torch.arange(4)]
+    mirrored = batch.mirrored(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    even = [f for f in range(FEATURES) if f not in ODD]
+    assert torch.equal(mirrored.x_BTF[..., even], batch.x_BTF[..., even])
+    assert torch.equal(mirrored.x_BTF[1][:, ODD], -batch.x_BTF[1][:, ODD])
+    assert torch.equal(mirrored.x_BTF[2], batch.x_BTF[2])
+    assert torch.equal(mirrored.z_BH[3].nan_to_num(), -batch.z_BH[3].nan_to_num())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tsteps": 1}, {"horizon": 0}, {"max_missing": -1}, {"levels": (0.5, 0.1)}, {"levels": (0.1, 0.9)}],
+)
+def test_a_window_spec_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    settings: dict[str, object] = {"tsteps": 12, "horizon": 3, "levels": LEVELS, "max_missing": 2}
+    with pytest.raises(ConfigError, match="Expected"):
+        WindowSpec(**settings | wrong)  # type: ignore[arg-type]
