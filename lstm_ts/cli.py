@@ -13,11 +13,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.errors import LstmTsError
+from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.store import BarStore
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -35,6 +35,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
+                for key in sorted(OmegaConf.missing_keys(cfg)):
+                    raise ConfigError(f"Expected a value for {key}, got none; add {key}=…")
                 return task(cfg)
 
         def main() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save_file
 
 from lstm_ts.baselines import Reference
-from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.errors import ArtifactError, ConfigError, NotEnoughBars
 from lstm_ts.features import Array, Grid, make_grid
 from lstm_ts.net import LSTMNet
 from lstm_ts.scaler import Scaler
@@ -42,6 +42,10 @@ class NetShape:
     layers: int
     decoder: int
     dropout: float
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.layers, self.decoder) < 1 or not 0 <= self.dropout < 1:
+            raise ConfigError(f"Expected hidden, layers and decoder >= 1 and dropout in 0..1, got {self}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
+
+
 class LSTMNet(nn.Module):
     """(B, T, F) window and (B, H, C) calendar of the target hours → (B, H, Q) quantiles that cannot cross."""
 
@@ -52,6 +55,7 @@ class LSTMNet(nn.Module):
 
         The variance of k hours is the sum of the hours', so neighbouring steps cannot contradict each other.
         """
+        log_stretch_BH = log_stretch_BH.clamp(-MAX_LOG_STRETCH, MAX_LOG_STRETCH)
         variance_BH = profile_BH**2
         usual_BH = variance_BH.cumsum(1)
         stretch_BH = ((variance_BH * (2 * log_stretch_BH).exp()).cumsum(1) / usual_BH).sqrt()

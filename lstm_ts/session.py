@@ -7,6 +7,7 @@ forecast is one session hour; closed hours do not exist.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from zoneinfo import available_timezones
 
 import pandas_market_calendars as pmc
 import polars as pl
@@ -55,6 +56,8 @@ class Session:
     def __init__(self, *, calendar: str, zone: str) -> None:
         self.calendar = calendar
         self.zone = zone
+        if zone not in available_timezones():
+            raise ConfigError(f"Expected an IANA time zone such as America/New_York, got session.zone={zone}")
 
     def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
         """Session hours with start <= ts < end (UTC): frame `ts, session_minutes` (1..60), ascending."""

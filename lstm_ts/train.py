@@ -92,10 +92,14 @@ def has_bf16() -> bool:
 def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
     """`last` is the newest checkpoint under `outputs` of a run that did not come to leave a model.
 
-    Raises    ConfigError: there is none
+    Raises    ConfigError: there is none, or no file at the path
     """
+    if ckpt_path is None:
+        return None
     if ckpt_path != "last":
-        return Path(ckpt_path) if ckpt_path else None
+        if not Path(ckpt_path).is_file():
+            raise ConfigError(f"Expected ckpt_path=last or a checkpoint, got {ckpt_path}, which is no file")
+        return Path(ckpt_path)
     found = [path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists()]
     if not found:
         raise ConfigError(

@@ -36,9 +36,10 @@ class WindowSpec:
     max_missing: int  # hours in a window
 
     def __post_init__(self) -> None:
-        if self.tsteps < 2 or self.horizon < 1 or self.max_missing < 0:
+        counts = (self.tsteps, self.horizon, self.max_missing)
+        if not all(isinstance(n, int) for n in counts) or self.tsteps < 2 or self.horizon < 1 or self.max_missing < 0:
             raise ConfigError(
-                f"Expected tsteps >= 2, horizon >= 1 and max_missing >= 0, "
+                f"Expected whole numbers tsteps >= 2, horizon >= 1 and max_missing >= 0, "
                 f"got {self.tsteps}, {self.horizon} and {self.max_missing}"
             )
         ordered = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))

@@ -1,0 +1,97 @@
+"""Who may import what, read from the sources."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lstm_ts"
+MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+# What each room may import of ours.
+ROOMS = {
+    "errors": set(),
+    "bars": {"errors"},
+    "session": {"bars", "errors"},
+    "sources.synthetic": {"bars", "errors", "session"},
+    "sources.formats": {"bars", "errors"},
+    "sources.files": {"bars", "errors", "sources.formats"},
+    "store": {"bars", "errors"},
+    "features": {"bars", "errors", "session"},
+    "scaler": {"errors", "features"},
+    "windows": {"errors", "features", "scaler"},
+    "metrics": set(),
+    "baselines": {"features", "metrics", "windows"},
+    "net": set(),
+    "scores": {"metrics"},
+    "pictures": {"metrics", "scores"},
+    "report": {"bars", "pictures", "scores"},
+    "model": {"baselines", "errors", "net", "windows"},
+    "forecaster": {"baselines", "errors", "features", "net", "scaler", "session", "windows"},
+    "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
+    "tracking": {"errors", "scores"},
+}
+ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict"}
+PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "scores"}
+
+# Which rooms alone may import a library.
+KEPT = {
+    "lightning": {"data", "model", "train", "tracking"},
+    "hydra": ENTRY_POINTS | {"cli"},
+    "omegaconf": ENTRY_POINTS | {"cli"},
+    "wandb": {"tracking"},
+    "matplotlib": {"pictures", "report"},
+    "pandas_market_calendars": {"session"},
+    "lightgbm": {"baselines"},
+    "ib_insync": {"sources.ib"},
+    "pandas": set(),
+}
+DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: absolute imports only"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(module: str) -> str:
+    return module.removeprefix("lstm_ts.")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_room_imports_only_what_is_left_of_it(module: str) -> None:
+    ours = {room(name) for name in imports(MODULES[module]) if name.startswith("lstm_ts.") and name in MODULES}
+    if room(module) in ROOMS:
+        assert ours <= ROOMS[room(module)]
+    else:
+        assert room(module) in ENTRY_POINTS | {"cli", "lstm_ts.__init__", "__init__", "sources.__init__"}
+
+
+@pytest.mark.parametrize("library", sorted(KEPT))
+def test_a_library_stays_in_its_rooms(library: str) -> None:
+    users = {room(module) for module, path in MODULES.items() if library in {n.split(".")[0] for n in imports(path)}}
+    assert users <= KEPT[library]
+
+
+@pytest.mark.parametrize("pure", sorted(PURE))
+def test_a_pure_room_does_no_io(pure: str) -> None:
+    libraries = {name.split(".")[0] for name in imports(MODULES[f"lstm_ts.{pure}"])}
+    assert not libraries & DOES_IO
+
+
+def test_no_room_is_called_by_what_it_is_not() -> None:
+    names = {path.stem for path in PACKAGE.rglob("*")}
+    assert not names & {"utils", "common", "helpers", "core", "base", "manager"}
+
+
+def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
+    for module, path in MODULES.items():
+        assert "pickle" not in imports(path), module
+        assert room(module) == "train" or "torch.load" not in path.read_text(), module

@@ -1,0 +1,185 @@
+"""The commands as a user types them, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(command: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+    return subprocess.run(
+        [sys.executable, "-m", f"lstm_ts.{command}", *paths, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"WANDB_MODE": "offline"} | environment,
+    )
+
+
+def succeed(command: str, folder: Path, *arguments: str) -> list[str]:
+    """Lines of stdout."""
+    done = run(command, folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def mistake(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a user's mistake."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    return line.removeprefix("Error: ")
+
+
+TINY = (
+    "tsteps=24",
+    "horizon=6",
+    "net.hidden=8",
+    "net.decoder=8",
+    "trainer.max_epochs=1",
+    "spec.max_missing=6",
+)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight months of synthetic silver, ingested and processed."""
+    folder = tmp_path_factory.mktemp("stored")
+    succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-09-01")
+    succeed("process", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(stored: Path) -> Path:
+    """A model folder, from the last line of train."""
+    return Path(succeed("train", stored, *TINY, "+experiment=quickstart")[-1])
+
+
+def test_the_main_job_runs_from_minutes_to_a_forecast(stored: Path, trained: Path) -> None:
+    scores_json = Path(succeed("evaluate", stored, f"model={trained}", "span.start=2019-07-20")[-1])
+    scores = json.loads(scores_json.read_text())
+    assert scores["symbol"] == "XAGUSD"
+    assert set(scores["horizons"]["1"]["baselines"]) == {"persistence", "climatology", "volatility"}
+    forecasts = pl.read_parquet(scores_json.with_name("forecasts.parquet"))
+    assert forecasts.height == 6 * scores["n"]
+    assert forecasts.columns[:6] == ["origin_ts", "step", "target_ts", "last_close", "y", "q05"]
+    assert (scores_json.with_name("report.html")).stat().st_size > 50_000
+    lines = succeed("predict", stored, f"model={trained}")
+    assert "persistence" in lines[1]
+    assert lines[-1].startswith("In 6 session hours, by ")
+
+
+def test_synthetic_bars_are_called_so_wherever_they_appear(stored: Path, trained: Path) -> None:
+    label = "synthetic silver, seed 7"
+    assert label in (stored / "data/raw/XAGUSD/manifest.json").read_text()
+    assert label in (stored / "data/processed/XAGUSD/manifest.json").read_text()
+    assert label in (trained / "manifest.json").read_text()
+    assert label in (trained.parent / "scores/report.html").read_text()
+    assert label in succeed("predict", stored, f"model={trained}")[0]
+
+
+def test_the_same_seed_gives_the_same_model(stored: Path, trained: Path) -> None:
+    again = Path(succeed("train", stored, *TINY, "+experiment=quickstart")[-1])
+    assert again != trained
+    assert (again / "weights.safetensors").read_bytes() == (trained / "weights.safetensors").read_bytes()
+
+
+def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "hours.csv"
+    hours = pl.concat([pl.read_parquet(path) for path in sorted((stored / "data/processed/XAGUSD").glob("*.parquet"))])
+    hours.select(time=pl.col("ts").dt.to_string("%Y-%m-%d %H:%M:%S+00:00"), open="open", high="high", low="low",
+                 close="close", volume="volume").tail(60).write_csv(csv)  # fmt: skip
+    from_file = json.loads("\n".join(succeed("predict", tmp_path, f"model={trained}", f"bars={csv}", "format=json")))
+    from_store = json.loads("\n".join(succeed("predict", stored, f"model={trained}", "format=json")))
+    assert from_file["path"][0]["target_ts"] == from_store["path"][0]["target_ts"]
+    for ours, theirs in zip(from_file["path"], from_store["path"], strict=True):
+        assert ours["quantiles"] == pytest.approx(theirs["quantiles"], abs=1e-6)
+        assert ours["persistence"] == from_file["last_close"]
+
+
+def test_ingesting_twice_changes_nothing(stored: Path) -> None:
+    folder = stored / "data/raw/XAGUSD"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    lines = succeed("ingest", stored, "source.start=2019-01-01", "source.end=2019-09-01")
+    assert " 0 new, " in lines[0]
+    assert lines[0].endswith("0 revised")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_real_and_synthetic_bars_never_share_a_store(stored: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "minutes.csv"
+    csv.write_text("2019.03.05,10:00,15.1,15.2,15.0,15.1,7\n2019.03.05,10:01,15.1,15.2,15.0,15.1,7\n")
+    done = run("ingest", stored, "source=files", f"source.paths={csv}", "source.zone=UTC")
+    assert "synthetic and real bars never share a store" in mistake(done)
+
+
+def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path) -> None:
+    done = run("evaluate", stored, f"model={trained}", "span.start=2019-07-20")
+    assert "INFO" in done.stderr
+    assert "INFO" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("ingest", ("source=files", "source.paths=nowhere.csv"), "Expected a file, or a glob that matches one"),
+        ("ingest", ("source=files",), "Expected a value for source.paths"),
+        ("ingest", ("source=files", "source.paths=README.md"), "Expected"),
+        ("ingest", ("source=filess",), "Could not find 'source/filess'"),
+        ("ingest", ("sourcee=files",), "Could not override 'sourcee'"),
+        ("ingest", ("session.zone=Mars/Base",), "Mars/Base"),
+        ("process", (), "run python -m lstm_ts.ingest first"),
+        ("train", (), "run python -m lstm_ts.process first"),
+        ("predict", ("model=nowhere",), "Expected a model folder"),
+        ("evaluate", ("model=nowhere",), "Expected a model folder"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(
+    tmp_path: Path, command: str, arguments: tuple[str, ...], words: str
+) -> None:
+    done = run(command, tmp_path, *arguments)
+    assert words in mistake(done)
+    assert not list((tmp_path / "data").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("optimisation.lr=-1",), "Expected lr > 0"),
+        (("split.valid_from=2030-01-01",), "in order after the first bar"),
+        (("trainer.precision=3-bit",), "precision"),
+        (("tsteps=20000",), "Expected at least 20012 session hours"),
+        (("ckpt_path=last",), "Expected an interrupted run"),
+    ],
+)
+def test_a_value_out_of_range_is_named(stored: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run("train", stored, "+experiment=quickstart", f"paths.outputs={stored}/wrong", *arguments)
+    assert words in mistake(done)
+    assert not list((stored / "wrong").rglob("model"))
+
+
+def test_a_span_without_bars_is_said(stored: Path, trained: Path) -> None:
+    assert "got none among bars" in mistake(run("evaluate", stored, f"model={trained}", "span.start=2031-01-01"))
+
+
+def test_a_traceback_is_shown_when_asked_for(tmp_path: Path) -> None:
+    done = run("process", tmp_path, HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
+
+
+def test_a_tampered_model_is_refused(stored: Path, trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for path in trained.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"tsteps": 24', '"tsteps": 48', 1))
+    assert "as it was saved, got other bytes" in mistake(run("predict", stored, f"model={copy}"))

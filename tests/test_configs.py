@@ -1,0 +1,109 @@
+"""Every file under conf/ composes, and every node in it is accepted by the code it names."""
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts.cli import CONF, construct
+from lstm_ts.data import Split
+from lstm_ts.errors import ConfigError
+from lstm_ts.forecaster import NetShape
+from lstm_ts.model import Optimisation
+from lstm_ts.sources.files import Files
+from lstm_ts.train import build_trainer, find_checkpoint
+
+ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
+GROUPS = ("source", "session", "net", "trainer", "logger", "experiment")
+OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
+
+
+def compose(name: str, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
+        return hydra.compose(name, list(overrides), return_hydra_config=True)
+
+
+def entry_point_of(option: str) -> str:
+    return "ingest" if option.startswith("source=") else "train"
+
+
+def test_every_group_of_the_folder_is_tried() -> None:
+    groups = {path.parent.name for path in Path(CONF).glob("*/*.yaml")}
+    assert groups == set(GROUPS)
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_an_entry_point_composes_with_its_defaults(name: str) -> None:
+    cfg = compose(name)
+    assert cfg.symbol == "XAGUSD"
+    construct(cfg.session)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> None:
+    prefix = "+" if option.startswith("experiment=") else ""
+    needed = ["source.paths=bars.csv"] if option == "source=files" else []
+    cfg = compose(entry_point_of(option), prefix + option, f"paths.outputs={tmp_path}", *needed)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    if entry_point_of(option) == "ingest":
+        construct(cfg.source)
+        return
+    for node in ("session", "net", "spec", "split", "optimisation"):
+        construct(cfg[node])
+    build_trainer(cfg, tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((Path(CONF) / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_experiment_asks_its_question_and_holds_only_differences(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1].startswith("# ")
+    assert "?" in lines[1]
+    assert len(lines) <= 16
+    same = {key: value for key, value in flat(OmegaConf.load(path)).items() if flat(compose("train")).get(key) == value}
+    assert not same
+
+
+def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    values = {}
+    for key, value in OmegaConf.to_container(cfg, resolve=False).items() if prefix == "" else cfg.items():
+        name = f"{prefix}{key}"
+        values |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return values
+
+
+@pytest.mark.parametrize(
+    ("node", "overrides", "words"),
+    [
+        ("spec", ["tsteps=0"], "tsteps >= 2"),
+        ("spec", ["tsteps=many"], "whole numbers"),
+        ("spec", ["horizon=0"], "horizon >= 1"),
+        ("spec", ["levels=[0.9,0.1]"], "ascending levels"),
+        ("net", ["net.hidden=0"], "hidden"),
+        ("net", ["net.dropout=1.5"], "dropout"),
+        ("split", ["split.test_until=someday"], "an ISO date"),
+        ("optimisation", ["optimisation.warm_up=2"], "warm_up"),
+    ],
+)
+def test_a_value_out_of_range_is_named(node: str, overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        construct(compose("train", *overrides)[node])
+
+
+def test_constructors_repeat_no_default_that_the_configuration_gives() -> None:
+    for kind in (Files, Split, Optimisation):
+        assert kind.__init__.__kwdefaults__ is None
+    assert all(field.default is MISSING for field in fields(NetShape))
+
+
+def test_a_checkpoint_that_is_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.ckpt"):
+        find_checkpoint("nowhere.ckpt", tmp_path)
+    assert find_checkpoint(None, tmp_path) is None

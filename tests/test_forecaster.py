@@ -1,0 +1,103 @@
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.session import Session
+from lstm_ts.windows import WindowSpec
+
+SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
+SHAPE = NetShape(hidden=8, layers=2, decoder=8, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
+    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
+    data = BarsDataModule(hourly_bars, silver, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, seed=0)
+    data.setup()
+    torch.manual_seed(0)
+    net = build_net(SHAPE, data.reference)
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 0, "", "", {"torch": "2"}, {"tsteps": 24})
+    return Forecaster(net, SHAPE, data.scaler, data.reference, SPEC, silver, provenance, {"n": 1})
+
+
+@pytest.fixture
+def folder(forecaster: Forecaster, tmp_path: Path) -> Path:
+    forecaster.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_loaded_model_gives_the_same_numbers(forecaster: Forecaster, folder: Path, hourly_bars: pl.DataFrame) -> None:
+    loaded = load_forecaster(folder)
+    np.testing.assert_array_equal(loaded.forecast(hourly_bars).q_HQ, forecaster.forecast(hourly_bars).q_HQ)
+    assert loaded.provenance == forecaster.provenance
+    assert loaded.spec == SPEC
+    assert loaded.scores == {"n": 1}
+
+
+def test_the_artifact_holds_no_pickle(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "manifest.json", "weights.safetensors"]
+    json.loads((folder / "manifest.json").read_text())
+    assert (folder / "weights.safetensors").read_bytes()[8:9] == b"{"  # safetensors opens with a JSON header
+
+
+def test_anyone_can_check_the_hashes(folder: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
+def test_a_model_altered_in_one_byte_is_refused(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"{name} as it was saved, got other bytes"):
+        load_forecaster(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json", "SHA256SUMS"])
+def test_an_incomplete_model_folder_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ArtifactError, match=rf"a model folder with {name}"):
+        load_forecaster(folder)
+
+
+def test_saving_again_replaces_nothing_by_halves(forecaster: Forecaster, folder: Path) -> None:
+    with pytest.raises(OSError, match="not empty"):
+        forecaster.save(folder)  # a version is immutable
+    load_forecaster(folder)
+
+
+def test_too_few_bars_are_said_with_both_numbers(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    whole = hourly_bars.filter(pl.col("ts").is_between(hourly_bars["ts"][200], hourly_bars["ts"][209]))
+    with pytest.raises(NotEnoughBars, match=r"at least 24 session hours for one window, got \d+"):
+        forecaster.forecast(whole)
+
+
+def test_too_many_missing_hours_are_said(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    gappy = pl.concat([hourly_bars[:-12], hourly_bars[-2:]])
+    with pytest.raises(NotEnoughBars, match=r"at most 3 of the last 24 session hours to be missing, got \d+"):
+        forecaster.forecast(gappy)
+
+
+def test_targets_follow_the_session_calendar(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    friday_20_utc = hourly_bars.filter(pl.col("ts").dt.strftime("%Y-%m-%d %H") <= "2014-05-09 19")
+    forecast = forecaster.forecast(friday_20_utc)
+    assert f"{forecast.origin_ts:%a %H:%M}" == "Fri 20:00"
+    assert [f"{ts:%a %H:%M}" for ts in forecast.target_ts_H] == ["Fri 21:00", "Sun 23:00", "Mon 00:00", "Mon 01:00"]
+
+
+def test_prices_are_the_quantiles_of_the_return_on_the_last_close(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    forecast = forecaster.forecast(hourly_bars)
+    assert forecast.last_close == hourly_bars["close"][-1]
+    np.testing.assert_allclose(forecast.price_HL(0.9)[:, 0], forecast.last_close * np.exp(forecast.q_HQ[:, 2]))
+    later = replace(forecast, last_close=2 * forecast.last_close)
+    np.testing.assert_allclose(later.price_HL(0.5), 2 * forecast.price_HL(0.5))

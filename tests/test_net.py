@@ -1,0 +1,68 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ts.net import LSTMNet, pinball_loss
+
+BASE_HQ = torch.tensor([[-1.0, 0.0, 1.0], [-1.5, 0.0, 1.5]])  # 2 steps, 3 levels
+B, T, F, C = 5, 6, 4, 3
+
+
+def net(*, seed: int = 0, wild: float = 0.0) -> LSTMNet:
+    torch.manual_seed(seed)
+    made = LSTMNet(features=F, target_columns=C, base_HQ=BASE_HQ, hidden=8, layers=1, decoder=8, dropout=0.0)
+    if wild:
+        torch.nn.init.normal_(made.head.weight, std=wild)
+    return made.eval()
+
+
+def inputs(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x_BTF, calendar_BHC = torch.randn(B, T, F, generator=generator), torch.randn(B, 2, C, generator=generator)
+    return x_BTF, calendar_BHC, torch.rand(B, 2, generator=generator) + 0.5
+
+
+def test_an_untrained_network_forecasts_the_base_quantiles() -> None:
+    assert torch.allclose(net()(*inputs()), BASE_HQ.expand(B, -1, -1))
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 1000), wild=st.floats(0.1, 5))
+def test_quantiles_never_cross(seed: int, wild: float) -> None:
+    q_BHQ = net(seed=seed, wild=wild)(*inputs(seed))
+    assert (q_BHQ.diff(dim=-1) > 0).all()
+
+
+def test_every_input_moves_the_forecast() -> None:
+    made, (x_BTF, calendar_BHC, profile_BH) = net(wild=0.5), inputs()
+    q_BHQ = made(x_BTF, calendar_BHC, profile_BH)
+    assert not torch.allclose(q_BHQ, made(x_BTF.flip(1), calendar_BHC, profile_BH))
+    assert not torch.allclose(q_BHQ, made(x_BTF, -calendar_BHC, profile_BH))
+    assert not torch.allclose(q_BHQ[:, 1], made(x_BTF, calendar_BHC, profile_BH.flip(1))[:, 1])
+
+
+def test_equal_hours_with_equal_stretch_add_up_to_that_stretch() -> None:
+    made = net()
+    with torch.no_grad():
+        made.head.bias.copy_(torch.tensor([0.5, 0.0]))  # log stretch, drift
+    q_BHQ = made(inputs()[0], inputs()[1], torch.ones(B, 2))
+    assert torch.allclose(q_BHQ, BASE_HQ * torch.tensor(0.5).exp())
+
+
+def test_the_pinball_loss_by_hand() -> None:
+    z_BH = torch.tensor([[0.5], [-1.0]])
+    q_BHQ = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])
+    levels_Q = torch.tensor([0.1, 0.9])
+    # row 1: 0.1 * 0.5 and 0.1 * 0.5; row 2: 0.9 * 1 and 0.1 * 2
+    expected = ((0.05 + 0.05) / 2 + (0.9 + 0.2) / 2) / 2
+    assert pinball_loss(z_BH, q_BHQ, levels_Q, torch.ones(2, 1)).item() == pytest.approx(expected)
+
+
+def test_a_missing_session_hour_is_masked_in_the_loss() -> None:
+    q_BHQ = torch.tensor([[[0.0], [5.0]]], requires_grad=True)
+    loss = pinball_loss(torch.tensor([[1.0, float("nan")]]), q_BHQ, torch.tensor([0.5]), torch.ones(1, 2))
+    loss.backward()
+    assert loss.item() == 0.5
+    assert q_BHQ.grad is not None
+    assert q_BHQ.grad.tolist() == [[[-0.5], [0.0]]]
