@@ -16,7 +16,7 @@ from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.features import make_grid
 from lstm_ts.scaler import fit_scaler
 from lstm_ts.session import Session, utc
-from lstm_ts.windows import Batch, Origins, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
+from lstm_ts.windows import Batch, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
 
 VALID_BATCH = 4096
 
@@ -119,12 +119,12 @@ class BarsDataModule(L.LightningDataModule):
         first, last = self.hourly_bars["ts"][0], self.hourly_bars["ts"][-1]
         self.valid_from, self.test_from = self.split.borders(first, last)
         train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
-        self.scaler = fit_scaler(self.grid, train_G, half_life_hours=self.half_life_hours)
+        self.scaler = fit_scaler(self.grid, train_G, tsteps=spec.tsteps, half_life_hours=self.half_life_hours)
         self.train_origins = find_origins(self.grid, spec, end=self.valid_from, purge=True)
         self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
         self._check_sizes()
-        self.train_windows = self._windows(self.train_origins)
-        self.valid_windows = self._windows(self.valid_origins)
+        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
+        self.valid_windows = self.train_windows.at(self.valid_origins.rows_N)
 
     def _check_sizes(self) -> None:
         tsteps, horizon = self.spec.tsteps, self.spec.horizon
@@ -139,9 +139,6 @@ class BarsDataModule(L.LightningDataModule):
                     f"for one {part} window, got none {where} among {bars} bars; "
                     f"ingest more, or move split.valid_from or split.test_from"
                 )
-
-    def _windows(self, origins: Origins) -> Windows:
-        return make_windows(self.grid, self.scaler, origins.rows_N, self.spec)
 
     @cached_property
     def reference(self) -> Reference:

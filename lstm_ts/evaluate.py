@@ -78,9 +78,8 @@ def with_lightgbm(
     asked_N = np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N))
     if not len(fitted.rows_N) or not len(stopped.rows_N):
         raise NoRows(f"Expected bars before {trained_until} to train LightGBM on, got none; set lightgbm_steps=[]")
-    train, valid, test = (
-        make_windows(grid, forecaster.scaler, rows_N, spec) for rows_N in (fitted.rows_N, stopped.rows_N, asked_N)
-    )
+    train = make_windows(grid, forecaster.scaler, fitted.rows_N, spec)
+    valid, test = train.at(stopped.rows_N), train.at(asked_N)
     q_NHQ = np.full_like(record.quantiles["lstm"], np.nan)
     for step in steps:
         z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)

@@ -105,7 +105,8 @@ class Forecaster:
         with torch.inference_mode():
             for rows_B in torch.split(torch.arange(len(windows)), BATCH):
                 batch = windows[rows_B]
-                parts.append(self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH))
+                z_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
+                parts.append(z_BHQ + batch.drift_BH[..., None])
         scale_NH = windows.scale_GH[windows.origin_N].double().numpy()
         return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH
 

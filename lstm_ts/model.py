@@ -49,19 +49,25 @@ class LSTMForecaster(L.LightningModule):
         self.register_buffer("levels_Q", torch.tensor(levels, dtype=torch.float32), persistent=False)
         self.register_buffer("step_weight_H", optimisation.step_weights(reference), persistent=False)
 
+        self.register_buffer("scale_H", torch.from_numpy(reference.scale_H).float(), persistent=False)
+
     levels_Q: Tensor
+    scale_H: Tensor
     step_weight_H: Tensor
 
     def _loss(self, batch: Batch) -> Tensor:
         """Pinball loss over that of the volatility forecast: below 1 is better than volatility."""
         q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
-        weight_BH = batch.scale_BH**self.optimisation.scale_power
-        weight_BH = weight_BH / weight_BH.mean(dim=0) * self.step_weight_H
+        weight_BH = (batch.scale_BH / self.scale_H) ** self.optimisation.scale_power * self.step_weight_H
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, weight_BH)
 
+    def training_loss(self, batch: Batch) -> Tensor:
+        """With half of the windows upside down: around the drift, a rise is taken to be as likely as a fall."""
+        sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=batch.x_BTF.device) * 2.0 - 1
+        return self._loss(batch.mirrored(sign_B))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=self.device) * 2.0 - 1
-        loss = self._loss(batch.mirrored(sign_B))  # a market upside down is as likely: only the size of a move has skew
+        loss = self.training_loss(batch)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
 
 
@@ -32,6 +31,7 @@ class LSTMNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.from_window = nn.Linear(hidden, decoder)
         self.from_target = nn.Linear(target_columns + 1, decoder, bias=False)
+        self.gate = nn.Linear(target_columns + 1, decoder)
         self.head = nn.Linear(decoder, 2)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -45,9 +45,10 @@ class LSTMNet(nn.Module):
     def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
         _, (state_LBD, _) = self.lstm(x_BTF)
         log_step_BH1 = self.log_step_H1.expand(len(x_BTF), -1, -1)
-        target_BHD = self.from_target(torch.cat([calendar_BHC, log_step_BH1], dim=-1))
+        target_BHC = torch.cat([calendar_BHC, log_step_BH1], dim=-1)
         window_B1D = self.from_window(self.dropout(state_LBD[-1]))[:, None]
-        out_BH2 = self.head(self.dropout(F.gelu(window_B1D + target_BHD))).float()
+        both_BHD = F.gelu(window_B1D + self.from_target(target_BHC)) * (1 + self.gate(target_BHC))
+        out_BH2 = self.head(self.dropout(both_BHD)).float()
         return self._quantiles(out_BH2[..., 0], out_BH2[..., 1], profile_BH)
 
     def _quantiles(self, log_stretch_BH: Tensor, drift_BH: Tensor, profile_BH: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ A return of k hours is measured in units of its scale: the window's volatility (
 above their usual size) times the seasonal profile of the k target hours. What is left to
 forecast is nearly free of the clock and of the level of volatility.
 
-Legend: G grid hours, W hours of the week, N windows, T tsteps, H steps.
+Legend: G grid hours, W hours of the week, D hours of the day, N windows, T tsteps, H steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -20,13 +20,17 @@ HOURS_OF_WEEK = 168
 SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
 MIN_VOLATILITY = 0.05  # of the usual range: a window of still prices is no division by zero
 MIN_RANGE = 0.02
+HOURS_OF_DAY = 24
+MIN_BARS_OF_DRIFT = 50
+MAX_MOVE_OF_DRIFT = 4.0  # standardised; a few jumps are no drift
 
 
 @dataclass(frozen=True)
 class Scaler:
     return_profile_W: Array  # size of a return by local hour of week, mean square 1 over the training hours
     range_profile_W: Array  # mean log high/low by hour of week
-    return_unit: float  # typical return in a window whose volatility and profile are 1
+    drift_D: Array  # mean return by local hour of day, in units of its scale, shrunk
+    return_unit: float  # root mean square return over profile times volatility, so one hour ahead the target's is 1
     half_life_hours: float  # of the weights in a window's volatility
 
     def relative_range_G(self, grid: Grid) -> Array:
@@ -48,12 +52,23 @@ class Scaler:
 
     def target_scale_GH(self, grid: Grid, *, horizon: int) -> Array:
         """Usual size of the return from each row's close to the close 1..horizon hours on; NaN beyond the grid."""
-        variance_G = np.append(self.return_profile_W[grid.hour_of_week_G] ** 2, np.full(horizon, np.nan))
-        ahead_GH = sliding_window_view(variance_G[1:], horizon)[: len(grid.ts_G)]
-        return self.return_unit * np.sqrt(np.cumsum(ahead_GH, axis=1))
+        profile_G = self.return_profile_W[grid.hour_of_week_G]
+        return self.return_unit * np.sqrt(_sum_ahead(profile_G**2, horizon))
+
+    def target_drift_GH(self, grid: Grid, *, horizon: int) -> Array:
+        """Mean of the returns that `target_scale_GH` sizes, in units of that scale; NaN beyond the grid."""
+        profile_G = self.return_profile_W[grid.hour_of_week_G]
+        drift_G = self.drift_D[grid.hour_of_week_G % HOURS_OF_DAY]
+        return _sum_ahead(profile_G * drift_G, horizon) / np.sqrt(_sum_ahead(profile_G**2, horizon))
 
 
-def fit_scaler(grid: Grid, train_G: NDArray[np.bool_], *, half_life_hours: float) -> Scaler:
+def _sum_ahead(values_G: Array, horizon: int) -> Array:
+    """(G, H) sums of the next 1..horizon rows; NaN beyond the last."""
+    padded = np.append(values_G, np.full(horizon, np.nan))
+    return np.cumsum(sliding_window_view(padded[1:], horizon)[: len(values_G)], axis=1)
+
+
+def fit_scaler(grid: Grid, train_G: NDArray[np.bool_], *, tsteps: int, half_life_hours: float) -> Scaler:
     """Statistics of the rows in `train_G` alone.
 
     Raises    NotEnoughBars: not a bar in them
@@ -66,10 +81,22 @@ def fit_scaler(grid: Grid, train_G: NDArray[np.bool_], *, half_life_hours: float
     return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week)
     return_profile_W /= np.sqrt(np.mean(return_profile_W[hour_of_week] ** 2))
     range_profile_W = _profile(grid.range_G[rows_G], hour_of_week)
-    relative = np.maximum(grid.range_G[rows_G] / range_profile_W[hour_of_week], MIN_RANGE)
-    typical = np.exp(np.mean(np.log(relative)))
-    unit = float(np.sqrt(np.mean(return_G[rows_G] ** 2)) / typical)
-    return Scaler(return_profile_W, range_profile_W, unit, half_life_hours)
+    unitless = Scaler(return_profile_W, range_profile_W, np.zeros(HOURS_OF_DAY), 1.0, half_life_hours)
+    volatility_G = np.append(np.full(tsteps, np.nan), unitless.window_volatility_N(grid, tsteps=tsteps)[:-1])
+    moves_G = return_G / (return_profile_W[grid.hour_of_week_G] * volatility_G)
+    rows_G &= ~np.isnan(moves_G)
+    unit = float(np.sqrt(np.mean(moves_G[rows_G] ** 2)))
+    return replace(unitless, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
+
+
+def _fit_drift(z_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> Array:
+    """Mean standardised return by hour of day, shrunk by the positive-part James-Stein factor 1 - se² / mean²."""
+    drift_D = np.zeros(HOURS_OF_DAY)
+    for hour in range(HOURS_OF_DAY):
+        z = z_G[rows_G & (grid.hour_of_week_G % HOURS_OF_DAY == hour)].clip(-MAX_MOVE_OF_DRIFT, MAX_MOVE_OF_DRIFT)
+        if len(z) >= MIN_BARS_OF_DRIFT and z.mean() != 0:
+            drift_D[hour] = z.mean() * max(0.0, 1 - z.var() / len(z) / z.mean() ** 2)
+    return drift_D
 
 
 def _profile(size: Array, hour_of_week: NDArray[np.int64]) -> Array:

@@ -4,7 +4,7 @@ Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar colum
 A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) tensor.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -52,10 +52,11 @@ class Batch(NamedTuple):
     calendar_BHC: Tensor  # of the target hours
     profile_BH: Tensor  # usual size of each target hour's return
     scale_BH: Tensor  # usual size of the return 1..H hours ahead, given the window; log return
-    z_BH: Tensor  # target in units of scale_BH, NaN where missing
+    drift_BH: Tensor  # mean return of the target hours, in units of scale_BH
+    z_BH: Tensor  # target in units of scale_BH, less the drift; NaN where missing
 
     def mirrored(self, sign_B: Tensor) -> "Batch":
-        """The windows as they were had each log price moved by `sign` (1 or -1) times as much."""
+        """The windows as they were had each log price moved by `sign` (1 or -1) times as much around the drift."""
         sign_F = torch.ones(len(sign_B), self.x_BTF.shape[-1], device=sign_B.device)
         sign_F[:, ODD] = sign_B[:, None]
         return self._replace(x_BTF=self.x_BTF * sign_F[:, None], z_BH=self.z_BH * sign_B[:, None])
@@ -73,6 +74,7 @@ class Windows:
     profile_G: Tensor
     volatility_G: Tensor  # of the window that ends at each row, NaN for the first rows
     scale_GH: Tensor
+    drift_GH: Tensor
     z_GH: Tensor
 
     def __len__(self) -> int:
@@ -81,6 +83,10 @@ class Windows:
     def to(self, device: torch.device | str) -> "Windows":
         moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         return Windows(tsteps=self.tsteps, horizon=self.horizon, **moved)
+
+    def at(self, origins_N: NDArray[np.int64]) -> "Windows":
+        """Other windows of the same grid; the tensors are shared."""
+        return replace(self, origin_N=torch.from_numpy(np.asarray(origins_N, dtype=np.int64)))
 
     def __getitem__(self, rows_B: Tensor) -> Batch:
         """Copy out the windows `rows_B` (positions in origin_N)."""
@@ -96,6 +102,7 @@ class Windows:
             calendar_BHC=self.targets_GC[target_BH],
             profile_BH=self.profile_G[target_BH],
             scale_BH=self.scale_GH[origin_B],
+            drift_BH=self.drift_GH[origin_B],
             z_BH=self.z_GH[origin_B],
         )
 
@@ -110,6 +117,7 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
     volatility_G = np.full(len(grid.ts_G), np.nan)
     volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
     scale_GH = volatility_G[:, None] * scaler.target_scale_GH(grid, horizon=horizon)
+    drift_GH = scaler.target_drift_GH(grid, horizon=horizon)
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
     range_profile_G = scaler.range_profile_W[grid.hour_of_week_G]
     profiles_G2 = np.stack([np.log(profile_G), np.log(range_profile_G / scaler.range_profile_W.mean())], axis=1)
@@ -131,7 +139,8 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
         profile_G=_tensor(profile_G),
         volatility_G=_tensor(volatility_G),
         scale_GH=_tensor(scale_GH),
-        z_GH=_tensor(compute_returns_GH(grid, horizon=horizon) / scale_GH),
+        drift_GH=_tensor(drift_GH),
+        z_GH=_tensor(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH),
     )
 
 

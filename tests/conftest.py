@@ -26,7 +26,9 @@ def real_minutes() -> str:
     return str(REAL_DATA / "xagusd_m1_*.parquet")
 
 
-def random_hours(session: Session, start: datetime, end: datetime, *, seed: int = 0, missing: float = 0.02) -> pl.DataFrame:
+def random_hours(
+    session: Session, start: datetime, end: datetime, *, seed: int = 0, missing: float = 0.02
+) -> pl.DataFrame:
     """A random walk on the session hours of the span, some of them left out."""
     rng = np.random.default_rng(seed)
     ts = session.hours(start, end)["ts"]

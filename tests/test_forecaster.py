@@ -95,7 +95,9 @@ def test_targets_follow_the_session_calendar(forecaster: Forecaster, hourly_bars
     assert [f"{ts:%a %H:%M}" for ts in forecast.target_ts_H] == ["Fri 21:00", "Sun 23:00", "Mon 00:00", "Mon 01:00"]
 
 
-def test_prices_are_the_quantiles_of_the_return_on_the_last_close(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+def test_prices_are_the_quantiles_of_the_return_on_the_last_close(
+    forecaster: Forecaster, hourly_bars: pl.DataFrame
+) -> None:
     forecast = forecaster.forecast(hourly_bars)
     assert forecast.last_close == hourly_bars["close"][-1]
     np.testing.assert_allclose(forecast.price_HL(0.9)[:, 0], forecast.last_close * np.exp(forecast.q_HQ[:, 2]))

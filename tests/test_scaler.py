@@ -20,7 +20,7 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 
 def fit(grid: Grid, rows: int) -> Scaler:
-    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, half_life_hours=4.0)
+    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, tsteps=TSTEPS, half_life_hours=4.0)
 
 
 def test_training_returns_have_unit_profile(grid: Grid) -> None:

@@ -24,7 +24,7 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 @pytest.fixture(scope="module")
 def scaler(grid: Grid) -> Scaler:
-    return fit_scaler(grid, np.ones(len(grid.ts_G), dtype=np.bool_), half_life_hours=6.0)
+    return fit_scaler(grid, np.ones(len(grid.ts_G), dtype=np.bool_), tsteps=SPEC.tsteps, half_life_hours=6.0)
 
 
 def test_targets_are_cumulative_log_returns_from_the_origin(grid: Grid) -> None:
@@ -84,7 +84,7 @@ def test_targets_in_units_of_the_scale_give_the_return_back(grid: Grid, scaler: 
     rows_N = find_origins(grid, SPEC).rows_N
     batch = make_windows(grid, scaler, rows_N, SPEC)[torch.arange(len(rows_N))]
     y_NH = compute_returns_GH(grid, horizon=SPEC.horizon)[rows_N]
-    np.testing.assert_allclose(batch.z_BH * batch.scale_BH, y_NH, atol=1e-7)
+    np.testing.assert_allclose((batch.z_BH + batch.drift_BH) * batch.scale_BH, y_NH, atol=1e-7)
     assert np.isnan(y_NH).any(), "the walk has missing hours, so some targets must be missing"
 
 

@@ -1,0 +1,1 @@
+"""Figures anyone can measure again; each module prints one small table."""

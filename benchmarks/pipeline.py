@@ -1,0 +1,106 @@
+"""`python -m benchmarks.pipeline [GLOB]`: minute Parquet → first training batch, against the usual pandas way.
+
+Both read the same files and make the same kind of thing: hourly bars, standardised features, windows with
+their targets. Imports are not counted. Without a GLOB, five years of synthetic minutes are made first.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from lstm_ts.bars import make_hourly_bars
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.session import Session
+from lstm_ts.sources.files import Files
+from lstm_ts.sources.synthetic import Synthetic
+from lstm_ts.windows import Batch, WindowSpec
+
+TSTEPS, HORIZON, RUNS = 48, 24, 5
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
+
+
+def first_batch(pattern: str) -> torch.Tensor:
+    """As `ingest`, `process` and `train` do it, without the store between them."""
+    files = Files(paths=pattern, zone="UTC", price_factor=1.0, batch_rows=500_000)
+    minute_bars = pl.concat([batch.bars for batch in files.read_batches()])
+    hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
+    hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=0.25)
+    data = BarsDataModule(
+        hourly_bars,
+        SILVER,
+        spec=WindowSpec(TSTEPS, HORIZON, LEVELS, max_missing=12),
+        split=Split(valid_from=0.7, test_from=0.85, test_until=None),
+        batch_size=256,
+        half_life_hours=12,
+        seed=0,
+    )
+    data.setup()
+    batch: Batch = next(iter(data.train_dataloader()))
+    return batch.x_BTF
+
+
+def first_batch_pandas(pattern: str) -> torch.Tensor:
+    """Resample, z-score, and a Python loop over windows."""
+    folder = Path(pattern).parent
+    minutes = pd.concat([read_pandas(path) for path in sorted(folder.glob(Path(pattern).name))])
+    rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    hours = minutes.resample("1h").agg(rules).dropna()
+    hours["return"] = np.log(hours["close"]).diff()
+    hours["range"] = np.log(hours["high"] / hours["low"])
+    hours = hours.dropna()
+    train = hours.iloc[: int(0.7 * len(hours))]
+    scored = (hours - train.mean()) / train.std()
+    x, y = [], []
+    for i in range(TSTEPS, len(train) - HORIZON):
+        x.append(scored.iloc[i - TSTEPS : i].to_numpy())
+        y.append(np.log(hours["close"].iloc[i : i + HORIZON].to_numpy() / hours["close"].iloc[i - 1]))
+    windows: NDArray[np.float64] = np.stack(x)
+    return torch.from_numpy(windows[np.random.default_rng(0).permutation(len(windows))[:256]]).float()
+
+
+def read_pandas(path: Path) -> pd.DataFrame:
+    frame = pl.read_parquet(path, columns=["ts", "open", "high", "low", "close", "volume"])
+    columns = {name: frame[name].to_numpy() for name in frame.columns if name != "ts"}
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(frame["ts"].dt.replace_time_zone(None).to_numpy()))
+
+
+def seconds(run: Callable[[str], torch.Tensor], pattern: str, *, runs: int) -> list[float]:
+    """Wall seconds of each run, the first one included: it is what a user waits for."""
+    taken = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        run(pattern)
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def main(pattern: str) -> None:
+    ours, pandas_way = seconds(first_batch, pattern, runs=RUNS), seconds(first_batch_pandas, pattern, runs=2)
+    rows = pl.scan_parquet(pattern).select(pl.len()).collect().item()
+    print(f"{rows:,} minutes from {pattern}; {torch.get_num_threads()} threads")
+    print(f"{'':<22}{'first s':>9}{'median s':>10}")
+    print(f"{'lstm_ts':<22}{ours[0]:>9.2f}{np.median(ours):>10.2f}")
+    print(f"{'pandas and a loop':<22}{pandas_way[0]:>9.2f}{np.median(pandas_way):>10.2f}")
+    print(f"ratio of the medians: {np.median(pandas_way) / np.median(ours):.1f}")
+
+
+def main_on_synthetic() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"start": "2011-01-01", "end": "2016-01-01", "seed": 7, "start_price_usd": 20.0}
+        source = Synthetic(session=SILVER, signal="silver", ar_coefficient=0.0, **settings)  # type: ignore[arg-type]
+        for number, batch in enumerate(source.read_batches()):
+            batch.bars.write_parquet(Path(folder) / f"{number:03}.parquet")
+        main(f"{folder}/*.parquet")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1]) if len(sys.argv) > 1 else main_on_synthetic()
