@@ -28,7 +28,7 @@ SHAPES = (
     NetShape(hidden=32, layers=1, decoder=32, dropout=0.1),
     NetShape(hidden=128, layers=1, decoder=64, dropout=0.1),
 )
-OPTIMISATION = Optimisation(lr=3e-3, weight_decay=0.01, warm_up=0.3, step_decay=1.0, scale_power=0.5)
+OPTIMISATION = Optimisation(lr=3e-3, weight_decay=0.01, warm_up=0.3, step_decay=1.5)
 
 
 def make_data() -> BarsDataModule:
@@ -54,7 +54,7 @@ def make_data() -> BarsDataModule:
 def make_model(data: BarsDataModule, shape: NetShape) -> LSTMForecaster:
     torch.manual_seed(0)
     net = build_net(shape, data.reference)
-    return LSTMForecaster(net, levels=LEVELS, reference=data.reference, optimisation=OPTIMISATION)
+    return LSTMForecaster(net, levels=LEVELS, reference=data.reference, optimisation=OPTIMISATION, seed=0)
 
 
 def time_lightning(data: BarsDataModule, shape: NetShape, *, bf16: bool) -> float:

@@ -42,7 +42,6 @@ class Reference:
     climatology_HQ: Array  # log return
     volatility_HQ: Array  # in units of the window's scale
     volatility_pinball_H: Array  # its training loss, in units of the scale
-    scale_H: Array  # mean scale of the windows, log return
     mase_scale_H: Array  # MAE of persistence, log return
 
 
@@ -54,7 +53,6 @@ def fit_reference(y_NH: Array, scale_NH: Array, levels: Sequence[float]) -> Refe
         climatology_HQ=np.nanquantile(y_NH, levels, axis=0).T,
         volatility_HQ=volatility_HQ,
         volatility_pinball_H=np.nanmean(pinball_NH(z_NH, volatility_HQ[None], levels), axis=0),
-        scale_H=scale_NH.mean(axis=0),
         mase_scale_H=np.nanmean(np.abs(y_NH), axis=0),
     )
 

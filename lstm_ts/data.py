@@ -56,7 +56,8 @@ def _moment(value: str | float, first: datetime, last: datetime) -> datetime:
 class BatchOrder(Sampler[Tensor]):
     """Rows of each batch; a new order every epoch if `shuffle`, the same for the same seed and epoch.
 
-    Lightning tells the epoch, so an interrupted run goes on in the order it would have had.
+    Lightning tells the epoch, so an interrupted run goes on in the order it would have had; it does so after it
+    has asked for the iterator, which is why the order is made at the first row.
     """
 
     def __init__(self, rows: int, *, batch_size: int, shuffle: bool, seed: int) -> None:
@@ -77,7 +78,7 @@ class BatchOrder(Sampler[Tensor]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
             order = torch.randperm(self.rows, generator=generator)
-        return iter(torch.split(order, self.batch_size))
+        yield from torch.split(order, self.batch_size)
 
 
 class BarsDataModule(L.LightningDataModule):
@@ -118,11 +119,11 @@ class BarsDataModule(L.LightningDataModule):
         self.grid = make_grid(self.hourly_bars, self.session, ahead=spec.horizon)
         first, last = self.hourly_bars["ts"][0], self.hourly_bars["ts"][-1]
         self.valid_from, self.test_from = self.split.borders(first, last)
-        train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
-        self.scaler = fit_scaler(self.grid, train_G, tsteps=spec.tsteps, half_life_hours=self.half_life_hours)
         self.train_origins = find_origins(self.grid, spec, end=self.valid_from, purge=True)
         self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
         self._check_sizes()
+        train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
+        self.scaler = fit_scaler(self.grid, train_G, tsteps=spec.tsteps, half_life_hours=self.half_life_hours)
         self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
         self.valid_windows = self.train_windows.at(self.valid_origins.rows_N)
 
@@ -157,4 +158,5 @@ class BarsDataModule(L.LightningDataModule):
         """The windows live on the trainer's device, and a batch is gathered there in one indexing."""
         order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
         here = windows.to(self.trainer.strategy.root_device) if self.trainer else windows
-        return DataLoader(cast(Dataset[Batch], here), sampler=order, batch_size=None)
+        own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
+        return DataLoader(cast(Dataset[Batch], here), sampler=order, batch_size=None, generator=own)

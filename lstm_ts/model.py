@@ -16,11 +16,9 @@ from lstm_ts.windows import Batch
 
 
 class Optimisation:
-    """AdamW with one-cycle, and how much each step and each window weigh in the loss."""
+    """AdamW with one-cycle, and how much each step weighs in the loss."""
 
-    def __init__(
-        self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float, scale_power: float
-    ) -> None:
+    def __init__(self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float) -> None:
         if lr <= 0 or weight_decay < 0 or not 0 < warm_up < 1:
             raise ConfigError(
                 f"Expected lr > 0, weight_decay >= 0 and warm_up within 0..1, got {lr}, {weight_decay} and {warm_up}"
@@ -29,7 +27,6 @@ class Optimisation:
         self.weight_decay = weight_decay
         self.warm_up = warm_up
         self.step_decay = step_decay
-        self.scale_power = scale_power
 
     def step_weights(self, reference: Reference) -> Tensor:
         """(H,) weights with which the volatility forecast's training loss is 1, whatever the horizon."""
@@ -41,25 +38,22 @@ class Optimisation:
 
 class LSTMForecaster(L.LightningModule):
     def __init__(
-        self, net: LSTMNet, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation
+        self, net: LSTMNet, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation, seed: int
     ) -> None:
         super().__init__()
         self.net = net
+        self.seed = seed
         self.optimisation = optimisation
         self.register_buffer("levels_Q", torch.tensor(levels, dtype=torch.float32), persistent=False)
         self.register_buffer("step_weight_H", optimisation.step_weights(reference), persistent=False)
 
-        self.register_buffer("scale_H", torch.from_numpy(reference.scale_H).float(), persistent=False)
-
     levels_Q: Tensor
-    scale_H: Tensor
     step_weight_H: Tensor
 
     def _loss(self, batch: Batch) -> Tensor:
         """Pinball loss over that of the volatility forecast: below 1 is better than volatility."""
         q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
-        weight_BH = (batch.scale_BH / self.scale_H) ** self.optimisation.scale_power * self.step_weight_H
-        return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, weight_BH)
+        return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """With half of the windows upside down: around the drift, a rise is taken to be as likely as a fall."""
@@ -72,6 +66,7 @@ class LSTMForecaster(L.LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)  # so a resumed run draws what it would have drawn
         self.epoch_started = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:

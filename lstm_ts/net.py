@@ -64,9 +64,9 @@ class LSTMNet(nn.Module):
         return shift_BH[..., None] + stretch_BH[..., None] * self.base_HQ
 
 
-def pinball_loss(z_BH: Tensor, q_BHQ: Tensor, levels_Q: Tensor, weight_BH: Tensor) -> Tensor:
+def pinball_loss(z_BH: Tensor, q_BHQ: Tensor, levels_Q: Tensor, weight_H: Tensor) -> Tensor:
     """Weighted mean over levels, steps and rows of the quantile loss; a missing (NaN) target has no weight."""
     known_BH = ~z_BH.isnan()
     error_BHQ = z_BH.nan_to_num()[..., None] - q_BHQ
     loss_BH = torch.maximum(levels_Q * error_BHQ, (levels_Q - 1) * error_BHQ).mean(-1)
-    return (loss_BH * weight_BH * known_BH).sum() / known_BH.sum().clamp(min=1)
+    return (loss_BH * weight_H * known_BH).sum() / known_BH.sum().clamp(min=1)

@@ -48,7 +48,9 @@ def train(
     """Fit, and go back to the weights of the epoch with the lowest validation loss, which is returned beside."""
     data.setup()
     net = build_net(shape, data.reference)
-    model = LSTMForecaster(net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation)
+    model = LSTMForecaster(
+        net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=data.seed
+    )
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
@@ -67,7 +69,8 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     callbacks: list[Callback] = [
         EMAWeightAveraging(decay=cfg.weight_averaging),
         EarlyStopping("val/loss", patience=cfg.patience),
-        ModelCheckpoint(folder / "checkpoints", monitor="val/loss", save_last=True),
+        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
+        ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
         RichProgressBar(console_kwargs={"stderr": True}),
     ]
     loggers = [construct(cfg.logger)] if cfg.logger else []

@@ -18,7 +18,7 @@ ROOMS = {
     "sources.files": {"bars", "errors", "sources.formats"},
     "store": {"bars", "errors"},
     "features": {"bars", "errors", "session"},
-    "scaler": {"errors", "features"},
+    "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
     "metrics": set(),
     "baselines": {"features", "metrics", "windows"},

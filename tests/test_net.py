@@ -56,12 +56,12 @@ def test_the_pinball_loss_by_hand() -> None:
     levels_Q = torch.tensor([0.1, 0.9])
     # row 1: 0.1 * 0.5 and 0.1 * 0.5; row 2: 0.9 * 1 and 0.1 * 2
     expected = ((0.05 + 0.05) / 2 + (0.9 + 0.2) / 2) / 2
-    assert pinball_loss(z_BH, q_BHQ, levels_Q, torch.ones(2, 1)).item() == pytest.approx(expected)
+    assert pinball_loss(z_BH, q_BHQ, levels_Q, torch.ones(1)).item() == pytest.approx(expected)
 
 
 def test_a_missing_session_hour_is_masked_in_the_loss() -> None:
     q_BHQ = torch.tensor([[[0.0], [5.0]]], requires_grad=True)
-    loss = pinball_loss(torch.tensor([[1.0, float("nan")]]), q_BHQ, torch.tensor([0.5]), torch.ones(1, 2))
+    loss = pinball_loss(torch.tensor([[1.0, float("nan")]]), q_BHQ, torch.tensor([0.5]), torch.ones(2))
     loss.backward()
     assert loss.item() == 0.5
     assert q_BHQ.grad is not None

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.errors import NotEnoughBars
 from lstm_ts.features import Grid, make_grid
 from lstm_ts.scaler import Scaler, fit_scaler
 from lstm_ts.session import Session
@@ -69,11 +68,6 @@ def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
     assert np.isnan(scale_GH[-1]).all()
     assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]
-
-
-def test_nothing_to_fit_is_said(grid: Grid) -> None:
-    with pytest.raises(NotEnoughBars, match=r"split\.valid_from"):
-        fit(grid, 0)
 
 
 @given(factor=st.floats(0.01, 100))

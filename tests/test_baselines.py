@@ -1,0 +1,67 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lstm_ts.baselines import baseline_quantiles, fit_reference, lightgbm_quantiles, tabulate
+from lstm_ts.features import make_grid
+from lstm_ts.scaler import fit_scaler
+from lstm_ts.session import Session
+from lstm_ts.windows import Windows, WindowSpec, find_origins, make_windows
+
+LEVELS = (0.25, 0.5, 0.75)
+SPEC = WindowSpec(tsteps=30, horizon=2, levels=LEVELS, max_missing=6)
+
+Y_NH = np.array([[0.01, 0.02], [-0.02, np.nan], [0.03, 0.04], [0.00, -0.04]])
+SCALE_NH = np.array([[0.01, 0.02], [0.02, 0.02], [0.01, 0.02], [0.01, 0.02]])
+
+
+def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> None:
+    reference = fit_reference(Y_NH, SCALE_NH, LEVELS)
+    np.testing.assert_allclose(reference.climatology_HQ[0], [-0.005, 0.005, 0.015])
+    np.testing.assert_allclose(reference.climatology_HQ[1], [-0.01, 0.02, 0.03])
+
+
+def test_volatility_is_quantiles_in_units_of_the_scale() -> None:
+    reference = fit_reference(Y_NH, SCALE_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
+    np.testing.assert_allclose(reference.volatility_HQ[0], [-0.25, 0.5, 1.5])
+    forecast = baseline_quantiles(reference, np.array([[0.04, 0.04]]))
+    np.testing.assert_allclose(forecast["volatility"][0, 0], [-0.01, 0.02, 0.06])
+
+
+def test_persistence_is_the_last_close_for_certain() -> None:
+    forecast = baseline_quantiles(fit_reference(Y_NH, SCALE_NH, LEVELS), SCALE_NH)
+    assert list(forecast) == ["persistence", "climatology", "volatility"]
+    assert (forecast["persistence"] == 0).all()
+
+
+def test_the_error_of_persistence_is_the_scale_of_mase() -> None:
+    assert fit_reference(Y_NH, SCALE_NH, LEVELS).mase_scale_H == pytest.approx([0.015, 0.1 / 3])
+
+
+@pytest.fixture(scope="module")
+def parts(hourly_bars: pl.DataFrame, silver: Session) -> tuple[Windows, Windows, Windows]:
+    grid = make_grid(hourly_bars, silver, ahead=2)
+    scaler = fit_scaler(grid, np.arange(len(grid.ts_G)) < 1500, tsteps=SPEC.tsteps, half_life_hours=6.0)
+    rows_N = find_origins(grid, SPEC).rows_N
+    train, valid, test = np.split(rows_N, [1300, 1700])
+    windows = make_windows(grid, scaler, train, SPEC)
+    return windows, windows.at(valid), windows.at(test)
+
+
+def test_lightgbm_reads_the_window_and_nothing_else(parts: tuple[Windows, Windows, Windows]) -> None:
+    batch = parts[0][torch.arange(3)]
+    table = tabulate(batch, 1)
+    later = batch._replace(z_BH=batch.z_BH + 1, scale_BH=batch.scale_BH * 2)
+    np.testing.assert_array_equal(table, tabulate(later, 1))
+    assert not np.allclose(table, tabulate(batch._replace(x_BTF=batch.x_BTF.flip(1)), 1))
+
+
+def test_lightgbm_quantiles_are_sorted_and_of_the_size_of_the_targets(parts: tuple[Windows, Windows, Windows]) -> None:
+    train, valid, test = parts
+    q_NQ = lightgbm_quantiles(train, valid, test, step=1, levels=LEVELS, seed=0)
+    assert q_NQ.shape == (len(test), 3)
+    assert (np.diff(q_NQ, axis=1) >= 0).all()
+    z_N = test.z_GH[test.origin_N, 0].numpy()
+    inside = np.nanmean((z_N > q_NQ[:, 0]) & (z_N < q_NQ[:, 2]))
+    assert 0.4 < inside < 0.6

@@ -1,0 +1,74 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lstm_ts.data import BarsDataModule, BatchOrder, Split
+from lstm_ts.errors import ConfigError, NotEnoughBars
+from lstm_ts.session import Session
+from lstm_ts.windows import WindowSpec
+
+SPEC = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=3)
+
+
+def module(bars: pl.DataFrame, session: Session, spec: WindowSpec = SPEC, **split: object) -> BarsDataModule:
+    chosen = {"valid_from": 0.6, "test_from": 0.8, "test_until": None} | split
+    return BarsDataModule(bars, session, spec=spec, split=Split(**chosen), batch_size=64, half_life_hours=6.0, seed=0)  # type: ignore[arg-type]
+
+
+def test_the_parts_follow_each_other_and_no_target_crosses(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    data = module(hourly_bars, silver, valid_from="2014-04-01", test_from="2014-05-01")
+    data.setup()
+    origin_ts_G, horizon = data.grid.origin_ts_G, SPEC.horizon
+    assert origin_ts_G[data.train_origins.rows_N + horizon].max() < np.datetime64("2014-04-01")
+    assert origin_ts_G[data.valid_origins.rows_N].min() >= np.datetime64("2014-04-01")
+    assert origin_ts_G[data.valid_origins.rows_N + horizon].max() < np.datetime64("2014-05-01")
+
+
+def test_a_fraction_is_of_the_span(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    first, last = hourly_bars["ts"][0], hourly_bars["ts"][-1]
+    split = Split(valid_from=0.5, test_from=1.0, test_until=None)
+    assert split.borders(first, last) == (first + (last - first) / 2, last)
+
+
+def test_a_split_out_of_order_is_refused() -> None:
+    split = Split(valid_from="2015-01-01", test_from="2014-01-01", test_until=None)
+    with pytest.raises(ConfigError, match="in order after the first bar"):
+        split.borders(datetime(2013, 1, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC))
+
+
+def test_too_few_bars_say_both_numbers(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    with pytest.raises(NotEnoughBars, match=r"at least 15 session hours .* among 20 bars"):
+        module(hourly_bars.head(20), silver).setup()
+
+
+def test_an_epoch_has_every_window_once(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    data = module(hourly_bars, silver)
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert sum(len(batch.x_BTF) for batch in batches) == len(data.train_windows)
+    scales = torch.cat([batch.scale_BH for batch in batches])
+    expected = data.train_windows.scale_GH[data.train_windows.origin_N]
+    assert torch.equal(scales[:, 0].sort().values, expected[:, 0].sort().values)
+
+
+def test_the_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
+    def epoch(number: int, seed: int = 0) -> list[int]:
+        order = BatchOrder(100, batch_size=7, shuffle=True, seed=seed)
+        order.set_epoch(number)
+        return torch.cat(list(order)).tolist()
+
+    assert epoch(3) == epoch(3)
+    assert epoch(3) != epoch(4)
+    assert epoch(3) != epoch(3, seed=1)
+    assert sorted(epoch(3)) == list(range(100))
+
+
+def test_the_reference_is_of_training_targets_alone(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    data = module(hourly_bars, silver)
+    data.setup()
+    y_N = np.log(data.grid.close_G[data.train_origins.rows_N + 1] / data.grid.close_G[data.train_origins.rows_N])
+    np.testing.assert_allclose(data.reference.climatology_HQ[0], np.nanquantile(y_N, SPEC.levels))
+    assert data.reference.mase_scale_H[0] == pytest.approx(np.nanmean(np.abs(y_N)))

@@ -1,0 +1,88 @@
+"""Training as a whole: resumption, early stopping's choice, tracking, and the negative controls."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_cli import TINY, run, succeed
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-07-01")
+    succeed("process", folder)
+    return folder
+
+
+def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Path) -> None:
+    """Killed after its first epoch, resumed with `ckpt_path=last`, against one that was left alone."""
+    settings = (*TINY, "trainer.max_epochs=6", f"paths.data={stored}/data")
+    whole = Path(succeed("train", tmp_path / "whole", *settings)[-1])
+    paths = (f"paths.outputs={tmp_path}/cut/outputs",)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lstm_ts.train", *settings, *paths],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not list((tmp_path / "cut").rglob("model")), "the run was over before it could be killed"
+    resumed = Path(succeed("train", tmp_path / "cut", *settings, "ckpt_path=last")[-1])
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_wandb_keeps_the_run_in_files_while_no_key_is_set(stored: Path, tmp_path: Path) -> None:
+    environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path)}
+    done = run(
+        "train", tmp_path, *TINY, "data.batch_size=32", f"paths.data={stored}/data", "logger=wandb", **environment
+    )
+    assert done.returncode == 0, done.stderr
+    (offline,) = (tmp_path / "outputs").rglob("offline-run-*")
+    (written,) = offline.glob("*.wandb")
+    content = written.read_bytes()
+    for logged in (
+        b"train/loss",
+        b"val/loss",
+        b"train/windows_per_s",
+        b"lr-AdamW",
+        b"calibration",
+        b"XAGUSD-forecaster",
+    ):
+        assert logged in content, logged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signal_name", "skilled"), [("random_walk", False), ("planted_ar", True)])
+def test_negative_controls(tmp_path: Path, signal_name: str, skilled: bool) -> None:
+    """On a random walk there is no skill; a planted AR(1) signal is found."""
+    horizon = train_on(tmp_path, f"source.signal={signal_name}")
+    climatology = horizon["skill"]["climatology"], horizon["dm_p"]["climatology"]
+    if skilled:
+        assert horizon["skill"]["volatility"] > 0.01
+        assert horizon["dm_p"]["volatility"] < 0.001
+        assert horizon["directional_accuracy"] > 0.55
+    else:
+        assert climatology[0] < 0 or climatology[1] > 0.01, climatology
+        assert 0.47 < horizon["directional_accuracy"] < 0.53
+
+
+def train_on(folder: Path, *source: str) -> dict[str, dict[str, float]]:
+    """Scores one hour ahead, of a training on two years of synthetic minutes."""
+    succeed("ingest", folder, "source.start=2018-01-01", "source.end=2020-01-01", *source)
+    succeed("process", folder)
+    lines = succeed("train", folder, "+experiment=quickstart", "horizon=2", "trainer.max_epochs=6")
+    scores = json.loads((Path(lines[-1]).parent / "scores" / "scores.json").read_text())
+    one_hour: dict[str, dict[str, float]] = scores["horizons"]["1"]
+    return one_hour
