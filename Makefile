@@ -22,10 +22,13 @@ DEMO := paths.data=data/demo paths.outputs=outputs/demo
 demo: install  ## synthetic minutes → bars → model → scores → one forecast
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
-	@model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tee /dev/stderr | tail -n 1) \
-	&& $(RUN) lstm_ts.evaluate model=$$model $(DEMO) \
-	&& $(RUN) lstm_ts.predict model=$$model $(DEMO) \
-	&& echo "Model     $$model"
+	@set -e; model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tail -n 1); \
+	$(RUN) lstm_ts.evaluate model=$$model $(DEMO) | tee outputs/demo/table.txt | sed '$$d'; \
+	scores=$$(tail -n 1 outputs/demo/table.txt); echo; \
+	$(RUN) lstm_ts.predict model=$$model $(DEMO) | tail -n 1; \
+	echo "Pictures   $$(dirname $$scores)/report.html"; \
+	echo "Scores     $$scores"; \
+	echo "Model      $$model"
 
 test: install  ## the suite, but for the slow tests
 	$(RUN) pytest

@@ -102,7 +102,7 @@ def write_scores(folder: Path, record: ForecastRecord, scores: Scores, source: s
 def main(cfg: DictConfig) -> None:
     forecaster = load_forecaster(Path(cfg.model))
     hourly_bars = processed_store(cfg).read()
-    span = Span(utc(cfg.span.start), utc(cfg.span.end))
+    span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))
     score(forecaster, hourly_bars, span, lightgbm_steps=list(cfg.lightgbm_steps), folder=run_folder() / "scores")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from lstm_ts.tracking import log_results
 from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
 LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
 
