@@ -8,8 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+import lightning as L
+import numpy as np
+import polars as pl
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from test_cli import TINY, run, succeed
+
+from lstm_ts.bars import make_hourly_bars
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.evaluate import Span, evaluate
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance
+from lstm_ts.model import Optimisation
+from lstm_ts.scores import compute_scores
+from lstm_ts.session import Session
+from lstm_ts.sources.synthetic import Synthetic
+from lstm_ts.train import train
+from lstm_ts.windows import WindowSpec
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +76,55 @@ def test_wandb_keeps_the_run_in_files_while_no_key_is_set(stored: Path, tmp_path
         b"XAGUSD-forecaster",
     ):
         assert logged in content, logged
+
+
+def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
+    """A year of a planted AR(1) signal; shuffled, each training and validation target belongs to another window."""
+    source = Synthetic(session=session, start="2018-01-01", end="2019-01-01", seed=7, start_price_usd=20.0,
+                       signal="planted_ar", ar_coefficient=0.3)  # fmt: skip
+    minute_bars = pl.concat([batch.bars for batch in source.read_batches()])
+    hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
+    data = BarsDataModule(
+        make_hourly_bars(minute_bars, hours, min_minutes_share=0.25),
+        session,
+        spec=WindowSpec(tsteps=24, horizon=2, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6),
+        split=Split(valid_from=0.6, test_from=0.75, test_until=None),
+        batch_size=128,
+        half_life_hours=24,
+        seed=0,
+    )
+    data.setup()
+    if shuffled:
+        fitted_N = np.concatenate([data.train_origins.rows_N, data.valid_origins.rows_N])
+        data.train_windows.z_GH[fitted_N] = data.train_windows.z_GH[np.random.default_rng(0).permutation(fitted_N)]
+    return data
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
+    tmp_path: Path, silver: Session, shuffled: bool
+) -> None:
+    data, shape = planted_data(silver, shuffled=shuffled), NetShape(hidden=16, layers=1, decoder=16, dropout=0.0)
+    trainer = L.Trainer(
+        max_epochs=4,
+        callbacks=[ModelCheckpoint(tmp_path, monitor="val/loss")],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0)
+    L.seed_everything(0, verbose=False)
+    model, _ = train(data, shape, optimisation, trainer, ckpt_path=None)
+    provenance = Provenance("XAGUSD", "synthetic planted_ar", "", "", "", "", 0, "", "", {}, {})
+    forecaster = Forecaster(model.net, shape, data.scaler, data.reference, data.spec, silver, provenance, {})
+    one_hour = compute_scores(evaluate(forecaster, data.hourly_bars, Span(data.test_from, None))).horizons["1"]
+    if shuffled:
+        assert one_hour.skill["volatility"] < 0.01
+        assert 0.45 < one_hour.directional_accuracy < 0.55
+    else:
+        assert one_hour.skill["volatility"] > 0.01
+        assert one_hour.dm_p["volatility"] < 0.001
+        assert one_hour.directional_accuracy > 0.55
 
 
 @pytest.mark.slow
