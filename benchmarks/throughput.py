@@ -45,6 +45,7 @@ def make_data() -> BarsDataModule:
         split=Split(valid_from=0.7, test_from=0.85, test_until=None),
         batch_size=256,
         half_life_hours=12,
+        memory_hours=6000,
         seed=0,
     )
     data.setup()

@@ -93,12 +93,14 @@ class BarsDataModule(L.LightningDataModule):
         split: Split,
         batch_size: int,
         half_life_hours: float,
+        memory_hours: float,
         seed: int,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or half_life_hours <= 0:
+        if min(batch_size, half_life_hours, memory_hours) <= 0:
             raise ConfigError(
-                f"Expected batch_size >= 1 and half_life_hours > 0, got {batch_size} and {half_life_hours}"
+                f"Expected batch_size, half_life_hours and memory_hours above 0, "
+                f"got {batch_size}, {half_life_hours} and {memory_hours}"
             )
         self.hourly_bars = hourly_bars
         self.session = session
@@ -106,6 +108,7 @@ class BarsDataModule(L.LightningDataModule):
         self.split = split
         self.batch_size = batch_size
         self.half_life_hours = half_life_hours
+        self.memory_hours = memory_hours
         self.seed = seed
 
     def setup(self, stage: str | None = None) -> None:
@@ -123,7 +126,13 @@ class BarsDataModule(L.LightningDataModule):
         self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
         self._check_sizes()
         train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
-        self.scaler = fit_scaler(self.grid, train_G, tsteps=spec.tsteps, half_life_hours=self.half_life_hours)
+        self.scaler = fit_scaler(
+            self.grid,
+            train_G,
+            tsteps=spec.tsteps,
+            half_life_hours=self.half_life_hours,
+            memory_hours=self.memory_hours,
+        )
         self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
         self.valid_windows = self.train_windows.at(self.valid_origins.rows_N)
 

@@ -67,15 +67,21 @@ def _sum_ahead(values_G: Array, horizon: int) -> Array:
     return np.cumsum(sliding_window_view(padded[1:], horizon)[: len(values_G)], axis=1)
 
 
-def fit_scaler(grid: Grid, train_G: NDArray[np.bool_], *, tsteps: int, half_life_hours: float) -> Scaler:
-    """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars."""
+def fit_scaler(
+    grid: Grid, train_G: NDArray[np.bool_], *, tsteps: int, half_life_hours: float, memory_hours: float
+) -> Scaler:
+    """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars.
+
+    memory_hours   half-life of the weights in the profiles: the rhythm of the week changes over the years
+    """
     rows_G = train_G & ~grid.missing_G
     assert rows_G.sum() > tsteps
     return_G = grid.body_G + grid.gap_G
     hour_of_week = grid.hour_of_week_G[rows_G]
-    return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week)
+    weight = 0.5 ** (np.arange(len(hour_of_week))[::-1] / memory_hours)
+    return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week, weight)
     return_profile_W /= np.sqrt(np.mean(return_profile_W[hour_of_week] ** 2))
-    range_profile_W = _profile(grid.range_G[rows_G], hour_of_week)
+    range_profile_W = _profile(grid.range_G[rows_G], hour_of_week, weight)
     unitless = Scaler(return_profile_W, range_profile_W, np.zeros(HOURS_OF_DAY), 1.0, half_life_hours)
     volatility_G = np.append(np.full(tsteps, np.nan), unitless.window_volatility_N(grid, tsteps=tsteps)[:-1])
     moves_G = return_G / (return_profile_W[grid.hour_of_week_G] * volatility_G)
@@ -94,15 +100,15 @@ def _fit_drift(z_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> Array:
     return drift_D
 
 
-def _profile(size: Array, hour_of_week: NDArray[np.int64]) -> Array:
+def _profile(size: Array, hour_of_week: NDArray[np.int64], weight: Array) -> Array:
     """Mean size by hour of week, shrunk to the mean of its hour of day, and that to the mean of all; never 0."""
     hour_W = np.arange(HOURS_OF_WEEK) % 24
     overall = max(float(size.mean()), np.finfo(np.float64).tiny)
-    by_hour = _shrunk_means(size, hour_of_week % 24, np.full(24, overall))
-    return _shrunk_means(size, hour_of_week, by_hour[hour_W])
+    by_hour = _shrunk_means(size, hour_of_week % 24, np.full(24, overall), weight)
+    return _shrunk_means(size, hour_of_week, by_hour[hour_W], weight)
 
 
-def _shrunk_means(size: Array, group: NDArray[np.int64], prior: Array) -> Array:
-    total = np.bincount(group, weights=size, minlength=len(prior))
-    count = np.bincount(group, minlength=len(prior))
+def _shrunk_means(size: Array, group: NDArray[np.int64], prior: Array, weight: Array) -> Array:
+    total = np.bincount(group, weights=size * weight, minlength=len(prior))
+    count = np.bincount(group, weights=weight, minlength=len(prior))
     return (total + SHRINKAGE_BARS * prior) / (count + SHRINKAGE_BARS)

@@ -42,7 +42,9 @@ def test_the_error_of_persistence_is_the_scale_of_mase() -> None:
 @pytest.fixture(scope="module")
 def parts(hourly_bars: pl.DataFrame, silver: Session) -> tuple[Windows, Windows, Windows]:
     grid = make_grid(hourly_bars, silver, ahead=2)
-    scaler = fit_scaler(grid, np.arange(len(grid.ts_G)) < 1500, tsteps=SPEC.tsteps, half_life_hours=6.0)
+    scaler = fit_scaler(
+        grid, np.arange(len(grid.ts_G)) < 1500, tsteps=SPEC.tsteps, half_life_hours=6.0, memory_hours=6000
+    )
     rows_N = find_origins(grid, SPEC).rows_N
     train, valid, test = np.split(rows_N, [1300, 1700])
     windows = make_windows(grid, scaler, train, SPEC)

@@ -15,7 +15,9 @@ SPEC = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=3)
 
 def module(bars: pl.DataFrame, session: Session, spec: WindowSpec = SPEC, **split: object) -> BarsDataModule:
     chosen = {"valid_from": 0.6, "test_from": 0.8, "test_until": None} | split
-    return BarsDataModule(bars, session, spec=spec, split=Split(**chosen), batch_size=64, half_life_hours=6.0, seed=0)  # type: ignore[arg-type]
+    return BarsDataModule(
+        bars, session, spec=spec, split=Split(**chosen), batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
+    )  # type: ignore[arg-type]
 
 
 def test_the_parts_follow_each_other_and_no_target_crosses(hourly_bars: pl.DataFrame, silver: Session) -> None:

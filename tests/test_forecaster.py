@@ -21,7 +21,9 @@ SHAPE = NetShape(hidden=8, layers=2, decoder=8, dropout=0.1)
 @pytest.fixture(scope="module")
 def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     split = Split(valid_from=0.6, test_from=0.8, test_until=None)
-    data = BarsDataModule(hourly_bars, silver, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, seed=0)
+    data = BarsDataModule(
+        hourly_bars, silver, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
+    )
     data.setup()
     torch.manual_seed(0)
     net = build_net(SHAPE, data.reference)

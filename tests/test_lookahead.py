@@ -22,7 +22,9 @@ SPOILS = [None, 1e9]  # a bar left out, or an absurd price
 
 def data_of(bars: pl.DataFrame, session: Session) -> BarsDataModule:
     split = Split(valid_from=VALID_FROM.isoformat(), test_from="2014-05-01", test_until=None)
-    data = BarsDataModule(bars, session, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, seed=0)
+    data = BarsDataModule(
+        bars, session, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
+    )
     data.setup()
     return data
 

@@ -19,7 +19,7 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 
 def fit(grid: Grid, rows: int) -> Scaler:
-    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, tsteps=TSTEPS, half_life_hours=4.0)
+    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, tsteps=TSTEPS, half_life_hours=4.0, memory_hours=6000)
 
 
 def test_training_returns_have_unit_profile(grid: Grid) -> None:
@@ -41,6 +41,17 @@ def test_a_volatile_hour_of_the_day_stands_out(grid: Grid) -> None:
     profile_W = fit(loud, 2000).return_profile_W
     ratio = profile_W[10:120:24].mean() / profile_W[11:120:24].mean()
     assert 3 < ratio < 5
+
+
+def test_profiles_follow_the_latest_bars(grid: Grid) -> None:
+    """Ten o'clock was quiet for long and is loud of late."""
+    late_ten = (grid.hour_of_week_G % 24 == 10) & (np.arange(len(grid.ts_G)) > 1500)
+    changed = replace(grid, body_G=np.where(late_ten, 4 * grid.body_G, grid.body_G))
+    train_G = np.arange(len(grid.ts_G)) < 2000
+    long, short = (
+        fit_scaler(changed, train_G, tsteps=TSTEPS, half_life_hours=4.0, memory_hours=memory) for memory in (1e9, 200)
+    )
+    assert short.return_profile_W[10:120:24].mean() > 1.3 * long.return_profile_W[10:120:24].mean()
 
 
 def test_volatility_is_one_where_every_range_is_the_usual_one(grid: Grid) -> None:

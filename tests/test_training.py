@@ -91,6 +91,7 @@ def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
         split=Split(valid_from=0.6, test_from=0.75, test_until=None),
         batch_size=128,
         half_life_hours=24,
+        memory_hours=6000,
         seed=0,
     )
     data.setup()

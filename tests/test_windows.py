@@ -24,7 +24,9 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 @pytest.fixture(scope="module")
 def scaler(grid: Grid) -> Scaler:
-    return fit_scaler(grid, np.ones(len(grid.ts_G), dtype=np.bool_), tsteps=SPEC.tsteps, half_life_hours=6.0)
+    return fit_scaler(
+        grid, np.ones(len(grid.ts_G), dtype=np.bool_), tsteps=SPEC.tsteps, half_life_hours=6.0, memory_hours=6000
+    )
 
 
 def test_targets_are_cumulative_log_returns_from_the_origin(grid: Grid) -> None:
