@@ -1,4 +1,6 @@
 .DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
 PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
@@ -22,7 +24,7 @@ DEMO := paths.data=data/demo paths.outputs=outputs/demo
 demo: install  ## synthetic minutes → bars → model → scores → one forecast
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
-	@set -e; model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tail -n 1); \
+	@model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tail -n 1); \
 	$(RUN) lstm_ts.evaluate model=$$model $(DEMO) | tee outputs/demo/table.txt | sed '$$d'; \
 	scores=$$(tail -n 1 outputs/demo/table.txt); echo; \
 	$(RUN) lstm_ts.predict model=$$model $(DEMO) | tail -n 1; \

@@ -16,16 +16,17 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import compose, make_data
 from lstm_ts.bars import make_hourly_bars
-from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.cli import construct
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.windows import Batch, WindowSpec
+from lstm_ts.windows import Batch
 
-TSTEPS, HORIZON, RUNS = 48, 24, 5
-LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
+CFG = compose()
+SILVER: Session = construct(CFG.session)
+TSTEPS, HORIZON, RUNS = CFG.tsteps, CFG.horizon, 5
 
 
 def first_batch(pattern: str) -> torch.Tensor:
@@ -33,18 +34,8 @@ def first_batch(pattern: str) -> torch.Tensor:
     files = Files(paths=pattern, zone="UTC", price_factor=1.0, batch_rows=500_000)
     minute_bars = pl.concat([batch.bars for batch in files.read_batches()])
     hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
-    hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=0.25)
-    data = BarsDataModule(
-        hourly_bars,
-        SILVER,
-        spec=WindowSpec(TSTEPS, HORIZON, LEVELS, max_missing=12),
-        split=Split(valid_from=0.7, test_from=0.85, test_until=None),
-        batch_size=256,
-        half_life_hours=12,
-        memory_hours=6000,
-        seed=0,
-    )
-    data.setup()
+    hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=CFG.min_minutes_share)
+    data = make_data(CFG, hourly_bars)
     batch: Batch = next(iter(data.train_dataloader()))
     return batch.x_BTF
 

@@ -12,75 +12,66 @@ import lightning as L
 import numpy as np
 import polars as pl
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
+from omegaconf import DictConfig
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from benchmarks import compose, make_data
 from lstm_ts.bars import make_hourly_bars
-from lstm_ts.data import BarsDataModule, BatchOrder, Split
-from lstm_ts.forecaster import NetShape, build_net
-from lstm_ts.model import LSTMForecaster, Optimisation
-from lstm_ts.session import Session
+from lstm_ts.cli import construct
+from lstm_ts.data import BarsDataModule, BatchOrder
+from lstm_ts.forecaster import build_net
+from lstm_ts.model import LSTMForecaster
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.windows import FEATURES, WindowSpec
+from lstm_ts.windows import FEATURES
 
 EPOCHS, ROUNDS = 2, 3
-LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-SHAPES = (
-    NetShape(hidden=32, layers=1, decoder=32, dropout=0.1),
-    NetShape(hidden=128, layers=1, decoder=64, dropout=0.1),
-)
-OPTIMISATION = Optimisation(lr=3e-3, weight_decay=0.01, warm_up=0.3, step_decay=1.5)
+HIDDEN = (32, 128)
 
 
-def make_data() -> BarsDataModule:
+def make_bars(cfg: DictConfig) -> pl.DataFrame:
     """Four years of synthetic silver; about 16,000 training windows."""
-    session = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
-    source = Synthetic(session=session, start="2015-01-01", end="2019-01-01", seed=7, start_price_usd=20.0,
-                       signal="silver", ar_coefficient=0.0)  # fmt: skip
+    session = construct(cfg.session)
+    settings = {"start": "2015-01-01", "end": "2019-01-01", "signal": "silver", "ar_coefficient": 0.0}
+    source = Synthetic(session=session, seed=7, start_price_usd=20.0, **settings)  # type: ignore[arg-type]
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])
     hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
-    data = BarsDataModule(
-        make_hourly_bars(minute_bars, hours, min_minutes_share=0.25),
-        session,
-        spec=WindowSpec(tsteps=48, horizon=24, levels=LEVELS, max_missing=12),
-        split=Split(valid_from=0.7, test_from=0.85, test_until=None),
-        batch_size=256,
-        half_life_hours=12,
-        memory_hours=6000,
-        seed=0,
-    )
-    data.setup()
-    return data
+    return make_hourly_bars(minute_bars, hours, min_minutes_share=cfg.min_minutes_share)
 
 
-def make_model(data: BarsDataModule, shape: NetShape) -> LSTMForecaster:
+def make_model(data: BarsDataModule, cfg: DictConfig) -> LSTMForecaster:
     torch.manual_seed(0)
-    net = build_net(shape, data.reference)
-    return LSTMForecaster(net, levels=LEVELS, reference=data.reference, optimisation=OPTIMISATION, seed=0)
+    net = build_net(construct(cfg.net), data.reference)
+    optimisation = construct(cfg.optimisation)
+    return LSTMForecaster(net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=0)
 
 
-def time_lightning(data: BarsDataModule, shape: NetShape, *, bf16: bool) -> float:
+def time_lightning(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> float:
     """Windows per second as `train` runs: weight averaging and logging of the loss included, validation not."""
-    precision = "bf16-mixed" if bf16 else "32-true"
     trainer = L.Trainer(
         max_epochs=EPOCHS,
-        precision=precision,  # type: ignore[arg-type]
-        callbacks=[EMAWeightAveraging(decay=0.99)],
-        gradient_clip_val=1.0,
+        precision="bf16-mixed" if bf16 else "32-true",
+        callbacks=[WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging))],  # type: ignore[no-untyped-call]
+        gradient_clip_val=cfg.trainer.gradient_clip_val,
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(make_model(data, shape), train_dataloaders=data.train_dataloader())
+    trainer.fit(make_model(data, cfg), train_dataloaders=data.train_dataloader())
     return float(trainer.callback_metrics["train/windows_per_s"])
 
 
-def time_bare_loop(data: BarsDataModule, shape: NetShape, *, bf16: bool) -> float:
-    """Windows per second of a plain loop: the same batches, network, loss, AdamW and clipping."""
+def time_bare_loop(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> float:
+    """Windows per second of a plain loop: the same batches, network, loss, AdamW, one-cycle, clipping and averaging."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, windows = make_model(data, shape).to(device), data.train_windows.to(device)
-    optimizer = torch.optim.AdamW(model.net.parameters(), lr=OPTIMISATION.lr, weight_decay=OPTIMISATION.weight_decay)
+    model, windows = make_model(data, cfg).to(device), data.train_windows.to(device)
+    chosen = model.optimisation
+    optimizer = torch.optim.AdamW(model.net.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging), use_buffers=True)  # type: ignore[no-untyped-call]
+    steps = EPOCHS * len(data.train_dataloader())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.lr, steps, pct_start=chosen.warm_up)
     order = BatchOrder(len(windows), batch_size=data.batch_size, shuffle=True, seed=0)
     for epoch in range(EPOCHS):
         order.set_epoch(epoch)
@@ -91,8 +82,10 @@ def time_bare_loop(data: BarsDataModule, shape: NetShape, *, bf16: bool) -> floa
                 loss = model.training_loss(batch)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(model.net.parameters(), cfg.trainer.gradient_clip_val)
             optimizer.step()
+            schedule.step()
+            average.update_parameters(model)
         if device.type == "cuda":
             torch.cuda.synchronize()
         taken = time.perf_counter() - started
@@ -100,24 +93,25 @@ def time_bare_loop(data: BarsDataModule, shape: NetShape, *, bf16: bool) -> floa
 
 
 def main() -> None:
-    data = make_data()
+    cfg = compose()
+    data = make_data(cfg, make_bars(cfg))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    print(
-        f"{len(data.train_windows):,} windows of 48 x {FEATURES}, batch {data.batch_size}, {device}; median of {ROUNDS}"
-    )
+    size = f"{len(data.train_windows):,} windows of {data.spec.tsteps} x {FEATURES}"
+    print(f"{size}, batch {data.batch_size}, {device}; median of {ROUNDS}")
     print(f"{'hidden':>6}  {'precision':<9}  {'bare loop /s':>12}  {'train /s':>9}  {'train / bare':>12}")
-    for shape in SHAPES:
-        for bf16 in (False, True):
+    for hidden in HIDDEN:
+        cfg.net.hidden = hidden
+        for precision in ("fp32", "bf16"):
+            bf16 = precision == "bf16"
             pairs = [
-                (time_bare_loop(data, shape, bf16=bf16), time_lightning(data, shape, bf16=bf16)) for _ in range(ROUNDS)
+                (time_bare_loop(data, cfg, bf16=bf16), time_lightning(data, cfg, bf16=bf16)) for _ in range(ROUNDS)
             ]
             bare, ours = np.median(pairs, axis=0)
             ratio = np.median([b / a for a, b in pairs])
-            precision = "bf16" if bf16 else "fp32"
-            print(f"{shape.hidden:>6}  {precision:<9}  {bare:>12,.0f}  {ours:>9,.0f}  {ratio:>12.2f}")
+            print(f"{hidden:>6}  {precision:<9}  {bare:>12,.0f}  {ours:>9,.0f}  {ratio:>12.2f}")
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*num_workers.*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|val_dataloader).*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     main()

@@ -65,6 +65,11 @@ def reject_reason() -> pl.Expr:
     )
 
 
+def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:
+    """Frame `ts, bars`: bars per UTC clock hour."""
+    return bars.group_by(pl.col("ts").dt.truncate("1h")).len("bars")
+
+
 def make_hourly_bars(
     minute_bars: pl.DataFrame,
     session_hours: pl.DataFrame,
@@ -78,13 +83,14 @@ def make_hourly_bars(
     ends it, unless `complete_until` (a closing time, UTC) vouches for more. So a part-hour at either
     edge never becomes a bar. Minutes outside the session belong to no hour.
 
-    session_hours   frame `ts, session_minutes` covering the minutes' span (see `session.Session.hours`)
+    session_hours   frame covering the minutes' span (see `session.Session.hours`)
     Returns         HOURLY_SCHEMA, without the hours whose share of minutes is below `min_minutes_share`
     """
     if minute_bars.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
     known_from: datetime = minute_bars["ts"][0]
-    known_until = complete_until or minute_bars.select(pl.col("ts").last() + pl.duration(minutes=1)).item()
+    known_until = minute_bars.select(pl.col("ts").last() + pl.duration(minutes=1)).item()
+    known_until = max(known_until, complete_until or known_until)
     hours = minute_bars.group_by_dynamic("ts", every="1h").agg(
         pl.col("open").first(),
         pl.col("high").max(),
@@ -95,9 +101,7 @@ def make_hourly_bars(
     )
     return (
         hours.join(session_hours, on="ts", how="inner", maintain_order="left")
-        .filter(
-            pl.col("ts") >= known_from, pl.col("ts") + pl.col("session_minutes") * pl.duration(minutes=1) <= known_until
-        )
+        .filter(pl.col("opens_at") >= known_from, pl.col("closes_at") <= known_until)
         .with_columns(minutes_share=(pl.col("minutes") / pl.col("session_minutes")).clip(upper_bound=1.0))
         .filter(pl.col("minutes_share") >= min_minutes_share)
         .select(HOURLY_SCHEMA.names())

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,12 +34,12 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
-                for key in sorted(OmegaConf.missing_keys(cfg)):
-                    raise ConfigError(f"Expected a value for {key}, got none; add {key}=…")
+                missing = sorted(OmegaConf.missing_keys(cfg))
+                if missing:
+                    raise ConfigError(f"Expected a value for {missing[0]}, got none; add {missing[0]}=…")
                 return task(cfg)
 
         def main() -> None:
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us quietly, as it does other tools
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
             with _one_sentence():
@@ -55,6 +54,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
 def _one_sentence() -> Iterator[None]:
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; the interpreter would complain once more while it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (LstmTsError, HydraException, OmegaConfBaseException) as error:
         mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         users = isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException)
@@ -66,7 +69,12 @@ def _one_sentence() -> Iterator[None]:
 
 def construct(cfg: DictConfig, **objects: Any) -> Any:
     """Instantiate a node with plain Python values, so that no DictConfig leaves the entry point, beside `objects`."""
-    return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
+    try:
+        return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, LstmTsError):
+            raise
+        raise ConfigError(f"Expected values that {cfg._target_} accepts, got: {error}") from error
 
 
 def raw_store(cfg: DictConfig) -> BarStore:

@@ -1,7 +1,7 @@
 """Hourly bars → grid → scaler → windows, split for training."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import cast
 
@@ -35,10 +35,10 @@ class Split:
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
         """Raises    ConfigError: first < valid_from < test_from does not hold"""
         valid_from, test_from = (_moment(value, first, last) for value in (self.valid_from, self.test_from))
-        if not first < valid_from < test_from:
+        if not first < valid_from < test_from < (self.test_until or datetime.max.replace(tzinfo=UTC)):
             raise ConfigError(
-                f"Expected split.valid_from and split.test_from in order after the first bar of {first}, "
-                f"got {self.valid_from} and {self.test_from}"
+                f"Expected split.valid_from, test_from and test_until in order after the first bar of {first}, "
+                f"got {self.valid_from}, {self.test_from} and {self.test_until}"
             )
         return valid_from, test_from
 

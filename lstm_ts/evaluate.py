@@ -5,15 +5,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
+from lstm_ts.bars import is_synthetic
 from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
 from lstm_ts.cli import entry_point, processed_store, run_folder
-from lstm_ts.errors import NoRows
+from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecaster, load_forecaster
 from lstm_ts.report import format_table, write_report
 from lstm_ts.scores import ForecastRecord, Scores, compute_scores, to_frame
@@ -67,13 +69,13 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
 def with_lightgbm(
     record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame, *, steps: Sequence[int]
 ) -> ForecastRecord:
-    """Add LightGBM, trained and stopped early on the very windows the LSTM was, at some of the steps.
+    """Add LightGBM at some of the steps, trained and stopped early on the windows the LSTM was, as they are stored now.
 
     Raises    NoRows: the stored bars do not reach back to the model's training span
     """
     grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
     trained_until, data_end = utc(provenance.trained_until), utc(provenance.data_end)
-    fitted = find_origins(grid, spec, end=trained_until, purge=True)
+    fitted = find_origins(grid, spec, start=utc(provenance.data_start), end=trained_until, purge=True)
     stopped = find_origins(grid, spec, start=trained_until, end=data_end, purge=True)
     asked_N = np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N))
     if not len(fitted.rows_N) or not len(stopped.rows_N):
@@ -83,7 +85,10 @@ def with_lightgbm(
     q_NHQ = np.full_like(record.quantiles["lstm"], np.nan)
     for step in steps:
         z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)
-        q_NHQ[:, step - 1] = z_NQ * test.scale_GH[asked_N, step - 1, None].double().numpy()
+        drift_N1, scale_N1 = (
+            grid_GH[asked_N, step - 1, None].double().numpy() for grid_GH in (test.drift_GH, test.scale_GH)
+        )
+        q_NHQ[:, step - 1] = (z_NQ + drift_N1) * scale_N1
     return replace(record, quantiles={**record.quantiles, "lightgbm": q_NHQ})
 
 
@@ -98,23 +103,42 @@ def write_scores(folder: Path, record: ForecastRecord, scores: Scores, source: s
     return path
 
 
+def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
+    """Raises    ConfigError: a step that is not forecast, or the extra is not installed"""
+    if not all(isinstance(step, int) and 1 <= step <= horizon for step in steps):
+        raise ConfigError(f"Expected lightgbm_steps within 1..{horizon}, got {list(steps)}")
+    if steps and find_spec("lightgbm") is None:
+        raise ConfigError("Expected LightGBM to be installed for lightgbm_steps; pip install 'lstm_ts[lightgbm]'")
+
+
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     forecaster = load_forecaster(Path(cfg.model))
-    hourly_bars = processed_store(cfg).read()
+    if cfg.symbol != forecaster.provenance.symbol:
+        raise ConfigError(f"Expected a model of symbol={cfg.symbol}, got one of {forecaster.provenance.symbol}")
+    check_lightgbm(cfg.lightgbm_steps, horizon=forecaster.spec.horizon)
+    store = processed_store(cfg)
     span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))
-    score(forecaster, hourly_bars, span, lightgbm_steps=list(cfg.lightgbm_steps), folder=run_folder() / "scores")
+    folder = run_folder() / "scores"
+    score(forecaster, store.read(), span, source=store.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder)
 
 
 def score(
-    forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span, *, lightgbm_steps: Sequence[int], folder: Path
+    forecaster: Forecaster,
+    hourly_bars: pl.DataFrame,
+    span: Span,
+    *,
+    source: str,
+    lightgbm_steps: Sequence[int],
+    folder: Path,
 ) -> Scores:
     """Evaluate, write and print; the last line is the path of scores.json."""
     record = evaluate(forecaster, hourly_bars, span)
     if lightgbm_steps:
         record = with_lightgbm(record, forecaster, hourly_bars, steps=lightgbm_steps)
     scores = compute_scores(record)
-    source = forecaster.provenance.source
+    if is_synthetic(source) != is_synthetic(forecaster.provenance.source):
+        source += f" (the model was trained on {forecaster.provenance.source})"
     print(f"Bars: {source}\n{format_table(scores)}")
     trained_until = forecaster.provenance.data_end
     if record.origin_ts_N[0] < np.datetime64(trained_until.removesuffix("+00:00")):

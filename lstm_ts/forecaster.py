@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load, save_file
 
 from lstm_ts.baselines import Reference
@@ -28,7 +29,7 @@ from lstm_ts.features import Array, Grid, make_grid
 from lstm_ts.net import LSTMNet
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec, find_origins, make_windows
+from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec, make_windows
 
 FORMAT = 1
 WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
@@ -54,8 +55,8 @@ class Provenance:
 
     symbol: str
     source: str  # what delivered the bars; says so where they are synthetic
-    data_start: str  # first and last hourly bar seen in training and validation, ISO
-    data_end: str
+    data_start: str  # the first hourly bar seen in training, ISO
+    data_end: str  # neither training nor validation has seen a bar from here on
     data_sha256: str
     trained_until: str  # no statistic and no weight has seen a bar from here on
     seed: int
@@ -78,9 +79,14 @@ class Forecast:
     missing_hours: int  # in the window
 
     def price_HL(self, *levels: float) -> Array:
-        """Prices at some of the levels, USD."""
+        """Prices at some of the levels, USD; raises ArtifactError where the model has not learnt one."""
+        missing = [level for level in levels if level not in self.levels]
+        if missing:
+            raise ArtifactError(
+                f"Expected a model with the level {missing[0]}, got {list(self.levels)}; train one with it"
+            )
         columns = [self.levels.index(level) for level in levels]
-        return self.last_close * np.exp(self.q_HQ[:, columns])
+        return np.asarray(self.last_close * np.exp(self.q_HQ[:, columns]))
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,12 @@ class Forecaster:
                 f"Expected at least {spec.tsteps} session hours for one window, got {last + 1}; give earlier bars too"
             )
         missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
-        if not len(find_origins(grid, spec).rows_N) or missing > spec.max_missing:
+        if grid.missing_G[last]:
+            raise NotEnoughBars(
+                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {hourly_bars['ts'][-1]}; "
+                f"leave bars of closed hours out"
+            )
+        if missing > spec.max_missing:
             raise NotEnoughBars(
                 f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
                 f"got {missing}; fill the gap"
@@ -145,7 +156,8 @@ class Forecaster:
         staged = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        save_file(self.net.state_dict(), staged / WEIGHTS)
+        fitted_to = {"fitted_to": _fitted_to(asdict(self.spec), asdict(self.shape))}
+        save_file(self.net.state_dict(), staged / WEIGHTS, metadata=fitted_to)
         (staged / MANIFEST).write_text(json.dumps(self._manifest(), indent=1, allow_nan=False))
         sums = [f"{_sha256(staged / name)}  {name}\n" for name in (WEIGHTS, MANIFEST)]
         (staged / SUMS).write_text("".join(sums))
@@ -176,6 +188,12 @@ def load_forecaster(folder: Path) -> Forecaster:
         raise ArtifactError(
             f"Expected a model of format {FORMAT} in {folder}, got {manifest.get('format')}; train again"
         )
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        fitted_to = (weights.metadata() or {}).get("fitted_to")
+    if fitted_to != _fitted_to(manifest["spec"], manifest["net"]):
+        raise ArtifactError(
+            f"Expected weights fitted to {_fitted_to(manifest['spec'], manifest['net'])}, got {fitted_to}"
+        )
     spec = WindowSpec(**manifest["spec"] | {"levels": tuple(manifest["spec"]["levels"])})
     reference = _arrays(Reference, manifest["reference"])
     shape = NetShape(**manifest["net"])
@@ -191,6 +209,10 @@ def load_forecaster(folder: Path) -> Forecaster:
         provenance=Provenance(**manifest["provenance"]),
         scores=manifest["scores"],
     )
+
+
+def _fitted_to(spec: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
+    return json.dumps([spec, shape], sort_keys=True)
 
 
 def build_net(shape: NetShape, reference: Reference) -> LSTMNet:

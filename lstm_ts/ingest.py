@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source
+from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
-from lstm_ts.errors import NoRows, TooManyRejects
+from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.session import Mismatch, Session
 from lstm_ts.store import BarStore, Staging, UpsertResult
 
@@ -43,6 +43,8 @@ def ingest(
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
     kept = rejected = 0
+    if not 0 <= max_reject_share < 1:
+        raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
     with ExitStack() as stack, _progress() as progress:
         task = progress.add_task(source.name, total=None, rows=0)
         for batch in source.read_batches():
@@ -50,7 +52,7 @@ def ingest(
             if store.folder not in stagings:
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
             stagings[store.folder].add(_stored_columns(batch))
-            counts.append(batch.bars.group_by(pl.col("ts").dt.truncate("1h")).len("bars"))
+            counts.append(count_by_hour(batch.bars))
             kept += batch.bars.height
             rejected += _append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
@@ -75,8 +77,8 @@ def _append_rejects(path: Path, rejects: pl.DataFrame) -> int:
 
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
-    if kept + rejected == 0:
-        raise NoRows(f"Expected bars from {source.name}, got no row at all")
+    if kept == 0:
+        raise NoRows(f"Expected bars from {source.name}, got no good row and {rejected} bad ones")
     share = rejected / (kept + rejected)
     if share > max_reject_share:
         raise TooManyRejects(

@@ -1,6 +1,7 @@
 """`python -m lstm_ts.predict model=…`: the next hours, in words or as JSON."""
 
 import json
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,32 +9,39 @@ from typing import Any
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.bars import HOURLY_SCHEMA, make_hourly_bars
+from lstm_ts.bars import Source, count_by_hour, make_hourly_bars
 from lstm_ts.cli import entry_point, processed_store
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecast, load_forecaster
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 
+log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)
 
 
-def read_hourly_bars(source: Files, session: Session) -> pl.DataFrame:
-    """Hourly bars of a file of hourly or minute bars; minutes make only the hours they span.
+def read_hourly_bars(
+    source: Source, session: Session, *, min_minutes_share: float, max_mismatch: float
+) -> tuple[pl.DataFrame, int]:
+    """Hourly bars of a file of hourly or minute bars, as `ingest` and `process` would make them, and its bad rows.
 
-    Raises    NoRows: not one good row
+    Raises    NoRows: not one good row; WrongZone
     """
     batches = list(source.read_batches())
     minutes = [batch.bars for batch in batches if not batch.hourly]
     hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
+    rejected = sum(batch.rejects.height for batch in batches)
+    if not sum(bars.height for bars in (*minutes, *hours)):
+        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones")
+    session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
     if minutes:
         minute_bars = pl.concat(minutes).sort("ts")
         session_hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1] + timedelta(minutes=1))
-        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=0.0))
-    hourly_bars = pl.concat(hours).sort("ts") if hours else pl.DataFrame(schema=HOURLY_SCHEMA)
+        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=min_minutes_share))
+    hourly_bars = pl.concat(hours).sort("ts")
     if hourly_bars.is_empty():
-        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no whole session hour")
-    return hourly_bars
+        raise NoRows(f"Expected hourly or minute bars from {source.name}, got not one whole session hour")
+    return hourly_bars, rejected
 
 
 def format_forecast(forecast: Forecast, source: str) -> str:
@@ -96,7 +104,12 @@ def main(cfg: DictConfig) -> None:
         hourly_bars, source = store.read(), store.source
     else:
         files = Files(paths=str(cfg.bars), zone=cfg.zone, price_factor=cfg.price_factor, batch_rows=500_000)
-        hourly_bars, source = read_hourly_bars(files, forecaster.session), files.name
+        hourly_bars, rejected = read_hourly_bars(
+            files, forecaster.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch
+        )
+        source = files.name
+        if rejected:
+            log.warning("%d bad rows of %s left out; python -m lstm_ts.ingest names each", rejected, source)
     forecast = forecaster.forecast(hourly_bars)
     print(
         json.dumps(to_json(forecast, source), indent=1) if cfg.format == "json" else format_forecast(forecast, source)

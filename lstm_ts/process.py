@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store
+from lstm_ts.errors import ConfigError
 from lstm_ts.session import Session, utc
 from lstm_ts.store import BarStore, UpsertResult
 
@@ -15,7 +16,7 @@ from lstm_ts.store import BarStore, UpsertResult
 class ProcessResult:
     upsert: UpsertResult
     session_hours: int  # in the span of the minutes
-    missing: int  # of those, the ones without a bar, part-hours at the edges included
+    missing: int  # of those, the ones without a bar
 
 
 def process(
@@ -27,6 +28,8 @@ def process(
     complete_until: datetime | None = None,
 ) -> ProcessResult:
     """Raises    NoRows: no minutes are stored"""
+    if not 0 <= min_minutes_share <= 1:
+        raise ConfigError(f"Expected min_minutes_share within 0..1, got {min_minutes_share}")
     minute_bars = raw.read()
     end = minute_bars["ts"][-1] + timedelta(minutes=1)
     session_hours = session.hours(minute_bars["ts"][0], end)

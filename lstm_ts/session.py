@@ -60,17 +60,24 @@ class Session:
             raise ConfigError(f"Expected an IANA time zone such as America/New_York, got session.zone={zone}")
 
     def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """Session hours with start <= ts < end (UTC): frame `ts, session_minutes` (1..60), ascending."""
+        """Session hours with start <= ts < end (UTC), ascending.
+
+        Returns   frame `ts`; `session_minutes` it holds, 1..60; `opens_at` of the first and `closes_at` of the last
+        """
         sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
         whole = pl.datetime_ranges(pl.col("opens").dt.truncate("1h"), "closes", interval="1h", closed="left")
         ts = pl.col("ts")
-        overlap = pl.min_horizontal(ts + HOUR, "closes") - pl.max_horizontal(ts, "opens")
+        opens_at, closes_at = pl.max_horizontal(ts, "opens"), pl.min_horizontal(ts + HOUR, "closes")
         return (
             sessions.with_columns(ts=whole)
             .explode("ts")
             .filter(ts >= start, ts < end)
             .group_by("ts", maintain_order=True)
-            .agg(session_minutes=overlap.dt.total_minutes().sum())
+            .agg(
+                session_minutes=(closes_at - opens_at).dt.total_minutes().sum(),
+                opens_at=opens_at.min(),
+                closes_at=closes_at.max(),
+            )
             .sort("ts")
         )
 

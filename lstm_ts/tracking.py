@@ -30,6 +30,13 @@ def log_results(loggers: Sequence[Logger], scores: Scores, folder: Path) -> None
             _log_run(logger.experiment, scores, folder)
 
 
+def close(loggers: Sequence[Logger]) -> None:
+    """End the runs: the next training in this process, as in a sweep, begins one of its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _log_run(run: "wandb.Run", scores: Scores, folder: Path) -> None:
     import json
 

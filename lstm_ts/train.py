@@ -18,20 +18,21 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
+    WeightAveraging,
 )
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.cli import construct, entry_point, processed_store, run_folder
 from lstm_ts.data import BarsDataModule
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import Span, score
+from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
 from lstm_ts.model import LSTMForecaster, Optimisation
-from lstm_ts.tracking import log_results
+from lstm_ts.tracking import close, log_results
 from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,12 @@ def train(
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
+    if not checkpoint.best_model_path:
+        raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={trainer.max_epochs}")
     best = torch.load(checkpoint.best_model_path, weights_only=True)
     model.load_state_dict(best["state_dict"])
     loss = float(cast(torch.Tensor, checkpoint.best_model_score))
-    log.info("Validation loss %.4f of the volatility forecast's, %s", loss, Path(checkpoint.best_model_path).name)
+    log.info("Validation loss %.4f of the volatility forecast's", loss)
     return model, loss
 
 
@@ -68,12 +71,16 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     precision = cfg.trainer.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_bf16() else "32-true"
+    if not 0 <= cfg.weight_averaging < 1 or cfg.patience < 1:
+        raise ConfigError(
+            f"Expected weight_averaging within 0..1 and patience >= 1, got {cfg.weight_averaging} and {cfg.patience}"
+        )
     callbacks: list[Callback] = [
-        EMAWeightAveraging(decay=cfg.weight_averaging),
+        WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging)),  # type: ignore[no-untyped-call]
         EarlyStopping("val/loss", patience=cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
-        RichProgressBar(console_kwargs={"stderr": True}),
+        RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}),
     ]
     loggers = [construct(cfg.logger)] if cfg.logger else []
     if loggers:
@@ -139,42 +146,60 @@ def hash_bars(bars: pl.DataFrame) -> str:
 
 
 def code_revision() -> str:
-    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout."""
+    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout or without git."""
     command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+")
-    found = subprocess.run(command, capture_output=True, text=True)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
-    folder, store = run_folder(), processed_store(cfg)
     L.seed_everything(cfg.seed, verbose=False)
+    store = processed_store(cfg)
     session, shape, optimisation = construct(cfg.session), construct(cfg.net), construct(cfg.optimisation)
     data: BarsDataModule = construct(
         cfg.data, hourly_bars=store.read(), session=session, spec=construct(cfg.spec), split=construct(cfg.split)
     )
     data.setup()
-    trainer = build_trainer(cfg, folder)
+    check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
+    provenance = describe(data, cfg, symbol=cfg.symbol, source=store.source)
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
-    model, loss = train(data, shape, optimisation, trainer, ckpt_path=checkpoint)
-    forecaster = Forecaster(
-        net=model.net.cpu(),
-        shape=shape,
-        scaler=data.scaler,
-        reference=data.reference,
-        spec=data.spec,
-        session=session,
-        provenance=describe(data, cfg, symbol=cfg.symbol, source=store.source),
-        scores={},
-    )
-    scored = score(
-        forecaster, data.hourly_bars, test_span(data), lightgbm_steps=cfg.lightgbm_steps, folder=folder / "scores"
-    )
-    replace(forecaster, scores=scored.to_json()).save(folder / "model")
-    log_results(trainer.loggers, scored, folder)
+    folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else claim(run_folder())
+    trainer = build_trainer(cfg, folder)
+    try:
+        model, loss = train(data, shape, optimisation, trainer, ckpt_path=checkpoint)
+        forecaster = Forecaster(
+            model.net.cpu(), shape, data.scaler, data.reference, data.spec, session, provenance, scores={}
+        )
+        scores = score(
+            forecaster,
+            data.hourly_bars,
+            test_span(data),
+            source=provenance.source,
+            lightgbm_steps=cfg.lightgbm_steps,
+            folder=folder / "scores",
+        )
+        replace(forecaster, scores=scores.to_json()).save(folder / "model")
+        log_results(trainer.loggers, scores, folder)
+    finally:
+        close(trainer.loggers)
     print(folder / "model")
     return loss
+
+
+def claim(folder: Path) -> Path:
+    """Raises    ConfigError: another run, started in the same second perhaps, has the folder"""
+    try:
+        (folder / "checkpoints").mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError(
+            f"Expected a run folder of its own, got {folder}, which another run has; run it again"
+        ) from None
+    return folder
 
 
 def test_span(data: BarsDataModule) -> Span:

@@ -47,6 +47,18 @@ def test_the_hour_of_an_early_close_is_complete_at_the_close() -> None:
     assert hourly(bars)["minutes_share"].to_list() == [1.0]
 
 
+def test_the_hour_of_a_session_that_opens_within_it_is_complete_at_its_end() -> None:
+    toronto = Session(calendar="TSX", zone="America/Toronto")  # opens 9:30, 14:30 UTC in winter
+    opening = datetime(2015, 3, 3, 14, 30, tzinfo=UTC)
+    hours = toronto.hours(opening - timedelta(hours=1), opening + timedelta(hours=2))
+
+    def made(minutes_seen: int) -> pl.DataFrame:
+        return make_hourly_bars(minutes(opening, [16.0] * minutes_seen), hours, min_minutes_share=0.0)
+
+    assert made(2).is_empty()
+    assert made(30)["minutes_share"].to_list() == [1.0]
+
+
 def test_minutes_in_the_daily_break_belong_to_no_hour() -> None:
     in_break = datetime(2015, 3, 3, 22, tzinfo=UTC)  # 17:00 New York
     assert hourly(minutes(in_break, [16.0] * 120))["ts"].to_list() == [in_break + timedelta(hours=1)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def run(command: str, folder: Path, *arguments: str, **environment: str) -> subp
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"WANDB_MODE": "offline"} | environment,
+        env=os.environ | environment,
     )
 
 
@@ -158,12 +159,32 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
         (("trainer.precision=3-bit",), "precision"),
         (("tsteps=20000",), "Expected at least 20012 session hours"),
         (("ckpt_path=last",), "Expected an interrupted run"),
+        (("net.hidden=many",), "lstm_ts.forecaster.NetShape"),
     ],
 )
 def test_a_value_out_of_range_is_named(stored: Path, arguments: tuple[str, ...], words: str) -> None:
     done = run("train", stored, "+experiment=quickstart", f"paths.outputs={stored}/wrong", *arguments)
     assert words in mistake(done)
     assert not list((stored / "wrong").rglob("model"))
+
+
+@pytest.mark.parametrize("steps", ["[0]", "[7]", "[one]"])
+def test_lightgbm_at_a_step_that_is_not_forecast_is_refused(stored: Path, trained: Path, steps: str) -> None:
+    done = run("evaluate", stored, f"model={trained}", f"lightgbm_steps={steps}")
+    assert "Expected lightgbm_steps within 1..6" in mistake(done)
+
+
+def test_lightgbm_stands_in_the_table_at_the_steps_asked_for(stored: Path, trained: Path) -> None:
+    lines = succeed("evaluate", stored, f"model={trained}", "lightgbm_steps=[1]")
+    scores = json.loads(Path(lines[-1]).read_text())
+    assert "lightgbm" in scores["horizons"]["1"]["skill"]
+    assert "lightgbm" not in scores["horizons"]["2"]["skill"]
+    assert abs(scores["horizons"]["1"]["skill"]["lightgbm"]) < 0.2
+
+
+def test_a_model_of_another_symbol_is_refused(stored: Path, trained: Path) -> None:
+    shutil.copytree(stored / "data/processed/XAGUSD", stored / "data/processed/XAUUSD", dirs_exist_ok=True)
+    assert "Expected a model of symbol=XAUUSD" in mistake(run("evaluate", stored, f"model={trained}", "symbol=XAUUSD"))
 
 
 def test_a_span_without_bars_is_said(stored: Path, trained: Path) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 from dataclasses import replace
@@ -70,6 +71,30 @@ def test_an_incomplete_model_folder_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ArtifactError, match=rf"a model folder with {name}"):
         load_forecaster(folder)
+
+
+def test_weights_of_another_tsteps_are_refused_even_with_matching_hashes(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"tsteps": 24,', '"tsteps": 12,', 1))
+    sums = [
+        f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n"
+        for n in ("weights.safetensors", "manifest.json")
+    ]
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    with pytest.raises(ArtifactError, match=r'weights fitted to .*"tsteps": 12.* got .*"tsteps": 24'):
+        load_forecaster(folder)
+
+
+def test_a_last_bar_of_a_closed_hour_is_refused(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    friday = hourly_bars.filter(pl.col("ts").dt.strftime("%Y-%m-%d %H") <= "2014-05-09 19")
+    saturday = friday.tail(1).with_columns(pl.col("ts") + pl.duration(hours=14))
+    with pytest.raises(NotEnoughBars, match=r"the last bar to be of an open hour"):
+        forecaster.forecast(pl.concat([friday, saturday]))
+
+
+def test_a_level_the_model_has_not_learnt_is_named(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
+    with pytest.raises(ArtifactError, match=r"a model with the level 0\.25"):
+        forecaster.forecast(hourly_bars).price_HL(0.25)
 
 
 def test_saving_again_replaces_nothing_by_halves(forecaster: Forecaster, folder: Path) -> None:

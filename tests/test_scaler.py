@@ -72,6 +72,14 @@ def test_volatility_weighs_by_half_life_and_leaves_missing_hours_out(grid: Grid)
     assert scaler.window_volatility_N(window, tsteps=8) == pytest.approx([expected])
 
 
+def test_the_drift_of_an_hour_is_found_and_noise_is_shrunk_to_nothing_much(grid: Grid) -> None:
+    at_ten = grid.hour_of_week_G % 24 == 10
+    usual = np.std(grid.body_G[~grid.missing_G])
+    drift_D = fit(replace(grid, body_G=grid.body_G + 0.5 * usual * at_ten), 2000).drift_D
+    assert 0.3 < drift_D[10] < 0.7
+    assert np.mean(np.delete(drift_D, 10) == 0) > 0.3
+
+
 def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     scaler = fit(grid, 1500)
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
@@ -97,6 +105,5 @@ def test_later_bars_change_no_statistic(grid: Grid, row: int, value: float) -> N
     later = np.arange(len(grid.ts_G)) >= row
     changed = replace(grid, body_G=np.where(later, value, grid.body_G), range_G=np.where(later, value, grid.range_G))
     before, after = fit(grid, row), fit(changed, row)
-    np.testing.assert_array_equal(before.return_profile_W, after.return_profile_W)
-    np.testing.assert_array_equal(before.range_profile_W, after.range_profile_W)
-    assert before.return_unit == after.return_unit
+    for name, ours in vars(before).items():
+        np.testing.assert_array_equal(ours, getattr(after, name), err_msg=name)
