@@ -1,5 +1,6 @@
 """What a training tells Weights & Biases; offline, in files to `wandb sync`, while no key is set."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ def wandb_logger(*, project: str, save_dir: str, group: str) -> WandbLogger:
         import wandb
     except ModuleNotFoundError:
         raise ConfigError("Expected wandb to be installed for logger=wandb; pip install 'lstm_ts[wandb]'") from None
-    offline = wandb.api.api_key is None
-    return WandbLogger(project=project, save_dir=save_dir, group=group, offline=offline)
+    mode = "online" if wandb.login(prompt=False) else "offline"
+    return WandbLogger(project=project, save_dir=save_dir, group=group, mode=os.environ.get("WANDB_MODE", mode))
 
 
 def log_results(loggers: Sequence[Logger], scores: Scores, folder: Path) -> None:

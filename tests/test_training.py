@@ -63,26 +63,18 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
-def test_wandb_keeps_the_run_in_files_while_no_key_is_set(stored: Path, tmp_path: Path) -> None:
+def test_wandb_keeps_each_run_of_a_sweep_in_files_while_no_key_is_set(stored: Path, tmp_path: Path) -> None:
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path)}
-    done = run(
-        "train", tmp_path, *TINY, "data.batch_size=32", f"paths.data={stored}/data", "logger=wandb", **environment
-    )
+    sweep = ("hydra.mode=MULTIRUN", "seed=0,1", "data.batch_size=32", "logger=wandb", f"paths.data={stored}/data")
+    done = run("train", tmp_path, *TINY, *sweep, **environment)
     assert done.returncode == 0, done.stderr
-    (offline,) = (tmp_path / "outputs").rglob("offline-run-*")
-    (written,) = offline.glob("*.wandb")
-    content = written.read_bytes()
-    for logged in (
-        b"train/loss",
-        b"val/loss",
-        b"train/windows_per_s",
-        b"lr-AdamW",
-        b"calibration",
-        b"XAGUSD-forecaster",
-        b"step_decay",
-        b"pinball_bps",
-    ):
-        assert logged in content, logged
+    runs = [path.read_bytes() for path in (tmp_path / "outputs").rglob("offline-run-*/*.wandb")]
+    assert len(runs) == 2
+    group = str(next((tmp_path / "outputs").rglob("multirun.yaml")).parent)
+    curves = ("train/loss", "val/loss", "train/windows_per_s", "lr-AdamW")
+    results = ("calibration", "table-file", "step_decay", "XAGUSD-forecaster")
+    for logged in (*curves, *results, group):
+        assert all(logged.encode() in content for content in runs), logged
 
 
 def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
@@ -114,7 +106,7 @@ def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
     [
         (("+experiment=sweep_capacity", "hydra.sweeper.params={net.hidden:'4,8'}"), 2),
         (("+experiment=sweep_tpe", "hydra.sweeper.n_trials=2"), 2),
-        (("-m", "seed=0,1", "hydra/launcher=joblib"), 2),
+        (("hydra.mode=MULTIRUN", "seed=0,1", "hydra/launcher=joblib"), 2),
     ],
     ids=["basic", "optuna", "joblib"],
 )
