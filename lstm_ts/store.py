@@ -198,9 +198,11 @@ class BarStore:
 
     def _read_month(self, file: MonthFile) -> pl.DataFrame:
         path = self.folder / file.file
-        content = path.read_bytes()
+        content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise DataError(f"Expected {path} as it was written, got other bytes; delete {self.folder} and refill it")
+            raise DataError(
+                f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
+            )
         return pl.read_parquet(content)
 
     def _nothing_found(self, manifest: dict[str, MonthFile], start: datetime | None, end: datetime | None) -> str:

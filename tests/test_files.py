@@ -238,3 +238,12 @@ def test_the_real_samples_are_read(
     assert (bars.height, found[0].hourly, rejects_of(found)) == (rows, hourly, [])
     assert bars["ts"][0] == first.replace(tzinfo=UTC)
     assert bars.filter(pl.col("low") < low).is_empty() and bars.filter(pl.col("high") > high).is_empty()
+
+
+def test_a_cut_parquet_file_is_an_error_of_one_sentence(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.parquet"
+    prices = [pl.lit(1.0).alias(price) for price in PRICES]
+    pl.DataFrame({"ts": [datetime(2025, 1, 6, 22, tzinfo=UTC)]}).with_columns(prices).write_parquet(whole)
+    (tmp_path / "cut.parquet").write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"cut or damaged one: .*cut\.parquet"):
+        batches(tmp_path / "cut.parquet")

@@ -66,7 +66,7 @@ class Files:
         return f"files {', '.join(self.patterns)}"
 
     def read_batches(self) -> Iterator[BarBatch]:
-        """Raises   NoSuchFile, NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip file"""
+        """Raises   NoSuchFile, NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file"""
         # An hour and its first minute share a stamp without being duplicates.
         seen = {False: _SeenStamps(), True: _SeenStamps()}
         for file in dict.fromkeys(file for pattern in self.patterns for file in _find(pattern)):
@@ -134,7 +134,10 @@ def _starts_with(file: Path, magic: bytes) -> bool:
 
 def _open_parquet(file: Path, batch_rows: int) -> _Opened:
     scan = pl.scan_parquet(file)
-    schema = scan.collect_schema()
+    try:
+        schema = scan.collect_schema()
+    except pl.exceptions.ComputeError:
+        raise DataError(f"Expected a whole Parquet file, got a cut or damaged one: {file}; fetch it again") from None
     stamp = schema.get("ts")
     if not isinstance(stamp, pl.Datetime) or not set(PRICES) <= set(schema):
         found = ", ".join(f"{column} {dtype}" for column, dtype in schema.items())
