@@ -25,7 +25,7 @@ from lstm_ts.model import LSTMForecaster
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.windows import FEATURES
 
-EPOCHS, ROUNDS = 2, 3
+EPOCHS, ROUNDS = 2, 5
 HIDDEN = (32, 128)
 
 
