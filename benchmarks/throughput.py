@@ -59,7 +59,7 @@ def time_lightning(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> floa
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(make_model(data, cfg), train_dataloaders=data.train_dataloader())
+    trainer.fit(make_model(data, cfg), datamodule=data)
     return float(trainer.callback_metrics["train/windows_per_s"])
 
 

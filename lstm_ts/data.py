@@ -169,3 +169,7 @@ class BarsDataModule(L.LightningDataModule):
         here = windows.to(self.trainer.strategy.root_device) if self.trainer else windows
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
         return DataLoader(cast(Dataset[Batch], here), sampler=order, batch_size=None, generator=own)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Nothing to move, so nothing to look through."""
+        return batch

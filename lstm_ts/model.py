@@ -66,10 +66,6 @@ class LSTMForecaster(L.LightningModule):
             self.log("train/loss", loss, prog_bar=True)  # at every step it would cost a tenth of the time
         return loss
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Nothing to move: a batch is gathered on the device of the windows."""
-        return batch
-
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)  # so a resumed run draws what it would have drawn
         self.epoch_started = time.perf_counter()
