@@ -61,6 +61,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
         quantiles={"lstm": q_NHQ} | baseline_quantiles(forecaster.reference, scale_NH),
         window_volatility_N=scale_NH[:, 0] / usual_NH[:, 0],
+        last_bar_position_N=grid.position_G[rows_N],
         hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
         mase_scale_H=forecaster.reference.mase_scale_H,
     )

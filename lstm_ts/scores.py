@@ -39,13 +39,14 @@ class ForecastRecord:
     y_NH: Array  # log return, NaN where the target hour is missing
     quantiles: Mapping[str, Array]  # forecaster -> q_NHQ, log returns; the LSTM first
     window_volatility_N: Array
+    last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
     mase_scale_H: Array  # MAE of persistence in training, log return
 
     def __post_init__(self) -> None:
         n, horizon = self.y_NH.shape
-        per_row = (self.origin_ts_N, self.last_close_N, self.window_volatility_N, self.hour_of_day_N)
-        assert n > 0 and all(a.shape == (n,) for a in per_row), [a.shape for a in per_row]
+        rows = (self.origin_ts_N, self.last_close_N, self.window_volatility_N, self.last_bar_position_N)
+        assert n > 0 and all(a.shape == (n,) for a in (*rows, self.hour_of_day_N)), [a.shape for a in rows]
         assert self.target_ts_NH.shape == (n, horizon) and self.mase_scale_H.shape == (horizon,)
         assert self.origin_ts_N.dtype == self.target_ts_NH.dtype == np.dtype("datetime64[us]")
         assert (np.diff(self.origin_ts_N) > np.timedelta64(0)).all(), "origins must ascend"
@@ -64,6 +65,13 @@ class ForecastRecord:
     @property
     def shown_steps(self) -> list[int]:
         return [step for step in SHOWN_STEPS if step <= self.horizon]
+
+    @cached_property
+    def volatility_terciles(self) -> dict[str, Rows]:
+        """Rows whose window was calm, middling, volatile."""
+        edges = np.quantile(self.window_volatility_N, [1 / 3, 2 / 3])
+        tercile_N = np.searchsorted(edges, self.window_volatility_N)
+        return {name: tercile_N == i for i, name in enumerate(TERCILES)}
 
     @cached_property
     def pinball_NH(self) -> dict[str, Array]:
@@ -173,8 +181,6 @@ def compute_scores(record: ForecastRecord) -> Scores:
     months_N = record.origin_ts_N.astype("datetime64[M]").astype(np.int64)
     years_N = 1970 + months_N // 12
     quarters_N = np.char.add(np.char.add(years_N.astype(str), "Q"), (months_N % 12 // 3 + 1).astype(str))
-    edges = np.quantile(record.window_volatility_N, [1 / 3, 2 / 3])
-    terciles_N = np.searchsorted(edges, record.window_volatility_N)
     first, last = np.datetime_as_string(record.origin_ts_N[[0, -1]], unit="s")
     return Scores(
         symbol=record.symbol,
@@ -185,7 +191,7 @@ def compute_scores(record: ForecastRecord) -> Scores:
         by_year=_score_groups(record, _rows_by_label(years_N)),
         by_quarter=_score_groups(record, _rows_by_label(quarters_N)),
         by_hour_of_day=_score_groups(record, _rows_by_label(record.hour_of_day_N)),
-        by_volatility_tercile=_score_groups(record, {name: terciles_N == i for i, name in enumerate(TERCILES)}),
+        by_volatility_tercile=_score_groups(record, record.volatility_terciles),
     )
 
 

@@ -29,6 +29,7 @@ def make_record(n=60, horizon=24):
             "volatility": q_NHQ * rng.uniform(0.5, 2.0, (n, 1, 1)),
         },
         window_volatility_N=rng.random(n),
+        last_bar_position_N=rng.uniform(-1, 1, n),
         hour_of_day_N=np.arange(n) % 24,
         mase_scale_H=1e-3 * np.sqrt(steps_H),
     )

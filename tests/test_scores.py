@@ -34,6 +34,7 @@ def make_record(n=400, horizon=6, start="2015-03-20T00", **changes):
             "volatility": 1.3 * q_NHQ,
         },
         "window_volatility_N": scale_N,
+        "last_bar_position_N": np.zeros(len(scale_N)),
         "hour_of_day_N": np.arange(n) % 24,
         "mase_scale_H": 1e-3 * np.sqrt(steps_H),
     }
