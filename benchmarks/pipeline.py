@@ -16,12 +16,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import compose, make_data
+from benchmarks import compose
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.synthetic import Synthetic
+from lstm_ts.train import make_data
 from lstm_ts.windows import Batch
 
 CFG = compose()
@@ -35,7 +36,7 @@ def first_batch(pattern: str) -> torch.Tensor:
     minute_bars = pl.concat([batch.bars for batch in files.read_batches()])
     hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
     hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=CFG.min_minutes_share)
-    data = make_data(CFG, hourly_bars)
+    data = make_data(CFG, hourly_bars, construct(CFG.split))
     batch: Batch = next(iter(data.train_dataloader()))
     return batch.x_BTF
 

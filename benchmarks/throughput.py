@@ -16,13 +16,14 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from benchmarks import compose, make_data
+from benchmarks import compose
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
 from lstm_ts.data import BarsDataModule, BatchOrder
 from lstm_ts.forecaster import build_net
 from lstm_ts.model import LSTMForecaster
 from lstm_ts.sources.synthetic import Synthetic
+from lstm_ts.train import make_data
 from lstm_ts.windows import FEATURES
 
 EPOCHS, ROUNDS = 2, 5
@@ -94,7 +95,7 @@ def time_bare_loop(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> floa
 
 def main() -> None:
     cfg = compose()
-    data = make_data(cfg, make_bars(cfg))
+    data = make_data(cfg, make_bars(cfg), construct(cfg.split))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     size = f"{len(data.train_windows):,} windows of {data.spec.tsteps} x {FEATURES}"
     print(f"{size}, batch {data.batch_size}, {device}; median of {ROUNDS}")

@@ -3,14 +3,19 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import hydra
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -67,6 +72,24 @@ def _one_sentence() -> Iterator[None]:
         sys.exit(2)
 
 
+def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:
+    """Run `task` once per list of overrides, on top of this command's own, where `hydra/launcher` says: in
+    processes here (joblib), on a cluster (ray), or one after the other (basic).
+
+    Raises    the first error a job raised
+    """
+    hydra_node = HydraConfig.get()
+    config = OmegaConf.create({"hydra": OmegaConf.to_container(hydra_node)})  # the launcher may write to it
+    config.merge_with(cfg)
+    OmegaConf.copy_cache(from_config=cfg, to_config=config)  # so that jobs lie in this run's folder
+    context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    runs = launcher.launch([[*hydra_node.overrides.task, *job] for job in jobs], initial_job_idx=0)
+    configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has taken the log with it
+    for run in runs:
+        _ = run.return_value
+
+
 def construct(cfg: DictConfig, **objects: Any) -> Any:
     """Instantiate a node with plain Python values, so that no DictConfig leaves the entry point, beside `objects`."""
     try:
@@ -75,6 +98,11 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
         if isinstance(error, LstmTsError):
             raise
         raise ConfigError(f"Expected values that {cfg._target_} accepts, got: {error}") from error
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration in JSON types."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def raw_store(cfg: DictConfig) -> BarStore:

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lstm_ts.baselines import Reference, fit_reference
 from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.features import make_grid
-from lstm_ts.scaler import fit_scaler
-from lstm_ts.session import Session, utc
+from lstm_ts.scaler import Scaler, fit_scaler
+from lstm_ts.session import Moment, Session, moment, utc
 from lstm_ts.windows import Batch, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
 
 VALID_BATCH = 4096
@@ -27,30 +27,20 @@ class Split:
     No target crosses a border: the last `horizon` hours before it are no origins.
     """
 
-    def __init__(self, *, valid_from: str | float, test_from: str | float, test_until: str | None) -> None:
+    def __init__(self, *, valid_from: Moment, test_from: Moment, test_until: str | datetime | None) -> None:
         self.valid_from = valid_from
         self.test_from = test_from
         self.test_until = utc(test_until)
 
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
         """Raises    ConfigError: first < valid_from < test_from does not hold"""
-        valid_from, test_from = (_moment(value, first, last) for value in (self.valid_from, self.test_from))
+        valid_from, test_from = (moment(value, first, last) for value in (self.valid_from, self.test_from))
         if not first < valid_from < test_from < (self.test_until or datetime.max.replace(tzinfo=UTC)):
             raise ConfigError(
                 f"Expected split.valid_from, test_from and test_until in order after the first bar of {first}, "
                 f"got {self.valid_from}, {self.test_from} and {self.test_until}"
             )
         return valid_from, test_from
-
-
-def _moment(value: str | float, first: datetime, last: datetime) -> datetime:
-    if isinstance(value, float | int):
-        if not 0 < value <= 1:
-            raise ConfigError(f"Expected a split fraction above 0 and at most 1, got {value}")
-        return first + value * (last - first)
-    moment = utc(value)
-    assert moment is not None
-    return moment
 
 
 class BatchOrder(Sampler[Tensor]):
@@ -95,7 +85,9 @@ class BarsDataModule(L.LightningDataModule):
         half_life_hours: float,
         memory_hours: float,
         seed: int,
+        kept_scaler: Scaler | None = None,
     ) -> None:
+        """kept_scaler   of an earlier model, instead of one fitted to this training part"""
         super().__init__()
         if min(batch_size, half_life_hours, memory_hours) <= 0:
             raise ConfigError(
@@ -110,6 +102,7 @@ class BarsDataModule(L.LightningDataModule):
         self.half_life_hours = half_life_hours
         self.memory_hours = memory_hours
         self.seed = seed
+        self.kept_scaler = kept_scaler
 
     def setup(self, stage: str | None = None) -> None:
         """Build everything once; later calls change nothing.
@@ -126,7 +119,7 @@ class BarsDataModule(L.LightningDataModule):
         self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
         self._check_sizes()
         train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
-        self.scaler = fit_scaler(
+        self.scaler = self.kept_scaler or fit_scaler(
             self.grid,
             train_G,
             tsteps=spec.tsteps,

@@ -42,6 +42,12 @@ class LSTMNet(nn.Module):
     base_HQ: Tensor
     log_step_H1: Tensor
 
+    @torch.no_grad()
+    def start_from(self, other: "LSTMNet") -> None:
+        """Take over the weights of a network of the same shape, but not its train quantiles."""
+        for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
+            mine.copy_(theirs)
+
     def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
         _, (state_LBD, _) = self.lstm(x_BTF)
         log_step_BH1 = self.log_step_H1.expand(len(x_BTF), -1, -1)

@@ -16,6 +16,7 @@ from lstm_ts.errors import ConfigError, WrongZone
 
 HOUR = timedelta(hours=1)
 LONGEST_CLOSURE = timedelta(days=7)
+Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
 
 @lru_cache(maxsize=32)
@@ -140,7 +141,18 @@ def utc(text: str | datetime | date | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(str(text))
+        ts = datetime.fromisoformat(str(text))
     except ValueError:
         raise ConfigError(f"Expected an ISO date or time such as 2015-01-01, got {text}") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+
+
+def moment(value: Moment, first: datetime, last: datetime) -> datetime:
+    """Raises    ConfigError: neither a date nor a fraction"""
+    if isinstance(value, float | int):
+        if not 0 < value <= 1:
+            raise ConfigError(f"Expected a fraction of the bars' span above 0 and at most 1, got {value}")
+        return first + value * (last - first)
+    ts = utc(value)
+    assert ts is not None
+    return ts

@@ -1,15 +1,11 @@
 """`python -m lstm_ts.train`: stored hourly bars → a trained, scored, hashed model."""
 
-import hashlib
 import logging
-import subprocess
-import sys
+import time
 import warnings
-from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import polars as pl
@@ -23,21 +19,52 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     WeightAveraging,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.cli import construct, entry_point, processed_store, run_folder
-from lstm_ts.data import BarsDataModule
+from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
+from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.forecaster import Forecaster, NetShape, build_net
 from lstm_ts.model import LSTMForecaster, Optimisation
+from lstm_ts.provenance import describe
+from lstm_ts.scaler import Scaler
 from lstm_ts.tracking import close, log_results
 from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
-LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves: the forecaster of its best epoch, and the validation loss after each epoch it ran."""
+
+    forecaster: Forecaster
+    losses: tuple[float, ...]  # over the volatility forecast's
+    steps_per_epoch: int
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        return min(self.losses)
+
+
+class Losses(Callback):
+    """The validation loss after each epoch, in the checkpoint too, so that a resumed run knows them all."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.values.append(float(trainer.callback_metrics["val/loss"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values = list(state_dict["values"])
 
 
 def train(
@@ -47,10 +74,17 @@ def train(
     trainer: L.Trainer,
     *,
     ckpt_path: Path | None,
-) -> tuple[LSTMForecaster, float]:
-    """Fit, and go back to the weights of the epoch with the lowest validation loss, which is returned beside."""
+    start: Forecaster | None = None,
+) -> LSTMForecaster:
+    """Fit, and go back to the weights of the epoch with the lowest validation loss.
+
+    start   a model of the same shape whose weights are the first ones; None: from scratch
+    """
     data.setup()
     net = build_net(shape, data.reference)
+    if start is not None:
+        assert start.shape == shape, (start.shape, shape)
+        net.start_from(start.net)
     model = LSTMForecaster(
         net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=data.seed
     )
@@ -61,9 +95,50 @@ def train(
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={trainer.max_epochs}")
     best = torch.load(checkpoint.best_model_path, weights_only=True)
     model.load_state_dict(best["state_dict"])
-    loss = float(cast(torch.Tensor, checkpoint.best_model_score))
-    log.info("Validation loss %.4f of the volatility forecast's", loss)
-    return model, loss
+    return model
+
+
+def make_data(
+    cfg: DictConfig, hourly_bars: pl.DataFrame, split: Split, *, kept_scaler: Scaler | None = None
+) -> BarsDataModule:
+    """The data module of the configuration, set up."""
+    data: BarsDataModule = construct(
+        cfg.data,
+        hourly_bars=hourly_bars,
+        session=construct(cfg.session),
+        spec=construct(cfg.spec),
+        split=split,
+        kept_scaler=kept_scaler,
+    )
+    data.setup()
+    return data
+
+
+def fit(
+    cfg: DictConfig,
+    data: BarsDataModule,
+    trainer: L.Trainer,
+    *,
+    source: str,
+    ckpt_path: Path | None = None,
+    start: Forecaster | None = None,
+) -> Fitted:
+    """Train as configured, from a seed of its own; the forecaster has no scores yet."""
+    L.seed_everything(cfg.seed, verbose=False)
+    shape = construct(cfg.net)
+    optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
+    (losses,) = (callback for callback in trainer.callbacks if isinstance(callback, Losses))  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    model = train(data, shape, optimisation, trainer, ckpt_path=ckpt_path, start=start)
+    provenance = describe(data, symbol=cfg.symbol, source=source, config=plain(cfg))
+    forecaster = Forecaster(
+        model.net.cpu(), shape, data.scaler, data.reference, data.spec, data.session, provenance, scores={}
+    )
+    fitted = Fitted(
+        forecaster, tuple(losses.values), len(data.train_dataloader()), round(time.perf_counter() - started, 2)
+    )
+    log.info("Validation loss %.4f of the volatility forecast's", fitted.loss)
+    return fitted
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
@@ -80,8 +155,10 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
         EarlyStopping("val/loss", patience=cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
-        RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}),
+        Losses(),
     ]
+    if cfg.trainer.enable_progress_bar:
+        callbacks.append(RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}))
     loggers = [construct(cfg.logger)] if cfg.logger else []
     if loggers:
         callbacks.append(LearningRateMonitor("step"))
@@ -120,75 +197,31 @@ def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def describe(data: BarsDataModule, cfg: DictConfig, *, symbol: str, source: str) -> Provenance:
-    seen = data.hourly_bars.filter(pl.col("ts") < data.test_from)
-    return Provenance(
-        symbol=symbol,
-        source=source,
-        data_start=seen["ts"][0].isoformat(),
-        data_end=data.test_from.isoformat(),
-        data_sha256=hash_bars(seen),
-        trained_until=data.valid_from.isoformat(),
-        seed=data.seed,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        code_revision=code_revision(),
-        versions={name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]},
-        config=cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)),
-    )
-
-
-def hash_bars(bars: pl.DataFrame) -> str:
-    """SHA-256 of the values, column by column, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name in bars.columns:
-        digest.update(bars[name].to_physical().to_numpy().tobytes())
-    return digest.hexdigest()
-
-
-def code_revision() -> str:
-    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout or without git."""
-    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+")
-    try:
-        found = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
-
-
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
-    L.seed_everything(cfg.seed, verbose=False)
     store = processed_store(cfg)
-    session, shape, optimisation = construct(cfg.session), construct(cfg.net), construct(cfg.optimisation)
-    data: BarsDataModule = construct(
-        cfg.data, hourly_bars=store.read(), session=session, spec=construct(cfg.spec), split=construct(cfg.split)
-    )
-    data.setup()
+    data = make_data(cfg, store.read(), construct(cfg.split))
     check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
-    provenance = describe(data, cfg, symbol=cfg.symbol, source=store.source)
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else claim(run_folder())
     trainer = build_trainer(cfg, folder)
     try:
-        model, loss = train(data, shape, optimisation, trainer, ckpt_path=checkpoint)
-        forecaster = Forecaster(
-            model.net.cpu(), shape, data.scaler, data.reference, data.spec, session, provenance, scores={}
-        )
+        fitted = fit(cfg, data, trainer, source=store.source, ckpt_path=checkpoint)
         scores = score(
-            forecaster,
+            fitted.forecaster,
             data.hourly_bars,
             test_span(data),
-            source=provenance.source,
+            source=store.source,
             lightgbm_steps=cfg.lightgbm_steps,
             folder=folder / "scores",
         )
-        replace(forecaster, scores=scores.to_json()).save(folder / "model")
+        replace(fitted.forecaster, scores=scores.to_json()).save(folder / "model")
         log_results(trainer.loggers, scores, folder)
     finally:
         close(trainer.loggers)
     print(folder / "model")
-    return loss
+    return fitted.loss
 
 
 def claim(folder: Path) -> Path:

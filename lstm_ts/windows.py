@@ -36,6 +36,7 @@ class WindowSpec:
     max_missing: int  # hours in a window
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))  # YAML gives a list
         counts = (self.tsteps, self.horizon, self.max_missing)
         if not all(isinstance(n, int) for n in counts) or self.tsteps < 2 or self.horizon < 1 or self.max_missing < 0:
             raise ConfigError(

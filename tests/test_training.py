@@ -130,7 +130,7 @@ def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
     )
     optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0)
     L.seed_everything(0, verbose=False)
-    model, _ = train(data, shape, optimisation, trainer, ckpt_path=None)
+    model = train(data, shape, optimisation, trainer, ckpt_path=None)
     provenance = Provenance("XAGUSD", "synthetic planted_ar", "", "", "", "", 0, "", "", {}, {})
     forecaster = Forecaster(model.net, shape, data.scaler, data.reference, data.spec, silver, provenance, {})
     one_hour = compute_scores(evaluate(forecaster, data.hourly_bars, Span(data.test_from, None))).horizons["1"]

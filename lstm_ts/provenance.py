@@ -1,0 +1,60 @@
+"""Where a model comes from: its bars and its code, hashed and dated."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lstm_ts.data import BarsDataModule
+from lstm_ts.forecaster import Provenance
+
+LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
+
+
+def describe(data: BarsDataModule, *, symbol: str, source: str, config: Mapping[str, Any]) -> Provenance:
+    seen = data.hourly_bars.filter(pl.col("ts") < data.test_from)
+    return Provenance(
+        symbol=symbol,
+        source=source,
+        data_start=seen["ts"][0].isoformat(),
+        data_end=data.test_from.isoformat(),
+        data_sha256=hash_bars(seen),
+        trained_until=data.valid_from.isoformat(),
+        seed=data.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_revision=code_revision(),
+        versions={name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]},
+        config=config,
+    )
+
+
+def hash_bars(bars: pl.DataFrame) -> str:
+    """SHA-256 of the values, column by column, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name in bars.columns:
+        digest.update(bars[name].to_physical().to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_revision() -> str:
+    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout or without git."""
+    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def hash_code() -> str:
+    """SHA-256 of the package's sources, whatever is committed."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
