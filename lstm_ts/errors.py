@@ -9,7 +9,9 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 │   ├── WrongZone           an unknown time zone, or one that puts minutes into closed hours
 │   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
 │   └── NotEnoughBars       fewer bars than one window needs
-└── ArtifactError           a model folder that is incomplete, altered, or made for other windows
+├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
+├── LedgerError             the operations database does not answer, or its schema is newer than the code
+└── RegistryError           the model registry does not answer, lacks what is asked for, or holds an altered version
 """
 
 
@@ -50,4 +52,12 @@ class NotEnoughBars(DataError):
 
 
 class ArtifactError(LstmTsError):
+    pass
+
+
+class LedgerError(LstmTsError):
+    pass
+
+
+class RegistryError(LstmTsError):
     pass

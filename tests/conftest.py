@@ -1,11 +1,20 @@
-"""Bars that several tests share. Real silver is read where it is, never copied."""
+"""Bars and databases that several tests share. Real silver is read where it is, never copied."""
 
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.session import Session
@@ -54,3 +63,50 @@ def hourly_bars(silver: Session) -> pl.DataFrame:
     """Twenty weeks, about 2,300 hours."""
     start = datetime(2014, 1, 6, tzinfo=UTC)
     return random_hours(silver, start, start + timedelta(weeks=20))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A throwaway PostgreSQL on loopback, with fsync off; ask `ledger_url` for a database of one's own."""
+    newest = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda bin: int(bin.parent.name))[-1:]
+    initdb = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, newest)]))
+    if initdb is None:
+        if os.environ.get("CI"):
+            pytest.fail("Expected PostgreSQL, got none; apt-get install postgresql", pytrace=False)
+        pytest.skip("PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory(prefix="lstm_ts_postgres_") as name, socket.socket() as free:
+        folder, programs = Path(name), Path(initdb).parent
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        (folder / "password").write_text("correct-horse")
+        user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        if user:
+            for path in (folder, folder / "password"):
+                shutil.chown(path, user, user)
+        quiet = {"check": True, "stdout": subprocess.DEVNULL}
+        run = functools.partial(subprocess.run, cwd=folder, user=user, group=user, **quiet)
+        cluster = ["-D", folder / "cluster"]
+        settings = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
+        access = ["-U", "lstm", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
+        run([initdb, *cluster, *access, "--no-sync", "--locale=C", "--encoding=UTF8"])
+        run([programs / "pg_ctl", *cluster, "-l", folder / "log", "-o", settings, "-w", "start"])
+        try:
+            yield f"postgresql+psycopg://lstm:correct-horse@127.0.0.1:{port}/postgres"
+        finally:
+            run([programs / "pg_ctl", *cluster, "-m", "immediate", "-w", "stop"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/registry/ledger.db"
+        return
+    url = sa.make_url(request.getfixturevalue("postgres_url"))
+    name = f"test_{uuid4().hex}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        yield url.set(database=name).render_as_string(hide_password=False)
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))

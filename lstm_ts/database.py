@@ -1,0 +1,174 @@
+"""The operations database, SQLite or PostgreSQL: opened, brought to the schema of `lstm_ts/migrations`, locked."""
+
+import fcntl
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from lstm_ts.errors import LedgerError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+REVISIONS = sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+VERSION_TABLE = "ledger_version"  # not Alembic's default, so that MLflow may live in the same database
+FORMS = "the ledger as sqlite:///<file> or postgresql+psycopg://<user>:<password>@<host>/<database>"
+# Seconds: how long a writer waits for another, a connection for its server, and until a silent one is probed.
+OPTIONS = {"sqlite": {"timeout": "30"}, "postgresql": {"connect_timeout": "10", "keepalives_idle": "60"}}
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """Threads may share one. PostgreSQL not behind a pooler that mixes sessions: locks are a session's."""
+
+    def __init__(self, url: str) -> None:
+        """Open; make the database, or bring its schema up to date, first where that is needed.
+
+        Raises    LedgerError: no such kind of database, none that answers, or one with a newer schema
+        """
+        self._url = _read_url(url)
+        self._shown = _without_secrets(self._url)
+        self._engine = _engine(self._url)
+        with self._answering(), ExitStack() as failed:
+            failed.callback(self.close)
+            if self._is_sqlite:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            if self._revision() != REVISIONS[-1]:
+                self._upgrade()
+            failed.pop_all()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Raises    LedgerError: what the database said"""
+        with self._answering(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def locked(self, what: str) -> Iterator[None]:
+        """One holder of `what` over all processes and threads; not reentrant. A killed holder frees it."""
+        with ExitStack() as held:
+            with self._answering():
+                held.enter_context(self._lock(what))
+            yield
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def _file(self) -> Path:
+        assert self._url.database is not None
+        return Path(self._url.database)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, OSError) as error:
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise LedgerError(
+                f"Expected the ledger {self._shown} to answer, got: {' '.join(str(said).split())}; "
+                f"check registry.ledger, and that its database is up and yours to write"
+            ) from error
+
+    def _revision(self) -> str | None:
+        with self._engine.connect() as connection:
+            found = sa.inspect(connection).has_table(VERSION_TABLE)
+            revision = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")) if found else None
+        if revision is not None and revision not in REVISIONS:
+            raise LedgerError(
+                f"Expected the ledger {self._shown} at revision {REVISIONS[-1]} or before, got {revision}; "
+                f"use the lstm_ts that wrote it, or a newer one"
+            )
+        return revision
+
+    def _upgrade(self) -> None:
+        with self._lock("the schema"):
+            before = self._revision()  # another process may have upgraded it meanwhile
+            if before == REVISIONS[-1]:
+                return
+            if self._is_sqlite:
+                with self._engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # the file remembers
+            with self._engine.begin() as connection:
+                migrate(connection, "head")
+        was = f"was at revision {before}" if before else "is new"
+        log.info("The ledger %s %s, now at %s", self._shown, was, REVISIONS[-1])
+
+    def _lock(self, what: str) -> AbstractContextManager[None]:
+        digest = hashlib.sha256(what.encode()).digest()[:8]
+        return self._lock_of_file(what, digest) if self._is_sqlite else self._lock_of_session(what, digest)
+
+    @contextmanager
+    def _lock_of_file(self, what: str, digest: bytes) -> Iterator[None]:
+        with self._file.with_name(f"{self._file.name}.{digest.hex()}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._say_waiting(what)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _lock_of_session(self, what: str, digest: bytes) -> Iterator[None]:
+        """Outside any transaction: a server may end one that idles."""
+        key = int.from_bytes(digest, signed=True)
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
+                self._say_waiting(what)
+                connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+            try:
+                yield
+            finally:
+                with self._answering():
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
+    def _say_waiting(self, what: str) -> None:
+        log.info("Waiting for %s in the ledger %s: another process holds it", what, self._shown)
+
+
+def migrate(connection: Connection, revision: str) -> None:
+    """Bring the schema to a revision, or to `head`, within the connection's transaction."""
+    from alembic import command  # slow to import, and most databases are up to date
+    from alembic.config import Config
+
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 begins no transaction before DDL
+    config = Config(attributes={"connection": connection, "version_table": VERSION_TABLE})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, revision)
+
+
+def _read_url(text: str) -> URL:
+    """A text that is no URL is not repeated: it may hold a password."""
+    try:
+        url = sa.make_url(text)
+    except ArgumentError:
+        raise LedgerError(f"Expected {FORMS}, got something else; correct registry.ledger") from None
+    backend = url.get_backend_name()
+    if backend not in OPTIONS or url.database in (None, "", ":memory:"):
+        raise LedgerError(f"Expected {FORMS}, got {_without_secrets(url)}; correct registry.ledger")
+    return url.update_query_dict(OPTIONS[backend] | dict(url.query))
+
+
+def _without_secrets(url: URL) -> str:
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        return sa.create_engine(url, pool_pre_ping=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise LedgerError(
+            f"Expected a driver for {url.drivername}, got: {error}; pip install 'lstm_ts[postgres]' "
+            f"and write postgresql+psycopg://…"
+        ) from error

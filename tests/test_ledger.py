@@ -1,0 +1,445 @@
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
+
+from lstm_ts.database import REVISIONS, migrate
+from lstm_ts.errors import LedgerError
+from lstm_ts.ledger import AliasChange, DecisionRow, Ledger
+
+AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
+DECISION = DecisionRow(
+    name="XAGUSD",
+    version=2,
+    at=AT,
+    verdict="promote",
+    experimental=False,
+    champion=1,
+    reasons=("Better by 0.021 bps, p = 0.004.", "Größer als null: √2 > 1."),
+    span_start=AT - timedelta(days=181),
+    span_end=AT,
+    data_sha256="ab" * 32,
+)
+CHANGE = AliasChange(
+    at=AT,
+    name="XAGUSD",
+    alias="champion",
+    action="promote",
+    from_version=None,
+    to_version=1,
+    actor="retrain",
+    reason="the first model",
+    state="done",
+)
+# Each script says what it does on stdout, a line at a time, and waits on stdin.
+LOADED = """
+import logging, os, signal, sys
+import sqlalchemy as sa
+from lstm_ts.ledger import Ledger
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+print("loaded", flush=True)
+sys.stdin.readline()
+"""
+OPEN = LOADED + "Ledger(sys.argv[1]).close(); print('opened', 'alembic' in sys.modules)"
+HOLD = f"""{LOADED}
+with Ledger(sys.argv[1]).exclusive(sys.argv[2]):
+    print("holding", flush=True)
+    sys.stdin.readline()
+print("let go", flush=True)
+"""
+WRITE = f"""{LOADED}
+import datetime
+from dataclasses import replace
+from lstm_ts.ledger import AliasChange, DecisionRow
+ledger = Ledger(sys.argv[1])
+for i in range(25):
+    ledger.record_alias(replace({CHANGE}, actor=sys.argv[2], to_version=i))
+    ledger.record_decision(replace({DECISION}, version=i, data_sha256=sys.argv[2]))
+"""
+DIE_WHILE_UPGRADING = f"""{LOADED}
+@sa.event.listens_for(sa.Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if "CREATE TABLE alias_changes" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+Ledger(sys.argv[1])
+"""
+
+Start = Callable[..., list[subprocess.Popen[str]]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start one process per argument; each is loaded, and waits for a line, when this returns."""
+    started = []
+
+    def start_all(script: str, url: str, *arguments: str) -> list[subprocess.Popen[str]]:
+        for argument in arguments:
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, url, argument],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            )
+            started.append(process)
+        assert {hear(process) for process in started} == {"loaded"}
+        return started
+
+    yield start_all
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip()
+
+
+def execute(url: str, *statements: str) -> None:
+    """What another program might do to the database."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
+
+def tables(url: str) -> set[str]:
+    return set(sa.inspect(sa.create_engine(url, poolclass=sa.NullPool)).get_table_names())
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    opened = Ledger(ledger_url)
+    yield opened
+    opened.close()
+
+
+def test_a_decision_comes_back_as_it_was(ledger: Ledger) -> None:
+    ledger.record_decision(DECISION)
+    assert ledger.decisions("XAGUSD") == [DECISION]
+
+
+def test_a_first_model_was_judged_against_none(ledger: Ledger) -> None:
+    first = replace(DECISION, champion=None, experimental=True, reasons=())
+    ledger.record_decision(first)
+    assert ledger.decisions("XAGUSD") == [first]
+
+
+def test_a_time_in_another_zone_comes_back_in_utc(ledger: Ledger) -> None:
+    new_york = AT.astimezone(timezone(timedelta(hours=-4)))
+    ledger.record_decision(replace(DECISION, at=new_york))
+    ledger.record_alias(replace(CHANGE, at=new_york))
+    found = [ledger.decisions("XAGUSD")[0].at, ledger.alias_changes("XAGUSD", "champion")[0].at]
+    assert [at.isoformat() for at in found] == ["2015-07-01T21:00:00.123456+00:00"] * 2
+
+
+def test_a_second_decision_about_a_version_changes_nothing(ledger: Ledger) -> None:
+    ledger.record_decision(DECISION)
+    ledger.record_decision(replace(DECISION, verdict="reject", at=AT + timedelta(hours=1)))
+    assert ledger.decisions("XAGUSD") == [DECISION]
+
+
+def test_decisions_are_listed_oldest_first_and_of_one_name(ledger: Ledger) -> None:
+    third, second = replace(DECISION, version=3, at=AT + timedelta(microseconds=1)), DECISION
+    for row in (third, second, replace(DECISION, name="XAUUSD")):
+        ledger.record_decision(row)
+    assert ledger.decisions("XAGUSD") == [second, third]
+    assert ledger.decisions("nothing") == []
+
+
+def test_changes_of_an_alias_are_listed_as_recorded_whatever_the_clock_said(ledger: Ledger) -> None:
+    intended = replace(CHANGE, state="intended")
+    back = replace(CHANGE, at=AT - timedelta(hours=1), action="rollback", from_version=2, to_version=1)
+    for change in (intended, CHANGE, back, replace(CHANGE, alias="challenger"), replace(CHANGE, name="XAUUSD")):
+        ledger.record_alias(change)
+    assert ledger.alias_changes("XAGUSD", "champion") == [intended, CHANGE, back]
+    assert ledger.alias_changes("XAGUSD", "nothing") == []
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()),
+    reason=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+)
+def test_any_time_and_any_reason_come_back(ledger: Ledger, at: datetime, reason: str) -> None:
+    ledger.record_alias(replace(CHANGE, at=at, reason=reason))
+    found = ledger.alias_changes("XAGUSD", "champion")[-1]
+    assert (found.at, found.at.tzinfo, found.reason) == (at.astimezone(UTC), UTC, reason)
+
+
+def test_what_was_recorded_is_there_for_the_next_ledger(ledger_url: str) -> None:
+    for _ in range(2):
+        ledger = Ledger(ledger_url)
+        ledger.record_decision(DECISION)
+        assert ledger.decisions("XAGUSD") == [DECISION]
+        ledger.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE decisions SET verdict = 'reject'",
+        "DELETE FROM decisions",
+        "UPDATE alias_changes SET to_version = 7",
+        "DELETE FROM alias_changes WHERE id = 1",
+    ],
+)
+def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, statement: str) -> None:
+    ledger.record_decision(DECISION)
+    ledger.record_alias(CHANGE)
+    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes) are never changed"):
+        execute(ledger_url, statement)
+    assert ledger.decisions("XAGUSD") == [DECISION]
+    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+
+
+def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:
+    """Each database has a way around the triggers on DELETE: SQLite's REPLACE, PostgreSQL's TRUNCATE."""
+    ledger.record_decision(DECISION)
+    ledger.record_alias(CHANGE)
+    for table in ("decisions", "alias_changes"):
+        if ledger_url.startswith("sqlite"):
+            execute(ledger_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+            execute(ledger_url, f"CREATE TABLE old_{table} AS SELECT * FROM {table}")
+            execute(ledger_url, f"UPDATE old_{table} SET name = name, at = '1999-01-01 00:00:00.000000'")
+            execute(ledger_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM old_{table}")
+        else:
+            with pytest.raises(DBAPIError, match="are never changed"):
+                execute(ledger_url, f"TRUNCATE {table}")
+    assert ledger.decisions("XAGUSD") == [DECISION]
+    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+
+
+def test_sqlite_keeps_a_write_ahead_log(tmp_path: Path) -> None:
+    Ledger(f"sqlite:///{tmp_path}/new/folder/ledger.db").close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/new/folder/ledger.db", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
+    ledger_url: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "registry").mkdir()
+    engine = sa.create_engine(ledger_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        migrate(connection, "0001")
+    assert tables(ledger_url) == {"decisions", "ledger_version"}
+    execute(
+        ledger_url,
+        "INSERT INTO decisions VALUES ('XAGUSD', 1, '2015-01-01 12:00:00', 'promote', true, NULL, '[\"why\"]', "
+        "'2014-01-01 00:00:00', '2015-01-01 00:00:00', 'ab')",
+    )
+    with caplog.at_level(logging.INFO, "lstm_ts"):
+        ledger = Ledger(ledger_url)
+    shown = ledger_url.replace("correct-horse", "***")
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0002"
+    assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
+    ledger.record_alias(CHANGE)
+    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+    ledger.close()
+
+
+def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
+    ledger_url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "lstm_ts"):
+        before = list(logging.root.handlers), logging.root.level, logging.root.manager.disable
+        Ledger(ledger_url).close()
+        assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
+    assert capfd.readouterr() == ("", "")
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0002"]
+    assert not logging.getLogger("lstm_ts.database").disabled
+
+
+def test_an_upgrade_that_fails_leaves_nothing(ledger_url: str, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    execute(ledger_url, "CREATE TABLE alias_changes (mine INTEGER)")
+    with pytest.raises(LedgerError, match="already exists"):
+        Ledger(ledger_url)
+    assert tables(ledger_url) == {"alias_changes"}
+
+
+def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgrades(
+    ledger_url: str, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    [victim] = start(DIE_WHILE_UPGRADING, ledger_url, "")
+    let_go(victim)
+    assert victim.wait() == -signal.SIGKILL
+    with caplog.at_level(logging.INFO, "lstm_ts"):
+        ledger = Ledger(ledger_url)
+    assert caplog.messages[-1].endswith("is new, now at 0002")
+    ledger.record_decision(DECISION)
+    assert ledger.decisions("XAGUSD") == [DECISION]
+    ledger.close()
+
+
+def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(ledger_url: str, start: Start) -> None:
+    processes = start(OPEN, ledger_url, *"1234")
+    for process in processes:
+        let_go(process)
+    said = [process.communicate()[0] for process in processes]
+    assert all("opened" in text for text in said), said
+    assert sum("is new, now at 0002" in text for text in said) == 1
+    assert tables(ledger_url) == {"decisions", "alias_changes", "ledger_version"}
+
+
+def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: str, start: Start) -> None:
+    writers = start(WRITE, ledger_url, "one", "other", "third")
+    for writer in writers:
+        let_go(writer)
+    while any(writer.poll() is None for writer in writers):
+        ledger.alias_changes("XAGUSD", "champion")
+    written = [(change.actor, change.to_version) for change in ledger.alias_changes("XAGUSD", "champion")]
+    for actor in ("one", "other", "third"):
+        assert [pair for pair in written if pair[0] == actor] == [(actor, i) for i in range(25)]
+    assert [row.version for row in ledger.decisions("XAGUSD")] == list(range(25))
+
+
+def test_a_ledger_that_is_up_to_date_opens_without_alembic(ledger: Ledger, ledger_url: str, start: Start) -> None:
+    [process] = start(OPEN, ledger_url, "")
+    let_go(process)
+    assert process.communicate()[0] == "opened False\n"
+
+
+def test_a_ledger_of_a_newer_schema_is_refused(ledger: Ledger, ledger_url: str) -> None:
+    execute(ledger_url, "UPDATE ledger_version SET version_num = '9999'")
+    with pytest.raises(LedgerError, match=rf"at revision {REVISIONS[-1]} or before, got 9999; use the lstm_ts that"):
+        Ledger(ledger_url)
+
+
+def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledger_url: str, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    execute(ledger_url, "CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('1b')")
+    Ledger(ledger_url).close()
+    assert tables(ledger_url) == {"alembic_version", "decisions", "alias_changes", "ledger_version"}
+
+
+def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) -> None:
+    Ledger(ledger_url).close()
+    first, second, other = start(HOLD, ledger_url, "XAGUSD", "XAGUSD", "XAUUSD")
+    let_go(first)
+    assert hear(first) == "holding"
+    let_go(second)
+    shown = ledger_url.replace("correct-horse", "***")
+    assert hear(second) == f"Waiting for the model XAGUSD in the ledger {shown}: another process holds it"
+    let_go(other)
+    assert hear(other) == "holding"
+    let_go(first)
+    assert hear(first) == "let go"
+    assert hear(second) == "holding"
+
+
+def test_a_killed_holder_frees_what_it_held(ledger_url: str, start: Start) -> None:
+    Ledger(ledger_url).close()
+    holder, waiter = start(HOLD, ledger_url, "XAGUSD", "XAGUSD")
+    let_go(holder)
+    assert hear(holder) == "holding"
+    let_go(waiter)
+    assert hear(waiter).startswith("Waiting for the model XAGUSD")
+    holder.kill()
+    assert hear(waiter) == "holding"
+
+
+def test_an_exception_of_the_holder_passes_as_it_is_and_frees(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(FileNotFoundError), ledger.exclusive("XAGUSD"):
+        Path("/nowhere").read_text()
+    with caplog.at_level(logging.INFO, "lstm_ts"), ledger.exclusive("XAGUSD"):
+        ledger.record_decision(DECISION)
+    assert caplog.messages == []
+
+
+def test_a_connection_that_the_server_ended_is_replaced(postgres_url: str) -> None:
+    ledger = Ledger(postgres_url)
+    ledger.decisions("XAGUSD")
+    execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    assert ledger.decisions("XAGUSD") == []
+    ledger.close()
+
+
+def test_a_lock_that_was_lost_with_its_connection_is_said(postgres_url: str) -> None:
+    ledger = Ledger(postgres_url)
+    with pytest.raises(LedgerError, match="terminating connection"), ledger.exclusive("XAGUSD"):
+        execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    ledger.close()
+
+
+def one_sentence(url: str) -> str:
+    with pytest.raises(LedgerError) as caught:
+        Ledger(url)
+    said = str(caught.value)
+    assert said.startswith("Expected ") and "; " in said and "\n" not in said
+    return said
+
+
+def test_a_wrong_password_is_said_without_it(postgres_url: str) -> None:
+    said = one_sentence(postgres_url.replace("correct-horse", "wrong-horse"))
+    assert "password authentication failed" in said
+    assert "wrong-horse" not in said
+    said = one_sentence(postgres_url.replace(":correct-horse", "") + "?password=wrong-horse")
+    assert "password authentication failed" in said
+    assert "wrong-horse" not in said
+
+
+def test_a_server_that_does_not_listen_is_said() -> None:
+    with socket.socket() as silent:  # bound, so nobody else listens there either
+        silent.bind(("127.0.0.1", 0))
+        said = one_sentence(f"postgresql+psycopg://lstm:secret@127.0.0.1:{silent.getsockname()[1]}/ledger")
+    assert "onnection refused" in said and "lstm:***@127.0.0.1" in said
+
+
+def test_a_database_that_the_server_does_not_have_is_said(postgres_url: str) -> None:
+    assert 'database "nowhere" does not exist' in one_sentence(postgres_url.removesuffix("postgres") + "nowhere")
+
+
+def test_a_file_that_is_no_database_is_said_and_let_be(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    file.write_text("ts,open,high,low,close,volume\n" * 99)
+    before = file.read_bytes()
+    assert "file is not a database" in one_sentence(f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+def test_a_path_that_cannot_be_a_file_is_said(tmp_path: Path) -> None:
+    assert "unable to open database file" in one_sentence(f"sqlite:///{tmp_path}")
+    (tmp_path / "file").touch()
+    assert "Not a directory" in one_sentence(f"sqlite:///{tmp_path}/file/below/ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [
+        ("outputs/registry/ledger.db", "got something else"),
+        ("user:secret@host", "got something else"),
+        ("mysql://user:secret@host/ledger", r"got mysql://user:\*\*\*@host/ledger"),
+        ("sqlite://", "got sqlite://;"),
+        ("sqlite:///:memory:", "got sqlite:///.*memory"),
+        ("postgresql+nothing://user:secret@host/ledger", r"pip install 'lstm_ts\[postgres\]'"),
+        ("postgresql+pg8000://user:secret@host/ledger", "No module named 'pg8000'"),
+    ],
+)
+def test_a_url_that_is_none_of_ours_is_refused(url: str, got: str) -> None:
+    said = one_sentence(url)
+    assert "secret" not in said
+    with pytest.raises(LedgerError, match=got):
+        Ledger(url)
