@@ -93,11 +93,13 @@ def with_lightgbm(
     return replace(record, quantiles={**record.quantiles, "lightgbm": q_NHQ})
 
 
-def write_scores(folder: Path, record: ForecastRecord, scores: Scores, source: str) -> Path:
-    """scores.json, forecasts.parquet, report.html and its pictures; returns the path of scores.json."""
+def write_scores(
+    folder: Path, record: ForecastRecord, scores: Scores, source: str, *, notes: Sequence[str] = ()
+) -> Path:
+    """scores.json, forecasts.parquet, report.html, which begins with `notes`, and its pictures; returns the first."""
     folder.mkdir(parents=True, exist_ok=True)
     to_frame(record).write_parquet(folder / "forecasts.parquet")
-    report = write_report(folder, record, scores, source)
+    report = write_report(folder, record, scores, source, notes=notes)
     path = folder / "scores.json"
     path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
     log.info("Pictures and tables: %s", report)

@@ -5,6 +5,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
@@ -42,6 +43,80 @@ def format_table(scores: Scores) -> str:
         horizon = scores.horizons[step]
         blocks += ["", *_align(_score_rows(step, horizon)), describe_skill(step, horizon)]
     return "\n".join(blocks)
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One training of a walk forward, and its forecasts one hour ahead."""
+
+    fold: str  # where its forecasts begin, ISO date
+    start: str  # whose weights it began with: scratch, or previous
+    origins: int
+    pinball_bps: float
+    skill: float  # over volatility
+    dm_p: float
+    losses: tuple[float, ...]  # validation, after each epoch
+    steps_per_epoch: int
+    seconds: float
+
+
+FOLD_HEADINGS = (
+    "fold from",
+    "start",
+    "origins",
+    "pinball 1 h",
+    "vs volatility",
+    "DM p",
+    "validation",
+    "best epoch",
+    "steps",
+    "seconds",
+)
+
+
+def format_folds(rows: Sequence[FoldRow]) -> str:
+    """A row per fold and start, and what each start cost in all."""
+    cells = [
+        (
+            row.fold,
+            row.start,
+            f"{row.origins:,}",
+            f"{row.pinball_bps:.3f}",
+            _number(100 * row.skill, "{:+.1f} %"),
+            _p_cell(row.dm_p),
+            f"{min(row.losses):.4f}",
+            f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
+            f"{row.steps_per_epoch * len(row.losses):,}",
+            f"{row.seconds:.1f}",
+        )
+        for row in rows
+    ]
+    costs = [
+        f"From {start}: {sum(mine):.0f} s of training, {sum(mine) / len(mine):.1f} s a fold."
+        for start in dict.fromkeys(row.start for row in rows)
+        if (mine := [row.seconds for row in rows if row.start == start])
+    ]
+    return "\n".join([*_align([FOLD_HEADINGS, *cells]), *costs])
+
+
+def describe_warm_start(rows: Sequence[FoldRow]) -> str:
+    """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
+    scratch = {row.fold: row for row in rows if row.start == "scratch"}
+    warm = [row for row in rows if row.start == "previous"][1:]  # the first fold has no fold before it
+    shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]
+    reached = [share for share in shares if share is not None]
+    half = sum(share <= 0.5 for share in reached)
+    return (
+        f"Weights of the fold before reach the validation loss of a start from scratch in {len(reached)} of "
+        f"{len(warm)} folds, in {half} of them within half its steps."
+    )
+
+
+def _share_of_steps(warm: FoldRow, scratch: FoldRow) -> float | None:
+    goal = min(scratch.losses)
+    epochs = next((epoch for epoch, loss in enumerate(warm.losses, 1) if loss <= goal), None)
+    needed = (1 + scratch.losses.index(goal)) * scratch.steps_per_epoch
+    return None if epochs is None else epochs * warm.steps_per_epoch / needed
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -106,8 +181,10 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
     )
 
 
-def write_report(folder: Path, record: ForecastRecord, scores: Scores, source_name: str) -> Path:
-    """Write report.html, with every picture inside it, and the pictures as PNGs beside it."""
+def write_report(
+    folder: Path, record: ForecastRecord, scores: Scores, source_name: str, *, notes: Sequence[str] = ()
+) -> Path:
+    """Write report.html, with `notes` first and every picture inside it, and the pictures as PNGs beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for name, figure in draw_pictures(record, scores, source_name).items():
@@ -117,11 +194,11 @@ def write_report(folder: Path, record: ForecastRecord, scores: Scores, source_na
         data = base64.b64encode(png.getvalue()).decode()
         images.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
     path = folder / "report.html"
-    path.write_text(_page(scores, source_name, images), encoding="utf-8")
+    path.write_text(_page(scores, source_name, images, notes), encoding="utf-8")
     return path
 
 
-def _page(scores: Scores, source_name: str, images: Sequence[str]) -> str:
+def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequence[str]) -> str:
     symbol, source = html.escape(scores.symbol), html.escape(source_name)
     badge = '<span class="synthetic">synthetic data</span> ' if is_synthetic(source_name) else ""
     first, last = scores.span
@@ -129,6 +206,7 @@ def _page(scores: Scores, source_name: str, images: Sequence[str]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
 <h1>{symbol}: forecasts scored</h1>
 <p>{badge}Source: {source}. {scores.n:,} origins from {first} to {last}.</p>
+{"".join(f"<p>{html.escape(note)}</p>" for note in notes)}
 <h2>Scores</h2>
 <p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
 1 &minus; LSTM's pinball / baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>
@@ -136,7 +214,7 @@ def _page(scores: Scores, source_name: str, images: Sequence[str]) -> str:
 {"".join(images)}
 <h2>By hour of day of the origin, session's zone</h2>
 {_group_table(scores.by_hour_of_day, scores.shown_steps)}
-<h2>By year</h2>
+{_fold_section(scores)}<h2>By year</h2>
 {_group_table(scores.by_year, scores.shown_steps)}
 <h2>By quarter</h2>
 {_group_table(scores.by_quarter, scores.shown_steps)}
@@ -144,6 +222,10 @@ def _page(scores: Scores, source_name: str, images: Sequence[str]) -> str:
 {_group_table(scores.by_volatility_tercile, scores.shown_steps)}
 </body></html>
 """
+
+
+def _fold_section(scores: Scores) -> str:
+    return f"<h2>By fold</h2>{_group_table(scores.by_fold, scores.shown_steps)}" if scores.by_fold else ""
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ Legend: N origins, H steps, Q levels. Every score is a mean over the rows whose 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,7 @@ class ForecastRecord:
     last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
     mase_scale_H: Array  # MAE of persistence in training, log return
+    fold_N: NDArray[np.str_] | None = None  # of a walk forward: which fold's model made the forecast
 
     def __post_init__(self) -> None:
         n, horizon = self.y_NH.shape
@@ -57,6 +58,10 @@ class ForecastRecord:
             skipped_H = np.isnan(q_NHQ).all(axis=(0, 2))
             assert (np.isfinite(q_NHQ).all(axis=(0, 2)) | skipped_H).all(), f"{name} has gaps within a step"
             assert name not in ALWAYS or not skipped_H.any(), f"{name} skips a step"
+
+    @property
+    def n(self) -> int:
+        return len(self.origin_ts_N)
 
     @property
     def horizon(self) -> int:
@@ -78,6 +83,9 @@ class ForecastRecord:
         """Loss of each forecaster, mean over the levels; NaN where there is no target or no forecast."""
         return {name: metrics.pinball_NH(self.y_NH, q_NHQ, self.levels) for name, q_NHQ in self.quantiles.items()}
 
+    def pinball_bps(self, name: str, step: int) -> float:
+        return BPS * metrics.mean_of_known(self.pinball_NH[name][:, step - 1])
+
     def median_N(self, name: str, step: int) -> Array:
         middle = metrics.level_index(self.levels, 0.5)
         assert middle is not None
@@ -85,6 +93,20 @@ class ForecastRecord:
 
     def baselines_at(self, step: int) -> list[str]:
         return [name for name, q in self.quantiles.items() if name != LSTM and not np.isnan(q[0, step - 1, 0])]
+
+
+def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
+    """One record of several that follow each other in time; the MASE scale is their mean, weighted by origins."""
+    first = records[0]
+    names = ("origin_ts_N", "target_ts_NH", "last_close_N", "y_NH", "window_volatility_N", "last_bar_position_N",
+             "hour_of_day_N", "fold_N")  # fmt: skip
+    return ForecastRecord(
+        symbol=first.symbol,
+        levels=first.levels,
+        quantiles={name: np.concatenate([r.quantiles[name] for r in records]) for name in first.quantiles},
+        mase_scale_H=np.average([r.mase_scale_H for r in records], axis=0, weights=[r.n for r in records]),
+        **{name: np.concatenate([getattr(r, name) for r in records]) for name in names},
+    )
 
 
 def _column(level: float) -> str:
@@ -157,6 +179,7 @@ class Scores:
     by_quarter: Groups
     by_hour_of_day: Groups
     by_volatility_tercile: Groups
+    by_fold: Groups  # empty but for a walk forward
 
     @property
     def shown_steps(self) -> list[str]:
@@ -185,19 +208,20 @@ def compute_scores(record: ForecastRecord) -> Scores:
     return Scores(
         symbol=record.symbol,
         span=(f"{first}Z", f"{last}Z"),
-        n=len(record.origin_ts_N),
+        n=record.n,
         levels=record.levels,
         horizons={str(step): _score_horizon(record, step) for step in range(1, record.horizon + 1)},
         by_year=_score_groups(record, _rows_by_label(years_N)),
         by_quarter=_score_groups(record, _rows_by_label(quarters_N)),
         by_hour_of_day=_score_groups(record, _rows_by_label(record.hour_of_day_N)),
         by_volatility_tercile=_score_groups(record, record.volatility_terciles),
+        by_fold={} if record.fold_N is None else _score_groups(record, _rows_by_label(record.fold_N)),
     )
 
 
 def _score_horizon(record: ForecastRecord, step: int) -> HorizonScores:
     baselines = {name: _score_step(record, name, step) for name in record.baselines_at(step)}
-    skill, dm_p = _compare(record, step, np.ones(len(record.y_NH), dtype=np.bool_))
+    skill, dm_p = compare(record, step)
     return HorizonScores(**vars(_score_step(record, LSTM, step)), baselines=baselines, skill=skill, dm_p=dm_p)
 
 
@@ -219,15 +243,17 @@ def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
     )
 
 
-def _compare(record: ForecastRecord, step: int, rows_N: Rows) -> tuple[dict[str, float], dict[str, float]]:
-    """Skill of the LSTM over each baseline, and its Diebold-Mariano p."""
-    ours = record.pinball_NH[LSTM][rows_N, step - 1]
+def compare(
+    record: ForecastRecord, step: int, rows_N: Rows | slice = slice(None), *, name: str = LSTM
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Skill of one forecaster over each baseline, and its Diebold-Mariano p."""
+    ours = record.pinball_NH[name][rows_N, step - 1]
     skill, dm_p = {}, {}
-    for name in record.baselines_at(step):
-        theirs = record.pinball_NH[name][rows_N, step - 1]
+    for baseline in record.baselines_at(step):
+        theirs = record.pinball_NH[baseline][rows_N, step - 1]
         reference = metrics.mean_of_known(theirs)
-        skill[name] = 1 - metrics.mean_of_known(ours) / reference if reference > 0 else math.nan
-        dm_p[name] = metrics.diebold_mariano(ours, theirs, step=step).p
+        skill[baseline] = 1 - metrics.mean_of_known(ours) / reference if reference > 0 else math.nan
+        dm_p[baseline] = metrics.diebold_mariano(ours, theirs, step=step).p
     return skill, dm_p
 
 
@@ -245,7 +271,7 @@ def _score_groups(record: ForecastRecord, groups: dict[str, Rows]) -> Groups:
 def _score_group(record: ForecastRecord, step: int, rows_N: Rows) -> GroupScores:
     y_N, q_NQ = record.y_NH[rows_N, step - 1], record.quantiles[LSTM][rows_N, step - 1]
     coverage = metrics.central_coverage(y_N, q_NQ, record.levels)
-    skill, dm_p = _compare(record, step, rows_N)
+    skill, dm_p = compare(record, step, rows_N)
     return GroupScores(
         n=int((~np.isnan(y_N)).sum()),
         pinball_bps=BPS * metrics.mean_of_known(record.pinball_NH[LSTM][rows_N, step - 1]),

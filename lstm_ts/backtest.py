@@ -1,0 +1,194 @@
+"""`python -m lstm_ts.backtest`: walk forward over the stored bars, each fold forecast by a model that ended before it.
+
+<paths.outputs>/backtest/folds/<key>/model       a fold's model, named by all that decides it: bars, code,
+<paths.outputs>/backtest/folds/<key>/fold.json   configuration, first weights; so no fold is trained twice
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from omegaconf import DictConfig
+
+from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, run_folder
+from lstm_ts.data import Split
+from lstm_ts.errors import ConfigError
+from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
+from lstm_ts.features import make_grid
+from lstm_ts.folds import Fold
+from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.provenance import hash_bars, hash_code
+from lstm_ts.report import FoldRow, describe_warm_start, format_folds, format_table
+from lstm_ts.scores import LSTM, ForecastRecord, compare, compute_scores, concatenate
+from lstm_ts.train import build_trainer, fit, make_data
+from lstm_ts.windows import find_origins
+
+log = logging.getLogger(__name__)
+SCRATCH, PREVIOUS = "scratch", "previous"
+REFIT = "refit"
+DECISIVE = ["symbol", "seed", "session", "spec", "data", "net", "optimisation", "trainer"]
+DECISIVE += ["weight_averaging", "patience", "warm_lr"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One fold from one kind of first weights, and where what it leaves is kept."""
+
+    fold: Fold
+    start: str
+    folder: Path
+    previous: "Training | None"  # whose weights are the first ones
+
+    @property
+    def done(self) -> bool:
+        return self.folder.is_dir()
+
+
+def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list[Training]]:
+    """The folds of each kind of first weights, in order.
+
+    Raises    ConfigError: a start, scaler policy or fold that does not exist
+    """
+    if not cfg.starts or not set(cfg.starts) <= {SCRATCH, PREVIOUS} or cfg.scaler not in (REFIT, PREVIOUS):
+        raise ConfigError(
+            f"Expected starts among [{SCRATCH}, {PREVIOUS}] and scaler={REFIT} or {PREVIOUS}, "
+            f"got {list(cfg.starts)} and {cfg.scaler}"
+        )
+    folds = find_folds(cfg, hourly_bars)
+    wanted = {fold.number for fold in folds} if cfg.folds is None else set(cfg.folds)
+    if not wanted or not wanted <= {fold.number for fold in folds}:
+        raise ConfigError(f"Expected folds among {[fold.number for fold in folds]}, got {sorted(wanted)}")
+    kept = Path(cfg.paths.outputs) / "backtest" / "folds"
+    decisive = [hash_code(), {name: value for name, value in plain(cfg).items() if name in DECISIVE}]
+    plans: dict[str, list[Training]] = {start: [] for start in cfg.starts}
+    for start, trainings in plans.items():
+        for fold in folds:
+            previous = trainings[-1] if start == PREVIOUS and trainings else None
+            borders = [str(fold.valid_from), str(fold.seen_until), hash_bars(select_bars(hourly_bars, fold))]
+            warm = [previous.folder.name, cfg.scaler] if previous else []
+            key = hashlib.sha256(json.dumps([decisive, borders, warm]).encode()).hexdigest()[:24]
+            trainings.append(Training(fold, start, kept / key, previous))
+    return {start: [t for t in trainings if t.fold.number in wanted] for start, trainings in plans.items()}
+
+
+def find_folds(cfg: DictConfig, hourly_bars: pl.DataFrame) -> list[Fold]:
+    """Those with an origin to score: the rest of a quarter may be one closed day."""
+    spec = construct(cfg.spec)
+    grid = make_grid(hourly_bars, construct(cfg.session), ahead=spec.horizon)
+    folds = construct(cfg.walk).folds(hourly_bars["ts"][0], hourly_bars["ts"][-1])
+    return [fold for fold in folds if len(find_origins(grid, spec, start=fold.test_from, end=fold.test_until).rows_N)]
+
+
+def select_bars(hourly_bars: pl.DataFrame, fold: Fold) -> pl.DataFrame:
+    """All that the fold's model may see."""
+    return hourly_bars.filter(pl.col("ts") >= fold.train_from, pl.col("ts") < fold.seen_until)
+
+
+def train_folds(cfg: DictConfig) -> None:
+    """What one job does: the folds it is given, and before them those whose weights they begin with."""
+    store = processed_store(cfg)
+    hourly_bars = store.read()
+    for trainings in plan_trainings(cfg, hourly_bars).values():
+        for training in trainings:
+            _train(cfg, training, hourly_bars, store.source)
+
+
+def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, source: str) -> None:
+    if training.done:
+        return
+    previous: Forecaster | None = None
+    if training.previous is not None:
+        _train(cfg, training.previous, hourly_bars, source)
+        previous = load_forecaster(training.previous.folder / "model")
+    fold = training.fold
+    bars = select_bars(hourly_bars, fold)
+    split = Split(valid_from=fold.valid_from, test_from=fold.seen_until, test_until=None)
+    kept_scaler = previous.scaler if previous and cfg.scaler == PREVIOUS else None
+    work = training.folder.with_name(f".{training.folder.name}.{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    data = make_data(cfg, bars, split, kept_scaler=kept_scaler)
+    fitted = fit(cfg, data, build_trainer(cfg, work), source=source, start=previous)
+    shutil.rmtree(work / "checkpoints")
+    fitted.forecaster.save(work / "model")
+    costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
+    (work / "fold.json").write_text(json.dumps({"start": training.start, **costs}, indent=1))
+    try:
+        work.rename(training.folder)
+    except OSError:  # another job has just finished the same fold
+        shutil.rmtree(work)
+
+
+def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
+    """Overrides of each job: a chain of warm starts is one job, and begun first; other folds are a job each."""
+    missing = {start: [t.fold.number for t in trainings if not t.done] for start, trainings in plans.items()}
+    chains = [[f"starts=[{PREVIOUS}]", f"folds={missing[PREVIOUS]}"]] if missing.get(PREVIOUS) else []
+    return chains + [[f"starts=[{SCRATCH}]", f"folds=[{number}]"] for number in reversed(missing.get(SCRATCH, []))]
+
+
+def collect(
+    plans: dict[str, list[Training]], hourly_bars: pl.DataFrame, *, lightgbm_steps: Sequence[int]
+) -> tuple[ForecastRecord, list[FoldRow]]:
+    """One out-of-sample record of all folds, with the other start beside the LSTM; and what each fold cost."""
+    records, rows = [], []
+    for trainings in zip(*plans.values(), strict=True):
+        forecasters = [load_forecaster(training.folder / "model") for training in trainings]
+        fold = trainings[0].fold
+        span = Span(fold.test_from, fold.test_until)
+        record, *others = (evaluate(forecaster, hourly_bars, span) for forecaster in forecasters)
+        if lightgbm_steps:
+            record = with_lightgbm(record, forecasters[0], hourly_bars, steps=lightgbm_steps)
+        beside = {f"from_{t.start}": other.quantiles[LSTM] for t, other in zip(trainings[1:], others, strict=True)}
+        record = replace(record, quantiles={**record.quantiles, **beside}, fold_N=np.full(record.n, fold.label))
+        records.append(record)
+        rows += [_fold_row(record, training, name) for training, name in zip(trainings, (LSTM, *beside), strict=True)]
+    return concatenate(records), rows
+
+
+def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
+    costs = json.loads((training.folder / "fold.json").read_text())
+    skill, p = compare(record, 1, name=name)
+    return FoldRow(
+        fold=training.fold.label,
+        start=training.start,
+        origins=record.n,
+        pinball_bps=record.pinball_bps(name, 1),
+        skill=skill["volatility"],
+        dm_p=p["volatility"],
+        losses=tuple(costs["losses"]),
+        steps_per_epoch=costs["steps_per_epoch"],
+        seconds=costs["seconds"],
+    )
+
+
+@entry_point("backtest")
+def main(cfg: DictConfig) -> None:
+    check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
+    store = processed_store(cfg)
+    hourly_bars = store.read()
+    plans = plan_trainings(cfg, hourly_bars)
+    jobs = plan_jobs(plans)
+    folds = sum(len(trainings) for trainings in plans.values())
+    log.info("%d trainings, %d jobs to run", folds, len(jobs))
+    if jobs:
+        launch(cfg, train_folds, jobs)
+    if not all(training.done for trainings in plans.values() for training in trainings):
+        raise ConfigError("Expected bars and code to stay the same while the folds trained, got others; run it again")
+    record, rows = collect(plans, hourly_bars, lightgbm_steps=cfg.lightgbm_steps)
+    scores = compute_scores(record)
+    folder = run_folder()
+    print(f"Bars: {store.source}\n{format_folds(rows)}\n\n{format_table(scores)}")
+    if {SCRATCH, PREVIOUS} <= set(cfg.starts):
+        print(describe_warm_start(rows))
+    (folder / "folds.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    print(write_scores(folder / "scores", record, scores, store.source))
+
+
+if __name__ == "__main__":
+    main()

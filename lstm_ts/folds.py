@@ -1,0 +1,97 @@
+"""Borders of a walk forward: what each fold trains on, stops on and is scored on. Pure.
+
+    train_from ──────────── valid_from ──── seen_until · embargo · test_from ──── test_until
+    training (purged)       validation (purged)                    scored
+
+The last `horizon` hours before valid_from and before seen_until are no origins (see `find_origins`), so no
+target crosses a border; the embargo leaves out `embargo_hours` more before the first origin that is scored.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import polars as pl
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.session import Moment, moment
+
+
+@dataclass(frozen=True)
+class Fold:
+    number: int
+    train_from: datetime
+    valid_from: datetime
+    seen_until: datetime  # neither training nor validation has seen a bar from here on
+    test_from: datetime
+    test_until: datetime
+
+    @property
+    def label(self) -> str:
+        return f"{self.test_from:%Y-%m-%d}"
+
+
+class Walk:
+    """Refit every calendar `every`; lengths as polars writes them: 1w, 3mo, 1q, 2y.
+
+    train   length of the training span, so that it slides; None: from the first bar on, so that it grows
+    """
+
+    def __init__(
+        self, *, start: Moment, end: Moment | None, every: str, train: str | None, valid: str, embargo_hours: float
+    ) -> None:
+        if embargo_hours < 0:
+            raise ConfigError(f"Expected walk.embargo_hours >= 0, got {embargo_hours}")
+        self.start = start
+        self.end = end
+        self.every = every
+        self.train = train
+        self.valid = valid
+        self.embargo = timedelta(hours=embargo_hours)
+
+    def folds(self, first: datetime, last: datetime) -> list[Fold]:
+        """Folds over bars whose opens are first..last.
+
+        Raises    ConfigError: a length polars cannot read, or no room for a training before the first fold
+        """
+        start = moment(self.start, first, last)
+        end = moment(self.end, first, last) if self.end is not None else last + timedelta(hours=1)
+        if not first < start < end:
+            raise ConfigError(f"Expected {first} < walk.start < walk.end, got {self.start} and {self.end}")
+        borders = self._borders(start, end)
+        return [self._fold(number, first, *span) for number, span in enumerate(pairwise(borders))]
+
+    def _borders(self, start: datetime, end: datetime) -> list[datetime]:
+        try:
+            calendar = pl.datetime_range(_truncate(start, self.every), end, self.every, eager=True)
+        except pl.exceptions.PolarsError as error:
+            raise ConfigError(f"Expected walk.every as 1w, 1mo or 1q, got {self.every} ({error})") from error
+        return [start, *(border for border in calendar if start < border < end), end]
+
+    def _fold(self, number: int, first: datetime, test_from: datetime, test_until: datetime) -> Fold:
+        seen_until = test_from - self.embargo
+        valid_from = before(seen_until, self.valid)
+        train_from = max(first, before(valid_from, self.train)) if self.train else first
+        if not train_from < valid_from:
+            raise ConfigError(
+                f"Expected bars before {valid_from} to train the first fold on, got the first at {first}; "
+                f"move walk.start or shorten walk.valid"
+            )
+        return Fold(number, train_from, valid_from, seen_until, test_from, test_until)
+
+
+def before(end: datetime, length: str) -> datetime:
+    """`length` before `end` by the calendar, as polars reads lengths: 2w, 3mo, 1y.
+
+    Raises    ConfigError: no such length
+    """
+    try:
+        earlier: datetime = pl.select(pl.lit(end).dt.offset_by(f"-{length}")).item()
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"Expected a length such as 2w, 3mo or 1y, got {length}") from error
+    return earlier
+
+
+def _truncate(ts: datetime, every: str) -> datetime:
+    truncated: datetime = pl.select(pl.lit(ts).dt.truncate(every)).item()
+    return truncated
