@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -92,10 +92,18 @@ def directional_accuracy(y_N: Array, median_N: Array, *, step: int) -> Direction
 @dataclass(frozen=True)
 class DieboldMariano:
     mean: float  # of loss a - loss b, below zero where a is better
-    standard_error: float  # of the mean, HLN-corrected; NaN where the test is not defined
-    p: float  # two-sided
+    standard_error: float  # of the mean, HLN-corrected; 0 if the losses differ by a constant, NaN with too few rows
+    p: float  # two-sided; NaN without a standard error above 0
     n: int
     lag: int
+
+    def bound(self, confidence: float) -> float:
+        """What the true mean lies below with that confidence; above it with 1 - confidence."""
+        return self.mean + float(stdtrit(self.n - 1, confidence)) * self.standard_error
+
+    def detectable(self, *, alpha: float, power: float) -> float:
+        """The smallest true difference that a one-sided test at `alpha` finds with probability `power`."""
+        return (float(stdtrit(self.n - 1, 1 - alpha)) + float(stdtrit(self.n - 1, power))) * self.standard_error
 
 
 def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMariano:
@@ -110,9 +118,9 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
     difference = difference[~np.isnan(difference)]
     n, mean = difference.size, mean_of_known(difference)
     lag = max(step - 1, math.floor(4 * (n / 100) ** (2 / 9)))
-    variance = _long_run_variance(difference - mean, lag) if n > step else 0.0
-    if variance <= 0:
-        return DieboldMariano(mean, math.nan, math.nan, n, lag)
+    variance = _long_run_variance(difference - mean, lag) if n > step else math.nan
+    if not variance > 0:
+        return DieboldMariano(mean, variance, math.nan, n, lag)
     correction = math.sqrt((n + 1 - 2 * step + step * (step - 1) / n) / n)
     standard_error = math.sqrt(variance / n) / correction
     p = 2 * float(stdtr(n - 1, -abs(mean) / standard_error))

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lstm_ts.cli import CONF, construct
 from lstm_ts.data import Split
@@ -19,7 +19,7 @@ from lstm_ts.sources.files import Files
 from lstm_ts.train import build_trainer, find_checkpoint
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
-GROUPS = ("source", "session", "net", "trainer", "logger", "experiment")
+GROUPS = ("source", "session", "net", "trainer", "logger", "gate", "experiment")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
 
@@ -29,8 +29,18 @@ def compose(name: str, *overrides: str) -> DictConfig:
         return hydra.compose(name, list(overrides), return_hydra_config=True)
 
 
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """As a command gets it."""
+    mine = cfg.copy()
+    with open_dict(mine):
+        del mine["hydra"]
+    return mine
+
+
 def entry_point_of(option: str) -> str:
-    return "ingest" if option.startswith("source=") else "train"
+    if option == "experiment=walk_forward":
+        return "backtest"
+    return {"source": "ingest", "gate": "retrain"}.get(option.split("=")[0], "train")
 
 
 def test_every_group_of_the_folder_is_tried() -> None:
@@ -55,7 +65,7 @@ def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> Non
     if entry_point_of(option) == "ingest":
         construct(cfg.source)
         return
-    for node in ("session", "net", "spec", "split", "optimisation"):
+    for node in ("session", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):
         construct(cfg[node])
     build_trainer(cfg, tmp_path)
 
@@ -67,7 +77,8 @@ def test_an_experiment_asks_its_question_and_holds_only_differences(path: Path) 
     assert lines[1].startswith("# ")
     assert "?" in lines[1]
     assert len(lines) <= 16
-    same = {key: value for key, value in flat(OmegaConf.load(path)).items() if flat(compose("train")).get(key) == value}
+    default = flat(compose(entry_point_of(f"experiment={path.stem}")))
+    same = {key: value for key, value in flat(OmegaConf.load(path)).items() if default.get(key) == value}
     assert not same
 
 

@@ -132,11 +132,33 @@ def test_rows_without_a_loss_do_not_enter_the_test():
 
 @pytest.mark.parametrize("n", [0, 1, 6])
 def test_too_few_rows_for_the_step_give_no_p_value(n):
-    assert math.isnan(metrics.diebold_mariano(np.arange(n) * 1.0, np.zeros(n), step=6).p)
+    test = metrics.diebold_mariano(np.arange(n) * 1.0, np.zeros(n), step=6)
+    assert math.isnan(test.p) and math.isnan(test.bound(0.95))
 
 
-def test_equal_losses_give_no_p_value():
-    assert math.isnan(metrics.diebold_mariano(np.ones(100), np.ones(100), step=1).p)
+def test_equal_losses_give_no_p_value_but_certainty_about_the_mean():
+    test = metrics.diebold_mariano(np.ones(100), np.ones(100), step=1)
+    assert math.isnan(test.p)
+    assert (test.standard_error, test.bound(0.95), test.detectable(alpha=0.05, power=0.8)) == (0.0, 0.0, 0.0)
+
+
+def test_bounds_and_power_of_four_differences_worked_out_by_hand():
+    test = metrics.diebold_mariano(np.array([9.0, 9.0, 7.0, 7.0]), np.full(4, 10.0), step=1)
+    # Mean -2, long-run variance 1.25 as above, correction sqrt(3 / 4): standard error sqrt(1.25 / 4 / 0.75).
+    assert test.standard_error == pytest.approx(0.645497, abs=1e-6)
+    # Student t with 3 degrees of freedom: 2.353363 at 95 %, 0.978472 at 80 % (tables).
+    assert test.bound(0.95) == pytest.approx(-2 + 2.353363 * 0.645497, abs=1e-5)
+    assert test.bound(0.05) == pytest.approx(-2 - 2.353363 * 0.645497, abs=1e-5)
+    assert test.detectable(alpha=0.05, power=0.8) == pytest.approx((2.353363 + 0.978472) * 0.645497, abs=1e-5)
+
+
+def test_a_difference_of_the_detectable_size_is_found_as_often_as_the_power_says():
+    rng = np.random.default_rng(4)
+    difference = metrics.diebold_mariano(rng.standard_normal(400), np.zeros(400), step=1).detectable(
+        alpha=0.05, power=0.8
+    )
+    tests = [metrics.diebold_mariano(rng.standard_normal(400) - difference, np.zeros(400), step=1) for _ in range(400)]
+    assert 0.74 < np.mean([test.bound(0.95) < 0 for test in tests]) < 0.90
 
 
 def test_p_is_about_uniform_when_neither_forecast_is_better():

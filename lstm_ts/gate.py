@@ -1,0 +1,250 @@
+"""Whether a candidate takes the champion's place: checks, each with its reason, and one verdict. Pure.
+
+A check the data cannot settle is neither passed nor failed. A test that shows nothing counts against the
+candidate only if it had the power to show something. Legend: N origins.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from lstm_ts import metrics
+from lstm_ts.errors import ConfigError
+from lstm_ts.metrics import Array
+from lstm_ts.scores import ALWAYS, BPS, LSTM, ForecastRecord
+
+INTERVAL = "0.8"
+NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
+
+
+class Verdict(StrEnum):
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INSUFFICIENT = "insufficient_evidence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """conf/gate/default.yaml says what each is for."""
+
+    steps: Sequence[int]
+    baselines: Sequence[str]
+    min_origins: int
+    alpha: float
+    power: float
+    min_skill: float
+    margin: float
+    tercile_margin: float
+    coverage: Sequence[float]
+    anchor: Sequence[float]
+    relation_alpha: float
+
+    def __post_init__(self) -> None:
+        whole = all(isinstance(count, int) for count in (*self.steps, self.min_origins))
+        if not whole or not 1 <= min(self.steps, default=0) <= max(self.steps) < self.min_origins:
+            raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
+        if not self.baselines or not set(self.baselines) <= set(ALWAYS[1:]):
+            raise ConfigError(f"Expected gate.baselines among {', '.join(ALWAYS[1:])}, got {list(self.baselines)}")
+        for name in ("alpha", "relation_alpha", "min_skill", "margin", "tercile_margin", "power"):
+            low, high = (0.5, 1) if name == "power" else (0, 0.5)
+            if not low < getattr(self, name) < high:
+                raise ConfigError(f"Expected gate.{name} between {low} and {high}, got {getattr(self, name)}")
+        if len(self.coverage) != 2 or not 0 <= self.coverage[0] < self.coverage[1] <= 1:
+            raise ConfigError(f"Expected gate.coverage [low, high] within 0..1, got {self.coverage}")
+        if len(self.anchor) != 2 or not 0 < self.anchor[0] < 1 < self.anchor[1]:
+            raise ConfigError(f"Expected gate.anchor [below 1, above 1], got {self.anchor}")
+
+    def check(self, *, horizon: int, levels: Sequence[float]) -> None:
+        """Raises    ConfigError: models of this horizon and these levels cannot be judged by these criteria"""
+        if max(self.steps) > horizon:
+            raise ConfigError(f"Expected gate.steps within horizon={horizon}, got {self.steps}; change one of them")
+        if any(metrics.level_index(levels, level) is None for level in metrics.CENTRAL_INTERVALS[INTERVAL]):
+            raise ConfigError(f"Expected levels that hold 0.1 and 0.9 for gate.coverage, got {list(levels)}")
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    passed: bool | None  # None: the data cannot tell
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    experimental: bool  # a first model, promoted without skill over every baseline
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What failed first, then what is open, then what passed."""
+        return tuple(check.reason for passed in (False, None, True) for check in self.checks if check.passed is passed)
+
+    def to_json(self) -> dict[str, Any]:
+        checks = [asdict(check) for check in self.checks]
+        return {"verdict": self.verdict.value, "experimental": self.experimental, "checks": checks}
+
+
+def decide(
+    candidate: ForecastRecord, champion: ForecastRecord | None, criteria: Criteria, *, fresher: bool
+) -> Decision:
+    """Judge both on the same origins; with too few of them, nothing but their number is judged.
+
+    champion  None for a first model, which needs no skill, but without it is experimental
+    fresher   the candidate has been trained on later bars, so being no worse than the champion is enough
+    Raises    ConfigError: steps or levels that the records do not hold
+    """
+    criteria.check(horizon=candidate.horizon, levels=candidate.levels)
+    samples = _check_samples(candidate, criteria)
+    if not samples.passed:
+        return Decision(_judge([samples]), False, (samples,))
+    skill = [_check_skill(candidate, name, criteria) for name in criteria.baselines]
+    sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
+    if champion is None:
+        verdict, skilled = _judge(sound), all(check.passed for check in skill)
+        return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, (samples, *skill, *sound))
+    criteria.check(horizon=champion.horizon, levels=champion.levels)
+    assert candidate.levels == champion.levels
+    assert np.array_equal(candidate.origin_ts_N, champion.origin_ts_N), "judged on different origins"
+    checks = (samples, *skill, *sound, *_check_champion(candidate, champion, criteria, fresher=fresher))
+    return Decision(_judge(checks), False, checks)
+
+
+def _judge(checks: Sequence[Check]) -> Verdict:
+    passed = {check.passed for check in checks}
+    if False in passed:
+        return Verdict.REJECT
+    return Verdict.INSUFFICIENT if None in passed else Verdict.PROMOTE
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Of the candidate's loss with another's; everything but `words` is a share of the other's."""
+
+    words: str
+    difference: float
+    lower: float  # one-sided bounds with confidence 1 - alpha
+    upper: float
+    detectable: float
+    n: int
+
+    def origins_for(self, share: float) -> str:
+        return f"{math.ceil(self.n * (self.detectable / share) ** 2):,} origins, not {self.n:,}"
+
+
+def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Criteria) -> _Comparison:
+    """Bounds are NaN with no more known targets than steps."""
+    test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
+    share = 1 / max(theirs := metrics.mean_of_known(theirs_N), NO_LOSS)
+    upper = share * test.bound(1 - criteria.alpha)
+    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}, {share * test.mean:+.2%}"
+    return _Comparison(
+        words=f"Pinball {step} h ahead is {losses} (with {1 - criteria.alpha:.0%} confidence at most {upper:+.2%})",
+        difference=share * test.mean,
+        lower=share * test.bound(criteria.alpha),
+        upper=upper,
+        detectable=share * test.detectable(alpha=criteria.alpha, power=criteria.power),
+        n=test.n,
+    )
+
+
+def _check_samples(record: ForecastRecord, criteria: Criteria) -> Check:
+    known = {step: int((~np.isnan(record.y_NH[:, step - 1])).sum()) for step in criteria.steps}
+    step = min(known, key=lambda step: known[step])
+    reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are asked for."
+    return Check("samples", known[step] >= criteria.min_origins or None, reason)
+
+
+def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> Check:
+    step = criteria.steps[0]
+    ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (LSTM, baseline))
+    found, name = _compare(ours_N, theirs_N, baseline, step, criteria), f"skill over {baseline}"
+    if found.upper < 0:
+        return Check(name, True, f"{found.words}: skill.")
+    if found.lower > 0:
+        return Check(name, False, f"{found.words}: worse, with the same confidence by at least {found.lower:.2%}.")
+    if found.detectable <= criteria.min_skill:
+        return Check(name, False, f"{found.words}: no skill, where one of {found.detectable:.2%} would have shown.")
+    needed = found.origins_for(criteria.min_skill)
+    return Check(name, None, f"{found.words}: to see a skill of {criteria.min_skill:.2%} takes {needed}.")
+
+
+def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
+    """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
+    step, (low, high) = criteria.steps[0], criteria.coverage
+    y_N = record.y_NH[:, step - 1]
+    share = metrics.central_coverage(y_N, record.quantiles[LSTM][:, step - 1], record.levels)[INTERVAL]
+    least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
+    passed = low <= share <= high or (False if most < low or least > high else None)
+    found = f"{share:.1%} of the targets ({least:.1%} to {most:.1%} with 95% confidence)"
+    reason = f"The central 80% interval {step} h ahead covers {found}; {low:.1%} to {high:.1%} is asked for."
+    return Check("coverage", passed, reason)
+
+
+def _check_anchor(record: ForecastRecord, criteria: Criteria) -> Check:
+    step, (low, high) = criteria.steps[0], criteria.anchor
+    least, most = np.exp(np.quantile(record.median_N(LSTM, step), [0, 1])).tolist()
+    found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
+    return Check("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
+
+
+def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
+    """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
+
+    Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
+    is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
+    """
+    step = criteria.steps[0]
+    y_N, median_N = record.y_NH[:, step - 1], record.median_N(LSTM, step)
+    position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
+    shape_N = position_N - metrics.mean_of_known(position_N)
+    claimed_N, true_N = shape_N * median_N, shape_N * y_N
+    sign = math.copysign(1.0, metrics.mean_of_known(claimed_N))
+    surplus = metrics.diebold_mariano(sign * claimed_N / 2, sign * true_N, step=step)
+    high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
+    claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
+    short = high_to_low * surplus.bound(criteria.relation_alpha)
+    reason = (
+        f"From a last bar that closed at its high to one at its low, the median {step} h ahead moves by {claimed:+.2f} "
+        f"bps and the return by {true:+.2f}, with {1 - criteria.relation_alpha:.1%} confidence at least {short:+.2f} "
+        f"short of half of that; above 0 it is made up."
+    )
+    return Check("last bar", short <= 0, reason)
+
+
+def _check_champion(
+    candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool
+) -> Iterator[Check]:
+    ours_NH, theirs_NH, first = candidate.pinball_NH[LSTM], champion.pinball_NH[LSTM], criteria.steps[0]
+    for step in criteria.steps:
+        found = _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
+        yield _check_step(found, f"champion at {step} h", criteria, may_equal=fresher or step != first)
+    for name, rows_N in candidate.volatility_terciles.items():
+        if rows_N.any():
+            found = _compare(ours_NH[rows_N, first - 1], theirs_NH[rows_N, first - 1], "the champion", first, criteria)
+            yield _check_tercile(found, f"{name} volatility", criteria)
+
+
+def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> Check:
+    margin = f"the margin of {criteria.margin:.2%}"
+    if found.upper < 0:
+        return Check(name, True, f"{found.words}: better.")
+    if not may_equal:
+        return Check(name, False, f"{found.words}: not better, and not fresher.")
+    if found.upper < criteria.margin:
+        return Check(name, True, f"{found.words}: not inferior by {margin}.")
+    if found.lower > 0:
+        return Check(name, False, f"{found.words}: worse, with the same confidence by at least {found.lower:.2%}.")
+    if found.detectable <= criteria.margin:
+        return Check(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
+    return Check(name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}.")
+
+
+def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> Check:
+    """Beyond the margin counts against it if it is worse by the test too."""
+    passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
+    return Check(name, passed, f"In {name}, p{found.words[1:]}; {criteria.tercile_margin:+.2%} is allowed.")

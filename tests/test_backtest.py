@@ -1,0 +1,204 @@
+"""Walking forward as a whole, in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import random_hours
+from omegaconf import DictConfig
+from test_cli import ROOT, TINY, mistake, run, succeed
+from test_configs import compose, without_hydra
+
+from lstm_ts.backtest import plan_jobs, plan_trainings
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.errors import ConfigError
+from lstm_ts.report import FoldRow, describe_warm_start, format_folds
+from lstm_ts.session import Session
+from lstm_ts.store import BarStore
+
+START = datetime(2014, 1, 6, tzinfo=UTC)
+WALK = (*TINY, "walk.start=2014-04-01", "walk.every=1mo", "walk.valid=2w")
+
+
+def configure(folder: Path, *changes: str) -> DictConfig:
+    return without_hydra(compose("backtest", *WALK, f"paths.outputs={folder}", *changes))
+
+
+@pytest.fixture(scope="module")
+def bars(silver: Session) -> pl.DataFrame:
+    return random_hours(silver, START, START + timedelta(weeks=26))
+
+
+@pytest.fixture(scope="module")
+def stored(bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic random hours") as staging:
+        staging.add(bars)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def walked(stored: Path) -> list[str]:
+    """Lines of stdout."""
+    return succeed("backtest", stored, *WALK)
+
+
+def trained(folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime for path in (folder / "outputs/backtest/folds").glob("*/fold.json")}
+
+
+def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_it(
+    stored: Path, walked: list[str]
+) -> None:
+    scores_json = Path(walked[-1])
+    scores = json.loads(scores_json.read_text())
+    assert list(scores["by_fold"]) == ["2014-04-01", "2014-05-01", "2014-06-01", "2014-07-01"]
+    assert sum(fold["1"]["n"] for fold in scores["by_fold"].values()) == scores["horizons"]["1"]["n"]
+    forecasts = pl.read_parquet(scores_json.with_name("forecasts.parquet")).filter(pl.col("step") == 1)
+    assert forecasts["origin_ts"].is_sorted()
+    assert forecasts["origin_ts"].n_unique() == forecasts.height
+    assert forecasts["origin_ts"][0] >= datetime(2014, 4, 1, tzinfo=UTC)
+    assert "By fold" in scores_json.with_name("report.html").read_text()
+    ends = [
+        json.loads(path.read_text())["provenance"]["data_end"] for path in stored.rglob("folds/*/model/manifest.json")
+    ]
+    assert sorted(set(ends)) == [f"2014-{day}T00:00:00+00:00" for day in ("03-31", "04-30", "05-31", "06-30")]
+
+
+def test_the_table_shows_both_starts_and_the_paired_test_between_them(walked: list[str]) -> None:
+    assert sum(line.startswith("2014-") for line in walked) == 8
+    assert any(line.startswith("from_previous") for line in walked)
+    assert any(line.startswith("From scratch: ") and "s a fold" in line for line in walked)
+    assert any("of 3 folds" in line for line in walked)
+
+
+def test_a_finished_fold_is_not_trained_again(stored: Path, walked: list[str]) -> None:
+    before = trained(stored)
+    assert len(before) == 7, "the first fold has no fold before it, so both starts share its model"
+    again = succeed("backtest", stored, *WALK)
+    assert trained(stored) == before
+    assert again[:-1] == walked[:-1]
+
+
+def test_a_killed_walk_goes_on_where_it_was(stored: Path, walked: list[str], tmp_path: Path) -> None:
+    paths = (f"paths.data={stored}/data", f"paths.outputs={tmp_path}/outputs")
+    command = [sys.executable, "-m", "lstm_ts.backtest", *WALK, *paths, "hydra/launcher=basic"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(trained(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = trained(tmp_path)
+    assert 2 <= len(before) < 7
+    again = succeed("backtest", tmp_path, *WALK, f"paths.data={stored}/data")
+    assert before.items() <= trained(tmp_path).items()
+    assert table(again) == table(walked)
+
+
+def table(lines: list[str]) -> list[str]:
+    """The scores, without what the folds cost."""
+    first = next(i for i, line in enumerate(lines) if line.startswith("XAGUSD"))
+    return lines[first:-1]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_folds(stored: Path, walked: list[str], tmp_path: Path) -> None:
+    ray = ("hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false")
+    lines = succeed("backtest", tmp_path, *WALK, *ray, f"paths.data={stored}/data")
+    assert table(lines) == table(walked)
+
+
+def test_bars_after_what_a_fold_may_see_do_not_decide_its_model(bars: pl.DataFrame, tmp_path: Path) -> None:
+    cfg = configure(tmp_path)
+    late = pl.col("ts") >= datetime(2014, 4, 30, tzinfo=UTC)
+    changed = bars.with_columns(
+        pl.when(late).then(1e9).otherwise(pl.col(price)).alias(price) for price in ("open", "high", "low", "close")
+    )
+    plans, others = plan_trainings(cfg, bars), plan_trainings(cfg, changed)
+    for start in ("scratch", "previous"):
+        same = [ours.folder == theirs.folder for ours, theirs in zip(plans[start], others[start], strict=True)]
+        assert same == [True, True, False, False]
+
+
+def test_a_fold_that_ends_otherwise_or_learns_otherwise_is_another(bars: pl.DataFrame, tmp_path: Path) -> None:
+    def first(*changes: str) -> Path:
+        cfg = configure(tmp_path, *changes)
+        return plan_trainings(cfg, bars)["scratch"][0].folder
+
+    changes = (
+        "seed=1",
+        "net.hidden=9",
+        "walk.valid=3w",
+        "walk.train=2mo",
+        "walk.embargo_hours=48",
+        "optimisation.lr=0.01",
+    )
+    assert len({first(), *map(first, changes)}) == 1 + len(changes)
+    assert first("lightgbm_steps=[1]") == first()
+
+
+def test_a_chain_of_warm_starts_is_one_job(bars: pl.DataFrame, tmp_path: Path) -> None:
+    plans = plan_trainings(configure(tmp_path), bars)
+    jobs = [["starts=[previous]", "folds=[0, 1, 2, 3]"], *(["starts=[scratch]", f"folds=[{k}]"] for k in (3, 2, 1, 0))]
+    assert plan_jobs(plans) == jobs
+    plans["scratch"][0].folder.mkdir(parents=True)
+    assert plan_jobs(plans) == [["starts=[previous]", "folds=[1, 2, 3]"], *jobs[1:-1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["starts=[champion]"], "Expected starts among"),
+        (["starts=[]"], "Expected starts among"),
+        (["scaler=none"], "scaler=refit or previous"),
+        (["folds=[7]"], r"folds among \[0, 1, 2, 3\], got \[7\]"),
+        (["walk.valid=1y"], "shorten walk.valid"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_named(bars: pl.DataFrame, tmp_path: Path, changes: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan_trainings(configure(tmp_path, *changes), bars)
+
+
+def test_a_mistake_within_a_job_is_one_sentence(stored: Path, tmp_path: Path) -> None:
+    said = mistake(run("backtest", tmp_path, *WALK, "trainer.max_epochs=0", f"paths.data={stored}/data"))
+    assert said == "Expected at least one epoch to train, got trainer.max_epochs=0"
+
+
+def fold_row(start: str, fold: str, losses: tuple[float, ...]) -> FoldRow:
+    return FoldRow(fold, start, 100, 7.5, 0.01, 0.03, losses, steps_per_epoch=50, seconds=2.0)
+
+
+def test_the_steps_to_scratchs_loss_are_counted_by_hand() -> None:
+    rows = [
+        fold_row("scratch", "a", (1.0, 0.9)), fold_row("previous", "a", (1.0, 0.9)),
+        fold_row("scratch", "b", (1.0, 0.95, 0.9, 0.8)), fold_row("previous", "b", (0.85, 0.8)),
+        fold_row("scratch", "c", (1.0, 0.7)), fold_row("previous", "c", (0.8, 0.7)),
+        fold_row("scratch", "d", (1.0, 0.6)), fold_row("previous", "d", (0.8, 0.61)),
+    ]  # fmt: skip
+    assert "in 2 of 3 folds, in 1 of them within half its steps" in describe_warm_start(rows)
+    lines = format_folds(rows[:2]).splitlines()
+    assert lines[1].split() == [
+        "a",
+        "scratch",
+        "100",
+        "7.500",
+        "+1.0",
+        "%",
+        "0.030",
+        "0.9000",
+        "2",
+        "of",
+        "2",
+        "100",
+        "2.0",
+    ]
+    assert lines[-1] == "From previous: 2 s of training, 2.0 s a fold."
