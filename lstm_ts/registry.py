@@ -1,0 +1,250 @@
+"""`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why.
+
+An alias moves in three steps: the ledger says `intended`, the shelf moves it, the ledger says `done`. What a killed
+process or MLflow's own pages left between the two is written down before an alias is moved or its history read.
+"""
+
+import getpass
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lstm_ts.cli import entry_point
+from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
+from lstm_ts.forecaster import MANIFEST, SUMS, WEIGHTS, Forecaster, load_forecaster
+from lstm_ts.ledger import AliasChange, Ledger
+from lstm_ts.session import utc
+from lstm_ts.shelf import MODEL, Shelf, sha256, sqlite_path
+from lstm_ts.versions import (
+    DONE,
+    INTENDED,
+    PROMOTE,
+    ROLLBACK,
+    Version,
+    format_history,
+    format_in_force,
+    format_version,
+    format_versions,
+    missing_row,
+    version_before,
+)
+
+CHAMPION = "champion"
+ALIASES = (CHAMPION, "challenger")
+MODEL_SHA256 = "sha256"  # a tag: of the file SHA256SUMS
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    def __init__(self, uri: str, ledger: Ledger) -> None:
+        """A SQLite registry is made where there is none.    Raises    RegistryError: no answer"""
+        self.shelf, self._ledger = Shelf(uri), ledger
+
+    def register(
+        self,
+        name: str,
+        model: Path,
+        *,
+        gate: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+    ) -> Version:
+        """gate    `Decision.to_json()`
+        Raises    ArtifactError: `model` is no model folder
+        """
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise RegistryError(f"Expected a name of letters, digits, '.', '_' and '-', got {name!r}; give another one")
+        load_forecaster(model)
+        tags = {**tags, MODEL_SHA256: sha256(model / SUMS)}
+        return self.shelf.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
+
+    def versions(self, name: str) -> list[Version]:
+        """Oldest first; none for a name that is not registered."""
+        return self.shelf.versions(name)
+
+    def version(self, name: str, ref: int | str) -> Version:
+        """By number or alias.    Raises    RegistryError: there is none, or no such name"""
+        if found := self.shelf.find(name, ref):
+            return found
+        if not (versions := self.versions(name)):
+            names = ", ".join(self.shelf.names()) or "none; python -m lstm_ts.retrain registers a first version"
+            raise RegistryError(f"Expected name to be one that is registered, got {name}; there is {names}")
+        numbers, aliases = [version.number for version in versions], sorted(self.shelf.aliases(name))
+        raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
+
+    def champion(self, name: str) -> Version | None:
+        return self.shelf.find(name, CHAMPION)
+
+    def load(self, version: Version) -> Forecaster:
+        """Raises    RegistryError: a file is not as it was registered"""
+        with self.shelf.files(version, MODEL) as folder:
+            return _load(version, folder)
+
+    def export(self, version: Version, folder: Path) -> None:
+        """Copy the model folder, which appears whole.    Raises    RegistryError: a file is not as it was registered"""
+        if folder.exists():
+            raise ConfigError(f"Expected a new folder for the model, got {folder}, which is there; give another to=…")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.shelf.files(version, MODEL) as kept:
+            staged = Path(staging) / MODEL
+            _load(version, kept)
+            shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {MANIFEST, SUMS, WEIGHTS})
+            _load(version, staged)
+            staged.replace(folder)
+
+    def read_gate(self, version: Version) -> Mapping[str, Any]:
+        """Raises    RegistryError: the report is not as it was registered"""
+        return self.shelf.read_gate(version)
+
+    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str, action: str = PROMOTE) -> None:
+        """Move an alias to a version that loads; where it names that version already, nothing is written."""
+        if alias not in ALIASES:
+            raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
+        with self._moving(name, alias) as current:
+            self.load(self.version(name, number))
+            if number == current:
+                log.info("The %s of %s is version %d already", alias, name, number)
+            else:
+                self._move(name, alias, current, number, action=action, actor=actor, reason=reason)
+
+    def rollback(self, name: str, *, actor: str, reason: str) -> Version:
+        """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
+        with self._moving(name, CHAMPION) as current:
+            before = version_before(self._done(name, CHAMPION))
+            if before is None:
+                raise RegistryError(
+                    f"Expected an earlier {CHAMPION} of {name} to go back to, got none before version {current}; "
+                    f"action=promote version=… takes another one"
+                )
+            self.load(self.version(name, before))
+            self._move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
+        return self.version(name, before)
+
+    def history(self, name: str, alias: str) -> list[AliasChange]:
+        """What was done, oldest first."""
+        if self._missing_row(name, alias):
+            with self._moving(name, alias):
+                pass
+        return self._done(name, alias)
+
+    def _done(self, name: str, alias: str) -> list[AliasChange]:
+        return [row for row in self._ledger.alias_changes(name, alias) if row.state == DONE]
+
+    @contextmanager
+    def _moving(self, name: str, alias: str) -> Iterator[int | None]:
+        """Only one process moves a name's aliases; gives the version that the alias names now.
+
+        The lock is not the one that a retraining holds for as long as it runs: a rollback need not wait for it.
+        """
+        with self._ledger.exclusive(f"{name}'s aliases"):
+            if row := self._missing_row(name, alias):
+                self._ledger.record_alias(row)
+                log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
+            yield self.shelf.aliases(name).get(alias)
+
+    def _missing_row(self, name: str, alias: str) -> AliasChange | None:
+        rows, current = self._ledger.alias_changes(name, alias), self.shelf.aliases(name).get(alias)
+        return missing_row(rows, name=name, alias=alias, current=current, now=datetime.now(UTC))
+
+    def _move(self, name: str, alias: str, current: int | None, number: int, **why: str) -> None:
+        change = AliasChange(
+            datetime.now(UTC), name, alias, from_version=current, to_version=number, state=INTENDED, **why
+        )
+        self._ledger.record_alias(change)
+        self.shelf.set_alias(name, alias, number)
+        self._ledger.record_alias(replace(change, state=DONE))
+
+
+def _load(version: Version, folder: Path) -> Forecaster:
+    sums = folder / SUMS
+    try:
+        if sums.is_file() and sha256(sums) != version.tags.get(MODEL_SHA256):
+            raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
+        return load_forecaster(folder)
+    except ArtifactError as error:
+        raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see conf/registry.yaml."""
+
+    action: str
+    name: str
+    version: int | str | None
+    alias: str
+    at: datetime | None
+    to: str | None
+    reason: str | None
+
+    @property
+    def ref(self) -> int | str:
+        return self.alias if self.version is None else self.version
+
+    def given(self, option: str) -> Any:
+        value = getattr(self, option)
+        if value is None:
+            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
+        return value
+
+
+def answer(registry: Registry, asked: Request) -> str:
+    """Do what is asked; the text to print.    Raises    ConfigError: an unknown action, or an option it needs"""
+    actor = getpass.getuser()
+    match asked.action:
+        case "list":
+            return _list(registry, asked)
+        case "show":
+            version = registry.version(asked.name, asked.ref)
+            provenance = vars(registry.load(version).provenance)
+            return format_version(version, provenance, registry.shelf.metrics(version), registry.read_gate(version))
+        case "history":
+            done = registry.history(asked.name, asked.alias)
+            if not done:
+                registry.version(asked.name, asked.alias)  # says what there is
+            return format_in_force(done, asked.name, asked.alias, asked.at) if asked.at else format_history(done)
+        case "promote":
+            version = registry.version(asked.name, asked.given("version"))
+            registry.promote(asked.name, version.number, alias=asked.alias, actor=actor, reason=asked.given("reason"))
+            return f"The {asked.alias} of {asked.name} is version {version.number}."
+        case "rollback":
+            version = registry.rollback(asked.name, actor=actor, reason=asked.reason or "no reason given")
+            return f"The {CHAMPION} of {asked.name} is version {version.number} again."
+        case "export":
+            registry.export(registry.version(asked.name, asked.ref), Path(asked.given("to")))
+            return str(asked.to)
+    raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
+
+
+def _list(registry: Registry, asked: Request) -> str:
+    versions = registry.versions(asked.name)
+    if not versions:
+        registry.version(asked.name, asked.alias)  # says what there is
+    champions = {other: registry.champion(other) for other in registry.shelf.names() if other != asked.name}
+    others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
+    return "\n".join([format_versions(versions, [registry.shelf.metrics(v) for v in versions]), *others])
+
+
+@entry_point("registry")
+def main(cfg: DictConfig) -> None:
+    asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
+    path = sqlite_path(cfg.registry.uri)
+    if path and not path.exists():
+        raise RegistryError(f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it")
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        print(answer(Registry(cfg.registry.uri, ledger), asked))
+
+
+if __name__ == "__main__":
+    main()

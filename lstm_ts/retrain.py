@@ -1,0 +1,274 @@
+"""`python -m lstm_ts.retrain`: train a candidate on the latest bars, judge it beside the champion, register it.
+
+The alias `champion` moves only if the gate promotes. What was decided stands in the registered version itself, so
+after a kill in between, the next run finds it and does what was still to be done.
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from omegaconf import DictConfig
+
+from lstm_ts.bars import is_synthetic
+from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.errors import ConfigError
+from lstm_ts.evaluate import Span, evaluate, write_scores
+from lstm_ts.folds import before
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.gate import Criteria, Decision, Verdict, decide
+from lstm_ts.ledger import DecisionRow, Ledger
+from lstm_ts.provenance import hash_bars
+from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.report import format_table
+from lstm_ts.scores import LSTM, ForecastRecord, compute_scores
+from lstm_ts.session import HOUR, utc
+from lstm_ts.tracking import close
+from lstm_ts.train import Fitted, build_trainer, claim, fit, make_data
+from lstm_ts.versions import Version, describe_verdict
+
+log = logging.getLogger(__name__)
+SCRATCH, BOTH = "scratch", "both"
+REQUEST = ["symbol", "seed", "session", "spec", "data", "net", "optimisation", "warm_lr", "trainer"]
+REQUEST += ["weight_averaging", "patience", "retrain", "gate"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The bars as they were known at one moment, the latest of them held out."""
+
+    hourly_bars: pl.DataFrame
+    source: str
+    valid_from: datetime
+    start: datetime  # of the held-out span: nothing from here on is trained or stopped on
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Champion:
+    version: Version
+    forecaster: Forecaster
+
+
+def hold_out(cfg: DictConfig) -> Held:
+    """Raises    ConfigError: no bars are left to train on"""
+    store = processed_store(cfg)
+    stored = store.read()
+    latest = stored["ts"][-1] + HOUR
+    end = min(utc(cfg.span.end) or latest, latest)
+    start = before(end, cfg.retrain.holdout)
+    valid_from = before(start, cfg.retrain.valid)
+    if not stored["ts"][0] < valid_from < start < end:
+        raise ConfigError(
+            f"Expected bars to train on before retrain.valid and retrain.holdout ({cfg.retrain.valid} and "
+            f"{cfg.retrain.holdout} before {end}), got the first at {stored['ts'][0]}; shorten them, or move span.end"
+        )
+    return Held(stored.filter(pl.col("ts") <= end - HOUR), store.source, valid_from, start, end)
+
+
+def check_champion(champion: Champion, data: BarsDataModule, held: Held, symbol: str) -> None:
+    """Raises    ConfigError: it is no model for these bars, or has seen what is held out"""
+    provenance, spec = champion.forecaster.provenance, champion.forecaster.spec
+    for what, theirs, ours in (
+        ("symbol", provenance.symbol, symbol),
+        ("bars", _kind(provenance.source), _kind(held.source)),
+        ("session.calendar", champion.forecaster.session.calendar, data.session.calendar),
+        ("session.zone", champion.forecaster.session.zone, data.session.zone),
+        ("tsteps", spec.tsteps, data.spec.tsteps),
+        ("horizon", spec.horizon, data.spec.horizon),
+        ("max_missing", spec.max_missing, data.spec.max_missing),
+        ("levels", spec.levels, data.spec.levels),
+    ):
+        if theirs != ours:
+            raise ConfigError(
+                f"Expected a champion of {what} {ours}, got {theirs} in {champion.version}; "
+                f"configure that, or begin another line of models with name=…"
+            )
+    if datetime.fromisoformat(provenance.data_end) > held.start:
+        raise ConfigError(
+            f"Expected a held-out span that {champion.version} has not seen, so from {provenance.data_end} on, "
+            f"got one from {held.start.isoformat()}; wait for later bars, or shorten retrain.holdout"
+        )
+
+
+def _kind(source: str) -> str:
+    return "synthetic" if is_synthetic(source) else "real"
+
+
+def choose_starts(cfg: DictConfig, champion: Champion | None) -> list[str]:
+    """Raises    ConfigError: a start that does not exist, or a champion of another shape"""
+    asked, shape = cfg.retrain.start, construct(cfg.net)
+    if asked not in (SCRATCH, CHAMPION, BOTH):
+        raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
+    if champion is None or asked == SCRATCH:
+        return [SCRATCH]
+    theirs = champion.forecaster.shape
+    if theirs == shape:
+        return [SCRATCH, CHAMPION] if asked == BOTH else [CHAMPION]
+    if asked == CHAMPION:
+        raise ConfigError(f"Expected a champion of {shape}, got {theirs}; set retrain.start={SCRATCH}")
+    log.info("The weights of %s do not fit %s: from scratch only", champion.version, shape)
+    return [SCRATCH]
+
+
+def train_candidates(
+    cfg: DictConfig, data: BarsDataModule, source: str, champion: Champion | None
+) -> dict[str, Fitted]:
+    """By start, each in a folder of its own."""
+    trained = {}
+    for start in choose_starts(cfg, champion):
+        weights = champion.forecaster if champion and start == CHAMPION else None
+        trainer = build_trainer(cfg, run_folder() / start)
+        try:
+            trained[start] = fit(cfg, data, trainer, source=source, start=weights)
+        finally:
+            close(trainer.loggers)
+        log.info("From %s: validation loss %.4f after %.0f s", start, trained[start].loss, trained[start].seconds)
+    return trained
+
+
+def judge(
+    candidate: Forecaster, champion: Champion | None, held: Held, criteria: Criteria
+) -> tuple[ForecastRecord, Decision]:
+    """Both on the same held-out origins; the champion's forecasts are in the candidate's record too."""
+    record = evaluate(candidate, held.hourly_bars, Span(held.start, None))
+    if champion is None:
+        return record, decide(record, None, criteria, fresher=True)
+    other = evaluate(champion.forecaster, held.hourly_bars, Span(held.start, None))
+    theirs = champion.forecaster.provenance.trained_until
+    fresher = datetime.fromisoformat(candidate.provenance.trained_until) > datetime.fromisoformat(theirs)
+    decision = decide(record, other, criteria, fresher=fresher)
+    return replace(record, quantiles={**record.quantiles, CHAMPION: other.quantiles[LSTM]}), decision
+
+
+def describe_decision(decision: Decision, champion: Champion | None) -> list[str]:
+    """The verdict, then a line for each check, failed ones first."""
+    verdict = f"{decision.verdict.value}{', experimental' if decision.experimental else ''}"
+    judged = f"judged against {champion.version}" if champion else "there is no champion yet"
+    return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
+
+
+def hash_request(cfg: DictConfig, held: Held) -> str:
+    """Of the bars and of all that decides what becomes of them: the same again is nothing new."""
+    decisive = {name: value for name, value in plain(cfg).items() if name in REQUEST}
+    return hashlib.sha256(json.dumps([hash_bars(held.hourly_bars), decisive]).encode()).hexdigest()
+
+
+def register(
+    cfg: DictConfig, registry: Registry, model: Path, fitted: Fitted, decision: Decision, held: Held, against: str
+) -> Version:
+    """Add the version with its decision, whatever that is."""
+    provenance, scores = fitted.forecaster.provenance, fitted.forecaster.scores
+    one_hour = scores["horizons"]["1"]
+    span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
+    data = {"data_sha256": hash_bars(held.hourly_bars), "criteria": plain(cfg)["gate"]}
+    return registry.register(
+        cfg.name,
+        model,
+        gate={**decision.to_json(), **span, **data},
+        tags={
+            "verdict": decision.verdict.value,
+            "experimental": str(decision.experimental).lower(),
+            "trained_until": provenance.trained_until,
+            "data_end": provenance.data_end,
+            "request_sha256": hash_request(cfg, held),
+            "judged_against": against,
+        },
+        metrics={
+            "pinball_1h_bps": one_hour["pinball_bps"],
+            "skill_volatility_1h": one_hour["skill"]["volatility"],
+            "val_loss": fitted.loss,
+        },
+        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **plain(cfg)["net"]},
+    )
+
+
+def finish(registry: Registry, ledger: Ledger, version: Version) -> None:
+    """Write the decision down and move the alias, as far as that is not done.
+
+    A promotion is over the champion it was judged against: it is not made up for once another one serves.
+    """
+    gate: Any = registry.read_gate(version)
+    judged_against = int(version.tags["judged_against"]) if version.tags["judged_against"] else None
+    reasons = {check["name"]: check["reason"] for check in gate["checks"]}
+    ledger.record_decision(
+        DecisionRow(
+            name=version.name,
+            version=version.number,
+            at=datetime.now(UTC),
+            verdict=gate["verdict"],
+            experimental=gate["experimental"],
+            champion=judged_against,
+            reasons=tuple(reasons.values()),
+            span_start=datetime.fromisoformat(gate["span_start"]),
+            span_end=datetime.fromisoformat(gate["span_end"]),
+            data_sha256=gate["data_sha256"],
+        )
+    )
+    champion = registry.champion(version.name)
+    served = version.number in {change.to_version for change in registry.history(version.name, CHAMPION)}
+    if gate["verdict"] == Verdict.PROMOTE and not served and (champion and champion.number) == judged_against:
+        why = next((reason for name, reason in reasons.items() if name.startswith(CHAMPION)), "the first model")
+        registry.promote(version.name, version.number, alias=CHAMPION, actor="retrain", reason=why)
+
+
+def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> None:
+    """Prints scores, decision, and where the candidate's report and model lie."""
+    criteria: Criteria = construct(cfg.gate)
+    criteria.check(horizon=cfg.horizon, levels=cfg.levels)
+    held = hold_out(cfg)
+    request = hash_request(cfg, held)
+    same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
+    if same and not cfg.retrain.dry_run:
+        finish(registry, ledger, same[-1])
+        verdict = describe_verdict(same[-1].tags)
+        print(f"Nothing new since {same[-1]}: the same bars and configuration, the verdict was {verdict}")
+    else:
+        train_and_judge(cfg, registry, ledger, held, criteria)
+
+
+def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: Held, criteria: Criteria) -> None:
+    serving = registry.champion(cfg.name)
+    champion = Champion(serving, registry.load(serving)) if serving else None
+    split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
+    data = make_data(cfg, held.hourly_bars, split)
+    if champion:
+        check_champion(champion, data, held, cfg.symbol)
+    folder = claim(run_folder())
+    trained = train_candidates(cfg, data, held.source, champion)
+    best = trained[min(trained, key=lambda start: trained[start].loss)]
+    record, decision = judge(best.forecaster, champion, held, criteria)
+    scores, verdict = compute_scores(record), describe_decision(decision, champion)
+    print(f"Bars: {held.source}\n{format_table(scores)}\n", *verdict, sep="\n")
+    report = write_scores(folder / "scores", record, scores, held.source, notes=verdict).with_name("report.html")
+    fitted = replace(best, forecaster=replace(best.forecaster, scores=scores.to_json()))
+    fitted.forecaster.save(folder / "model")
+    if cfg.retrain.dry_run:
+        print("A dry run: nothing was registered, no alias moved")
+    else:
+        against = str(serving.number) if serving else ""
+        version = register(cfg, registry, folder / "model", fitted, decision, held, against)
+        finish(registry, ledger, version)
+        print(f"Registered as {version}, {describe_verdict(version.tags)}")
+    print(f"Report: {report}\nModel: {folder / 'model'}")
+
+
+@entry_point("retrain")
+def main(cfg: DictConfig) -> None:
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        registry = Registry(cfg.registry.uri, ledger)
+        with ledger.exclusive(f"retraining of {cfg.name}"):
+            retrain(cfg, registry, ledger)
+            champion = registry.champion(cfg.name)
+            print("Champion:", f"{champion}, {describe_verdict(champion.tags)}" if champion else "none yet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Retraining as a whole: in this process where a command's own is not what is tested."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import random_hours
+from hydra.core.hydra_config import HydraConfig
+from test_cli import ROOT
+from test_configs import compose, without_hydra
+
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.errors import LstmTsError, RegistryError
+from lstm_ts.ledger import Ledger
+from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.retrain import retrain
+from lstm_ts.session import Session
+from lstm_ts.store import BarStore
+
+START = datetime(2014, 1, 6, tzinfo=UTC)
+SETTINGS = (
+    "tsteps=24", "horizon=6", "net.hidden=4", "net.decoder=4", "trainer.max_epochs=1", "spec.max_missing=6",
+    "retrain.valid=2w", "retrain.holdout=2w", "gate.min_origins=100", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+LENIENT = ("gate.baselines=[persistence]", "gate.margin=0.4", "gate.tercile_margin=0.4", "gate.coverage=[0.5,1]")
+
+
+@pytest.fixture(scope="module")
+def stored(silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-six weeks of a random walk."""
+    folder = tmp_path_factory.mktemp("stored")
+    hourly_bars = random_hours(silver, START, START + timedelta(weeks=26))
+    for symbol in ("XAGUSD", "XAUUSD"):
+        with BarStore(folder / "data/processed" / symbol, HOURLY_SCHEMA).upsert("synthetic random hours") as staging:
+            staging.add(hourly_bars)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a row: MLflow needs seconds to make its tables."""
+    folder = tmp_path_factory.mktemp("databases")
+    with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
+        Registry(f"sqlite:///{folder}/mlflow.db", ledger)
+    return folder
+
+
+class Loop:
+    """Retraining in one folder, again and again."""
+
+    def __init__(self, folder: Path, stored: Path) -> None:
+        self.folder, self.stored, self.runs = folder, stored, 0
+        self.ledger = Ledger(f"sqlite:///{folder}/registry/ledger.db")
+        self.registry = Registry(f"sqlite:///{folder}/registry/mlflow.db", self.ledger)
+
+    def arguments(self, weeks: int, *settings: str) -> list[str]:
+        end = f"span.end={(START + timedelta(weeks=weeks)).date()}"
+        return [*SETTINGS, end, f"paths.data={self.stored}/data", f"paths.outputs={self.folder}", *settings]
+
+    def retrain(self, weeks: int, *settings: str) -> None:
+        cfg = compose("retrain", *self.arguments(weeks, *settings))
+        self.runs += 1
+        cfg.hydra.runtime.output_dir = str(self.folder / f"run{self.runs}")
+        HydraConfig.instance().set_config(cfg)
+        retrain(without_hydra(cfg), self.registry, self.ledger)
+
+    @property
+    def champion(self) -> int | None:
+        version = self.registry.champion("XAGUSD")
+        return version.number if version else None
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [version.tags["verdict"] for version in self.registry.versions("XAGUSD")]
+
+
+@pytest.fixture
+def loop(stored: Path, databases: Path, tmp_path: Path) -> Iterator[Loop]:
+    shutil.copytree(databases, tmp_path / "registry")
+    loop = Loop(tmp_path, stored)
+    yield loop
+    loop.ledger.close()
+
+
+def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    loop.retrain(20)
+    assert loop.champion == 1
+    assert loop.registry.version("XAGUSD", 1).tags["experimental"] == "true"
+    (decision,) = loop.ledger.decisions("XAGUSD")
+    assert (decision.verdict, decision.experimental, decision.champion) == ("promote", True, None)
+    assert decision.span_end == START + timedelta(weeks=20)
+    assert decision.span_start == START + timedelta(weeks=18)
+    forecaster = loop.registry.load(loop.registry.version("XAGUSD", "champion"))
+    assert forecaster.provenance.data_end == decision.span_start.isoformat()
+    assert forecaster.scores["symbol"] == "XAGUSD"
+    report = (loop.folder / "run1/scores/report.html").read_text()
+    assert "Gate: promote, experimental (there is no champion yet)" in report
+    assert "Gate: promote, experimental" in capsys.readouterr().out
+
+
+def test_the_same_bars_again_are_nothing_new(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    loop.retrain(20)
+    loop.retrain(20)
+    assert "Nothing new since version 1 of XAGUSD" in capsys.readouterr().out
+    assert loop.verdicts == ["promote"]
+    assert len(loop.ledger.alias_changes("XAGUSD", CHAMPION)) == 2
+    loop.retrain(20, "name=another", "seed=1")
+    assert [version.number for version in loop.registry.versions("another")] == [1]
+
+
+def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop) -> None:
+    loop.retrain(20, *LENIENT)
+    loop.retrain(24, *LENIENT)
+    assert (loop.champion, loop.verdicts) == (2, ["promote", "promote"])
+    assert loop.ledger.decisions("XAGUSD")[1].champion == 1
+    loop.registry.rollback("XAGUSD", actor="a person", reason="a test")
+    loop.retrain(24, *LENIENT)
+    assert loop.champion == 1, "what was rolled back came back by itself"
+    moves = [(row.from_version, row.to_version, row.actor) for row in loop.registry.history("XAGUSD", CHAMPION)]
+    assert moves == [(None, 1, "retrain"), (1, 2, "retrain"), (2, 1, "a person")]
+
+
+def test_a_rejected_candidate_is_kept_and_serves_nobody(loop: Loop) -> None:
+    loop.retrain(20)
+    loop.retrain(24, "gate.anchor=[0.9999999,1.0000001]")
+    assert (loop.champion, loop.verdicts) == (1, ["promote", "reject"])
+    assert loop.ledger.decisions("XAGUSD")[1].verdict == "reject"
+    gate = loop.registry.read_gate(loop.registry.version("XAGUSD", 2))
+    assert {check["name"]: check["passed"] for check in gate["checks"]}["anchor"] is False
+
+
+def test_with_too_few_origins_there_is_no_champion(loop: Loop) -> None:
+    loop.retrain(20, "gate.min_origins=2000")
+    assert (loop.champion, loop.verdicts) == (None, ["insufficient_evidence"])
+
+
+def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    loop.retrain(20, "retrain.dry_run=true")
+    assert "Gate: promote" in capsys.readouterr().out
+    assert loop.verdicts == []
+    assert loop.ledger.decisions("XAGUSD") == []
+    assert loop.ledger.alias_changes("XAGUSD", CHAMPION) == []
+
+
+@pytest.mark.parametrize(
+    ("weeks", "settings", "words"),
+    [
+        (24, ["tsteps=12"], "Expected a champion of tsteps 12, got 24 in version 1 of XAGUSD"),
+        (24, ["horizon=7"], "Expected a champion of horizon 7, got 6"),
+        (24, ["symbol=XAUUSD", "name=XAGUSD"], "Expected a champion of symbol XAUUSD, got XAGUSD"),
+        (24, ["session.zone=UTC"], "Expected a champion of session.zone UTC, got America/New_York"),
+        (19, [], "Expected a held-out span that version 1 of XAGUSD has not seen"),
+        (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of NetShape"),
+        (24, ["retrain.start=warm"], "retrain.start=scratch, champion or both, got warm"),
+        (24, ["retrain.holdout=1y"], "shorten them, or move span.end"),
+        (24, ["gate.steps=[1,9]"], "within horizon=6"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_moves_nothing(loop: Loop, weeks: int, settings: list[str], words: str) -> None:
+    loop.retrain(20)
+    with pytest.raises(LstmTsError, match=words):
+        loop.retrain(weeks, *settings)
+    assert (loop.champion, loop.verdicts) == (1, ["promote"])
+
+
+def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
+    loop.retrain(20)
+    (weights,) = (loop.folder / "registry/artifacts").rglob("weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(RegistryError, match="version 1 of XAGUSD"):
+        loop.retrain(24)
+    assert loop.verdicts == ["promote"]
+
+
+def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop) -> None:
+    """The next run finds the version, writes its decision down and moves the alias."""
+    dies = "import os, sys, lstm_ts.retrain as r; r.finish = lambda *_: os.kill(os.getpid(), 9); r.main()"
+    done = subprocess.run([sys.executable, "-c", dies, *loop.arguments(20)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (loop.champion, loop.verdicts, loop.ledger.decisions("XAGUSD")) == (None, ["promote"], [])
+    loop.retrain(20)
+    assert (loop.champion, loop.verdicts) == (1, ["promote"])
+    assert len(loop.ledger.decisions("XAGUSD")) == 1
+
+
+def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
+    command = [sys.executable, "-m", "lstm_ts.retrain", *loop.arguments(20)]
+    both = [
+        subprocess.Popen(
+            [*command, f"hydra.run.dir={loop.folder}/{name}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted("Nothing new" in out for out, _ in said) == [False, True]
+    assert loop.verdicts == ["promote"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.2, 0.4, 0.8])
+def test_killed_at_any_moment_of_the_registration_it_leaves_whole_versions(loop: Loop, after_s: float) -> None:
+    """The moment is counted from the report, which is the last thing written before the registration."""
+    loop.retrain(20, *LENIENT)
+    arguments = [*loop.arguments(24, *LENIENT), f"hydra.run.dir={loop.folder}/killed"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lstm_ts.retrain", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (loop.folder / "killed/model").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(after_s)
+    process.kill()
+    process.wait()
+    assert loop.champion in (1, 2)
+    versions = loop.registry.versions("XAGUSD")
+    assert [loop.registry.load(version).provenance.symbol for version in versions] == ["XAGUSD"] * len(versions)
+    loop.retrain(24, *LENIENT)
+    assert (loop.champion, loop.verdicts) == (2, ["promote", "promote"])
+    assert [decision.version for decision in loop.ledger.decisions("XAGUSD")] == [1, 2]
