@@ -21,16 +21,14 @@ install: .venv/installed  ## .venv with torch and everything the lock names
 
 DEMO := paths.data=data/demo paths.outputs=outputs/demo
 
-demo: install  ## synthetic minutes → bars → model → scores → one forecast
+demo: install  ## synthetic minutes → bars → model → registered as champion → one forecast
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
-	@model=$$($(RUN) lstm_ts.train +experiment=quickstart $(DEMO) | tail -n 1); \
-	$(RUN) lstm_ts.evaluate model=$$model $(DEMO) | tee outputs/demo/table.txt | sed '$$d'; \
-	scores=$$(tail -n 1 outputs/demo/table.txt); echo; \
-	$(RUN) lstm_ts.predict model=$$model $(DEMO) | tail -n 1; \
-	echo "Pictures   $$(dirname $$scores)/report.html"; \
-	echo "Scores     $$scores"; \
-	echo "Model      $$model"
+	@$(RUN) lstm_ts.retrain +experiment=quickstart $(DEMO)
+	@echo; rm -rf outputs/demo/champion
+	@$(RUN) lstm_ts.registry action=export version=champion to=outputs/demo/champion $(DEMO) > /dev/null
+	@$(RUN) lstm_ts.predict model=outputs/demo/champion $(DEMO) | tail -n 1
+	@$(RUN) lstm_ts.registry action=history $(DEMO)
 
 test: install  ## the suite, but for the slow tests
 	$(RUN) pytest

@@ -27,7 +27,7 @@ from lstm_ts.cli import construct
 from lstm_ts.data import Split
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.gate import Criteria, Decision, Verdict, decide
-from lstm_ts.scores import ForecastRecord
+from lstm_ts.records import ForecastRecord
 from lstm_ts.session import utc
 from lstm_ts.sources.synthetic import Signal, Synthetic
 from lstm_ts.train import build_trainer, fit, make_data

@@ -22,11 +22,12 @@ from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
 from lstm_ts.features import make_grid
-from lstm_ts.folds import Fold
+from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.forecaster import Forecaster, load_forecaster
 from lstm_ts.provenance import hash_bars, hash_code
-from lstm_ts.report import FoldRow, describe_warm_start, format_folds, format_table
-from lstm_ts.scores import LSTM, ForecastRecord, compare, compute_scores, concatenate
+from lstm_ts.records import LSTM, ForecastRecord, concatenate
+from lstm_ts.report import format_table
+from lstm_ts.scores import compare, compute_scores
 from lstm_ts.train import build_trainer, fit, make_data
 from lstm_ts.windows import find_origins
 

@@ -17,8 +17,9 @@ from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
 from lstm_ts.cli import entry_point, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.records import ForecastRecord, to_frame
 from lstm_ts.report import format_table, write_report
-from lstm_ts.scores import ForecastRecord, Scores, compute_scores, to_frame
+from lstm_ts.scores import Scores, compute_scores
 from lstm_ts.session import utc
 from lstm_ts.windows import compute_returns_GH, find_origins, make_windows
 

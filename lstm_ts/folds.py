@@ -1,4 +1,4 @@
-"""Borders of a walk forward: what each fold trains on, stops on and is scored on. Pure.
+"""Folds of a walk forward: what each trains on, stops on and is scored on, and a table of them. Pure.
 
     train_from ──────────── valid_from ──── seen_until · embargo · test_from ──── test_until
     training (purged)       validation (purged)                    scored
@@ -7,6 +7,7 @@ The last `horizon` hours before valid_from and before seen_until are no origins 
 target crosses a border; the embargo leaves out `embargo_hours` more before the first origin that is scored.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -15,6 +16,7 @@ import polars as pl
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.session import Moment, moment
+from lstm_ts.tables import align, number, p_cell
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,77 @@ def before(end: datetime, length: str) -> datetime:
 def _truncate(ts: datetime, every: str) -> datetime:
     truncated: datetime = pl.select(pl.lit(ts).dt.truncate(every)).item()
     return truncated
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One training of a walk forward, and its forecasts one hour ahead."""
+
+    fold: str  # where its forecasts begin, ISO date
+    start: str  # whose weights it began with: scratch, or previous
+    origins: int
+    pinball_bps: float
+    skill: float  # over volatility
+    dm_p: float
+    losses: tuple[float, ...]  # validation, after each epoch
+    steps_per_epoch: int
+    seconds: float
+
+
+FOLD_HEADINGS = (
+    "fold from",
+    "start",
+    "origins",
+    "pinball 1 h",
+    "vs volatility",
+    "DM p",
+    "validation",
+    "best epoch",
+    "steps",
+    "seconds",
+)
+
+
+def format_folds(rows: Sequence[FoldRow]) -> str:
+    """A row per fold and start, and what each start cost in all."""
+    cells = [
+        (
+            row.fold,
+            row.start,
+            f"{row.origins:,}",
+            f"{row.pinball_bps:.3f}",
+            number(100 * row.skill, "{:+.1f} %"),
+            p_cell(row.dm_p),
+            f"{min(row.losses):.4f}",
+            f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
+            f"{row.steps_per_epoch * len(row.losses):,}",
+            f"{row.seconds:.1f}",
+        )
+        for row in rows
+    ]
+    costs = [
+        f"From {start}: {sum(mine):.0f} s of training, {sum(mine) / len(mine):.1f} s a fold."
+        for start in dict.fromkeys(row.start for row in rows)
+        if (mine := [row.seconds for row in rows if row.start == start])
+    ]
+    return "\n".join([*align([FOLD_HEADINGS, *cells]), *costs])
+
+
+def describe_warm_start(rows: Sequence[FoldRow]) -> str:
+    """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
+    scratch = {row.fold: row for row in rows if row.start == "scratch"}
+    warm = [row for row in rows if row.start == "previous"][1:]  # the first fold has no fold before it
+    shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]
+    reached = [share for share in shares if share is not None]
+    half = sum(share <= 0.5 for share in reached)
+    return (
+        f"Weights of the fold before reach the validation loss of a start from scratch in {len(reached)} of "
+        f"{len(warm)} folds, in {half} of them within half its steps."
+    )
+
+
+def _share_of_steps(warm: FoldRow, scratch: FoldRow) -> float | None:
+    goal = min(scratch.losses)
+    epochs = next((epoch for epoch, loss in enumerate(warm.losses, 1) if loss <= goal), None)
+    needed = (1 + scratch.losses.index(goal)) * scratch.steps_per_epoch
+    return None if epochs is None else epochs * warm.steps_per_epoch / needed

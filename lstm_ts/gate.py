@@ -15,7 +15,7 @@ import numpy as np
 from lstm_ts import metrics
 from lstm_ts.errors import ConfigError
 from lstm_ts.metrics import Array
-from lstm_ts.scores import ALWAYS, BPS, LSTM, ForecastRecord
+from lstm_ts.records import ALWAYS, BPS, LSTM, ForecastRecord
 
 INTERVAL = "0.8"
 NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero

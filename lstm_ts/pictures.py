@@ -15,7 +15,8 @@ from scipy.special import stdtrit
 
 from lstm_ts import metrics
 from lstm_ts.metrics import Array
-from lstm_ts.scores import CLAIM_P, LSTM, ForecastRecord, Scores, Times
+from lstm_ts.records import LSTM, ForecastRecord, Times
+from lstm_ts.scores import CLAIM_P, Scores
 
 BLACK, GREY, BLUE, ORANGE, GREEN, VERMILLION = "#222222", "#777777", "#0072B2", "#E69F00", "#009E73", "#D55E00"
 STEP_STYLE = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))

@@ -5,12 +5,13 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
 from lstm_ts.pictures import draw_pictures, step_name
-from lstm_ts.scores import CLAIM_P, LSTM, ForecastRecord, Groups, GroupScores, HorizonScores, Scores, StepScores
+from lstm_ts.records import LSTM, ForecastRecord
+from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores
+from lstm_ts.tables import align, number, p_cell
 
 HEADINGS = (
     "pinball bps",
@@ -41,92 +42,8 @@ def format_table(scores: Scores) -> str:
     blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the LSTM over each baseline"]
     for step in scores.shown_steps:
         horizon = scores.horizons[step]
-        blocks += ["", *_align(_score_rows(step, horizon)), describe_skill(step, horizon)]
+        blocks += ["", *align(_score_rows(step, horizon)), describe_skill(step, horizon)]
     return "\n".join(blocks)
-
-
-@dataclass(frozen=True)
-class FoldRow:
-    """One training of a walk forward, and its forecasts one hour ahead."""
-
-    fold: str  # where its forecasts begin, ISO date
-    start: str  # whose weights it began with: scratch, or previous
-    origins: int
-    pinball_bps: float
-    skill: float  # over volatility
-    dm_p: float
-    losses: tuple[float, ...]  # validation, after each epoch
-    steps_per_epoch: int
-    seconds: float
-
-
-FOLD_HEADINGS = (
-    "fold from",
-    "start",
-    "origins",
-    "pinball 1 h",
-    "vs volatility",
-    "DM p",
-    "validation",
-    "best epoch",
-    "steps",
-    "seconds",
-)
-
-
-def format_folds(rows: Sequence[FoldRow]) -> str:
-    """A row per fold and start, and what each start cost in all."""
-    cells = [
-        (
-            row.fold,
-            row.start,
-            f"{row.origins:,}",
-            f"{row.pinball_bps:.3f}",
-            _number(100 * row.skill, "{:+.1f} %"),
-            _p_cell(row.dm_p),
-            f"{min(row.losses):.4f}",
-            f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
-            f"{row.steps_per_epoch * len(row.losses):,}",
-            f"{row.seconds:.1f}",
-        )
-        for row in rows
-    ]
-    costs = [
-        f"From {start}: {sum(mine):.0f} s of training, {sum(mine) / len(mine):.1f} s a fold."
-        for start in dict.fromkeys(row.start for row in rows)
-        if (mine := [row.seconds for row in rows if row.start == start])
-    ]
-    return "\n".join([*_align([FOLD_HEADINGS, *cells]), *costs])
-
-
-def describe_warm_start(rows: Sequence[FoldRow]) -> str:
-    """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
-    scratch = {row.fold: row for row in rows if row.start == "scratch"}
-    warm = [row for row in rows if row.start == "previous"][1:]  # the first fold has no fold before it
-    shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]
-    reached = [share for share in shares if share is not None]
-    half = sum(share <= 0.5 for share in reached)
-    return (
-        f"Weights of the fold before reach the validation loss of a start from scratch in {len(reached)} of "
-        f"{len(warm)} folds, in {half} of them within half its steps."
-    )
-
-
-def _share_of_steps(warm: FoldRow, scratch: FoldRow) -> float | None:
-    goal = min(scratch.losses)
-    epochs = next((epoch for epoch, loss in enumerate(warm.losses, 1) if loss <= goal), None)
-    needed = (1 + scratch.losses.index(goal)) * scratch.steps_per_epoch
-    return None if epochs is None else epochs * warm.steps_per_epoch / needed
-
-
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of padded cells: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]))
-    return lines
 
 
 def describe_skill(step: str, horizon: HorizonScores) -> str:
@@ -149,20 +66,12 @@ def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else form.format(value)
-
-
-def _p_cell(p: float) -> str:
-    return "<0.001" if p < 0.001 else _number(p, "{:.3f}")
-
-
 def _score_rows(step: str, horizon: HorizonScores) -> list[tuple[str, ...]]:
     """The headings, then a row of cells per forecaster, the LSTM first."""
     rows = [(step_name(int(step)), *HEADINGS), _score_row(LSTM, horizon, "", "")]
     for name, scores in horizon.baselines.items():
-        skill = _number(100 * horizon.skill[name], "{:+.1f} %")
-        rows.append(_score_row(name, scores, skill, _p_cell(horizon.dm_p[name])))
+        skill = number(100 * horizon.skill[name], "{:+.1f} %")
+        rows.append(_score_row(name, scores, skill, p_cell(horizon.dm_p[name])))
     return rows
 
 
@@ -171,13 +80,13 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
     direction = f"{100 * scores.directional_accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     return (
         name,
-        _number(scores.pinball_bps, "{:.3f}"),
+        number(scores.pinball_bps, "{:.3f}"),
         skill,
         p,
-        _number(scores.mae_bps, "{:.2f}"),
-        _number(scores.mae_usd, "{:.3g}"),
+        number(scores.mae_bps, "{:.2f}"),
+        number(scores.mae_usd, "{:.3g}"),
         "-" if math.isnan(scores.directional_accuracy) else direction,
-        _number(100 * scores.coverage.get("0.8", math.nan), "{:.1f} %"),
+        number(100 * scores.coverage.get("0.8", math.nan), "{:.1f} %"),
     )
 
 
@@ -254,9 +163,9 @@ def _group_table(groups: Groups, steps: Sequence[str]) -> str:
 def _group_cells(group: GroupScores) -> tuple[str, ...]:
     return (
         f"{group.n:,}",
-        _number(group.pinball_bps, "{:.3f}"),
-        _number(100 * group.skill["persistence"], "{:+.1f} %"),
-        _number(100 * group.skill["volatility"], "{:+.1f} %"),
-        _p_cell(group.dm_p["volatility"]),
-        _number(100 * group.coverage.get("0.8", math.nan), "{:.1f} %"),
+        number(group.pinball_bps, "{:.3f}"),
+        number(100 * group.skill["persistence"], "{:+.1f} %"),
+        number(100 * group.skill["volatility"], "{:+.1f} %"),
+        p_cell(group.dm_p["volatility"]),
+        number(100 * group.coverage.get("0.8", math.nan), "{:.1f} %"),
     )

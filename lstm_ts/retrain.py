@@ -26,9 +26,10 @@ from lstm_ts.forecaster import Forecaster
 from lstm_ts.gate import Criteria, Decision, Verdict, decide
 from lstm_ts.ledger import DecisionRow, Ledger
 from lstm_ts.provenance import hash_bars
+from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.registry import CHAMPION, Registry
 from lstm_ts.report import format_table
-from lstm_ts.scores import LSTM, ForecastRecord, compute_scores
+from lstm_ts.scores import compute_scores
 from lstm_ts.session import HOUR, utc
 from lstm_ts.tracking import close
 from lstm_ts.train import Fitted, build_trainer, claim, fit, make_data

@@ -19,7 +19,7 @@ from test_configs import compose, without_hydra
 from lstm_ts.backtest import plan_jobs, plan_trainings
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
-from lstm_ts.report import FoldRow, describe_warm_start, format_folds
+from lstm_ts.folds import FoldRow, describe_warm_start, format_folds
 from lstm_ts.session import Session
 from lstm_ts.store import BarStore
 

@@ -23,14 +23,16 @@ ROOMS = {
     "metrics": set(),
     "baselines": {"features", "metrics", "windows"},
     "net": set(),
-    "scores": {"metrics"},
-    "gate": {"errors", "metrics", "scores"},
-    "pictures": {"metrics", "scores"},
-    "report": {"bars", "pictures", "scores"},
+    "records": {"metrics"},
+    "scores": {"metrics", "records"},
+    "gate": {"errors", "metrics", "records"},
+    "pictures": {"metrics", "records", "scores"},
+    "tables": set(),
+    "report": {"bars", "pictures", "records", "scores", "tables"},
     "model": {"baselines", "errors", "net", "windows"},
     "forecaster": {"baselines", "errors", "features", "net", "scaler", "session", "windows"},
     "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
-    "folds": {"errors", "session"},
+    "folds": {"errors", "session", "tables"},
     "provenance": {"data", "forecaster"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},
@@ -45,7 +47,7 @@ ROOMS = {
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
-PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "scores", "gate", "folds"}
+PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
 
 # Which rooms alone may import a library.
 KEPT = {

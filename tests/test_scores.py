@@ -3,42 +3,11 @@ import json
 import math
 
 import numpy as np
-import polars as pl
 import pytest
+from test_records import make_record
 
-from lstm_ts.scores import ForecastRecord, compute_scores, to_frame
-
-LEVELS = (0.1, 0.5, 0.9)
-HOUR = np.timedelta64(1, "h")
-
-
-def make_record(n=400, horizon=6, start="2015-03-20T00", **changes):
-    """Normal returns; the LSTM knows their scale, `volatility` takes it 30 % too wide."""
-    rng = np.random.default_rng(0)
-    scale_N = 1e-3 * np.exp(rng.normal(0, 0.3, n))
-    steps_H = np.arange(1, horizon + 1)
-    spread_NH = scale_N[:, None] * np.sqrt(steps_H)
-    q_NHQ = spread_NH[..., None] * np.array([-1.2816, 0.0, 1.2816])
-    origin_ts_N = np.datetime64(start, "us") + np.arange(n) * HOUR
-    fields = {
-        "symbol": "XAGUSD",
-        "levels": LEVELS,
-        "origin_ts_N": origin_ts_N,
-        "target_ts_NH": origin_ts_N[:, None] + steps_H * HOUR,
-        "last_close_N": np.full(n, 20.0),
-        "y_NH": spread_NH * rng.standard_normal((n, horizon)),
-        "quantiles": {
-            "lstm": q_NHQ + 1e-5,
-            "persistence": np.zeros_like(q_NHQ),
-            "climatology": np.broadcast_to(q_NHQ.mean(axis=0), q_NHQ.shape),
-            "volatility": 1.3 * q_NHQ,
-        },
-        "window_volatility_N": scale_N,
-        "last_bar_position_N": np.zeros(len(scale_N)),
-        "hour_of_day_N": np.arange(n) % 24,
-        "mase_scale_H": 1e-3 * np.sqrt(steps_H),
-    }
-    return ForecastRecord(**(fields | changes))
+from lstm_ts.records import concatenate
+from lstm_ts.scores import compare, compute_scores
 
 
 def make_tiny_record(**changes):
@@ -81,7 +50,7 @@ def test_scores_of_two_origins_worked_out_by_hand():
 
 def test_scores_json_has_the_agreed_keys():
     content = compute_scores(make_record()).to_json()
-    groups = {"by_year", "by_quarter", "by_hour_of_day", "by_volatility_tercile"}
+    groups = {"by_year", "by_quarter", "by_hour_of_day", "by_volatility_tercile", "by_fold"}
     assert set(content) == {"symbol", "span", "n", "levels", "horizons"} | groups
     assert content["span"] == ["2015-03-20T00:00:00Z", "2015-04-05T15:00:00Z"]
     assert list(content["horizons"]) == ["1", "2", "3", "4", "5", "6"]
@@ -152,46 +121,16 @@ def test_a_group_of_all_origins_scores_like_the_whole():
     assert (year.skill, year.dm_p, year.coverage) == (whole.skill, whole.dm_p, whole.coverage)
 
 
-def test_the_frame_has_a_row_per_origin_and_step_in_the_agreed_columns():
-    levels = tuple(i / 20 for i in range(1, 20))
-    q_NHQ = np.tile(np.arange(19) / 100, (2, 2, 1))
-    quantiles = dict.fromkeys(("lstm", "persistence", "climatology", "volatility"), q_NHQ)
-    y_NH = np.array([[0.1, np.nan], [0.2, 0.3]])
-    frame = to_frame(make_record(n=2, horizon=2, levels=levels, quantiles=quantiles, y_NH=y_NH))
-    q_columns = [f"q{5 * i:02d}" for i in range(1, 20)]
-    assert frame.columns == ["origin_ts", "step", "target_ts", "last_close", "y", *q_columns]
-    assert frame.schema["origin_ts"] == frame.schema["target_ts"] == pl.Datetime("us", "UTC")
-    assert frame["step"].to_list() == [1, 2, 1, 2]
-    assert frame["y"].to_list() == [0.1, None, 0.2, 0.3]
-    assert frame["target_ts"].dt.hour().to_list() == [1, 2, 2, 3]
-    assert (frame["q05"][0], frame["q95"][3]) == (0.0, 0.18)
+def test_a_walk_forward_is_scored_by_fold():
+    first, second = make_record(n=100), make_record(n=200, start="2015-03-30T00")
+    folds = [dataclasses.replace(r, fold_N=np.full(r.n, name)) for r, name in ((first, "one"), (second, "two"))]
+    by_fold = compute_scores(concatenate(folds)).by_fold
+    assert {label: by_step["1"].n for label, by_step in by_fold.items()} == {"one": 100, "two": 200}
+    assert by_fold["one"]["1"].pinball_bps == compute_scores(first).horizons["1"].pinball_bps
+    assert compute_scores(first).by_fold == {}
 
 
-def test_the_frame_holds_the_lstms_quantiles():
-    record = make_record(n=3)
-    assert np.array_equal(to_frame(record)["q90"].to_numpy(), record.quantiles["lstm"][..., 2].ravel())
-
-
-def test_a_level_between_whole_percents_has_its_own_column():
-    assert "q02.5" in to_frame(make_record(n=2, levels=(0.025, 0.5, 0.975))).columns
-
-
-def test_a_record_without_persistence_is_not_a_record():
-    quantiles = dict(make_record().quantiles)
-    del quantiles["persistence"]
-    with pytest.raises(AssertionError):
-        make_record(quantiles=quantiles)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"levels": (0.1, 0.4, 0.9)},
-        {"last_close_N": np.ones(3)},
-        {"mase_scale_H": np.ones(2)},
-        {"origin_ts_N": make_record().origin_ts_N[::-1]},
-    ],
-)
-def test_a_record_that_contradicts_itself_is_refused(changes):
-    with pytest.raises(AssertionError):
-        dataclasses.replace(make_record(), **changes)
+def test_any_forecaster_can_be_compared_with_the_baselines():
+    skill, dm_p = compare(make_record(), 1, name="volatility")
+    assert skill["volatility"] == 0
+    assert skill["persistence"] > 0 and dm_p["persistence"] < 0.001
