@@ -31,7 +31,7 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 	@$(RUN) lstm_ts.registry action=history $(DEMO)
 
 test: install  ## the suite, but for the slow tests
-	$(RUN) pytest
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
 
 slow: install  ## the slow tests
 	$(RUN) pytest -m slow

@@ -222,10 +222,15 @@ POSITION_N = np.array([-1.0, -1.0, 1.0, 1.0])
     ("median_bps", "y_bps", "passed", "words"),
     [
         # Per unit of position 5 bps, so 10 from the high to the low; the data have nothing of it.
-        (5.0, 0.0, False, "by +10.00 bps and the return by +0.00, with 99.9% confidence at least +5.00 short of half"),
-        (-5.0, 5.0, False, "by -10.00 bps and the return by +10.00, with 99.9% confidence at least +15.00 short"),
-        (5.0, 2.4, False, "the return by +4.80, with 99.9% confidence at least +0.20 short of half"),
-        (5.0, 2.6, True, "the return by +5.20, with 99.9% confidence at least -0.20 short of half"),
+        (
+            5.0,
+            0.0,
+            False,
+            "by +10.00 bps and the return by +0.00: beyond twice as far, which is made up (99.9% confidence)",
+        ),
+        (-5.0, 5.0, False, "by -10.00 bps and the return by +10.00: beyond twice as far"),
+        (5.0, 2.4, False, "the return by +4.80: beyond twice as far"),
+        (5.0, 2.6, True, "the return by +5.20: not shown to be beyond twice as far"),
         (-5.0, -20.0, True, "moves by -10.00 bps and the return by -40.00"),
         (0.0, 5.0, True, "moves by +0.00 bps and the return by +10.00"),
     ],
