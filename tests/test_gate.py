@@ -226,7 +226,7 @@ POSITION_N = np.array([-1.0, -1.0, 1.0, 1.0])
             5.0,
             0.0,
             False,
-            "by +10.00 bps and the return by +0.00: beyond twice as far, which is made up (99.9% confidence)",
+            "+10.00 bps and the return by +0.00: beyond twice as far, which is made up (99.9% confidence)",
         ),
         (-5.0, 5.0, False, "by -10.00 bps and the return by +10.00: beyond twice as far"),
         (5.0, 2.4, False, "the return by +4.80: beyond twice as far"),
