@@ -148,20 +148,22 @@ def collect(
         beside = {f"from_{t.start}": other.quantiles[LSTM] for t, other in zip(trainings[1:], others, strict=True)}
         record = replace(record, quantiles={**record.quantiles, **beside}, fold_N=np.full(record.n, fold.label))
         records.append(record)
-        rows += [_fold_row(record, training, name) for training, name in zip(trainings, (LSTM, *beside), strict=True)]
+        distinct = {t.folder: (t, name) for t, name in reversed([*zip(trainings, (LSTM, *beside), strict=True)])}
+        rows += [_fold_row(record, training, name) for training, name in reversed(distinct.values())]
     return concatenate(records), rows
 
 
 def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
     costs = json.loads((training.folder / "fold.json").read_text())
-    skill, p = compare(record, 1, name=name)
+    skill, dm_p = compare(record, 1, name=name)
+    skill.pop(name, None)
     return FoldRow(
         fold=training.fold.label,
-        start=training.start,
+        start=PREVIOUS if training.previous else SCRATCH,
         origins=record.n,
         pinball_bps=record.pinball_bps(name, 1),
-        skill=skill["volatility"],
-        dm_p=p["volatility"],
+        skill=skill,
+        dm_p=dm_p,
         losses=tuple(costs["losses"]),
         steps_per_epoch=costs["steps_per_epoch"],
         seconds=costs["seconds"],

@@ -7,7 +7,8 @@ The last `horizon` hours before valid_from and before seen_until are no origins 
 target crosses a border; the embargo leaves out `embargo_hours` more before the first origin that is scored.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -107,37 +108,25 @@ class FoldRow:
     start: str  # whose weights it began with: scratch, or previous
     origins: int
     pinball_bps: float
-    skill: float  # over volatility
-    dm_p: float
+    skill: Mapping[str, float]  # over each baseline
+    dm_p: Mapping[str, float]
     losses: tuple[float, ...]  # validation, after each epoch
     steps_per_epoch: int
     seconds: float
 
 
-FOLD_HEADINGS = (
-    "fold from",
-    "start",
-    "origins",
-    "pinball 1 h",
-    "vs volatility",
-    "DM p",
-    "validation",
-    "best epoch",
-    "steps",
-    "seconds",
-)
-
-
 def format_folds(rows: Sequence[FoldRow]) -> str:
-    """A row per fold and start, and what each start cost in all."""
+    """A row per training, and what each start cost in all."""
+    over = list(rows[0].skill)
+    headings = ("fold from", "start", "origins", "bps", *over, "p", "val loss", "epoch", "steps", "s")
     cells = [
         (
             row.fold,
             row.start,
             f"{row.origins:,}",
             f"{row.pinball_bps:.3f}",
-            number(100 * row.skill, "{:+.1f} %"),
-            p_cell(row.dm_p),
+            *(number(100 * row.skill.get(name, math.nan), "{:+.1f} %") for name in over),
+            p_cell(row.dm_p["volatility"]),
             f"{min(row.losses):.4f}",
             f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
             f"{row.steps_per_epoch * len(row.losses):,}",
@@ -150,13 +139,14 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
         for start in dict.fromkeys(row.start for row in rows)
         if (mine := [row.seconds for row in rows if row.start == start])
     ]
-    return "\n".join([*align([FOLD_HEADINGS, *cells]), *costs])
+    first = "One hour ahead, by fold: pinball, skill over each baseline, DM p over volatility; then what training took"
+    return "\n".join([first, *align([headings, *cells]), *costs])
 
 
 def describe_warm_start(rows: Sequence[FoldRow]) -> str:
     """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
     scratch = {row.fold: row for row in rows if row.start == "scratch"}
-    warm = [row for row in rows if row.start == "previous"][1:]  # the first fold has no fold before it
+    warm = [row for row in rows if row.start == "previous"]
     shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]
     reached = [share for share in shares if share is not None]
     half = sum(share <= 0.5 for share in reached)

@@ -198,7 +198,11 @@ def load_forecaster(folder: Path) -> Forecaster:
     reference = _arrays(Reference, manifest["reference"])
     shape = NetShape(**manifest["net"])
     net = build_net(shape, reference)
-    net.load_state_dict(load(content[WEIGHTS]))
+    weights_by_name = load(content[WEIGHTS])
+    features = weights_by_name["lstm.weight_ih_l0"].shape[1]
+    if features != FEATURES:
+        raise ArtifactError(f"Expected a model of {FEATURES} features in {folder}, got one of {features}; train again")
+    net.load_state_dict(weights_by_name)
     return Forecaster(
         net=net,
         shape=shape,

@@ -70,8 +70,7 @@ def _score_rows(step: str, horizon: HorizonScores) -> list[tuple[str, ...]]:
     """The headings, then a row of cells per forecaster, the LSTM first."""
     rows = [(step_name(int(step)), *HEADINGS), _score_row(LSTM, horizon, "", "")]
     for name, scores in horizon.baselines.items():
-        skill = number(100 * horizon.skill[name], "{:+.1f} %")
-        rows.append(_score_row(name, scores, skill, p_cell(horizon.dm_p[name])))
+        rows.append(_score_row(name, scores, _skill_cell(horizon.skill[name]), p_cell(horizon.dm_p[name])))
     return rows
 
 
@@ -134,7 +133,25 @@ def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequen
 
 
 def _fold_section(scores: Scores) -> str:
-    return f"<h2>By fold</h2>{_group_table(scores.by_fold, scores.shown_steps)}" if scores.by_fold else ""
+    """For each step a row per fold, with the LSTM's skill over every baseline and the test of it."""
+    if not scores.by_fold:
+        return ""
+    return "<h2>By fold</h2>" + "".join(_fold_table(step, scores) for step in scores.shown_steps)
+
+
+def _fold_table(step: str, scores: Scores) -> str:
+    over = [name for baseline in scores.horizons[step].baselines for name in (f"vs {baseline}", "DM p")]
+    rows = []
+    for label, by_step in scores.by_fold.items():
+        n, pinball, *_, coverage = _group_cells(fold := by_step[step])
+        pairs = [cell for name in fold.skill for cell in (_skill_cell(fold.skill[name]), p_cell(fold.dm_p[name]))]
+        rows.append(f"<tr>{_cells('td', (label, n, pinball, *pairs, coverage))}</tr>")
+    head = _cells("th", (step_name(int(step)), "n", "pinball bps", *over, "in 80 %"))
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _skill_cell(skill: float) -> str:
+    return number(100 * skill, "{:+.1f} %")
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:
@@ -164,8 +181,8 @@ def _group_cells(group: GroupScores) -> tuple[str, ...]:
     return (
         f"{group.n:,}",
         number(group.pinball_bps, "{:.3f}"),
-        number(100 * group.skill["persistence"], "{:+.1f} %"),
-        number(100 * group.skill["volatility"], "{:+.1f} %"),
+        _skill_cell(group.skill["persistence"]),
+        _skill_cell(group.skill["volatility"]),
         p_cell(group.dm_p["volatility"]),
         number(100 * group.coverage.get("0.8", math.nan), "{:.1f} %"),
     )

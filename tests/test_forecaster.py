@@ -1,7 +1,7 @@
 import hashlib
 import json
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import torch
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.net import LSTMNet
 from lstm_ts.session import Session
-from lstm_ts.windows import WindowSpec
+from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
 SHAPE = NetShape(hidden=8, layers=2, decoder=8, dropout=0.1)
@@ -83,6 +84,14 @@ def test_weights_of_another_tsteps_are_refused_even_with_matching_hashes(folder:
     (folder / "SHA256SUMS").write_text("".join(sums))
     with pytest.raises(ArtifactError, match=r'weights fitted to .*"tsteps": 12.* got .*"tsteps": 24'):
         load_forecaster(folder)
+
+
+def test_a_model_of_other_features_is_refused(forecaster: Forecaster, tmp_path: Path) -> None:
+    base_HQ = torch.from_numpy(forecaster.reference.volatility_HQ.astype(np.float32))
+    wider = LSTMNet(features=FEATURES + 1, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(SHAPE))
+    replace(forecaster, net=wider).save(tmp_path / "wider")
+    with pytest.raises(ArtifactError, match=f"a model of {FEATURES} features in .*wider, got one of {FEATURES + 1}"):
+        load_forecaster(tmp_path / "wider")
 
 
 def test_a_last_bar_of_a_closed_hour_is_refused(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
