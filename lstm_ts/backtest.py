@@ -17,25 +17,23 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, run_folder
+from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, run_folder
 from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
 from lstm_ts.features import make_grid
 from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.forecaster import Forecaster, load_forecaster
-from lstm_ts.provenance import hash_bars, hash_code
+from lstm_ts.provenance import hash_bars, hash_code, library_versions, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord, concatenate
 from lstm_ts.report import format_table
 from lstm_ts.scores import compare, compute_scores
-from lstm_ts.train import build_trainer, fit, make_data
+from lstm_ts.train import build_trainer, fit, has_bf16, make_data
 from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
 SCRATCH, PREVIOUS = "scratch", "previous"
 REFIT = "refit"
-DECISIVE = ["symbol", "seed", "session", "spec", "data", "net", "optimisation", "trainer"]
-DECISIVE += ["weight_averaging", "patience", "warm_lr"]
 
 
 @dataclass(frozen=True)
@@ -57,26 +55,28 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
 
     Raises    ConfigError: a start, scaler policy or fold that does not exist
     """
-    if not cfg.starts or not set(cfg.starts) <= {SCRATCH, PREVIOUS} or cfg.scaler not in (REFIT, PREVIOUS):
+    asked = plain(cfg)
+    starts, scaler, wanted = asked["starts"], asked["scaler"], asked["folds"]
+    known = isinstance(starts, list) and starts and set(starts) <= {SCRATCH, PREVIOUS}
+    if not known or scaler not in (REFIT, PREVIOUS):
         raise ConfigError(
-            f"Expected starts among [{SCRATCH}, {PREVIOUS}] and scaler={REFIT} or {PREVIOUS}, "
-            f"got {list(cfg.starts)} and {cfg.scaler}"
+            f"Expected starts among [{SCRATCH}, {PREVIOUS}] and scaler={REFIT} or {PREVIOUS}, got {starts} and {scaler}"
         )
     folds = find_folds(cfg, hourly_bars)
-    wanted = {fold.number for fold in folds} if cfg.folds is None else set(cfg.folds)
-    if not wanted or not wanted <= {fold.number for fold in folds}:
-        raise ConfigError(f"Expected folds among {[fold.number for fold in folds]}, got {sorted(wanted)}")
+    numbers = [fold.number for fold in folds]
+    if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
+        raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
-    decisive = [hash_code(), {name: value for name, value in plain(cfg).items() if name in DECISIVE}]
+    decisive = [hash_code(), library_versions(), has_bf16(), select_decisive(plain(cfg))]
     plans: dict[str, list[Training]] = {start: [] for start in cfg.starts}
     for start, trainings in plans.items():
         for fold in folds:
             previous = trainings[-1] if start == PREVIOUS and trainings else None
             borders = [str(fold.valid_from), str(fold.seen_until), hash_bars(select_bars(hourly_bars, fold))]
-            warm = [previous.folder.name, cfg.scaler] if previous else []
+            warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
             key = hashlib.sha256(json.dumps([decisive, borders, warm]).encode()).hexdigest()[:24]
             trainings.append(Training(fold, start, kept / key, previous))
-    return {start: [t for t in trainings if t.fold.number in wanted] for start, trainings in plans.items()}
+    return {start: [t for t in trainings if t.fold.number in (wanted or numbers)] for start, trainings in plans.items()}
 
 
 def find_folds(cfg: DictConfig, hourly_bars: pl.DataFrame) -> list[Fold]:
@@ -122,8 +122,10 @@ def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, sourc
     (work / "fold.json").write_text(json.dumps({"start": training.start, **costs}, indent=1))
     try:
         work.rename(training.folder)
-    except OSError:  # another job has just finished the same fold
-        shutil.rmtree(work)
+    except OSError:
+        if not training.done:
+            raise
+        shutil.rmtree(work)  # another job has just finished the same fold
 
 
 def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
@@ -172,6 +174,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
+    refuse(cfg, "ckpt_path")
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
     store = processed_store(cfg)
     hourly_bars = store.read()
@@ -186,11 +189,12 @@ def main(cfg: DictConfig) -> None:
     record, rows = collect(plans, hourly_bars, lightgbm_steps=cfg.lightgbm_steps)
     scores = compute_scores(record)
     folder = run_folder()
-    print(f"Bars: {store.source}\n{format_folds(rows)}\n\n{format_table(scores)}")
-    if {SCRATCH, PREVIOUS} <= set(cfg.starts):
-        print(describe_warm_start(rows))
+    notes = [format_folds(rows)]
+    if {SCRATCH, PREVIOUS} <= set(cfg.starts) and cfg.scaler == REFIT:
+        notes.append(describe_warm_start(rows))
+    print(f"Bars: {store.source}", format_table(scores), *notes, sep="\n\n")
     (folder / "folds.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    print(write_scores(folder / "scores", record, scores, store.source))
+    print(write_scores(folder / "scores", record, scores, store.source, notes=notes))
 
 
 if __name__ == "__main__":

@@ -105,6 +105,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
+def refuse(cfg: DictConfig, *options: str) -> None:
+    """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
+    for option in options:
+        if cfg[option]:
+            raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
+
+
 def raw_store(cfg: DictConfig) -> BarStore:
     return BarStore(Path(cfg.paths.data) / "raw" / cfg.symbol, BAR_SCHEMA)
 

@@ -140,7 +140,7 @@ class BarsDataModule(L.LightningDataModule):
                 raise NotEnoughBars(
                     f"Expected at least {tsteps + horizon} session hours (tsteps {tsteps} + horizon {horizon}) "
                     f"for one {part} window, got none {where} among {bars} bars; "
-                    f"ingest more, or move split.valid_from or split.test_from"
+                    f"ingest more, or move the borders between training, validation and test"
                 )
 
     @cached_property

@@ -75,10 +75,10 @@ class Walk:
         seen_until = test_from - self.embargo
         valid_from = before(seen_until, self.valid)
         train_from = max(first, before(valid_from, self.train)) if self.train else first
-        if not train_from < valid_from:
+        if not train_from < valid_from < seen_until:
             raise ConfigError(
-                f"Expected bars before {valid_from} to train the first fold on, got the first at {first}; "
-                f"move walk.start or shorten walk.valid"
+                f"Expected bars before {valid_from} to train a fold on, and hours from there to {seen_until} to stop "
+                f"on, got the first bar at {first}; move walk.start or change walk.valid"
             )
         return Fold(number, train_from, valid_from, seen_until, test_from, test_until)
 

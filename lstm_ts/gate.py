@@ -234,7 +234,9 @@ def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal:
     if found.upper < 0:
         return Check(name, True, f"{found.words}: better.")
     if not may_equal:
-        return Check(name, False, f"{found.words}: not better, and not fresher.")
+        told = found.lower > 0 or found.detectable <= criteria.margin
+        sure = "not better" if told else "better or not, too few origins tell"
+        return Check(name, False if told else None, f"{found.words}: {sure}, and not fresher.")
     if found.upper < criteria.margin:
         return Check(name, True, f"{found.words}: not inferior by {margin}.")
     if found.lower > 0:

@@ -110,15 +110,17 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
     """Test of equal accuracy of two forecasts of the same targets (Diebold & Mariano 1995).
 
     Long-run variance with Bartlett weights (Newey & West 1987), lag max(step - 1, floor(4 (n / 100)^(2/9)))
-    (the second by Newey & West 1994). The statistic is multiplied by sqrt((n + 1 - 2 step + step (step - 1) / n) / n)
-    and compared with Student's t of n - 1 degrees of freedom (Harvey, Leybourne & Newbold 1997).
-    Rows without a loss are left out and the others close up, so a lag counts rows kept.
+    (the second by Newey & West 1994); beyond one step the rectangular kernel up to step - 1 of Diebold & Mariano where
+    that is larger, since Bartlett weights play the overlap of the targets down. The statistic is multiplied by
+    sqrt((n + 1 - 2 step + step (step - 1) / n) / n) and compared with Student's t of n - 1 degrees of freedom
+    (Harvey, Leybourne & Newbold 1997). Rows without a loss are left out and the others close up, so a lag counts rows
+    kept.
     """
     difference = loss_a_N - loss_b_N
     difference = difference[~np.isnan(difference)]
     n, mean = difference.size, mean_of_known(difference)
     lag = max(step - 1, math.floor(4 * (n / 100) ** (2 / 9)))
-    variance = _long_run_variance(difference - mean, lag) if n > step else math.nan
+    variance = _long_run_variance(difference - mean, step=step, lag=lag) if n > step else math.nan
     if not variance > 0:
         return DieboldMariano(mean, variance, math.nan, n, lag)
     correction = math.sqrt((n + 1 - 2 * step + step * (step - 1) / n) / n)
@@ -127,9 +129,10 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
     return DieboldMariano(mean, standard_error, p, n, lag)
 
 
-def _long_run_variance(centred: Array, lag: int) -> float:
+def _long_run_variance(centred: Array, *, step: int, lag: int) -> float:
+    """Bartlett weights up to `lag`, but no less than the autocovariances that overlapping targets share, unweighted."""
     n = centred.size
-    variance = float(centred @ centred) / n
-    for k in range(1, min(lag, n - 1) + 1):
-        variance += 2 * (1 - k / (lag + 1)) * float(centred[k:] @ centred[:-k]) / n
-    return variance
+    covariances = [float(centred[k:] @ centred[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    weighted = [(1 - k / (lag + 1)) * covariance for k, covariance in enumerate(covariances)]
+    bartlett, overlap = (2 * sum(terms) - covariances[0] for terms in (weighted, covariances[:step]))
+    return bartlett if step == 1 else max(bartlett, overlap)

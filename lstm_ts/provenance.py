@@ -16,6 +16,9 @@ from lstm_ts.forecaster import Provenance
 
 LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
+DECISIVE = ("symbol", "seed", "session", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
+SHOWN = ("enable_progress_bar", "log_every_n_steps")
+
 
 def describe(data: BarsDataModule, *, symbol: str, source: str, config: Mapping[str, Any]) -> Provenance:
     seen = data.hourly_bars.filter(pl.col("ts") < data.test_from)
@@ -29,9 +32,19 @@ def describe(data: BarsDataModule, *, symbol: str, source: str, config: Mapping[
         seed=data.seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code_revision=code_revision(),
-        versions={name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]},
+        versions=library_versions(),
         config=config,
     )
+
+
+def library_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]}
+
+
+def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """What of a configuration decides a model, and `more` of it."""
+    wanted = {name: config[name] for name in (*DECISIVE, *more)}
+    return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
 
 
 def hash_bars(bars: pl.DataFrame) -> str:

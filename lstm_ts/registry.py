@@ -6,6 +6,7 @@ process or MLflow's own pages left between the two is written down before an ali
 
 import getpass
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -63,8 +64,7 @@ class Registry:
         """gate    `Decision.to_json()`
         Raises    ArtifactError: `model` is no model folder
         """
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise RegistryError(f"Expected a name of letters, digits, '.', '_' and '-', got {name!r}; give another one")
+        check_name(name)
         load_forecaster(model)
         tags = {**tags, MODEL_SHA256: sha256(model / SUMS)}
         return self.shelf.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
@@ -121,6 +121,7 @@ class Registry:
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
         """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
         with self._moving(name, CHAMPION) as current:
+            self.version(name, CHAMPION)  # says what there is
             before = version_before(self._done(name, CHAMPION))
             if before is None:
                 raise RegistryError(
@@ -155,6 +156,11 @@ class Registry:
 
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:
         rows, current = self._ledger.alias_changes(name, alias), self.shelf.aliases(name).get(alias)
+        if any(row.state == DONE for row in rows) and not self.versions(name):
+            raise RegistryError(
+                f"Expected the registry that the ledger speaks of, got one without {name}; "
+                f"check that registry.uri and registry.ledger belong together"
+            )
         return missing_row(rows, name=name, alias=alias, current=current, now=datetime.now(UTC))
 
     def _move(self, name: str, alias: str, current: int | None, number: int, **why: str) -> None:
@@ -164,6 +170,12 @@ class Registry:
         self._ledger.record_alias(change)
         self.shelf.set_alias(name, alias, number)
         self._ledger.record_alias(replace(change, state=DONE))
+
+
+def check_name(name: str) -> None:
+    """Raises    RegistryError: no name that files, tables and pages can all bear"""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise RegistryError(f"Expected a name of letters, digits, '.', '_' and '-', got {name!r}; give another one")
 
 
 def _load(version: Version, folder: Path) -> Forecaster:
@@ -201,7 +213,6 @@ class Request:
 
 def answer(registry: Registry, asked: Request) -> str:
     """Do what is asked; the text to print.    Raises    ConfigError: an unknown action, or an option it needs"""
-    actor = getpass.getuser()
     match asked.action:
         case "list":
             return _list(registry, asked)
@@ -216,15 +227,25 @@ def answer(registry: Registry, asked: Request) -> str:
             return format_in_force(done, asked.name, asked.alias, asked.at) if asked.at else format_history(done)
         case "promote":
             version = registry.version(asked.name, asked.given("version"))
-            registry.promote(asked.name, version.number, alias=asked.alias, actor=actor, reason=asked.given("reason"))
+            registry.promote(asked.name, version.number, alias=asked.alias, actor=user(), reason=asked.given("reason"))
             return f"The {asked.alias} of {asked.name} is version {version.number}."
         case "rollback":
-            version = registry.rollback(asked.name, actor=actor, reason=asked.reason or "no reason given")
+            if asked.alias != CHAMPION:
+                raise ConfigError(f"Expected alias={CHAMPION} for action=rollback, got {asked.alias}; promote another")
+            version = registry.rollback(asked.name, actor=user(), reason=asked.reason or "no reason given")
             return f"The {CHAMPION} of {asked.name} is version {version.number} again."
         case "export":
             registry.export(registry.version(asked.name, asked.ref), Path(asked.given("to")))
             return str(asked.to)
     raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
+
+
+def user() -> str:
+    """Who runs this; a container may know its user by number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _list(registry: Registry, asked: Request) -> str:

@@ -114,7 +114,7 @@ def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequen
 <html lang="en"><head><meta charset="utf-8"><title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
 <h1>{symbol}: forecasts scored</h1>
 <p>{badge}Source: {source}. {scores.n:,} origins from {first} to {last}.</p>
-{"".join(f"<p>{html.escape(note)}</p>" for note in notes)}
+{"".join(f"<{tag}>{html.escape(note)}</{tag}>" for note in notes for tag in ["pre" if chr(10) in note else "p"])}
 <h2>Scores</h2>
 <p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
 1 &minus; LSTM's pinball / baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>

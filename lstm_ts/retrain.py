@@ -1,7 +1,7 @@
 """`python -m lstm_ts.retrain`: train a candidate on the latest bars, judge it beside the champion, register it.
 
 The alias `champion` moves only if the gate promotes. What was decided stands in the registered version itself, so
-after a kill in between, the next run finds it and does what was still to be done.
+after a kill in between, the next run finds it and does what was still to be done (see `promotion.py`).
 """
 
 import hashlib
@@ -9,25 +9,25 @@ import json
 import logging
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.bars import is_synthetic
-from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
+from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
 from lstm_ts.folds import before
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.gate import Criteria, Decision, Verdict, decide
-from lstm_ts.ledger import DecisionRow, Ledger
-from lstm_ts.provenance import hash_bars
+from lstm_ts.gate import Criteria, Decision, decide
+from lstm_ts.ledger import Ledger
+from lstm_ts.promotion import promote_undecided
+from lstm_ts.provenance import hash_bars, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord
-from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.registry import CHAMPION, Registry, check_name
 from lstm_ts.report import format_table
 from lstm_ts.scores import compute_scores
 from lstm_ts.session import HOUR, utc
@@ -37,8 +37,6 @@ from lstm_ts.versions import Version, describe_verdict
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"
-REQUEST = ["symbol", "seed", "session", "spec", "data", "net", "optimisation", "warm_lr", "trainer"]
-REQUEST += ["weight_averaging", "patience", "retrain", "gate"]
 
 
 @dataclass(frozen=True)
@@ -103,19 +101,23 @@ def _kind(source: str) -> str:
     return "synthetic" if is_synthetic(source) else "real"
 
 
-def choose_starts(cfg: DictConfig, champion: Champion | None) -> list[str]:
-    """Raises    ConfigError: a start that does not exist, or a champion of another shape"""
+def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: datetime) -> list[str]:
+    """Raises    ConfigError: a start that does not exist, or a champion whose weights cannot be gone on with"""
     asked, shape = cfg.retrain.start, construct(cfg.net)
     if asked not in (SCRATCH, CHAMPION, BOTH):
         raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
     if champion is None or asked == SCRATCH:
         return [SCRATCH]
-    theirs = champion.forecaster.shape
-    if theirs == shape:
+    theirs, seen = champion.forecaster.shape, champion.forecaster.provenance.trained_until
+    if theirs != shape:
+        obstacle = f"a champion of {shape}, got {theirs}"
+    elif datetime.fromisoformat(seen) > valid_from:
+        obstacle = f"a champion trained before the validation from {valid_from.isoformat()}, got one until {seen}"
+    else:
         return [SCRATCH, CHAMPION] if asked == BOTH else [CHAMPION]
     if asked == CHAMPION:
-        raise ConfigError(f"Expected a champion of {shape}, got {theirs}; set retrain.start={SCRATCH}")
-    log.info("The weights of %s do not fit %s: from scratch only", champion.version, shape)
+        raise ConfigError(f"Expected {obstacle}; set retrain.start={SCRATCH}")
+    log.info("From scratch only: a warm start needs %s", obstacle)
     return [SCRATCH]
 
 
@@ -124,7 +126,7 @@ def train_candidates(
 ) -> dict[str, Fitted]:
     """By start, each in a folder of its own."""
     trained = {}
-    for start in choose_starts(cfg, champion):
+    for start in choose_starts(cfg, champion, data.valid_from):
         weights = champion.forecaster if champion and start == CHAMPION else None
         trainer = build_trainer(cfg, run_folder() / start)
         try:
@@ -157,8 +159,8 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
 
 
 def hash_request(cfg: DictConfig, held: Held) -> str:
-    """Of the bars and of all that decides what becomes of them: the same again is nothing new."""
-    decisive = {name: value for name, value in plain(cfg).items() if name in REQUEST}
+    """Of the bars and of the configuration that decides what becomes of them: the same again is nothing new."""
+    decisive = select_decisive(plain(cfg), "warm_lr", "retrain", "gate")
     return hashlib.sha256(json.dumps([hash_bars(held.hourly_bars), decisive]).encode()).hexdigest()
 
 
@@ -191,44 +193,22 @@ def register(
     )
 
 
-def finish(registry: Registry, ledger: Ledger, version: Version) -> None:
-    """Write the decision down and move the alias, as far as that is not done.
-
-    A promotion is over the champion it was judged against: it is not made up for once another one serves.
-    """
-    gate: Any = registry.read_gate(version)
-    judged_against = int(version.tags["judged_against"]) if version.tags["judged_against"] else None
-    reasons = {check["name"]: check["reason"] for check in gate["checks"]}
-    ledger.record_decision(
-        DecisionRow(
-            name=version.name,
-            version=version.number,
-            at=datetime.now(UTC),
-            verdict=gate["verdict"],
-            experimental=gate["experimental"],
-            champion=judged_against,
-            reasons=tuple(reasons.values()),
-            span_start=datetime.fromisoformat(gate["span_start"]),
-            span_end=datetime.fromisoformat(gate["span_end"]),
-            data_sha256=gate["data_sha256"],
-        )
-    )
-    champion = registry.champion(version.name)
-    served = version.number in {change.to_version for change in registry.history(version.name, CHAMPION)}
-    if gate["verdict"] == Verdict.PROMOTE and not served and (champion and champion.number) == judged_against:
-        why = next((reason for name, reason in reasons.items() if name.startswith(CHAMPION)), "the first model")
-        registry.promote(version.name, version.number, alias=CHAMPION, actor="retrain", reason=why)
-
-
 def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> None:
-    """Prints scores, decision, and where the candidate's report and model lie."""
+    """Prints scores, decision, and where the candidate's report and model lie.
+
+    First it does what a run before left undone when it was killed, whatever its bars.
+    """
+    refuse(cfg, "ckpt_path", "lightgbm_steps")
+    check_name(cfg.name)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
     held = hold_out(cfg)
     request = hash_request(cfg, held)
-    same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
+    versions = registry.versions(cfg.name)
+    same = [version for version in versions if version.tags.get("request_sha256") == request]
+    if not cfg.retrain.dry_run:
+        promote_undecided(registry, ledger, versions)
     if same and not cfg.retrain.dry_run:
-        finish(registry, ledger, same[-1])
         verdict = describe_verdict(same[-1].tags)
         print(f"Nothing new since {same[-1]}: the same bars and configuration, the verdict was {verdict}")
     else:
@@ -256,7 +236,7 @@ def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: H
     else:
         against = str(serving.number) if serving else ""
         version = register(cfg, registry, folder / "model", fitted, decision, held, against)
-        finish(registry, ledger, version)
+        promote_undecided(registry, ledger, [version])
         print(f"Registered as {version}, {describe_verdict(version.tags)}")
     print(f"Report: {report}\nModel: {folder / 'model'}")
 

@@ -154,5 +154,6 @@ def moment(value: Moment, first: datetime, last: datetime) -> datetime:
             raise ConfigError(f"Expected a fraction of the bars' span above 0 and at most 1, got {value}")
         return first + value * (last - first)
     ts = utc(value)
-    assert ts is not None
+    if ts is None:
+        raise ConfigError("Expected an ISO date or a fraction of the bars' span, got none")
     return ts

@@ -94,7 +94,7 @@ class Shelf:
         location = None
         if self._path:
             location = (self._path.parent / "artifacts" / name).resolve().as_uri()
-        elif not self._uri.startswith(("http://", "https://", "file:")):  # a bare database: MLflow would take ./mlruns
+        elif not self._uri.startswith(("http://", "https://")):  # a bare database: MLflow would take ./mlruns
             raise RegistryError(
                 f"Expected an MLflow experiment {name} that says where models are kept, got none in "
                 f"{_shown(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
@@ -104,8 +104,9 @@ class Shelf:
         return self._experiment(name)
 
     def names(self) -> list[str]:
+        """Those with a version: a registration that was killed leaves a name without one."""
         with self._answering():
-            return sorted(model.name for model in _all_pages(self._client.search_registered_models))
+            return sorted({version.name for version in _all_pages(self._client.search_model_versions)})
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number; none for a name that is not registered."""

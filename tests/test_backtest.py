@@ -160,8 +160,12 @@ def test_a_chain_of_warm_starts_is_one_job(bars: pl.DataFrame, tmp_path: Path) -
         (["starts=[champion]"], "Expected starts among"),
         (["starts=[]"], "Expected starts among"),
         (["scaler=none"], "scaler=refit or previous"),
+        (["starts=scratch"], "Expected starts among .* got scratch"),
+        (["folds=0"], "Expected folds among"),
+        (["walk.start=null"], "a fraction of the bars' span, got none"),
+        (["walk.valid=0d"], "change walk.valid"),
         (["folds=[7]"], r"folds among \[0, 1, 2, 3\], got \[7\]"),
-        (["walk.valid=1y"], "shorten walk.valid"),
+        (["walk.valid=1y"], "change walk.valid"),
     ],
 )
 def test_a_plan_that_cannot_be_is_named(bars: pl.DataFrame, tmp_path: Path, changes: list[str], words: str) -> None:

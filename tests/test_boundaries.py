@@ -39,6 +39,7 @@ ROOMS = {
     "ledger": {"database"},
     "versions": {"ledger"},
     "shelf": {"errors", "versions"},
+    "promotion": {"gate", "ledger", "registry", "versions"},
     "migrations.env": set(),
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},

@@ -53,7 +53,7 @@ def test_the_start_can_be_a_fraction_of_the_span() -> None:
         ({"every": "0q"}, "walk.every"),
         ({"valid": "long"}, "a length such as"),
         ({"train": "long"}, "a length such as"),
-        ({"valid": "3y"}, "shorten walk.valid"),
+        ({"valid": "3y"}, "change walk.valid"),
         ({"start": "2010-01-01"}, "walk.start"),
         ({"end": "2013-01-01"}, "walk.end"),
         ({"embargo_hours": -1}, "embargo_hours >= 0"),

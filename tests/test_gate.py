@@ -104,7 +104,7 @@ def test_skill_over_a_baseline(m, s, passed, words):
             True,
             "8.000 bps against 10.000 of the champion, -20.00% (with 95% confidence at most -4.81%): better",
         ),
-        (-1, 1, False, False, "at most +5.19%): not better, and not fresher"),
+        (-1, 1, False, None, "at most +5.19%): better or not, too few origins tell, and not fresher"),
         (0, 0, False, False, "not better, and not fresher"),
         (0, 0, True, True, "not inferior by the margin of 0.50%"),
         # 1.519 * 0.02 = 0.030 < 0.05

@@ -261,6 +261,25 @@ def test_only_the_known_aliases_are_moved(registry: Registry, model: Path) -> No
         registry.promote("XAGUSD", 1, alias="best", actor="a test", reason="")
 
 
+def test_a_ledger_of_another_registry_learns_nothing_false(folder: Path, empty: Path, model: Path) -> None:
+    registry, ledger = open_registry(folder)
+    register(registry, model)
+    promote(registry, 1)
+    rows = ledger.alias_changes("XAGUSD", "champion")
+    wrong = Registry(f"sqlite:///{empty}/mlflow.db", ledger)
+    for asks in (lambda: wrong.history("XAGUSD", "champion"), lambda: wrong.rollback("XAGUSD", actor="a", reason="b")):
+        with pytest.raises(RegistryError, match=r"registry\.uri and registry\.ledger belong together"):
+            asks()
+    assert ledger.alias_changes("XAGUSD", "champion") == rows
+    ledger.close()
+
+
+def test_a_registration_that_was_killed_leaves_no_name_in_the_list(registry: Registry, model: Path) -> None:
+    registry.shelf._client.create_registered_model("XAUUSD")
+    register(registry, model)
+    assert registry.shelf.names() == ["XAGUSD"]
+
+
 def test_an_alias_moved_outside_is_found(registry: Registry, model: Path) -> None:
     register(registry, model, count=2)
     promote(registry, 1)
@@ -497,7 +516,9 @@ def test_export_copies_the_verified_model_into_a_new_folder(registry: Registry, 
         ("list", {"name": "EURUSD"}, "got EURUSD; there is XAGUSD"),
         ("show", {"version": 7}, r"among \[1\] .* got 7"),
         ("history", {"alias": "challenger"}, r"an alias among \[\], got challenger"),
-        ("rollback", {}, "got none before version None"),
+        ("rollback", {}, r"an alias among \[\], got champion"),
+        ("rollback", {"name": "EURUSD"}, "got EURUSD; there is XAGUSD"),
+        ("rollback", {"alias": "challenger"}, "alias=champion for action=rollback, got challenger"),
         ("export", {"version": 1}, "to=… for action=export"),
     ],
 )

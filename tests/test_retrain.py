@@ -158,6 +158,9 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (24, ["session.zone=UTC"], "Expected a champion of session.zone UTC, got America/New_York"),
         (19, [], "Expected a held-out span that version 1 of XAGUSD has not seen"),
         (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of NetShape"),
+        (24, ["retrain.start=champion", "retrain.valid=7w"], "Expected a champion trained before the validation"),
+        (24, ["name=a b"], "Expected a name of letters"),
+        (24, ["ckpt_path=last"], "Expected no ckpt_path here"),
         (24, ["retrain.start=warm"], "retrain.start=scratch, champion or both, got warm"),
         (24, ["retrain.holdout=1y"], "shorten them, or move span.end"),
         (24, ["gate.steps=[1,9]"], "within horizon=6"),
@@ -179,26 +182,24 @@ def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
     assert loop.verdicts == ["promote"]
 
 
-def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop) -> None:
-    """The next run finds the version, writes its decision down and moves the alias."""
-    dies = "import os, sys, lstm_ts.retrain as r; r.finish = lambda *_: os.kill(os.getpid(), 9); r.main()"
-    done = subprocess.run([sys.executable, "-c", dies, *loop.arguments(20)], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("weeks", [20, 24])
+def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop, weeks: int) -> None:
+    """The next run finds the version, moves the alias and writes the decision down, with new bars or without."""
+    dies = "import os, lstm_ts.promotion as p, lstm_ts.retrain as r; p._promote = lambda *_: os.kill(os.getpid(), 9)"
+    command = [sys.executable, "-c", f"{dies}; r.main()", *loop.arguments(20)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (loop.champion, loop.verdicts, loop.ledger.decisions("XAGUSD")) == (None, ["promote"], [])
-    loop.retrain(20)
-    assert (loop.champion, loop.verdicts) == (1, ["promote"])
-    assert len(loop.ledger.decisions("XAGUSD")) == 1
+    loop.retrain(weeks)
+    assert loop.champion == 1
+    assert [decision.version for decision in loop.ledger.decisions("XAGUSD")] == list(range(1, 1 + len(loop.verdicts)))
 
 
 def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
     command = [sys.executable, "-m", "lstm_ts.retrain", *loop.arguments(20)]
     both = [
-        subprocess.Popen(
-            [*command, f"hydra.run.dir={loop.folder}/{name}"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for name in ("one", "two")
-    ]  # fmt: skip
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted("Nothing new" in out for out, _ in said) == [False, True]

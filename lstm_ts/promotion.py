@@ -1,0 +1,56 @@
+"""From a registered version to what its gate decided: the alias moved, and the decision written down.
+
+The decision's row is written last, so a version without one is a version whose run was killed before its end.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lstm_ts.gate import Verdict
+from lstm_ts.ledger import DecisionRow, Ledger
+from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.versions import Version
+
+
+def promote_undecided(registry: Registry, ledger: Ledger, versions: Sequence[Version]) -> None:
+    """Do what the gate decided of the versions whose decision is not written down yet, oldest first."""
+    for version in versions:
+        if version.number not in {decision.version for decision in ledger.decisions(version.name)}:
+            gate = registry.read_gate(version)
+            _promote(registry, version, gate)
+            ledger.record_decision(_decision(version, gate))
+
+
+def _promote(registry: Registry, version: Version, gate: Any) -> None:
+    """A promotion is over the champion it was judged against: none is made up for once another one serves."""
+    served = {change.to_version for change in registry.history(version.name, CHAMPION)}
+    if gate["verdict"] != Verdict.PROMOTE or version.number in served:
+        return
+    champion = registry.champion(version.name)
+    if (champion.number if champion else None) != _judged_against(version):
+        print(f"Not made champion: {version} was not judged against {champion or 'none'}, which serves now")
+        return
+    reasons = {check["name"]: check["reason"] for check in gate["checks"]}
+    why = next((reason for name, reason in reasons.items() if name.startswith(CHAMPION)), "the first model")
+    registry.promote(version.name, version.number, alias=CHAMPION, actor="retrain", reason=why)
+
+
+def _judged_against(version: Version) -> int | None:
+    number = version.tags["judged_against"]
+    return int(number) if number else None
+
+
+def _decision(version: Version, gate: Any) -> DecisionRow:
+    return DecisionRow(
+        name=version.name,
+        version=version.number,
+        at=datetime.now(UTC),
+        verdict=gate["verdict"],
+        experimental=gate["experimental"],
+        champion=_judged_against(version),
+        reasons=tuple(check["reason"] for check in gate["checks"]),
+        span_start=datetime.fromisoformat(gate["span_start"]),
+        span_end=datetime.fromisoformat(gate["span_end"]),
+        data_sha256=gate["data_sha256"],
+    )
