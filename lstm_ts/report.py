@@ -29,7 +29,7 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1120px; ma
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; margin: .5rem 0 .8rem; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; } th { font-weight: 600; }
-th:first-child, td:first-child { text-align: left; } tr.lstm td { font-weight: 600; }
+td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; } tr.lstm td { font-weight: 600; }
 th.step { border-left: 1px solid #bbb; text-align: center; }
 img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; } .note { color: #555; }
 div.wide { overflow-x: auto; }

@@ -55,9 +55,9 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Loop:
     """Retraining in one folder, again and again."""
 
-    def __init__(self, folder: Path, stored: Path) -> None:
+    def __init__(self, folder: Path, stored: Path, ledger_url: str) -> None:
         self.folder, self.stored, self.runs = folder, stored, 0
-        self.ledger = Ledger(f"sqlite:///{folder}/registry/ledger.db")
+        self.ledger = Ledger(ledger_url)
         self.registry = Registry(f"sqlite:///{folder}/registry/mlflow.db", self.ledger)
 
     def arguments(self, weeks: int, *settings: str) -> list[str]:
@@ -84,9 +84,22 @@ class Loop:
 @pytest.fixture
 def loop(stored: Path, databases: Path, tmp_path: Path) -> Iterator[Loop]:
     shutil.copytree(databases, tmp_path / "registry")
-    loop = Loop(tmp_path, stored)
+    loop = Loop(tmp_path, stored, f"sqlite:///{tmp_path}/registry/ledger.db")
     yield loop
     loop.ledger.close()
+
+
+def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_path: Path, ledger_url: str) -> None:
+    shutil.copytree(databases, tmp_path / "registry", dirs_exist_ok=True)
+    loop = Loop(tmp_path, stored, ledger_url)
+    loop.retrain(20, *LENIENT)
+    loop.retrain(24, *LENIENT)
+    loop.registry.rollback("XAGUSD", actor="a person", reason="a test")
+    loop.ledger.close()
+    again = Loop(tmp_path, stored, ledger_url)
+    assert [row.to_version for row in again.registry.history("XAGUSD", CHAMPION)] == [1, 2, 1]
+    assert [(row.version, row.verdict) for row in again.ledger.decisions("XAGUSD")] == [(1, "promote"), (2, "promote")]
+    again.ledger.close()
 
 
 def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
