@@ -5,7 +5,8 @@ A column of an hour uses that hour's bar, the close before it and the calendar, 
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -45,20 +46,28 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
 
     ahead   session hours after the last bar, for the targets of forecasts
     """
-    first, last = hourly_bars["ts"][0], hourly_bars["ts"][-1]
-    calendar = _calendar(session, first, session.next_hours(last, ahead)[-1])
-    grid = calendar.join(hourly_bars.select("ts", *PRICES), on="ts", how="left", maintain_order="left")
-    open_G, high_G, low_G, close_G = (grid[price].cast(pl.Float64).to_numpy() for price in PRICES)
+    bar_ts_N = hourly_bars["ts"].dt.replace_time_zone(None).to_numpy()
+    years = _years(hourly_bars["ts"][0], hourly_bars["ts"][-1], ahead)
+    calendar = _calendar(session, years.start, years.stop - 1)
+    first, to_come = np.searchsorted(calendar.ts_G, [bar_ts_N[0], bar_ts_N[-1] + np.timedelta64(1, "h")])
+    rows = slice(first, to_come + ahead)
+    ts_G = calendar.ts_G[rows]
+    assert len(ts_G) == rows.stop - rows.start, (session.calendar, years)
+    row_N = np.minimum(np.searchsorted(ts_G, bar_ts_N), len(ts_G) - 1)
+    open_N = ts_G[row_N] == bar_ts_N
+    price_GP = np.full((len(ts_G), len(PRICES)), np.nan)
+    price_GP[row_N[open_N]] = hourly_bars.select(PRICES).to_numpy()[open_N]
+    open_G, high_G, low_G, close_G = price_GP.T
     missing_G = np.isnan(close_G)
     range_G = np.log(high_G / low_G)
     with np.errstate(invalid="ignore"):
         position_G = np.where(range_G > 0, np.log(high_G * low_G / close_G**2) / range_G, 0)
     return Grid(
-        ts_G=grid["ts"].dt.replace_time_zone(None).to_numpy(),
-        hour_of_week_G=grid["hour_of_week"].to_numpy(),
-        calendar_GC=_calendar_columns(grid),
+        ts_G=ts_G,
+        hour_of_week_G=calendar.hour_of_week_G[rows],
+        calendar_GC=calendar.columns_GC[rows],
         missing_G=missing_G,
-        close_G=close_G,
+        close_G=np.ascontiguousarray(close_G),
         body_G=np.nan_to_num(np.log(close_G / open_G)),
         gap_G=np.nan_to_num(np.log(open_G / np.roll(close_G, 1))) * (np.arange(len(close_G)) > 0),
         range_G=np.nan_to_num(range_G),
@@ -66,29 +75,49 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
     )
 
 
-def _calendar(session: Session, first: datetime, last: datetime) -> pl.DataFrame:
-    """Session hours first..last with what is known of each from the calendar alone."""
-    hours = session.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)
+def _years(first: datetime, last: datetime, ahead: int) -> range:
+    """All that may hold the hours from `first` to `ahead` after `last`; of a week an eighth is open at least."""
+    return range(first.year, (last + LONGEST_CLOSURE + 8 * ahead * HOUR).year + 1)
+
+
+@dataclass(frozen=True)
+class _Calendar:
+    """Session hours of whole years, with what is known of each from the calendar alone."""
+
+    ts_G: NDArray[np.datetime64]
+    hour_of_week_G: NDArray[np.int64]
+    columns_GC: Array
+
+
+@lru_cache(maxsize=16)
+def _calendar(session: Session, first_year: int, last_year: int) -> _Calendar:
+    first, end = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year + 1, 1, 1, tzinfo=UTC)
+    hours = session.hours(first - LONGEST_CLOSURE, end + LONGEST_CLOSURE)
     closes = (pl.col("ts").diff().shift(-1) > HOUR).fill_null(False)
     hours_to_close = pl.coalesce(
         *(pl.when(closes.shift(-hours, fill_value=False)).then(hours) for hours in range(NEAR_CLOSE_HOURS)),
         pl.lit(NEAR_CLOSE_HOURS),
     )
-    return hours.select(
+    known = hours.select(
         "ts",
         session.hour_of_week(pl.col("ts")),
         closed_before=pl.col("ts").diff() - HOUR,
         hours_to_close=hours_to_close,
-    ).filter(pl.col("ts").is_between(first, last))
+    ).filter(pl.col("ts") >= first, pl.col("ts") < end)
+    return _Calendar(
+        ts_G=known["ts"].dt.replace_time_zone(None).to_numpy(),
+        hour_of_week_G=known["hour_of_week"].to_numpy(),
+        columns_GC=_calendar_columns(known),
+    )
 
 
-def _calendar_columns(grid: pl.DataFrame) -> Array:
-    hour_of_week_G = grid["hour_of_week"].to_numpy()
+def _calendar_columns(hours: pl.DataFrame) -> Array:
+    hour_of_week_G = hours["hour_of_week"].to_numpy()
     hour_G24 = np.eye(24)[hour_of_week_G % 24]
     day_G3 = np.eye(7)[hour_of_week_G // 24][:, MARKED_DAYS]
     flags = [
-        grid["closed_before"] > timedelta(0),
-        grid["closed_before"] > timedelta(hours=20),
-        grid["hours_to_close"] / NEAR_CLOSE_HOURS,
+        hours["closed_before"] > timedelta(0),
+        hours["closed_before"] > timedelta(hours=20),
+        hours["hours_to_close"] / NEAR_CLOSE_HOURS,
     ]
     return np.column_stack([hour_G24, day_G3, *(flag.cast(pl.Float64).to_numpy() for flag in flags)])
