@@ -11,6 +11,7 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 │   └── NotEnoughBars       fewer bars than one window needs
 ├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
 ├── LedgerError             the operations database does not answer, or its schema is newer than the code
+│   └── RowRefused          it answers, and refuses a row for what is in it
 └── RegistryError           the model registry does not answer, lacks what is asked for, or holds an altered version
 """
 
@@ -56,6 +57,10 @@ class ArtifactError(LstmTsError):
 
 
 class LedgerError(LstmTsError):
+    pass
+
+
+class RowRefused(LedgerError):
     pass
 
 

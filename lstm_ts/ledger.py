@@ -1,5 +1,11 @@
-"""What the gate decided, and who moved which alias when: rows that are only ever added, kept so by triggers."""
+"""What the gate decided, who moved which alias when, and what was forecast: rows that are only ever added, kept so by
+triggers.
 
+Legend: H steps.
+"""
+
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,8 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from lstm_ts.database import Database
+from lstm_ts.errors import LedgerError, RowRefused
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,32 @@ class AliasChange:
     state: str  # intended | done
 
 
+@dataclass(frozen=True)
+class ServedPath:
+    """Prices in USD."""
+
+    target_ts_H: tuple[datetime, ...]
+    median_H: tuple[float, ...]
+    lower_80_H: tuple[float, ...]
+    upper_80_H: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    request_id: str
+    arm: str  # who made it for this request, and whether its client saw it
+    at: datetime
+    name: str
+    symbol: str
+    version: int
+    origin_ts: datetime
+    last_close: float
+    path: ServedPath
+    flags: tuple[str, ...]
+    latency_ms: float
+    input_sha256: str
+
+
 class UtcTime(sa.TypeDecorator[datetime]):
     """Aware datetimes, to the microsecond; SQLite keeps them as UTC text without a zone."""
 
@@ -64,6 +98,23 @@ class Sentences(sa.TypeDecorator[tuple[str, ...]]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[str, ...]:
         return tuple(value)
+
+
+class Steps(sa.TypeDecorator[ServedPath]):
+    """The columns of `ServedPath`; JSON has no NaN."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: ServedPath | None, dialect: Dialect) -> Any:
+        assert value is not None
+        if not all(map(math.isfinite, (*value.median_H, *value.lower_80_H, *value.upper_80_H))):
+            raise ValueError(f"Expected finite prices, got {value}")
+        return vars(value) | {"target_ts_H": [ts.isoformat() for ts in value.target_ts_H]}
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> ServedPath:
+        columns = {name: tuple(values_H) for name, values_H in value.items()}
+        return ServedPath(**columns | {"target_ts_H": tuple(map(datetime.fromisoformat, columns["target_ts_H"]))})
 
 
 # As the revisions in `lstm_ts/migrations` leave them.
@@ -96,9 +147,27 @@ ALIAS_CHANGES = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("state", sa.Text),
 )
-RECORD_DECISION = {
-    "sqlite": sqlite.insert(DECISIONS).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(DECISIONS).on_conflict_do_nothing(),
+FORECASTS = sa.Table(
+    "forecasts",
+    SCHEMA,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("arm", sa.Text, primary_key=True),
+    sa.Column("at", UtcTime),
+    sa.Column("name", sa.Text),
+    sa.Column("symbol", sa.Text),
+    sa.Column("version", sa.Integer),
+    sa.Column("origin_ts", UtcTime),
+    sa.Column("last_close", sa.Double),
+    sa.Column("path", Steps),
+    sa.Column("flags", Sentences),
+    sa.Column("latency_ms", sa.Double),
+    sa.Column("input_sha256", sa.Text),
+)
+# A row whose key is there changes nothing.
+RECORD = {
+    (table.name, dialect): insert(table).on_conflict_do_nothing()
+    for table in (DECISIONS, FORECASTS)
+    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 }
 
 
@@ -115,7 +184,7 @@ class Ledger:
     def record_decision(self, row: DecisionRow) -> None:
         """A second decision about the same version changes nothing."""
         with self._database.transaction() as connection:
-            connection.execute(RECORD_DECISION[connection.dialect.name], vars(row))
+            connection.execute(RECORD["decisions", connection.dialect.name], vars(row))
 
     def decisions(self, name: str) -> list[DecisionRow]:
         """Oldest first."""
@@ -135,6 +204,31 @@ class Ledger:
         wanted = sa.select(*columns.values()).where(columns["name"] == name, columns["alias"] == alias)
         with self._database.transaction() as connection:
             return [AliasChange(**row._mapping) for row in connection.execute(wanted.order_by(number))]
+
+    def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
+        """All of them or none; one of a request and arm that is there changes nothing.
+
+        Raises    RowRefused: the database answers, and will not have one of them
+        """
+        if not rows:
+            return
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(RECORD["forecasts", connection.dialect.name], [vars(row) for row in rows])
+        except (LedgerError, StatementError, ValueError, OverflowError) as error:
+            cause = error.__cause__ if isinstance(error, LedgerError) else error
+            if isinstance(error, LedgerError) and not isinstance(cause, DataError | IntegrityError):
+                raise
+            said = " ".join(str(cause.orig if isinstance(cause, StatementError) else cause).split())
+            raise RowRefused(f"Expected forecasts that a database can hold, got one it refuses: {said}") from error
+
+    def forecasts(self, name: str, *, since: datetime, until: datetime) -> list[ForecastRow]:
+        """Those with since <= at < until, oldest first."""
+        table = FORECASTS
+        wanted = sa.select(table).where(table.c.name == name, table.c.at >= since, table.c.at < until)
+        with self._database.transaction() as connection:
+            found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
+            return [ForecastRow(**row._mapping) for row in found]
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold the model alone, over all processes and threads; not reentrant. A killed holder frees it."""

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
 from lstm_ts.database import REVISIONS, migrate
-from lstm_ts.errors import LedgerError
-from lstm_ts.ledger import AliasChange, DecisionRow, Ledger
+from lstm_ts.errors import LedgerError, RowRefused
+from lstm_ts.ledger import AliasChange, DecisionRow, ForecastRow, Ledger, ServedPath
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
 DECISION = DecisionRow(
@@ -43,6 +43,26 @@ CHANGE = AliasChange(
     reason="the first model",
     state="done",
 )
+FORECAST = ForecastRow(
+    request_id="0b5c",
+    arm="champion",
+    at=AT,
+    name="XAGUSD",
+    symbol="XAGUSD",
+    version=2,
+    origin_ts=AT.replace(microsecond=0),
+    last_close=15.625,
+    path=ServedPath(
+        target_ts_H=(AT + timedelta(hours=2), AT + timedelta(hours=3)),
+        median_H=(15.63, 15.64),
+        lower_80_H=(15.6, 15.1 + 1e-14),
+        upper_80_H=(15.66, 16.0),
+    ),
+    flags=("3 of the window's 48 hours are missing.",),
+    latency_ms=2.25,
+    input_sha256="cd" * 32,
+)
+DAY = {"since": AT, "until": AT + timedelta(days=1)}
 # Each script says what it does on stdout, a line at a time, and waits on stdin.
 LOADED = """
 import logging, os, signal, sys
@@ -127,6 +147,18 @@ def tables(url: str) -> set[str]:
     return set(sa.inspect(sa.create_engine(url, poolclass=sa.NullPool)).get_table_names())
 
 
+def record_one_of_each(ledger: Ledger) -> None:
+    ledger.record_decision(DECISION)
+    ledger.record_alias(CHANGE)
+    ledger.record_forecasts([FORECAST])
+
+
+def assert_one_of_each(ledger: Ledger) -> None:
+    assert ledger.decisions("XAGUSD") == [DECISION]
+    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST]
+
+
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
     opened = Ledger(ledger_url)
@@ -195,9 +227,64 @@ def test_what_was_recorded_is_there_for_the_next_ledger(ledger_url: str) -> None
         ledger.close()
 
 
+def test_a_forecast_comes_back_as_it_was(ledger: Ledger) -> None:
+    ledger.record_forecasts([FORECAST])
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST]
+
+
+def test_a_second_forecast_for_a_request_changes_nothing_and_lets_the_others_in(ledger: Ledger) -> None:
+    ledger.record_forecasts([FORECAST])
+    again, other = replace(FORECAST, last_close=99.0), replace(FORECAST, request_id="0b5d")
+    ledger.record_forecasts([again, other, replace(other, version=7)])
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST, other]
+
+
+def test_a_request_has_a_forecast_of_each_arm(ledger: Ledger) -> None:
+    shadow = replace(FORECAST, arm="shadow", version=3)
+    ledger.record_forecasts([shadow, FORECAST])
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST, shadow]
+
+
+def test_forecasts_are_listed_oldest_first_of_one_name_from_since_to_before_until(ledger: Ledger) -> None:
+    later = [
+        replace(FORECAST, request_id=key, at=AT + timedelta(hours=hours))
+        for key, hours in (("b", 24), ("c", 1), ("d", 2))
+    ]
+    ledger.record_forecasts([*later, FORECAST, replace(FORECAST, name="XAUUSD", request_id="e")])
+    assert [row.request_id for row in ledger.forecasts("XAGUSD", **DAY)] == ["0b5c", "c", "d"]
+    late = ledger.forecasts("XAGUSD", since=AT + timedelta(hours=2), until=AT + timedelta(hours=25))
+    assert [row.request_id for row in late] == ["d", "b"]
+
+
+def test_no_forecasts_are_no_row(ledger: Ledger, ledger_url: str) -> None:
+    ledger.record_forecasts([])
+    engine = sa.create_engine(ledger_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT COUNT(*) FROM forecasts")) == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"path": replace(FORECAST.path, median_H=(float("nan"), 15.0))},
+        {"path": replace(FORECAST.path, upper_80_H=(float("inf"), 15.0))},
+        {"symbol": "\ud800"},
+        {"symbol": None},
+        {"at": datetime(2015, 7, 1)},
+        {"version": 2**70},
+    ],
+)
+def test_a_forecast_that_no_database_can_hold_is_refused_with_its_batch(ledger: Ledger, bad: dict[str, object]) -> None:
+    with pytest.raises(RowRefused, match="one it refuses"):
+        ledger.record_forecasts([FORECAST, replace(FORECAST, request_id="bad", **bad)])
+    assert ledger.forecasts("XAGUSD", **DAY) == []
+
+
 @pytest.mark.parametrize(
     "statement",
     [
+        "UPDATE forecasts SET version = 7",
+        "DELETE FROM forecasts",
         "UPDATE decisions SET verdict = 'reject'",
         "DELETE FROM decisions",
         "UPDATE alias_changes SET to_version = 7",
@@ -205,19 +292,16 @@ def test_what_was_recorded_is_there_for_the_next_ledger(ledger_url: str) -> None
     ],
 )
 def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, statement: str) -> None:
-    ledger.record_decision(DECISION)
-    ledger.record_alias(CHANGE)
-    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes) are never changed"):
+    record_one_of_each(ledger)
+    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes|forecasts) are never changed"):
         execute(ledger_url, statement)
-    assert ledger.decisions("XAGUSD") == [DECISION]
-    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+    assert_one_of_each(ledger)
 
 
 def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:
     """Each database has a way around the triggers on DELETE: SQLite's REPLACE, PostgreSQL's TRUNCATE."""
-    ledger.record_decision(DECISION)
-    ledger.record_alias(CHANGE)
-    for table in ("decisions", "alias_changes"):
+    record_one_of_each(ledger)
+    for table in ("decisions", "alias_changes", "forecasts"):
         if ledger_url.startswith("sqlite"):
             execute(ledger_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
             execute(ledger_url, f"CREATE TABLE old_{table} AS SELECT * FROM {table}")
@@ -226,8 +310,7 @@ def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:
         else:
             with pytest.raises(DBAPIError, match="are never changed"):
                 execute(ledger_url, f"TRUNCATE {table}")
-    assert ledger.decisions("XAGUSD") == [DECISION]
-    assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
+    assert_one_of_each(ledger)
 
 
 def test_sqlite_keeps_a_write_ahead_log(tmp_path: Path) -> None:
@@ -253,7 +336,7 @@ def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     shown = ledger_url.replace("correct-horse", "***")
-    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0002"
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0003"
     assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
     ledger.record_alias(CHANGE)
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
@@ -268,7 +351,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0002"]
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0003"]
     assert not logging.getLogger("lstm_ts.database").disabled
 
 
@@ -288,7 +371,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
     assert victim.wait() == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
-    assert caplog.messages[-1].endswith("is new, now at 0002")
+    assert caplog.messages[-1].endswith("is new, now at 0003")
     ledger.record_decision(DECISION)
     assert ledger.decisions("XAGUSD") == [DECISION]
     ledger.close()
@@ -300,8 +383,8 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
         let_go(process)
     said = [process.communicate()[0] for process in processes]
     assert all("opened" in text for text in said), said
-    assert sum("is new, now at 0002" in text for text in said) == 1
-    assert tables(ledger_url) == {"decisions", "alias_changes", "ledger_version"}
+    assert sum("is new, now at 0003" in text for text in said) == 1
+    assert tables(ledger_url) == {"decisions", "alias_changes", "forecasts", "ledger_version"}
 
 
 def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: str, start: Start) -> None:
@@ -332,7 +415,7 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
     (tmp_path / "registry").mkdir()
     execute(ledger_url, "CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('1b')")
     Ledger(ledger_url).close()
-    assert tables(ledger_url) == {"alembic_version", "decisions", "alias_changes", "ledger_version"}
+    assert tables(ledger_url) == {"alembic_version", "decisions", "alias_changes", "forecasts", "ledger_version"}
 
 
 def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) -> None:
