@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test slow lint types lock
+.PHONY: help install demo serve test slow lint types lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,6 +29,9 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 	@$(RUN) lstm_ts.registry action=export version=champion to=outputs/demo/champion $(DEMO) > /dev/null
 	@$(RUN) lstm_ts.predict model=outputs/demo/champion $(DEMO) | tail -n 1
 	@$(RUN) lstm_ts.registry action=history $(DEMO)
+
+serve: install  ## the demo's champion on http://127.0.0.1:8000
+	@$(RUN) serve.server $(DEMO)
 
 test: install  ## the suite, but for the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile

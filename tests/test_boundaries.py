@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "lstm_ts"
-MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for package in ("lstm_ts", "serve")
+    for path in (ROOT / package).rglob("*.py")
+}
+SERVICE = {module for module in MODULES if module.startswith("serve.")}
 
 # What each room may import of ours.
 ROOMS = {
@@ -36,7 +41,7 @@ ROOMS = {
     "provenance": {"data", "forecaster"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},
-    "ledger": {"database"},
+    "ledger": {"database", "errors"},
     "versions": {"ledger"},
     "shelf": {"errors", "versions"},
     "promotion": {"gate", "ledger", "registry", "versions"},
@@ -44,17 +49,23 @@ ROOMS = {
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},
     "migrations.versions.0002_alias_changes": {"migrations.append_only"},
+    "migrations.versions.0003_forecasts": {"migrations.append_only"},
+    "serve.traffic": {"errors"},
+    "serve.forecast_log": {"errors", "ledger"},
 }
+# What the rest of the service may import beside its own rooms.
+SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
+PURE |= {"serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
     "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli"},
-    "omegaconf": ENTRY_POINTS | {"cli"},
+    "hydra": ENTRY_POINTS | {"cli", "serve.server"},
+    "omegaconf": ENTRY_POINTS | {"cli", "serve.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
     "pandas_market_calendars": {"session"},
@@ -64,6 +75,9 @@ KEPT = {
     "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
     "pandas": set(),
+    "litserve": SERVICE,
+    "fastapi": SERVICE,
+    "prometheus_client": SERVICE,
 }
 DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}
 
@@ -86,11 +100,18 @@ def room(module: str) -> str:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_room_imports_only_what_is_left_of_it(module: str) -> None:
-    ours = {room(name) for name in imports(MODULES[module]) if name.startswith("lstm_ts.") and name in MODULES}
+    ours = {room(name) for name in imports(MODULES[module]) if name in MODULES}
     if room(module) in ROOMS:
         assert ours <= ROOMS[room(module)]
+    elif module in SERVICE:
+        assert ours <= SERVED | SERVICE
     else:
         assert room(module) in ENTRY_POINTS | {"cli", "lstm_ts.__init__", "__init__"} | PACKAGES
+
+
+def test_only_the_service_imports_the_service() -> None:
+    for module in MODULES.keys() - SERVICE:
+        assert "serve" not in {name.split(".")[0] for name in imports(MODULES[module])}, module
 
 
 @pytest.mark.parametrize("library", sorted(KEPT))
@@ -101,12 +122,12 @@ def test_a_library_stays_in_its_rooms(library: str) -> None:
 
 @pytest.mark.parametrize("pure", sorted(PURE))
 def test_a_pure_room_does_no_io(pure: str) -> None:
-    libraries = {name.split(".")[0] for name in imports(MODULES[f"lstm_ts.{pure}"])}
+    libraries = {name.split(".")[0] for name in imports(MODULES[pure if pure in MODULES else f"lstm_ts.{pure}"])}
     assert not libraries & DOES_IO
 
 
 def test_no_room_is_called_by_what_it_is_not() -> None:
-    names = {path.stem for path in PACKAGE.rglob("*")}
+    names = {part for module in MODULES for part in module.split(".")}
     assert not names & {"utils", "common", "helpers", "core", "base", "manager"}
 
 

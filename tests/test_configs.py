@@ -19,7 +19,8 @@ from lstm_ts.sources.files import Files
 from lstm_ts.train import build_trainer, find_checkpoint
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
-GROUPS = ("source", "session", "net", "trainer", "logger", "gate", "experiment")
+SERVED = ("traffic", "forecast_log")
+GROUPS = ("source", "session", "net", "trainer", "logger", "gate", "experiment", *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
 
@@ -40,7 +41,8 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 def entry_point_of(option: str) -> str:
     if option == "experiment=walk_forward":
         return "backtest"
-    return {"source": "ingest", "gate": "retrain"}.get(option.split("=")[0], "train")
+    served = dict.fromkeys(SERVED, "project")
+    return ({"source": "ingest", "gate": "retrain"} | served).get(option.split("=")[0], "train")
 
 
 def test_every_group_of_the_folder_is_tried() -> None:
@@ -57,13 +59,14 @@ def test_an_entry_point_composes_with_its_defaults(name: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> None:
-    prefix = "+" if option.startswith("experiment=") else ""
+    group = option.split("=")[0]
+    prefix = "+" if group in ("experiment", *SERVED) else ""
     needed = ["source.paths=bars.csv"] if option == "source=files" else []
     cfg = compose(entry_point_of(option), prefix + option, f"paths.outputs={tmp_path}", *needed)
     cfg.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(cfg)
-    if entry_point_of(option) == "ingest":
-        construct(cfg.source)
+    if group in ("source", *SERVED):
+        construct(cfg[group])
         return
     for node in ("session", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):
         construct(cfg[node])

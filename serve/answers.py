@@ -1,0 +1,231 @@
+"""What a worker does with a request: check, forecast, encode."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.bars import HOURLY_SCHEMA, PRICES
+from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
+from lstm_ts.forecaster import Forecast, Forecaster
+from lstm_ts.ledger import ForecastRow, ServedPath
+from lstm_ts.session import HOUR
+from lstm_ts.store import MANIFEST, BarStore
+from serve import schema
+from serve.deployment import Serving
+from serve.schema import Problem
+from serve.settings import Answer, Ask, Example, Flags
+from serve.window import Refused, read_window
+
+ARM = "champion"
+WARM_UPS = 3
+NO_SKILL = "no outcomes are scored yet"
+
+
+class Clock:
+    """Seconds by part of one request; what the network takes is not counted twice."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+class Latest:
+    """The store's newest bars, read again when the store has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = BarStore(folder, HOURLY_SCHEMA)
+        self._stamp: int | None = None
+        self._bars = pl.DataFrame(schema=HOURLY_SCHEMA)
+
+    def read(self, count: int) -> pl.DataFrame:
+        """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
+        manifest = self._store.folder / MANIFEST
+        stamp = manifest.stat().st_mtime_ns if manifest.exists() else None
+        if stamp is None or stamp != self._stamp:
+            self._bars, self._stamp = self._store.read(), stamp
+        return self._bars.tail(count)
+
+
+class Desk:
+    """Answers one request after the other, each by one version as a whole."""
+
+    def __init__(self, symbol: str, bars: Path, flags: Flags) -> None:
+        self._symbol, self._flags, self._latest = symbol, flags, Latest(bars)
+
+    def answer(self, ask: Ask, serving: Serving | None, reason: str | None) -> Answer:
+        """serving, reason   the version that answers, and why there is none or not the newest one"""
+        if serving is None:
+            return _refuse(503, reason or "no model is loaded yet", ask)
+        clock, now, version = Clock(), datetime.now(UTC), str(serving.model.version)
+        try:
+            with clock.part("check"):
+                hourly_bars = self._read_bars(ask, serving.forecaster, now)
+            with clock.part("features"), _timing_network(serving.forecaster, clock):
+                forecast = _forecast(serving.forecaster, hourly_bars)
+            with clock.part("encode"):
+                reply = self._reply(ask, serving, forecast, hourly_bars, now)
+                body = reply.model_dump_json().encode()
+        except Refused as refused:
+            problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
+            return Answer(422, problems.model_dump_json().encode(), version, ARM, clock.seconds, None)
+        except DataError as error:  # of the store: the request is not to blame
+            return _refuse(503, str(error), ask, version)
+        clock.seconds["features"] -= clock.seconds["network"]
+        return Answer(200, body, version, ARM, clock.seconds, _row(ask, reply, hourly_bars, now))
+
+    def try_out(self, serving: Serving) -> Example:
+        """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
+        ask = Ask(_warm_up_body(serving.forecaster), "00000000-0000-0000-0000-000000000000", time.monotonic())
+        answers = [self.answer(ask, serving, None) for _ in range(WARM_UPS)]
+        if answers[-1].status != 200:
+            raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
+        assert ask.body is not None
+        return Example(ask.body, answers[-1].body)
+
+    def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> pl.DataFrame:
+        """The last bars only: they span a window, and what it costs does not grow with what was sent."""
+        tsteps = forecaster.spec.tsteps
+        if ask.body is None:
+            return self._latest.read(tsteps)
+        hourly_bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now)
+        if hourly_bars.is_empty():
+            raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
+        return hourly_bars.tail(tsteps)
+
+    def _reply(
+        self, ask: Ask, serving: Serving, forecast: Forecast, hourly_bars: pl.DataFrame, now: datetime
+    ) -> schema.Forecast:
+        path = _path(forecast)
+        return schema.Forecast(
+            symbol=forecast.symbol,
+            origin_ts=forecast.origin_ts,
+            last_close=forecast.last_close,
+            path=path,
+            predicted_price=path[-1].price,
+            model=serving.model,
+            arm=ARM,
+            skill=None,
+            skill_reason=NO_SKILL,
+            data_age_s=(now - forecast.origin_ts).total_seconds(),
+            flags=list(self._find_flags(serving.forecaster, forecast, hourly_bars, now)),
+            request_id=ask.request_id,
+        )
+
+    def _find_flags(
+        self, forecaster: Forecaster, forecast: Forecast, hourly_bars: pl.DataFrame, now: datetime
+    ) -> Iterator[str]:
+        limits, tsteps = self._flags, forecaster.spec.tsteps
+        volatility, (low, high) = _volatility(forecaster, hourly_bars), limits.volatility
+        if not low <= volatility <= high:
+            yield f"out of the training range: the window is {volatility:.2g} times as volatile as the training hours"
+        if forecast.missing_hours > limits.missing_share * tsteps:
+            yield f"unusually many missing hours: {forecast.missing_hours} of the window's {tsteps}"
+        closed = sum(ts <= now for ts in forecast.target_ts_H)
+        if closed >= min(limits.stale_hours, len(forecast.target_ts_H)):
+            more = "or more " * (closed == len(forecast.target_ts_H))
+            yield f"stale input: {closed} {more}session hours have closed since the last bar"
+
+
+def _forecast(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> Forecast:
+    try:
+        forecast = forecaster.forecast(hourly_bars)
+    except NotEnoughBars as error:
+        raise _not_enough(str(error)) from None
+    if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
+        raise _not_enough("Expected bars that a market could have made, got moves beyond any price; correct them")
+    return forecast
+
+
+def _not_enough(text: str) -> Refused:
+    return Refused([Problem(path="bars", problem=text)])
+
+
+@contextmanager
+def _timing_network(forecaster: Forecaster, clock: Clock) -> Iterator[None]:
+    start = 0.0
+
+    def before(*_: object) -> None:
+        nonlocal start
+        start = time.perf_counter()
+
+    def after(*_: object) -> None:
+        clock.seconds["network"] = time.perf_counter() - start
+
+    hooks = [forecaster.net.register_forward_pre_hook(before), forecaster.net.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _path(forecast: Forecast) -> list[schema.Step]:
+    levels = [str(level) for level in forecast.levels]
+    prices_HQ = forecast.price_HL(*forecast.levels).tolist()
+    chosen_H3 = forecast.price_HL(0.5, 0.1, 0.9).tolist()
+    return [
+        schema.Step(
+            target_ts=target_ts,
+            price=price,
+            lower_80=lower_80,
+            upper_80=upper_80,
+            quantiles=dict(zip(levels, prices_Q, strict=True)),
+            persistence=forecast.last_close,
+        )
+        for target_ts, prices_Q, (price, lower_80, upper_80) in zip(
+            forecast.target_ts_H, prices_HQ, chosen_H3, strict=True
+        )
+    ]
+
+
+def _row(ask: Ask, reply: schema.Forecast, hourly_bars: pl.DataFrame, now: datetime) -> ForecastRow:
+    """What the ledger keeps of a reply; of the window, its hash: the same bars have the same one."""
+    window = hourly_bars.select(pl.col("ts").dt.epoch("s").cast(pl.Float64), *PRICES).to_numpy()
+    columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
+    return ForecastRow(
+        request_id=ask.request_id,
+        arm=reply.arm,
+        at=now,
+        name=reply.model.name,
+        symbol=reply.symbol,
+        version=reply.model.version,
+        origin_ts=reply.origin_ts,
+        last_close=reply.last_close,
+        path=ServedPath(*columns),
+        flags=tuple(reply.flags),
+        latency_ms=(time.monotonic() - ask.asked_at) * 1000,
+        input_sha256=hashlib.sha256(window.tobytes()).hexdigest(),
+    )
+
+
+def _volatility(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> float:
+    """Mean range of the bars over what is usual at their hour of the week; 1 is as in training."""
+    hour_of_week = hourly_bars.select(forecaster.session.hour_of_week(pl.col("ts"))).to_series().to_numpy()
+    range_ = np.log(hourly_bars["high"].to_numpy() / hourly_bars["low"].to_numpy())
+    return float(np.mean(range_ / forecaster.scaler.range_profile_W[hour_of_week]))
+
+
+def _warm_up_body(forecaster: Forecaster) -> bytes:
+    """The latest window by the calendar, so that this is laid out too, of prices that rise and fall by a thousandth."""
+    now, tsteps = datetime.now(UTC), forecaster.spec.tsteps
+    hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
+    prices = [{"open": 20.0, "high": 20.03, "low": 19.99, "close": 20.02 - 0.02 * (i % 2)} for i in range(tsteps)]
+    bars = [schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]
+    window = schema.Window(symbol=forecaster.provenance.symbol, bars=bars)
+    return window.model_dump_json(exclude_none=True).encode()
+
+
+def _refuse(status: int, reason: str, ask: Ask, version: str = "") -> Answer:
+    refusal = schema.Refusal(reason=reason, request_id=ask.request_id)
+    return Answer(status, refusal.model_dump_json().encode(), version, ARM, {}, None)

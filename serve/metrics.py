@@ -1,0 +1,56 @@
+"""What Prometheus is told. With several processes each writes a file of its own, and a scrape adds them up."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from serve.schema import Model, Worker
+
+BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
+
+REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "version"])
+REQUEST_SECONDS = Histogram(
+    "lstm_ts_request_seconds", "From the last byte of a request to its answer", ["route"], buckets=BUCKETS
+)
+PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
+LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
+LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
+LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times the alias could not be followed", ["at"])
+
+
+class Loaded(Collector):
+    """What the workers have loaded at the moment of a scrape."""
+
+    def __init__(self, workers: Iterable[Worker], slots: int) -> None:
+        self._models = [worker.model for worker in workers if worker.model]
+        self._slots = slots
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("lstm_ts_workers", "Workers asked for", value=self._slots)
+        counts = GaugeMetricFamily("lstm_ts_loaded_workers", "Workers by loaded version", labels=["name", "version"])
+        ages = GaugeMetricFamily("lstm_ts_model_age_seconds", "Since the end of training", labels=["name", "version"])
+        for model in {(model.name, model.version): model for model in self._models}.values():
+            labels = [model.name, str(model.version)]
+            counts.add_metric(labels, self._models.count(model))
+            if age_s := _age_s(model):
+                ages.add_metric(labels, age_s)
+        yield from (counts, ages)
+
+
+def _age_s(model: Model) -> float | None:
+    if not model.trained_until:
+        return None
+    until = datetime.fromisoformat(model.trained_until)
+    return (datetime.now(UTC) - (until if until.tzinfo else until.replace(tzinfo=UTC))).total_seconds()
+
+
+def scrape(workers: Iterable[Worker], slots: int) -> bytes:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(Loaded(workers, slots))
+    return generate_latest(registry)

@@ -1,0 +1,225 @@
+"""The routes: who may ask, how much, and what is answered when there is no forecast."""
+
+import json
+import logging
+import time
+from copy import deepcopy
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import Depends, FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.app import ForecastServer, NoAnswer
+from serve.keys import Keys
+from serve.metrics import REQUEST_SECONDS, REQUESTS, scrape
+from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window
+from serve.window import unknown_symbol
+
+RETRY_S = 2
+RELOAD_S = 10.0
+PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
+KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """A request, before a worker has seen it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Counted:
+    """ASGI middleware: gives each request its id; counts, times and logs its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+        state = scope.setdefault("state", {})
+        state |= {"request_id": str(uuid4()), "version": "", "arm": ""}
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = time.perf_counter() - start
+            REQUESTS.labels(route, status, state["arm"], state["version"]).inc()
+            REQUEST_SECONDS.labels(route).observe(seconds)
+            facts = {name: state[name] for name in ("request_id", "version", "arm")}
+            facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
+            quiet = route in PROBES and status == 200
+            log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)
+
+
+class Routes:
+    def __init__(self, server: ForecastServer, keys: Keys, *, symbol: str, body_limit_bytes: int) -> None:
+        self._server, self._keys, self._symbol, self._limit = server, keys, symbol, body_limit_bytes
+        self._seen_ready = False
+
+    def add_to(self, app: FastAPI) -> None:
+        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 503)}
+        asked: dict[str, Any] = {
+            "responses": {200: {"model": Forecast}, 422: {"model": Problems}, **refusals},
+            "dependencies": [Depends(self._check_key)],
+            "response_model": None,
+        }
+        body = {"required": True, "content": {"application/json": {"schema": window_schema()}}}
+        app.add_api_route("/predict", self.predict, methods=["POST"], openapi_extra={"requestBody": body}, **asked)
+        app.add_api_route("/forecast", self.forecast, **asked)
+        key = [Depends(self._check_key)]
+        refused: dict[int | str, dict[str, Any]] = {401: refusals[401]}
+        app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=refused)
+        app.add_api_route(
+            "/reload", self.reload, methods=["POST"], response_model=Health, dependencies=key, responses=refused
+        )
+        app.add_api_route("/health", self.health, response_model=Health, responses={503: {"model": Health}})
+        app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse)
+        app.add_exception_handler(Refused, _on_refused)
+        app.add_exception_handler(NoAnswer, _on_no_answer)
+        app.add_exception_handler(HTTPException, _on_http)
+        app.add_exception_handler(Exception, _on_error)
+        app.add_exception_handler(RequestValidationError, _on_invalid)
+        app.add_middleware(Counted)
+        document = app.openapi
+        app.openapi = lambda: self._with_example(document())  # type: ignore[method-assign]
+
+    async def predict(self, request: Request) -> Response:
+        """The next session hours after a window of closed hourly bars."""
+        return await self._ask(request, await self._read_body(request))
+
+    async def forecast(self, request: Request, symbol: Annotated[str, Query(examples=["XAGUSD"])]) -> Response:
+        """The same for the newest bars in the store."""
+        if symbol != self._symbol:
+            return _problems(request, [Problem(path="symbol", problem=unknown_symbol(repr(symbol)[:40], self._symbol))])
+        return await self._ask(request, None)
+
+    async def info(self) -> Info:
+        """What a window must hold, and which versions are loaded."""
+        needs = next((state.input for state in self._server.states() if state and state.input), None)
+        workers = self._server.workers()
+        return Info(input=needs, input_schema=window_schema(), body_limit_bytes=self._limit, workers=workers)
+
+    async def health(self, response: Response) -> Health:
+        """Ready when every worker has a model that has answered a warm-up."""
+        health = self._health()
+        if not health.ready:
+            response.status_code = 503
+            response.headers["Retry-After"] = str(RETRY_S)
+        return health
+
+    async def reload(self) -> Health:
+        """Look at the registry now; answers when every worker has, or says what they have so far."""
+        if not self._keys.are_set:
+            raise Refused(401, "Expected API keys to be set for this, got none; set LSTM_TS_API_KEYS")
+        await self._server.reload(RELOAD_S)
+        return self._health()
+
+    async def metrics(self) -> Response:
+        return Response(scrape(self._server.workers(), self._server.slots), media_type=CONTENT_TYPE_LATEST)
+
+    def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The window that the model was tried out with, and what it answered: both pass as they stand."""
+        if (example := self._server.example()) is None:
+            return document
+        document = deepcopy(document)
+        operation = document["paths"]["/predict"]["post"]
+        for place, text in ((operation["requestBody"], example.body), (operation["responses"]["200"], example.answer)):
+            place["content"]["application/json"]["example"] = json.loads(text)
+        return document
+
+    def _health(self) -> Health:
+        workers = self._server.workers()
+        missing = [worker.reason for worker in workers if worker.model is None]
+        return Health(ready=not missing, reason=missing[0] if missing else None, workers=workers)
+
+    def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
+        if self._keys.are_set and not self._keys.accept(key):
+            raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
+
+    async def _read_body(self, request: Request) -> bytes:
+        """Reads no further than the limit, whatever the headers say."""
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._limit:
+                    raise Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
+        except ClientDisconnect:
+            raise Refused(400, "Expected the whole body, got a part of it; send it again") from None
+        return bytes(body)
+
+    async def _ask(self, request: Request, body: bytes | None) -> Response:
+        if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
+            health = self._health()
+            self._seen_ready = health.ready
+            if not health.ready and not any(worker.model for worker in health.workers):
+                raise Refused(503, health.reason or "no model is loaded yet")
+        state = request.state
+        answer = await self._server.ask(body, state.request_id)
+        state.version, state.arm = answer.version, answer.arm
+        headers = {"Retry-After": str(RETRY_S)} if answer.status == 503 else None
+        return Response(answer.body, answer.status, headers, "application/json")
+
+
+def window_schema() -> dict[str, Any]:
+    """Of the body of /predict, in one piece."""
+    schema = Window.model_json_schema()
+    schema["properties"]["bars"]["items"] = schema.pop("$defs")["Bar"]
+    return schema
+
+
+def _problems(request: Request, problems: list[Problem]) -> Response:
+    content = Problems(problems=problems, request_id=request.state.request_id)
+    return Response(content.model_dump_json(), 422, media_type="application/json")
+
+
+def _refusal(request: Request, status: int, reason: str) -> Response:
+    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}}.get(status)
+    content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
+    return Response(content, status, headers, "application/json")
+
+
+def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _refusal(request, error.status, error.reason)
+
+
+def _on_no_answer(request: Request, error: Exception) -> Response:
+    return _refusal(request, 503, "Expected an answer from a worker in time, got none; ask again")
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    return _refusal(request, 500, "Expected an answer, got an error of the server's own; its log says which")
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _refusal(request, error.status_code, f"{error.detail}; /docs lists what there is")
+
+
+def _on_invalid(request: Request, error: Exception) -> Response:
+    """A query without its symbol."""
+    assert isinstance(error, RequestValidationError)
+    text = "Expected a value in the query, got none or another kind; see /docs"
+    return _problems(request, [Problem(path=str(found["loc"][-1]), problem=text) for found in error.errors()])

@@ -1,0 +1,149 @@
+"""What travels over HTTP: the window asked about, the forecast, and why there is none."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # USD; keeps every number that is made of them finite
+EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+
+
+def _stamp(value: Any) -> datetime:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        ts = datetime.fromisoformat(value)
+        if ts.tzinfo is not None:
+            ts = ts.astimezone(UTC)
+    except (ValueError, OverflowError):
+        text = "Expected an ISO 8601 time such as 2026-01-05T14:00:00Z, got {value}; write the bar's open so"
+        raise PydanticCustomError("stamp", text, {"value": shown(value)}) from None
+    if ts.tzinfo is None:
+        text = "Expected a time with its offset, got {value}; add Z for UTC, or +01:00"
+        raise PydanticCustomError("naive", text, {"value": value})
+    if ts < EARLIEST:
+        text = "Expected a time from 1980 on, got {value}; leave earlier bars out"
+        raise PydanticCustomError("early", text, {"value": value})
+    return ts
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+Stamp = Annotated[datetime, BeforeValidator(_stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
+Price = Annotated[float, Field(strict=True, ge=MIN_PRICE, le=MAX_PRICE, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Bar(Strict):
+    """One closed hour."""
+
+    ts: Annotated[Stamp, Field(description="The bar's open, ISO 8601 with an offset; a full hour of the session")]
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
+
+
+class Window(Strict):
+    """At least `tsteps` session hours, ascending; the last `tsteps` are used."""
+
+    symbol: str
+    bars: list[Bar]
+
+
+class Step(Strict):
+    target_ts: Annotated[datetime, Field(description="When the target's bar closes, by the session calendar")]
+    price: Annotated[float, Field(description="The median, USD")]
+    lower_80: float
+    upper_80: float
+    quantiles: Annotated[dict[str, float], Field(description="Level -> price, USD")]
+    persistence: Annotated[float, Field(description="The last close: the forecast to beat")]
+
+
+class Model(Strict):
+    name: str
+    version: int
+    alias: str
+    artifact_sha256: str
+    trained_until: str
+
+
+class Skill(Strict):
+    """Over persistence, on outcomes of forecasts that this service gave."""
+
+    over_persistence: float
+    lower_95: float
+    upper_95: float
+    outcomes: int
+
+
+class Forecast(Strict):
+    """The next session hours of one symbol."""
+
+    symbol: str
+    origin_ts: Annotated[datetime, Field(description="The close of the last bar: when the forecast is made")]
+    last_close: float
+    path: list[Step]
+    predicted_price: Annotated[float, Field(description="The median at the final step, USD")]
+    model: Model
+    arm: str
+    skill: Skill | None
+    skill_reason: Annotated[str | None, Field(description="Why skill is null")]
+    data_age_s: Annotated[float, Field(description="Since origin_ts")]
+    flags: Annotated[list[str], Field(description="What to know before trusting it, in words")]
+    request_id: str
+
+
+class Problem(Strict):
+    path: Annotated[str, Field(description="Of the field, e.g. bars[3].high")]
+    problem: str
+
+
+class Problems(Strict):
+    """Everything that is wrong with a request."""
+
+    problems: list[Problem]
+    request_id: str
+
+
+class Refusal(Strict):
+    reason: str
+    request_id: str
+
+
+class Worker(Strict):
+    """One process that answers; `reason` says why it has no model, or not the newest."""
+
+    model: Model | None
+    reason: str | None
+
+
+class Health(Strict):
+    ready: bool
+    reason: str | None
+    workers: list[Worker]
+
+
+class Input(Strict):
+    symbol: str
+    tsteps: Annotated[int, Field(description="Session hours in a window")]
+    max_missing: Annotated[int, Field(description="Hours of it that may be missing")]
+    horizon: Annotated[int, Field(description="Session hours ahead")]
+    levels: list[float]
+    calendar: str
+
+
+class Info(Strict):
+    input: Annotated[Input | None, Field(description="What the model needs; null while none is loaded")]
+    input_schema: dict[str, Any]
+    body_limit_bytes: int
+    workers: list[Worker]

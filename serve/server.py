@@ -1,0 +1,81 @@
+"""`python -m serve.server`: the champion's forecasts over HTTP; see conf/serve.yaml."""
+
+import logging
+import os
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts import __version__
+from lstm_ts.cli import construct, entry_point, plain, processed_store
+from lstm_ts.errors import ConfigError
+from serve.forecast_log import ForecastLog
+from serve.keys import Keys
+from serve.settings import Flags, Settings
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
+
+log = logging.getLogger(__name__)
+
+
+def read_settings(cfg: DictConfig) -> Settings:
+    logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    flags = plain(cfg.flags)
+    return Settings(
+        symbol=cfg.symbol,
+        name=cfg.name,
+        registry_uri=cfg.registry.uri,
+        ledger_url=cfg.registry.ledger,
+        bars=processed_store(cfg).folder,
+        poll_s=cfg.poll_s,
+        flags=Flags(**flags | {"volatility": tuple(flags["volatility"])}),
+        logging=_without_files(cast(dict[str, Any], logging_config)),
+    )
+
+
+def _without_files(config: dict[str, Any]) -> dict[str, Any]:
+    used = set(config["root"]["handlers"])
+    return config | {"handlers": {name: handler for name, handler in config["handlers"].items() if name in used}}
+
+
+def check(cfg: DictConfig) -> None:
+    for name in ("workers_per_device", "api_servers", "body_limit_bytes", "answer_s"):
+        if cfg[name] <= 0:
+            raise ConfigError(f"Expected {name} above 0, got {cfg[name]}")
+    if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
+        raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
+
+
+@entry_point("serve")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    forecast_log: ForecastLog = construct(cfg.forecast_log)
+    settings, keys = read_settings(cfg), Keys(cfg.api_keys.given, cfg.api_keys.file)
+    with TemporaryDirectory(prefix="lstm_ts_metrics_") as folder:
+        os.environ[METRICS] = folder
+        from serve.api import ForecastApi
+        from serve.app import ForecastServer
+        from serve.routes import Routes
+
+        server = ForecastServer(
+            ForecastApi(settings), forecast_log, workers=cfg.workers_per_device, answer_s=cfg.answer_s
+        )
+        server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol}", __version__
+        Routes(server, keys, symbol=cfg.symbol, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+        server.stop_on_signals()
+        log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
+        server.run(
+            host=cfg.host,
+            port=cfg.port,
+            num_api_servers=cfg.api_servers,
+            log_level="warning",
+            generate_client_file=False,
+            access_log=False,
+            log_config=None,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What a worker is told, in values that travel to another process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger import ForecastRow
+from serve.schema import Input, Worker
+
+
+@dataclass(frozen=True)
+class Flags:
+    stale_hours: int
+    missing_share: float
+    volatility: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        low, high = self.volatility
+        if self.stale_hours < 1 or not 0 <= self.missing_share <= 1 or not 0 < low < high:
+            raise ConfigError(
+                f"Expected stale_hours >= 1, missing_share in 0..1 and two ascending borders of volatility, got {self}"
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    symbol: str
+    name: str
+    registry_uri: str
+    ledger_url: str
+    bars: Path  # the store of hourly bars
+    poll_s: float
+    flags: Flags
+    logging: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.poll_s <= 0:
+            raise ConfigError(f"Expected poll_s above 0, got {self.poll_s}")
+
+
+class Ask(NamedTuple):
+    """On its way to a worker."""
+
+    body: bytes | None  # None: forecast from the store's latest bars
+    request_id: str
+    asked_at: float  # time.monotonic
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes  # JSON
+    version: str
+    arm: str
+    seconds: Mapping[str, float]  # by part of the work
+    row: ForecastRow | None  # for the ledger
+
+
+class Example(NamedTuple):
+    body: bytes
+    answer: bytes
+
+
+class State(NamedTuple):
+    """What a worker last said of itself."""
+
+    pid: int
+    worker: Worker
+    input: Input | None
+    looked: int  # the newest call to look at the registry that it has answered

@@ -1,0 +1,160 @@
+"""From a request's body to hourly bars, or to everything that is wrong with it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from lstm_ts.bars import HOURLY_SCHEMA, PRICES
+from lstm_ts.session import HOUR, Session
+from serve.schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
+
+LONGEST_SPAN = timedelta(days=366)  # of the bars sent: a calendar of centuries takes seconds to lay out
+Numbered = tuple[int, Bar]
+
+
+class Refused(Exception):
+    """The request, for these reasons."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = list(problems)
+
+
+def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) -> pl.DataFrame:
+    """HOURLY_SCHEMA frame of the bars in a body.    Raises    Refused: with every problem it has"""
+    content = _parse(body)
+    problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol)]
+    problems += [
+        Problem(path=key, problem=f"Expected only {' and '.join(Window.model_fields)}, got {shown(key)}; leave it out")
+        for key in content.keys() - Window.model_fields.keys()
+    ]
+    rows = content.get("bars")
+    if not isinstance(rows, list):
+        text = f"Expected a list of hourly bars, got {_got(content, 'bars')}; send at least one window"
+        raise Refused([*problems, Problem(path="bars", problem=text)])
+    bars, bad = _read_bars(rows)
+    problems += sorted([*bad, *_check_bars(bars, session, now)], key=_position)
+    if problems:
+        raise Refused(problems)
+    return _frame([bar for _, bar in bars])
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    try:
+        content = from_json(body)
+    except ValueError as error:
+        raise Refused([Problem(path="body", problem=f"Expected JSON, got {error}; send an object")]) from None
+    if not isinstance(content, dict):
+        text = f"Expected an object with symbol and bars, got {shown(content)}; see /docs for an example"
+        raise Refused([Problem(path="body", problem=text)])
+    return content
+
+
+def _check_symbol(content: Mapping[str, Any], symbol: str) -> Iterator[str]:
+    if content.get("symbol") != symbol:
+        yield unknown_symbol(_got(content, "symbol"), symbol)
+
+
+def unknown_symbol(got: str, symbol: str) -> str:
+    return f"Expected a symbol that is served here, {symbol}, got {got}; ask for that one"
+
+
+def _got(content: Mapping[str, Any], key: str) -> str:
+    return shown(content[key]) if key in content else "none"
+
+
+def _position(problem: Problem) -> int:
+    return int(problem.path.partition("[")[2].partition("]")[0])
+
+
+def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
+    """The bars that are whole, each with its place in the request, and what is wrong with the others."""
+    bars, problems = [], []
+    for number, row in enumerate(rows):
+        try:
+            bars.append((number, Bar.model_validate(row)))
+        except ValidationError as error:
+            problems += [_describe(f"bars[{number}]", details) for details in error.errors(include_url=False)]
+    return bars, problems
+
+
+def _describe(path: str, error: ErrorDetails) -> Problem:
+    field, got = ".".join([path, *map(str, error["loc"])]), shown(error["input"])
+    match error["type"]:
+        case "missing":
+            text = f"Expected a value for {error['loc'][-1]}, got none; add it"
+        case "extra_forbidden":
+            text = f"Expected only {', '.join(Bar.model_fields)} in a bar, got {shown(error['loc'][-1])}; leave it out"
+        case "greater_than_equal" | "less_than_equal" | "finite_number" if error["loc"][-1] in PRICES:
+            text = f"Expected a positive price between {MIN_PRICE:g} and {MAX_PRICE:g} USD, got {got}; correct it"
+        case "greater_than_equal" | "finite_number":
+            text = f"Expected a volume of 0 or more, got {got}; correct it or leave it out"
+        case "float_type":
+            text = f"Expected a number, got {got}; send it without quotes"
+        case "stamp" | "naive" | "early":
+            text = error["msg"]
+        case _:
+            text = f"Expected a bar with {', '.join(Bar.model_fields)}, got {got}; see /docs for an example"
+    return Problem(path=field, problem=text)
+
+
+def _check_bars(bars: Sequence[Numbered], session: Session, now: datetime) -> Iterator[Problem]:
+    """What is wrong with bars whose fields are right, each alone and beside the others."""
+    seen: dict[datetime, int] = {}
+    latest: datetime | None = None
+    newest = max((bar.ts for _, bar in bars if bar.ts <= now - HOUR), default=now)
+    for number, bar in bars:
+        problems = [*_check_prices(bar), *(("ts", text) for text in _check_hour(bar.ts, newest, session, now))]
+        if bar.ts in seen:
+            problems.append(("ts", f"Expected each hour once, got {_iso(bar.ts)} as in bars[{seen[bar.ts]}]; send one"))
+        elif latest is not None and bar.ts < latest:
+            problems.append(("ts", f"Expected ascending hours, got {_iso(bar.ts)} after {_iso(latest)}; sort the bars"))
+        yield from (Problem(path=f"bars[{number}].{field}", problem=text) for field, text in problems)
+        seen.setdefault(bar.ts, number)
+        latest = bar.ts if latest is None else max(bar.ts, latest)
+
+
+def _check_prices(bar: Bar) -> Iterator[tuple[str, str]]:
+    if bar.high < bar.low:
+        yield "high", f"Expected high at or above low, got {bar.high} below {bar.low}; correct one of them"
+        return
+    for field in ("open", "close"):
+        price = getattr(bar, field)
+        if not bar.low <= price <= bar.high:
+            yield (
+                field,
+                f"Expected {field} within low and high, got {price} outside {bar.low} to {bar.high}; correct it",
+            )
+
+
+def _check_hour(ts: datetime, newest: datetime, session: Session, now: datetime) -> Iterator[str]:
+    if ts > now - HOUR:
+        yield f"Expected closed hours, got {_iso(ts)}, which closes after {_iso(now)}; leave it out until then"
+    elif ts.minute or ts.second or ts.microsecond:
+        yield f"Expected the open of an hour bar on the full hour, got {_iso(ts)}; send hourly bars"
+    elif newest - ts > LONGEST_SPAN:
+        yield f"Expected bars of at most {LONGEST_SPAN.days} days, got {_iso(ts)} before {_iso(newest)}; leave it out"
+    elif ts not in _open_hours(session, ts.year, ts.month):
+        yield f"Expected an open hour of {session.calendar}, got {_iso(ts)}, when it is closed; leave it out"
+
+
+@lru_cache(maxsize=1024)
+def _open_hours(session: Session, year: int, month: int) -> frozenset[datetime]:
+    first = datetime(year, month, 1, tzinfo=UTC)
+    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return frozenset(session.hours(first, after)["ts"])
+
+
+def _iso(ts: datetime) -> str:
+    return ts.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _frame(bars: Sequence[Bar]) -> pl.DataFrame:
+    """`minutes_share` is 1: a sender vouches for whole hours."""
+    rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in bars]
+    return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")

@@ -1,0 +1,326 @@
+"""The ledgers are real; the caller of `add` is the test's own thread, which also holds what stops the database."""
+
+import logging
+import multiprocessing
+import multiprocessing.synchronize
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import sqlalchemy as sa
+from hydra.core.global_hydra import GlobalHydra
+from test_ledger import AT, DAY, FORECAST
+
+from lstm_ts.cli import CONF, construct
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger import ForecastRow, Ledger
+from serve.forecast_log import ForecastLog, LogCounts
+
+SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "retry_s": 0.02, "close_s": 30.0}
+FORK = """
+import os, sys
+from dataclasses import replace
+from test_ledger import FORECAST
+from serve.forecast_log import ForecastLog
+log = ForecastLog(url=sys.argv[1], capacity=1000, batch=100, interval_s=60.0, retry_s=0.1, close_s=30.0)
+if os.fork():
+    _, status = os.wait()
+    sys.exit(os.waitstatus_to_exitcode(status))
+for i in range(250):
+    log.add(replace(FORECAST, request_id=f"{i:04}"))
+log.close()
+"""
+
+
+def row(number: int, **changes: Any) -> ForecastRow:
+    return replace(FORECAST, request_id=f"{number:04}", at=AT + timedelta(milliseconds=number), **changes)
+
+
+def kept(url: str) -> list[str]:
+    """The ids that the ledger has, oldest first."""
+    with closing(Ledger(url)) as ledger:
+        return [row.request_id for row in ledger.forecasts("XAGUSD", **DAY)]
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"{number:04}" for number in numbers]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in 20 s"
+        time.sleep(0.005)
+
+
+@contextmanager
+def open_log(url: str, **changes: Any) -> Iterator[ForecastLog]:
+    log = ForecastLog(url=url, **(SETTINGS | changes))
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """As another program does that writes to the file or the table: nobody else can."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        sqlite = url.startswith("sqlite")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "LOCK TABLE forecasts IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
+@contextmanager
+def stopped(url: str) -> Iterator[None]:
+    """Without a word to its clients, as a power cut does."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        folder = connection.scalar(sa.text("SHOW data_directory"))
+        programs = connection.scalar(sa.text("SELECT setting FROM pg_config WHERE name = 'BINDIR'"))
+    user = "postgres" if os.geteuid() == 0 else None
+
+    def control(*arguments: str) -> None:
+        command = [f"{programs}/pg_ctl", "-D", folder, "-w", *arguments]
+        subprocess.run(command, cwd=folder, user=user, group=user, check=True, capture_output=True)
+
+    control("-m", "immediate", "stop")
+    try:
+        yield
+    finally:
+        options = Path(folder, "postmaster.opts").read_text().split(maxsplit=1)[1]
+        control("-l", f"{folder}/../log", "-o", options.strip(), "start")
+
+
+@pytest.fixture
+def quick_url(ledger_url: str) -> str:
+    """Where SQLite waits for a lock no longer than 10 ms."""
+    return f"{ledger_url}?timeout=0.01" if ledger_url.startswith("sqlite") else ledger_url
+
+
+@pytest.fixture
+def outage(ledger_url: str) -> Callable[[], AbstractContextManager[None]]:
+    """No forecast can be written in it."""
+    return lambda: (locked if ledger_url.startswith("sqlite") else stopped)(ledger_url)
+
+
+Outage = Callable[[], AbstractContextManager[None]]
+
+
+def test_forecasts_are_written_in_their_order_and_counted(ledger_url: str) -> None:
+    with open_log(ledger_url) as log:
+        for number in range(250):
+            log.add(row(number))
+        until(lambda: log.counts() == LogCounts(queued=0, written=250, dropped=0, refused=0))
+        assert kept(ledger_url) == ids(*range(250))
+
+
+def test_closing_writes_what_is_queued_and_is_closed_after_that(ledger_url: str) -> None:
+    log = ForecastLog(url=ledger_url, **(SETTINGS | {"interval_s": 3600.0}))
+    for number in range(50):
+        log.add(row(number))
+    log.close()
+    log.add(row(50))
+    log.close()
+    assert log.counts() == LogCounts(queued=0, written=50, dropped=1, refused=0)
+    assert kept(ledger_url) == ids(*range(50))
+
+
+def test_a_full_batch_is_not_made_to_wait(ledger_url: str) -> None:
+    with open_log(ledger_url, interval_s=3600.0) as log:
+        for first in (0, 100):
+            for number in range(first, first + 99):
+                log.add(row(number))
+            time.sleep(0.1)  # the writer has the ledger open and waits for more
+            log.add(row(first + 99))
+            until(lambda full=first + 100: log.counts().written == full)
+
+
+def test_a_log_without_forecasts_opens_no_ledger(tmp_path: Path) -> None:
+    with open_log(f"sqlite:///{tmp_path}/ledger.db"):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_nobody_waits_for_a_writer_that_waits_for_the_database(ledger_url: str) -> None:
+    def add() -> None:
+        for number in range(1, 251):
+            log.add(row(number))
+        counted.append(log.counts())
+
+    counted: list[LogCounts] = []
+    with open_log(ledger_url, capacity=200, interval_s=0.0) as log:
+        log.add(row(0))
+        until(lambda: log.counts().written == 1)
+        with locked(ledger_url):  # SQLite waits for 30 s, PostgreSQL for ever
+            caller = threading.Thread(target=add, daemon=True)
+            caller.start()
+            caller.join(15)
+            assert counted == [LogCounts(queued=200, written=1, dropped=50, refused=0)]
+    assert kept(ledger_url) == ids(*range(201))
+
+
+def test_closing_does_not_wait_for_ever_for_a_writer_that_waits_for_the_database(
+    ledger_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_log(ledger_url, close_s=0.3, interval_s=0.0) as log:
+        log.add(row(0))
+        until(lambda: log.counts().written == 1)
+        with locked(ledger_url):
+            log.add(row(1))
+            log.close()
+            assert "1 forecasts were not written: the ledger did not take them in 0.3 s" in caplog.text
+        until(lambda: log.counts().written == 2)
+
+
+def test_an_outage_loses_only_what_the_queue_has_no_room_for(
+    quick_url: str, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "serve.forecast_log")
+    with open_log(quick_url, capacity=200) as log:
+        log.add(row(0))
+        until(lambda: log.counts().written == 1)
+        with outage():
+            for number in range(1, 251):
+                log.add(row(number))
+            until(lambda: "forecasts wait" in caplog.text)
+            assert log.counts() == LogCounts(queued=200, written=1, dropped=50, refused=0)
+        until(lambda: log.counts() == LogCounts(queued=0, written=201, dropped=50, refused=0))
+        log.add(row(300))
+    assert kept(quick_url) == ids(*range(201), 300)
+    assert "The ledger answers again" in caplog.text
+
+
+def test_an_outage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=0.01"
+    Ledger(url).close()
+    with open_log(url, interval_s=0.0, retry_s=0.001) as log:
+        with locked(url):
+            log.add(row(0))
+            until(lambda: "1 forecasts wait: Expected the ledger" in caplog.text)
+            time.sleep(0.2)
+        until(lambda: log.counts().written == 1)
+    assert len(caplog.records) == 1, caplog.text
+
+
+def test_a_database_that_is_down_at_the_start_gets_the_forecasts_later(quick_url: str, outage: Outage) -> None:
+    Ledger(quick_url).close()
+    with open_log(quick_url) as log:
+        with outage():
+            for number in range(5):
+                log.add(row(number))
+        until(lambda: log.counts().written == 5)
+    assert kept(quick_url) == ids(*range(5))
+
+
+def test_closing_in_an_outage_ends_after_its_time_and_says_what_is_lost(
+    quick_url: str, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    Ledger(quick_url).close()
+    log = ForecastLog(url=quick_url, **(SETTINGS | {"close_s": 0.3}))
+    with outage():
+        log.add(row(0))
+        log.add(row(1))
+        log.close()
+        assert "2 forecasts were not written: the ledger did not take them in 0.3 s" in caplog.text
+        assert log.counts() == LogCounts(queued=2, written=0, dropped=0, refused=0)
+    log.close()
+
+
+def test_closing_waits_for_an_outage_that_ends(quick_url: str, outage: Outage) -> None:
+    Ledger(quick_url).close()
+    log = ForecastLog(url=quick_url, **SETTINGS)
+    with outage():
+        log.add(row(0))
+        closer = threading.Thread(target=log.close)
+        closer.start()
+    closer.join()
+    assert kept(quick_url) == ids(0)
+
+
+def test_a_forecast_that_the_ledger_refuses_takes_no_other_with_it(
+    ledger_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = replace(FORECAST.path, median_H=(float("nan"), 1.0))
+    with open_log(ledger_url, interval_s=3600.0) as log:
+        for number in range(10):
+            log.add(row(number, path=bad) if number in (0, 4, 9) else row(number))
+    assert log.counts() == LogCounts(queued=0, written=7, dropped=0, refused=3)
+    assert kept(ledger_url) == ids(1, 2, 3, 5, 6, 7, 8)
+    assert "The forecast of request 0004 is lost: Expected forecasts that a database can hold" in caplog.text
+
+
+def test_threads_that_add_at_once_lose_nothing(ledger_url: str) -> None:
+    def add(first: int) -> None:
+        for number in range(first, first + 100):
+            log.add(row(number))
+
+    with open_log(ledger_url) as log:
+        threads = [threading.Thread(target=add, args=(first,)) for first in range(0, 800, 100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert log.counts() == LogCounts(queued=0, written=800, dropped=0, refused=0)
+    assert kept(ledger_url) == ids(*range(800))
+
+
+def test_a_log_made_before_a_fork_writes_after_it(ledger_url: str) -> None:
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    subprocess.run([sys.executable, "-c", FORK, ledger_url], env=os.environ | {"PYTHONPATH": paths}, check=True)
+    assert kept(ledger_url) == ids(*range(250))
+
+
+def work(url: str, added: multiprocessing.synchronize.Event) -> None:
+    """As a worker of the service: SIGTERM ends what it does, and the log is closed on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    log = ForecastLog(url=url, **(SETTINGS | {"interval_s": 60.0}))
+    Finalize(log, log.close, exitpriority=1)
+    for number in range(250):
+        log.add(row(number))
+    added.set()
+    signal.pause()
+
+
+def test_a_process_that_is_told_to_end_flushes(ledger_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    added = context.Event()
+    worker = context.Process(target=work, args=(ledger_url, added))
+    worker.start()
+    assert added.wait(30)
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
+    assert kept(ledger_url) == ids(*range(250))
+
+
+def test_the_configured_log_writes(ledger_url: str) -> None:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
+        cfg = hydra.compose("project", ["+forecast_log=default", f"registry.ledger='{ledger_url}'"])
+    with closing(construct(cfg.forecast_log)) as log:
+        log.add(row(0))
+    assert kept(ledger_url) == ids(0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch": 0}, {"batch": 1001}, {"interval_s": -1}, {"retry_s": 0}, {"close_s": float("nan")}]
+)
+def test_a_setting_out_of_range_is_named(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"forecast_log.*{next(iter(changes))}"):
+        ForecastLog(url="sqlite:///ledger.db", **(SETTINGS | changes))

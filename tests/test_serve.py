@@ -1,0 +1,698 @@
+"""Real servers on free loopback ports, with a real registry and models of a few weights."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_cli import ROOT
+from test_configs import compose
+from test_registry import alter, files_of, open_registry, promote, register
+
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.errors import ConfigError
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.ledger import ForecastRow, Ledger
+from lstm_ts.registry import Registry
+from lstm_ts.session import HOUR, Session
+from lstm_ts.store import BarStore
+from lstm_ts.windows import WindowSpec
+from serve import schema
+from serve.keys import Keys
+from serve.metrics import PARTS
+from serve.server import check, read_settings
+
+TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
+KEYS = ("correct-horse", "battery-staple")
+QUICK = ("poll_s=0.2", "answer_s=2", "body_limit_bytes=20000")
+NEW_YORK = ZoneInfo("America/New_York")
+Body = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two that disagree."""
+    spec = WindowSpec(tsteps=TSTEPS, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
+    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
+    data = BarsDataModule(
+        hourly_bars, silver, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
+    )
+    data.setup()
+    until = "2014-04-01T00:00:00+00:00"
+    provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
+    folder, shape = tmp_path_factory.mktemp("models"), NetShape(hidden=4, layers=1, decoder=4, dropout=0.0)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        net = build_net(shape, data.reference)
+        torch.nn.init.normal_(net.head.weight, std=0.3)
+        model = Forecaster(net, shape, data.scaler, data.reference, spec, silver, provenance, {})
+        model.save(folder / str(seed))
+    return [folder / "1", folder / "2"]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Databases without a row: MLflow needs seconds to make one."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_registry(folder)[1].close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def now_bars(silver: Session) -> list[Body]:
+    """The session's latest sixty hours, of prices that wander a little."""
+    now = datetime.now(UTC)
+    hours = silver.hours(now - timedelta(days=20), now - HOUR)["ts"].tail(60)
+    close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.003, 60)))
+    opens = [20.0, *close[:-1]]
+    return [
+        {
+            "ts": ts.isoformat().replace("+00:00", "Z"),
+            "open": float(open_),
+            "high": float(max(open_, close_) * 1.001),
+            "low": float(min(open_, close_) * 0.999),
+            "close": float(close_),
+        }
+        for ts, open_, close_ in zip(hours, opens, close, strict=True)
+    ]
+
+
+def frame(bars: list[Body]) -> pl.DataFrame:
+    rows = [
+        (datetime.fromisoformat(b["ts"]).astimezone(UTC), b["open"], b["high"], b["low"], b["close"], None, 1.0)
+        for b in bars
+    ]
+    return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
+
+
+class Server:
+    """One `python -m serve.server`, and a client of it."""
+
+    def __init__(self, folder: Path, *overrides: str, keys: str = "") -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}")
+        databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
+        command = [sys.executable, "-m", "serve.server", *paths, *databases, *QUICK, *overrides]
+        environment = os.environ | {"LSTM_TS_API_KEYS": keys, "OMP_NUM_THREADS": "1"}
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
+        headers = {"X-API-Key": keys.split(",")[0]} if keys else {}
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20, trust_env=False)
+
+    def predict(self, body: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.client.post("/predict", content=content)
+
+    def ask(self, bars: list[Body]) -> schema.Forecast:
+        response = self.predict({"symbol": "XAGUSD", "bars": bars})
+        assert response.status_code == 200, response.text
+        return schema.Forecast.model_validate_json(response.content)
+
+    def problems(self, body: Any) -> dict[str, str]:
+        response = self.predict(body)
+        assert response.status_code == 422, response.text
+        return {p.path: p.problem for p in schema.Problems.model_validate_json(response.content).problems}
+
+    def health(self) -> schema.Health:
+        return schema.Health.model_validate_json(self.client.get("/health").content)
+
+    def reload(self) -> schema.Health:
+        return schema.Health.model_validate_json(self.client.post("/reload").raise_for_status().content)
+
+    def metric(self, start: str) -> float:
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
+
+    def children(self) -> list[int]:
+        """Pids of every process below it."""
+        below, found = {self.process.pid}, True
+        while found:
+            found = False
+            for path in Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    parent = int(path.read_text().rpartition(")")[2].split()[1])
+                except OSError:
+                    continue
+                if parent in below and int(path.parent.name) not in below:
+                    below.add(int(path.parent.name))
+                    found = True
+        return sorted(below - {self.process.pid})
+
+    def workers(self) -> list[int]:
+        """Pids of those that answer; they alone are started afresh, by `spawn`."""
+        return [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    except BaseException:
+        print(server.log.read_text()[-5000:])
+        raise
+    finally:
+        server.client.close()
+        server.process.terminate()
+        server.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    empty: Path, models: list[Path], hourly_bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Two versions, the first of them champion, and a store of bars."""
+    folder = tmp_path_factory.mktemp("serving")
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, folder / name)
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars)
+    with registry_of(folder) as registry:
+        for model in models:
+            register(registry, model)
+        promote(registry, 1)
+    (folder / "keys").write_text("from-a-file\n")
+    return folder
+
+
+@contextmanager
+def registry_of(folder: Path) -> Iterator[Registry]:
+    registry, ledger = open_registry(folder)
+    with closing(ledger):
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def started(folder: Path) -> Iterator[Server]:
+    """Two workers."""
+    options = ("workers_per_device=2", f"api_keys.file={folder}/keys")
+    with running(Server(folder, *options, keys=",".join(KEYS))) as server:
+        wait_for(lambda: server.health().ready)
+        yield server
+
+
+@pytest.fixture
+def server(started: Server, folder: Path) -> Server:
+    """With version 1 as champion, whatever the test before did."""
+    with registry_of(folder) as registry:
+        promote(registry, 1)
+    started.reload()
+    return started
+
+
+# What is answered
+
+
+@pytest.mark.parametrize("count", [TSTEPS, 60])
+def test_the_reply_is_the_forecasters(server: Server, models: list[Path], now_bars: list[Body], count: int) -> None:
+    reply, ours = server.ask(now_bars[-count:]), load_forecaster(models[0]).forecast(frame(now_bars))
+    assert [step.target_ts for step in reply.path] == ours.target_ts_H
+    prices = [[step.lower_80, step.price, step.upper_80] for step in reply.path]
+    np.testing.assert_allclose(prices, ours.price_HL(0.1, 0.5, 0.9), rtol=1e-6)
+    np.testing.assert_allclose([list(step.quantiles.values()) for step in reply.path], prices)
+    assert {step.persistence for step in reply.path} == {reply.last_close} == {now_bars[-1]["close"]}
+    assert reply.origin_ts == ours.origin_ts
+    assert reply.predicted_price == reply.path[-1].price
+    assert (reply.model.name, reply.model.version, reply.model.alias) == ("XAGUSD", 1, "champion")
+    assert (reply.arm, reply.skill, reply.skill_reason) == ("champion", None, "no outcomes are scored yet")
+
+
+def test_age_hash_and_id_are_told(server: Server, models: list[Path], now_bars: list[Body]) -> None:
+    response = server.predict({"symbol": "XAGUSD", "bars": now_bars})
+    reply = schema.Forecast.model_validate_json(response.content)
+    assert reply.request_id == response.headers["X-Request-ID"]
+    age_s = (datetime.now(UTC) - reply.origin_ts).total_seconds()
+    assert reply.data_age_s == pytest.approx(age_s, abs=30)
+    assert reply.model.artifact_sha256 == subprocess.check_output(["sha256sum", models[0] / "SHA256SUMS"]).decode()[:64]
+    assert reply.model.trained_until == "2014-04-01T00:00:00+00:00"
+
+
+def test_offsets_whole_numbers_and_volume_are_accepted(server: Server, now_bars: list[Body]) -> None:
+    local = [
+        bar | {"ts": datetime.fromisoformat(bar["ts"]).astimezone(NEW_YORK).isoformat(), "volume": 3}
+        for bar in now_bars
+    ]
+    assert server.ask(local).path == server.ask(now_bars).path
+    flat = [bar | dict.fromkeys(("open", "high", "low", "close"), 20) for bar in now_bars]
+    assert server.ask(flat).last_close == 20
+
+
+def test_the_latest_bars_of_the_store_are_forecast(
+    server: Server, models: list[Path], hourly_bars: pl.DataFrame
+) -> None:
+    response = server.client.get("/forecast", params={"symbol": "XAGUSD"})
+    reply = schema.Forecast.model_validate_json(response.raise_for_status().content)
+    ours = load_forecaster(models[0]).forecast(hourly_bars)
+    np.testing.assert_allclose([step.price for step in reply.path], ours.price_HL(0.5)[:, 0], rtol=1e-6)
+    assert f"stale input: {HORIZON} or more session hours have closed since the last bar" in reply.flags
+
+
+def test_flags_say_what_is_unusual(server: Server, now_bars: list[Body]) -> None:
+    gappy = now_bars[:-10] + now_bars[-7:]
+    assert "unusually many missing hours: 3 of the window's 24" in server.ask(gappy).flags
+    wild = [bar | {"high": bar["high"] * 1.1} for bar in now_bars]
+    assert any(flag.startswith("out of the training range: the window is ") for flag in server.ask(wild).flags)
+    assert any(flag.startswith("stale input: 3 session hours") for flag in server.ask(now_bars[:-3]).flags)
+
+
+CHANGES: dict[str, tuple[Callable[[list[Body]], object], str, str]] = {
+    "high below low": (lambda bars: bars[3].update(high=1.0), "bars[3].high", "high at or above low"),
+    "open outside": (lambda bars: bars[3].update(open=99.0), "bars[3].open", "open within low and high"),
+    "close outside": (lambda bars: bars[3].update(close=1.0), "bars[3].close", "close within low and high"),
+    "zero": (lambda bars: bars[3].update(low=0), "bars[3].low", "a positive price"),
+    "negative": (lambda bars: bars[3].update(low=-1.5), "bars[3].low", "a positive price"),
+    "not a number": (lambda bars: bars[3].update(close=float("nan")), "bars[3].close", "a positive price"),
+    "infinite": (lambda bars: bars[3].update(high=float("inf")), "bars[3].high", "a positive price"),
+    "beyond a float": (lambda bars: bars[3].update(high=10**400), "bars[3].high", "Expected a"),
+    "text": (lambda bars: bars[3].update(high="20"), "bars[3].high", "Expected a number, got '20'"),
+    "truth": (lambda bars: bars[3].update(high=True), "bars[3].high", "Expected a number, got True"),
+    "no close": (lambda bars: bars[3].pop("close"), "bars[3].close", "a value for close, got none"),
+    "a fifth price": (lambda bars: bars[3].update(mid=20.0), "bars[3].mid", "only ts, open, high, low, close, volume"),
+    "negative volume": (lambda bars: bars[3].update(volume=-1), "bars[3].volume", "volume of 0 or more"),
+    "no bar": (lambda bars: bars.__setitem__(3, 7), "bars[3]", "Expected a bar with ts, open"),  # type: ignore[call-overload]
+    "naive": (lambda bars: bars[3].update(ts=bars[3]["ts"][:-1]), "bars[3].ts", "a time with its offset"),
+    "no time": (lambda bars: bars[3].update(ts="soon"), "bars[3].ts", "an ISO 8601 time"),
+    "a number for a time": (lambda bars: bars[3].update(ts=1767225600), "bars[3].ts", "an ISO 8601 time"),
+    "long ago": (lambda bars: bars[0].update(ts="1820-01-01T00:00:00Z"), "bars[0].ts", "from 1980 on"),
+    "not ascending": (lambda bars: bars.insert(4, bars.pop(3)), "bars[4].ts", "ascending hours"),
+    "twice": (lambda bars: bars.insert(4, bars[3]), "bars[4].ts", "each hour once"),
+    "half past": (lambda bars: bars[3].update(ts=bars[3]["ts"].replace(":00:00", ":30:00")), "bars[3].ts", "full hour"),
+    "the end of time": (lambda bars: bars[59].update(ts="9999-12-31T23:00:00Z"), "bars[59].ts", "closed hours, got"),
+    "closed": (lambda bars: bars.insert(0, bars[0] | {"ts": saturday(bars)}), "bars[0].ts", "an open hour of"),
+    "unclosed": (lambda bars: bars.append(bars[-1] | {"ts": this_hour()}), "bars[60].ts", "closed hours, got"),
+    "years apart": (lambda bars: bars.insert(0, bars[0] | {"ts": "2015-01-05T10:00:00Z"}), "bars[0].ts", "366 days"),
+    "too few": (lambda bars: bars.__delitem__(slice(0, 50)), "bars", "at least 24 session hours for one window, got 1"),
+    "none": (list.clear, "bars", "at least 24 session hours for one window, got 0"),
+    "too many missing": (lambda bars: bars.__delitem__(slice(-20, -10)), "bars", "at most 6 of the last 24"),
+}  # fmt: skip
+
+
+def saturday(bars: list[Body]) -> str:
+    ts = datetime.fromisoformat(bars[0]["ts"])
+    return (ts - timedelta(days=(ts.weekday() - 5) % 7 or 7)).strftime("%Y-%m-%dT12:00:00Z")
+
+
+def this_hour() -> str:
+    return (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:00:00Z")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_wrong_field_is_named_in_one_sentence(started: Server, now_bars: list[Body], change: str) -> None:
+    alteration, path, words = CHANGES[change]
+    bars = [dict(bar) for bar in now_bars]
+    alteration(bars)
+    problems = started.problems({"symbol": "XAGUSD", "bars": bars})
+    assert list(problems) == [path]
+    assert words in problems[path]
+
+
+def test_every_problem_is_listed_in_order(started: Server, now_bars: list[Body]) -> None:
+    bars = [dict(bar) for bar in now_bars]
+    bars[1] |= {"ts": "soon", "open": -1}
+    bars[5] |= {"high": 1.0}
+    bars[7] |= {"ts": bars[6]["ts"], "close": 999.0}
+    problems = started.problems({"symbol": "XAUUSD", "bars": bars, "tsteps": 24})
+    paths = ["symbol", "tsteps", "bars[1].ts", "bars[1].open", "bars[5].high", "bars[7].close", "bars[7].ts"]
+    assert list(problems) == paths
+    assert problems["symbol"] == "Expected a symbol that is served here, XAGUSD, got 'XAUUSD'; ask for that one"
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b"", "body"), (b"{", "body"), (b"\xff\xfe", "body"), (b"[" * 5000, "body"), (b'"\\ud800"', "body"),
+        (b"null", "body"), (b"[]", "body"), (b"{}", "symbol"), (b'{"symbol": "XAGUSD"}', "bars"),
+        (b'{"symbol": "XAGUSD", "bars": {"0": 1}}', "bars"), (b'{"symbol": ["XAGUSD"], "bars": []}', "symbol"),
+    ],
+)  # fmt: skip
+def test_what_is_no_window_is_refused(started: Server, body: bytes, path: str) -> None:
+    assert path in started.problems(body)
+
+
+def test_prices_beyond_any_market_are_refused_and_not_an_error(started: Server, now_bars: list[Body]) -> None:
+    jumps = [
+        bar | {"open": 1e-6, "low": 1e-6, "high": 1e9, "close": 1e9 if number % 2 else 1e-6}
+        for number, bar in enumerate(now_bars)
+    ]
+    assert started.predict({"symbol": "XAGUSD", "bars": jumps}).status_code in (200, 422)
+
+
+def test_an_unknown_symbol_of_the_store_is_refused(started: Server) -> None:
+    for params in ({"symbol": "XAUUSD"}, {}):
+        response = started.client.get("/forecast", params=params)
+        assert response.status_code == 422
+        (problem,) = schema.Problems.model_validate_json(response.content).problems
+        assert problem.path == "symbol"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_not_read(started: Server, chunked: bool) -> None:
+    content = iter([b" " * 10_001] * 2) if chunked else b" " * 20_001
+    response = started.client.post("/predict", content=content)
+    assert response.status_code == 413
+    assert "at most 20000 bytes" in response.json()["reason"]
+
+
+def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_bars: list[Body]) -> None:
+    first, again = server.ask(now_bars[-TSTEPS:]), server.ask(now_bars)
+    server.predict({"symbol": "XAGUSD", "bars": []})
+
+    def logged() -> dict[str, ForecastRow]:
+        with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
+            since = datetime.now(UTC) - timedelta(minutes=5)
+            return {row.request_id: row for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)}
+
+    wait_for(lambda: {first.request_id, again.request_id} <= logged().keys())
+    row, other = logged()[first.request_id], logged()[again.request_id]
+    assert (row.version, row.arm, row.symbol) == (1, "champion", "XAGUSD")
+    assert (row.origin_ts, row.last_close, row.flags) == (first.origin_ts, first.last_close, tuple(first.flags))
+    path = row.path
+    logged_path = list(zip(path.target_ts_H, path.median_H, path.lower_80_H, path.upper_80_H, strict=True))
+    assert logged_path == [(s.target_ts, s.price, s.lower_80, s.upper_80) for s in first.path]
+    assert 0 < row.latency_ms < 2000
+    assert row.input_sha256 == other.input_sha256  # the window is the same, however much was sent before it
+    assert server.metric('lstm_ts_forecast_log_total{outcome="written"}') >= 2
+    assert server.metric('lstm_ts_forecast_log_total{outcome="dropped"}') == 0
+
+
+# Who may ask
+
+
+@pytest.mark.parametrize("key", [*KEYS, "from-a-file"])
+def test_each_key_is_accepted(started: Server, key: str) -> None:
+    assert started.client.get("/info", headers={"X-API-Key": key}).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "correct-hors", "correct-horse,battery-staple", "é"])
+@pytest.mark.parametrize("call", ["POST /predict", "GET /forecast?symbol=XAGUSD", "GET /info", "POST /reload"])
+def test_no_other_key_is(started: Server, call: str, key: str) -> None:
+    method, path = call.split()
+    response = started.client.request(method, path, headers={"X-API-Key": key.encode()})
+    assert response.status_code == 401
+    assert "a valid key in the header X-API-Key" in response.json()["reason"]
+
+
+def test_keys_of_the_file_are_changed_without_a_restart(started: Server, folder: Path) -> None:
+    (folder / "keys.new").write_text("fresh\n\nand-another\n")
+    (folder / "keys.new").replace(folder / "keys")
+    codes = [
+        started.client.get("/info", headers={"X-API-Key": key}).status_code
+        for key in ("fresh", "and-another", "from-a-file", KEYS[1])
+    ]
+    (folder / "keys").write_text("from-a-file\n")
+    assert codes == [200, 200, 401, 200]
+
+
+def test_probes_and_documentation_need_no_key(started: Server) -> None:
+    for path in ("/health", "/metrics", "/docs", "/openapi.json"):
+        assert started.client.get(path, headers={"X-API-Key": ""}).status_code == 200
+
+
+def test_info_says_what_a_window_must_hold_and_what_is_loaded(server: Server) -> None:
+    info = schema.Info.model_validate_json(server.client.get("/info").content)
+    assert info.input is not None
+    assert (info.input.tsteps, info.input.horizon, info.input.max_missing) == (TSTEPS, HORIZON, MAX_MISSING)
+    assert [worker.model and worker.model.version for worker in info.workers] == [1, 1]
+    assert set(info.input_schema["properties"]) == {"symbol", "bars"}
+
+
+def test_the_documented_example_is_true(server: Server) -> None:
+    operation = server.client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    asked = operation["requestBody"]["content"]["application/json"]["example"]
+    told = operation["responses"]["200"]["content"]["application/json"]["example"]
+    reply = server.predict(asked).raise_for_status().json()
+    told_path = [step["price"] for step in told["path"]]
+    assert [step["price"] for step in reply["path"]] == told_path
+    assert reply.keys() == told.keys()
+
+
+# Versions that come and go
+
+
+def test_promoting_and_rolling_back_under_load_fails_no_request_and_mixes_none(
+    server: Server, folder: Path, models: list[Path], now_bars: list[Body]
+) -> None:
+    expected = {n + 1: load_forecaster(m).forecast(frame(now_bars)).price_HL(0.5)[:, 0] for n, m in enumerate(models)}
+    assert not np.allclose(expected[1], expected[2], rtol=1e-5)
+    seen, stop = set(), False
+
+    def keep_asking() -> None:
+        while not stop:
+            reply = server.ask(now_bars)
+            np.testing.assert_allclose([s.price for s in reply.path], expected[reply.model.version], rtol=1e-6)
+            seen.add(reply.model.version)
+
+    with ThreadPoolExecutor(4) as pool, registry_of(folder) as registry:
+        clients = [pool.submit(keep_asking) for _ in range(4)]
+        try:
+            for change in (
+                lambda: promote(registry, 2),
+                lambda: registry.rollback("XAGUSD", actor="a test", reason=""),
+            ):
+                change()
+                server.reload()
+                time.sleep(0.3)
+        finally:
+            stop = True
+        for client in clients:
+            client.result()
+    assert seen == {1, 2}
+    assert [worker.model and worker.model.version for worker in server.health().workers] == [1, 1]
+
+
+def test_the_alias_is_followed_without_being_told(server: Server, folder: Path) -> None:
+    with registry_of(folder) as registry:
+        promote(registry, 2)
+    wait_for(lambda: [w.model and w.model.version for w in server.health().workers] == [2, 2], 5)
+
+
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(
+    server: Server, folder: Path, now_bars: list[Body]
+) -> None:
+    weights = files_of(folder, 2) / "model" / "weights.safetensors"
+    whole, before = weights.read_bytes(), server.metric('lstm_ts_load_failures_total{at="load"}')
+    with registry_of(folder) as registry:
+        alter(weights)
+        registry.shelf.set_alias("XAGUSD", "champion", 2)
+        health = server.reload()
+        assert health.ready
+        for worker in health.workers:
+            assert worker.model is not None
+            assert worker.model.version == 1
+            assert str(worker.reason).startswith("version 2 of XAGUSD does not serve: Expected the files of version 2")
+        assert server.ask(now_bars).model.version == 1
+        assert server.metric('lstm_ts_load_failures_total{at="load"}') > before
+        assert "version 2 of XAGUSD does not serve" in server.log.read_text()
+        weights.write_bytes(whole)
+        assert [worker.model and worker.model.version for worker in server.reload().workers] == [2, 2]
+
+
+def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path, now_bars: list[Body]) -> None:
+    (folder / "mlflow.db").rename(folder / "away.db")
+    health = server.reload()
+    assert health.ready
+    assert all("The registry does not answer: Expected a registry at" in str(w.reason) for w in health.workers)
+    assert server.ask(now_bars).model.version == 1
+    assert not (folder / "mlflow.db").exists()
+    (folder / "away.db").rename(folder / "mlflow.db")
+    assert [worker.reason for worker in server.reload().workers] == [None, None]
+
+
+def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server, now_bars: list[Body]) -> None:
+    first, second = server.workers()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not server.health().ready, 5)
+    codes = [server.predict({"symbol": "XAGUSD", "bars": now_bars}).status_code for _ in range(5)]
+    assert codes.count(200) >= 4  # one may have been in its hands
+    assert set(codes) <= {200, 503}
+    wait_for(lambda: server.health().ready)
+    assert second in server.workers()
+    assert first not in server.workers()
+
+
+# What is counted
+
+
+def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -> None:
+    counted = 'lstm_ts_requests_total{arm="champion",route="/predict",status="200",version="1"}'
+    parts = [f'lstm_ts_part_seconds_count{{part="{part}"}}' for part in PARTS]
+    before = [server.metric(name) for name in (counted, *parts)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: server.ask(now_bars), range(20)))
+    assert [server.metric(name) for name in (counted, *parts)] == [count + 20 for count in before]
+    assert server.metric('lstm_ts_loaded_workers{name="XAGUSD",version="1"}') == 2
+    age_s = (datetime.now(UTC) - datetime(2014, 4, 1, tzinfo=UTC)).total_seconds()
+    assert server.metric("lstm_ts_model_age_seconds{") == pytest.approx(age_s, abs=60)
+
+
+def test_log_lines_are_json_with_the_request_and_no_bars(server: Server, now_bars: list[Body]) -> None:
+    asked = server.ask(now_bars).request_id
+    wait_for(lambda: asked in server.log.read_text(), 5)
+    (line,) = [line for line in server.log.read_text().splitlines() if asked in line]
+    said = json.loads(line)
+    assert (said["message"], said["route"], said["status"]) == ("answered", "/predict", 200)
+    assert (said["version"], said["arm"]) == ("1", "champion")
+    assert "bars" not in line
+
+
+# From the first process to the last
+
+
+@pytest.fixture
+def bare(empty: Path, models: list[Path], tmp_path: Path) -> Path:
+    """A registry with a version that is not champion yet, and kept away."""
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, tmp_path / name)
+    with registry_of(tmp_path) as registry:
+        register(registry, models[0])
+    (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
+    return tmp_path
+
+
+def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
+    bare: Path, now_bars: list[Body]
+) -> None:
+    with running(Server(bare)) as server:
+        wait_for(lambda: "got none; python -m lstm_ts.retrain" in str(server.health().reason))
+        assert not server.health().ready
+        refusals = [server.predict({}), server.client.get("/forecast", params={"symbol": "XAGUSD"})]
+        for response in refusals:
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+            assert "Expected a registry at" in response.json()["reason"]
+        assert not (bare / "mlflow.db").exists()
+        assert server.client.post("/reload").status_code == 401  # no keys: nobody is known
+        (bare / "away.db").rename(bare / "mlflow.db")
+        wait_for(lambda: "Expected a champion of XAGUSD, got none yet" in str(server.health().reason))
+        with registry_of(bare) as registry:
+            promote(registry, 1)
+        wait_for(lambda: server.health().ready)
+        assert server.ask(now_bars).model.version == 1
+        empty_store = server.client.get("/forecast", params={"symbol": "XAGUSD"})
+        assert (empty_store.status_code, "an empty store" in empty_store.json()["reason"]) == (503, True)
+        children = server.children()
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(server.predict, {"symbol": "XAGUSD", "bars": now_bars}) for _ in range(8)]
+            wait_for(lambda: any(answer.done() for answer in answers))
+            server.process.terminate()
+            replies = [answer.result() for answer in answers]
+        assert [reply.status_code for reply in replies] == [200] * 8
+        assert server.process.wait(15) == 0
+    wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 5)
+    with closing(Ledger(f"sqlite:///{bare}/ledger.db")) as ledger:
+        since = datetime.now(UTC) - timedelta(minutes=5)
+        logged = {row.request_id for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)}
+    assert {reply.headers["X-Request-ID"] for reply in replies} <= logged
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is needed")
+def test_a_killed_server_leaves_no_process(bare: Path) -> None:
+    with running(Server(bare)) as server:
+        wait_for(lambda: not server.health().ready)
+        children = server.children()
+        server.process.kill()
+        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("port=80", "port in 1024..65535"),
+        ("poll_s=0", "poll_s above 0"),
+        ("workers_per_device=0", "workers_per_device above 0"),
+        ("flags.volatility=[4,1]", "two ascending borders"),
+        ("api_keys.file=nowhere", "one API key a line"),
+    ],
+)
+def test_a_value_out_of_range_is_named(override: str, words: str, tmp_path: Path) -> None:
+    cfg = compose("serve", override)
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    with pytest.raises(ConfigError, match=words):
+        check(cfg), read_settings(cfg), Keys(cfg.api_keys.given, cfg.api_keys.file)
+
+
+# Slow: whatever is sent, no error of the server's own
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(["ts", "open", "high", "low", "close", "volume", "more"])
+VALUES = (
+    JSON
+    | st.floats(min_value=1e-6, max_value=1e9)
+    | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
+    | st.sampled_from(["2026-06-01T10:00:00Z", "9999-12-31T23:00:00Z", "0001-01-01T00:00:00+14:00"])
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 59), FIELDS, VALUES), max_size=6), drop=st.integers(0, 59))
+def test_no_change_of_a_window_is_an_error(
+    started: Server, now_bars: list[Body], changes: list[tuple[int, str, Any]], drop: int
+) -> None:
+    bars = [dict(bar) for bar in now_bars]
+    for number, field, value in changes:
+        bars[number][field] = value
+    del bars[drop]
+    response = started.predict({"symbol": "XAGUSD", "bars": bars})
+    assert response.status_code in (200, 422), response.text
+    model = schema.Forecast if response.status_code == 200 else schema.Problems
+    model.model_validate_json(response.content)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_no_body_is_an_error(started: Server, body: bytes) -> None:
+    assert started.predict(body).status_code == 422
+
+
+@pytest.mark.slow
+def test_the_documented_interface_has_no_server_error(started: Server) -> None:
+    """schemathesis makes requests of the OpenAPI schema; its own workers and reports stay out of the tree."""
+    command = [
+        Path(sys.executable).with_name("schemathesis"), "run", f"{started.client.base_url}/openapi.json",
+        "--header", f"X-API-Key: {KEYS[0]}", "--checks", "not_a_server_error", "--max-examples", "100",
+        "--exclude-path", "/health", "--seed", "1", "--generation-database", "none",
+    ]  # fmt: skip
+    ended = subprocess.run(command, cwd=started.log.parent, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stdout[-4000:]
