@@ -1,0 +1,192 @@
+"""`python -m benchmarks.serve [NAME]`: the service over HTTP, beside what LitServe and plain FastAPI take at least.
+
+Serves the champion under outputs/NAME and sends the latest window under data/NAME (default: demo, as `make demo` leaves
+them). The servers and their client share this machine; they are asked in turn, so that what slows one slows all.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.servers import HOST
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.store import BarStore
+from lstm_ts.tables import align
+
+SYMBOL = "XAGUSD"
+ROUNDS, WARM_UPS, ALONE, CONNECTIONS, CROWD = 3, 100, 300, 32, 600  # requests in each round
+READY_S, END_S = 60.0, 15.0
+OURS, FLOOR, PLAIN = "lstm_ts", "LitServe, a constant", "FastAPI + torch"
+
+
+@dataclass
+class Server:
+    name: str
+    port: int
+    ready_s: float
+    latencies_ms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    failed: int = 0
+
+
+@contextmanager
+def running(name: str, *command: str) -> Iterator[Server]:
+    """A server of its own, ready, on a free port; ended with every process that it started."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    started = time.perf_counter()
+    arguments = [part.format(port=port) for part in command]
+    environment = {key: value for key, value in os.environ.items() if key != "LSTM_TS_API_KEYS"}
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not is_ready(port):
+            if process.poll() is not None or time.perf_counter() - started > READY_S:
+                sys.exit(f"Expected {name} to be ready in {READY_S:g} s, got none; run python {' '.join(arguments)}")
+            time.sleep(0.05)
+        yield Server(name, port, time.perf_counter() - started)
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        read(port, "/health")
+    except OSError:
+        return False
+    return True
+
+
+def read(port: int, path: str, body: bytes | None = None) -> bytes:
+    request = urllib.request.Request(f"http://{HOST}:{port}{path}", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return bytes(reply.read())
+
+
+def window_of(forecaster: Forecaster, data: Path) -> bytes:
+    """The body of a request: the latest window in the store."""
+    bars = BarStore(data / "processed" / SYMBOL, HOURLY_SCHEMA).read().tail(forecaster.spec.tsteps)
+    rows = bars.drop("minutes_share").to_dicts()
+    return json.dumps({"symbol": SYMBOL, "bars": [row | {"ts": row["ts"].isoformat()} for row in rows]}).encode()
+
+
+async def ask(server: Server, body: bytes, *, connections: int, count: int) -> list[float]:
+    """Milliseconds of each of `count` requests, over connections that are kept."""
+    headers = [
+        "POST /predict HTTP/1.1",
+        f"Host: {HOST}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    message = "\r\n".join([*headers, "", ""]).encode() + body
+    taken_ms: list[float] = []
+    left = iter(range(count))
+
+    async def connect() -> None:
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        for _ in left:
+            start = time.perf_counter()
+            writer.write(message)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
+            assert length, answer
+            await reader.readexactly(int(length[1]))
+            taken_ms.append(1e3 * (time.perf_counter() - start))
+            server.failed += not answer.startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(connect() for _ in range(connections)))
+    return taken_ms
+
+
+def measure(servers: list[Server], body: bytes) -> None:
+    for server in servers:
+        asyncio.run(ask(server, body, connections=CONNECTIONS, count=CONNECTIONS))
+        asyncio.run(ask(server, body, connections=1, count=WARM_UPS))
+    for turn in range(ROUNDS):
+        for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
+            server.latencies_ms += asyncio.run(ask(server, body, connections=1, count=ALONE))
+            started = time.perf_counter()
+            asyncio.run(ask(server, body, connections=CONNECTIONS, count=CROWD))
+            server.rates.append(CROWD / (time.perf_counter() - started))
+
+
+def table(servers: list[Server]) -> str:
+    rows = [("", "p50 ms", "p99 ms", f"requests/s at {CONNECTIONS}", "failed", "ready in s")]
+    for server in servers:
+        percentiles = statistics.quantiles(server.latencies_ms, n=100)
+        rate = statistics.median(server.rates)
+        cells = (f"{percentiles[49]:.2f}", f"{percentiles[98]:.2f}", f"{rate:,.0f}")
+        rows.append((server.name, *cells, str(server.failed), f"{server.ready_s:.1f}"))
+    return "\n".join(align(rows))
+
+
+def measure_parts(server: Server, body: bytes) -> str:
+    """Mean milliseconds of each part of a request inside our worker, asked one by one."""
+    before = read_parts(server.port)
+    asyncio.run(ask(server, body, connections=1, count=ALONE))
+    after = read_parts(server.port)
+    means_ms = {part: 1e3 * (after[part] - before[part]) / ALONE for part in after}
+    return "inside the worker, mean ms: " + ", ".join(f"{part} {mean_ms:.2f}" for part, mean_ms in means_ms.items())
+
+
+def read_parts(port: int) -> dict[str, float]:
+    """Seconds since the start."""
+    line = r'lstm_ts_part_seconds_sum\{part="(\w+)"\} (\S+)'
+    return {part: float(value) for part, value in re.findall(line, read(port, "/metrics").decode())}
+
+
+def main(name: str) -> None:
+    data, outputs = Path("data") / name, Path("outputs") / name
+    model = outputs / "champion"
+    forecaster = load_forecaster(model)
+    body = window_of(forecaster, data)
+    ours = ("-m", "serve.server", f"host={HOST}", "port={port}", f"paths.data={data}", f"paths.outputs={outputs}")
+    with ExitStack() as stack:
+        start = [
+            (OURS, ours),
+            (FLOOR, ("-m", "benchmarks.servers", "floor", "{port}")),
+            (PLAIN, ("-m", "benchmarks.servers", "plain", "{port}", str(model))),
+        ]
+        servers = [stack.enter_context(running(name, *command)) for name, command in start]
+        replies = [json.loads(read(server.port, "/predict", body))["path"][-1] for server in (servers[0], servers[2])]
+        assert abs(replies[0]["price"] / replies[1]["price"] - 1) < 1e-6, replies
+        measure(servers, body)
+        inside = measure_parts(servers[0], body)
+    mine, floor, _ = servers
+    ratio = statistics.median(mine.latencies_ms) / statistics.median(floor.latencies_ms)
+    share = statistics.median(mine.rates) / statistics.median(floor.rates)
+    print(table(servers))
+    print(
+        f"{OURS} over the constant: p50 {ratio:.2f} times, throughput {share:.0%}; {os.cpu_count()} cores, one worker"
+    )
+    print(inside)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "demo")

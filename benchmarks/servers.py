@@ -1,0 +1,68 @@
+"""What `benchmarks.serve` compares with: `python -m benchmarks.servers floor PORT` and `… plain PORT MODEL`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import litserve
+
+from serve.schema import Window
+
+HOST = "127.0.0.1"
+
+
+class Constant(litserve.LitAPI):  # type: ignore[misc]
+    """The same body into the same schema, and one number."""
+
+    def setup(self, device: str) -> None:
+        pass
+
+    def decode_request(self, request: Mapping[str, Any]) -> Window:
+        return Window.model_validate(request)
+
+    def predict(self, window: Window) -> float:
+        return 15.0
+
+    def encode_response(self, price: float) -> dict[str, float]:
+        return {"predicted_price": price}
+
+
+def serve_constant(port: int) -> None:
+    server = litserve.LitServer(Constant(), accelerator="cpu", devices=1, workers_per_device=1)
+    server.run(host=HOST, port=port, log_level="warning", generate_client_file=False)
+
+
+def serve_plain(port: int, model: Path) -> None:
+    """One process, no queue, no checks beyond the schema's."""
+    import polars as pl
+    import torch
+    import uvicorn
+    from fastapi import FastAPI
+
+    from lstm_ts.bars import HOURLY_SCHEMA
+    from lstm_ts.forecaster import load_forecaster
+    from lstm_ts.predict import to_json
+
+    torch.set_num_threads(1)
+    forecaster, app = load_forecaster(model), FastAPI()
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {}
+
+    @app.post("/predict")
+    async def predict(window: Window) -> dict[str, Any]:
+        rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in window.bars]
+        forecast = forecaster.forecast(pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row"))
+        return to_json(forecast, "a request")
+
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["floor", port]:
+            serve_constant(int(port))
+        case ["plain", port, model]:
+            serve_plain(int(port), Path(model))
