@@ -172,6 +172,13 @@ class Registry:
         self._ledger.record_alias(replace(change, state=DONE))
 
 
+def check_there(uri: str) -> None:
+    """Raises    RegistryError: a SQLite registry that is not there, and that opening would make"""
+    path = sqlite_path(uri)
+    if path and not path.exists():
+        raise RegistryError(f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it")
+
+
 def check_name(name: str) -> None:
     """Raises    RegistryError: no name that files, tables and pages can all bear"""
     if not re.fullmatch(r"[\w.-]+", name):
@@ -260,9 +267,7 @@ def _list(registry: Registry, asked: Request) -> str:
 @entry_point("registry")
 def main(cfg: DictConfig) -> None:
     asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
-    path = sqlite_path(cfg.registry.uri)
-    if path and not path.exists():
-        raise RegistryError(f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it")
+    check_there(cfg.registry.uri)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         print(answer(Registry(cfg.registry.uri, ledger), asked))
 

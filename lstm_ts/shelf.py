@@ -175,6 +175,9 @@ class Shelf:
 
 
 def sqlite_path(uri: str) -> Path | None:
+    """Raises    RegistryError: no URI at all"""
+    if not uri:
+        raise RegistryError("Expected registry.uri such as sqlite:///outputs/registry/mlflow.db, got none; set it")
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
 
 

@@ -4,12 +4,11 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
+from lstm_ts.errors import ArtifactError, LstmTsError
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
-from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry
+from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
 from serve.metrics import LOAD_FAILURES
 from serve.schema import Input, Model, Worker
@@ -125,11 +124,7 @@ class Follower:
         return None
 
     def _open(self) -> Registry:
-        """SQLite would make an empty registry where the one asked for is away."""
-        uri = self._settings.registry_uri
-        path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-        if uri.startswith("sqlite:///") and not path.exists():
-            raise RegistryError(f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it")
+        check_there(self._settings.registry_uri)
         if self._registry is None:
             self._registry = Registry(self._settings.registry_uri, Ledger(self._settings.ledger_url))
         return self._registry
