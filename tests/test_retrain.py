@@ -195,17 +195,33 @@ def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
     assert loop.verdicts == ["promote"]
 
 
+def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
+    dies = "import os, lstm_ts.promotion as p, lstm_ts.retrain as r; p._promote = lambda *_: os.kill(os.getpid(), 9)"
+    command = [sys.executable, "-c", f"{dies}; r.main()", *loop.arguments(weeks, *settings)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 @pytest.mark.parametrize("weeks", [20, 24])
 def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop, weeks: int) -> None:
     """The next run finds the version, moves the alias and writes the decision down, with new bars or without."""
-    dies = "import os, lstm_ts.promotion as p, lstm_ts.retrain as r; p._promote = lambda *_: os.kill(os.getpid(), 9)"
-    command = [sys.executable, "-c", f"{dies}; r.main()", *loop.arguments(20)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    kill_before_the_promotion(loop, 20)
     assert (loop.champion, loop.verdicts, loop.ledger.decisions("XAGUSD")) == (None, ["promote"], [])
     loop.retrain(weeks)
     assert loop.champion == 1
     assert [decision.version for decision in loop.ledger.decisions("XAGUSD")] == list(range(1, 1 + len(loop.verdicts)))
+
+
+def test_no_promotion_is_made_up_for_over_a_champion_it_was_not_judged_against(
+    loop: Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.retrain(20, *LENIENT)
+    loop.retrain(22, *LENIENT)
+    kill_before_the_promotion(loop, 24, *LENIENT)
+    loop.registry.rollback("XAGUSD", actor="a person", reason="a test")
+    loop.retrain(24, *LENIENT)
+    assert "Not made champion: version 3 of XAGUSD was not judged against version 1" in capsys.readouterr().out
+    assert (loop.champion, len(loop.ledger.decisions("XAGUSD"))) == (1, 3)
 
 
 def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
