@@ -37,7 +37,7 @@ test: install  ## the suite, but for the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
 
 slow: install  ## the slow tests
-	$(RUN) pytest -m slow
+	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses auto --dist loadfile
 
 lint: install  ## ruff: rules and formatting
 	$(BIN)/ruff check .

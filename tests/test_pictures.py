@@ -87,7 +87,7 @@ def test_skill_is_drawn_filled_only_where_the_test_allows_the_claim(panel, name,
     points = figures["skill_by_horizon"].axes[panel].findobj(PathCollection)[0]
     white = [tuple(face[:3]) == (1.0, 1.0, 1.0) for face in points.get_facecolors()]
     assert white == [not claim for claim in claimed]
-    assert any(claimed) == (name == "volatility")
+    assert (sum(claimed) > 3) == (name == "volatility")
 
 
 def test_monthly_skill_worked_out_by_hand():
