@@ -46,7 +46,7 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
 
     ahead   session hours after the last bar, for the targets of forecasts
     """
-    bar_ts_N = hourly_bars["ts"].dt.replace_time_zone(None).to_numpy()
+    bar_ts_N = hourly_bars["ts"].to_physical().to_numpy().view("datetime64[us]")
     years = _years(hourly_bars["ts"][0], hourly_bars["ts"][-1], ahead)
     calendar = _calendar(session, years.start, years.stop - 1)
     first, to_come = np.searchsorted(calendar.ts_G, [bar_ts_N[0], bar_ts_N[-1] + np.timedelta64(1, "h")])
@@ -55,9 +55,9 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
     assert len(ts_G) == rows.stop - rows.start, (session.calendar, years)
     row_N = np.minimum(np.searchsorted(ts_G, bar_ts_N), len(ts_G) - 1)
     open_N = ts_G[row_N] == bar_ts_N
-    price_GP = np.full((len(ts_G), len(PRICES)), np.nan)
-    price_GP[row_N[open_N]] = hourly_bars.select(PRICES).to_numpy()[open_N]
-    open_G, high_G, low_G, close_G = price_GP.T
+    price_PG = np.full((len(PRICES), len(ts_G)), np.nan)
+    price_PG[:, row_N[open_N]] = [hourly_bars[price].to_numpy()[open_N] for price in PRICES]
+    open_G, high_G, low_G, close_G = price_PG
     missing_G = np.isnan(close_G)
     range_G = np.log(high_G / low_G)
     with np.errstate(invalid="ignore"):
@@ -67,7 +67,7 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
         hour_of_week_G=calendar.hour_of_week_G[rows],
         calendar_GC=calendar.columns_GC[rows],
         missing_G=missing_G,
-        close_G=np.ascontiguousarray(close_G),
+        close_G=close_G,
         body_G=np.nan_to_num(np.log(close_G / open_G)),
         gap_G=np.nan_to_num(np.log(open_G / np.roll(close_G, 1))) * (np.arange(len(close_G)) > 0),
         range_G=np.nan_to_num(range_G),
