@@ -32,6 +32,10 @@ class Split:
         self.test_from = test_from
         self.test_until = utc(test_until)
 
+    def plain(self) -> dict[str, str | float | None]:
+        """As it was given, in JSON types."""
+        return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in vars(self).items()}
+
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
         """Raises    ConfigError: first < valid_from < test_from does not hold"""
         valid_from, test_from = (moment(value, first, last) for value in (self.valid_from, self.test_from))

@@ -130,7 +130,8 @@ def fit(
     (losses,) = (callback for callback in trainer.callbacks if isinstance(callback, Losses))  # type: ignore[attr-defined]
     started = time.perf_counter()
     model = train(data, shape, optimisation, trainer, ckpt_path=ckpt_path, start=start)
-    provenance = describe(data, symbol=cfg.symbol, source=source, config=plain(cfg))
+    config = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
+    provenance = describe(data, symbol=cfg.symbol, source=source, config=config)
     forecaster = Forecaster(
         model.net.cpu(), shape, data.scaler, data.reference, data.spec, data.session, provenance, scores={}
     )

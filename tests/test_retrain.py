@@ -112,6 +112,7 @@ def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys:
     assert decision.span_start == START + timedelta(weeks=18)
     forecaster = loop.registry.load(loop.registry.version("XAGUSD", "champion"))
     assert forecaster.provenance.data_end == decision.span_start.isoformat()
+    assert forecaster.provenance.config["split"]["test_from"] == decision.span_start.isoformat()
     assert forecaster.scores["symbol"] == "XAGUSD"
     report = (loop.folder / "run1/scores/report.html").read_text()
     assert "Gate: promote, experimental (there is no champion yet)" in report
