@@ -79,7 +79,11 @@ def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
         try:
             bars.append((number, Bar.model_validate(row)))
         except ValidationError as error:
-            problems += [_describe(f"bars[{number}]", details) for details in error.errors(include_url=False)]
+            found = error.errors(include_url=False)
+            problems += [_describe(f"bars[{number}]", details) for details in found]
+            if isinstance(row, dict) and not any(details["loc"][0] in PRICES for details in found):
+                prices = _check_prices(Bar.model_construct(**{price: row[price] for price in PRICES}))
+                problems += [Problem(path=f"bars[{number}].{field}", problem=text) for field, text in prices]
     return bars, problems
 
 

@@ -343,10 +343,12 @@ def test_a_wrong_field_is_named_in_one_sentence(started: Server, now_bars: list[
 def test_every_problem_is_listed_in_order(started: Server, now_bars: list[Body]) -> None:
     bars = [dict(bar) for bar in now_bars]
     bars[1] |= {"ts": "soon", "open": -1}
+    bars[2] |= {"ts": "soon", "high": 1.0}
     bars[5] |= {"high": 1.0}
     bars[7] |= {"ts": bars[6]["ts"], "close": 999.0}
     problems = started.problems({"symbol": "XAUUSD", "bars": bars, "tsteps": 24})
-    paths = ["symbol", "tsteps", "bars[1].ts", "bars[1].open", "bars[5].high", "bars[7].close", "bars[7].ts"]
+    paths = ["symbol", "tsteps", "bars[1].ts", "bars[1].open", "bars[2].ts", "bars[2].high", "bars[5].high"]
+    paths += ["bars[7].close", "bars[7].ts"]
     assert list(problems) == paths
     assert problems["symbol"] == "Expected a symbol that is served here, XAGUSD, got 'XAUUSD'; ask for that one"
 
