@@ -91,10 +91,14 @@ def postgres_url() -> Iterator[str]:
         access = ["-U", "lstm", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
         run([initdb, *cluster, *access, "--no-sync", "--locale=C", "--encoding=UTF8"])
         run([programs / "pg_ctl", *cluster, "-l", folder / "log", "-o", settings, "-w", "start"])
-        try:
-            yield f"postgresql+psycopg://lstm:correct-horse@127.0.0.1:{port}/postgres"
-        finally:
-            run([programs / "pg_ctl", *cluster, "-m", "immediate", "-w", "stop"])
+        stop = (
+            f"cat > /dev/null; kill -QUIT $(head -n 1 {folder}/cluster/postmaster.pid)"  # where we are killed
+        )
+        with subprocess.Popen(["sh", "-c", stop], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL):
+            try:
+                yield f"postgresql+psycopg://lstm:correct-horse@127.0.0.1:{port}/postgres"
+            finally:
+                run([programs / "pg_ctl", *cluster, "-m", "immediate", "-w", "stop"])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
