@@ -91,9 +91,7 @@ def postgres_url() -> Iterator[str]:
         access = ["-U", "lstm", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
         run([initdb, *cluster, *access, "--no-sync", "--locale=C", "--encoding=UTF8"])
         run([programs / "pg_ctl", *cluster, "-l", folder / "log", "-o", settings, "-w", "start"])
-        stop = (
-            f"cat > /dev/null; kill -QUIT $(head -n 1 {folder}/cluster/postmaster.pid)"  # where we are killed
-        )
+        stop = f"cat > /dev/null; kill -QUIT $(head -n 1 {folder}/cluster/postmaster.pid)"  # where we are killed
         with subprocess.Popen(["sh", "-c", stop], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL):
             try:
                 yield f"postgresql+psycopg://lstm:correct-horse@127.0.0.1:{port}/postgres"
