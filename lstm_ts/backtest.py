@@ -67,12 +67,13 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
-    decisive = [hash_code(), library_versions(), has_bf16(), select_decisive(plain(cfg))]
-    plans: dict[str, list[Training]] = {start: [] for start in cfg.starts}
+    decisive = [hash_code(), library_versions(), has_bf16(), select_decisive(asked)]
+    seen = {fold: hash_bars(select_bars(hourly_bars, fold)) for fold in folds}
+    plans: dict[str, list[Training]] = {start: [] for start in starts}
     for start, trainings in plans.items():
         for fold in folds:
             previous = trainings[-1] if start == PREVIOUS and trainings else None
-            borders = [str(fold.valid_from), str(fold.seen_until), hash_bars(select_bars(hourly_bars, fold))]
+            borders = [str(fold.valid_from), str(fold.seen_until), seen[fold]]
             warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
             key = hashlib.sha256(json.dumps([decisive, borders, warm]).encode()).hexdigest()[:24]
             trainings.append(Training(fold, start, kept / key, previous))
@@ -119,7 +120,7 @@ def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, sourc
     shutil.rmtree(work / "checkpoints")
     fitted.forecaster.save(work / "model")
     costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
-    (work / "fold.json").write_text(json.dumps({"start": training.start, **costs}, indent=1))
+    (work / "fold.json").write_text(json.dumps(costs, indent=1))
     try:
         work.rename(training.folder)
     except OSError:

@@ -3,7 +3,6 @@
 The decision's row is written last, so a version without one is a version whose run was killed before its end.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +12,11 @@ from lstm_ts.registry import CHAMPION, Registry
 from lstm_ts.versions import Version
 
 
-def promote_undecided(registry: Registry, ledger: Ledger, versions: Sequence[Version]) -> None:
+def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
     """Do what the gate decided of the versions whose decision is not written down yet, oldest first."""
-    for version in versions:
-        if version.number not in {decision.version for decision in ledger.decisions(version.name)}:
+    decided = {decision.version for decision in ledger.decisions(name)}
+    for version in registry.versions(name):
+        if version.number not in decided:
             gate = registry.read_gate(version)
             _promote(registry, version, gate)
             ledger.record_decision(_decision(version, gate))

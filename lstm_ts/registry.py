@@ -107,7 +107,7 @@ class Registry:
         """Raises    RegistryError: the report is not as it was registered"""
         return self.shelf.read_gate(version)
 
-    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str, action: str = PROMOTE) -> None:
+    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str) -> None:
         """Move an alias to a version that loads; where it names that version already, nothing is written."""
         if alias not in ALIASES:
             raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
@@ -116,7 +116,7 @@ class Registry:
             if number == current:
                 log.info("The %s of %s is version %d already", alias, name, number)
             else:
-                self._move(name, alias, current, number, action=action, actor=actor, reason=reason)
+                self._move(name, alias, current, number, action=PROMOTE, actor=actor, reason=reason)
 
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
         """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""

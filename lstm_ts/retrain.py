@@ -44,6 +44,7 @@ class Held:
     """The bars as they were known at one moment, the latest of them held out."""
 
     hourly_bars: pl.DataFrame
+    data_sha256: str
     source: str
     valid_from: datetime
     start: datetime  # of the held-out span: nothing from here on is trained or stopped on
@@ -69,7 +70,8 @@ def hold_out(cfg: DictConfig) -> Held:
             f"Expected bars to train on before retrain.valid and retrain.holdout ({cfg.retrain.valid} and "
             f"{cfg.retrain.holdout} before {end}), got the first at {stored['ts'][0]}; shorten them, or move span.end"
         )
-    return Held(stored.filter(pl.col("ts") <= end - HOUR), store.source, valid_from, start, end)
+    known = stored.filter(pl.col("ts") <= end - HOUR)
+    return Held(known, hash_bars(known), store.source, valid_from, start, end)
 
 
 def check_champion(champion: Champion, data: BarsDataModule, held: Held, symbol: str) -> None:
@@ -161,7 +163,7 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
 def hash_request(cfg: DictConfig, held: Held) -> str:
     """Of the bars and of the configuration that decides what becomes of them: the same again is nothing new."""
     decisive = select_decisive(plain(cfg), "warm_lr", "retrain", "gate")
-    return hashlib.sha256(json.dumps([hash_bars(held.hourly_bars), decisive]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([held.data_sha256, decisive]).encode()).hexdigest()
 
 
 def register(
@@ -171,7 +173,7 @@ def register(
     provenance, scores = fitted.forecaster.provenance, fitted.forecaster.scores
     one_hour = scores["horizons"]["1"]
     span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
-    data = {"data_sha256": hash_bars(held.hourly_bars), "criteria": plain(cfg)["gate"]}
+    data = {"data_sha256": held.data_sha256, "criteria": plain(cfg)["gate"]}
     return registry.register(
         cfg.name,
         model,
@@ -204,10 +206,9 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> None:
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
     held = hold_out(cfg)
     request = hash_request(cfg, held)
-    versions = registry.versions(cfg.name)
-    same = [version for version in versions if version.tags.get("request_sha256") == request]
+    same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
     if not cfg.retrain.dry_run:
-        promote_undecided(registry, ledger, versions)
+        promote_undecided(registry, ledger, cfg.name)
     if same and not cfg.retrain.dry_run:
         verdict = describe_verdict(same[-1].tags)
         print(f"Nothing new since {same[-1]}: the same bars and configuration, the verdict was {verdict}")
@@ -236,7 +237,7 @@ def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: H
     else:
         against = str(serving.number) if serving else ""
         version = register(cfg, registry, folder / "model", fitted, decision, held, against)
-        promote_undecided(registry, ledger, [version])
+        promote_undecided(registry, ledger, cfg.name)
         print(f"Registered as {version}, {describe_verdict(version.tags)}")
     print(f"Report: {report}\nModel: {folder / 'model'}")
 

@@ -116,11 +116,9 @@ class Shelf:
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""
-        if name not in self.names():
-            return []
         aliases = self.aliases(name)
         with self._answering():
-            found = _all_pages(self._client.search_model_versions, filter_string=f"name='{name}'")
+            found = [v for v in _all_pages(self._client.search_model_versions) if v.name == name]
         versions = [_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found]
         return sorted(versions, key=lambda version: version.number)
 

@@ -1,4 +1,4 @@
-"""Run by Alembic, with the connection and the options that `lstm_ts.ledger` hands over."""
+"""Run by Alembic, with the connection and the options that `lstm_ts.database` hands over."""
 
 from alembic import context
 
