@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +106,7 @@ class Shelf:
     def names(self) -> list[str]:
         """Those with a version: a registration that was killed leaves a name without one."""
         with self._answering():
-            return sorted({version.name for version in _all_pages(self._client.search_model_versions)})
+            return sorted({version.name for version in _all_versions(self._client)})
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number; none for a name that is not registered."""
@@ -118,7 +118,7 @@ class Shelf:
         """Oldest first; none for a name that is not registered."""
         aliases = self.aliases(name)
         with self._answering():
-            found = [v for v in _all_pages(self._client.search_model_versions) if v.name == name]
+            found = [v for v in _all_versions(self._client) if v.name == name]
         versions = [_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found]
         return sorted(versions, key=lambda version: version.number)
 
@@ -199,11 +199,11 @@ def _ignoring(*codes: str) -> Iterator[None]:
             raise
 
 
-def _all_pages(search: Callable[..., Any], **wanted: str) -> list[Any]:
-    page = search(**wanted)
+def _all_versions(client: MlflowClient) -> list[Any]:
+    page = client.search_model_versions()
     found = list(page)
     while page.token:
-        page = search(page_token=page.token, **wanted)
+        page = client.search_model_versions(page_token=page.token)
         found += page
     return found
 
