@@ -50,8 +50,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
     log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
              len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip
     rows_N = origins.rows_N
-    q_NHQ, scale_NH = forecaster.quantiles(grid, rows_N)
-    usual_NH = forecaster.scaler.target_scale_GH(grid, horizon=spec.horizon)[rows_N]
+    q_NHQ, scale_NH, volatility_N = forecaster.quantiles(grid, rows_N)
     ahead_NH = rows_N[:, None] + np.arange(1, spec.horizon + 1)
     return ForecastRecord(
         symbol=forecaster.provenance.symbol,
@@ -61,7 +60,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         last_close_N=grid.close_G[rows_N],
         y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
         quantiles={"lstm": q_NHQ} | baseline_quantiles(forecaster.reference, scale_NH),
-        window_volatility_N=scale_NH[:, 0] / usual_NH[:, 0],
+        window_volatility_N=volatility_N,
         last_bar_position_N=grid.position_G[rows_N],
         hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
         mase_scale_H=forecaster.reference.mase_scale_H,

@@ -46,7 +46,7 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
 
     ahead   session hours after the last bar, for the targets of forecasts
     """
-    bar_ts_N = hourly_bars["ts"].to_physical().to_numpy().view("datetime64[us]")
+    bar_ts_N = hourly_bars["ts"].to_numpy()
     years = _years(hourly_bars["ts"][0], hourly_bars["ts"][-1], ahead)
     calendar = _calendar(session, years.start, years.stop - 1)
     first, to_come = np.searchsorted(calendar.ts_G, [bar_ts_N[0], bar_ts_N[-1] + np.timedelta64(1, "h")])
@@ -57,21 +57,23 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
     open_N = ts_G[row_N] == bar_ts_N
     price_PG = np.full((len(PRICES), len(ts_G)), np.nan)
     price_PG[:, row_N[open_N]] = [hourly_bars[price].to_numpy()[open_N] for price in PRICES]
-    open_G, high_G, low_G, close_G = price_PG
-    missing_G = np.isnan(close_G)
-    range_G = np.log(high_G / low_G)
-    with np.errstate(invalid="ignore"):
-        position_G = np.where(range_G > 0, np.log(high_G * low_G / close_G**2) / range_G, 0)
+    open_G, high_G, low_G, close_G = np.log(price_PG)
+    gap_G = np.zeros(len(ts_G))
+    gap_G[1:] = open_G[1:] - close_G[:-1]
+    range_G = high_G - low_G
+    position_G = np.divide(high_G + low_G - 2 * close_G, range_G, out=np.zeros(len(ts_G)), where=range_G > 0)
+    columns_4G = np.stack([close_G - open_G, gap_G, range_G, position_G])
+    columns_4G[np.isnan(columns_4G)] = 0
     return Grid(
         ts_G=ts_G,
         hour_of_week_G=calendar.hour_of_week_G[rows],
         calendar_GC=calendar.columns_GC[rows],
-        missing_G=missing_G,
-        close_G=close_G,
-        body_G=np.nan_to_num(np.log(close_G / open_G)),
-        gap_G=np.nan_to_num(np.log(open_G / np.roll(close_G, 1))) * (np.arange(len(close_G)) > 0),
-        range_G=np.nan_to_num(range_G),
-        position_G=np.nan_to_num(position_G),
+        missing_G=np.isnan(close_G),
+        close_G=price_PG[PRICES.index("close")],
+        body_G=columns_4G[0],
+        gap_G=columns_4G[1],
+        range_G=columns_4G[2],
+        position_G=columns_4G[3],
     )
 
 

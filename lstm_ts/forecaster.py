@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +77,7 @@ class Forecast:
     target_ts_H: list[datetime]
     q_HQ: Array  # cumulative log return
     missing_hours: int  # in the window
+    volatility: float  # of the window; 1 is as in the training hours
 
     def price_HL(self, *levels: float) -> Array:
         """Prices at some of the levels, USD; raises ArtifactError where the model has not learnt one."""
@@ -103,10 +104,11 @@ class Forecaster:
     def grid(self, hourly_bars: pl.DataFrame) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
 
-    def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array]:
-        """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`."""
+    def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`, and volatility_N."""
         windows = make_windows(grid, self.scaler, origins_N, self.spec)
-        self.net.eval()
+        if self.net.training:
+            self.net.eval()
         parts = []
         with torch.inference_mode():
             for rows_B in torch.split(torch.arange(len(windows)), BATCH):
@@ -114,7 +116,8 @@ class Forecaster:
                 z_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
                 parts.append(z_BHQ + batch.drift_BH[..., None])
         scale_NH = windows.scale_GH[windows.origin_N].double().numpy()
-        return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH
+        volatility_N = windows.volatility_G[windows.origin_N].double().numpy()
+        return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH, volatility_N
 
     def forecast(self, hourly_bars: pl.DataFrame) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
@@ -139,8 +142,8 @@ class Forecaster:
                 f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
                 f"got {missing}; fill the gap"
             )
-        q_NHQ, _ = self.quantiles(grid, np.array([last]))
-        utc = [ts.replace(tzinfo=hourly_bars["ts"][0].tzinfo) for ts in grid.origin_ts_G[last:].tolist()]
+        q_NHQ, _, volatility_N = self.quantiles(grid, np.array([last]))
+        utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
         return Forecast(
             symbol=self.provenance.symbol,
             origin_ts=utc[0],
@@ -149,6 +152,7 @@ class Forecaster:
             target_ts_H=utc[1:],
             q_HQ=q_NHQ[0],
             missing_hours=missing,
+            volatility=float(volatility_N[0]),
         )
 
     def save(self, folder: Path) -> None:

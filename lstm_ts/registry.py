@@ -84,7 +84,10 @@ class Registry:
         raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
 
     def champion(self, name: str) -> Version | None:
-        return self.shelf.find(name, CHAMPION)
+        return self.holder(name, CHAMPION)
+
+    def holder(self, name: str, alias: str) -> Version | None:
+        return self.shelf.find(name, alias)
 
     def load(self, version: Version) -> Forecaster:
         """Raises    RegistryError: a file is not as it was registered"""

@@ -49,22 +49,23 @@ class Scaler:
         volatility_N: Array = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
         return volatility_N.clip(min=MIN_VOLATILITY)
 
-    def target_scale_GH(self, grid: Grid, *, horizon: int) -> Array:
-        """Usual size of the return from each row's close to the close 1..horizon hours on; NaN beyond the grid."""
-        profile_G = self.return_profile_W[grid.hour_of_week_G]
-        return self.return_unit * np.sqrt(_sum_ahead(profile_G**2, horizon))
-
-    def target_drift_GH(self, grid: Grid, *, horizon: int) -> Array:
-        """Mean of the returns that `target_scale_GH` sizes, in units of that scale; NaN beyond the grid."""
+    def target_scale_and_drift_GH(self, grid: Grid, *, horizon: int) -> tuple[Array, Array]:
+        """Usual size of the return from each row's close to the close 1..horizon hours on, and its mean in units of
+        that size; NaN beyond the grid.
+        """
         profile_G = self.return_profile_W[grid.hour_of_week_G]
         drift_G = self.drift_D[grid.hour_of_week_G % HOURS_OF_DAY]
-        return _sum_ahead(profile_G * drift_G, horizon) / np.sqrt(_sum_ahead(profile_G**2, horizon))
+        variance_GH, drift_GH = _sum_ahead(np.stack([profile_G**2, profile_G * drift_G]), horizon)
+        size_GH = np.sqrt(variance_GH)
+        return self.return_unit * size_GH, drift_GH / size_GH
 
 
-def _sum_ahead(values_G: Array, horizon: int) -> Array:
-    """(G, H) sums of the next 1..horizon rows; NaN beyond the last."""
-    padded = np.append(values_G, np.full(horizon, np.nan))
-    return np.cumsum(sliding_window_view(padded[1:], horizon)[: len(values_G)], axis=1)
+def _sum_ahead(values_KG: Array, horizon: int) -> Array:
+    """(K, G, H) sums of the next 1..horizon rows; NaN beyond the last."""
+    rows = values_KG.shape[1]
+    padded = np.full((len(values_KG), rows + horizon), np.nan)
+    padded[:, :rows] = values_KG
+    return np.cumsum(sliding_window_view(padded[:, 1:], horizon, axis=1)[:, :rows], axis=2)
 
 
 def fit_scaler(

@@ -117,8 +117,8 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
     assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
     volatility_G = np.full(len(grid.ts_G), np.nan)
     volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
-    scale_GH = volatility_G[:, None] * scaler.target_scale_GH(grid, horizon=horizon)
-    drift_GH = scaler.target_drift_GH(grid, horizon=horizon)
+    usual_GH, drift_GH = scaler.target_scale_and_drift_GH(grid, horizon=horizon)
+    scale_GH = volatility_G[:, None] * usual_GH
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
     range_profile_G = scaler.range_profile_W[grid.hour_of_week_G]
     profiles_G2 = np.stack([np.log(profile_G), np.log(range_profile_G / scaler.range_profile_W.mean())], axis=1)

@@ -1,6 +1,7 @@
 """What a worker does with a request: check, forecast, encode."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import TypeAdapter
 
 from lstm_ts.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
@@ -17,27 +19,26 @@ from lstm_ts.ledger import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
 from lstm_ts.store import MANIFEST, BarStore
 from serve import schema
-from serve.deployment import Serving
+from serve.deployment import Loaded, Serving, Stopwatch
+from serve.metrics import PART_SECONDS
 from serve.schema import Problem
 from serve.settings import Answer, Ask, Example, Flags
+from serve.traffic import Arm
 from serve.window import Refused, read_window
 
-ARM = "champion"
 WARM_UPS = 3
+PATH = TypeAdapter(list[schema.Step])
 NO_SKILL = "no outcomes are scored yet"
 
+log = logging.getLogger(__name__)
 
-class Clock:
-    """Seconds by part of one request; what the network takes is not counted twice."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Of a request's time."""
+    start = time.perf_counter()
+    yield
+    PART_SECONDS.labels(name).observe(time.perf_counter() - start)
 
 
 class Latest:
@@ -63,35 +64,49 @@ class Desk:
     def __init__(self, symbol: str, bars: Path, flags: Flags) -> None:
         self._symbol, self._flags, self._latest = symbol, flags, Latest(bars)
 
-    def answer(self, ask: Ask, serving: Serving | None, reason: str | None) -> Answer:
-        """serving, reason   the version that answers, and why there is none or not the newest one"""
-        if serving is None:
-            return _refuse(503, reason or "no model is loaded yet", ask)
-        clock, now, version = Clock(), datetime.now(UTC), str(serving.model.version)
-        try:
-            with clock.part("check"):
-                hourly_bars = self._read_bars(ask, serving.forecaster, now)
-            with clock.part("features"), _timing_network(serving.forecaster, clock):
-                forecast = _forecast(serving.forecaster, hourly_bars)
-            with clock.part("encode"):
-                reply = self._reply(ask, serving, forecast, hourly_bars, now)
-                body = reply.model_dump_json().encode()
-        except Refused as refused:
-            problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
-            return Answer(422, problems.model_dump_json().encode(), version, ARM, clock.seconds, None)
-        except DataError as error:  # of the store: the request is not to blame
-            return _refuse(503, str(error), ask, version)
-        clock.seconds["features"] -= clock.seconds["network"]
-        return Answer(200, body, version, ARM, clock.seconds, _row(ask, reply, hourly_bars, now))
+    def answer(self, ask: Ask, loaded: Loaded) -> Answer:
+        """The champion's where there is no challenger, or where it has none."""
+        champion, challenger = loaded.champion, loaded.challenger.serving
+        if tried := ask.arm is not Arm.CHAMPION and challenger is not None:
+            assert challenger
+            try:
+                answer = self._answer(ask, challenger)
+                if answer.status == 200:
+                    return answer
+            except Exception:  # whatever a challenger does, its client gets an answer
+                log.exception("Version %d has failed as %s", challenger.model.version, ask.arm)
+        ask = ask._replace(arm=Arm.CHAMPION)
+        if champion.serving is None:
+            return _refuse(503, champion.reason or "no model is loaded yet", ask)
+        answer = self._answer(ask, champion.serving)
+        return answer._replace(fell_back=tried and answer.status == 200)
 
     def try_out(self, serving: Serving) -> Example:
         """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
-        ask = Ask(_warm_up_body(serving.forecaster), "00000000-0000-0000-0000-000000000000", time.monotonic())
-        answers = [self.answer(ask, serving, None) for _ in range(WARM_UPS)]
+        body = _warm_up_body(serving.forecaster)
+        ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
+        answers = [self._answer(ask, serving) for _ in range(WARM_UPS)]
         if answers[-1].status != 200:
             raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
-        assert ask.body is not None
-        return Example(ask.body, answers[-1].body)
+        return Example(body, answers[-1].body)
+
+    def _answer(self, ask: Ask, serving: Serving) -> Answer:
+        now, version = datetime.now(UTC), str(serving.model.version)
+        try:
+            with part("check"):
+                hourly_bars = self._read_bars(ask, serving.forecaster, now)
+            with _features_and_network(serving.stopwatch):
+                forecast = _forecast(serving.forecaster, hourly_bars)
+            with part("encode"):
+                reply = self._reply(ask, serving, forecast, hourly_bars, now)
+                body = reply.model_dump_json().encode()
+                row = _row(ask, reply, hourly_bars, now)
+        except Refused as refused:
+            problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
+            return Answer(422, version, ask.arm, False, None, problems.model_dump_json().encode())
+        except DataError as error:  # of the store: the request is not to blame
+            return _refuse(503, str(error), ask, version)
+        return Answer(200, version, ask.arm, False, row, body)
 
     def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> pl.DataFrame:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
@@ -114,19 +129,17 @@ class Desk:
             path=path,
             predicted_price=path[-1].price,
             model=serving.model,
-            arm=ARM,
+            arm=ask.arm,
             skill=None,
             skill_reason=NO_SKILL,
             data_age_s=(now - forecast.origin_ts).total_seconds(),
-            flags=list(self._find_flags(serving.forecaster, forecast, hourly_bars, now)),
+            flags=list(self._find_flags(serving.forecaster.spec.tsteps, forecast, now)),
             request_id=ask.request_id,
         )
 
-    def _find_flags(
-        self, forecaster: Forecaster, forecast: Forecast, hourly_bars: pl.DataFrame, now: datetime
-    ) -> Iterator[str]:
-        limits, tsteps = self._flags, forecaster.spec.tsteps
-        volatility, (low, high) = _volatility(forecaster, hourly_bars), limits.volatility
+    def _find_flags(self, tsteps: int, forecast: Forecast, now: datetime) -> Iterator[str]:
+        limits = self._flags
+        volatility, (low, high) = forecast.volatility, limits.volatility
         if not low <= volatility <= high:
             yield f"out of the training range: the window is {volatility:.2g} times as volatile as the training hours"
         if forecast.missing_hours > limits.missing_share * tsteps:
@@ -152,46 +165,37 @@ def _not_enough(text: str) -> Refused:
 
 
 @contextmanager
-def _timing_network(forecaster: Forecaster, clock: Clock) -> Iterator[None]:
-    start = 0.0
-
-    def before(*_: object) -> None:
-        nonlocal start
-        start = time.perf_counter()
-
-    def after(*_: object) -> None:
-        clock.seconds["network"] = time.perf_counter() - start
-
-    hooks = [forecaster.net.register_forward_pre_hook(before), forecaster.net.register_forward_hook(after)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _features_and_network(stopwatch: Stopwatch) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    PART_SECONDS.labels("features").observe(time.perf_counter() - start - stopwatch.seconds)
+    PART_SECONDS.labels("network").observe(stopwatch.seconds)
 
 
 def _path(forecast: Forecast) -> list[schema.Step]:
+    """All steps are validated in one call: one by one they took most of the time of a reply."""
     levels = [str(level) for level in forecast.levels]
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     chosen_H3 = forecast.price_HL(0.5, 0.1, 0.9).tolist()
-    return [
-        schema.Step(
-            target_ts=target_ts,
-            price=price,
-            lower_80=lower_80,
-            upper_80=upper_80,
-            quantiles=dict(zip(levels, prices_Q, strict=True)),
-            persistence=forecast.last_close,
-        )
+    steps = [
+        {
+            "target_ts": target_ts,
+            "price": price,
+            "lower_80": lower_80,
+            "upper_80": upper_80,
+            "quantiles": dict(zip(levels, prices_Q, strict=True)),
+            "persistence": forecast.last_close,
+        }
         for target_ts, prices_Q, (price, lower_80, upper_80) in zip(
             forecast.target_ts_H, prices_HQ, chosen_H3, strict=True
         )
     ]
+    return PATH.validate_python(steps)
 
 
 def _row(ask: Ask, reply: schema.Forecast, hourly_bars: pl.DataFrame, now: datetime) -> ForecastRow:
     """What the ledger keeps of a reply; of the window, its hash: the same bars have the same one."""
-    window = hourly_bars.select(pl.col("ts").dt.epoch("s").cast(pl.Float64), *PRICES).to_numpy()
+    window = b"".join(hourly_bars[column].to_numpy().tobytes() for column in ("ts", *PRICES))
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
         request_id=ask.request_id,
@@ -205,15 +209,8 @@ def _row(ask: Ask, reply: schema.Forecast, hourly_bars: pl.DataFrame, now: datet
         path=ServedPath(*columns),
         flags=tuple(reply.flags),
         latency_ms=(time.monotonic() - ask.asked_at) * 1000,
-        input_sha256=hashlib.sha256(window.tobytes()).hexdigest(),
+        input_sha256=hashlib.sha256(window).hexdigest(),
     )
-
-
-def _volatility(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> float:
-    """Mean range of the bars over what is usual at their hour of the week; 1 is as in training."""
-    hour_of_week = hourly_bars.select(forecaster.session.hour_of_week(pl.col("ts"))).to_series().to_numpy()
-    range_ = np.log(hourly_bars["high"].to_numpy() / hourly_bars["low"].to_numpy())
-    return float(np.mean(range_ / forecaster.scaler.range_profile_W[hour_of_week]))
 
 
 def _warm_up_body(forecaster: Forecaster) -> bytes:
@@ -228,4 +225,4 @@ def _warm_up_body(forecaster: Forecaster) -> bytes:
 
 def _refuse(status: int, reason: str, ask: Ask, version: str = "") -> Answer:
     refusal = schema.Refusal(reason=reason, request_id=ask.request_id)
-    return Answer(status, refusal.model_dump_json().encode(), version, ARM, {}, None)
+    return Answer(status, version, ask.arm, False, None, refusal.model_dump_json().encode())

@@ -1,5 +1,6 @@
 """LitServe's side of a worker: one process with one copy of the model."""
 
+import logging
 import logging.config
 import multiprocessing
 import os
@@ -7,22 +8,27 @@ import signal
 import sys
 import time
 from ctypes import CDLL
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litserve import LitAPI
+from litserve.loops import LitLoop
 
+from serve.line import answer_forever
 from serve.metrics import PART_SECONDS
-from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
+from serve.traffic import Arm
 
 if TYPE_CHECKING:
     from serve.answers import Desk
-    from serve.deployment import Follower, Serving
+    from serve.deployment import Follower, Loaded, Serving
 
 # On the board:
 CALL = "call"  # the number of the newest call to look at the registry
 EXAMPLE = "example"  # of a request and its answer
 PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
 
 
 def end_with_parent() -> None:
@@ -34,6 +40,13 @@ def end_with_parent() -> None:
             os._exit(1)
 
 
+class AnswerLoop(LitLoop):  # type: ignore[misc]
+    """What a worker does once it is set up."""
+
+    def run(self, lit_api: "ForecastApi", device: str, worker_id: int, *_: object) -> None:
+        answer_forever(lit_api.socket(worker_id), lit_api.predict)
+
+
 class ForecastApi(LitAPI):  # type: ignore[misc]
     """`board` is shared by all processes: each worker's `State` by its number, CALL and EXAMPLE."""
 
@@ -41,9 +54,10 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     desk: "Desk"
     follower: "Follower"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sockets: Path) -> None:
         super().__init__(max_batch_size=1)
-        self.settings = settings
+        self.settings, self._sockets = settings, sockets
+        self.loop = AnswerLoop()
 
     def setup(self, device: str) -> None:
         end_with_parent()
@@ -58,18 +72,25 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         self.follower = Follower(self.settings, try_out=self._try_out, asked=self._newest_call, tell=self._tell)
         self.follower.start()
 
+    def socket(self, worker: int) -> Path:
+        return self._sockets / f"{worker}.sock"
+
     def predict(self, ask: Ask) -> Answer:
-        queued_s = time.monotonic() - ask.asked_at
-        answer = self.desk.answer(ask, self.follower.serving, self.follower.reason)
-        for part, seconds in {"queue": queued_s, **answer.seconds}.items():
-            PART_SECONDS.labels(part).observe(seconds)
-        return answer
+        PART_SECONDS.labels("queue").observe(time.monotonic() - ask.asked_at)
+        try:
+            return self.desk.answer(ask, self.follower.loaded)
+        except Exception:
+            log.exception("The champion has failed", extra={"request_id": ask.request_id})
+            return Answer(500, "", Arm.CHAMPION, False, None, b"")
 
     def _newest_call(self) -> int:
         return int(self.board.get(CALL, 0))
 
     def _try_out(self, serving: "Serving") -> None:
-        self.board[EXAMPLE] = self.desk.try_out(serving)
+        example = self.desk.try_out(serving)
+        if serving.model.alias == Arm.CHAMPION:
+            self.board[EXAMPLE] = example
 
-    def _tell(self, worker: Worker, needs: Input | None, looked: int) -> None:
-        self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(os.getpid(), worker, needs, looked)
+    def _tell(self, loaded: "Loaded", looked: int) -> None:
+        needs = loaded.champion.serving.input if loaded.champion.serving else None
+        self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(os.getpid(), loaded.worker, needs, looked)

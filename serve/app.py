@@ -1,7 +1,7 @@
 """The processes that speak HTTP, and the one that starts and watches all the others.
 
-LitServe gives workers, queues and HTTP processes. What it does not do is done here: a request of a killed worker is
-answered, SIGTERM ends everything in order, health knows the models, and refusals say why.
+LitServe starts the HTTP processes and the workers. What it does not do is done here: a request of a killed worker is
+answered, SIGTERM ends everything in order, health knows the models, traffic has arms, and refusals say why.
 """
 
 import asyncio
@@ -17,30 +17,36 @@ from typing import Any
 from fastapi import FastAPI
 from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
-from litserve.utils import LitAPIStatus, ResponseBufferItem, WorkerSetupStatus
+from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.forecast_log import ForecastLog
-from serve.metrics import LOG_DEPTH, LOGGED
+from serve.line import Lines
+from serve.metrics import LOG_DEPTH, LOGGED, SHADOWED
+from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
+from serve.traffic import Arm, Traffic
 
 WATCH_S = 0.2
 
 log = logging.getLogger(__name__)
 
 
-class NoAnswer(Exception):
-    """No worker has answered in time."""
-
-
 class ForecastServer(LitServer):  # type: ignore[misc]
-    def __init__(self, api: ForecastApi, forecast_log: ForecastLog, *, workers: int, answer_s: float) -> None:
+    """`board` is shared by all processes: see `ForecastApi` and `Rollout`."""
+
+    board: Any
+    _lines: Lines
+    _rollout: Rollout
+
+    def __init__(
+        self, api: ForecastApi, traffic: Traffic, forecast_log: ForecastLog, *, workers: int, answer_s: float
+    ) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=answer_s)
         self.slots, self._answer_s, self.stopping = workers, answer_s, False
-        self.board: Any = None
-        self._forecast_log = forecast_log
+        self._traffic, self._forecast_log = traffic, forecast_log
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `routes.add_routes` adds ours."""
@@ -96,15 +102,17 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Every process that speaks HTTP keeps what it answers: it outlives the workers."""
+        """Every process that speaks HTTP keeps what is answered: it outlives the workers."""
         end_with_parent()
-        counting = asyncio.create_task(self._count_log())
-        async with super().lifespan(app):
-            yield
-        counting.cancel()
+        self._lines = Lines([self.lit_api.socket(number) for number in range(self.slots)])
+        self._rollout = Rollout(self._traffic, self.board)
+        tasks = [*self._lines.start(), asyncio.create_task(self._watch())]
+        yield
+        for task in tasks:
+            task.cancel()
         self._forecast_log.close()
 
-    async def _count_log(self) -> None:
+    async def _watch(self) -> None:
         before = self._forecast_log.counts()
         while True:
             counts = self._forecast_log.counts()
@@ -112,26 +120,38 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             for outcome in ("written", "dropped", "refused"):
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts
+            self._rollout.agree()
             await asyncio.sleep(WATCH_S)
 
-    async def ask(self, body: bytes | None, request_id: str) -> Answer:
-        """Raises    NoAnswer: in time; the worker may have been killed with the request in its hands"""
-        item = ResponseBufferItem(event=asyncio.Event())
-        self.response_buffer[request_id] = item
-        ask = Ask(body, request_id, time.monotonic())
+    async def ask(self, body: bytes | None, request_id: str, key: str) -> Answer:
+        """key   of the client, or of the request: decides the arm
+        Raises    NoAnswer: in time; the worker may have been killed with the request in its hands
+        """
+        ask = Ask(request_id, self._rollout.choose(key), time.monotonic(), body)
+        failed = True
         try:
-            queue = self._get_request_queue(self.lit_api.api_path)
-            queue.put((self.app.response_queue_id, request_id, ask.asked_at, ask))
-            await asyncio.wait_for(item.event.wait(), self._answer_s)
-        except TimeoutError:
-            raise NoAnswer from None
+            answer = await self._lines.ask(ask, self._answer_s)
+            failed = answer.status >= 500 or answer.fell_back
         finally:
-            del self.response_buffer[request_id]
-        answer, status = item.response
-        assert status == LitAPIStatus.OK and isinstance(answer, Answer), "the worker's log says what went wrong"
+            self._rollout.count(ask.arm, failed=failed, latency_ms=(time.monotonic() - ask.asked_at) * 1000)
         if answer.row:
             self._forecast_log.add(answer.row)
+            if answer.arm is Arm.CHAMPION and self._rollout.shadow:
+                self._ask_shadow(ask)
         return answer
+
+    def _ask_shadow(self, ask: Ask) -> None:
+        if later := self._lines.ask_later(ask._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
+            later.add_done_callback(self._keep_shadow)
+        else:
+            SHADOWED.labels("dropped").inc()
+
+    def _keep_shadow(self, later: asyncio.Future[Answer]) -> None:
+        answer = later.result() if not (later.cancelled() or later.exception()) else None
+        made = answer is not None and answer.arm is Arm.SHADOW and answer.row is not None
+        SHADOWED.labels("made" if made else "failed").inc()
+        if made and answer and answer.row:
+            self._forecast_log.add(answer.row)
 
     def states(self) -> list[State | None]:
         """By worker; None for one that is starting, or starting again."""

@@ -1,9 +1,10 @@
-"""The version that answers, and how it follows the registry's alias."""
+"""The versions that answer, and how they follow the registry's aliases."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError
 from lstm_ts.forecaster import Forecaster
@@ -13,10 +14,26 @@ from lstm_ts.versions import Version
 from serve.metrics import LOAD_FAILURES
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
+from serve.traffic import Arm
 
 TICK_S = 0.1
 
 log = logging.getLogger(__name__)
+
+
+class Stopwatch:
+    """What the network took when it was last asked."""
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.seconds = self._started = 0.0
+        forecaster.net.register_forward_pre_hook(self._start)
+        forecaster.net.register_forward_hook(self._stop)
+
+    def _start(self, *_: object) -> None:
+        self._started = time.perf_counter()
+
+    def _stop(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._started
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,7 @@ class Serving:
 
     forecaster: Forecaster
     model: Model
+    stopwatch: Stopwatch
 
     @property
     def input(self) -> Input:
@@ -39,7 +57,31 @@ class Serving:
         )
 
 
-def load(registry: Registry, version: Version, symbol: str) -> Serving:
+@dataclass(frozen=True)
+class Slot:
+    """What an alias names, as far as it is loaded, and why it is not there or not the newest."""
+
+    serving: Serving | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    champion: Slot = Slot(reason="no model is loaded yet")
+    challenger: Slot = Slot()
+
+    @property
+    def worker(self) -> Worker:
+        champion, challenger = self.champion.serving, self.challenger.serving
+        return Worker(
+            model=champion.model if champion else None,
+            reason=self.champion.reason,
+            challenger=challenger.model if challenger else None,
+            challenger_reason=self.challenger.reason,
+        )
+
+
+def load(registry: Registry, version: Version, alias: str, symbol: str) -> Serving:
     """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
     forecaster = registry.load(version)
     if forecaster.provenance.symbol != symbol:
@@ -49,15 +91,15 @@ def load(registry: Registry, version: Version, symbol: str) -> Serving:
     model = Model(
         name=version.name,
         version=version.number,
-        alias=CHAMPION,
+        alias=alias,
         artifact_sha256=version.tags[MODEL_SHA256],
         trained_until=forecaster.provenance.trained_until,
     )
-    return Serving(forecaster, model)
+    return Serving(forecaster, model, Stopwatch(forecaster))
 
 
 class Follower:
-    """Asks the registry, in a thread of its own, whose the alias is; what loads and answers takes over."""
+    """Asks the registry, in a thread of its own, whose the aliases are; what loads and answers takes over."""
 
     def __init__(
         self,
@@ -65,7 +107,7 @@ class Follower:
         *,
         try_out: Callable[[Serving], None],
         asked: Callable[[], int],
-        tell: Callable[[Worker, Input | None, int], None],
+        tell: Callable[[Loaded, int], None],
     ) -> None:
         """try_out   raises where a version gives no forecast
         asked     number of the newest call to look at the registry at once
@@ -74,8 +116,7 @@ class Follower:
         self._settings, self._try_out, self._asked, self._tell = settings, try_out, asked, tell
         self._registry: Registry | None = None
         self._looked = 0
-        self.serving: Serving | None = None
-        self.reason: str | None = "no model is loaded yet"
+        self.loaded = Loaded()
 
     def start(self) -> None:
         """Look once, then go on in the background."""
@@ -93,35 +134,44 @@ class Follower:
                 self._look_and_tell(call)
 
     def _look_and_tell(self, call: int) -> None:
-        before = self.serving, self.reason, self._looked
-        self.reason, self._looked = self._look(), call
-        if self.reason and self.reason != before[1]:
-            log.error("%s", self.reason, extra={"serving": self.serving and self.serving.model.version})
-        if (self.serving, self.reason, call) != before or self.serving is None:
-            model, needs = (self.serving.model, self.serving.input) if self.serving else (None, None)
-            self._tell(Worker(model=model, reason=self.reason), needs, call)
+        before, looked = self.loaded, self._looked
+        self.loaded, self._looked = self._look(before), call
+        for old, new in ((before.champion, self.loaded.champion), (before.challenger, self.loaded.challenger)):
+            if new.reason and new.reason != old.reason:
+                log.error("%s", new.reason, extra={"serving": new.serving and new.serving.model.version})
+        if (self.loaded, call) != (before, looked) or self.loaded.champion.serving is None:
+            self._tell(self.loaded, call)
 
-    def _look(self) -> str | None:
-        """Follow the alias; why not, if so. A champion taken away goes on answering: none is no better."""
+    def _look(self, loaded: Loaded) -> Loaded:
+        """A champion taken away goes on answering: none is no better. A challenger taken away is gone."""
+        name, wanted = self._settings.name, None
         try:
-            version = self._open().champion(self._settings.name)
+            version = self._open().champion(name)
+            if self._settings.challenger:
+                wanted = self._open().holder(name, Arm.CHALLENGER)
         except LstmTsError as error:
             LOAD_FAILURES.labels("registry").inc()
-            return f"The registry does not answer: {error}"
+            return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
         if version is None:
-            return f"Expected a {CHAMPION} of {self._settings.name}, got none yet; python -m lstm_ts.retrain makes one"
-        if self.serving and self.serving.model.version == version.number:
-            return None
+            reason = f"Expected a {CHAMPION} of {name}, got none yet; python -m lstm_ts.retrain makes one"
+            return replace(loaded, champion=replace(loaded.champion, reason=reason))
+        champion = self._fill(loaded.champion, version, CHAMPION)
+        if wanted is None or wanted.number == version.number:
+            return Loaded(champion, Slot())
+        return Loaded(champion, self._fill(loaded.challenger, wanted, Arm.CHALLENGER))
+
+    def _fill(self, slot: Slot, version: Version, alias: str) -> Slot:
+        if slot.serving and slot.serving.model.version == version.number:
+            return Slot(slot.serving)
         try:
-            loaded = load(self._open(), version, self._settings.symbol)
-            self._try_out(loaded)
+            serving = load(self._open(), version, alias, self._settings.symbol)
+            self._try_out(serving)
         except Exception as error:  # whatever a version does while it is loaded, the one before goes on
             LOAD_FAILURES.labels("load").inc()
             log.debug("Loading failed", exc_info=True)
-            return f"{version} does not serve: {error}"
-        log.info("Serving %s, trained until %s", version, loaded.model.trained_until)
-        self.serving = loaded
-        return None
+            return replace(slot, reason=f"{version} does not serve: {error}")
+        log.info("Serving %s as %s, trained until %s", version, alias, serving.model.trained_until)
+        return Slot(serving)
 
     def _open(self) -> Registry:
         check_there(self._settings.registry_uri)

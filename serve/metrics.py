@@ -20,22 +20,25 @@ REQUEST_SECONDS = Histogram(
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
 LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
 LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
-LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times the alias could not be followed", ["at"])
+SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])
+STOPPED = Counter("lstm_ts_challenger_stopped", "Times a process took the challenger its requests", ["version"])
+LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 
 class Loaded(Collector):
     """What the workers have loaded at the moment of a scrape."""
 
     def __init__(self, workers: Iterable[Worker], slots: int) -> None:
-        self._models = [worker.model for worker in workers if worker.model]
+        self._models = [model for worker in workers for model in (worker.model, worker.challenger) if model]
         self._slots = slots
 
     def collect(self) -> Iterator[Metric]:
+        names = ["name", "version", "alias"]
         yield GaugeMetricFamily("lstm_ts_workers", "Workers asked for", value=self._slots)
-        counts = GaugeMetricFamily("lstm_ts_loaded_workers", "Workers by loaded version", labels=["name", "version"])
-        ages = GaugeMetricFamily("lstm_ts_model_age_seconds", "Since the end of training", labels=["name", "version"])
-        for model in {(model.name, model.version): model for model in self._models}.values():
-            labels = [model.name, str(model.version)]
+        counts = GaugeMetricFamily("lstm_ts_loaded_workers", "Workers by loaded version", labels=names)
+        ages = GaugeMetricFamily("lstm_ts_model_age_seconds", "Since the end of training", labels=names)
+        for model in {(model.version, model.alias): model for model in self._models}.values():
+            labels = [model.name, str(model.version), model.alias]
             counts.add_metric(labels, self._models.count(model))
             if age_s := _age_s(model):
                 ages.add_metric(labels, age_s)

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.app import ForecastServer, NoAnswer
+from serve.app import ForecastServer
 from serve.keys import Keys
+from serve.line import NoAnswer
 from serve.metrics import REQUEST_SECONDS, REQUESTS, scrape
 from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window
 from serve.window import unknown_symbol
@@ -153,7 +154,7 @@ class Routes:
         missing = [worker.reason for worker in workers if worker.model is None]
         return Health(ready=not missing, reason=missing[0] if missing else None, workers=workers)
 
-    def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
+    async def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
         if self._keys.are_set and not self._keys.accept(key):
             raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
 
@@ -176,8 +177,10 @@ class Routes:
             if not health.ready and not any(worker.model for worker in health.workers):
                 raise Refused(503, health.reason or "no model is loaded yet")
         state = request.state
-        answer = await self._server.ask(body, state.request_id)
+        answer = await self._server.ask(body, state.request_id, request.headers.get("x-api-key") or state.request_id)
         state.version, state.arm = answer.version, answer.arm
+        if answer.status == 500:
+            return _on_error(request, None)
         headers = {"Retry-After": str(RETRY_S)} if answer.status == 503 else None
         return Response(answer.body, answer.status, headers, "application/json")
 
@@ -209,7 +212,7 @@ def _on_no_answer(request: Request, error: Exception) -> Response:
     return _refusal(request, 503, "Expected an answer from a worker in time, got none; ask again")
 
 
-def _on_error(request: Request, error: Exception) -> Response:
+def _on_error(request: Request, error: Exception | None) -> Response:
     return _refusal(request, 500, "Expected an answer, got an error of the server's own; its log says which")
 
 

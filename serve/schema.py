@@ -121,10 +121,12 @@ class Refusal(Strict):
 
 
 class Worker(Strict):
-    """One process that answers; `reason` says why it has no model, or not the newest."""
+    """One process that answers; a reason says why a model is not there, or not the newest."""
 
     model: Model | None
     reason: str | None
+    challenger: Annotated[Model | None, Field(description="Loaded where traffic asks for one")] = None
+    challenger_reason: str | None = None
 
 
 class Health(Strict):

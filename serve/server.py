@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -14,13 +15,14 @@ from lstm_ts.errors import ConfigError
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
 from serve.settings import Flags, Settings
+from serve.traffic import Traffic
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
 log = logging.getLogger(__name__)
 
 
-def read_settings(cfg: DictConfig) -> Settings:
+def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     flags = plain(cfg.flags)
     return Settings(
@@ -30,6 +32,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         ledger_url=cfg.registry.ledger,
         bars=processed_store(cfg).folder,
         poll_s=cfg.poll_s,
+        challenger=traffic.needs_challenger,
         flags=Flags(**flags | {"volatility": tuple(flags["volatility"])}),
         logging=_without_files(cast(dict[str, Any], logging_config)),
     )
@@ -52,15 +55,20 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     check(cfg)
     forecast_log: ForecastLog = construct(cfg.forecast_log)
-    settings, keys = read_settings(cfg), Keys(cfg.api_keys.given, cfg.api_keys.file)
-    with TemporaryDirectory(prefix="lstm_ts_metrics_") as folder:
+    traffic: Traffic = construct(cfg.traffic)
+    settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
+    with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder
         from serve.api import ForecastApi
         from serve.app import ForecastServer
         from serve.routes import Routes
 
         server = ForecastServer(
-            ForecastApi(settings), forecast_log, workers=cfg.workers_per_device, answer_s=cfg.answer_s
+            ForecastApi(settings, Path(folder)),
+            traffic,
+            forecast_log,
+            workers=cfg.workers_per_device,
+            answer_s=cfg.answer_s,
         )
         server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol}", __version__
         Routes(server, keys, symbol=cfg.symbol, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import ForecastRow
 from serve.schema import Input, Worker
+from serve.traffic import Arm
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Settings:
     ledger_url: str
     bars: Path  # the store of hourly bars
     poll_s: float
+    challenger: bool  # whether it is loaded too
     flags: Flags
     logging: Mapping[str, Any]
 
@@ -43,18 +45,19 @@ class Settings:
 class Ask(NamedTuple):
     """On its way to a worker."""
 
-    body: bytes | None  # None: forecast from the store's latest bars
     request_id: str
+    arm: Arm
     asked_at: float  # time.monotonic
+    body: bytes | None  # None: forecast from the store's latest bars
 
 
 class Answer(NamedTuple):
     status: int
-    body: bytes  # JSON
     version: str
-    arm: str
-    seconds: Mapping[str, float]  # by part of the work
+    arm: Arm  # that has answered
+    fell_back: bool  # the arm that was asked has failed
     row: ForecastRow | None  # for the ledger
+    body: bytes  # JSON
 
 
 class Example(NamedTuple):

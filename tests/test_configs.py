@@ -41,7 +41,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 def entry_point_of(option: str) -> str:
     if option == "experiment=walk_forward":
         return "backtest"
-    served = dict.fromkeys(SERVED, "project")
+    served = dict.fromkeys(SERVED, "serve")
     return ({"source": "ingest", "gate": "retrain"} | served).get(option.split("=")[0], "train")
 
 
@@ -60,7 +60,7 @@ def test_an_entry_point_composes_with_its_defaults(name: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> None:
     group = option.split("=")[0]
-    prefix = "+" if group in ("experiment", *SERVED) else ""
+    prefix = "+" if group == "experiment" else ""
     needed = ["source.paths=bars.csv"] if option == "source=files" else []
     cfg = compose(entry_point_of(option), prefix + option, f"paths.outputs={tmp_path}", *needed)
     cfg.hydra.runtime.output_dir = str(tmp_path)

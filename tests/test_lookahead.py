@@ -100,7 +100,7 @@ def test_a_forecast_needs_exactly_the_bars_of_its_window(
 def test_one_window_at_a_time_gives_the_numbers_of_a_batch(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
     grid = forecaster.grid(hourly_bars)
     rows_N = find_origins(grid, SPEC).rows_N[-20:]
-    q_NHQ, _ = forecaster.quantiles(grid, rows_N)
+    q_NHQ, _, _ = forecaster.quantiles(grid, rows_N)
     for row, q_HQ in zip(rows_N, q_NHQ, strict=True):
         origin_ts = grid.origin_ts_G[row].item().replace(tzinfo=UTC)
         alone = forecaster.forecast(hourly_bars.filter(pl.col("ts") < origin_ts))

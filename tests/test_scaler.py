@@ -83,7 +83,7 @@ def test_the_drift_of_an_hour_is_found_and_noise_is_shrunk_to_nothing_much(grid:
 def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     scaler = fit(grid, 1500)
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
-    scale_GH = scaler.target_scale_GH(grid, horizon=HORIZON)
+    scale_GH, _ = scaler.target_scale_and_drift_GH(grid, horizon=HORIZON)
     assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
     assert np.isnan(scale_GH[-1]).all()
     assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]

@@ -4,70 +4,60 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cli import ROOT
+from serving import (
+    HORIZON,
+    MAX_MISSING,
+    TSTEPS,
+    Body,
+    Server,
+    frame,
+    make_bars,
+    registry_of,
+    running,
+    save_model,
+    wait_for,
+)
 from test_configs import compose
 from test_registry import alter, files_of, open_registry, promote, register
 
 from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.forecaster import load_forecaster
 from lstm_ts.ledger import ForecastRow, Ledger
-from lstm_ts.registry import Registry
 from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
-from lstm_ts.windows import WindowSpec
 from serve import schema
 from serve.keys import Keys
 from serve.metrics import PARTS
 from serve.server import check, read_settings
 
-TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
 KEYS = ("correct-horse", "battery-staple")
-QUICK = ("poll_s=0.2", "answer_s=2", "body_limit_bytes=20000")
 NEW_YORK = ZoneInfo("America/New_York")
-Body = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two that disagree."""
-    spec = WindowSpec(tsteps=TSTEPS, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
-    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
-    data = BarsDataModule(
-        hourly_bars, silver, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )
-    data.setup()
-    until = "2014-04-01T00:00:00+00:00"
-    provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
-    folder, shape = tmp_path_factory.mktemp("models"), NetShape(hidden=4, layers=1, decoder=4, dropout=0.0)
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        net = build_net(shape, data.reference)
-        torch.nn.init.normal_(net.head.weight, std=0.3)
-        model = Forecaster(net, shape, data.scaler, data.reference, spec, silver, provenance, {})
-        model.save(folder / str(seed))
-    return [folder / "1", folder / "2"]
+    folder = tmp_path_factory.mktemp("models")
+    return [save_model(folder / str(seed), hourly_bars, silver, seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -80,115 +70,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def now_bars(silver: Session) -> list[Body]:
-    """The session's latest sixty hours, of prices that wander a little."""
-    now = datetime.now(UTC)
-    hours = silver.hours(now - timedelta(days=20), now - HOUR)["ts"].tail(60)
-    close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.003, 60)))
-    opens = [20.0, *close[:-1]]
-    return [
-        {
-            "ts": ts.isoformat().replace("+00:00", "Z"),
-            "open": float(open_),
-            "high": float(max(open_, close_) * 1.001),
-            "low": float(min(open_, close_) * 0.999),
-            "close": float(close_),
-        }
-        for ts, open_, close_ in zip(hours, opens, close, strict=True)
-    ]
-
-
-def frame(bars: list[Body]) -> pl.DataFrame:
-    rows = [
-        (datetime.fromisoformat(b["ts"]).astimezone(UTC), b["open"], b["high"], b["low"], b["close"], None, 1.0)
-        for b in bars
-    ]
-    return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
-
-
-class Server:
-    """One `python -m serve.server`, and a client of it."""
-
-    def __init__(self, folder: Path, *overrides: str, keys: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}")
-        databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
-        command = [sys.executable, "-m", "serve.server", *paths, *databases, *QUICK, *overrides]
-        environment = os.environ | {"LSTM_TS_API_KEYS": keys, "OMP_NUM_THREADS": "1"}
-        self.log = folder / "server.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
-        headers = {"X-API-Key": keys.split(",")[0]} if keys else {}
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20, trust_env=False)
-
-    def predict(self, body: Any) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.client.post("/predict", content=content)
-
-    def ask(self, bars: list[Body]) -> schema.Forecast:
-        response = self.predict({"symbol": "XAGUSD", "bars": bars})
-        assert response.status_code == 200, response.text
-        return schema.Forecast.model_validate_json(response.content)
-
-    def problems(self, body: Any) -> dict[str, str]:
-        response = self.predict(body)
-        assert response.status_code == 422, response.text
-        return {p.path: p.problem for p in schema.Problems.model_validate_json(response.content).problems}
-
-    def health(self) -> schema.Health:
-        return schema.Health.model_validate_json(self.client.get("/health").content)
-
-    def reload(self) -> schema.Health:
-        return schema.Health.model_validate_json(self.client.post("/reload").raise_for_status().content)
-
-    def metric(self, start: str) -> float:
-        lines = self.client.get("/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
-
-    def children(self) -> list[int]:
-        """Pids of every process below it."""
-        below, found = {self.process.pid}, True
-        while found:
-            found = False
-            for path in Path("/proc").glob("[0-9]*/stat"):
-                try:
-                    parent = int(path.read_text().rpartition(")")[2].split()[1])
-                except OSError:
-                    continue
-                if parent in below and int(path.parent.name) not in below:
-                    below.add(int(path.parent.name))
-                    found = True
-        return sorted(below - {self.process.pid})
-
-    def workers(self) -> list[int]:
-        """Pids of those that answer; they alone are started afresh, by `spawn`."""
-        return [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
-
-
-@contextmanager
-def running(server: Server) -> Iterator[Server]:
-    try:
-        yield server
-    except BaseException:
-        print(server.log.read_text()[-5000:])
-        raise
-    finally:
-        server.client.close()
-        server.process.terminate()
-        server.process.wait(30)
+    return make_bars(silver)
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +89,6 @@ def folder(
         promote(registry, 1)
     (folder / "keys").write_text("from-a-file\n")
     return folder
-
-
-@contextmanager
-def registry_of(folder: Path) -> Iterator[Registry]:
-    registry, ledger = open_registry(folder)
-    with closing(ledger):
-        yield registry
 
 
 @pytest.fixture(scope="module")
@@ -556,7 +431,7 @@ def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: server.ask(now_bars), range(20)))
     assert [server.metric(name) for name in (counted, *parts)] == [count + 20 for count in before]
-    assert server.metric('lstm_ts_loaded_workers{name="XAGUSD",version="1"}') == 2
+    assert server.metric('lstm_ts_loaded_workers{alias="champion",name="XAGUSD",version="1"}') == 2
     age_s = (datetime.now(UTC) - datetime(2014, 4, 1, tzinfo=UTC)).total_seconds()
     assert server.metric("lstm_ts_model_age_seconds{") == pytest.approx(age_s, abs=60)
 
@@ -645,7 +520,7 @@ def test_a_value_out_of_range_is_named(override: str, words: str, tmp_path: Path
     cfg.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(cfg)
     with pytest.raises(ConfigError, match=words):
-        check(cfg), read_settings(cfg), Keys(cfg.api_keys.given, cfg.api_keys.file)
+        check(cfg), read_settings(cfg, construct(cfg.traffic)), Keys(cfg.api_keys.given, cfg.api_keys.file)
 
 
 # Slow: whatever is sent, no error of the server's own

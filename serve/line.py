@@ -1,0 +1,190 @@
+"""From a process that speaks HTTP to the workers and back: a Unix socket from each to each.
+
+LitServe's queues go through one more process twice each way, and what a killed worker had in its hands times out there.
+A worker answers in the order it is asked, so that an answer needs no number.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import uvloop
+from pydantic import TypeAdapter
+
+from lstm_ts.ledger import ForecastRow
+from serve.settings import Answer, Ask
+from serve.traffic import Arm
+
+AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
+LATER = 1000  # asks that may wait for an idle worker
+RETRY_S = 0.05
+SIZES = struct.Struct("!II")
+ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
+ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, bool, ForecastRow | None])
+
+
+class NoAnswer(Exception):
+    """The worker has ended with the request in its hands, or none has answered in time."""
+
+
+def write_ask(ask: Ask) -> bytes:
+    return _frame(ASK_HEAD.dump_json((ask.request_id, ask.arm, ask.asked_at, ask.body is None)), ask.body or b"")
+
+
+def read_ask(head: bytes, body: bytes) -> Ask:
+    request_id, arm, asked_at, empty = ASK_HEAD.validate_json(head)
+    return Ask(request_id, arm, asked_at, None if empty else body)
+
+
+def write_answer(answer: Answer) -> bytes:
+    return _frame(ANSWER_HEAD.dump_json(answer[:-1]), answer.body)
+
+
+def read_answer(head: bytes, body: bytes) -> Answer:
+    return Answer(*ANSWER_HEAD.validate_json(head), body)
+
+
+def _frame(head: bytes, body: bytes) -> bytes:
+    return SIZES.pack(len(head), len(body)) + head + body
+
+
+class Frames:
+    """Whole messages, head and body, out of the pieces that a socket brings."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self._bytes += piece
+        while len(self._bytes) >= SIZES.size:
+            head, body = SIZES.unpack_from(self._bytes)
+            if len(self._bytes) < (end := SIZES.size + head + body):
+                return
+            message = bytes(self._bytes[SIZES.size : end])
+            del self._bytes[:end]
+            yield message[:head], message[head:]
+
+
+class Answering(asyncio.Protocol):
+    """The worker's end: one request after the other, whoever asks."""
+
+    def __init__(self, answer: Callable[[Ask], Answer]) -> None:
+        self._answer, self._frames = answer, Frames()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for head, body in self._frames.feed(data):
+            self._transport.write(write_answer(self._answer(read_ask(head, body))))
+
+
+def answer_forever(socket: Path, answer: Callable[[Ask], Answer]) -> None:
+    async def listen() -> None:
+        socket.unlink(missing_ok=True)  # of the worker before
+        server = await asyncio.get_running_loop().create_unix_server(partial(Answering, answer), socket)
+        await server.serve_forever()
+
+    uvloop.run(listen())
+
+
+@dataclass(eq=False)
+class Call:
+    ask: Ask
+    answer: asyncio.Future[Answer]
+
+
+class Line(asyncio.Protocol):
+    """The asking end of a connection to one worker."""
+
+    def __init__(self, lines: "Lines") -> None:
+        self._lines, self._frames = lines, Frames()
+        self.sent: deque[Call] = deque()  # oldest first
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def send(self, call: Call) -> None:
+        self.sent.append(call)
+        self._transport.write(write_ask(call.ask))
+
+    def data_received(self, data: bytes) -> None:
+        for head, body in self._frames.feed(data):
+            call = self.sent.popleft()
+            if not call.answer.done():
+                call.answer.set_result(read_answer(head, body))
+        self._lines.dispatch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set()
+
+
+class Lines:
+    """To all workers: what comes first is asked first, of the worker with the least to do."""
+
+    def __init__(self, sockets: Sequence[Path]) -> None:
+        self._sockets = sockets
+        self._open: list[Line] = []
+        self._waiting: deque[Call] = deque()
+        self._later: deque[Call] = deque()
+
+    def start(self) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._keep(socket)) for socket in self._sockets]
+
+    async def ask(self, ask: Ask, within_s: float) -> Answer:
+        """Raises    NoAnswer"""
+        call = Call(ask, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self.dispatch()
+        try:
+            return await asyncio.wait_for(call.answer, within_s)
+        except TimeoutError:
+            raise NoAnswer from None
+
+    def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
+        """Of a worker that has nothing to do; None where too many wait for that."""
+        if len(self._later) >= LATER:
+            return None
+        call = Call(ask, asyncio.get_running_loop().create_future())
+        self._later.append(call)
+        self.dispatch()
+        return call.answer
+
+    def dispatch(self) -> None:
+        while self._waiting and (line := self._least_busy(AHEAD)):
+            call = self._waiting.popleft()
+            if not call.answer.done():
+                line.send(call)
+        while self._later and not self._waiting and (line := self._least_busy(1)):
+            line.send(self._later.popleft())
+
+    def _least_busy(self, limit: int) -> Line | None:
+        line = min(self._open, key=lambda line: len(line.sent), default=None)
+        return line if line and len(line.sent) < limit else None
+
+    async def _keep(self, socket: Path) -> None:
+        """A connection to the worker at `socket`, and to the one that takes its place."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with suppress(OSError):
+                _, line = await loop.create_unix_connection(partial(Line, self), str(socket))
+                self._open.append(line)
+                self.dispatch()
+                await line.lost.wait()
+                self._open.remove(line)
+                self._hand_on(line)
+            await asyncio.sleep(RETRY_S)
+
+    def _hand_on(self, line: Line) -> None:
+        """What it had begun gets no answer, lest it end the next worker too; the others ask what was behind."""
+        if line.sent and not (begun := line.sent.popleft()).answer.done():
+            begun.answer.set_exception(NoAnswer())
+        self._waiting.extendleft(reversed(line.sent))
+        self.dispatch()

@@ -1,0 +1,169 @@
+"""A real service on a free loopback port, and what it serves: a registry with models of a few weights."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import torch
+from test_cli import ROOT
+from test_registry import open_registry
+
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.data import BarsDataModule, Split
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.registry import Registry
+from lstm_ts.session import HOUR, Session
+from lstm_ts.windows import WindowSpec
+from serve import schema
+
+TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
+QUICK = ("poll_s=0.2", "answer_s=2", "body_limit_bytes=20000")
+Body = dict[str, Any]
+
+
+def save_model(folder: Path, hourly_bars: pl.DataFrame, session: Session, *, seed: int, tsteps: int = TSTEPS) -> Path:
+    """Not trained; seeds disagree."""
+    spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
+    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
+    data = BarsDataModule(
+        hourly_bars, session, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
+    )
+    data.setup()
+    until = "2014-04-01T00:00:00+00:00"
+    provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
+    shape = NetShape(hidden=4, layers=1, decoder=4, dropout=0.0)
+    torch.manual_seed(seed)
+    net = build_net(shape, data.reference)
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}).save(folder)
+    return folder
+
+
+def frame(bars: list[Body]) -> pl.DataFrame:
+    rows = [
+        (datetime.fromisoformat(b["ts"]).astimezone(UTC), b["open"], b["high"], b["low"], b["close"], None, 1.0)
+        for b in bars
+    ]
+    return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
+
+
+def make_bars(session: Session) -> list[Body]:
+    """The session's latest sixty hours, of prices that wander a little."""
+    now = datetime.now(UTC)
+    hours = session.hours(now - timedelta(days=20), now - HOUR)["ts"].tail(60)
+    close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.003, 60)))
+    opens = [20.0, *close[:-1]]
+    return [
+        {
+            "ts": ts.isoformat().replace("+00:00", "Z"),
+            "open": float(open_),
+            "high": float(max(open_, close_) * 1.001),
+            "low": float(min(open_, close_) * 0.999),
+            "close": float(close_),
+        }
+        for ts, open_, close_ in zip(hours, opens, close, strict=True)
+    ]
+
+
+class Server:
+    """One `python -m serve.server`, and a client of it."""
+
+    def __init__(self, folder: Path, *overrides: str, keys: str = "") -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}")
+        databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
+        command = [sys.executable, "-m", "serve.server", *paths, *databases, *QUICK, *overrides]
+        environment = os.environ | {"LSTM_TS_API_KEYS": keys, "OMP_NUM_THREADS": "1"}
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
+        headers = {"X-API-Key": keys.split(",")[0]} if keys else {}
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20, trust_env=False)
+
+    def predict(self, body: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.client.post("/predict", content=content)
+
+    def ask(self, bars: list[Body]) -> schema.Forecast:
+        response = self.predict({"symbol": "XAGUSD", "bars": bars})
+        assert response.status_code == 200, response.text
+        return schema.Forecast.model_validate_json(response.content)
+
+    def problems(self, body: Any) -> dict[str, str]:
+        response = self.predict(body)
+        assert response.status_code == 422, response.text
+        return {p.path: p.problem for p in schema.Problems.model_validate_json(response.content).problems}
+
+    def health(self) -> schema.Health:
+        return schema.Health.model_validate_json(self.client.get("/health").content)
+
+    def reload(self) -> schema.Health:
+        return schema.Health.model_validate_json(self.client.post("/reload").raise_for_status().content)
+
+    def metric(self, start: str) -> float:
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
+
+    def children(self) -> list[int]:
+        """Pids of every process below it."""
+        below, found = {self.process.pid}, True
+        while found:
+            found = False
+            for path in Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    parent = int(path.read_text().rpartition(")")[2].split()[1])
+                except OSError:
+                    continue
+                if parent in below and int(path.parent.name) not in below:
+                    below.add(int(path.parent.name))
+                    found = True
+        return sorted(below - {self.process.pid})
+
+    def workers(self) -> list[int]:
+        """Pids of those that answer; they alone are started afresh, by `spawn`."""
+        return [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    except BaseException:
+        print(server.log.read_text()[-5000:])
+        raise
+    finally:
+        server.client.close()
+        server.process.terminate()
+        server.process.wait(30)
+
+
+@contextmanager
+def registry_of(folder: Path) -> Iterator[Registry]:
+    registry, ledger = open_registry(folder)
+    with closing(ledger):
+        yield registry

@@ -1,0 +1,168 @@
+"""Arms behind a real server: who answers whom, what nobody sees, and when a challenger gets no more requests."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from serving import TSTEPS, Body, Server, frame, make_bars, registry_of, running, save_model, wait_for
+from test_registry import open_registry, promote, register
+
+from lstm_ts.forecaster import load_forecaster
+from lstm_ts.ledger import ForecastRow, Ledger
+from lstm_ts.session import HOUR, Session
+from serve import schema
+from serve.traffic import Arm, Traffic, choose_arm
+
+HALF = Traffic(challenger_share=0.5, shadow=False, guardrails=None)
+LONGER = 36
+
+
+@pytest.fixture(scope="module")
+def prepared(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 is champion, 2 its challenger; 3 needs a longer window than theirs."""
+    folder = tmp_path_factory.mktemp("prepared")
+    open_registry(folder)[1].close()
+    with registry_of(folder) as registry:
+        for seed, tsteps in ((1, TSTEPS), (2, TSTEPS), (3, LONGER)):
+            model = save_model(folder / "models" / str(seed), hourly_bars, silver, seed=seed, tsteps=tsteps)
+            register(registry, model)
+        promote(registry, 1)
+        challenge(folder, 2)
+    return folder
+
+
+def challenge(folder: Path, number: int) -> None:
+    with registry_of(folder) as registry:
+        registry.promote("XAGUSD", number, alias="challenger", actor="a test", reason="to be tried")
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    """Databases of its own; the artifacts stay where they were registered."""
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(prepared / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def bars(silver: Session) -> list[Body]:
+    return make_bars(silver)
+
+
+@pytest.fixture
+def served(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    with running(Server(folder, *request.param)) as server:
+        wait_for(lambda: server.health().ready and all(w.challenger for w in server.health().workers))
+        time.sleep(1)  # until the process that speaks HTTP has looked
+        yield server
+
+
+def ask(server: Server, bars: list[Body], key: str = "") -> schema.Forecast:
+    headers = {"X-API-Key": key} if key else {}
+    response = server.client.post("/predict", json={"symbol": "XAGUSD", "bars": bars}, headers=headers)
+    assert response.status_code == 200, response.text
+    return schema.Forecast.model_validate_json(response.content)
+
+
+def logged(folder: Path) -> dict[tuple[str, str], ForecastRow]:
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
+        rows = ledger.forecasts("XAGUSD", since=since, until=since + HOUR)
+    return {(row.request_id, row.arm): row for row in rows}
+
+
+def median(prepared: Path, version: int, bars: list[Body]) -> np.ndarray:
+    return load_forecaster(prepared / "models" / str(version)).forecast(frame(bars)).price_HL(0.5)[:, 0]
+
+
+@pytest.mark.parametrize("served", [("traffic=ab", "workers_per_device=2")], indirect=True)
+def test_a_client_keeps_its_arm_and_is_told_which(
+    served: Server, prepared: Path, folder: Path, bars: list[Body]
+) -> None:
+    arms = {f"client {n}": choose_arm(f"client {n}", HALF) for n in range(12)}
+    assert set(arms.values()) == {Arm.CHAMPION, Arm.CHALLENGER}
+    version_of = {Arm.CHAMPION: 1, Arm.CHALLENGER: 2}
+    expected = {arm: median(prepared, version, bars) for arm, version in version_of.items()}
+    for key, arm in [*arms.items(), *arms.items()]:
+        reply = ask(served, bars, key)
+        assert (reply.arm, reply.model.alias, reply.model.version) == (arm, arm, version_of[arm])
+        np.testing.assert_allclose([s.price for s in reply.path], expected[arm], rtol=1e-6)
+    nameless = [ask(served, bars) for _ in range(30)]
+    assert [reply.arm for reply in nameless] == [choose_arm(reply.request_id, HALF) for reply in nameless]
+    wait_for(lambda: {(reply.request_id, reply.arm) for reply in nameless} <= logged(folder).keys())
+    seconds = [reply for reply in nameless if reply.arm == "challenger"]
+    assert {logged(folder)[reply.request_id, "challenger"].version for reply in seconds} == {2}
+    counted = served.metric('lstm_ts_requests_total{arm="challenger",route="/predict",status="200",version="2"}')
+    assert counted == len(seconds) + 2 * list(arms.values()).count(Arm.CHALLENGER)
+    info = schema.Info.model_validate_json(served.client.get("/info").content)
+    assert [(w.model and w.model.version, w.challenger and w.challenger.version) for w in info.workers] == [(1, 2)] * 2
+    with registry_of(folder) as registry:
+        promote(registry, 2)  # it is both now, and one arm is left
+    wait_for(lambda: all(w.model and w.model.version == 2 and not w.challenger for w in served.health().workers), 5)
+    assert {(ask(served, bars, key).arm, ask(served, bars, key).model.version) for key in arms} == {("champion", 2)}
+
+
+@pytest.mark.parametrize("served", [("traffic=shadow",)], indirect=True)
+def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: Path, bars: list[Body]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: ask(served, bars), range(20)))
+    assert {(reply.arm, reply.model.version) for reply in replies} == {("champion", 1)}
+    both = {(reply.request_id, arm) for reply in replies for arm in ("champion", "shadow")}
+    wait_for(lambda: both <= logged(folder).keys())
+    rows = logged(folder)
+    for reply in replies:
+        shadow = rows[reply.request_id, "shadow"]
+        assert shadow.version == 2
+        assert shadow.input_sha256 == rows[reply.request_id, "champion"].input_sha256
+        np.testing.assert_allclose(shadow.path.median_H, median(prepared, 2, bars), rtol=1e-6)
+    wait_for(lambda: served.metric('lstm_ts_shadow_total{outcome="made"}') == 20)
+
+
+CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.min_requests=10")
+
+
+@pytest.mark.parametrize("served", [(*CANARY, "api_servers=2")], indirect=True)
+def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, bars: list[Body]) -> None:
+    """The challenger refuses windows that the champion answers."""
+    challenge(folder, 3)
+    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [3], 5)
+    time.sleep(1)
+    short = bars[-TSTEPS:]
+    assert {ask(served, short).model.version for _ in range(15)} == {1}
+    for _ in range(200):
+        ask(served, short)
+        if served.metric('lstm_ts_challenger_stopped_total{version="3"}') == 2:
+            break
+        time.sleep(0.02)
+    assert served.metric('lstm_ts_challenger_stopped_total{version="3"}') == 2  # in both processes that speak HTTP
+    assert "No more requests for the challenger, version 3:" in served.log.read_text()
+    assert "of the challenger's" in served.log.read_text()
+    assert {ask(served, bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked
+    challenge(folder, 2)
+    wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2}, 5)
+
+
+@pytest.mark.parametrize("served", [("traffic=shadow", "answer_s=30")], indirect=True)
+def test_what_a_killed_worker_had_begun_is_answered_at_once_and_the_rest_by_the_next(
+    served: Server, bars: list[Body]
+) -> None:
+    (worker,) = served.workers()
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(served.predict, {"symbol": "XAGUSD", "bars": bars}) for _ in range(5)]
+        time.sleep(1)
+        os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
+        wait_for(lambda: any(answer.done() for answer in asked), 5)
+        assert time.monotonic() - killed < 5 < 30
+        codes = sorted(answer.result().status_code for answer in asked)
+    assert codes == [200, 200, 200, 200, 503]
