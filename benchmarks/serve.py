@@ -37,6 +37,7 @@ class Server:
     name: str
     port: int
     ready_s: float
+    pid: int  # and its group
     latencies_ms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     failed: int = 0
@@ -63,7 +64,7 @@ def running(name: str, *command: str) -> Iterator[Server]:
             if process.poll() is not None or time.perf_counter() - started > READY_S:
                 sys.exit(f"Expected {name} to be ready in {READY_S:g} s, got none; run python {' '.join(arguments)}")
             time.sleep(0.05)
-        yield Server(name, port, time.perf_counter() - started)
+        yield Server(name, port, time.perf_counter() - started, process.pid)
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
