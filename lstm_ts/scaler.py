@@ -44,8 +44,8 @@ class Scaler:
         """
         weight_T = 0.5 ** (np.arange(tsteps)[::-1] / self.half_life_hours)
         known_G = (~grid.missing_G).astype(np.float64)
-        known_N = sliding_window_view(known_G, tsteps) @ weight_T
-        total_N = sliding_window_view(known_G * self.relative_range_G(grid), tsteps) @ weight_T
+        known_N = np.correlate(known_G, weight_T)
+        total_N = np.correlate(known_G * self.relative_range_G(grid), weight_T)
         volatility_N: Array = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
         return volatility_N.clip(min=MIN_VOLATILITY)
 
