@@ -22,7 +22,7 @@ from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
 AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
-LATER = 1000  # asks that may wait for an idle worker
+LATER = 200  # asks that may wait for an idle worker
 RETRY_S = 0.05
 SIZES = struct.Struct("!II")
 ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
@@ -110,6 +110,11 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
+        self._lines.open(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lines.close(self)
+        self.lost.set()
 
     def send(self, call: Call) -> None:
         self.sent.append(call)
@@ -122,16 +127,13 @@ class Line(asyncio.Protocol):
                 call.answer.set_result(read_answer(head, body))
         self._lines.dispatch()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost.set()
-
 
 class Lines:
     """To all workers: what comes first is asked first, of the worker with the least to do."""
 
     def __init__(self, sockets: Sequence[Path]) -> None:
         self._sockets = sockets
-        self._open: list[Line] = []
+        self._connected: list[Line] = []
         self._waiting: deque[Call] = deque()
         self._later: deque[Call] = deque()
 
@@ -146,6 +148,8 @@ class Lines:
         try:
             return await asyncio.wait_for(call.answer, within_s)
         except TimeoutError:
+            with suppress(ValueError):  # a worker has it already
+                self._waiting.remove(call)
             raise NoAnswer from None
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
@@ -166,8 +170,20 @@ class Lines:
             line.send(self._later.popleft())
 
     def _least_busy(self, limit: int) -> Line | None:
-        line = min(self._open, key=lambda line: len(line.sent), default=None)
+        line = min(self._connected, key=lambda line: len(line.sent), default=None)
         return line if line and len(line.sent) < limit else None
+
+    def open(self, line: Line) -> None:
+        self._connected.append(line)
+        self.dispatch()
+
+    def close(self, line: Line) -> None:
+        """What its worker had begun gets no answer, lest it end the next one too; others are asked what was behind."""
+        self._connected.remove(line)
+        if line.sent and not (begun := line.sent.popleft()).answer.done():
+            begun.answer.set_exception(NoAnswer())
+        self._waiting.extendleft(reversed(line.sent))
+        self.dispatch()
 
     async def _keep(self, socket: Path) -> None:
         """A connection to the worker at `socket`, and to the one that takes its place."""
@@ -175,16 +191,5 @@ class Lines:
         while True:
             with suppress(OSError):
                 _, line = await loop.create_unix_connection(partial(Line, self), str(socket))
-                self._open.append(line)
-                self.dispatch()
                 await line.lost.wait()
-                self._open.remove(line)
-                self._hand_on(line)
             await asyncio.sleep(RETRY_S)
-
-    def _hand_on(self, line: Line) -> None:
-        """What it had begun gets no answer, lest it end the next worker too; the others ask what was behind."""
-        if line.sent and not (begun := line.sent.popleft()).answer.done():
-            begun.answer.set_exception(NoAnswer())
-        self._waiting.extendleft(reversed(line.sent))
-        self.dispatch()
