@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo serve test slow lint types lock
+.PHONY: help install demo serve dashboard test slow lint types lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,6 +32,9 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 
 serve: install  ## the demo's champion on http://127.0.0.1:8000
 	@$(RUN) serve.server $(DEMO)
+
+dashboard: install  ## pages over the demo's stores and the service (make serve) on http://127.0.0.1:5006
+	@$(RUN) dashboard.server $(DEMO)
 
 test: install  ## the suite, but for the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for package in ("lstm_ts", "serve")
+    for package in ("lstm_ts", "serve", "dashboard")
     for path in (ROOT / package).rglob("*.py")
 }
 SERVICE = {module for module in MODULES if module.startswith("serve.")}
+DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 
 # What each room may import of ours.
 ROOMS = {
@@ -55,6 +56,9 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
+# What the dashboard may; the service it reaches over HTTP.
+SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
+SHOWN |= {"forecaster", "records", "scores", "errors", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
@@ -64,8 +68,8 @@ PURE |= {"serve.traffic"}
 # Which rooms alone may import a library.
 KEPT = {
     "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli", "serve.server"},
-    "omegaconf": ENTRY_POINTS | {"cli", "serve.server"},
+    "hydra": ENTRY_POINTS | {"cli", "serve.server", "dashboard.server"},
+    "omegaconf": ENTRY_POINTS | {"cli", "serve.server", "dashboard.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
     "pandas_market_calendars": {"session"},
@@ -74,7 +78,9 @@ KEPT = {
     "mlflow": {"shelf"},
     "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
-    "pandas": set(),
+    "pandas": DASHBOARD,
+    "panel": DASHBOARD,
+    "bokeh": DASHBOARD,
     "litserve": SERVICE,
     "fastapi": SERVICE,
     "prometheus_client": SERVICE,
@@ -105,13 +111,16 @@ def test_a_room_imports_only_what_is_left_of_it(module: str) -> None:
         assert ours <= ROOMS[room(module)]
     elif module in SERVICE:
         assert ours <= SERVED | SERVICE
+    elif module in DASHBOARD:
+        assert ours <= SHOWN | DASHBOARD
     else:
         assert room(module) in ENTRY_POINTS | {"cli", "lstm_ts.__init__", "__init__"} | PACKAGES
 
 
-def test_only_the_service_imports_the_service() -> None:
-    for module in MODULES.keys() - SERVICE:
-        assert "serve" not in {name.split(".")[0] for name in imports(MODULES[module])}, module
+@pytest.mark.parametrize(("package", "rooms"), [("serve", SERVICE), ("dashboard", DASHBOARD)])
+def test_only_the_service_and_the_dashboard_import_themselves(package: str, rooms: set[str]) -> None:
+    for module in MODULES.keys() - rooms:
+        assert package not in {name.split(".")[0] for name in imports(MODULES[module])}, module
 
 
 @pytest.mark.parametrize("library", sorted(KEPT))

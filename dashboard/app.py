@@ -1,0 +1,82 @@
+"""The shell: pages, theme, and what stands there when a page cannot be shown.
+
+A page is a function from a `Visit` to what Panel can show; it runs in a thread, after the shell is on the screen.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
+
+import panel as pn
+from panel.template import Template
+from panel.theme import Native
+from panel.viewable import Viewable
+
+from dashboard.client import Client
+from dashboard.settings import Settings
+from dashboard.visit import Visit
+from lstm_ts.errors import LstmTsError
+
+HERE = Path(__file__).parent
+TEMPLATE, CSS = (HERE / "page.html").read_text(), (HERE / "page.css").read_text()
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Page:
+    slug: str
+    title: str
+    build: Callable[[Visit], Viewable]
+
+
+def _forecast(visit: Visit) -> Viewable:
+    return pn.pane.Markdown(f"{visit.settings.symbol}")
+
+
+PAGES = (Page("forecast", "Forecast", _forecast),)
+
+
+def shell(client: Client, settings: Settings) -> Template:
+    """What one visitor sees, by the cookies and the address that the browser has sent."""
+    wanted = pn.state.session_args.get("page", [b""])[0].decode(errors="replace")
+    page = next((page for page in PAGES if page.slug == wanted), PAGES[0])
+    visit = Visit(client, settings, zone=_zone(), dark=pn.state.cookies.get("theme") == "dark")
+    place = pn.Column(waiting(), sizing_mode="stretch_width", min_height=600)
+    shade = "dark" if visit.dark else "default"
+    pn.config.theme = shade  # type: ignore[misc]  # of this visitor's session
+    template = Template(TEMPLATE, design=Native, theme=Native._themes[shade])
+    template.add_panel("main", place)
+    variables = {"pages": PAGES, "current": page, "css": CSS, "zone": visit.zone.key, "shade": shade}
+    for name, value in variables.items():
+        template.add_variable(name, value)
+    pn.state.execute(lambda: setattr(pn.state.curdoc, "title", f"{page.title} · lstm_ts"), schedule=True)
+    pn.state.onload(lambda: _fill(place, page, visit))
+    return template
+
+
+def _zone() -> ZoneInfo:
+    name = pn.state.cookies.get("zone", "").replace("%2F", "/")
+    return ZoneInfo(name if name in available_timezones() else "UTC")
+
+
+def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
+    try:
+        place[:] = [page.build(visit)]
+    except LstmTsError as error:
+        place[:] = [problem(str(error))]
+    except Exception:
+        log.exception("The page %s cannot be shown", page.slug)
+        place[:] = [problem("This page cannot be shown; the dashboard's log says why. The other pages may work.")]
+
+
+def waiting() -> Viewable:
+    return pn.indicators.LoadingSpinner(value=True, size=32, name="Loading")
+
+
+def problem(text: str) -> Viewable:
+    """In words, where it happened."""
+    return pn.pane.HTML(f'<p role="alert">{escape(text)}</p>', sizing_mode="stretch_width")

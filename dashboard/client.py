@@ -1,0 +1,201 @@
+"""All that the pages read: the service over HTTP, and the stores."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import httpx
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from dashboard.settings import Settings
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.errors import LstmTsError
+from lstm_ts.store import MANIFEST, BarStore
+
+
+class ServiceError(LstmTsError):
+    """The service does not answer, or refuses; says what to do. It may answer later without a change here."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    path: str  # of the field, e.g. bars[3].high
+    problem: str
+
+
+class Refused(LstmTsError):
+    """What was sent is wrong."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(problem.problem for problem in problems))
+        self.problems = problems
+
+
+class Step(BaseModel):
+    target_ts: datetime
+    price: float
+    lower_80: float
+    upper_80: float
+    quantiles: dict[float, float]  # level -> price, USD
+    persistence: float
+
+
+class Model(BaseModel):
+    name: str
+    version: int
+    alias: str
+    trained_until: str
+
+
+class Skill(BaseModel):
+    """Over persistence, on outcomes of the service's own forecasts; shares, not percent."""
+
+    over_persistence: float
+    lower_95: float
+    upper_95: float
+    outcomes: int
+
+
+class Forecast(BaseModel):
+    """The service's reply, as far as it is shown."""
+
+    symbol: str
+    origin_ts: datetime
+    last_close: float
+    path: list[Step]
+    model: Model
+    arm: str
+    skill: Skill | None
+    skill_reason: str | None
+    flags: list[str]
+    request_id: str
+
+
+class Needs(BaseModel):
+    """Of a window."""
+
+    symbol: str
+    tsteps: int
+    max_missing: int
+    horizon: int
+    levels: list[float]
+    calendar: str
+
+
+class _Info(BaseModel):
+    input: Needs | None
+
+
+class _Problems(BaseModel):
+    problems: list[Problem]
+
+
+class _Refusal(BaseModel):
+    reason: str
+
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A forecast, with the service's own words for a download."""
+
+    forecast: Forecast
+    body: bytes
+
+
+class Client:
+    """One for all visitors; its methods may be called in any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        service = settings.service
+        headers = {"X-API-Key": service.key} if service.key else {}
+        self._http = httpx.Client(base_url=service.url, headers=headers, timeout=service.timeout_s, trust_env=False)
+
+    def needs(self) -> Needs:
+        """Raises    ServiceError: no answer, or no model yet"""
+        info = _parse(_Info, self._ask("GET", "/info").content)
+        if info.input is None:
+            raise ServiceError(_no_model(self._reason()))
+        return info.input
+
+    def latest(self, symbol: str) -> Answer:
+        """Raises    ServiceError; Refused: a symbol that the service does not have"""
+        return self._answer(self._ask("GET", "/forecast", params={"symbol": symbol}))
+
+    def predict(self, body: bytes) -> Answer:
+        """Raises    ServiceError; Refused: with everything that is wrong with the window"""
+        return self._answer(self._ask("POST", "/predict", content=body))
+
+    def symbols(self) -> list[str]:
+        """That have hourly bars; the configured one comes first, with or without."""
+        found = sorted(path.parent.name for path in (self.settings.data / "processed").glob(f"*/{MANIFEST}"))
+        return list(dict.fromkeys([self.settings.symbol, *found]))
+
+    def hourly_bars(self, symbol: str, start: datetime | None = None) -> pl.DataFrame:
+        """Raises    NoRows: none are stored; DataError"""
+        return self._hourly(symbol).read(start)
+
+    def bars_changed(self, symbol: str) -> int:
+        """A number that is another one after each change of the stored bars."""
+        manifest = self._hourly(symbol).folder / MANIFEST
+        return manifest.stat().st_mtime_ns if manifest.exists() else 0
+
+    def _hourly(self, symbol: str) -> BarStore:
+        return BarStore(self.settings.data / "processed" / symbol, HOURLY_SCHEMA)
+
+    def _answer(self, response: httpx.Response) -> Answer:
+        return Answer(_parse(Forecast, response.content), response.content)
+
+    def _reason(self) -> str:
+        """Why no model is there."""
+        health: dict[str, Any] = self._http.get("/health").json()
+        return str(health.get("reason") or "no model is loaded yet")
+
+    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+        url = self.settings.service.url
+        try:
+            response = self._http.request(method, path, **what)
+        except httpx.TimeoutException:
+            raise ServiceError(f"The service at {url} takes too long to answer; ask again in a moment.") from None
+        except httpx.HTTPError:
+            raise ServiceError(
+                f"The service at {url} does not answer. Start it (make serve), or correct service.url; "
+                f"this page asks again by itself."
+            ) from None
+        match response.status_code:
+            case 200:
+                return response
+            case 422:
+                raise Refused(_parse(_Problems, response.content).problems)
+            case 401:
+                raise ServiceError(
+                    "The service refuses this dashboard's key. Set LSTM_TS_API_KEY to one that it accepts, "
+                    "and start the dashboard again."
+                )
+            case 503:
+                raise ServiceError(_no_model(_parse(_Refusal, response.content).reason))
+        raise ServiceError(f"The service refused ({response.status_code}): {_reason_of(response)}")
+
+
+def _no_model(reason: str) -> str:
+    return f"The service has no forecast to give: {reason.rstrip('.')}. This page asks again by itself."
+
+
+def _reason_of(response: httpx.Response) -> str:
+    try:
+        return _Refusal.model_validate_json(response.content).reason
+    except ValidationError:
+        return response.text[:200] or "without a reason"
+
+
+def _parse(kind: type[Reply], content: bytes) -> Reply:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError:
+        raise ServiceError(
+            f"What answers there is no forecast service of this version: {content[:80]!r}. Correct service.url."
+        ) from None

@@ -1,0 +1,84 @@
+"""`python -m dashboard.server`: the pages on one address; see conf/dashboard.yaml."""
+
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+from omegaconf import DictConfig
+
+from dashboard.app import shell
+from dashboard.client import Client
+from dashboard.settings import Limits, Service, Settings
+from lstm_ts.cli import construct, entry_point, plain
+from lstm_ts.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+log = logging.getLogger(__name__)
+
+
+def read_settings(cfg: DictConfig) -> Settings:
+    return Settings(
+        symbol=cfg.symbol,
+        name=cfg.name,
+        data=Path(cfg.paths.data),
+        outputs=Path(cfg.paths.outputs),
+        registry_uri=cfg.registry.uri,
+        ledger_url=cfg.registry.ledger,
+        session=construct(cfg.session),
+        min_minutes_share=cfg.min_minutes_share,
+        max_mismatch=cfg.max_mismatch,
+        poll_s=cfg.poll_s,
+        service=Service(**plain(cfg.service)),
+        upload=Limits(**plain(cfg.upload)),
+        operator_password=cfg.operator_password,
+    )
+
+
+def auth_of(cfg: DictConfig) -> dict[str, Any]:
+    """What Panel's server is told of it.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
+    auth, oauth = cfg.auth, cfg.auth.oauth
+    if not auth.basic and not oauth.provider:
+        if cfg.host not in LOOPBACK:
+            raise ConfigError(
+                f"Expected auth.basic or auth.oauth.provider with host={cfg.host}, which others can reach, "
+                f"got neither; set LSTM_TS_DASHBOARD_PASSWORD, or host=127.0.0.1"
+            )
+        return {}
+    known: dict[str, Any] = {"cookie_secret": auth.cookie_secret or secrets.token_hex(32)}
+    if auth.basic:
+        return known | {"basic_auth": auth.basic}
+    named = {"provider": oauth.provider, "key": oauth.key, "secret": oauth.secret, "redirect_uri": oauth.redirect_uri}
+    return known | {f"oauth_{name}": value for name, value in named.items() if value}
+
+
+def check(cfg: DictConfig) -> None:
+    for name in ("threads", "poll_s", "service.timeout_s", *(f"upload.{limit}" for limit in cfg.upload)):
+        node: Any = cfg
+        for part in name.split("."):
+            node = node[part]
+        if node <= 0:
+            raise ConfigError(f"Expected {name} above 0, got {node}")
+
+
+@entry_point("dashboard")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    auth, settings = auth_of(cfg), read_settings(cfg)
+    pn.extension("tabulator", "filedropper", nthreads=cfg.threads)
+    client = Client(settings)
+    log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
+    pn.serve(
+        {"/": lambda: shell(client, settings)},
+        address=cfg.host,
+        port=cfg.port,
+        websocket_origin=list(cfg.origins) or None,
+        show=False,
+        **auth,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""What a page knows of who looks at it."""
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from dashboard.client import Client
+from dashboard.settings import Settings
+
+
+@dataclass(frozen=True)
+class Visit:
+    client: Client
+    settings: Settings
+    zone: ZoneInfo  # of the browser
+    dark: bool
