@@ -6,7 +6,6 @@ A page is a function from a `Visit` to what Panel can show; it runs in a thread,
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,6 +14,7 @@ from panel.template import Template
 from panel.theme import Native
 from panel.viewable import Viewable
 
+from dashboard.blocks import problem, waiting
 from dashboard.client import Client
 from dashboard.settings import Settings
 from dashboard.visit import Visit
@@ -71,12 +71,3 @@ def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
     except Exception:
         log.exception("The page %s cannot be shown", page.slug)
         place[:] = [problem("This page cannot be shown; the dashboard's log says why. The other pages may work.")]
-
-
-def waiting() -> Viewable:
-    return pn.indicators.LoadingSpinner(value=True, size=32, name="Loading")
-
-
-def problem(text: str) -> Viewable:
-    """In words, where it happened."""
-    return pn.pane.HTML(f'<p role="alert">{escape(text)}</p>', sizing_mode="stretch_width")

@@ -150,6 +150,13 @@ class Client:
     def _answer(self, response: httpx.Response) -> Answer:
         return Answer(_parse(Forecast, response.content), response.content)
 
+    def serving(self) -> str:
+        """A text that is another one when another version answers, or none does."""
+        try:
+            return self._http.get("/health").text
+        except httpx.HTTPError:
+            return "no answer"
+
     def _reason(self) -> str:
         """Why no model is there."""
         health: dict[str, Any] = self._http.get("/health").json()
@@ -163,8 +170,7 @@ class Client:
             raise ServiceError(f"The service at {url} takes too long to answer; ask again in a moment.") from None
         except httpx.HTTPError:
             raise ServiceError(
-                f"The service at {url} does not answer. Start it (make serve), or correct service.url; "
-                f"this page asks again by itself."
+                f"The service at {url} does not answer. Start it (make serve), or correct service.url."
             ) from None
         match response.status_code:
             case 200:
@@ -182,7 +188,7 @@ class Client:
 
 
 def _no_model(reason: str) -> str:
-    return f"The service has no forecast to give: {reason.rstrip('.')}. This page asks again by itself."
+    return f"The service has no forecast to give: {reason.rstrip('.')}."
 
 
 def _reason_of(response: httpx.Response) -> str:

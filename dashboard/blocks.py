@@ -1,0 +1,50 @@
+"""Pieces that pages are laid out of: text, tables, and what stands where something is awaited or has gone wrong."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import panel as pn
+from panel.viewable import Viewable
+
+# Okabe and Ito's colours, on white and on black: told apart by the colour-blind too.
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+SKY, ORANGE = "#56B4E9", "#E69F00"
+
+CSS = Path(__file__).with_name("blocks.css").read_text()  # inside of Panel's shadow roots
+
+
+def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
+    """HTML in the page's dress; `height` is kept free for text that comes later."""
+    return pn.pane.HTML(text, stylesheets=[CSS], sizing_mode="stretch_width", min_height=height, margin=(4, 0))
+
+
+def problem(text: str) -> pn.pane.HTML:
+    """In words, where it happened."""
+    return html(alert(text))
+
+
+def alert(text: str) -> str:
+    return f'<p role="alert">{escape(text)}</p>'
+
+
+def waiting(text: str = "Loading") -> Viewable:
+    return pn.Row(
+        pn.indicators.LoadingSpinner(value=True, size=24, margin=4), html(f'<p class="quiet">{escape(text)}…</p>')
+    )
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = ()) -> str:
+    """HTML of a table; cells are HTML, `text` names the columns beside the first that hold words."""
+
+    def kind(column: int) -> str:
+        return ' class="text"' if column in text else ""
+
+    head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(heads))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind(i)}>{cell}</td>" for i, cell in enumerate(cells)) + "</tr>" for cells in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
