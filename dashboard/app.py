@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import panel as pn
 from panel.template import Template
-from panel.theme import Native
 from panel.viewable import Viewable
 
+from dashboard import forecast
 from dashboard.blocks import problem, waiting
 from dashboard.client import Client
+from dashboard.dress import Dress
 from dashboard.settings import Settings
 from dashboard.visit import Visit
 from lstm_ts.errors import LstmTsError
@@ -33,11 +34,7 @@ class Page:
     build: Callable[[Visit], Viewable]
 
 
-def _forecast(visit: Visit) -> Viewable:
-    return pn.pane.Markdown(f"{visit.settings.symbol}")
-
-
-PAGES = (Page("forecast", "Forecast", _forecast),)
+PAGES = (Page("forecast", "Forecast", forecast.page),)
 
 
 def shell(client: Client, settings: Settings) -> Template:
@@ -48,7 +45,7 @@ def shell(client: Client, settings: Settings) -> Template:
     place = pn.Column(waiting(), sizing_mode="stretch_width", min_height=600)
     shade = "dark" if visit.dark else "default"
     pn.config.theme = shade  # type: ignore[misc]  # of this visitor's session
-    template = Template(TEMPLATE, design=Native, theme=Native._themes[shade])
+    template = Template(TEMPLATE, design=Dress, theme=Dress._themes[shade])
     template.add_panel("main", place)
     variables = {"pages": PAGES, "current": page, "css": CSS, "zone": visit.zone.key, "shade": shade}
     for name, value in variables.items():

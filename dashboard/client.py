@@ -139,6 +139,10 @@ class Client:
         """Raises    NoRows: none are stored; DataError"""
         return self._hourly(symbol).read(start)
 
+    def source_of(self, symbol: str) -> str:
+        """What delivered the stored bars."""
+        return self._hourly(symbol).source
+
     def bars_changed(self, symbol: str) -> int:
         """A number that is another one after each change of the stored bars."""
         manifest = self._hourly(symbol).folder / MANIFEST

@@ -1,0 +1,11 @@
+"""How Panel's widgets look here: readable in both themes, alike on every page."""
+
+from pathlib import Path
+
+from panel.theme import Native
+from panel.theme.base import Inherit
+from panel.viewable import Viewable
+
+
+class Dress(Native):
+    modifiers = {Viewable: {"stylesheets": [Inherit, Path(__file__).with_name("widgets.css").read_text()]}}  # noqa: RUF012

@@ -1,0 +1,91 @@
+"""The first page: a forecast, of the store's latest bars or of typed ones."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Lock
+
+import panel as pn
+import polars as pl
+from panel.viewable import Viewable
+
+from dashboard.blocks import html
+from dashboard.client import ServiceError
+from dashboard.result import Result
+from dashboard.typed import Typed
+from dashboard.visit import Visit
+from dashboard.words import short
+from lstm_ts.session import HOUR
+
+CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
+
+log = logging.getLogger(__name__)
+
+
+class Latest:
+    """The store's bars; asked again when they change, and when the service serves something else."""
+
+    def __init__(self, visit: Visit, symbol: str) -> None:
+        self._visit, self._symbol, self._shown, self._lock = visit, symbol, "", Lock()
+        self._result, self._status = Result(visit), html(height=28)
+        self.view = pn.Column(self._status, self._result.view, sizing_mode="stretch_width", margin=0)
+
+    def poll(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            client = self._visit.client
+            now = f"{client.bars_changed(self._symbol)} {client.serving()}"
+            if now != self._shown:
+                with self._result.asking():
+                    self._ask()
+                self._shown = now
+        finally:
+            self._lock.release()
+
+    def _ask(self) -> None:
+        client, zone = self._visit.client, self._visit.zone
+        try:
+            answer, window = client.latest(self._symbol), client.needs().tsteps
+        except ServiceError as error:
+            self._result.fail(f"{error} This page asks again by itself.", keep=True)
+            return
+        origin = answer.forecast.origin_ts
+        bars = client.hourly_bars(self._symbol, origin - 2 * window * HOUR - CLOSURES)
+        self._result.show(answer, bars.filter(pl.col("ts") < origin).tail(window), body=None)
+        text = (
+            f'<p class="quiet">Stored bars until {short(origin, zone)} {zone.key} ({origin:%a %d %b %Y %H:%M} UTC), '
+            f"from {client.source_of(self._symbol)}. A new hour is shown when it is stored.</p>"
+        )
+        pn.state.execute(lambda: setattr(self._status, "object", text))
+
+
+def page(visit: Visit) -> Viewable:
+    """Ways in, each with its own result, which stays while another is looked at."""
+    symbols = visit.client.symbols()
+    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1)
+    ways: dict[str, Callable[[str], Latest | Typed]] = {
+        "Latest": lambda name: Latest(visit, name),
+        "Type it in": lambda name: Typed(visit, name),
+    }
+    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(24, 0, 0, 16))
+    made: dict[tuple[str, str], Latest | Typed] = {}
+    place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
+
+    def look(*_: object) -> None:
+        chosen = (way.value, symbol.value)
+        if chosen not in made:
+            made[chosen] = ways[way.value](symbol.value)
+        place[:] = [made[chosen].view]
+        poll()
+
+    def poll() -> None:
+        shown = made[way.value, symbol.value]
+        if isinstance(shown, Latest):
+            shown.poll()
+
+    for widget in (way, symbol):
+        widget.param.watch(look, "value")
+    look()
+    pn.state.add_periodic_callback(poll, period=int(1000 * visit.settings.poll_s))
+    return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)

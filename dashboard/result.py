@@ -1,0 +1,117 @@
+"""A forecast on the page: picture, sentences, table, downloads, and how to ask the same elsewhere."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+from threading import Event, Timer
+
+import panel as pn
+import polars as pl
+
+from dashboard.blocks import alert, html
+from dashboard.client import Answer
+from dashboard.views import FanChart, path_table
+from dashboard.visit import Visit
+from dashboard.words import curl, headline, outcome_words, to_csv, trust
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.errors import LstmTsError
+
+WAIT_S = 0.3  # nobody is told to wait for less
+NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)
+
+log = logging.getLogger(__name__)
+
+
+class Result:
+    """Empty until the first forecast; its room is kept free. Its methods may be called in any thread."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._answer: Answer | None = None
+        self._body: bytes | None = None
+        self._chart = FanChart(visit.settings.session, visit.zone, dark=visit.dark)
+        self._says, self._wrong = html(height=52), html()
+        self._legend, self._trust, self._table, self._curl = html(), html(), html(), html()
+        self._window = self._file("Window as JSON", "window.json", lambda _: (self._body or b"").decode())
+        self._files = pn.FlexBox(
+            self._file("Forecast as CSV", "forecast.csv", lambda answer: to_csv(answer.forecast)),
+            self._file("Forecast as JSON", "forecast.json", lambda answer: answer.body.decode()),
+            self._window,
+        )
+        self._told = pn.Column(
+            self._legend, self._trust, self._table, self._files, self._curl, sizing_mode="stretch_width", visible=False
+        )
+        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(self._wrong, self._says, picture, self._told, sizing_mode="stretch_width", margin=0)
+
+    def _file(self, label: str, name: str, content: Callable[[Answer], str]) -> pn.widgets.FileDownload:
+        def write() -> StringIO:
+            return StringIO(content(self._answer) if self._answer else "")
+
+        return pn.widgets.FileDownload(callback=write, filename=name, label=label, height=36, margin=(4, 8, 4, 0))
+
+    def show(
+        self, answer: Answer, bars: pl.DataFrame, *, body: bytes | None, after: pl.DataFrame | None = None
+    ) -> None:
+        """body     what was sent, null for the service's own bars
+        after    what came next; null where this is not asked
+        """
+
+        def draw() -> None:
+            self._answer, self._body = answer, body
+            forecast, visit = answer.forecast, self._visit
+            self._chart.show(bars, forecast, NOTHING if after is None else after)
+            scored = "" if after is None else outcome_words(forecast, after)
+            command = curl(visit.settings.service.url, forecast.symbol, key=bool(visit.settings.service.key),
+                           window=body is not None)  # fmt: skip
+            self._wrong.object = ""
+            self._says.object = headline(forecast, visit.zone) + scored
+            self._legend.object = self._chart.legend(after=after is not None)
+            self._trust.object = trust(forecast)
+            self._table.object = path_table(forecast, visit.zone)
+            self._curl.object = f'<p class="quiet">The same on a command line:</p><pre>{escape(command)}</pre>'
+            self._window.visible = body is not None
+            self._told.visible = True
+
+        pn.state.execute(draw)
+
+    def fail(self, text: str, *, keep: bool = False) -> None:
+        """keep    the forecast that is shown, which is still true of its bars"""
+
+        def draw() -> None:
+            self._wrong.object = alert(text)
+            if not keep:
+                self._answer = None
+                self._chart.clear()
+                self._says.object, self._told.visible = "", False
+
+        pn.state.execute(draw)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Says that it takes a while, if it does; what goes wrong meanwhile is said here."""
+        doc, told = pn.state.curdoc, Event()
+        assert doc
+
+        def tell() -> None:
+            told.set()
+            doc.add_next_tick_callback(lambda: self._load(True))
+
+        slow = Timer(WAIT_S, tell)
+        slow.start()
+        try:
+            yield
+        except LstmTsError as error:
+            self.fail(str(error))
+        except Exception:
+            log.exception("No forecast can be shown")
+            self.fail("This has gone wrong in the dashboard itself; its log says why.")
+        finally:
+            slow.cancel()
+            if told.is_set():
+                pn.state.execute(lambda: self._load(False))
+
+    def _load(self, loading: bool) -> None:
+        self.view.loading = loading

@@ -1,0 +1,119 @@
+"""A forecast in sentences, and in the formats that others read."""
+
+import csv
+import json
+from datetime import datetime
+from html import escape
+from io import StringIO
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+
+from dashboard.client import Forecast, Skill, Step
+from lstm_ts.bars import PRICES
+from lstm_ts.session import HOUR
+
+
+def short(ts: datetime, zone: ZoneInfo) -> str:
+    return f"{ts.astimezone(zone):%a %d %b %H:%M}"
+
+
+def signed(number: float) -> str:
+    """To one place; nothing is minus nothing."""
+    return f"{round(number, 1) + 0.0:+.1f}"
+
+
+def usd(price: float) -> str:
+    return f"{price:.4f}"
+
+
+def bps(step: Step) -> float:
+    """Of the median over the last close."""
+    return 1e4 * (step.price / step.persistence - 1)
+
+
+def headline(forecast: Forecast, zone: ZoneInfo) -> str:
+    last, hours = forecast.path[-1], len(forecast.path)
+    return (
+        f"<p>By <strong>{short(last.target_ts, zone)}</strong> ({last.target_ts:%a %d %b %Y %H:%M} UTC), {hours} "
+        f"session hour{'s' * (hours > 1)} ahead, {escape(forecast.symbol)} stands at "
+        f"<strong>{usd(last.price)} USD</strong> "
+        f"({signed(bps(last))} bps), with 80 % probability between {usd(last.lower_80)} and {usd(last.upper_80)}; "
+        f"persistence says {usd(last.persistence)}.</p>"
+    )
+
+
+def trust(forecast: Forecast) -> str:
+    """Skill and flags, in words."""
+    model = forecast.model
+    flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in forecast.flags)
+    known = f"<p>{escape(skill_words(forecast.skill, forecast.skill_reason))}</p>"
+    by = f"Made by version {model.version} of {model.name} ({model.alias}), trained until {model.trained_until[:10]}."
+    warned = f"<p>Before you trust it:</p><ul>{flags}</ul>" if flags else "<p>The service raises no flag.</p>"
+    return f'{known}{warned}<p class="quiet">{escape(by)}</p>'
+
+
+def skill_words(skill: Skill | None, reason: str | None) -> str:
+    """A skill is the share by which the error is below persistence's; proven where its 95 % interval is above 0."""
+    if skill is None:
+        return f"Whether it beats persistence live is not known: {reason or 'the service does not say why'}."
+    share, spread = 100 * skill.over_persistence, 50 * (skill.upper_95 - skill.lower_95)
+    side = "below" if share >= 0 else "above"
+    verdict = (
+        "proven skill" if skill.lower_95 > 0 else "worse than persistence" if skill.upper_95 < 0 else "no proven skill"
+    )
+    return (
+        f"Over the last {skill.outcomes} hours this model's error was {abs(share):.1f} % {side} persistence's, "
+        f"± {spread:.1f} %: {verdict}."
+    )
+
+
+def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:
+    """What came, against the forecast; empty where nothing is known of it."""
+    closes = dict(zip((ts + HOUR for ts in after["ts"]), after["close"], strict=True))
+    known = [(step, closes[step.target_ts]) for step in forecast.path if step.target_ts in closes]
+    if not known:
+        return "<p>The file ends here: there is nothing to score this forecast against.</p>"
+    off, idle = (
+        np.mean([1e4 * abs(np.log(close / guess)) for guess, close in pairs])
+        for pairs in (
+            [(step.price, close) for step, close in known],
+            [(step.persistence, close) for step, close in known],
+        )
+    )
+    inside = sum(step.lower_80 <= close <= step.upper_80 for step, close in known)
+    return (
+        f"<p>Over the {len(known)} hours that followed, the median was off by {off:.1f} bps on average, persistence by "
+        f"{idle:.1f} bps; {inside} of {len(known)} closes lay within the 80 % interval. One window proves nothing.</p>"
+    )
+
+
+def to_csv(forecast: Forecast) -> str:
+    levels = sorted(forecast.path[0].quantiles)
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["step", "target_ts", "median", "lower_80", "upper_80", "persistence", *(f"q{q:g}" for q in levels)]
+    )
+    for number, step in enumerate(forecast.path, start=1):
+        prices = (step.price, step.lower_80, step.upper_80, step.persistence, *(step.quantiles[q] for q in levels))
+        writer.writerow([number, step.target_ts.isoformat(), *(f"{price:.6f}" for price in prices)])
+    return out.getvalue()
+
+
+def body_of(symbol: str, bars: pl.DataFrame) -> bytes:
+    """Of a request for the hours after these."""
+    rows = [
+        {"ts": ts.strftime("%Y-%m-%dT%H:%M:%SZ"), **dict(zip(PRICES, prices, strict=True))}
+        for ts, *prices in bars.select("ts", *PRICES).iter_rows()
+    ]
+    return json.dumps({"symbol": symbol, "bars": rows}).encode()
+
+
+def curl(url: str, symbol: str, *, key: bool, window: bool) -> str:
+    """The same question on a command line."""
+    header = ' -H "X-API-Key: $LSTM_TS_API_KEY"' if key else ""
+    if window:
+        return f"curl{header} {url}/predict --json @window.json"
+    return f"curl{header} '{url}/forecast?symbol={symbol}'"
