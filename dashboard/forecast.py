@@ -1,4 +1,4 @@
-"""The first page: a forecast, of the store's latest bars or of typed ones."""
+"""The first page: a forecast, of the store's latest bars, of typed ones, or of a file."""
 
 import logging
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from dashboard.blocks import html
 from dashboard.client import ServiceError
 from dashboard.result import Result
 from dashboard.typed import Typed
+from dashboard.upload import Upload
 from dashboard.visit import Visit
 from dashboard.words import short
 from lstm_ts.session import HOUR
@@ -61,15 +62,16 @@ class Latest:
 
 
 def page(visit: Visit) -> Viewable:
-    """Ways in, each with its own result, which stays while another is looked at."""
+    """Three ways in, each with its own result, which stays while another is looked at."""
     symbols = visit.client.symbols()
     symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1)
-    ways: dict[str, Callable[[str], Latest | Typed]] = {
+    ways: dict[str, Callable[[str], Latest | Typed | Upload]] = {
         "Latest": lambda name: Latest(visit, name),
         "Type it in": lambda name: Typed(visit, name),
+        "Upload": lambda name: Upload(visit, name),
     }
     way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(24, 0, 0, 16))
-    made: dict[tuple[str, str], Latest | Typed] = {}
+    made: dict[tuple[str, str], Latest | Typed | Upload] = {}
     place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
 
     def look(*_: object) -> None:

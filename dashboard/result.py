@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from threading import Event, Timer
+from typing import Any
 
 import panel as pn
 import polars as pl
@@ -43,8 +44,10 @@ class Result:
         self._told = pn.Column(
             self._legend, self._trust, self._table, self._files, self._curl, sizing_mode="stretch_width", visible=False
         )
-        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
-        self.view = pn.Column(self._wrong, self._says, picture, self._told, sizing_mode="stretch_width", margin=0)
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
+        self._picture = pn.Column(pn.pane.Bokeh(self._chart.plot, **wide), visible=False, **wide)
+        room = pn.Column(self._picture, min_height=self._chart.plot.height, **wide)
+        self.view = pn.Column(self._wrong, self._says, room, self._told, **wide)
 
     def _file(self, label: str, name: str, content: Callable[[Answer], str]) -> pn.widgets.FileDownload:
         def write() -> StringIO:
@@ -73,7 +76,7 @@ class Result:
             self._table.object = path_table(forecast, visit.zone)
             self._curl.object = f'<p class="quiet">The same on a command line:</p><pre>{escape(command)}</pre>'
             self._window.visible = body is not None
-            self._told.visible = True
+            self._picture.visible = self._told.visible = True
 
         pn.state.execute(draw)
 
@@ -84,8 +87,7 @@ class Result:
             self._wrong.object = alert(text)
             if not keep:
                 self._answer = None
-                self._chart.clear()
-                self._says.object, self._told.visible = "", False
+                self._says.object, self._picture.visible, self._told.visible = "", False, False
 
         pn.state.execute(draw)
 

@@ -2,7 +2,10 @@
 
 import logging
 import secrets
+import signal
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import panel as pn
@@ -19,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 log = logging.getLogger(__name__)
 
 
-def read_settings(cfg: DictConfig) -> Settings:
+def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
     return Settings(
         symbol=cfg.symbol,
         name=cfg.name,
@@ -33,6 +36,7 @@ def read_settings(cfg: DictConfig) -> Settings:
         poll_s=cfg.poll_s,
         service=Service(**plain(cfg.service)),
         upload=Limits(**plain(cfg.upload)),
+        uploads=uploads,
         operator_password=cfg.operator_password,
     )
 
@@ -66,18 +70,22 @@ def check(cfg: DictConfig) -> None:
 @entry_point("dashboard")
 def main(cfg: DictConfig) -> None:
     check(cfg)
-    auth, settings = auth_of(cfg), read_settings(cfg)
+    auth = auth_of(cfg)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     pn.extension("tabulator", "filedropper", nthreads=cfg.threads)
-    client = Client(settings)
-    log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
-    pn.serve(
-        {"/": lambda: shell(client, settings)},
-        address=cfg.host,
-        port=cfg.port,
-        websocket_origin=list(cfg.origins) or None,
-        show=False,
-        **auth,
-    )
+    with TemporaryDirectory(prefix="lstm_ts_uploads_") as uploads:
+        settings = read_settings(cfg, Path(uploads))
+        client = Client(settings)
+        log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
+        pn.serve(
+            {"/": lambda: shell(client, settings)},
+            address=cfg.host,
+            port=cfg.port,
+            websocket_origin=list(cfg.origins) or None,
+            show=False,
+            verbose=False,
+            **auth,
+        )
 
 
 if __name__ == "__main__":

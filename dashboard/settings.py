@@ -37,4 +37,5 @@ class Settings:
     poll_s: float
     service: Service
     upload: Limits
+    uploads: Path  # a temporary folder, which goes with the server
     operator_password: str = field(repr=False)  # empty: nobody promotes or rolls back here

@@ -111,10 +111,6 @@ class FanChart:
         labels = [f"{ts.astimezone(self._zone):%d %b\n%H:%M}" for ts in closings]
         self._label.args = {"labels": labels, "first": 1 - len(hours)}
 
-    def clear(self) -> None:
-        for source in (self._candles, self._fan, self._after):
-            source.data = {name: [] for name in source.data}
-
     def _hours(self, bars: pl.DataFrame, places: dict[datetime, int]) -> dict[str, list[object]]:
         bars = bars.filter(pl.col("ts").is_in(list(places)))
         falls = (bars["close"] < bars["open"]).to_list()

@@ -1,0 +1,111 @@
+"""A dropped file, read as hourly bars: within limits, and with what was recognised, in words."""
+
+import gzip
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+
+from dashboard.settings import Limits, Settings
+from lstm_ts.bars import BarBatch, count_by_hour, make_hourly_bars
+from lstm_ts.errors import DataError, LstmTsError, NoRows, WrongZone
+from lstm_ts.sources.files import Files
+from lstm_ts.sources.formats import SAMPLE_LINES, Layout, recognise
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
+LONGEST_LINE = 4096  # of a text file's first ones
+
+
+class OverLimit(LstmTsError):
+    """More rows, or more time, than an upload may take."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    words: str
+    zoned: bool  # the stamps say their zone, or the format does
+
+
+@dataclass(frozen=True)
+class Read:
+    hourly_bars: pl.DataFrame
+    rows: int
+    rejected: int
+    minutes: bool
+
+
+def recognise_file(path: Path, name: str) -> Recognised:
+    """Raises    UnknownFormat, NoRows"""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic == PARQUET:
+        dtype = pl.read_parquet_schema(path).get("ts")
+        return Recognised("Parquet", isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
+    zipped = magic.startswith(GZIP)
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as raw:
+            text = TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
+            first = [line.strip() for line in islice(iter(lambda: text.readline(LONGEST_LINE), ""), 3 * SAMPLE_LINES)]
+    except (OSError, EOFError):
+        raise DataError(f"Expected a whole gzip file, got a cut or damaged one: {name}; fetch it again") from None
+    layout = recognise([line for line in first if line], file=name)
+    return Recognised(f"{_words(layout)}{', in gzip' * zipped}", layout.utc)
+
+
+def _words(layout: Layout) -> str:
+    what = "Ticks" if layout.ticks else "Bars"
+    columns = ", ".join(layout.names) if layout.header else "no header: known by the shape of a row"
+    return f"{what} as text, separated by {SEPARATORS[layout.separator]} ({columns})"
+
+
+def read(path: Path, name: str, zone: str, settings: Settings, tell: Callable[[int], None]) -> Read:
+    """tell      is called with the rows read so far
+    Raises    DataError, with `name` for the path; OverLimit
+    """
+    files = Files(paths=str(path), zone=zone, price_factor=1.0, batch_rows=settings.upload.batch_rows)
+    try:
+        batches = _within(settings.upload, files, tell)
+        return _hourly(batches, settings)
+    except WrongZone as error:
+        text = str(error).split("; set source.zone")[0].replace(str(path), name)
+        raise WrongZone(f"{text}. Choose another zone.") from None
+    except DataError as error:
+        raise type(error)(str(error).replace(str(path), name)) from None
+
+
+def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
+    batches, rows, until = [], 0, time.monotonic() + limits.max_s
+    for batch in files.read_batches():
+        batches.append(batch)
+        rows += batch.bars.height + batch.rejects.height
+        if rows > limits.max_rows:
+            raise OverLimit(f"Expected at most {limits.max_rows:,} rows, got more; send the latest part of the file.")
+        if time.monotonic() > until:
+            raise OverLimit(f"Reading took longer than {limits.max_s:g} s; send the latest part of the file.")
+        tell(rows)
+    return batches
+
+
+def _hourly(batches: list[BarBatch], settings: Settings) -> Read:
+    minutes = [batch.bars for batch in batches if not batch.hourly]
+    hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
+    rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
+    if not rows:
+        raise NoRows(f"Expected hourly or minute bars, got no good row and {rejected} bad ones; look at the file")
+    settings.session.check_zone(
+        pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=settings.max_mismatch
+    )
+    if minutes:
+        minute_bars = pl.concat(minutes).sort("ts")
+        session_hours = settings.session.hours(minute_bars["ts"][0], minute_bars["ts"][-1] + timedelta(minutes=1))
+        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=settings.min_minutes_share))
+    hourly_bars = pl.concat(hours).sort("ts")
+    if hourly_bars.is_empty():
+        raise NoRows("Expected hourly or minute bars, got not one whole session hour; send a longer file")
+    return Read(hourly_bars, rows + rejected, rejected, bool(minutes))

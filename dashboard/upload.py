@@ -1,0 +1,175 @@
+"""Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
+
+from html import escape
+from zoneinfo import available_timezones
+
+import panel as pn
+import polars as pl
+from bokeh.events import Event, Tap
+from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
+
+from dashboard.blocks import alert, html
+from dashboard.drop import COMING, GONE, THERE, TOO_LARGE, Drop
+from dashboard.reading import Read, Recognised, read, recognise_file
+from dashboard.result import Result
+from dashboard.views import plain_figure, shade
+from dashboard.visit import Visit
+from dashboard.words import body_of, short
+from lstm_ts.errors import LstmTsError
+from lstm_ts.session import HOUR
+
+ORIGINS = 500  # the latest hours to choose from
+USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h")
+
+
+class Upload:
+    def __init__(self, visit: Visit, symbol: str) -> None:
+        self._visit, self._symbol = visit, symbol
+        self._bars = pl.DataFrame()
+        self._result = Result(visit)
+        limit = visit.settings.upload.max_bytes
+        self._drop = Drop(
+            visit.settings.uploads,
+            limit,
+            max_file_size=f"{limit // 1_000_000}MB",
+            sizing_mode="stretch_width",
+            margin=(4, 0),
+        )
+        zones = dict.fromkeys([*USUAL_ZONES, visit.zone.key, *sorted(available_timezones())])
+        self._zone = pn.widgets.Select(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
+        self._origin = pn.widgets.Select(name="Forecast made at", options={}, width=300, disabled=True)
+        self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
+        self._says = html(
+            f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
+            height=28,
+        )
+        self._overview = _Overview(visit)
+        self._overview.plot.on_event(Tap, self._tapped)
+        picture = pn.pane.Bokeh(self._overview.plot, sizing_mode="stretch_width", margin=0)
+        self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
+        self.view = pn.Column(
+            self._drop, self._progress, self._says, pn.FlexBox(self._zone, self._origin), self._picture,
+            self._result.view, sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+        self._drop.param.watch(lambda _: self._came(), "state")
+        self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
+        self._zone.param.watch(lambda _: self._read(), "value")
+        self._origin.param.watch(lambda _: self._start_asking(), "value")
+        pn.state.on_session_destroyed(lambda _: self._drop.clean())
+
+    def _came(self) -> None:
+        state = self._drop.state
+        self._progress.visible = state == COMING
+        if state == COMING:
+            self._says.object = '<p class="quiet">The file is on its way…</p>'
+        elif state == TOO_LARGE:
+            limit = self._visit.settings.upload.max_bytes // 1_000_000
+            self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
+        elif state == THERE:
+            pn.state.execute(self._recognise, schedule="thread")
+        elif state == GONE:
+            self._says.object, self._zone.disabled, self._origin.disabled = "", True, True
+
+    def _recognise(self) -> None:
+        try:
+            found = recognise_file(self._drop.path, self._drop.file_name)
+        except LstmTsError as error:
+            self._refuse(error)
+            return
+        self._found = found
+        pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
+        self._read()
+
+    def _read(self) -> None:
+        if self._drop.state != THERE:
+            return
+        try:
+            done = read(self._drop.path, self._drop.file_name, self._zone.value, self._visit.settings, self._tell)
+            needs = self._visit.client.needs()
+        except LstmTsError as error:
+            self._refuse(error)
+            return
+        self._bars = done.hourly_bars
+        pn.state.execute(lambda: self._offer(done, needs.tsteps, self._found))
+
+    def _tell(self, rows: int) -> None:
+        pn.state.execute(lambda: setattr(self._says, "object", f'<p class="quiet">{rows:,} rows read…</p>'))
+
+    def _refuse(self, error: LstmTsError) -> None:
+        def draw() -> None:
+            self._says.object = alert(str(error))
+            self._origin.disabled, self._picture.visible = True, False
+
+        pn.state.execute(draw)
+        self._result.fail("")
+
+    def _offer(self, done: Read, tsteps: int, found: Recognised) -> None:
+        """The hours to forecast from; the latest is taken."""
+        closings = (done.hourly_bars["ts"] + HOUR).to_list()[tsteps - 1 :][-ORIGINS:]
+        zone, kind = self._visit.zone, "minutes, made hours" if done.minutes else "hours"
+        left_out = f", {done.rejected:,} of them bad and left out" if done.rejected else ""
+        stamps = "stamps carry their zone" if found.zoned else f"stamps taken as {self._zone.value}"
+        self._says.object = (
+            f'<p class="quiet">{escape(self._drop.file_name)}: {escape(found.words)}; {stamps}. {done.rows:,} rows'
+            f"{left_out}: {kind}; {done.hourly_bars.height:,} session hours.</p>"
+        )
+        if not closings:
+            self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
+            return
+        self._overview.show(done.hourly_bars.tail(len(closings)))
+        self._picture.visible, self._origin.disabled = True, False
+        options = {f"{short(ts, zone)} {ts:%Y} ({ts:%d %b %H:%M} UTC)": ts for ts in reversed(closings)}
+        again = self._origin.value == closings[-1]
+        self._origin.param.update(options=options, value=closings[-1])
+        if again:
+            self._start_asking()
+
+    def _tapped(self, event: Event) -> None:
+        assert isinstance(event, Tap)
+        if (ts := self._overview.closing_at(event.x)) and not self._origin.disabled:
+            self._origin.value = ts
+
+    def _start_asking(self) -> None:
+        pn.state.execute(self._ask, schedule="thread")
+
+    def _ask(self) -> None:
+        origin = self._origin.value
+        if origin is None:
+            return
+        with self._result.asking():
+            client = self._visit.client
+            needs, before = client.needs(), pl.col("ts") < origin
+            bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
+            body = body_of(self._symbol, bars)
+            self._result.show(client.predict(body), bars, body=body, after=after.head(needs.horizon))
+            pn.state.execute(lambda: self._overview.mark(origin))
+
+
+class _Overview:
+    """Closes of the hours to choose from."""
+
+    def __init__(self, visit: Visit) -> None:
+        colours, self._zone = shade(visit.dark), visit.zone
+        self.plot = plain_figure(colours, height=160)
+        self._source, self._marked = ColumnDataSource({"x": [], "close": []}), ColumnDataSource({"x": []})
+        self.plot.line("x", "close", source=self._source, color=colours.rising)
+        self.plot.vspan("x", source=self._marked, color=colours.falling, line_width=2)
+        self._label = CustomJSTickFormatter(args={"labels": []}, code="return labels[tick] || ''")
+        self.plot.xaxis.formatter = self._label
+        self.plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=4, num_minor_ticks=0)
+        self._closings: list[object] = []
+
+    def show(self, bars: pl.DataFrame) -> None:
+        closings = (bars["ts"] + HOUR).to_list()
+        self._closings = closings
+        self._label.args = {"labels": [f"{ts.astimezone(self._zone):%d %b %Y\n%H:%M}" for ts in closings]}
+        self._source.data = {"x": list(range(len(closings))), "close": bars["close"].to_list()}
+
+    def mark(self, closing: object) -> None:
+        self._marked.data = {"x": [self._closings.index(closing)] if closing in self._closings else []}
+
+    def closing_at(self, x: float | None) -> object:
+        """Of the nearest hour."""
+        if x is None or not self._closings:
+            return None
+        return self._closings[min(max(round(x), 0), len(self._closings) - 1)]
