@@ -38,19 +38,20 @@ class Latest:
             client = self._visit.client
             now = f"{client.bars_changed(self._symbol)} {client.serving()}"
             if now != self._shown:
+                self._shown = ""  # until there is an answer
                 with self._result.asking():
-                    self._ask()
-                self._shown = now
+                    if self._ask():
+                        self._shown = now
         finally:
             self._lock.release()
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
         client, zone = self._visit.client, self._visit.zone
         try:
             answer, window = client.latest(self._symbol), client.needs().tsteps
         except ServiceError as error:
             self._result.fail(f"{error} This page asks again by itself.", keep=True)
-            return
+            return False
         origin = answer.forecast.origin_ts
         bars = client.hourly_bars(self._symbol, origin - 2 * window * HOUR - CLOSURES)
         self._result.show(answer, bars.filter(pl.col("ts") < origin).tail(window), body=None)
@@ -59,6 +60,7 @@ class Latest:
             f"from {client.source_of(self._symbol)}. A new hour is shown when it is stored.</p>"
         )
         pn.state.execute(lambda: setattr(self._status, "object", text))
+        return True
 
 
 def page(visit: Visit) -> Viewable:
@@ -82,7 +84,7 @@ def page(visit: Visit) -> Viewable:
         poll()
 
     def poll() -> None:
-        shown = made[way.value, symbol.value]
+        shown = made.get((way.value, symbol.value))  # none yet while it is being made
         if isinstance(shown, Latest):
             shown.poll()
 

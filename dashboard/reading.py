@@ -2,10 +2,10 @@
 
 import gzip
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lstm_ts.sources.formats import SAMPLE_LINES, Layout, recognise
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
+BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 4096  # of a text file's first ones
 
 
@@ -40,22 +41,34 @@ class Read:
     minutes: bool
 
 
+def unzip(path: Path, name: str, limits: Limits) -> None:
+    """Put a gzip file's content in its place, if it is one.    Raises    OverLimit, DataError"""
+    with path.open("rb") as file:
+        if file.read(2) != GZIP:
+            return
+    plain, left = path.with_suffix(".plain"), limits.max_bytes
+    try:
+        with gzip.open(path) as zipped, plain.open("wb") as out:
+            while block := zipped.read(BLOCK_BYTES):
+                left -= len(block)
+                if left < 0:
+                    raise OverLimit(f"Expected at most {limits.max_bytes:,} bytes unpacked, got more; send the latest.")
+                out.write(block)
+    except (OSError, EOFError, zlib.error):
+        raise DataError(f"Expected a whole gzip file, got a cut or damaged one: {name}; fetch it again") from None
+    plain.replace(path)
+
+
 def recognise_file(path: Path, name: str) -> Recognised:
     """Raises    UnknownFormat, NoRows"""
     with path.open("rb") as file:
-        magic = file.read(4)
-    if magic == PARQUET:
-        dtype = pl.read_parquet_schema(path).get("ts")
-        return Recognised("Parquet", isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
-    zipped = magic.startswith(GZIP)
-    try:
-        with gzip.open(path) if zipped else path.open("rb") as raw:
-            text = TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
-            first = [line.strip() for line in islice(iter(lambda: text.readline(LONGEST_LINE), ""), 3 * SAMPLE_LINES)]
-    except (OSError, EOFError):
-        raise DataError(f"Expected a whole gzip file, got a cut or damaged one: {name}; fetch it again") from None
+        if file.read(len(PARQUET)) == PARQUET:
+            dtype = pl.read_parquet_schema(path).get("ts")
+            return Recognised("Parquet", isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
+    with path.open(encoding="utf-8-sig", errors="replace") as text:
+        first = [line.strip() for line in islice(iter(lambda: text.readline(LONGEST_LINE), ""), 3 * SAMPLE_LINES)]
     layout = recognise([line for line in first if line], file=name)
-    return Recognised(f"{_words(layout)}{', in gzip' * zipped}", layout.utc)
+    return Recognised(_words(layout), layout.utc)
 
 
 def _words(layout: Layout) -> str:

@@ -84,6 +84,7 @@ def main(cfg: DictConfig) -> None:
             websocket_origin=list(cfg.origins) or None,
             show=False,
             verbose=False,
+            liveness="health",
             **auth,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import panel as pn
+from panel.io import JSCode
 
 from dashboard.blocks import html
 from dashboard.client import Refused
@@ -17,6 +18,11 @@ from dashboard.words import body_of
 from lstm_ts.errors import LstmTsError, NoRows
 
 PROBLEM = "What is wrong"
+# Writes a cell. Beside that: nothing in a grid may take the focus but its cells, and Tabulator's body does.
+UNFOCUSED = """cell => {
+  cell.getTable().element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
+  return document.createTextNode(cell.getValue());
+}"""
 LISTED = 8  # problems below the table; all are marked in it
 
 
@@ -40,6 +46,7 @@ class Typed:
             widths={PROBLEM: 320, COLUMNS[0]: 150, **dict.fromkeys(COLUMNS[1:], 90)},
             text_align=dict.fromkeys(COLUMNS[1:], "right"),
             configuration={"columnDefaults": {"headerSort": False}},
+            formatters={PROBLEM: JSCode(UNFOCUSED)},
         )
         style: Any = self._table.style
         style.apply(self._mark, axis=None)

@@ -10,7 +10,7 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
 from dashboard.blocks import alert, html
 from dashboard.drop import COMING, GONE, THERE, TOO_LARGE, Drop
-from dashboard.reading import Read, Recognised, read, recognise_file
+from dashboard.reading import Read, Recognised, read, recognise_file, unzip
 from dashboard.result import Result
 from dashboard.views import plain_figure, shade
 from dashboard.visit import Visit
@@ -72,6 +72,7 @@ class Upload:
 
     def _recognise(self) -> None:
         try:
+            unzip(self._drop.path, self._drop.file_name, self._visit.settings.upload)
             found = recognise_file(self._drop.path, self._drop.file_name)
         except LstmTsError as error:
             self._refuse(error)

@@ -1,0 +1,151 @@
+"""`python -m benchmarks.dashboard [NAME]`: what a visitor waits for, and what visitors cost.
+
+Over the stores under data/NAME and outputs/NAME (default: demo, as `make demo` leaves them), with a real service and
+Chromium on this machine: all share its cores, so this is the worst case. The upload is made of synthetic minutes.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.serve import running
+from lstm_ts.session import Session
+
+CHROMIUM = "/usr/bin/chromium"
+LOADS, CLICKS, VISITORS = 10, 40, 20
+UPLOAD_BYTES = 100_000_000
+# Draws are over when the browser has painted what came.
+PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+@contextmanager
+def looking(browser: Browser, url: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC", color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
+def shown(page: Page) -> None:
+    page.get_by_role("region", name="The path").locator("tbody tr").first.wait_for()
+    page.evaluate(PAINTED)
+
+
+def load_s(browser: Browser, url: str) -> float:
+    """From the address to a forecast on the screen, on a first visit: nothing is cached, the zone not known."""
+    with looking(browser, url) as page:
+        start = time.perf_counter()
+        page.goto(url)
+        shown(page)
+        return time.perf_counter() - start
+
+
+def click_ms(page: Page) -> list[float]:
+    """From a click on Forecast, in a table of which one high has changed, to the picture."""
+    page.get_by_role("button", name="Type it in", exact=True).click()
+    page.get_by_text("session hours are needed").wait_for()
+    button, headline = page.get_by_role("button", name="Forecast", exact=True), page.get_by_text("session hours ahead")
+    button.click()
+    headline.wait_for()
+    taken = []
+    cell = page.locator(".tabulator-row").nth(0).locator(".tabulator-cell").nth(3)
+    high = float(cell.inner_text())
+    for number in range(CLICKS):
+        cell.click()
+        page.keyboard.type(f"{high + (0.05, 2)[number % 2]:.4f}")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(300)
+        before = headline.element_handle()
+        start = time.perf_counter()
+        button.click()
+        page.wait_for_function("said => !said.isConnected", arg=before, polling="raf")  # another stands in its place
+        page.evaluate(PAINTED)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return taken
+
+
+def upload_s(page: Page, path: Path) -> float:
+    page.get_by_role("button", name="Upload", exact=True).click()
+    page.locator("input[type=file]").wait_for(state="attached")
+    start = time.perf_counter()
+    page.locator("input[type=file]").set_input_files(path)
+    page.get_by_text("The file ends here").wait_for()
+    shown(page)
+    return time.perf_counter() - start
+
+
+def write_minutes(path: Path) -> int:
+    """Silver's session minutes until this year began, as text, as many as fill the upload; says how many."""
+    session = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
+    end = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
+    hours = session.hours(end - timedelta(days=365 * 7), end).filter(pl.col("session_minutes") == 60)["ts"]
+    stamps_us = hours.to_physical().to_numpy()[:, None] + 60_000_000 * np.arange(60)
+    ts = pl.Series(stamps_us.ravel()).cast(pl.Datetime("us"))
+    close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-4, len(ts))))
+    opens = np.concatenate([[20.0], close[:-1]])
+    columns = {"time": ts.dt.strftime("%Y-%m-%d %H:%M:%S"), "open": opens, "high": np.maximum(opens, close)}
+    columns |= {"low": np.minimum(opens, close), "close": close, "volume": np.full(len(ts), 100)}
+    bars = pl.DataFrame(columns).with_columns(pl.col("open", "high", "low", "close").round(4))
+    rows = int(bars.height * UPLOAD_BYTES / len(bars.write_csv()))
+    bars.tail(rows).write_csv(path)
+    return min(rows, bars.height)
+
+
+def memory_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def measure(browser: Browser, url: str, pid: int, upload: Path, rows: int) -> None:
+    load_s(browser, url)
+    loads = [load_s(browser, url) for _ in range(LOADS)]
+    print(f"address to forecast, {LOADS} times: median {statistics.median(loads):.2f} s, worst {max(loads):.2f} s")
+    with looking(browser, url) as page:
+        page.goto(url)
+        shown(page)
+        clicks = sorted(click_ms(page))
+        p95 = statistics.quantiles(clicks, n=20)[-1]
+        print(f"click to picture, {CLICKS} times: p50 {statistics.median(clicks):.0f} ms, p95 {p95:.0f} ms")
+    before = memory_mb(pid)
+    with ExitStack() as stack:
+        for _ in range(VISITORS):
+            page = stack.enter_context(looking(browser, url))
+            page.goto(url)
+            shown(page)
+        print(f"{VISITORS} visitors at once: {memory_mb(pid):.0f} MB, {before:.0f} MB before them")
+    with looking(browser, url) as page:
+        page.goto(url)
+        shown(page)
+        taken = upload_s(page, upload)
+        size = upload.stat().st_size / 1e6
+        print(f"{size:.0f} MB of CSV, {rows:,} minutes, to forecast: {taken:.1f} s; then {memory_mb(pid):.0f} MB")
+
+
+def main(name: str) -> None:
+    paths = (f"paths.data=data/{name}", f"paths.outputs=outputs/{name}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        service = stack.enter_context(running("lstm_ts", "-m", "serve.server", "port={port}", *paths))
+        url = f"service.url=http://127.0.0.1:{service.port}"
+        pages: Any = stack.enter_context(running("dashboard", "-m", "dashboard.server", "port={port}", url, *paths))
+        rows = write_minutes(folder / "minutes.csv")
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
+        measure(browser, f"http://127.0.0.1:{pages.port}/", pages.pid, folder / "minutes.csv", rows)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "demo")

@@ -1,0 +1,93 @@
+"""A real dashboard on a free loopback port, and a real browser that looks at it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from test_cli import ROOT
+
+CHROMIUM = Path("/usr/bin/chromium")
+ZONE = "Europe/Berlin"
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"Expected Chromium at {CHROMIUM}, got none; apt-get install chromium", pytrace=False)
+        pytest.skip(f"Chromium is not at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Dashboard:
+    """One `python -m dashboard.server` beside the service at `url`."""
+
+    def __init__(self, folder: Path, url: str, *overrides: str, key: str = "", password: str = "") -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}", f"service.url={url}")
+        databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
+        command = [sys.executable, "-m", "dashboard.server", *paths, *databases, "poll_s=0.2", *overrides]
+        secrets = {"LSTM_TS_API_KEY": key, "LSTM_TS_DASHBOARD_PASSWORD": password}
+        self.url, self.log = f"http://127.0.0.1:{port}", folder / f"dashboard-{port}.log"
+        with self.log.open("wb") as log:
+            environment = os.environ | secrets | {"OMP_NUM_THREADS": "1"}
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
+
+    def wait(self) -> None:
+        until = time.monotonic() + 40
+        while True:
+            try:
+                httpx.get(self.url, trust_env=False)
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < until, self.log.read_text()
+                time.sleep(0.1)
+
+
+@contextmanager
+def shown(dashboard: Dashboard) -> Iterator[Dashboard]:
+    try:
+        dashboard.wait()
+        yield dashboard
+        assert "Traceback" not in dashboard.log.read_text(), dashboard.log.read_text()[-5000:]
+    finally:
+        dashboard.process.terminate()
+        dashboard.process.wait(20)
+
+
+@contextmanager
+def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Page]:
+    """A new visitor, in Berlin."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=ZONE
+    )
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto(url)
+    yield page
+    context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:160]} {node['target']}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]

@@ -1,0 +1,299 @@
+"""The first page in a real browser, over a real service and real stores."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+from browsing import Dashboard, looking, open_browser, shown, violations
+from playwright.sync_api import Browser, Page, expect
+from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
+from test_configs import compose
+from test_registry import open_registry, promote, register
+
+from dashboard.server import auth_of, check
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.errors import ConfigError
+from lstm_ts.session import HOUR, Session
+from lstm_ts.store import BarStore
+
+pytestmark = pytest.mark.browser
+KEY = "correct-horse"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def folder(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A champion and a store of bars."""
+    folder = tmp_path_factory.mktemp("shown")
+    open_registry(folder)[1].close()
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars)
+    with registry_of(folder) as registry:
+        register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
+        promote(registry, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Server]:
+    with running(Server(folder, keys=KEY)) as server:
+        wait_for(lambda: server.health().ready)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def dashboard(folder: Path, service: Server) -> Iterator[Dashboard]:
+    with shown(Dashboard(folder, str(service.client.base_url), key=KEY)) as dashboard:
+        yield dashboard
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    with looking(browser, dashboard.url) as page:
+        yield page
+
+
+def choose(page: Page, way: str) -> None:
+    page.get_by_role("button", name=way, exact=True).click()
+
+
+def forecast_of(page: Page) -> list[list[str]]:
+    """Cells of the table of the path."""
+    rows = page.get_by_role("region", name="The path").locator("tbody tr")
+    expect(rows).to_have_count(HORIZON)
+    return [row.locator("td").all_inner_texts() for row in rows.all()]
+
+
+def write_csv(path: Path, bars: pl.DataFrame) -> Path:
+    time = pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time")
+    bars.select(time, "open", "high", "low", "close").write_csv(path)
+    return path
+
+
+def upload(page: Page, path: Path) -> None:
+    choose(page, "Upload")
+    page.locator("input[type=file]").set_input_files(path)
+
+
+def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
+    page: Page, service: Server, tmp_path: Path
+) -> None:
+    rows = forecast_of(page)
+    reply = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()
+    assert [row[2] for row in rows] == [f"{step['price']:.4f}" for step in reply["path"]]
+    assert {row[5] for row in rows} == {f"{reply['last_close']:.4f}"}
+    target = datetime.fromisoformat(reply["path"][0]["target_ts"])
+    assert f"{target:%H:%M} UTC" in rows[0][1]
+    assert f"{(target.hour + 2) % 24:02d}:{target:%M}" in rows[0][1]  # Berlin in May
+    expect(page.get_by_text("no outcomes are scored yet")).to_be_visible()
+    expect(page.get_by_text("Stale input")).to_be_visible()
+    expect(page.get_by_text("/forecast?symbol=XAGUSD")).to_contain_text('-H "X-API-Key: $LSTM_TS_API_KEY"')
+    assert KEY not in page.content()
+    with page.expect_download() as download:
+        page.get_by_text("Forecast as CSV").click()
+    download.value.save_as(tmp_path / "forecast.csv")
+    lines = list(csv.DictReader((tmp_path / "forecast.csv").read_text().splitlines()))
+    assert float(lines[-1]["median"]) == pytest.approx(reply["path"][-1]["price"], abs=1e-6)
+    with page.expect_download() as download:
+        page.get_by_text("Forecast as JSON").click()
+    download.value.save_as(tmp_path / "forecast.json")
+    assert json.loads((tmp_path / "forecast.json").read_text())["path"] == reply["path"]
+
+
+def test_new_bars_are_shown_when_they_are_stored(
+    page: Page, folder: Path, hourly_bars: pl.DataFrame, silver: Session
+) -> None:
+    before = forecast_of(page)
+    last = hourly_bars.tail(1).with_columns(ts=pl.lit(silver.next_hours(hourly_bars["ts"][-1], 1)[0]))
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(last.select(HOURLY_SCHEMA.names()).cast(HOURLY_SCHEMA))
+    expect(page.get_by_role("region", name="The path").locator("tbody tr").first).not_to_contain_text(before[0][1][:16])
+
+
+def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, service: Server) -> None:
+    latest = forecast_of(page)
+    choose(page, "Type it in")
+    expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
+    cell = page.locator(".tabulator-row").nth(1).locator(".tabulator-cell").nth(3)
+    right = cell.inner_text()
+    cell.click()
+    page.keyboard.type("1")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Row 2, High: 1 is below the low")).to_be_visible()
+    expect(cell).to_have_css("background-color", "rgb(213, 94, 0)")
+    asked = service.metric('lstm_ts_requests_total{arm="champion",route="/predict"')
+    page.get_by_role("button", name="Forecast", exact=True).click()
+    expect(page.get_by_text("Nothing was sent")).to_be_visible()
+    assert service.metric('lstm_ts_requests_total{arm="champion",route="/predict"') == asked
+    cell.click()
+    page.keyboard.type(right)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Row 2, High")).to_have_count(0)
+    page.get_by_role("button", name="Forecast", exact=True).click()
+    assert forecast_of(page) == latest
+
+
+def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: pl.DataFrame) -> None:
+    choose(page, "Type it in")
+    rows = hourly_bars.tail(TSTEPS - 2)
+    text = "\n".join(f"{ts:%d.%m.%Y %H:%M}\t{o}\t{h}\t{lo}\t{c}" for ts, o, h, lo, c in rows.select(
+        "ts", "open", "high", "low", "close").iter_rows())  # fmt: skip
+    expect(page.locator(".tabulator-row").first).to_be_visible()
+    page.get_by_label("Paste rows").fill(f"Time\tOpen\tHigh\tLow\tClose\n{text}")
+    page.get_by_label("Paste rows").blur()
+    expect(page.get_by_text(f"{TSTEPS} session hours are needed, these rows span")).to_be_visible()
+
+
+def test_an_uploaded_file_is_scored_against_what_came_next(
+    page: Page, hourly_bars: pl.DataFrame, service: Server, tmp_path: Path
+) -> None:
+    upload(page, write_csv(tmp_path / "hours.csv", hourly_bars))
+    expect(page.get_by_text("separated by commas (time, open, high, low, close)")).to_be_visible()
+    expect(page.get_by_text("The file ends here")).to_be_visible()
+    page.get_by_label("Forecast made at").select_option(index=HORIZON)
+    expect(page.get_by_text(f"Over the {HORIZON} hours that followed")).to_be_visible()
+    window = hourly_bars.filter(pl.col("ts") < hourly_bars["ts"][-HORIZON]).tail(TSTEPS)
+    bars = [{"ts": ts.isoformat(), "open": o, "high": h, "low": lo, "close": c} for ts, o, h, lo, c in window.select(
+        "ts", "open", "high", "low", "close").iter_rows()]  # fmt: skip
+    expected = service.ask(bars)
+    assert [row[2] for row in forecast_of(page)] == [f"{step.price:.4f}" for step in expected.path]
+
+
+def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    local = hourly_bars.with_columns(ts=pl.col("ts") + 7 * HOUR)
+    upload(page, write_csv(tmp_path / "hours.csv", local))
+    expect(page.get_by_text("Choose another zone")).to_be_visible()
+    page.get_by_label("Zone of the file's stamps").select_option("Asia/Bangkok")
+    expect(page.get_by_text("stamps taken as Asia/Bangkok")).to_be_visible()
+    forecast_of(page)
+
+
+def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "letter.csv").write_text("Dear reader,\nthis is no table.\n")
+    upload(page, tmp_path / "letter.csv")
+    expect(page.get_by_text("Expected HistData ASCII M1")).to_contain_text("letter.csv")
+
+
+def test_a_file_over_the_limit_is_refused_and_nothing_stays_on_the_disk(
+    browser: Browser, folder: Path, service: Server, tmp_path: Path
+) -> None:
+    os.environ["TMPDIR"] = str(tmp_path)
+    (tmp_path / "much.csv").write_text("time,open,high,low,close\n" * 60_000)
+    url, limits = str(service.client.base_url), ("upload.max_bytes=1000000", "upload.max_rows=50")
+    try:
+        with shown(Dashboard(folder, url, *limits, key=KEY)) as small, looking(browser, small.url) as page:
+            upload(page, tmp_path / "much.csv")
+            expect(page.get_by_text("File is too large").first).to_be_visible()
+            assert not list(tmp_path.glob("lstm_ts_uploads_*/*"))
+            bars = BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).read()
+            page.locator("input[type=file]").set_input_files(write_csv(tmp_path / "rows.csv", bars))
+            expect(page.get_by_text("at most 50 rows")).to_be_visible()
+            assert list(tmp_path.glob("lstm_ts_uploads_*/*"))
+        assert not list(tmp_path.glob("lstm_ts_uploads_*"))
+    finally:
+        del os.environ["TMPDIR"]
+
+
+def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folder: Path) -> None:
+    with running(Server(folder)) as first:
+        wait_for(lambda: first.health().ready)
+        url, port = str(first.client.base_url), first.client.base_url.port
+        with shown(Dashboard(folder, url)) as dashboard, looking(browser, dashboard.url) as page:
+            before = forecast_of(page)
+            for pid in (*first.children(), first.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            expect(page.get_by_text("does not answer. Start it (make serve)")).to_be_visible()
+            assert forecast_of(page) == before  # still true of its bars
+            choose(page, "Type it in")
+            expect(page.get_by_text("does not answer").first).to_be_visible()
+            choose(page, "Latest")
+            with running(Server(folder, f"port={port}")):
+                expect(page.get_by_text("does not answer")).to_have_count(0, timeout=40_000)
+                assert forecast_of(page) == before
+
+
+def test_a_wrong_key_and_no_champion_are_said_in_words(
+    browser: Browser, folder: Path, service: Server, tmp_path: Path
+) -> None:
+    url = str(service.client.base_url)
+    with shown(Dashboard(folder, url, key="wrong")) as dashboard, looking(browser, dashboard.url) as page:
+        expect(page.get_by_text("refuses this dashboard's key. Set LSTM_TS_API_KEY")).to_be_visible()
+    with registry_of(tmp_path) as registry:
+        register(registry, folder / "model")
+        with running(Server(tmp_path)) as unready:
+            url = str(unready.client.base_url)
+            with shown(Dashboard(tmp_path, url)) as dashboard, looking(browser, dashboard.url) as page:
+                expect(page.get_by_text("The service has no forecast to give").last).to_contain_text("champion")
+                promote(registry, 1)
+                expect(page.get_by_text("an empty store; run python -m lstm_ts.process")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_way_in_is_accessible_and_fits_the_screen(
+    browser: Browser, dashboard: Dashboard, hourly_bars: pl.DataFrame, tmp_path: Path, width: int, dark: bool
+) -> None:
+    with looking(browser, dashboard.url, width=width, dark=dark) as page:
+        forecast_of(page)
+        assert violations(page) == []
+        choose(page, "Type it in")
+        page.get_by_role("button", name="Forecast", exact=True).click()
+        forecast_of(page)
+        assert violations(page) == []
+        upload(page, write_csv(tmp_path / "hours.csv", hourly_bars))
+        forecast_of(page)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert colour == ("rgb(18, 18, 18)" if dark else "rgb(255, 255, 255)")
+
+
+def test_the_theme_is_switched_by_keyboard_and_kept(page: Page) -> None:
+    forecast_of(page)
+    page.get_by_role("button", name="Dark theme").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Light theme")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("button", name="Light theme")).to_be_visible()
+
+
+def test_an_open_address_needs_authentication() -> None:
+    with pytest.raises(ConfigError, match=r"auth\.basic or auth\.oauth\.provider with host=0\.0\.0\.0"):
+        auth_of(compose("dashboard", "host=0.0.0.0"))
+    assert auth_of(compose("dashboard")) == {}
+    given = auth_of(compose("dashboard", "host=0.0.0.0", "auth.basic=secret"))
+    assert given["basic_auth"] == "secret"
+    assert len(given["cookie_secret"]) == 64
+    oauth = ("auth.oauth.provider=github", "auth.oauth.key=k", "auth.oauth.secret=s")
+    assert auth_of(compose("dashboard", *oauth))["oauth_provider"] == "github"
+
+
+def test_a_password_is_asked_for(browser: Browser, folder: Path, service: Server) -> None:
+    url = str(service.client.base_url)
+    with shown(Dashboard(folder, url, key=KEY, password="open sesame")) as dashboard:
+        reply = httpx.get(dashboard.url, trust_env=False)
+        assert reply.status_code == 302
+        assert "/login" in reply.headers["location"]
+        with looking(browser, dashboard.url) as page:
+            page.locator("input[type=password]").fill("open sesame")
+            page.locator("input[name=username]").fill("me")
+            page.keyboard.press("Enter")
+            forecast_of(page)
+
+
+@pytest.mark.parametrize("option", ["threads=0", "poll_s=-1", "service.timeout_s=0", "upload.max_rows=0"])
+def test_a_value_out_of_range_is_named(option: str) -> None:
+    with pytest.raises(ConfigError, match=option.split("=")[0]):
+        check(compose("dashboard", option))

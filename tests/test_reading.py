@@ -1,0 +1,89 @@
+"""Uploaded files, read within limits."""
+
+import gzip
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_configs import compose
+
+from dashboard.reading import OverLimit, Read, read, recognise_file, unzip
+from dashboard.server import read_settings
+from dashboard.settings import Settings
+from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
+
+
+def settings_of(*overrides: str) -> Settings:
+    return read_settings(compose("dashboard", *overrides), Path("uploads"))
+
+
+def write(path: Path, bars: pl.DataFrame, stamp: str = "%Y-%m-%d %H:%M:%S") -> Path:
+    bars.select(pl.col("ts").dt.strftime(stamp).alias("time"), "open", "high", "low", "close").write_csv(path)
+    return path
+
+
+def read_file(path: Path, zone: str = "UTC", *overrides: str) -> Read:
+    return read(path, "mine.csv", zone, settings_of(*overrides), lambda rows: None)
+
+
+def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    path = write(tmp_path / "bars", hourly_bars)
+    found = recognise_file(path, "mine.csv")
+    assert found.words == "Bars as text, separated by commas (time, open, high, low, close)"
+    assert not found.zoned
+    done = read_file(path)
+    assert done.hourly_bars["ts"].equals(hourly_bars["ts"])
+    assert (done.rows, done.rejected, done.minutes) == (hourly_bars.height, 0, False)
+
+
+def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain", hourly_bars, "%Y-%m-%dT%H:%M:%SZ")
+    (tmp_path / "zipped").write_bytes(gzip.compress(plain.read_bytes()))
+    unzip(tmp_path / "zipped", "mine.gz", settings_of().upload)
+    assert recognise_file(tmp_path / "zipped", "mine.gz").zoned
+    assert read_file(tmp_path / "zipped").hourly_bars.height == hourly_bars.height
+    hourly_bars.write_parquet(tmp_path / "parquet")
+    found = recognise_file(tmp_path / "parquet", "mine.parquet")
+    assert (found.words, found.zoned) == ("Parquet", True)
+
+
+def test_a_cut_gzip_and_a_letter_are_named_as_the_visitor_named_them(tmp_path: Path) -> None:
+    (tmp_path / "cut").write_bytes(gzip.compress(b"time,open,high,low,close\n" * 999)[:40])
+    with pytest.raises(DataError, match=r"cut or damaged one: mine\.gz"):
+        unzip(tmp_path / "cut", "mine.gz", settings_of().upload)
+    (tmp_path / "letter").write_text("Dear reader,\n")
+    with pytest.raises(UnknownFormat, match=r"mine\.csv that begins"):
+        recognise_file(tmp_path / "letter", "mine.csv")
+    (tmp_path / "long").write_bytes(b"x" * 50_000_000)  # one line, not read as one
+    with pytest.raises(UnknownFormat):
+        recognise_file(tmp_path / "long", "mine.csv")
+
+
+def test_bad_rows_are_counted_and_nothing_but_bad_rows_is_refused(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    path = write(tmp_path / "bars", hourly_bars)
+    path.write_text(path.read_text() + "2014-06-01 00:00:00,x,1,1,1\n")
+    assert read_file(path).rejected == 1
+    path.write_text("time,open,high,low,close\n" + "2014-06-02 00:00:00,x,1,1,1\n" * 3)
+    with pytest.raises(NoRows, match="no good row and 3 bad ones"):
+        read_file(path)
+
+
+def test_a_wrong_zone_is_explained_without_the_path(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    path = write(tmp_path / "bars", hourly_bars)
+    with pytest.raises(WrongZone, match=r"Choose another zone\.$") as caught:
+        read_file(path, "Asia/Bangkok")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_small_gzip_of_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bomb").write_bytes(gzip.compress(b"0" * 3_000_000))
+    with pytest.raises(OverLimit, match="at most 1,000,000 bytes unpacked"):
+        unzip(tmp_path / "bomb", "mine.gz", settings_of("upload.max_bytes=1000000").upload)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("upload.max_rows=50", "at most 50 rows"), ("upload.max_s=1e-9", "longer than")]
+)
+def test_reading_stops_at_a_limit(hourly_bars: pl.DataFrame, tmp_path: Path, option: str, words: str) -> None:
+    with pytest.raises(OverLimit, match=words):
+        read_file(write(tmp_path / "bars", hourly_bars), "UTC", option)

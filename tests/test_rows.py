@@ -1,0 +1,106 @@
+"""Rows as people type and paste them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from dashboard.client import Needs, Problem
+from dashboard.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
+from lstm_ts.session import Session
+
+NOW = datetime(2026, 1, 6, 12, 30, tzinfo=UTC)  # a Tuesday
+NEEDS = Needs(symbol="XAGUSD", tsteps=3, max_missing=1, horizon=2, levels=[0.5], calendar="CMEGlobex_Silver")
+PRICES = ["30", "31", "29", "30.5"]
+
+
+def checked(session: Session, *rows: list[str]) -> Checked:
+    return check(rows, session, NEEDS, NOW)
+
+
+def reasons(session: Session, *rows: list[str]) -> dict[tuple[int, str], str]:
+    return {(cell.row, cell.column): cell.reason for cell in checked(session, *rows).bad}
+
+
+def test_whole_rows_become_bars_whatever_their_form_of_time(silver: Session) -> None:
+    found = checked(
+        silver,
+        ["2026-01-06 08:00", *PRICES],
+        ["06.01.2026 09:00", "30,5", "31", "29", "30"],
+        ["", "", "", "", ""],
+        ["2026-01-06T11:00+01:00", *PRICES],
+    )
+    assert found.bad == ()
+    assert found.bars["ts"].dt.hour().to_list() == [8, 9, 10]
+    assert found.bars["open"].to_list() == [30, 30.5, 30]
+    assert found.rows == (0, 1, 3)
+    assert (found.hours, found.missing) == (3, 0)
+    assert found.lacks(NEEDS) == ""
+
+
+def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
+    found = reasons(
+        silver,
+        ["soon", "x", "31", "29", "-1"],
+        ["2026-01-06 08:00", "30", "28", "29", "30"],
+        ["2026-01-06 09:00", "40", "31", "29", "30"],
+    )
+    assert found == {
+        (0, HOUR_UTC): "soon is no time; write 2026-01-05 14:00",
+        (0, "Open"): "x is no number",
+        (0, "Close"): "-1 is no price: it must be above 0",
+        (1, "High"): "28 is below the low, 29",
+        (2, "Open"): "40 lies outside low to high, 29 to 31",
+    }
+
+
+@pytest.mark.parametrize(
+    ("hour", "reason"),
+    [
+        ("2026-01-06 12:00", "has not closed yet"),
+        ("2026-01-06 08:30", "on the full hour"),
+        ("2026-01-03 12:00", "the market is closed"),  # a Saturday
+        ("2024-01-03 12:00", "more than 366 days"),
+        ("2026-01-06 07:00", "stands in row 1 already"),
+        ("2026-01-06 05:00", "hours must ascend"),
+        ("1970-01-06 05:00", "is no time"),
+    ],
+)
+def test_an_hour_that_cannot_be_is_explained(silver: Session, hour: str, reason: str) -> None:
+    found = reasons(silver, ["2026-01-06 07:00", *PRICES], [hour, *PRICES])
+    assert list(found) == [(1, HOUR_UTC)]
+    assert reason in found[1, HOUR_UTC]
+
+
+def test_too_few_and_too_thin_hours_are_told_apart(silver: Session) -> None:
+    short = checked(silver, ["2026-01-06 08:00", *PRICES], ["2026-01-06 09:00", *PRICES])
+    assert short.lacks(NEEDS) == "3 session hours are needed, these rows span 2: add earlier ones."
+    needs = NEEDS.model_copy(update={"max_missing": 0})
+    thin = check([["2026-01-06 08:00", *PRICES], ["2026-01-06 10:00", *PRICES]], silver, needs, NOW)
+    assert thin.lacks(needs) == "1 of the last 3 hours have no row, 0 may: add some."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Time\tOpen\tHigh\tLow\tClose\n2026-01-06 08:00\t30\t31\t29\t30.5\n",
+        "2026-01-06;08:00;30;31;29;30.5;1234",
+        '"2026-01-06 08:00",30,31,29,30.5\n\n',
+    ],
+)
+def test_a_clipboard_is_split_into_rows(text: str) -> None:
+    assert split(text) == [["2026-01-06 08:00", *PRICES]]
+
+
+def test_bars_come_back_as_they_were_shown(silver: Session) -> None:
+    bars = checked(silver, ["2026-01-06 08:00", "30", "31", "29", "30.12345"]).bars
+    assert to_rows(bars) == [["2026-01-06 08:00", "30.0000", "31.0000", "29.0000", "30.12345"]]
+    assert checked(silver, *to_rows(bars)).bars.equals(bars)
+
+
+def test_the_services_problems_find_their_cells(silver: Session) -> None:
+    found = checked(silver, ["2026-01-06 08:00", *PRICES], [""] * 5, ["2026-01-06 09:00", *PRICES])
+    problems = [Problem("bars[0].high", "too high"), Problem("bars[0].ts", "odd"), Problem("bars", "too few")]
+    cells, whole = cells_of(problems, found, 1)
+    assert cells == [Cell(2, "High", "too high"), Cell(2, HOUR_UTC, "odd")]
+    assert whole == ["too few"]
+    assert len(COLUMNS) == 5

@@ -1,0 +1,105 @@
+"""A forecast in words, tables and files."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from dashboard.client import Forecast, Model, Skill, Step
+from dashboard.views import path_table
+from dashboard.words import curl, headline, outcome_words, signed, skill_words, to_csv, trust
+from lstm_ts.bars import HOURLY_SCHEMA
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def step(hour: int, price: float) -> Step:
+    return Step(
+        target_ts=datetime(2026, 1, 6, hour, tzinfo=UTC),
+        price=price,
+        lower_80=price - 1,
+        upper_80=price + 1,
+        quantiles={0.1: price - 1, 0.5: price, 0.9: price + 1},
+        persistence=30.0,
+    )
+
+
+@pytest.fixture
+def forecast() -> Forecast:
+    return Forecast(
+        symbol="<XAG>",
+        origin_ts=datetime(2026, 1, 6, 9, tzinfo=UTC),
+        last_close=30.0,
+        path=[step(10, 30.03), step(11, 29.97)],
+        model=Model(name="XAGUSD", version=3, alias="champion", trained_until="2025-12-01T00:00:00+00:00"),
+        arm="champion",
+        skill=None,
+        skill_reason="no outcomes are scored yet",
+        flags=["stale input: 2 session hours"],
+        request_id="r",
+    )
+
+
+@pytest.mark.parametrize(
+    ("skill", "words"),
+    [
+        ((0.004, -0.005, 0.013), "0.4 % below persistence's, ± 0.9 %: no proven skill."),
+        ((0.02, 0.01, 0.03), "2.0 % below persistence's, ± 1.0 %: proven skill."),
+        ((-0.02, -0.03, -0.01), "2.0 % above persistence's, ± 1.0 %: worse than persistence."),
+    ],
+)
+def test_skill_is_said_with_what_it_proves(skill: tuple[float, float, float], words: str) -> None:
+    share, low, high = skill
+    found = Skill(over_persistence=share, lower_95=low, upper_95=high, outcomes=312)
+    assert skill_words(found, None) == f"Over the last 312 hours this model's error was {words}"
+    assert "not known: too early" in skill_words(None, "too early")
+
+
+def test_the_headline_names_both_times_and_escapes_what_it_is_told(forecast: Forecast) -> None:
+    text = headline(forecast, BERLIN)
+    assert "Tue 06 Jan 12:00" in text
+    assert "(Tue 06 Jan 2026 11:00 UTC), 2 session hours ahead" in text
+    assert "&lt;XAG&gt;" in text
+    assert "29.9700 USD" in text
+    assert "(-10.0 bps)" in text
+
+
+def test_flags_and_provenance_are_sentences(forecast: Forecast) -> None:
+    text = trust(forecast)
+    assert "<li>Stale input: 2 session hours</li>" in text
+    assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in text
+
+
+def test_the_table_has_both_times_and_four_places(forecast: Forecast) -> None:
+    table = path_table(forecast, BERLIN)
+    assert "Tue 06 Jan 11:00<br><small>Tue 06 Jan 10:00 UTC</small>" in table
+    for cell in ("30.0300", "+10.0", "29.0300 to 31.0300", "30.0000"):
+        assert f"<td>{cell}</td>" in table
+
+
+def test_what_came_is_scored_beside_persistence(forecast: Forecast) -> None:
+    rows = [(datetime(2026, 1, 6, hour, tzinfo=UTC), 30.0, 30.0, 30.0, 30.03, 1.0, 1.0) for hour in (9, 10)]
+    after = pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
+    # the median: 0 and 20.0 bps off, persistence 10.0 twice
+    assert "Over the 2 hours that followed, the median was off by 10.0 bps on average, persistence by 10.0" in (
+        outcome_words(forecast, after)
+    )
+    assert "2 of 2 closes" in outcome_words(forecast, after)
+    assert "nothing to score" in outcome_words(forecast, after.clear())
+
+
+def test_a_csv_holds_every_level(forecast: Forecast) -> None:
+    head, first, _ = to_csv(forecast).splitlines()
+    assert head == "step,target_ts,median,lower_80,upper_80,persistence,q0.1,q0.5,q0.9"
+    assert first.startswith("1,2026-01-06T10:00:00+00:00,30.030000,29.030000,31.030000,30.000000,")
+
+
+def test_the_command_never_holds_the_key() -> None:
+    asked = curl("http://host:8000", "XAGUSD", key=True, window=False)
+    assert asked == """curl -H "X-API-Key: $LSTM_TS_API_KEY" 'http://host:8000/forecast?symbol=XAGUSD'"""
+    assert curl("http://host", "X", key=False, window=True) == "curl http://host/predict --json @window.json"
+
+
+def test_nothing_is_not_minus_nothing() -> None:
+    assert signed(-0.01) == "+0.0"
