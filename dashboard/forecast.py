@@ -74,13 +74,14 @@ def page(visit: Visit) -> Viewable:
     }
     way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(24, 0, 0, 16))
     made: dict[tuple[str, str], Latest | Typed | Upload] = {}
-    place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
+    place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 
     def look(*_: object) -> None:
-        chosen = (way.value, symbol.value)
-        if chosen not in made:
-            made[chosen] = ways[way.value](symbol.value)
-        place[:] = [made[chosen].view]
+        with changing:  # or the way that is made longest would be shown, not the one chosen last
+            chosen = (way.value, symbol.value)
+            if chosen not in made:
+                made[chosen] = ways[way.value](symbol.value)
+            place[:] = [made[chosen].view]
         poll()
 
     def poll() -> None:
