@@ -1,8 +1,10 @@
 """`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
-from lstm_ts.session import Mismatch, Session
+from lstm_ts.session import Mismatch, Session, utc
 from lstm_ts.store import BarStore, Staging, UpsertResult
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,10 @@ def ingest(
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
 ) -> IngestResult:
-    """Store what the source delivers: minutes in `raw`, whole hours in `processed`.
+    """Store what the source delivers with start <= ts < end: minutes in `raw`, whole hours in `processed`.
 
     Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
     """
@@ -47,7 +51,7 @@ def ingest(
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
     with ExitStack() as stack, _progress() as progress:
         task = progress.add_task(source.name, total=None, rows=0)
-        for batch in source.read_batches():
+        for batch in _within(source.read_batches(), start, end):
             store = processed if batch.hourly else raw
             if store.folder not in stagings:
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
@@ -59,6 +63,15 @@ def ingest(
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
+
+
+def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
+    ts = pl.col("ts")
+    inside = [*([ts >= start] if start else []), *([ts < end] if end else [])]
+    for batch in batches:
+        bars = batch.bars.filter(*inside)
+        if bars.height or batch.rejects.height:
+            yield replace(batch, bars=bars)
 
 
 def _stored_columns(batch: BarBatch) -> pl.DataFrame:
@@ -97,8 +110,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-@entry_point("ingest")
-def main(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> IngestResult:
     rejects_csv = run_folder() / "rejects.csv"
     source: Source = construct(cfg.source)
     result = ingest(
@@ -109,13 +121,18 @@ def main(cfg: DictConfig) -> None:
         max_reject_share=cfg.max_reject_share,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
     )
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     print(f"Against the sessions of their span: {result.mismatch}")
+    return result
 
+
+main = entry_point("ingest")(run)
 
 if __name__ == "__main__":
     main()

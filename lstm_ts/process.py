@@ -41,8 +41,7 @@ def process(
     return ProcessResult(staging.result, session_hours.height, session_hours.height - hourly_bars.height)
 
 
-@entry_point("process")
-def main(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> ProcessResult:
     processed = processed_store(cfg)
     result = process(
         raw_store(cfg),
@@ -57,7 +56,10 @@ def main(cfg: DictConfig) -> None:
         f"{result.missing:,} of {result.session_hours:,} session hours have no bar "
         f"({result.missing / result.session_hours:.2%})"
     )
+    return result
 
+
+main = entry_point("process")(run)
 
 if __name__ == "__main__":
     main()
