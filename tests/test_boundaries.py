@@ -45,6 +45,7 @@ ROOMS = {
     "versions": {"ledger"},
     "shelf": {"errors", "versions"},
     "promotion": {"gate", "ledger", "registry", "versions"},
+    "plan": {"cli", "errors", "session"},
     "migrations.env": set(),
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},
@@ -57,21 +58,22 @@ ROOMS = {
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
-ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
+ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
 PURE |= {"serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
     "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli", "serve.server"},
-    "omegaconf": ENTRY_POINTS | {"cli", "serve.server"},
+    "hydra": ENTRY_POINTS | {"cli", "plan", "serve.server"},
+    "omegaconf": ENTRY_POINTS | {"cli", "plan", "serve.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
     "pandas_market_calendars": {"session"},
     "lightgbm": {"baselines"},
     "ib_insync": {"sources.ib"},
     "mlflow": {"shelf"},
+    "dagster": {"pipeline"},
     "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
     "pandas": set(),
