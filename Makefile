@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo serve test slow lint types lock
+.PHONY: help install demo serve pipeline test slow lint types lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,6 +32,12 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 
 serve: install  ## the demo's champion on http://127.0.0.1:8000
 	@$(RUN) serve.server $(DEMO)
+
+PIPELINE := paths.data=data/pipeline paths.outputs=outputs/pipeline first_day=2025-01-01 days_per_run=92 \
+	"ingest='source.start=2025-01-01 source.end=2030-01-01'" "retrain='+experiment=quickstart'"
+
+pipeline: install  ## the schedule on synthetic bars: Dagster on http://127.0.0.1:3000; PIPELINE='…' for other settings
+	@$(RUN) lstm_ts.pipeline $(PIPELINE)
 
 test: install  ## the suite, but for the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
