@@ -7,11 +7,12 @@ Each asset is a command: what it does, and how it is configured, stands there. E
 
 import json
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from lstm_ts import ingest, process
 from lstm_ts.cli import compose, entry_point, processed_store, run_command
 from lstm_ts.errors import ConfigError
 from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
+from lstm_ts.session import HOUR
 from lstm_ts.store import UpsertResult
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
 SOURCE, TRAINING = "source", "training"  # pools
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
 SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
 SHOWN_HOURS = 50
 
@@ -59,7 +62,7 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
     retraining = dg.define_asset_job(f"{symbol}_retraining", [model])
     return dg.Definitions(
         assets=[minute_bars, hourly_bars, model],
-        asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.check_days)],
+        asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.look_back_days)],
         jobs=[bars, retraining],
         schedules=build_schedules(cfg, plan, symbol, bars, retraining),
     )
@@ -135,7 +138,7 @@ def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, da
     @dg.asset_check(asset=hourly_bars, description=f"Each session hour of the last {days} days has a bar")
     def no_hour_missing() -> dg.AssetCheckResult:
         store = processed_store(compose("process", plan.command("process", symbol)))
-        closed = last_closed_hour(datetime.now(UTC)) + timedelta(hours=1)
+        closed = last_closed_hour(datetime.now(UTC)) + HOUR
         expected = plan.session.hours(closed - days * DAY, closed)
         missing = expected.join(store.read(), on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
         return dg.AssetCheckResult(
@@ -156,19 +159,19 @@ def build_schedules(
 ) -> list[dg.ScheduleDefinition]:
     running = dg.DefaultScheduleStatus.RUNNING
 
-    def request(start: datetime, end: datetime) -> dg.RunRequest | dg.SkipReason:
-        why = why_closed(plan.session, start, end)
-        return dg.SkipReason(why) if why else dg.RunRequest(partition_key=f"{start:%Y-%m-%d}")
-
     @dg.schedule(name=f"{symbol}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
     def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         hour = last_closed_hour(context.scheduled_execution_time.astimezone(UTC))
-        return request(hour, hour + timedelta(hours=1))
+        why = why_closed(plan.session, hour, hour + HOUR)
+        return dg.SkipReason(why) if why else dg.RunRequest(partition_key=f"{hour:%Y-%m-%d}")
 
     @dg.schedule(name=f"{symbol}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running)
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = day_of(context.scheduled_execution_time.astimezone(UTC))
-        return request(today - DAY, today)
+        start = max(plan.first_day, today - cfg.look_back_days * DAY)
+        why = why_closed(plan.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
+        in_one_run = {RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}
+        return dg.SkipReason(why) if why else dg.RunRequest(tags=in_one_run)
 
     weekly = dg.ScheduleDefinition(
         name=f"{symbol}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
@@ -202,11 +205,23 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
     return home
 
 
+def check_port(host: str, port: int) -> None:
+    """Raises    ConfigError: another process has it, another pipeline perhaps"""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a free port, got {host}:{port}: {error.strerror}; is the pipeline running already? "
+            f"If not, set port="
+        ) from None
+
+
 @entry_point("pipeline")
 def main(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
     build_definitions(overrides)  # a mistake is told now, not on a Saturday
+    check_port(cfg.host, cfg.port)
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
     print(f"Dagster: http://{cfg.host}:{cfg.port}", flush=True)

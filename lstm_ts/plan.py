@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.cli import compose, construct
 from lstm_ts.errors import ConfigError
@@ -41,16 +42,18 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     symbols = tuple(cfg.symbols)
     if not symbols or len(set(symbols)) < len(symbols) or not all(re.fullmatch(r"\w+", symbol) for symbol in symbols):
         raise ConfigError(f"Expected symbols of letters, digits and _, each once, got symbols={list(symbols)}")
-    if cfg.days_per_run < 1 or cfg.check_days < 1:
-        raise ConfigError(f"Expected whole days, got days_per_run={cfg.days_per_run}, check_days={cfg.check_days}")
+    for days in ("days_per_run", "look_back_days"):
+        if cfg[days] < 1:
+            raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
     first_day = utc(cfg.first_day)
     if first_day is None:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
-    own = {step: _split(step, cfg[step]) for step in STEPS}
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol} is each symbol's own
+    own = {step: _split(step, unresolved[step]) for step in STEPS}
     return Plan(symbols, construct(cfg.session), _shared(overrides), own, first_day)
 
 
-def _split(step: str, command_line: str) -> tuple[str, ...]:
+def _split(step: str, command_line: str | None) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(command_line or ""))
     except ValueError as error:

@@ -60,13 +60,12 @@ def test_both_examples_do_the_same_at_the_same_times() -> None:
 
 def test_the_examples_keep_the_times_of_the_schedule() -> None:
     cron = compose("pipeline", []).cron
-    assert [cron.hourly.split()[:2], cron.nightly.split()[:2]] == [HOURLY.split()[:2], NIGHTLY.split()[:2]]
-    assert cron.weekly == WEEKLY
+    assert (cron.hourly.split()[:2], cron.nightly, cron.weekly) == (HOURLY.split()[:2], NIGHTLY, WEEKLY)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) -> None:
-    example = EXAMPLES[name]
+    example, look_back = EXAMPLES[name], compose("pipeline", []).look_back_days
     environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
     for command in example.commands.values():
         shown = f'python() {{ echo "$@"; }}; {command}'  # as the shell hands it over
@@ -76,7 +75,9 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
             cfg = compose(module.removeprefix("lstm_ts."), overrides)
             assert cfg.symbol == "XAGUSD"
             if "span.start" in line:
-                assert datetime.fromisoformat(cfg.span.end) - datetime.fromisoformat(cfg.span.start) == timedelta(1)
+                assert datetime.fromisoformat(cfg.span.end) - datetime.fromisoformat(cfg.span.start) == timedelta(
+                    days=look_back
+                )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -101,6 +102,6 @@ def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: 
     stored = [line.partition(": ")[2] for line in again.stdout.splitlines() if " new, " in line]
     assert stored == [f"0 new, {bars:,} the same, 0 revised" for bars in (truth.height, hours.height)]
 
-    night = run(EXAMPLES[name].commands[NIGHTLY])  # of the day before now, of which this source has nothing
+    night = run(EXAMPLES[name].commands[NIGHTLY])  # of the days before now, of which this source has nothing
     assert night.returncode == 2, night.stderr
     assert "Expected bars from synthetic" in night.stderr

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 from test_cli import ROOT
 from test_pipeline import synthetic_minutes
@@ -21,7 +23,9 @@ from lstm_ts.bars import BAR_SCHEMA
 from lstm_ts.store import BarStore
 
 NEVER = '"0 0 29 2 *"'
-DAYS = [f"2022-{month:02}-{day:02}" for month, last in ((1, 31), (2, 28)) for day in range(1, last + 1)][2:]
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+DAYS = [f"{TODAY - timedelta(days=age):%Y-%m-%d}" for age in range(56, 0, -1)]
+SOURCE = (f"source.start={DAYS[0]}", f"source.end={TODAY + timedelta(days=2):%Y-%m-%d}")
 BACKFILL = """mutation($it: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $it) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 BACKFILL_STATUS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
@@ -97,13 +101,12 @@ class Dagster:
 
 @pytest.fixture
 def dagster(tmp_path: Path) -> Iterator[Dagster]:
-    source = "source.start=2022-01-03 source.end=2022-03-01"
     running = Dagster(
         tmp_path,
-        "first_day=2022-01-03",
-        f"ingest='{source}'",
+        f"first_day={DAYS[0]}",
+        f"ingest='{' '.join(SOURCE)}'",
         f'retrain="{" ".join(SETTINGS)}"',
-        f"cron={{hourly: {NEVER}, nightly: {NEVER}, weekly: '* * * * *'}}",
+        f"cron={{hourly: {NEVER}, nightly: '* * * * *', weekly: '* * * * *'}}",
         "instance.run_monitoring.poll_interval_seconds=2",
         "instance.run_retries.max_retries=3",
     )
@@ -122,7 +125,7 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     assert {name: [key["path"][1] for key in node["dependencyKeys"]] for name, node in assets.items()} == {
         "minute_bars": [], "hourly_bars": ["minute_bars"], "model": ["hourly_bars"],
     }  # fmt: skip
-    assert assets["minute_bars"]["partitionDefinition"]["description"].startswith("Daily, starting 2022-01-03 UTC")
+    assert assets["minute_bars"]["partitionDefinition"]["description"].startswith(f"Daily, starting {DAYS[0]} UTC")
 
     selection = [{"path": ["XAGUSD", name]} for name in ("minute_bars", "hourly_bars")]
     launched = dagster.ask(BACKFILL, it={"assetSelection": selection, "partitionNames": DAYS})
@@ -137,13 +140,16 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     assert dagster.wait(ended, 240) == {"status": "COMPLETED_SUCCESS", "error": None}
     statuses = sorted(run["status"] for run in dagster.runs(backfill=id))
     assert statuses.count("FAILURE") == 1
-    truth = synthetic_minutes("source.start=2022-01-03", "source.end=2022-03-01")
-    assert BarStore(tmp_path / "data/raw/XAGUSD", BAR_SCHEMA).read().equals(truth)
+    truth = synthetic_minutes(*SOURCE).filter(pl.col("ts") < TODAY)
+    store = BarStore(tmp_path / "data/raw/XAGUSD", BAR_SCHEMA)
+    assert store.read(end=TODAY).equals(truth)
 
-    def retrained() -> Any:
-        return [run for run in dagster.runs(schedule_name="XAGUSD_weekly") if run["status"] == "SUCCESS"]
+    def succeeded(schedule: str) -> Any:
+        return [run for run in dagster.runs(schedule_name=schedule) if run["status"] == "SUCCESS"]
 
-    assert dagster.wait(retrained, 180)[0]["jobName"] == "XAGUSD_retraining"
+    assert dagster.wait(lambda: succeeded("XAGUSD_weekly"), 180)[0]["jobName"] == "XAGUSD_retraining"
+    assert dagster.wait(lambda: succeeded("XAGUSD_nightly"), 180)[0]["jobName"] == "XAGUSD_bars"
+    assert store.read(end=TODAY).equals(truth)
     dagster.stop()
     assert not dagster.processes()
     assert "Traceback" not in dagster.log.read_text()

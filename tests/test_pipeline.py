@@ -1,6 +1,7 @@
 """The schedule on real instances of Dagster: SQLite in a temporary home."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from omegaconf import OmegaConf
-from test_cli import ROOT
+from test_cli import ROOT, mistake
 from test_retrain import SETTINGS
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -228,7 +229,7 @@ def test_hours_that_are_all_there_pass(start: Start) -> None:
     now = datetime.now(UTC)
     days = [f"{now - age * DAY:%Y-%m-%d}" for age in (3, 0)]
     source = f"source.start={days[0]} source.end={(now + 2 * DAY).date()} source.signal=random_walk"
-    pipeline = start(f"ingest='{source}'", "session.calendar=24/7", "check_days=2")
+    pipeline = start(f"ingest='{source}'", "session.calendar=24/7", "look_back_days=2")
     (check,) = pipeline.run("XAGUSD_bars", *days).get_asset_check_evaluations()
     assert check.metadata["missing"].value <= 1  # an hour may close meanwhile, and its last minute have no bar
     assert check.metadata["session_hours"].value == 48
@@ -260,12 +261,19 @@ def test_hours_are_asked_for_once_closed_and_in_the_session_only(scheduled: Pipe
         assert found.partition_key == day
 
 
-def test_each_night_the_day_before_is_asked_for_again(scheduled: Pipeline) -> None:
+def test_each_night_the_last_days_are_asked_for_again_in_one_run(scheduled: Pipeline) -> None:
     found = scheduled.tick("XAGUSD_nightly", "2024-03-12T00:30")
     assert isinstance(found, dg.RunRequest)
-    assert found.partition_key == "2024-03-11"
-    assert "no session from Sat 2024-03-09 00:00" in str(scheduled.tick("XAGUSD_nightly", "2024-03-10T00:30"))
-    assert isinstance(scheduled.tick("XAGUSD_nightly", "2024-03-11T00:30"), dg.RunRequest)  # Sunday's two hours
+    span = {key: value for key, value in found.tags.items() if key.startswith(RANGE)}
+    assert span == {f"{RANGE}start": "2024-03-05", f"{RANGE}end": "2024-03-11"}
+
+
+def test_no_night_asks_for_days_before_the_first(scheduled: Pipeline) -> None:
+    found = scheduled.tick("XAGUSD_nightly", "2022-01-05T00:30")
+    assert isinstance(found, dg.RunRequest)
+    assert found.tags[f"{RANGE}start"] == "2022-01-01"
+    assert scheduled.tick("XAGUSD_nightly", "2022-01-01T00:30") == "2022-01-01 is not over"
+    assert "no session from Sat 2022-01-01 00:00" in str(scheduled.tick("XAGUSD_nightly", "2022-01-02T00:30"))
 
 
 def test_a_model_is_trained_each_week(scheduled: Pipeline) -> None:
@@ -299,9 +307,18 @@ def test_the_command_says_a_mistake_in_one_sentence_before_anything_starts(tmp_p
         [sys.executable, "-m", "lstm_ts.pipeline", f"paths.outputs={tmp_path}", "retrain='+experiment=nope'"],
         capture_output=True, text=True, cwd=ROOT, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("Error: ")
-    assert "nope" in done.stderr
+    assert "nope" in mistake(done)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "lstm_ts.pipeline", f"paths.outputs={tmp_path}", f"port={port}"],
+            capture_output=True, text=True, cwd=ROOT, timeout=60,
+        )  # fmt: skip
+    assert mistake(done).startswith(f"Expected a free port, got 127.0.0.1:{port}: Address already in use")
     assert not list(tmp_path.iterdir())
 
 

@@ -71,6 +71,12 @@ def test_a_step_is_told_what_every_command_takes_then_its_own_then_its_symbol(tm
     assert mine.session.zone == "Europe/London"
 
 
+def test_each_symbol_has_a_source_of_its_own() -> None:
+    mine = plan("symbols=[XAGUSD,XAUUSD]", "ingest='source=files source.paths=minutes/${symbol}/*.csv'")
+    paths = [compose("ingest", mine.command("ingest", symbol)).source.paths for symbol in mine.symbols]
+    assert paths == ["minutes/XAGUSD/*.csv", "minutes/XAUUSD/*.csv"]
+
+
 def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
     mine = plan("symbol=XAUUSD")
     assert (mine.symbols, mine.command("process", "XAUUSD")) == (("XAUUSD",), ["symbol=XAUUSD"])
@@ -83,6 +89,7 @@ def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
         ("symbols=[XAGUSD,XAGUSD]", "each once"),
         ("symbols=[EUR/USD]", "EUR/USD"),
         ("days_per_run=0", "days_per_run=0"),
+        ("look_back_days=0", "look_back_days=0"),
         ("first_day=someday", "an ISO date"),
         ("first_day=null", "first_day=2019-01-01"),
         ('ingest="source.paths=\'a"', "ingest as one would type it"),
