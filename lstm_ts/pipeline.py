@@ -57,7 +57,9 @@ def definitions() -> dg.Definitions:
 
 
 def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
-    minute_bars, hourly_bars, model = build_assets(cfg, plan, symbol)
+    minute_bars = build_minute_bars(cfg, plan, symbol)
+    hourly_bars = build_hourly_bars(cfg, plan, symbol, minute_bars)
+    model = build_model(cfg, plan, symbol, hourly_bars)
     bars = dg.define_asset_job(f"{symbol}_bars", [minute_bars, hourly_bars])
     retraining = dg.define_asset_job(f"{symbol}_retraining", [model])
     return dg.Definitions(
@@ -68,20 +70,13 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
     )
 
 
-def build_assets(cfg: DictConfig, plan: Plan, symbol: str) -> tuple[dg.AssetsDefinition, ...]:
-    retries = dg.RetryPolicy(
-        max_retries=cfg.retries.most,
-        delay=cfg.retries.first_delay_s,
-        backoff=dg.Backoff.EXPONENTIAL,
-        jitter=dg.Jitter.PLUS_MINUS,
-    )
-
+def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefinition:
     @dg.asset(
         key_prefix=symbol,
         group_name=symbol,
         partitions_def=dg.DailyPartitionsDefinition(plan.first_day, end_offset=1),  # today is one, too
         backfill_policy=dg.BackfillPolicy.multi_run(cfg.days_per_run),
-        retry_policy=retries,
+        retry_policy=_retries(cfg),
         pool=SOURCE,
         description="`lstm_ts.ingest` of a UTC day",
     )
@@ -98,11 +93,17 @@ def build_assets(cfg: DictConfig, plan: Plan, symbol: str) -> tuple[dg.AssetsDef
             done = run_command("ingest", ingest.run, overrides)
         return _result(*done.upserts.values(), days=days, rejected=done.rejected)
 
+    return minute_bars
+
+
+def build_hourly_bars(
+    cfg: DictConfig, plan: Plan, symbol: str, minute_bars: dg.AssetsDefinition
+) -> dg.AssetsDefinition:
     @dg.asset(
         key_prefix=symbol,
         group_name=symbol,
         deps=[minute_bars],
-        retry_policy=retries,
+        retry_policy=_retries(cfg),
         description="`lstm_ts.process` of all minutes",
     )
     def hourly_bars() -> dg.MaterializeResult[Any]:
@@ -110,11 +111,15 @@ def build_assets(cfg: DictConfig, plan: Plan, symbol: str) -> tuple[dg.AssetsDef
             done = run_command("process", process.run, plan.command("process", symbol))
         return _result(done.upsert, session_hours=done.session_hours, missing=done.missing)
 
+    return hourly_bars
+
+
+def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
         key_prefix=symbol,
         group_name=symbol,
         deps=[hourly_bars],
-        retry_policy=retries,
+        retry_policy=_retries(cfg),
         pool=TRAINING,
         description="`lstm_ts.retrain`: a candidate that the gate judges",
     )
@@ -131,7 +136,7 @@ def build_assets(cfg: DictConfig, plan: Plan, symbol: str) -> tuple[dg.AssetsDef
             }
         )
 
-    return minute_bars, hourly_bars, model
+    return model
 
 
 def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, days: int) -> dg.AssetChecksDefinition:
@@ -177,6 +182,15 @@ def build_schedules(
         name=f"{symbol}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
     )
     return [hourly, nightly, weekly]
+
+
+def _retries(cfg: DictConfig) -> dg.RetryPolicy:
+    return dg.RetryPolicy(
+        max_retries=cfg.retries.most,
+        delay=cfg.retries.first_delay_s,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
 
 
 def _result(*upserts: UpsertResult, says: str | None = None, **more: int | str) -> dg.MaterializeResult[Any]:
