@@ -1,0 +1,107 @@
+"""`python -m tests.tws`: see the package's docstring."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from . import __doc__ as manual
+from .faults import FAULTS, Schedule, parse_faults
+from .market import Market
+from .server import Server, Settings
+
+
+def read_bars(path: Path) -> pl.DataFrame:
+    if path.suffix == ".csv":
+        frame = pl.read_csv(path, try_parse_dates=True)
+    else:
+        frame = pl.read_parquet(path, columns=["ts", "open", "high", "low", "close"])
+    stamp = frame.schema["ts"]
+    assert isinstance(stamp, pl.Datetime), f"Expected ts as a datetime, got {stamp} in {path}"
+    utc = pl.col("ts").dt.convert_time_zone("UTC") if stamp.time_zone else pl.col("ts").dt.replace_time_zone("UTC")
+    return frame.with_columns(utc)
+
+
+def parse_arguments() -> argparse.Namespace:
+    table = "\n".join(f"  {name:14} {kind.meets}, {kind.seen}: {kind.what}" for name, kind in FAULTS.items())
+    parser = argparse.ArgumentParser(
+        "python -m tests.tws",
+        description=manual,
+        epilog=f"faults (what they meet, how a client can know: what happens)\n{table}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--bars", action="append", required=True, metavar="[SYMBOL=]FILE", help="minute bars, Parquet or CSV: ts (open, UTC), open, high, low, close; XAGUSD unless said; may come again")  # fmt: skip
+    add("--port", type=int, default=0, help="of 127.0.0.1; 0 for a free one")
+    add("--faults", type=parse_faults, default=(), help="see below; none by default")
+    add("--seed", type=int, default=0)
+    add("--rate", type=float, default=0.02, help="probability of a fault that is only named")
+    add("--pace", type=float, default=1.0, help="IB's pacing rules, their seconds times this; 0 for none")
+    add("--outage", type=float, default=2.0, metavar="S", help="how long what comes back stays away")
+    add("--reset", metavar="HH:MM", help="daily reset, UTC by IB's clock")
+    add("--account", default="DU1234567", help="a paper account's name begins with D")
+    add("--clock-skew", type=float, default=0.0, metavar="S", help="IB's clock is so much ahead; no later bar is known")
+    add("--lifetime", type=float, default=12 * 3600.0, metavar="S", help="ends by itself after so long")
+    add("--control", action="store_true", help="take commands on standard input, end with it")
+    return parser.parse_args()
+
+
+async def control(server: Server, arguments: argparse.Namespace) -> None:
+    """Commands, one a line, each answered by one line of JSON: status, clock STAMP, faults LIST."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := (await reader.readline()).decode():
+        command, _, value = line.strip().partition(" ")
+        if command == "clock":
+            stamp = datetime.fromisoformat(value)
+            server.skew_s += stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp() - server.now
+        elif command == "faults":
+            server.schedule.faults = parse_faults(value)
+        else:
+            assert command == "status", f"Expected status, clock or faults, got {line!r}"
+        print(json.dumps(server.status()), flush=True)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    named = [part.rpartition("=")[::2] for part in arguments.bars]
+    market = Market({symbol or "XAGUSD": read_bars(Path(path)) for symbol, path in named})
+    settings = Settings(
+        account=arguments.account,
+        clock_skew_s=arguments.clock_skew,
+        pace=arguments.pace,
+        outage_s=arguments.outage,
+        reset=arguments.reset,
+    )
+    server = Server(market, Schedule(arguments.faults, seed=arguments.seed, rate=arguments.rate), settings)
+    await server.listen(arguments.port)
+    print(f"listening on 127.0.0.1:{server.port}", flush=True)
+    stopped = asyncio.Event()
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_, stopped.set)
+    tasks = (
+        [asyncio.create_task(server.reset_daily()), asyncio.create_task(stopped.wait())]
+        if arguments.reset
+        else [asyncio.create_task(stopped.wait())]
+    )
+    if arguments.control:
+        tasks.append(asyncio.create_task(control(server, arguments)))
+    done, left = await asyncio.wait(tasks, timeout=arguments.lifetime, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    await server.close()
+    for task in done:
+        task.result()
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(server.status()), flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    asyncio.run(serve(parse_arguments()))
