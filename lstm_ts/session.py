@@ -82,6 +82,12 @@ class Session:
             .sort("ts")
         )
 
+    def spans(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
+        sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
+        cut = sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
+        return cut.filter(pl.col("opens") < pl.col("closes"))
+
     def next_hours(self, after: datetime, count: int) -> list[datetime]:
         """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
         span = timedelta(days=4) + count * 2 * HOUR

@@ -22,6 +22,7 @@ ROOMS = {
     "sources.formats": {"bars", "errors"},
     "sources.files": {"bars", "errors", "sources.formats"},
     "store": {"bars", "errors"},
+    "completeness": {"bars"},
     "features": {"bars", "errors", "session"},
     "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
@@ -41,7 +42,7 @@ ROOMS = {
     "provenance": {"data", "forecaster"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},
-    "ledger": {"database", "errors"},
+    "ledger": {"bars", "database", "errors"},
     "versions": {"ledger"},
     "shelf": {"errors", "versions"},
     "promotion": {"gate", "ledger", "registry", "versions"},
@@ -50,6 +51,7 @@ ROOMS = {
     "migrations.versions.0001_decisions": {"migrations.append_only"},
     "migrations.versions.0002_alias_changes": {"migrations.append_only"},
     "migrations.versions.0003_forecasts": {"migrations.append_only"},
+    "migrations.versions.0004_answers": {"migrations.append_only"},
     "serve.traffic": {"errors"},
     "serve.forecast_log": {"errors", "ledger"},
 }
@@ -59,7 +61,7 @@ PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"serve.traffic"}
+PURE |= {"completeness", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
