@@ -1,7 +1,7 @@
 """`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source, count_by_hour
+from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
-from lstm_ts.session import Mismatch, Session
+from lstm_ts.ledger import Ledger
+from lstm_ts.session import Mismatch, Session, utc
+from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore, Staging, UpsertResult
 
 log = logging.getLogger(__name__)
@@ -32,16 +34,19 @@ def ingest(
     raw: BarStore,
     processed: BarStore,
     session: Session,
+    ledger: Ledger,
+    symbol: str,
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
 ) -> IngestResult:
-    """Store what the source delivers: minutes in `raw`, whole hours in `processed`.
+    """Store what the source delivers: minutes in `raw`, whole hours in `processed`; then note what it answered for.
 
     Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
+    answers: list[Answer] = []
     kept = rejected = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
@@ -53,11 +58,13 @@ def ingest(
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
             stagings[store.folder].add(_stored_columns(batch))
             counts.append(count_by_hour(batch.bars))
+            answers.extend(batch.answers)
             kept += batch.bars.height
             rejected += _append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+    ledger.record_answers(symbol, source.name, answers)  # a process killed before this leaves unknown what it stored
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
 
 
@@ -99,6 +106,17 @@ def _progress() -> Progress:
 
 @entry_point("ingest")
 def main(cfg: DictConfig) -> None:
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        match cfg.action:
+            case "ingest":
+                _ingest(cfg, ledger)
+            case "status":
+                print(format_status(_status(cfg, ledger)))
+            case other:
+                raise ConfigError(f"Expected action=ingest or status, got {other}")
+
+
+def _ingest(cfg: DictConfig, ledger: Ledger) -> None:
     rejects_csv = run_folder() / "rejects.csv"
     source: Source = construct(cfg.source)
     result = ingest(
@@ -106,6 +124,8 @@ def main(cfg: DictConfig) -> None:
         raw=raw_store(cfg),
         processed=processed_store(cfg),
         session=construct(cfg.session),
+        ledger=ledger,
+        symbol=cfg.symbol,
         max_reject_share=cfg.max_reject_share,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
@@ -115,6 +135,19 @@ def main(cfg: DictConfig) -> None:
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     print(f"Against the sessions of their span: {result.mismatch}")
+
+
+def _status(cfg: DictConfig, ledger: Ledger) -> Status:
+    raw = raw_store(cfg)
+    return compute_status(
+        cfg.symbol,
+        raw.read_stamps(),
+        ledger.answers(cfg.symbol),
+        raw.read_revisions(),
+        construct(cfg.session),
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
+    )
 
 
 if __name__ == "__main__":

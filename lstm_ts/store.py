@@ -105,6 +105,12 @@ class BarStore:
             raise NoRows(self._nothing_found(manifest.months, start, end))
         return bars
 
+    def read_stamps(self) -> pl.Series:
+        """`ts` of every bar, ascending; empty where nothing is stored."""
+        with self._reading() as manifest:
+            months = [self._read_month(file, ["ts"]) for _, file in sorted(manifest.months.items())]
+        return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
+
     def read_revisions(self) -> pl.DataFrame:
         """Every bar that was stored and came again with other values, by `ts` and then as they came.
 
@@ -223,14 +229,14 @@ class BarStore:
         )
         return Manifest(content["source"], months, revisions)
 
-    def _read_month(self, file: MonthFile) -> pl.DataFrame:
+    def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
         path = self.folder / file.file
         content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise DataError(
                 f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
             )
-        return pl.read_parquet(content)
+        return pl.read_parquet(content, columns=columns)
 
     def _nothing_found(self, manifest: dict[str, MonthFile], start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
