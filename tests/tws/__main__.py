@@ -38,7 +38,8 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--bars", action="append", required=True, metavar="[SYMBOL=]FILE", help="minute bars, Parquet or CSV: ts (open, UTC), open, high, low, close; XAGUSD unless said; may come again")  # fmt: skip
+    bars = "minute bars, Parquet or CSV: ts (open, UTC), open, high, low, close; XAGUSD unless said; may be given again"
+    add("--bars", action="append", required=True, metavar="[SYMBOL=]FILE", help=bars)
     add("--port", type=int, default=0, help="of 127.0.0.1; 0 for a free one")
     add("--faults", type=parse_faults, default=(), help="see below; none by default")
     add("--seed", type=int, default=0)
@@ -53,20 +54,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def control(server: Server, arguments: argparse.Namespace) -> None:
-    """Commands, one a line, each answered by one line of JSON: status, clock STAMP, faults LIST."""
+async def control(server: Server) -> None:
+    """Commands, one a line, each answered by one line of JSON: status, revised, clock STAMP, faults LIST."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := (await reader.readline()).decode():
         command, _, value = line.strip().partition(" ")
         if command == "clock":
             stamp = datetime.fromisoformat(value)
-            server.skew_s += stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp() - server.now
+            server.clock.skew_s += stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp() - server.clock.now
         elif command == "faults":
             server.schedule.faults = parse_faults(value)
-        else:
-            assert command == "status", f"Expected status, clock or faults, got {line!r}"
-        print(json.dumps(server.status()), flush=True)
+        print(json.dumps(server.desk.history.revised if command == "revised" else server.journal.to_json()), flush=True)
 
 
 async def serve(arguments: argparse.Namespace) -> None:
@@ -80,26 +79,23 @@ async def serve(arguments: argparse.Namespace) -> None:
         reset=arguments.reset,
     )
     server = Server(market, Schedule(arguments.faults, seed=arguments.seed, rate=arguments.rate), settings)
-    await server.listen(arguments.port)
-    print(f"listening on 127.0.0.1:{server.port}", flush=True)
+    await server.line.listen(arguments.port)
+    print(f"listening on 127.0.0.1:{server.line.port}", flush=True)
     stopped = asyncio.Event()
-    for signal_ in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_, stopped.set)
-    tasks = (
-        [asyncio.create_task(server.reset_daily()), asyncio.create_task(stopped.wait())]
-        if arguments.reset
-        else [asyncio.create_task(stopped.wait())]
-    )
-    if arguments.control:
-        tasks.append(asyncio.create_task(control(server, arguments)))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    work = [stopped.wait()]
+    work += [server.reset_daily()] if arguments.reset else []
+    work += [control(server)] if arguments.control else []
+    tasks = [asyncio.create_task(part) for part in work]
     done, left = await asyncio.wait(tasks, timeout=arguments.lifetime, return_when=asyncio.FIRST_COMPLETED)
     for task in left:
         task.cancel()
-    await server.close()
+    await server.line.close()
     for task in done:
         task.result()
     with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(server.status()), flush=True)
+        print(json.dumps(server.journal.to_json()), flush=True)
 
 
 if __name__ == "__main__":

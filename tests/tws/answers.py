@@ -3,7 +3,9 @@
 import polars as pl
 
 from .market import LONG_NAMES, Market, Span, bars_text, stamp_text, trading_hours
-from .wire import Tell, error, frame, frame_text
+from .wire import Ask, Tell, error, frame, frame_text
+
+Message = tuple[int, str]
 
 FARMS_OK = ((2104, "Market data farm connection is OK:usfarm"), (2106, "HMDS data farm connection is OK:ushmds"))
 FARMS_BROKEN = (
@@ -15,6 +17,7 @@ HMDS_RETRIES = (
     165,
     "Historical Market Data Service query message:HMDS server disconnect occurred.  Attempting reconnection...",
 )
+BROKEN = (2110, "Connectivity between Trader Workstation and server is broken. It will be restored automatically.")
 INACTIVE = (2107, "HMDS data farm connection is inactive but should be available upon demand.ushmds")
 LOST = (1100, "Connectivity between IB and Trader Workstation has been lost.")
 DATA_LOST = (1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
@@ -39,8 +42,27 @@ REFUSALS = {
     "competing": (10197, "No market data during competing live session"),
 }
 
+# What an empty account answers: only the end of the list; with the request's number, or without.
+ENDS = {
+    Ask.OPEN_ORDERS: Tell.OPEN_ORDERS_END,
+    Ask.ALL_OPEN_ORDERS: Tell.OPEN_ORDERS_END,
+    Ask.POSITIONS: Tell.POSITIONS_END,
+}
+ENDS_OF_REQUEST = {
+    Ask.EXECUTIONS: Tell.EXECUTIONS_END,
+    Ask.ACCOUNT_SUMMARY: Tell.ACCOUNT_SUMMARY_END,
+    Ask.ACCOUNT_UPDATES_MULTI: Tell.ACCOUNT_UPDATES_MULTI_END,
+}
+UNANSWERED = {
+    Ask.AUTO_OPEN_ORDERS,
+    Ask.CANCEL_POSITIONS,
+    Ask.CANCEL_ACCOUNT_SUMMARY,
+    Ask.CANCEL_ACCOUNT_UPDATES_MULTI,
+    Ask.CANCEL_HEAD_TIMESTAMP,
+}
 
-def notice(message: tuple[int, str]) -> bytes:
+
+def notice(message: Message) -> bytes:
     return error(-1, *message)
 
 
@@ -57,11 +79,11 @@ def history(request: int, rows: pl.DataFrame, span: Span, *, format_date: str) -
 
 def contract_details(request: int, market: Market, symbol: str, *, now: int, zone: str, second: bool = False) -> bytes:
     """Field by field as `Decoder.contractDetails` reads them from version 164 on."""
-    hours = trading_hours(now)
+    hours, exchange = trading_hours(now, zone), "LME" if second else "SMART"
     return frame(
-        Tell.CONTRACT_DATA, request, symbol, "CMDTY", "", "0", "", "LME" if second else "SMART", "USD", symbol,
+        Tell.CONTRACT_DATA, request, symbol, "CMDTY", "", "0", "", exchange, "USD", symbol,
         symbol, symbol, market.con_ids[symbol] + second, "0.001",
-        "1", "ACTIVETIM,LMT,MKT", "LME" if second else "SMART", "1", "0", LONG_NAMES.get(symbol, symbol), "", "", "", "", "",
+        "1", "ACTIVETIM,LMT,MKT", exchange, "1", "0", LONG_NAMES.get(symbol, symbol), "", "", "", "", "",
         zone, hours, hours, "", "0", 0,
         "1", "", "", "4563", "", "", "1", "1", "1",
     )  # fmt: skip
@@ -70,3 +92,21 @@ def contract_details(request: int, market: Market, symbol: str, *, now: int, zon
 def head_timestamp(request: int, epoch: int, *, format_date: str) -> bytes:
     text = stamp_text(epoch).removesuffix(" UTC").replace(" ", "-")
     return frame(Tell.HEAD_TIMESTAMP, request, epoch if format_date == "2" else text)
+
+
+def of_account(ask: Ask | None, fields: list[str], *, account: str, now: int) -> bytes | None:
+    """The clock, and an account that holds nothing and has never traded; None for what is not known."""
+    match ask:
+        case Ask.CURRENT_TIME:
+            return frame(Tell.CURRENT_TIME, 1, now)
+        case Ask.MANAGED_ACCOUNTS:
+            return frame(Tell.MANAGED_ACCOUNTS, 1, account)
+        case Ask.ACCOUNT_UPDATES:
+            return frame(Tell.ACCOUNT_DOWNLOAD_END, 1, account)
+        case Ask.COMPLETED_ORDERS:
+            return frame(Tell.COMPLETED_ORDERS_END)
+    if ask in ENDS:
+        return frame(ENDS[ask], 1)
+    if ask in ENDS_OF_REQUEST:
+        return frame(ENDS_OF_REQUEST[ask], 1, fields[2])
+    return b"" if ask in UNANSWERED else None

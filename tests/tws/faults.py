@@ -18,8 +18,6 @@ from enum import StrEnum
 
 from .market import Span
 
-CODES = "https://interactivebrokers.github.io/tws-api/message_codes.html"
-
 
 class Meets(StrEnum):
     CONNECTION = "connection"
@@ -40,38 +38,41 @@ class Seen(StrEnum):
 class Kind:
     meets: Meets
     seen: Seen
-    fatal: bool
     what: str
+    fatal: bool = False  # a client ends with an explanation
 
 
-# fmt: off
+# Codes and texts: https://interactivebrokers.github.io/tws-api/message_codes.html and what users report.
 FAULTS: dict[str, Kind] = {
-    "client_id":     Kind(Meets.CONNECTION, Seen.SAID, False, "326, and the connection is closed: the id is in use (message codes)"),
-    "time_zone":     Kind(Meets.LOOKUP, Seen.SHAPE, False, "contract details name another zone, as around a change to DST; the stamps stay epochs"),
-    "two_contracts": Kind(Meets.LOOKUP, Seen.SHAPE, True, "contract details name two contracts"),
-    "pacing":        Kind(Meets.HISTORY, Seen.SAID, False, "162 pacing violation (historical_limitations.html), whatever the pace was"),
-    "cancelled":     Kind(Meets.HISTORY, Seen.SAID, False, "162 query cancelled (erdewit/ib_insync issue 268)"),
-    "other_ip":      Kind(Meets.HISTORY, Seen.SAID, False, "162 TWS session is connected from a different IP address: a text that few expect"),
-    "data_lost":     Kind(Meets.HISTORY, Seen.SAID, False, "1100, later 1101: what was asked until then is never answered (message codes)"),
-    "maintained":    Kind(Meets.HISTORY, Seen.SAID, False, "1100, later 1102: what was asked until then is answered late (message codes)"),
-    "farms":         Kind(Meets.HISTORY, Seen.SAID, False, "2103, 2105 and 165, later 2104 and 2106, then the answer (message codes)"),
-    "inactive":      Kind(Meets.HISTORY, Seen.SAID, False, "2107 and no answer; the next request wakes the farm with 2106 (message codes)"),
-    "silence":       Kind(Meets.HISTORY, Seen.LATE, False, "no answer at all"),
-    "slow":          Kind(Meets.HISTORY, Seen.LATE, False, "the answer's bytes come in fifty pieces"),
-    "cut":           Kind(Meets.HISTORY, Seen.SAID, False, "half of the answer's bytes, then the end of the connection"),
-    "refused":       Kind(Meets.HISTORY, Seen.SAID, False, "every connection is reset and new ones are refused for a while: a TWS that is restarted"),
-    "daily_reset":   Kind(Meets.HISTORY, Seen.SAID, False, "1100, then every connection is closed and new ones are refused for a while; also at an hour, see --reset"),
-    "duplicates":    Kind(Meets.HISTORY, Seen.SHAPE, False, "some bars come twice in one answer"),
-    "earlier":       Kind(Meets.HISTORY, Seen.SHAPE, False, "true bars from before the span come too, as `1 D` goes back over closed hours to a whole trading day"),
-    "revised":       Kind(Meets.HISTORY, Seen.LIE, False, "some bars have other values than they will have when asked again"),
-    "no_data":       Kind(Meets.HISTORY, Seen.LIE, False, "162 no data for a span that has data; stays so for this connection until the next day"),
-    "part":          Kind(Meets.HISTORY, Seen.LIE, False, "fewer bars than there are and no error; stays so for this connection until the next day"),
-    "invalid":       Kind(Meets.HISTORY, Seen.SAID, True, "321 error validating request (message codes)"),
-    "permission":    Kind(Meets.HISTORY, Seen.SAID, True, "354 requested market data is not subscribed (message codes)"),
-    "competing":     Kind(Meets.HISTORY, Seen.SAID, True, "10197 no market data during competing live session (QuantConnect/Lean...InteractiveBrokers issue 140)"),
-    "wrong_zone":    Kind(Meets.HISTORY, Seen.SHAPE, True, "every stamp is hours off; part of a day can look right, a whole day puts bars into the closed hour"),
+    "client_id": Kind(Meets.CONNECTION, Seen.SAID, "326, and the end of the connection: the client id is in use"),
+    "time_zone": Kind(
+        Meets.LOOKUP, Seen.SHAPE, "the contract's zone and hours are others, as around DST; no stamp changes"
+    ),
+    "two_contracts": Kind(Meets.LOOKUP, Seen.SHAPE, "contract details name two contracts", fatal=True),
+    "pacing": Kind(Meets.HISTORY, Seen.SAID, "162 pacing violation, whatever the pace was"),
+    "cancelled": Kind(Meets.HISTORY, Seen.SAID, "162 query cancelled"),
+    "other_ip": Kind(
+        Meets.HISTORY, Seen.SAID, "162 with a text that few expect: connected from a different IP address"
+    ),
+    "data_lost": Kind(Meets.HISTORY, Seen.SAID, "1100, later 1101: what was asked until then is never answered"),
+    "maintained": Kind(Meets.HISTORY, Seen.SAID, "1100, later 1102: what was asked until then is answered late"),
+    "farms": Kind(Meets.HISTORY, Seen.SAID, "2103, 2105 and 165, later 2104 and 2106, then the answer"),
+    "inactive": Kind(Meets.HISTORY, Seen.SAID, "2107 and no answer; the next request wakes the farm with 2106"),
+    "silence": Kind(Meets.HISTORY, Seen.LATE, "no answer at all"),
+    "slow": Kind(Meets.HISTORY, Seen.LATE, "the answer's bytes come in fifty pieces"),
+    "cut": Kind(Meets.HISTORY, Seen.SAID, "half of the answer's bytes, then the end of the connection"),
+    "refused": Kind(Meets.HISTORY, Seen.SAID, "every connection is reset, new ones are refused for a while"),
+    "daily_reset": Kind(Meets.HISTORY, Seen.SAID, "1100, then as above; also by the clock, see --reset"),
+    "duplicates": Kind(Meets.HISTORY, Seen.SHAPE, "some bars come twice in one answer"),
+    "earlier": Kind(Meets.HISTORY, Seen.SHAPE, "true bars of the hours before the span come too"),
+    "wrong_zone": Kind(Meets.HISTORY, Seen.SHAPE, "every stamp is hours off", fatal=True),
+    "revised": Kind(Meets.HISTORY, Seen.LIE, "one bar in twenty has other values than the next time"),
+    "no_data": Kind(Meets.HISTORY, Seen.LIE, "162 no data for a span that has data"),
+    "part": Kind(Meets.HISTORY, Seen.LIE, "fewer bars than there are, and no error"),
+    "invalid": Kind(Meets.HISTORY, Seen.SAID, "321 error validating request", fatal=True),
+    "permission": Kind(Meets.HISTORY, Seen.SAID, "354 market data is not subscribed", fatal=True),
+    "competing": Kind(Meets.HISTORY, Seen.SAID, "10197 no market data during competing live session", fatal=True),
 }
-# fmt: on
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ Legend: epochs are whole seconds since 1970, the OPEN of a minute.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
 PRICES = ("open", "high", "low", "close")
+NEW_YORK = ZoneInfo("US/Eastern")
 MINUTE_S = 60
 DAY_S = 86_400
 CON_IDS = {"XAGUSD": 77124483, "XAUUSD": 69067924}  # as IB numbers them
@@ -103,8 +104,9 @@ def _parse_end(text: str) -> int:
 
 def bars_text(rows: pl.DataFrame, *, format_date: str) -> str:
     """Eight fields a bar. MIDPOINT has no volume, average or count: -1 each. Format 2 stamps are epochs."""
-    local = pl.from_epoch("epoch").dt.replace_time_zone("UTC").dt.convert_time_zone("US/Eastern")
-    stamp = pl.col("epoch").cast(pl.String) if format_date == "2" else local.dt.strftime("%Y%m%d %H:%M:%S US/Eastern")
+    local = pl.from_epoch("epoch").dt.replace_time_zone("UTC").dt.convert_time_zone(NEW_YORK.key)
+    epoch = pl.col("epoch").cast(pl.String)
+    stamp = epoch if format_date == "2" else local.dt.strftime("%Y%m%d %H:%M:%S US/Eastern")
     bar = pl.concat_str(
         [stamp, *(pl.col(price).cast(pl.String) for price in PRICES), pl.lit("-1\0-1\0-1\0")], separator="\0"
     )
@@ -115,12 +117,13 @@ def stamp_text(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y%m%d %H:%M:%S UTC")
 
 
-def trading_hours(now: int, *, days: int = 6) -> str:
-    """As contract details give them: sessions from 18:00 to 17:00 the next day, local time, closed from Friday to Sunday."""
-    today = datetime.fromtimestamp(now, ZoneInfo("US/Eastern")).date()
+def trading_hours(now: int, zone: str, *, days: int = 6) -> str:
+    """As contract details give them, in their zone: from 18:00 to 17:00 of the next day in New York, no weekends."""
+    today = datetime.fromtimestamp(now, NEW_YORK).date()
     texts = []
-    for close in (today + timedelta(days=ahead) for ahead in range(days)):
-        opened = close - timedelta(days=1)
-        closed = close.weekday() >= 5
-        texts.append(f"{close:%Y%m%d}:CLOSED" if closed else f"{opened:%Y%m%d}:1800-{close:%Y%m%d}:1700")
+    for day in (today + timedelta(days=ahead) for ahead in range(days)):
+        closes = datetime.combine(day, time(17), NEW_YORK)
+        opens = closes - timedelta(hours=23)  # on the wall
+        first, last = (edge.astimezone(ZoneInfo(zone)) for edge in (opens, closes))
+        texts.append(f"{last:%Y%m%d}:CLOSED" if day.weekday() >= 5 else f"{first:%Y%m%d:%H%M}-{last:%Y%m%d:%H%M}")
     return ";".join(texts)

@@ -12,6 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from .market import PRICES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,7 +22,9 @@ class Status:
     connections: int
     messages: Mapping[str, int]  # by the name of the request
     orders: tuple[str, ...]  # order messages, each of them refused
-    faults: tuple[Mapping[str, Any], ...]  # those that happened: fault, meets, start (of the span, an epoch)
+    faults: tuple[
+        Mapping[str, Any], ...
+    ]  # those that happened: fault, meets, start (of the span, an epoch), bars (that it touched)
     pace_violations: int  # by the client, beside the `pacing` faults
     bars_sent: int
 
@@ -52,10 +56,13 @@ class Tws:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._process:
+        with self._folder, self._process:
             self._process.stdin.close()
-            self._process.wait(timeout=10)
-        self._folder.cleanup()
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                raise
 
     @property
     def truth(self) -> pl.DataFrame:
@@ -72,10 +79,20 @@ class Tws:
     def set_faults(self, faults: str) -> Status:
         return self._ask(f"faults {faults}")
 
-    def _ask(self, command: str) -> Status:
+    def revised(self) -> pl.DataFrame:
+        """Every bar so far that was given other values than the truth: symbol and BAR columns."""
+        names = ["symbol", "epoch", *PRICES]
+        rows = pl.DataFrame(self._command("revised"), schema=names, orient="row")
+        ts = pl.from_epoch(pl.col("epoch").cast(pl.Int64)).dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+        return rows.select("symbol", *PRICES, ts=ts)
+
+    def _command(self, command: str) -> Any:
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        return json.loads(self._process.stdout.readline())
+
+    def _ask(self, command: str) -> Status:
+        answer = self._command(command)
         return Status(**answer | {"orders": tuple(answer["orders"]), "faults": tuple(answer["faults"])})
 
     def _file(self, symbol: str, bars: pl.DataFrame | Path) -> Path:
