@@ -64,7 +64,7 @@ async def control(server: Server) -> None:
             stamp = datetime.fromisoformat(value)
             server.clock.skew_s += stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp() - server.clock.now
         elif command == "faults":
-            server.schedule.faults = parse_faults(value)
+            server.schedule.restart(parse_faults(value))
         print(json.dumps(server.desk.history.revised if command == "revised" else server.journal.to_json()), flush=True)
 
 
@@ -79,11 +79,11 @@ async def serve(arguments: argparse.Namespace) -> None:
         reset=arguments.reset,
     )
     server = Server(market, Schedule(arguments.faults, seed=arguments.seed, rate=arguments.rate), settings)
-    await server.line.listen(arguments.port)
-    print(f"listening on 127.0.0.1:{server.line.port}", flush=True)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await server.line.listen(arguments.port)
+    print(f"listening on 127.0.0.1:{server.line.port}", flush=True)
     work = [stopped.wait()]
     work += [server.reset_daily()] if arguments.reset else []
     work += [control(server)] if arguments.control else []

@@ -1,7 +1,7 @@
 """Which faults there are, when each happens, and where it comes from.
 
 `FAULTS` is the table. A fault meets a connection, a look-up of contract details, or a request for history; each of the
-three is counted from 1 over the server's life, and meets at most one fault.
+three is counted from 1, and meets at most one fault.
 
     silence              at random, at the schedule's rate
     silence:0.2          with probability 0.2
@@ -119,9 +119,13 @@ class Schedule:
     """The same seed and the same requests meet the same faults."""
 
     def __init__(self, faults: tuple[Fault, ...], *, seed: int, rate: float) -> None:
-        self.faults = faults
         self.seed = seed
         self.rate = rate
+        self.restart(faults)
+
+    def restart(self, faults: tuple[Fault, ...]) -> None:
+        """Other faults, counted from 1 again."""
+        self.faults = faults
         self.counts = dict.fromkeys(Meets, 0)
         self._fired: set[Fault] = set()
 

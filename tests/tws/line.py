@@ -17,7 +17,7 @@ class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     number: int
-    client: int = -1
+    client: int | None = None  # once it has said its id
     asked: deque[float] = field(default_factory=deque)  # when the last messages came
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     histories: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # those in work, by request
@@ -81,6 +81,10 @@ class Line:
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def away(self) -> bool:
+        return self._listener is None
+
     async def listen(self, port: int) -> None:
         self._listener = await asyncio.start_server(self.accept, "127.0.0.1", port)
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -95,7 +99,7 @@ class Line:
         await asyncio.sleep(0)
 
     async def tell_all(self, *messages: answers.Message) -> None:
-        for connection in list(self.connections):
+        for connection in [one for one in self.connections if one.client is not None]:
             with suppress(ConnectionError):
                 await connection.send(b"".join(map(answers.notice, messages)))
 

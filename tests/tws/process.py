@@ -77,6 +77,7 @@ class Tws:
         return self._ask(f"clock {stamp.isoformat()}")
 
     def set_faults(self, faults: str) -> Status:
+        """Other faults from now on, counted from 1."""
         return self._ask(f"faults {faults}")
 
     def revised(self) -> pl.DataFrame:

@@ -66,6 +66,9 @@ class Server:
         return today if today <= now else today - timedelta(days=1)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.line.away:  # accepted a moment before
+            writer.transport.abort()
+            return
         self.journal.connections += 1
         connection = Connection(reader, writer, self.journal.connections)
         self.line.connections.add(connection)
