@@ -5,10 +5,10 @@ unique in `ts`; `ts` is the bar's OPEN in UTC. Hourly bars add `minutes_share`: 
 the minutes the session holds in that hour (1.0 where a source delivers whole hours).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
@@ -49,6 +49,35 @@ class Source(Protocol):
     def read_batches(self) -> Iterator[BarBatch]:
         """Bars in batches that fit in memory, in any order; no stamp comes twice."""
         ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a broker can answer: from its first bar to its last closed minute."""
+
+    head: datetime
+    now: datetime
+
+
+@runtime_checkable
+class Broker(Protocol):
+    """A source that is asked for spans."""
+
+    @property
+    def name(self) -> str: ...
+
+    def connect(self) -> Reach:
+        """Raises    BrokerError"""
+        ...
+
+    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """One batch for each span, in their order; without answers where none could be had.
+
+        Raises    BrokerError: going on makes no sense; WrongZone
+        """
+        ...
+
+    def close(self) -> None: ...
 
 
 def is_synthetic(source_name: str) -> bool:

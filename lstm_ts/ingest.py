@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Source, count_by_hour
+from lstm_ts.backfill import append_rejects, backfill
+from lstm_ts.bars import HOURLY_SCHEMA, Answer, BarBatch, Broker, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.ledger import Ledger
@@ -60,7 +61,7 @@ def ingest(
             counts.append(count_by_hour(batch.bars))
             answers.extend(batch.answers)
             kept += batch.bars.height
-            rejected += _append_rejects(rejects_csv, batch.rejects)
+            rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
@@ -72,15 +73,6 @@ def _stored_columns(batch: BarBatch) -> pl.DataFrame:
     if not batch.hourly:
         return batch.bars
     return batch.bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())
-
-
-def _append_rejects(path: Path, rejects: pl.DataFrame) -> int:
-    if not rejects.is_empty():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first = not path.exists()
-        with path.open("ab") as file:
-            rejects.select(REJECT_SCHEMA.names()).write_csv(file, include_header=first)
-    return rejects.height
 
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
@@ -117,8 +109,41 @@ def main(cfg: DictConfig) -> None:
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> None:
+    source: Source | Broker = construct(cfg.source)
+    if isinstance(source, Broker):
+        _backfill(cfg, ledger, source)
+    elif cfg.span.start or cfg.span.end or cfg.again:
+        raise ConfigError(f"Expected span and again only with source=ib, got them with {source.name}; leave them out")
+    else:
+        _ingest_all(cfg, ledger, source)
+
+
+def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> None:
     rejects_csv = run_folder() / "rejects.csv"
-    source: Source = construct(cfg.source)
+    raw = raw_store(cfg)
+    result = backfill(
+        broker,
+        raw=raw,
+        session=construct(cfg.session),
+        ledger=ledger,
+        symbol=cfg.symbol,
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
+        again=cfg.again,
+        commit_s=cfg.commit_s,
+        rejects_csv=rejects_csv,
+    )
+    if not result.asked:
+        print("Every closed minute is accounted for: nothing was asked")
+        return
+    print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
+    print(f"{result.asked:,} requests, {result.unanswered:,} of them without an answer that proves anything")
+    if result.rejected:
+        print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
+
+
+def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> None:
+    rejects_csv = run_folder() / "rejects.csv"
     result = ingest(
         source,
         raw=raw_store(cfg),

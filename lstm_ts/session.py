@@ -106,20 +106,34 @@ class Session:
         found = self._mismatch(counts, 0)
         if found.total <= max_mismatch:
             return found
-        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
-        nearest = min(shifts, key=lambda hours: shifts[hours].total)
-        explained = shifts[nearest].total < found.total / 2
+        nearest, left = self._nearest_shift(counts)
+        explained = left.total < found.total / 2
         if not explained and found.closed_bars <= max_mismatch:
             return found
         when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
-        advice = (
-            f"stamps {when} would leave {shifts[nearest]}; set source.zone, or" if explained else "set source.zone or"
-        )
+        advice = f"stamps {when} would leave {left}; set source.zone, or" if explained else "set source.zone or"
         raise WrongZone(
             f"Expected bars that fit the sessions of {self.calendar}, got {found} "
             f"(a week opens {self._week_opening(counts)}); {advice} another session, "
             f"or raise max_mismatch; nothing was stored"
         )
+
+    def shift_hours(self, counts: pl.DataFrame, *, max_mismatch: float) -> int:
+        """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
+
+        For a day or less: hours without bars prove nothing then, nor do bars on a holiday that the calendar knows.
+        """
+        found = self._mismatch(counts, 0)
+        if found.closed_bars <= max_mismatch:
+            return 0
+        nearest, left = self._nearest_shift(counts)
+        return nearest if left.total < found.total / 2 else 0
+
+    def _nearest_shift(self, counts: pl.DataFrame) -> tuple[int, Mismatch]:
+        """The hours later that would fit the sessions best, and what would be left."""
+        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
+        nearest = min(shifts, key=lambda hours: shifts[hours].total)
+        return nearest, shifts[nearest]
 
     def _mismatch(self, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
         """Of the bars, were every stamp `shift_hours` later, against the sessions of their span."""
