@@ -7,46 +7,61 @@ import json
 import logging
 import signal
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Coroutine
+from datetime import UTC, datetime, time
 
 import polars as pl
 
 from . import __doc__ as manual
-from .faults import FAULTS, Schedule, parse_faults
-from .market import Market
+from .faults import FAULTS, Fault, Schedule, parse_faults
+from .faults import __doc__ as schedules
+from .market import PRICES, Market
 from .server import Server, Settings
 
 
-def read_bars(path: Path) -> pl.DataFrame:
-    if path.suffix == ".csv":
-        frame = pl.read_csv(path, try_parse_dates=True)
-    else:
-        frame = pl.read_parquet(path, columns=["ts", "open", "high", "low", "close"])
-    stamp = frame.schema["ts"]
-    assert isinstance(stamp, pl.Datetime), f"Expected ts as a datetime, got {stamp} in {path}"
+def read_bars(text: str) -> tuple[str, pl.DataFrame]:
+    """`[SYMBOL=]FILE` as symbol and frame.
+
+    Raises   argparse.ArgumentTypeError: no such file, or no such columns
+    """
+    symbol, _, name = text.rpartition("=")
+    try:
+        frame = pl.read_csv(name, try_parse_dates=True) if name.endswith(".csv") else pl.read_parquet(name)
+        stamp = frame.schema["ts"]
+        if not isinstance(stamp, pl.Datetime) or not set(PRICES) <= set(frame.columns):
+            raise KeyError
+    except (OSError, KeyError, pl.exceptions.PolarsError) as wrong:
+        problem = f"Expected minute bars with ts (a datetime), {', '.join(PRICES)}, got {name} ({wrong or stamp})"
+        raise argparse.ArgumentTypeError(problem) from None
     utc = pl.col("ts").dt.convert_time_zone("UTC") if stamp.time_zone else pl.col("ts").dt.replace_time_zone("UTC")
-    return frame.with_columns(utc)
+    return symbol or "XAGUSD", frame.select(utc, *PRICES)
+
+
+def read_faults(text: str) -> tuple[Fault, ...]:
+    try:
+        return parse_faults(text)
+    except ValueError as wrong:  # argparse keeps the text of its own error only
+        raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
 def parse_arguments() -> argparse.Namespace:
-    table = "\n".join(f"  {name:14} {kind.meets}, {kind.seen}: {kind.what}" for name, kind in FAULTS.items())
+    lines = (f"  {name:14} {kind.meets:11} {kind.seen:6} {kind.what}" for name, kind in FAULTS.items())
     parser = argparse.ArgumentParser(
         "python -m tests.tws",
         description=manual,
-        epilog=f"faults (what they meet, how a client can know: what happens)\n{table}",
+        epilog="\n".join([(schedules or "").strip(), "", "  fault          meets       known", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     bars = "minute bars, Parquet or CSV: ts (open, UTC), open, high, low, close; XAGUSD unless said; may be given again"
-    add("--bars", action="append", required=True, metavar="[SYMBOL=]FILE", help=bars)
+    add("--bars", action="append", type=read_bars, required=True, metavar="[SYMBOL=]FILE", help=bars)
     add("--port", type=int, default=0, help="of 127.0.0.1; 0 for a free one")
-    add("--faults", type=parse_faults, default=(), help="see below; none by default")
+    add("--faults", type=read_faults, default=(), help="names with commas between, see below; none by default")
     add("--seed", type=int, default=0)
     add("--rate", type=float, default=0.02, help="probability of a fault that is only named")
     add("--pace", type=float, default=1.0, help="IB's pacing rules, their seconds times this; 0 for none")
     add("--outage", type=float, default=2.0, metavar="S", help="how long what comes back stays away")
-    add("--reset", metavar="HH:MM", help="daily reset, UTC by IB's clock")
+    add("--reset", type=time.fromisoformat, metavar="HH:MM", help="daily reset, UTC by IB's clock")
     add("--account", default="DU1234567", help="a paper account's name begins with D")
     add("--clock-skew", type=float, default=0.0, metavar="S", help="IB's clock is so much ahead; no later bar is known")
     add("--lifetime", type=float, default=12 * 3600.0, metavar="S", help="ends by itself after so long")
@@ -69,14 +84,12 @@ async def control(server: Server) -> None:
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    named = [part.rpartition("=")[::2] for part in arguments.bars]
-    market = Market({symbol or "XAGUSD": read_bars(Path(path)) for symbol, path in named})
+    market = Market(dict(arguments.bars))
     settings = Settings(
         account=arguments.account,
         clock_skew_s=arguments.clock_skew,
         pace=arguments.pace,
         outage_s=arguments.outage,
-        reset=arguments.reset,
     )
     server = Server(market, Schedule(arguments.faults, seed=arguments.seed, rate=arguments.rate), settings)
     stopped = asyncio.Event()
@@ -84,8 +97,8 @@ async def serve(arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await server.line.listen(arguments.port)
     print(f"listening on 127.0.0.1:{server.line.port}", flush=True)
-    work = [stopped.wait()]
-    work += [server.reset_daily()] if arguments.reset else []
+    work: list[Coroutine[None, None, object]] = [stopped.wait()]
+    work += [server.reset_daily(arguments.reset)] if arguments.reset else []
     work += [control(server)] if arguments.control else []
     tasks = [asyncio.create_task(part) for part in work]
     done, left = await asyncio.wait(tasks, timeout=arguments.lifetime, return_when=asyncio.FIRST_COMPLETED)

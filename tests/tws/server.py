@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from time import monotonic
 
 from . import answers
 from .desk import Desk
@@ -28,7 +28,6 @@ class Settings:
     clock_skew_s: float
     pace: float  # seconds of IB's pacing rules times this; 0 for none
     outage_s: float
-    reset: str | None  # HH:MM, UTC, by IB's clock
 
 
 class Server:
@@ -47,22 +46,19 @@ class Server:
             Ask.HEAD_TIMESTAMP: self.desk.head_timestamp,
         }
 
-    async def reset_daily(self) -> None:
-        """A look at the clock now and then, since it can be set."""
-        last = self._last_reset()
-        while last is not None:
+    async def reset_daily(self, at: time) -> None:
+        """At that time UTC by IB's clock; a look at it now and then, since it can be set."""
+        last = self._latest(at)
+        while True:
             await asyncio.sleep(RESET_LOOK_S)
-            before, last = last, self._last_reset()
+            before, last = last, self._latest(at)
             if last > before:
                 self.journal.note("daily_reset", None, int(last.timestamp()))
                 await self.line.reset()
 
-    def _last_reset(self) -> datetime | None:
-        if self.settings.reset is None:
-            return None
+    def _latest(self, at: time) -> datetime:
         now = datetime.fromtimestamp(self.clock.now, UTC)
-        hour, minute = map(int, self.settings.reset.split(":"))
-        today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        today = datetime.combine(now.date(), at, UTC)
         return today if today <= now else today - timedelta(days=1)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +120,7 @@ class Server:
             await connection.send(error(-1, 321, f"This simulator does not answer message {number}"))
 
     def _too_fast(self, connection: Connection) -> bool:
-        moment = time.monotonic()
+        moment = monotonic()
         connection.asked.append(moment)
         while connection.asked[0] < moment - self.settings.pace:
             connection.asked.popleft()
