@@ -19,16 +19,23 @@ LONGEST_CLOSURE = timedelta(days=7)
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
 
-@lru_cache(maxsize=32)
-def _sessions(calendar: str, first_day: date, last_day: date) -> pl.DataFrame:
-    """Frame `opens, closes` (UTC) of every session whose trading date lies in the span."""
+def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """Frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
+    years = range((start - LONGEST_CLOSURE).year, (end + LONGEST_CLOSURE).year + 1)
+    sessions = pl.concat([_sessions_of_year(calendar, year) for year in years])
+    return sessions.filter(pl.col("closes") > start, pl.col("opens") < end)
+
+
+@lru_cache(maxsize=128)
+def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
+    """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
     try:
         known = pmc.get_calendar(calendar)
     except RuntimeError:
         raise ConfigError(
             f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
         ) from None
-    schedule = known.schedule(first_day, last_day)
+    schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
     stamps = {
         name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
         for name, column in (("opens", "market_open"), ("closes", "market_close"))
@@ -65,7 +72,7 @@ class Session:
 
         Returns   frame `ts`; `session_minutes` it holds, 1..60; `opens_at` of the first and `closes_at` of the last
         """
-        sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
+        sessions = _sessions(self.calendar, start, end + HOUR)
         whole = pl.datetime_ranges(pl.col("opens").dt.truncate("1h"), "closes", interval="1h", closed="left")
         ts = pl.col("ts")
         opens_at, closes_at = pl.max_horizontal(ts, "opens"), pl.min_horizontal(ts + HOUR, "closes")
@@ -84,9 +91,8 @@ class Session:
 
     def spans(self, start: datetime, end: datetime) -> pl.DataFrame:
         """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
-        sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
-        cut = sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
-        return cut.filter(pl.col("opens") < pl.col("closes"))
+        sessions = _sessions(self.calendar, start, end)
+        return sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
 
     def next_hours(self, after: datetime, count: int) -> list[datetime]:
         """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
