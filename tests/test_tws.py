@@ -51,10 +51,14 @@ class Client:
 
     def __init__(self, tws: Tws, number: int = 1, *, readonly: bool = True) -> None:
         self.told: list[tuple[int, str]] = []
+        self.contract = SILVER
+        self.connect(tws, number, readonly=readonly)
+
+    def connect(self, tws: Tws, number: int, *, readonly: bool = True) -> None:
         self.ib = ibi.IB()
+        self.ib.client.MaxRequests = 0  # else the client itself holds back what comes after 45 messages in a second
         self.ib.errorEvent += lambda _, code, text, __: self.told.append((code, text))
         self.ib.connect("127.0.0.1", tws.port, clientId=number, timeout=1, readonly=readonly)
-        self.contract = SILVER
 
     @property
     def codes(self) -> list[int]:
@@ -467,6 +471,43 @@ def test_the_same_seed_and_requests_meet_the_same_faults() -> None:
 def test_a_probability_is_of_every_request() -> None:
     schedule = Schedule(parse_faults("silence:0.25"), seed=1, rate=0.9)
     assert 200 < sum(schedule.next(Meets.HISTORY)[0] == "silence" for _ in range(1000)) < 300
+
+
+def ask_for_hours(tws: Tws, one: Client, hours: range) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, set[str]]]:
+    """What came, what is true, and which faults were met meanwhile, for each hour; connects again where it must."""
+    known = len(tws.status().faults)
+    for hour in hours:
+        end = DAY + (hour + 1) * HOUR
+        try:
+            came = one.fetch(end, wait_s=0.4)
+        except ConnectionError:
+            came = BARS.clear()
+        while not one.ib.isConnected():
+            time.sleep(0.02)
+            with suppress(ConnectionError, TimeoutError):
+                one.connect(tws, number=known)
+        faults = tws.status().faults[known:]
+        known += len(faults)
+        yield came, between(end - HOUR, end), {fault["fault"] for fault in faults}
+
+
+def test_with_every_fault_an_answer_is_true_unless_one_is_on_record() -> None:
+    options = {"faults": "all,fatal", "seed": 3, "rate": 0.03, "pace": 0, "outage": 0.05}
+    with Tws(BARS, **options) as tws, client(tws) as one:
+        asked = list(ask_for_hours(tws, one, range(66)))
+    assert len(set.union(*(faults for _, _, faults in asked))) > 10
+    assert [faults for came, true, faults in asked if not came.equals(true)].count(set()) == 0
+    assert sum(came.equals(true) for came, true, _ in asked) > 30
+
+
+def test_the_same_requests_to_two_servers_get_the_same_answers() -> None:
+    options = {"faults": "part,revised,duplicates,earlier,wrong_zone", "rate": 0.1, "pace": 0}
+    answers = []
+    for seed in (5, 5, 6):
+        with Tws(BARS, seed=seed, **options) as tws, client(tws) as one:
+            answers.append(pl.concat(one.fetch(DAY + hour * HOUR) for hour in range(1, 30)))
+    assert answers[0].equals(answers[1])
+    assert not answers[0].equals(answers[2])
 
 
 @pytest.mark.parametrize("wrong", ["silent", "silence:2", "silence@noon", "two_contracts@2015-03-03T10:30"])
