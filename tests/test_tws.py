@@ -1,5 +1,9 @@
-"""The simulated TWS, met by the unmodified client. Each test of a fault asks for it at a request, never by chance."""
+"""The simulated TWS, met by the unmodified client: ib_insync, or the module that TWS_CLIENT names (ib_async).
 
+Each test of one fault asks for it at a request, never by chance.
+"""
+
+import importlib
 import os
 import signal
 import socket
@@ -13,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-import ib_insync as ibi
 import polars as pl
 import pytest
 
@@ -21,6 +24,7 @@ from tests.tws import Tws, parse_faults
 from tests.tws.faults import FAULTS, Meets, Schedule
 from tests.tws.history import Pace
 
+ibi = importlib.import_module(os.environ.get("TWS_CLIENT", "ib_insync"))
 ROOT = Path(__file__).parents[1]
 DAY = datetime(2015, 3, 3, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
@@ -173,8 +177,8 @@ def test_an_unknown_contract_is_error_200(quiet: Tws) -> None:
 )
 def test_a_bad_request_is_refused(quiet: Tws, end: str, duration: str, size: str, show: str, code: int) -> None:
     with client(quiet) as one:
-        assert not one.ib.reqHistoricalData(SILVER, end, duration, size, show, False, formatDate=2)
-        assert one.codes == [code]
+        assert not one.ib.reqHistoricalData(SILVER, end, duration, size, show, False, formatDate=2, timeout=1)
+        assert one.codes[0] == code  # after a 321, ib_async waits for its time-out
 
 
 def test_an_end_may_be_said_in_three_ways(quiet: Tws) -> None:
@@ -196,7 +200,7 @@ def test_the_start_asks_for_nothing_that_is_not_answered(quiet: Tws) -> None:
         with client(quiet, readonly=readonly) as one:
             assert time.monotonic() - began < 1
             assert one.ib.managedAccounts() == ["DU1234567"]
-            assert one.ib.client.serverVersion() == 176
+            assert one.ib.client.serverVersion() == one.ib.client.MaxClientVersion
 
 
 def test_a_client_id_is_taken_while_it_is_connected(quiet: Tws) -> None:
@@ -252,9 +256,9 @@ def test_no_bar_of_the_future_is_known_and_the_forming_one_has_one_price() -> No
 def test_a_request_is_refused_once(shared: Tws, fault: str, code: int, text: str) -> None:
     with client(meeting(shared, f"{fault}@2")) as one:
         assert one.fetch().equals(TRUTH)
-        assert one.fetch(NOON - HOUR).is_empty()
-        assert one.codes == [code]
-        assert text in one.told[-1][1]
+        assert one.fetch(NOON - HOUR, wait_s=1).is_empty()
+        assert one.codes[0] == code
+        assert text in next(said for number, said in one.told if number == code)
         assert one.fetch().equals(TRUTH)
         assert shared.status().faults[-1]["fault"] == fault
 

@@ -22,17 +22,20 @@ from .server import Server, Settings
 def read_bars(text: str) -> tuple[str, pl.DataFrame]:
     """`[SYMBOL=]FILE` as symbol and frame.
 
-    Raises   argparse.ArgumentTypeError: no such file, or no such columns
+    Raises   argparse.ArgumentTypeError: no such file, or other columns
     """
     symbol, _, name = text.rpartition("=")
     try:
         frame = pl.read_csv(name, try_parse_dates=True) if name.endswith(".csv") else pl.read_parquet(name)
-        stamp = frame.schema["ts"]
-        if not isinstance(stamp, pl.Datetime) or not set(PRICES) <= set(frame.columns):
-            raise KeyError
-    except (OSError, KeyError, pl.exceptions.PolarsError) as wrong:
-        problem = f"Expected minute bars with ts (a datetime), {', '.join(PRICES)}, got {name} ({wrong or stamp})"
-        raise argparse.ArgumentTypeError(problem) from None
+    except (OSError, pl.exceptions.PolarsError) as wrong:
+        raise argparse.ArgumentTypeError(
+            f"Expected a Parquet or CSV file of minute bars, got {name}: {wrong}"
+        ) from None
+    stamp = frame.schema.get("ts")
+    if not isinstance(stamp, pl.Datetime) or not set(PRICES) <= set(frame.columns):
+        found = ", ".join(f"{column} {dtype}" for column, dtype in frame.schema.items())
+        problem = f"Expected columns ts (a datetime), {', '.join(PRICES)}, got {found} in {name}"
+        raise argparse.ArgumentTypeError(problem)
     utc = pl.col("ts").dt.convert_time_zone("UTC") if stamp.time_zone else pl.col("ts").dt.replace_time_zone("UTC")
     return symbol or "XAGUSD", frame.select(utc, *PRICES)
 
@@ -95,7 +98,10 @@ async def serve(arguments: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await server.line.listen(arguments.port)
+    try:
+        await server.line.listen(arguments.port)
+    except OSError as wrong:
+        sys.exit(f"Expected a free port, got {arguments.port}: {wrong.strerror}; choose another, or 0 for any")
     print(f"listening on 127.0.0.1:{server.line.port}", flush=True)
     work: list[Coroutine[None, None, object]] = [stopped.wait()]
     work += [server.reset_daily(arguments.reset)] if arguments.reset else []
