@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -12,10 +12,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source, count_by_hour
+from lstm_ts.backfill import BackfillResult, append_rejects, backfill
+from lstm_ts.bars import HOURLY_SCHEMA, TS, Answer, BarBatch, Broker, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
+from lstm_ts.ledger import Ledger
 from lstm_ts.session import Mismatch, Session, utc
+from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore, Staging, UpsertResult
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,18 @@ class IngestResult:
     rejected: int
     mismatch: Mismatch
 
+    @property
+    def new(self) -> int:
+        return sum(upsert.new for upsert in self.upserts.values())
+
+    @property
+    def same(self) -> int:
+        return sum(upsert.same for upsert in self.upserts.values())
+
+    @property
+    def revised(self) -> int:
+        return sum(upsert.revised for upsert in self.upserts.values())
+
 
 def ingest(
     source: Source,
@@ -34,18 +49,22 @@ def ingest(
     raw: BarStore,
     processed: BarStore,
     session: Session,
+    ledger: Ledger,
+    symbol: str,
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> IngestResult:
-    """Store what the source delivers with start <= ts < end: minutes in `raw`, whole hours in `processed`.
+    """Store what the source delivers with start <= ts < end: minutes in `raw`, whole hours in `processed`; then note
+    what of that span it answered for.
 
     Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
+    answers: list[Answer] = []
     kept = rejected = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
@@ -57,36 +76,40 @@ def ingest(
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
             stagings[store.folder].add(_stored_columns(batch))
             counts.append(count_by_hour(batch.bars))
+            answers.extend(batch.answers)
             kept += batch.bars.height
-            rejected += _append_rejects(rejects_csv, batch.rejects)
+            rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+    ledger.record_answers(symbol, source.name, answers)  # a process killed before this leaves unknown what it stored
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
 
 
 def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
-    ts = pl.col("ts")
-    inside = [*([ts >= start] if start else []), *([ts < end] if end else [])]
+    """Bars and answers of the span alone; an answer says how many bars it brought in it."""
+    if not (start or end):
+        yield from batches
+        return
+    ts, first, last = pl.col("ts"), start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
+    stamps = pl.Series("ts", [], TS)
     for batch in batches:
-        bars = batch.bars.filter(*inside)
-        if bars.height or batch.rejects.height:
-            yield replace(batch, bars=bars)
+        bars = batch.bars.filter(ts >= first, ts < last)
+        stamps = pl.concat([stamps, bars["ts"]])
+        clipped = [(max(answer.start, first), min(answer.end, last), answer) for answer in batch.answers]
+        answers = tuple(
+            replace(answer, start=begin, end=stop, bars=int(stamps.is_between(begin, stop, closed="left").sum()))
+            for begin, stop, answer in clipped
+            if begin < stop
+        )
+        if bars.height or batch.rejects.height or answers:
+            yield replace(batch, bars=bars, answers=answers)
 
 
 def _stored_columns(batch: BarBatch) -> pl.DataFrame:
     if not batch.hourly:
         return batch.bars
     return batch.bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())
-
-
-def _append_rejects(path: Path, rejects: pl.DataFrame) -> int:
-    if not rejects.is_empty():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first = not path.exists()
-        with path.open("ab") as file:
-            rejects.select(REJECT_SCHEMA.names()).write_csv(file, include_header=first)
-    return rejects.height
 
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
@@ -110,14 +133,58 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def run(cfg: DictConfig) -> IngestResult:
+def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
+    """Returns    None: only the status was shown"""
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        match cfg.action:
+            case "ingest":
+                return _ingest(cfg, ledger)
+            case "status":
+                print(format_status(_status(cfg, ledger)))
+                return None
+            case other:
+                raise ConfigError(f"Expected action=ingest or status, got {other}")
+
+
+def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
+    source: Source | Broker = construct(cfg.source)
+    return _backfill(cfg, ledger, source) if isinstance(source, Broker) else _ingest_all(cfg, ledger, source)
+
+
+def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult:
     rejects_csv = run_folder() / "rejects.csv"
-    source: Source = construct(cfg.source)
+    raw = raw_store(cfg)
+    result = backfill(
+        broker,
+        raw=raw,
+        session=construct(cfg.session),
+        ledger=ledger,
+        symbol=cfg.symbol,
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
+        again=cfg.again,
+        commit_s=cfg.commit_s,
+        rejects_csv=rejects_csv,
+    )
+    if not result.asked:
+        print("Every closed minute is accounted for: nothing was asked")
+        return result
+    print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
+    print(f"{result.asked:,} requests, {result.unanswered:,} of them without an answer that proves anything")
+    if result.rejected:
+        print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
+    return result
+
+
+def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult:
+    rejects_csv = run_folder() / "rejects.csv"
     result = ingest(
         source,
         raw=raw_store(cfg),
         processed=processed_store(cfg),
         session=construct(cfg.session),
+        ledger=ledger,
+        symbol=cfg.symbol,
         max_reject_share=cfg.max_reject_share,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
@@ -130,6 +197,19 @@ def run(cfg: DictConfig) -> IngestResult:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     print(f"Against the sessions of their span: {result.mismatch}")
     return result
+
+
+def _status(cfg: DictConfig, ledger: Ledger) -> Status:
+    raw = raw_store(cfg)
+    return compute_status(
+        cfg.symbol,
+        raw.read_stamps(),
+        ledger.answers(cfg.symbol),
+        raw.read_revisions(),
+        construct(cfg.session),
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
+    )
 
 
 main = entry_point("ingest")(run)

@@ -24,8 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
+from lstm_ts.backfill import BackfillResult
 from lstm_ts.cli import compose, entry_point, processed_store, run_command
 from lstm_ts.errors import ConfigError
+from lstm_ts.ingest import IngestResult
 from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
 from lstm_ts.session import HOUR
 from lstm_ts.store import UpsertResult
@@ -33,6 +35,7 @@ from lstm_ts.store import UpsertResult
 OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
 SOURCE, TRAINING = "source", "training"  # pools
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
+AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
 SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
 SHOWN_HOURS = 50
 
@@ -88,10 +91,13 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefi
         why = why_closed(plan.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
         if why:
             return _result(UpsertResult(0, 0, 0, ()), says=why, days=days)
-        overrides = plan.command("ingest", symbol, f"span.start={start.isoformat()}", f"span.end={end.isoformat()}")
+        again = context.run.tags.get(AGAIN, "false")
+        span = (f"span.start={start.isoformat()}", f"span.end={end.isoformat()}")
+        overrides = plan.command("ingest", symbol, *span, f"again={again}")
         with _mistakes_told():
             done = run_command("ingest", ingest.run, overrides)
-        return _result(*done.upserts.values(), days=days, rejected=done.rejected)
+        assert done is not None  # it was not asked for the status
+        return _result(done, days=days, rejected=done.rejected)
 
     return minute_bars
 
@@ -175,7 +181,7 @@ def build_schedules(
         today = day_of(context.scheduled_execution_time.astimezone(UTC))
         start = max(plan.first_day, today - cfg.look_back_days * DAY)
         why = why_closed(plan.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
-        in_one_run = {RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}
+        in_one_run = {AGAIN: "true", RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}
         return dg.SkipReason(why) if why else dg.RunRequest(tags=in_one_run)
 
     weekly = dg.ScheduleDefinition(
@@ -193,12 +199,13 @@ def _retries(cfg: DictConfig) -> dg.RetryPolicy:
     )
 
 
-def _result(*upserts: UpsertResult, says: str | None = None, **more: int | str) -> dg.MaterializeResult[Any]:
-    new, same, revised = (sum(getattr(upsert, kind) for upsert in upserts) for kind in ("new", "same", "revised"))
-    changed = f"{new:,} new and {revised:,} revised bars" if new or revised else "nothing new, no file changed"
-    return dg.MaterializeResult(
-        metadata={"says": says or changed, "new": new, "same": same, "revised": revised, **more}
-    )
+def _result(
+    done: UpsertResult | IngestResult | BackfillResult, *, says: str | None = None, **more: int | str
+) -> dg.MaterializeResult[Any]:
+    news = f"{done.new:,} new and {done.revised:,} revised bars"
+    says = says or (news if done.new or done.revised else "nothing new, no file changed")
+    counts = {"new": done.new, "same": done.same, "revised": done.revised}
+    return dg.MaterializeResult(metadata={"says": says, **counts, **more})
 
 
 @contextmanager
