@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -187,13 +188,17 @@ def test_a_source_that_comes_late_is_asked_again(start: Start, tmp_path: Path) -
     day = synthetic_minutes("source.start=2022-02-01", "source.end=2022-02-02")
 
     def arrive() -> None:
+        while not (runs := pipeline.instance.get_runs()):
+            time.sleep(0.05)
+        while not pipeline.instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY):
+            time.sleep(0.05)
         day.write_parquet(late.with_suffix(".part"))
         late.with_suffix(".part").rename(late)
 
-    timer = threading.Timer(0.5, arrive)
-    timer.start()
+    arrival = threading.Thread(target=arrive, daemon=True)
+    arrival.start()
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
-    timer.join()
+    arrival.join(10)
     assert result.success
     assert retried(result) >= 1
     assert pipeline.minutes().equals(day)
