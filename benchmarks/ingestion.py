@@ -24,11 +24,12 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.backfill import BackfillResult, backfill
-from lstm_ts.bars import PRICES
+from lstm_ts.bars import PRICES, Broker
 from lstm_ts.cli import CONF, construct, raw_store
 from lstm_ts.completeness import classify, coverage
 from lstm_ts.errors import LstmTsError
 from lstm_ts.ledger import Ledger
+from lstm_ts.session import Session
 from tests.tws import Tws
 
 START = datetime(2014, 3, 2, tzinfo=UTC)  # a Sunday
@@ -57,19 +58,23 @@ def make_truth(folder: Path, days: int) -> pl.DataFrame:
 
 
 def fill(folder: Path, port: int, end: datetime, *, again: bool = False, commit_s: float = 0.0) -> BackfillResult:
-    cfg = compose(folder, *QUICK, f"source.port={port}")
+    cfg = compose(folder, *QUICK, f"source.port={port}", f"again={again}", f"commit_s={commit_s}")
+    return ask(cfg, construct(cfg.source), construct(cfg.session), end)
+
+
+def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> BackfillResult:
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         return backfill(
-            construct(cfg.source),
+            broker,
             raw=raw_store(cfg),
-            session=construct(cfg.session),
+            session=session,
             ledger=ledger,
             symbol=cfg.symbol,
             start=START,
             end=end,
-            again=again,
-            commit_s=commit_s,
-            rejects_csv=folder / "rejects.csv",
+            again=cfg.again,
+            commit_s=cfg.commit_s,
+            rejects_csv=Path(cfg.paths.outputs) / "rejects.csv",
         )
 
 
@@ -176,17 +181,17 @@ def measure_speed(days: int = 250) -> None:
 
 
 def measure_memory(polls: int) -> None:
-    """Polls 4 minutes after each session hour has closed."""
+    """Polls 4 minutes after each session hour has closed, in one process; the truth lies in another."""
     with tempfile.TemporaryDirectory(prefix="ingestion_") as name:
-        truth = make_truth(Path(name), 366)
         session = construct(compose(Path(name)).session)
         hours = session.hours(START, START + timedelta(days=366))["ts"].head(polls)
-        with Tws(truth, pace=0) as tws:
+        with Tws(make_truth(Path(name), 366), pace=0) as tws:
+            cfg = compose(Path(name), *QUICK, f"source.port={tws.port}", "commit_s=0")
+            broker = construct(cfg.source)
             for poll, hour in enumerate(hours):
-                fill(Path(name), tws.port, hour + timedelta(minutes=64))
-                if poll % max(1, polls // 12) == 0:
+                ask(cfg, broker, session, hour + timedelta(minutes=64))
+                if poll % 500 == 0 or poll == len(hours) - 1:
                     print(f"poll {poll:5d}  {_resident_mib():6.1f} MiB", flush=True)
-        print(f"poll {len(hours) - 1:5d}  {_resident_mib():6.1f} MiB")
 
 
 def _resident_mib() -> float:

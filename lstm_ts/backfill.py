@@ -133,7 +133,7 @@ def _next_minute(ts: datetime) -> datetime:
 def _fetch(
     broker: Broker, spans: list[Span], raw: BarStore, ledger: Ledger, symbol: str, commit_s: float, rejects_csv: Path
 ) -> BackfillResult:
-    result, step = BackfillResult(), _Step()
+    result, step, began = BackfillResult(), _Step(), time.monotonic()
 
     def commit() -> None:
         nonlocal step
@@ -144,7 +144,10 @@ def _fetch(
                     staging.add(bars)
             result.add(staging.result)
         ledger.record_answers(symbol, broker.name, taken.answers)
-        log.info("%d of %d requests, %d new bars", result.asked, len(spans), result.new)
+        left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
+        log.info(
+            "%d of %d requests, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60
+        )
 
     with _progress() as progress:
         task = progress.add_task(broker.name, total=len(spans))

@@ -1,6 +1,7 @@
 """`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -154,20 +155,24 @@ def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
 def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult:
     rejects_csv = run_folder() / "rejects.csv"
     raw = raw_store(cfg)
-    result = backfill(
-        broker,
-        raw=raw,
-        session=construct(cfg.session),
-        ledger=ledger,
-        symbol=cfg.symbol,
-        start=utc(cfg.span.start),
-        end=utc(cfg.span.end),
-        again=cfg.again,
-        commit_s=cfg.commit_s,
-        rejects_csv=rejects_csv,
-    )
+    try:
+        result = backfill(
+            broker,
+            raw=raw,
+            session=construct(cfg.session),
+            ledger=ledger,
+            symbol=cfg.symbol,
+            start=utc(cfg.span.start),
+            end=utc(cfg.span.end),
+            again=cfg.again,
+            commit_s=cfg.commit_s,
+            rejects_csv=rejects_csv,
+        )
+    except KeyboardInterrupt:
+        print("Stopped: what was answered is stored, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     if not result.asked:
-        print("Every closed minute is accounted for: nothing was asked")
+        print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")
         return result
     print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
     print(f"{result.asked:,} requests, {result.unanswered:,} of them without an answer that proves anything")

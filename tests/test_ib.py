@@ -19,8 +19,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lstm_ts.backfill import BackfillResult, backfill
-from lstm_ts.bars import BAR_SCHEMA, PRICES
+from benchmarks.ingestion import survive
+from lstm_ts.backfill import BackfillResult, backfill, plan_spans
+from lstm_ts.bars import BAR_SCHEMA, PRICES, Answer
 from lstm_ts.completeness import State, classify, coverage
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, NoRows, WrongZone
 from lstm_ts.ledger import Ledger
@@ -36,7 +37,7 @@ from tests.tws import Tws
 from tests.tws.faults import FAULTS, Meets
 
 ROOT = Path(__file__).parents[1]
-CLIENT = "ib_insync" if find_spec("ib_insync") else "ib_async"
+CLIENT = "ib_async" if find_spec("ib_async") else "ib_insync"  # where both are, the lock has brought the other one
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 START = datetime(2015, 3, 1, tzinfo=UTC)
 END = datetime(2015, 3, 6, tzinfo=UTC)  # four sessions and one that has begun
@@ -391,6 +392,52 @@ def test_bars_that_were_stored_and_not_noted_are_unknown_where_they_lack_and_are
         assert place.raw.read().equals(TRUTH)
         assert place.states()["unknown"] == missing_minutes()
         assert place.fill(make_broker(tws.port)).asked == 5
+
+
+def test_ctrl_c_of_the_command_is_one_sentence(tmp_path: Path) -> None:
+    with serving(faults="silence:1") as tws:
+        command = [sys.executable, "-m", "lstm_ts.ingest", "source=ib", f"source.port={tws.port}"]
+        command += ["span.start=2015-03-01", f"source.client._target_={CLIENT}.IB"]
+        command += [f"paths.data={tmp_path}/d", f"paths.outputs={tmp_path}/o"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "Connected to IB" in line:
+                    break
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Stopped: what was answered is stored" in rest and "Traceback" not in rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [100, 101])
+def test_every_fault_at_random_and_kills_at_random_lose_nothing_and_invent_nothing(seed: int) -> None:
+    found, happened = survive(seed, days=60)
+    assert found.states["unknown"] == found.states["waiting"] == 0
+    assert happened["killed"] > 0
+    assert sum(name.startswith("fault ") for name in happened) > 8
+
+
+# The order of asking
+
+
+def test_the_newest_session_is_asked_for_first_then_the_waiting_ones_then_the_unknown_ones() -> None:
+    sessions = SILVER.spans(datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 7, tzinfo=UTC))
+    first, second, third, fourth, fifth = sessions.rows()
+    told = [Answer(*session, START, "one", 0) for session in (second, fourth)]
+    proven = [Answer(*third, START, witness, 0) for witness in ("one", "other")]
+    stamps = pl.Series([], dtype=BAR_SCHEMA["ts"])
+    assert plan_spans(sessions, stamps, told + proven, again=False) == [fifth, second, fourth, first]
+    assert plan_spans(sessions, stamps, told + proven, again=True) == [fifth, second, third, fourth, first]
+
+
+def test_a_session_longer_than_a_day_is_asked_for_by_the_day() -> None:
+    always = pl.DataFrame([(START, START + timedelta(days=2, hours=1))], schema=["opens", "closes"], orient="row")
+    asked = plan_spans(always, pl.Series([], dtype=BAR_SCHEMA["ts"]), [], again=False)
+    ends = [START + timedelta(days=days) for days in (1, 2)] + [START + timedelta(days=2, hours=1)]
+    assert sorted(end for _, end in asked) == ends
 
 
 # The way in

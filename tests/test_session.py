@@ -101,3 +101,12 @@ def test_sessions_of_a_span_are_cut_at_its_ends(silver: Session) -> None:
         (sunday - timedelta(hours=1), sunday),
     ]
     assert silver.spans(friday + timedelta(hours=2), sunday - timedelta(hours=1)).is_empty()
+
+
+@pytest.mark.parametrize("hours", [-9, -5, -1, 2])
+def test_a_day_of_stamps_in_a_wrong_zone_is_told_by_its_bars_in_closed_hours(silver: Session, hours: int) -> None:
+    day = silver.hours(datetime(2015, 3, 3, 23, tzinfo=UTC), datetime(2015, 3, 4, 22, tzinfo=UTC)).select("ts", bars=60)
+    assert silver.shift_hours(day, max_mismatch=0.02) == 0
+    assert silver.shift_hours(day.filter(pl.col("ts").dt.hour() != 17), max_mismatch=0.02) == 0
+    off = day.with_columns(pl.col("ts") + pl.duration(hours=hours))
+    assert silver.shift_hours(off, max_mismatch=0.02) == -hours
