@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -110,13 +111,26 @@ def main(cfg: DictConfig) -> None:
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> None:
-    source: Source | Broker = construct(cfg.source)
+    source = _make_source(cfg.source)
     if isinstance(source, Broker):
         _backfill(cfg, ledger, source)
     elif cfg.span.start or cfg.span.end or cfg.again:
         raise ConfigError(f"Expected span and again only with source=ib, got them with {source.name}; leave them out")
     else:
         _ingest_all(cfg, ledger, source)
+
+
+def _make_source(cfg: DictConfig) -> Source | Broker:
+    try:
+        source: Source | Broker = construct(cfg)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ConfigError(
+                f"Expected the libraries of {cfg._target_}, got: {error.__cause__}; "
+                f"pip install 'lstm_ts[ib]', or correct source.client"
+            ) from error
+        raise
+    return source
 
 
 def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> None:

@@ -87,6 +87,8 @@ KEPT = {
     "pandas_market_calendars": {"session"},
     "lightgbm": {"baselines"},
     "ib_insync": {"sources.ib"},
+    "ib_async": {"sources.ib"},
+    "tenacity": {"sources.ib"},
     "mlflow": {"shelf"},
     "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
