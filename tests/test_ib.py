@@ -338,6 +338,22 @@ def test_ibs_clock_is_looked_at_again_once_it_is_back(place: Place) -> None:
     assert (said.connections, said.messages["current_time"]) == (1, 2)
 
 
+def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker.connect()
+        line = broker._line
+        assert line is not None
+        line._hear(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
+        with pytest.raises(ib.Again, match="IB is away"):
+            broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+        line._hear(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
+        assert line.unsure
+        assert [batch.bars.height > 0 for batch in broker.fetch_batches([(END - timedelta(hours=1), END)])] == [True]
+        assert not line.unsure
+        broker.close()
+
+
 def test_a_bar_that_cannot_be_is_named_and_its_minute_stays_unknown(place: Place) -> None:
     bad = pl.col("ts") == TRUTH["ts"][100]
     with serving(TRUTH.with_columns(high=pl.when(bad).then(1.0).otherwise("high"))) as tws:

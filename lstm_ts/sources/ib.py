@@ -145,7 +145,10 @@ class InteractiveBrokers:
 
     def _check_clock(self, line: Line) -> None:
         """Also whether IB answers at all."""
-        stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        try:
+            stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        except Said as said:
+            raise Again(str(said)) from None
         self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
         if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
@@ -174,9 +177,13 @@ class InteractiveBrokers:
         return contract
 
     def _list_similar(self) -> str:
-        assert self._line is not None
-        request = self._line.ib.reqMatchingSymbolsAsync(self.contract["symbol"])
-        similar = self._wire.run(request) or []
+        line = self._line
+        assert line is not None
+        request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
+        try:
+            similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
+        except (Again, Said):
+            similar = []
         return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
 
     # Requests
@@ -215,9 +222,10 @@ class InteractiveBrokers:
         return retrying(self._ask, request, key)
 
     def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
-        line = self._ready_line()
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
+        line = self._ready_line()
+        if key:
             self.pacing.note(key, time.monotonic())
         try:
             return self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
