@@ -179,7 +179,7 @@ def test_nothing_is_asked_for_but_history_contract_and_time_and_no_order_is_ever
     assert said.messages["historical_data"] == 5
 
 
-@pytest.mark.parametrize("module", ["ib", "ib_line", "ib_errors", "pacing"])
+@pytest.mark.parametrize("module", ["ib", "ib_line", "ib_errors", "ib_answers", "pacing", "retries"])
 def test_the_module_cannot_place_an_order(module: str) -> None:
     tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -635,5 +635,7 @@ def test_a_value_out_of_range_is_a_config_error(changes: dict[str, Any]) -> None
 def test_ibs_errors_are_no_noise_of_our_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "lstm_ts"), serving(faults="pacing@2") as tws:
         place.fill(make_broker(tws.port))
-    again = [record for record in caplog.records if record.name == "lstm_ts.sources.ib" and "Again" in record.message]
+    again = [
+        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Again" in record.message
+    ]
     assert len(again) == 1 and "pacing violation" in again[0].message
