@@ -117,7 +117,10 @@ def make_answers(
     refused = refused.filter((refused >= start) & (refused < end) & ~refused.is_in(good.implode()))
     borders = [start, *(border for ts in refused for border in (ts, ts + timedelta(minutes=1))), end]
     spans = [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=True) if a < b]
-    return tuple(Answer(a, b, at, witness, int(((good >= a) & (good < b)).sum())) for a, b in spans)
+    edges = pl.DataFrame(spans, schema={"start": TS, "end": TS}, orient="row")
+    before = good.sort().to_physical()
+    bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
+    return tuple(Answer(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -148,8 +149,21 @@ def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
-    source: Source | Broker = construct(cfg.source)
+    source = _make_source(cfg.source)
     return _backfill(cfg, ledger, source) if isinstance(source, Broker) else _ingest_all(cfg, ledger, source)
+
+
+def _make_source(cfg: DictConfig) -> Source | Broker:
+    try:
+        source: Source | Broker = construct(cfg)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ConfigError(
+                f"Expected the libraries of {cfg._target_}, got: {error.__cause__}; "
+                f"pip install 'lstm_ts[ib]', or correct source.client"
+            ) from error
+        raise
+    return source
 
 
 def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult:

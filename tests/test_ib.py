@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -80,13 +82,21 @@ def make_broker(port: int, *, pace: float = 0.0, **changes: Any) -> InteractiveB
     return InteractiveBrokers(**options | changes)
 
 
+@cache
+def empty_ledger() -> bytes:
+    with TemporaryDirectory() as folder:
+        Ledger(f"sqlite:///{folder}/ledger.db").close()
+        return Path(folder, "ledger.db").read_bytes()
+
+
 class Place:
     """A store and its ledger."""
 
     def __init__(self, folder: Path, session: Session = SILVER) -> None:
         self.raw = BarStore(folder / "raw" / "XAGUSD", BAR_SCHEMA)
-        self.url = f"sqlite:///{folder}/ledger.db"
-        self.ledger = Ledger(self.url)
+        if not (folder / "ledger.db").exists():
+            (folder / "ledger.db").write_bytes(empty_ledger())
+        self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
         self.session = session
 
@@ -169,7 +179,7 @@ def test_nothing_is_asked_for_but_history_contract_and_time_and_no_order_is_ever
     assert said.messages["historical_data"] == 5
 
 
-@pytest.mark.parametrize("module", ["ib", "ib_line", "ib_errors", "pacing"])
+@pytest.mark.parametrize("module", ["ib", "ib_line", "ib_errors", "ib_answers", "pacing", "retries"])
 def test_the_module_cannot_place_an_order(module: str) -> None:
     tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -321,6 +331,41 @@ def test_an_hour_without_bars_is_no_wrong_zone(place: Place) -> None:
     assert place.raw.read().equals(bars)
 
 
+def test_ibs_clock_is_looked_at_again_once_it_is_back(place: Place) -> None:
+    with serving(faults="maintained@2") as tws:
+        place.fill(make_broker(tws.port))
+        said = tws.status()
+    assert (said.connections, said.messages["current_time"]) == (1, 2)
+
+
+def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker.connect()
+        line = broker._line
+        assert line is not None
+        line._hear(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
+        with pytest.raises(ib.Again, match="IB is away"):
+            broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+        line._hear(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
+        assert line.unsure
+        assert [batch.bars.height > 0 for batch in broker.fetch_batches([(END - timedelta(hours=1), END)])] == [True]
+        assert not line.unsure
+        broker.close()
+
+
+def test_a_bar_that_cannot_be_is_named_and_its_minute_stays_unknown(place: Place) -> None:
+    bad = pl.col("ts") == TRUTH["ts"][100]
+    with serving(TRUTH.with_columns(high=pl.when(bad).then(1.0).otherwise("high"))) as tws:
+        for _ in range(2):
+            assert place.fill(make_broker(tws.port)).rejected == 1
+    assert place.states()["unknown"] == 1
+    assert place.raw.read().equals(TRUTH.filter(~bad))
+    named = pl.read_csv(place.rejects)
+    assert named["reason"].to_list() == ["high below low"] * 2
+    assert f"{TRUTH['ts'][100]:%Y-%m-%d %H:%M}" in named["text"][0]
+
+
 def test_another_client_id_is_tried_where_one_is_in_use(place: Place) -> None:
     with serving(faults="client_id@1") as tws:
         place.fill(make_broker(tws.port))
@@ -358,11 +403,13 @@ def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(place: Place, kill: int) -> None:
+@pytest.mark.parametrize(("kill", "waits_s"), [(signal.SIGKILL, (0.3, 0.6, 0.9)), (signal.SIGINT, (0.7,))])
+def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(
+    place: Place, kill: int, waits_s: tuple[float, ...]
+) -> None:
     with serving(faults="slow") as tws:
         tws.set_faults("slow:1")
-        for wait_s in (0.1, 0.4, 0.7, 1.0):
+        for wait_s in waits_s:
             process = start_filling(place.raw.folder.parents[1], tws)
             time.sleep(wait_s)
             process.send_signal(kill)
@@ -588,5 +635,7 @@ def test_a_value_out_of_range_is_a_config_error(changes: dict[str, Any]) -> None
 def test_ibs_errors_are_no_noise_of_our_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "lstm_ts"), serving(faults="pacing@2") as tws:
         place.fill(make_broker(tws.port))
-    again = [record for record in caplog.records if record.name == "lstm_ts.sources.ib" and "Again" in record.message]
+    again = [
+        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Again" in record.message
+    ]
     assert len(again) == 1 and "pacing violation" in again[0].message

@@ -8,47 +8,33 @@ Only history, contract, account names and time are ever asked for.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
-import tenacity
 
-from lstm_ts.bars import BAR_SCHEMA, BarBatch, Reach, count_by_hour, make_answers, reject_reason
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, WrongZone
+from lstm_ts.bars import BAR_SCHEMA, BarBatch, Reach
+from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.session import Session
+from lstm_ts.sources.ib_answers import check_stamps, read_answer
 from lstm_ts.sources.ib_errors import Action, explain
 from lstm_ts.sources.ib_line import Again, Line, Said, Wire
 from lstm_ts.sources.pacing import Pacing
+from lstm_ts.sources.retries import Retries
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
 CLIENT_IDS = 16  # to try, from the first on
-LATE = 5 * MINUTE  # after the end asked for, and a stamp is in a wrong zone
 GIVE_UP = 3  # spans in a row without an answer
 REASONS = (
     "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
     "or correct source.host and source.port (paper: 7497 for TWS, 4002 for Gateway)"
 )
 
-Result = TypeVar("Result")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Retries:
-    attempts: int
-    first_s: float
-    longest_s: float
-    closed_s: float  # the shortest wait before connecting again while the market is closed
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or min(self.first_s, self.longest_s, self.closed_s) < 0:
-            raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
 
 
 class InteractiveBrokers:
@@ -145,7 +131,10 @@ class InteractiveBrokers:
 
     def _check_clock(self, line: Line) -> None:
         """Also whether IB answers at all."""
-        stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        try:
+            stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        except Said as said:
+            raise Again(str(said)) from None
         self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
         if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
@@ -174,9 +163,13 @@ class InteractiveBrokers:
         return contract
 
     def _list_similar(self) -> str:
-        assert self._line is not None
-        request = self._line.ib.reqMatchingSymbolsAsync(self.contract["symbol"])
-        similar = self._wire.run(request) or []
+        line = self._line
+        assert line is not None
+        request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
+        try:
+            similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
+        except (Again, Said):
+            similar = []
         return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
 
     # Requests
@@ -196,6 +189,14 @@ class InteractiveBrokers:
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
 
+    def _read(self, rows: Sequence[Any], start: datetime, end: datetime) -> BarBatch:
+        """Raises    WrongZone"""
+        assert self._line is not None
+        check_stamps(rows, end, self.session, max_mismatch=self.max_mismatch)
+        at = self._now()
+        witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
+        return read_answer(rows, start, end, at=at, witness=witness, name=self.name)
+
     def _history(self, end: datetime, line: Line) -> Awaitable[Any]:
         return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
 
@@ -204,20 +205,13 @@ class InteractiveBrokers:
 
         Raises    Again: as often as `retries` allows; BrokerError: asking again is no use
         """
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.retries.attempts),
-            retry=tenacity.retry_if_exception_type(Again),
-            wait=self._wait_s,
-            sleep=self._wire.sleep,
-            before_sleep=_say,
-            reraise=True,
-        )
-        return retrying(self._ask, request, key)
+        return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
 
     def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
-        line = self._ready_line()
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
+        line = self._ready_line()
+        if key:
             self.pacing.note(key, time.monotonic())
         try:
             return self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
@@ -251,76 +245,12 @@ class InteractiveBrokers:
         now = self._now()
         return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
 
-    def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        assert state.outcome is not None
-        error = state.outcome.exception()
-        jittered = tenacity.wait_random_exponential(multiplier=self.retries.first_s, max=self.retries.longest_s)
-        return jittered(state) + (error.pause_s if isinstance(error, Again) else 0.0)
-
     def _explained(self, said: Said) -> BrokerError:
         advice = explain(said.code, said.text).advice
         return BrokerError(
             f"Expected {' '.join(self.contract.values())} from IB at {self.address}, got {said}; {advice}"
         )
 
-    # Answers
-
-    def _read(self, rows: Sequence[Any], start: datetime, end: datetime) -> BarBatch:
-        """Bars of the day before `end`, evidence for the span only.
-
-        Raises    WrongZone: stamps after the end, or in closed hours as a wrong zone would put them
-        """
-        assert self._line is not None
-        told = _frame(rows)
-        shift = self.session.shift_hours(count_by_hour(told), max_mismatch=self.max_mismatch) if len(rows) else 0
-        last = max(told["ts"], default=end)
-        if shift or last >= end + LATE:
-            off = (
-                f"stamps that {abs(shift)} hours {'later' if shift > 0 else 'earlier'} fit the sessions"
-                if shift
-                else last
-            )
-            raise WrongZone(
-                f"Expected bars up to {end} from IB, got {off}; check the zone of TWS and of this machine; "
-                f"nothing of this answer was stored"
-            )
-        told = told.filter(pl.col("ts") >= end - DAY, pl.col("ts") < end)
-        bars = told.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
-        bad = told.filter(pl.col("reason").is_not_null())
-        at = self._now()
-        witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
-        answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, witness=witness)
-        return BarBatch(bars, rejects=_rejects(bad, self.name), answers=answers)
-
-
-def _frame(rows: Sequence[Any]) -> pl.DataFrame:
-    """BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
-    values = [(row.date, row.open, row.high, row.low, row.close, row.volume) for row in rows]
-    told = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
-    off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))
-    volume = pl.when(pl.col("volume") >= 0).then("volume")  # -1 where there is none
-    return told.with_columns(volume=volume, reason=pl.coalesce(off, reject_reason()))
-
-
-def _rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
-    values = [pl.col(column).cast(pl.String).fill_null("") for column in BAR_SCHEMA.names()]
-    return bad.with_row_index("line", 1).select(
-        file=pl.lit(name),
-        line=pl.col("line").cast(pl.Int64),
-        reason="reason",
-        text=pl.concat_str(values, separator=","),
-    )
-
 
 def _shown(contract: Any) -> str:
     return f"{contract.symbol} {contract.secType} {contract.exchange or contract.primaryExchange} {contract.currency}"
-
-
-def _say(state: tenacity.RetryCallState) -> None:
-    assert state.outcome is not None and state.next_action is not None
-    log.info(
-        "Again in %.1f s, after attempt %d: %s",
-        state.next_action.sleep,
-        state.attempt_number,
-        state.outcome.exception(),
-    )

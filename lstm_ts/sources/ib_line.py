@@ -61,6 +61,8 @@ class Line:
 
     async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
         """Raises    Said; Again: no answer, or one that something else was said during"""
+        if self.down:
+            raise Again(f"{', '.join(sorted(self.down))} is away")
         self._said, self._why = None, ""
         self._disturbed.clear()
         try:
