@@ -25,7 +25,15 @@ class Stores:
         self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
 
-    def ingest(self, path: Path, session: Session, *, zone: str = "UTC", max_reject_share: float = 0.1) -> IngestResult:
+    def ingest(
+        self,
+        path: Path,
+        session: Session,
+        *,
+        zone: str = "UTC",
+        max_reject_share: float = 0.1,
+        span: tuple[datetime | None, datetime | None] = (None, None),
+    ) -> IngestResult:
         return ingest(
             Files(paths=str(path), zone=zone, price_factor=1.0, batch_rows=1000),
             raw=self.raw,
@@ -36,6 +44,8 @@ class Stores:
             max_reject_share=max_reject_share,
             max_mismatch=0.02,
             rejects_csv=self.rejects,
+            start=span[0],
+            end=span[1],
         )
 
     def process(self, session: Session, *, complete_until: datetime | None = None) -> ProcessResult:
@@ -139,6 +149,17 @@ def test_a_file_answers_for_its_span_once_its_bars_are_stored(stores: Stores, tm
     [answer] = stores.ledger.answers("XAGUSD")
     assert (answer.start, answer.end, answer.bars) == (START, START + timedelta(minutes=90), 90)
     assert before <= answer.at <= datetime.now(UTC)
+
+
+def test_a_span_takes_its_bars_alone_and_proves_nothing_outside(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    path = without_minute_30(mt4(tmp_path / "whole.csv", START, 90), name="thinned.csv")
+    span = START + timedelta(minutes=20), START + timedelta(minutes=40)
+    assert stores.ingest(path, silver, span=span).upserts[stores.raw.folder].new == 19
+    assert stores.raw.read_stamps().to_list()[::18] == [span[0], span[1] - timedelta(minutes=1)]
+    (answer,) = stores.ledger.answers("XAGUSD")
+    assert (answer.start, answer.end, answer.bars) == (*span, 19)
 
 
 def test_an_ingest_that_stores_nothing_claims_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
