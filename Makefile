@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo serve dashboard test slow lint types lock
+.PHONY: help install demo serve dashboard pipeline test slow broker lint types lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,11 +36,27 @@ serve: install  ## the demo's champion on http://127.0.0.1:8000
 dashboard: install  ## pages over the demo's stores and the service (make serve) on http://127.0.0.1:5006
 	@$(RUN) dashboard.server $(DEMO)
 
+PIPELINE := paths.data=data/pipeline paths.outputs=outputs/pipeline first_day=2025-01-01 days_per_run=92 \
+	"ingest='source.start=2025-01-01 source.end=2030-01-01'" "retrain='+experiment=quickstart'"
+
+pipeline: install  ## the schedule on synthetic bars: Dagster on http://127.0.0.1:3000; PIPELINE='…' for other settings
+	@$(RUN) lstm_ts.pipeline $(PIPELINE)
+
 test: install  ## the suite, but for the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
 
 slow: install  ## the slow tests
 	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses auto --dist loadfile
+
+# Beside the lock, whose client it replaces: the two cannot be installed together.
+.venv-ib_async/installed: .venv/installed
+	$(PYTHON) -m venv .venv-ib_async
+	.venv-ib_async/bin/pip install --quiet --disable-pip-version-check --no-deps ib_async==2.1.0 aeventkit==2.1.0 nest_asyncio==1.6.0
+	realpath .venv/lib/python3*/site-packages > $$(echo .venv-ib_async/lib/python3*/site-packages)/lock.pth
+	touch $@
+
+broker: .venv-ib_async/installed  ## the tests of source=ib with ib_async, the successor of ib_insync
+	OMP_NUM_THREADS=1 .venv-ib_async/bin/python -m pytest --numprocesses auto tests/test_ib.py
 
 lint: install  ## ruff: rules and formatting
 	$(BIN)/ruff check .

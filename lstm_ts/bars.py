@@ -5,10 +5,10 @@ unique in `ts`; `ts` is the bar's OPEN in UTC. Hourly bars add `minutes_share`: 
 the minutes the session holds in that hour (1.0 where a source delivers whole hours).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
@@ -20,12 +20,24 @@ REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A source was asked for the minutes with start <= ts < end, and what it delivered is all it has of them."""
+
+    start: datetime
+    end: datetime
+    at: datetime
+    witness: str  # two answers prove a minute empty only if their witnesses differ
+    bars: int  # that it brought
+
+
+@dataclass(frozen=True)
 class BarBatch:
     """One piece of what a source delivers: valid bars, and beside them every row that was refused."""
 
     bars: pl.DataFrame  # BAR_SCHEMA, ascending and unique in ts
     hourly: bool = False  # the source's bars are whole hours, not minutes
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
+    answers: tuple[Answer, ...] = ()  # whole with this batch
 
 
 class Source(Protocol):
@@ -37,6 +49,35 @@ class Source(Protocol):
     def read_batches(self) -> Iterator[BarBatch]:
         """Bars in batches that fit in memory, in any order; no stamp comes twice."""
         ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a broker can answer: from its first bar to its last closed minute."""
+
+    head: datetime
+    now: datetime
+
+
+@runtime_checkable
+class Broker(Protocol):
+    """A source that is asked for spans."""
+
+    @property
+    def name(self) -> str: ...
+
+    def connect(self) -> Reach:
+        """Raises    BrokerError"""
+        ...
+
+    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """One batch for each span, in their order; without answers where none could be had.
+
+        Raises    BrokerError: going on makes no sense; WrongZone
+        """
+        ...
+
+    def close(self) -> None: ...
 
 
 def is_synthetic(source_name: str) -> bool:
@@ -63,6 +104,23 @@ def reject_reason() -> pl.Expr:
         .when(pl.min_horizontal("open", "close") < pl.col("low"))
         .then(pl.lit("open or close below low"))
     )
+
+
+def make_answers(
+    start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, witness: str
+) -> tuple[Answer, ...]:
+    """The answer of [start, end), cut at the minutes that came with a row nobody can use: those stay unknown.
+
+    good, bad   stamps (TS) of the rows that were kept, and of those that were refused
+    """
+    refused = bad.dt.truncate("1m").unique().sort()
+    refused = refused.filter((refused >= start) & (refused < end) & ~refused.is_in(good.implode()))
+    borders = [start, *(border for ts in refused for border in (ts, ts + timedelta(minutes=1))), end]
+    spans = [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=True) if a < b]
+    edges = pl.DataFrame(spans, schema={"start": TS, "end": TS}, orient="row")
+    before = good.sort().to_physical()
+    bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
+    return tuple(Answer(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import configure_log
+from hydra.core.utils import configure_log, run_job
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
@@ -39,9 +39,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
-                missing = sorted(OmegaConf.missing_keys(cfg))
-                if missing:
-                    raise ConfigError(f"Expected a value for {missing[0]}, got none; add {missing[0]}=…")
+                _check_complete(cfg)
                 return task(cfg)
 
         def main() -> None:
@@ -53,6 +51,32 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         return main
 
     return decorate
+
+
+def _check_complete(cfg: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"Expected a value for {missing[0]}, got none; add {missing[0]}=…")
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that a command line of these overrides has, where there is none.
+
+    Raises    ConfigError: a value is missing; HydraException: an override fits nothing
+    """
+    with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
+        cfg = hydra.compose(config_name, list(overrides))
+    _check_complete(cfg)
+    return cfg
+
+
+def run_command(config_name: str, task: Callable[[DictConfig], Result], overrides: Sequence[str]) -> Result:
+    """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
+    with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
+        config = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
+    return cast(Result, done.return_value)
 
 
 @contextmanager

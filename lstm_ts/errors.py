@@ -9,6 +9,8 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 │   ├── WrongZone           an unknown time zone, or one that puts minutes into closed hours
 │   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
 │   └── NotEnoughBars       fewer bars than one window needs
+├── BrokerError             the broker refuses, or its account, contract or clock is not what it must be
+│   └── BrokerAway          nobody answers: the same later may succeed
 ├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
 ├── LedgerError             the operations database does not answer, or its schema is newer than the code
 │   └── RowRefused          it answers, and refuses a row for what is in it
@@ -49,6 +51,14 @@ class TooManyRejects(DataError):
 
 
 class NotEnoughBars(DataError):
+    pass
+
+
+class BrokerError(LstmTsError):
+    pass
+
+
+class BrokerAway(BrokerError):
     pass
 
 

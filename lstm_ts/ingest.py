@@ -1,19 +1,26 @@
 """`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
 
 import logging
-from contextlib import ExitStack
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.bars import HOURLY_SCHEMA, REJECT_SCHEMA, BarBatch, Source, count_by_hour
+from lstm_ts.backfill import BackfillResult, append_rejects, backfill
+from lstm_ts.bars import HOURLY_SCHEMA, TS, Answer, BarBatch, Broker, Source, count_by_hour
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
-from lstm_ts.session import Mismatch, Session
+from lstm_ts.ledger import Ledger
+from lstm_ts.session import Mismatch, Session, utc
+from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore, Staging, UpsertResult
 
 log = logging.getLogger(__name__)
@@ -25,6 +32,18 @@ class IngestResult:
     rejected: int
     mismatch: Mismatch
 
+    @property
+    def new(self) -> int:
+        return sum(upsert.new for upsert in self.upserts.values())
+
+    @property
+    def same(self) -> int:
+        return sum(upsert.same for upsert in self.upserts.values())
+
+    @property
+    def revised(self) -> int:
+        return sum(upsert.revised for upsert in self.upserts.values())
+
 
 def ingest(
     source: Source,
@@ -32,48 +51,67 @@ def ingest(
     raw: BarStore,
     processed: BarStore,
     session: Session,
+    ledger: Ledger,
+    symbol: str,
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
 ) -> IngestResult:
-    """Store what the source delivers: minutes in `raw`, whole hours in `processed`.
+    """Store what the source delivers with start <= ts < end: minutes in `raw`, whole hours in `processed`; then note
+    what of that span it answered for.
 
     Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
+    answers: list[Answer] = []
     kept = rejected = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
     with ExitStack() as stack, _progress() as progress:
         task = progress.add_task(source.name, total=None, rows=0)
-        for batch in source.read_batches():
+        for batch in _within(source.read_batches(), start, end):
             store = processed if batch.hourly else raw
             if store.folder not in stagings:
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
             stagings[store.folder].add(_stored_columns(batch))
             counts.append(count_by_hour(batch.bars))
+            answers.extend(batch.answers)
             kept += batch.bars.height
-            rejected += _append_rejects(rejects_csv, batch.rejects)
+            rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+    ledger.record_answers(symbol, source.name, answers)  # a process killed before this leaves unknown what it stored
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
+
+
+def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
+    """Bars and answers of the span alone; an answer says how many bars it brought in it."""
+    if not (start or end):
+        yield from batches
+        return
+    ts, first, last = pl.col("ts"), start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
+    stamps = pl.Series("ts", [], TS)
+    for batch in batches:
+        bars = batch.bars.filter(ts >= first, ts < last)
+        stamps = pl.concat([stamps, bars["ts"]])
+        clipped = [(max(answer.start, first), min(answer.end, last), answer) for answer in batch.answers]
+        answers = tuple(
+            replace(answer, start=begin, end=stop, bars=int(stamps.is_between(begin, stop, closed="left").sum()))
+            for begin, stop, answer in clipped
+            if begin < stop
+        )
+        if bars.height or batch.rejects.height or answers:
+            yield replace(batch, bars=bars, answers=answers)
 
 
 def _stored_columns(batch: BarBatch) -> pl.DataFrame:
     if not batch.hourly:
         return batch.bars
     return batch.bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())
-
-
-def _append_rejects(path: Path, rejects: pl.DataFrame) -> int:
-    if not rejects.is_empty():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first = not path.exists()
-        with path.open("ab") as file:
-            rejects.select(REJECT_SCHEMA.names()).write_csv(file, include_header=first)
-    return rejects.height
 
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
@@ -97,25 +135,103 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-@entry_point("ingest")
-def main(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
+    """Returns    None: only the status was shown"""
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        match cfg.action:
+            case "ingest":
+                return _ingest(cfg, ledger)
+            case "status":
+                print(format_status(_status(cfg, ledger)))
+                return None
+            case other:
+                raise ConfigError(f"Expected action=ingest or status, got {other}")
+
+
+def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
+    source = _make_source(cfg.source)
+    return _backfill(cfg, ledger, source) if isinstance(source, Broker) else _ingest_all(cfg, ledger, source)
+
+
+def _make_source(cfg: DictConfig) -> Source | Broker:
+    try:
+        source: Source | Broker = construct(cfg)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ConfigError(
+                f"Expected the libraries of {cfg._target_}, got: {error.__cause__}; "
+                f"pip install 'lstm_ts[ib]', or correct source.client"
+            ) from error
+        raise
+    return source
+
+
+def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult:
     rejects_csv = run_folder() / "rejects.csv"
-    source: Source = construct(cfg.source)
+    raw = raw_store(cfg)
+    try:
+        result = backfill(
+            broker,
+            raw=raw,
+            session=construct(cfg.session),
+            ledger=ledger,
+            symbol=cfg.symbol,
+            start=utc(cfg.span.start),
+            end=utc(cfg.span.end),
+            again=cfg.again,
+            commit_s=cfg.commit_s,
+            rejects_csv=rejects_csv,
+        )
+    except KeyboardInterrupt:
+        print("Stopped: what was answered is stored, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    if not result.asked:
+        print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")
+        return result
+    print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
+    print(f"{result.asked:,} requests, {result.unanswered:,} of them without an answer that proves anything")
+    if result.rejected:
+        print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
+    return result
+
+
+def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult:
+    rejects_csv = run_folder() / "rejects.csv"
     result = ingest(
         source,
         raw=raw_store(cfg),
         processed=processed_store(cfg),
         session=construct(cfg.session),
+        ledger=ledger,
+        symbol=cfg.symbol,
         max_reject_share=cfg.max_reject_share,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
     )
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     print(f"Against the sessions of their span: {result.mismatch}")
+    return result
 
+
+def _status(cfg: DictConfig, ledger: Ledger) -> Status:
+    raw = raw_store(cfg)
+    return compute_status(
+        cfg.symbol,
+        raw.read_stamps(),
+        ledger.answers(cfg.symbol),
+        raw.read_revisions(),
+        construct(cfg.session),
+        start=utc(cfg.span.start),
+        end=utc(cfg.span.end),
+    )
+
+
+main = entry_point("ingest")(run)
 
 if __name__ == "__main__":
     main()

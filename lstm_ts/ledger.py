@@ -1,5 +1,5 @@
-"""What the gate decided, who moved which alias when, and what was forecast: rows that are only ever added, kept so by
-triggers.
+"""What the gate decided, who moved which alias when, what was forecast, and which minutes a source answered for:
+rows that are only ever added, kept so by triggers.
 
 Legend: H steps.
 """
@@ -16,6 +16,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
+from lstm_ts.bars import Answer
 from lstm_ts.database import Database
 from lstm_ts.errors import LedgerError, RowRefused
 
@@ -163,10 +164,21 @@ FORECASTS = sa.Table(
     sa.Column("latency_ms", sa.Double),
     sa.Column("input_sha256", sa.Text),
 )
+ANSWERS = sa.Table(
+    "answers",
+    SCHEMA,
+    sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("span_start", UtcTime, primary_key=True),
+    sa.Column("span_end", UtcTime, primary_key=True),
+    sa.Column("witness", sa.Text, primary_key=True),
+    sa.Column("at", UtcTime),
+    sa.Column("source", sa.Text),
+    sa.Column("bars", sa.Integer),
+)
 # A row whose key is there changes nothing.
 RECORD = {
     (table.name, dialect): insert(table).on_conflict_do_nothing()
-    for table in (DECISIONS, FORECASTS)
+    for table in (DECISIONS, FORECASTS, ANSWERS)
     for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 }
 
@@ -229,6 +241,30 @@ class Ledger:
         with self._database.transaction() as connection:
             found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
             return [ForecastRow(**row._mapping) for row in found]
+
+    def record_answers(self, symbol: str, source: str, answers: Sequence[Answer]) -> None:
+        """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored."""
+        if not answers:
+            return
+        rows = [
+            {"symbol": symbol, "source": source, "span_start": answer.start, "span_end": answer.end}
+            | {"at": answer.at, "witness": answer.witness, "bars": answer.bars}
+            for answer in answers
+        ]
+        with self._database.transaction() as connection:
+            connection.execute(RECORD["answers", connection.dialect.name], rows)
+
+    def answers(self, symbol: str, start: datetime | None = None, end: datetime | None = None) -> list[Answer]:
+        """Those with a minute of start <= ts < end, by their start."""
+        columns = ANSWERS.c
+        wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
+        wanted = wanted.where(columns.symbol == symbol).order_by(columns.span_start, columns.at, columns.witness)
+        if start is not None:
+            wanted = wanted.where(columns.span_end > start)
+        if end is not None:
+            wanted = wanted.where(columns.span_start < end)
+        with self._database.transaction() as connection:
+            return [Answer(*row) for row in connection.execute(wanted)]
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold the model alone, over all processes and threads; not reentrant. A killed holder frees it."""

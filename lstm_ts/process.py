@@ -1,13 +1,18 @@
 """`python -m lstm_ts.process`: stored minutes → stored session hours."""
 
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.bars import make_hourly_bars
+from lstm_ts.bars import Answer, make_hourly_bars
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store
+from lstm_ts.completeness import classify, known_hours
 from lstm_ts.errors import ConfigError
+from lstm_ts.ledger import Ledger
 from lstm_ts.session import Session, utc
 from lstm_ts.store import BarStore, UpsertResult
 
@@ -17,6 +22,7 @@ class ProcessResult:
     upsert: UpsertResult
     session_hours: int  # in the span of the minutes
     missing: int  # of those, the ones without a bar
+    unknown: int  # of those, the ones of which the ledger does not know enough minutes
 
 
 def process(
@@ -25,30 +31,59 @@ def process(
     session: Session,
     *,
     min_minutes_share: float,
-    complete_until: datetime | None = None,
+    max_unknown_share: float,
+    answers: Sequence[Answer],
+    complete_until: datetime | None,
 ) -> ProcessResult:
-    """Raises    NoRows: no minutes are stored"""
-    if not 0 <= min_minutes_share <= 1:
-        raise ConfigError(f"Expected min_minutes_share within 0..1, got {min_minutes_share}")
+    """Make the hours whose minutes are known, by the answers that sources gave for them.
+
+    Hours before the first answer come from a store that is older than the ledger of answers: of those, as of all where
+    there is none, the minutes themselves must span the hour, or `complete_until` vouch for its end.
+
+    Raises    NoRows: no minutes are stored
+    """
+    for name, share in (("min_minutes_share", min_minutes_share), ("max_unknown_share", max_unknown_share)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"Expected {name} within 0..1, got {share}")
     minute_bars = raw.read()
     end = minute_bars["ts"][-1] + timedelta(minutes=1)
     session_hours = session.hours(minute_bars["ts"][0], end)
+    known = _known(session_hours, minute_bars["ts"], answers, session, max_unknown_share)
+    until = [answer.end for answer in answers] + ([complete_until] if complete_until else [])
     hourly_bars = make_hourly_bars(
-        minute_bars, session_hours, min_minutes_share=min_minutes_share, complete_until=complete_until
+        minute_bars, known, min_minutes_share=min_minutes_share, complete_until=max(until, default=None)
     )
     with processed.upsert(raw.source) as staging:
         staging.add(hourly_bars)
-    return ProcessResult(staging.result, session_hours.height, session_hours.height - hourly_bars.height)
+    total = session_hours.height
+    return ProcessResult(staging.result, total, total - hourly_bars.height, total - known.height)
 
 
-@entry_point("process")
-def main(cfg: DictConfig) -> None:
+def _known(
+    hours: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer], session: Session, max_unknown_share: float
+) -> pl.DataFrame:
+    if not answers:
+        return hours
+    first = min(answer.start for answer in answers)
+    after = hours.filter(pl.col("closes_at") > first)
+    if after.is_empty():
+        return hours
+    segments = classify(session.spans(after["opens_at"][0], after["closes_at"][-1]), bars_ts, answers)
+    before = hours.filter(pl.col("closes_at") <= first)
+    return pl.concat([before, known_hours(after, segments, max_unknown_share=max_unknown_share)])
+
+
+def run(cfg: DictConfig) -> ProcessResult:
     processed = processed_store(cfg)
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        answers = ledger.answers(cfg.symbol)
     result = process(
         raw_store(cfg),
         processed,
         construct(cfg.session),
         min_minutes_share=cfg.min_minutes_share,
+        max_unknown_share=cfg.max_unknown_share,
+        answers=answers,
         complete_until=utc(cfg.complete_until),
     )
     upsert = result.upsert
@@ -57,7 +92,15 @@ def main(cfg: DictConfig) -> None:
         f"{result.missing:,} of {result.session_hours:,} session hours have no bar "
         f"({result.missing / result.session_hours:.2%})"
     )
+    if result.unknown:
+        print(
+            f"{result.unknown:,} of those are left out because too few of their minutes are known; "
+            f"python -m lstm_ts.ingest action=status says which"
+        )
+    return result
 
+
+main = entry_point("process")(run)
 
 if __name__ == "__main__":
     main()

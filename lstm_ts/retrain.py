@@ -57,6 +57,12 @@ class Champion:
     forecaster: Forecaster
 
 
+@dataclass(frozen=True)
+class RetrainResult:
+    registered: Version | None  # None: nothing was new, or a dry run
+    champion: Version | None  # which serves now
+
+
 def hold_out(cfg: DictConfig) -> Held:
     """Raises    ConfigError: no bars are left to train on"""
     store = processed_store(cfg)
@@ -195,8 +201,10 @@ def register(
     )
 
 
-def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> None:
+def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | None:
     """Prints scores, decision, and where the candidate's report and model lie.
+
+    Returns    what was registered: None where nothing is new, and after a dry run
 
     First it does what a run before left undone when it was killed, whatever its bars.
     """
@@ -212,11 +220,13 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> None:
     if same and not cfg.retrain.dry_run:
         verdict = describe_verdict(same[-1].tags)
         print(f"Nothing new since {same[-1]}: the same bars and configuration, the verdict was {verdict}")
-    else:
-        train_and_judge(cfg, registry, ledger, held, criteria)
+        return None
+    return train_and_judge(cfg, registry, ledger, held, criteria)
 
 
-def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: Held, criteria: Criteria) -> None:
+def train_and_judge(
+    cfg: DictConfig, registry: Registry, ledger: Ledger, held: Held, criteria: Criteria
+) -> Version | None:
     serving = registry.champion(cfg.name)
     champion = Champion(serving, registry.load(serving)) if serving else None
     split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
@@ -232,6 +242,7 @@ def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: H
     report = write_scores(folder / "scores", record, scores, held.source, notes=verdict).with_name("report.html")
     fitted = replace(best, forecaster=replace(best.forecaster, scores=scores.to_json()))
     fitted.forecaster.save(folder / "model")
+    version = None
     if cfg.retrain.dry_run:
         print("A dry run: nothing was registered, no alias moved")
     else:
@@ -240,17 +251,20 @@ def train_and_judge(cfg: DictConfig, registry: Registry, ledger: Ledger, held: H
         promote_undecided(registry, ledger, cfg.name)
         print(f"Registered as {version}, {describe_verdict(version.tags)}")
     print(f"Report: {report}\nModel: {folder / 'model'}")
+    return version
 
 
-@entry_point("retrain")
-def main(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> RetrainResult:
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         registry = Registry(cfg.registry.uri, ledger)
         with ledger.exclusive(f"retraining of {cfg.name}"):
-            retrain(cfg, registry, ledger)
+            registered = retrain(cfg, registry, ledger)
             champion = registry.champion(cfg.name)
             print("Champion:", f"{champion}, {describe_verdict(champion.tags)}" if champion else "none yet")
+            return RetrainResult(registered, champion)
 
+
+main = entry_point("retrain")(run)
 
 if __name__ == "__main__":
     main()

@@ -19,16 +19,23 @@ LONGEST_CLOSURE = timedelta(days=7)
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
 
-@lru_cache(maxsize=32)
-def _sessions(calendar: str, first_day: date, last_day: date) -> pl.DataFrame:
-    """Frame `opens, closes` (UTC) of every session whose trading date lies in the span."""
+def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """Frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
+    years = range((start - LONGEST_CLOSURE).year, (end + LONGEST_CLOSURE).year + 1)
+    sessions = pl.concat([_sessions_of_year(calendar, year) for year in years])
+    return sessions.filter(pl.col("closes") > start, pl.col("opens") < end)
+
+
+@lru_cache(maxsize=128)
+def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
+    """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
     try:
         known = pmc.get_calendar(calendar)
     except RuntimeError:
         raise ConfigError(
             f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
         ) from None
-    schedule = known.schedule(first_day, last_day)
+    schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
     stamps = {
         name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
         for name, column in (("opens", "market_open"), ("closes", "market_close"))
@@ -65,7 +72,7 @@ class Session:
 
         Returns   frame `ts`; `session_minutes` it holds, 1..60; `opens_at` of the first and `closes_at` of the last
         """
-        sessions = _sessions(self.calendar, (start - LONGEST_CLOSURE).date(), (end + LONGEST_CLOSURE).date())
+        sessions = _sessions(self.calendar, start, end + HOUR)
         whole = pl.datetime_ranges(pl.col("opens").dt.truncate("1h"), "closes", interval="1h", closed="left")
         ts = pl.col("ts")
         opens_at, closes_at = pl.max_horizontal(ts, "opens"), pl.min_horizontal(ts + HOUR, "closes")
@@ -81,6 +88,11 @@ class Session:
             )
             .sort("ts")
         )
+
+    def spans(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
+        sessions = _sessions(self.calendar, start, end)
+        return sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
 
     def next_hours(self, after: datetime, count: int) -> list[datetime]:
         """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
@@ -100,20 +112,34 @@ class Session:
         found = self._mismatch(counts, 0)
         if found.total <= max_mismatch:
             return found
-        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
-        nearest = min(shifts, key=lambda hours: shifts[hours].total)
-        explained = shifts[nearest].total < found.total / 2
+        nearest, left = self._nearest_shift(counts)
+        explained = left.total < found.total / 2
         if not explained and found.closed_bars <= max_mismatch:
             return found
         when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
-        advice = (
-            f"stamps {when} would leave {shifts[nearest]}; set source.zone, or" if explained else "set source.zone or"
-        )
+        advice = f"stamps {when} would leave {left}; set source.zone, or" if explained else "set source.zone or"
         raise WrongZone(
             f"Expected bars that fit the sessions of {self.calendar}, got {found} "
             f"(a week opens {self._week_opening(counts)}); {advice} another session, "
             f"or raise max_mismatch; nothing was stored"
         )
+
+    def shift_hours(self, counts: pl.DataFrame, *, max_mismatch: float) -> int:
+        """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
+
+        For a day or less: hours without bars prove nothing then, nor do bars on a holiday that the calendar knows.
+        """
+        found = self._mismatch(counts, 0)
+        if found.closed_bars <= max_mismatch:
+            return 0
+        nearest, left = self._nearest_shift(counts)
+        return nearest if left.total < found.total / 2 else 0
+
+    def _nearest_shift(self, counts: pl.DataFrame) -> tuple[int, Mismatch]:
+        """The hours later that would fit the sessions best, and what would be left."""
+        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
+        nearest = min(shifts, key=lambda hours: shifts[hours].total)
+        return nearest, shifts[nearest]
 
     def _mismatch(self, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
         """Of the bars, were every stamp `shift_hours` later, against the sessions of their span."""

@@ -1,10 +1,11 @@
 """Bars on disk: one Parquet file per month under one folder, changed only as a whole.
 
-    <folder>/manifest.json                   the source, and month -> file, rows, sha256: what the store holds
-    <folder>/2015-03-9f86d081884c.parquet    named by its content, so it never changes once a manifest names it
-    <folder>/staging/                        an upsert that has not ended
-    <folder>/writer.lock                     held by a writer from the first row to the last: a second one waits
-    <folder>/reader.lock                     shared by readers, exclusive while files no manifest names are removed
+    <folder>/manifest.json                            the source, and month -> file, rows, sha256: what the store holds
+    <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
+    <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
+    <folder>/staging/                                 an upsert that has not ended
+    <folder>/writer.lock                              held by a writer from the first row to the last: a second waits
+    <folder>/reader.lock                              shared by readers, exclusive while unnamed files are removed
 
 Replacing the manifest is the one step that changes what a reader sees. A process killed before it leaves
 the old rows, one killed after it the new ones; the next writer removes what was left lying.
@@ -29,7 +30,8 @@ from lstm_ts.bars import is_synthetic
 from lstm_ts.errors import DataError, NoRows
 
 MANIFEST = "manifest.json"
-MONTH_FILES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
+MONTH_FILES = "*[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
+REVISED = "{}_revised"  # a column's value since
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class MonthFile:
 class Manifest:
     source: str
     months: dict[str, MonthFile]
+    revisions: dict[str, MonthFile]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class BarStore:
     def __init__(self, folder: Path, schema: pl.Schema) -> None:
         self.folder = folder
         self.schema = schema
+        revised = {REVISED.format(name): dtype for name, dtype in schema.items() if name != "ts"}
+        self.revision_schema = pl.Schema(schema | revised | {"revised_at": schema["ts"], "source": pl.String()})
 
     def read(self, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
         """Bars with start <= ts < end, ascending in `ts`; only the months of the span are opened.
@@ -89,7 +94,7 @@ class BarStore:
         Raises    NoRows: nothing in the span; DataError: a file is not as it was written
         """
         with self._reading() as manifest:
-            wanted = [file for month, file in manifest.items() if _overlaps(month, start, end)]
+            wanted = [file for month, file in manifest.months.items() if _overlaps(month, start, end)]
             months = [self._read_month(file) for file in wanted]
         bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
         if start is not None:
@@ -97,8 +102,23 @@ class BarStore:
         if end is not None:
             bars = bars.filter(pl.col("ts") < end)
         if bars.is_empty():
-            raise NoRows(self._nothing_found(manifest, start, end))
+            raise NoRows(self._nothing_found(manifest.months, start, end))
         return bars
+
+    def read_stamps(self) -> pl.Series:
+        """`ts` of every bar, ascending; empty where nothing is stored."""
+        with self._reading() as manifest:
+            months = [self._read_month(file, ["ts"]) for _, file in sorted(manifest.months.items())]
+        return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
+
+    def read_revisions(self) -> pl.DataFrame:
+        """Every bar that was stored and came again with other values, by `ts` and then as they came.
+
+        Returns   the columns of a bar as it was stored, `<column>_revised` as it came, `revised_at`, and its `source`
+        """
+        with self._reading() as manifest:
+            months = [self._read_month(file) for _, file in sorted(manifest.revisions.items())]
+        return pl.concat([pl.DataFrame(schema=self.revision_schema), *months]).sort("ts", maintain_order=True)
 
     @property
     def source(self) -> str:
@@ -135,28 +155,36 @@ class BarStore:
 
     def _commit(self, staging: Staging, source: str) -> UpsertResult:
         """Merge month by month, so memory holds one month whatever was staged."""
-        manifest = self._manifest().months
+        manifest = self._manifest()
+        months, revisions = manifest.months, manifest.revisions
         new = revised = total = 0
         changed = []
         for month in sorted(staging.parts):
             staged = staging.read(month)
-            stored = self._read_month(manifest[month]) if month in manifest else staged.clear()
-            month_new, month_revised = _count_changes(stored, staged)
-            new, revised, total = new + month_new, revised + month_revised, total + staged.height
-            if month_new or month_revised:
-                manifest[month] = self._write_month(month, pl.concat([stored, staged]))
+            stored = self._read_month(months[month]) if month in months else staged.clear()
+            month_new, differing = _changes(stored, staged)
+            new, revised, total = new + month_new, revised + differing.height, total + staged.height
+            if month_new or differing.height:
+                merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
+                months[month] = self._write(month, merged)
                 changed.append(month)
+            if differing.height:
+                revisions[month] = self._add_revisions(month, revisions.get(month), differing, source)
         if changed:
-            merged = Manifest(source, {month: manifest[month] for month in sorted(manifest)})
-            self._publish(MANIFEST, json.dumps(asdict(merged), indent=1).encode())
+            written = Manifest(source, dict(sorted(months.items())), dict(sorted(revisions.items())))
+            self._publish(MANIFEST, json.dumps(asdict(written), indent=1).encode())
         return UpsertResult(new, total - new - revised, revised, tuple(changed))
 
-    def _write_month(self, month: str, bars: pl.DataFrame) -> MonthFile:
-        bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
+    def _add_revisions(self, month: str, before: MonthFile | None, differing: pl.DataFrame, source: str) -> MonthFile:
+        rows = differing.with_columns(revised_at=pl.lit(datetime.now(UTC)), source=pl.lit(source))
+        rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
+        return self._write(f"revisions-{month}", pl.concat([self._read_month(before), rows]) if before else rows)
+
+    def _write(self, name: str, rows: pl.DataFrame) -> MonthFile:
         buffer = BytesIO()
-        bars.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
+        rows.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
         sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        written = MonthFile(f"{month}-{sha256[:12]}.parquet", bars.height, sha256)
+        written = MonthFile(f"{name}-{sha256[:12]}.parquet", rows.height, sha256)
         self._publish(written.file, buffer.getvalue())
         return written
 
@@ -173,7 +201,8 @@ class BarStore:
 
     def _remove_unnamed(self) -> None:
         with _locked(self.folder / "reader.lock", fcntl.LOCK_EX):
-            named = {file.file for file in self._manifest().months.values()}
+            manifest = self._manifest()
+            named = {file.file for file in (*manifest.months.values(), *manifest.revisions.values())}
             for path in self.folder.glob(MONTH_FILES):
                 if path.name not in named:
                     path.unlink()
@@ -181,29 +210,33 @@ class BarStore:
                 shutil.rmtree(self.folder / "staging")
 
     @contextmanager
-    def _reading(self) -> Iterator[dict[str, MonthFile]]:
+    def _reading(self) -> Iterator[Manifest]:
         """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock."""
         if not (self.folder / MANIFEST).exists():
-            yield {}
+            yield self._manifest()
             return
         with _locked(self.folder / "reader.lock", fcntl.LOCK_SH):
-            yield self._manifest().months
+            yield self._manifest()
 
     def _manifest(self) -> Manifest:
         path = self.folder / MANIFEST
         if not path.exists():
-            return Manifest("nothing", {})
+            return Manifest("nothing", {}, {})
         content = json.loads(path.read_bytes())
-        return Manifest(content["source"], {month: MonthFile(**entry) for month, entry in content["months"].items()})
+        months, revisions = (
+            {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
+            for files in ("months", "revisions")  # a store may be older than its revisions
+        )
+        return Manifest(content["source"], months, revisions)
 
-    def _read_month(self, file: MonthFile) -> pl.DataFrame:
+    def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
         path = self.folder / file.file
         content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise DataError(
                 f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
             )
-        return pl.read_parquet(content)
+        return pl.read_parquet(content, columns=columns)
 
     def _nothing_found(self, manifest: dict[str, MonthFile], start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
@@ -221,11 +254,11 @@ def _overlaps(month: str, start: datetime | None, end: datetime | None) -> bool:
     return after_start and (end is None or month <= end.astimezone(UTC).strftime("%Y-%m"))
 
 
-def _count_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, int]:
-    """How many staged rows are new, and how many revise a stored one."""
-    both = staged.join(stored, on="ts", suffix="_stored")
-    differs = [pl.col(name).ne_missing(pl.col(f"{name}_stored")) for name in staged.columns if name != "ts"]
-    return staged.height - both.height, both.filter(pl.any_horizontal(differs)).height
+def _changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
+    """How many staged rows are new; and those that revise a stored one, beside it."""
+    both = stored.join(staged, on="ts", suffix=REVISED.format(""))
+    differs = [pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name != "ts"]
+    return staged.height - both.height, both.filter(pl.any_horizontal(differs))
 
 
 @contextmanager

@@ -19,8 +19,7 @@ from lstm_ts.ledger import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
 from lstm_ts.store import MANIFEST, BarStore
 from serve import schema
-from serve.deployment import Loaded, Serving, Stopwatch
-from serve.metrics import PART_SECONDS
+from serve.deployment import Loaded, Serving
 from serve.schema import Problem
 from serve.settings import Answer, Ask, Example, Flags
 from serve.traffic import Arm
@@ -31,14 +30,6 @@ PATH = TypeAdapter(list[schema.Step])
 NO_SKILL = "no outcomes are scored yet"
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def part(name: str) -> Iterator[None]:
-    """Of a request's time."""
-    start = time.perf_counter()
-    yield
-    PART_SECONDS.labels(name).observe(time.perf_counter() - start)
 
 
 class Latest:
@@ -63,23 +54,30 @@ class Desk:
 
     def __init__(self, symbol: str, bars: Path, flags: Flags) -> None:
         self._symbol, self._flags, self._latest = symbol, flags, Latest(bars)
+        self.seconds: dict[str, float] = {}  # by part of the last answer
 
     def answer(self, ask: Ask, loaded: Loaded) -> Answer:
-        """The champion's where there is no challenger, or where it has none."""
-        champion, challenger = loaded.champion, loaded.challenger.serving
-        if tried := ask.arm is not Arm.CHAMPION and challenger is not None:
-            assert challenger
-            try:
-                answer = self._answer(ask, challenger)
-                if answer.status == 200:
-                    return answer
-            except Exception:  # whatever a challenger does, its client gets an answer
-                log.exception("Version %d has failed as %s", challenger.model.version, ask.arm)
-        ask = ask._replace(arm=Arm.CHAMPION)
-        if champion.serving is None:
-            return _refuse(503, champion.reason or "no model is loaded yet", ask)
-        answer = self._answer(ask, champion.serving)
-        return answer._replace(fell_back=tried and answer.status == 200)
+        """The champion's where there is no challenger, or where it has none. A shadow has no one to step in."""
+        champion, challenger = loaded.champion.serving, loaded.challenger.serving
+        if ask.arm is not Arm.CHAMPION and challenger:
+            answer = self._try(ask, challenger)
+            if answer.status == 200 or ask.arm is Arm.SHADOW:
+                return answer
+        first, ask = ask.arm, ask._replace(arm=Arm.CHAMPION)
+        if champion is None:
+            return _refuse(503, loaded.champion.reason or "no model is loaded yet", ask)
+        answer = self._answer(ask, champion)
+        tried = first is not Arm.CHAMPION and challenger and answer.status == 200
+        return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
+
+    def _try(self, ask: Ask, challenger: Serving) -> Answer:
+        """Whatever a challenger does, its client gets an answer."""
+        try:
+            return self._answer(ask, challenger)
+        except Exception as error:
+            log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error)
+            log.debug("It failed here", exc_info=True)
+            return _refuse(500, "the challenger has failed", ask, str(challenger.model.version))
 
     def try_out(self, serving: Serving) -> Example:
         """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
@@ -92,21 +90,30 @@ class Desk:
 
     def _answer(self, ask: Ask, serving: Serving) -> Answer:
         now, version = datetime.now(UTC), str(serving.model.version)
+        self.seconds = {}
         try:
-            with part("check"):
+            with self._part("check"):
                 hourly_bars = self._read_bars(ask, serving.forecaster, now)
-            with _features_and_network(serving.stopwatch):
+            with self._part("features"):
                 forecast = _forecast(serving.forecaster, hourly_bars)
-            with part("encode"):
+            with self._part("encode"):
                 reply = self._reply(ask, serving, forecast, hourly_bars, now)
                 body = reply.model_dump_json().encode()
                 row = _row(ask, reply, hourly_bars, now)
         except Refused as refused:
             problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
-            return Answer(422, version, ask.arm, False, None, problems.model_dump_json().encode())
+            return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
             return _refuse(503, str(error), ask, version)
-        return Answer(200, version, ask.arm, False, row, body)
+        self.seconds["network"] = serving.stopwatch.seconds
+        self.seconds["features"] -= serving.stopwatch.seconds
+        return Answer(200, version, ask.arm, "", 0.0, row, body)
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
 
     def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> pl.DataFrame:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
@@ -164,14 +171,6 @@ def _not_enough(text: str) -> Refused:
     return Refused([Problem(path="bars", problem=text)])
 
 
-@contextmanager
-def _features_and_network(stopwatch: Stopwatch) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    PART_SECONDS.labels("features").observe(time.perf_counter() - start - stopwatch.seconds)
-    PART_SECONDS.labels("network").observe(stopwatch.seconds)
-
-
 def _path(forecast: Forecast) -> list[schema.Step]:
     """All steps are validated in one call: one by one they took most of the time of a reply."""
     levels = [str(level) for level in forecast.levels]
@@ -225,4 +224,4 @@ def _warm_up_body(forecaster: Forecaster) -> bytes:
 
 def _refuse(status: int, reason: str, ask: Ask, version: str = "") -> Answer:
     refusal = schema.Refusal(reason=reason, request_id=ask.request_id)
-    return Answer(status, version, ask.arm, False, None, refusal.model_dump_json().encode())
+    return Answer(status, version, ask.arm, "", 0.0, None, refusal.model_dump_json().encode())

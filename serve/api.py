@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from litserve import LitAPI
 from litserve.loops import LitLoop
 
-from serve.line import answer_forever
+from serve.line import answer_until_told
 from serve.metrics import PART_SECONDS
 from serve.settings import Answer, Ask, Settings, State
 from serve.traffic import Arm
@@ -44,7 +44,8 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
     """What a worker does once it is set up."""
 
     def run(self, lit_api: "ForecastApi", device: str, worker_id: int, *_: object) -> None:
-        answer_forever(lit_api.socket(worker_id), lit_api.predict)
+        answer_until_told(lit_api.socket(worker_id), lit_api.predict)
+        raise SystemExit(0)
 
 
 class ForecastApi(LitAPI):  # type: ignore[misc]
@@ -61,6 +62,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
         import torch  # slow to import, with what these two import, and only workers need them
 
         from serve.answers import Desk
@@ -76,12 +78,16 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         return self._sockets / f"{worker}.sock"
 
     def predict(self, ask: Ask) -> Answer:
-        PART_SECONDS.labels("queue").observe(time.monotonic() - ask.asked_at)
+        waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
         try:
-            return self.desk.answer(ask, self.follower.loaded)
+            answer = self.desk.answer(ask, self.follower.loaded)
         except Exception:
             log.exception("The champion has failed", extra={"request_id": ask.request_id})
-            return Answer(500, "", Arm.CHAMPION, False, None, b"")
+            return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
+        if answer.arm is not Arm.SHADOW:
+            for name, seconds in {"queue": waited_s, **self.desk.seconds}.items():
+                PART_SECONDS.labels(name).observe(seconds)
+        return answer._replace(seconds=time.perf_counter() - start)
 
     def _newest_call(self) -> int:
         return int(self.board.get(CALL, 0))
@@ -93,4 +99,4 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
 
     def _tell(self, loaded: "Loaded", looked: int) -> None:
         needs = loaded.champion.serving.input if loaded.champion.serving else None
-        self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(os.getpid(), loaded.worker, needs, looked)
+        self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(loaded.worker, needs, looked)

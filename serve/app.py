@@ -22,8 +22,8 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.forecast_log import ForecastLog
-from serve.line import Lines
-from serve.metrics import LOG_DEPTH, LOGGED, SHADOWED
+from serve.line import Lines, NoAnswer
+from serve.metrics import FELL_BACK, LOG_DEPTH, LOGGED, SHADOWED
 from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
@@ -32,6 +32,12 @@ from serve.traffic import Arm, Traffic
 WATCH_S = 0.2
 
 log = logging.getLogger(__name__)
+
+
+def _outlast() -> None:
+    """Of the process that holds what is shared: a SIGTERM to all of them at once comes too early for it."""
+    end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class ForecastServer(LitServer):  # type: ignore[misc]
@@ -57,10 +63,11 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     def _init_manager(self, num_api_servers: int) -> SyncManager:
         """As LitServe's, but it ends with the server, and holds the board."""
         manager = SyncManager()
-        manager.start(initializer=end_with_parent)
+        manager.start(initializer=_outlast)
         self.transport_config.manager, self.transport_config.num_consumers = manager, num_api_servers
         self.workers_setup_status, self._shutdown_event = manager.dict(), manager.Event()
         self.board = self.lit_api.board = manager.dict()
+        self._needed = [manager._process]  # type: ignore[attr-defined]
         self.litapi_request_queues[self.lit_api.api_path] = manager.Queue()
         self._transport = create_transport_from_config(self.transport_config)
         return manager
@@ -69,7 +76,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """HTTP is answered from the start: health says that nothing is ready yet."""
 
     def _start_worker_monitoring(self, manager: SyncManager, uvicorn_workers: dict[int, Any]) -> None:
-        self._http = uvicorn_workers
+        self._needed += uvicorn_workers.values()
         self._shutdown_event = self  # what the main thread waits for next
 
     def wait(self) -> None:
@@ -84,8 +91,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                     mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
                     log.error("Worker %d has ended (%s); a new one starts", number, process.exitcode)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
-            if not all(process.is_alive() for process in self._http.values()):
-                log.critical("A process that speaks HTTP has ended, and the server with it")
+            if not all(process.is_alive() for process in self._needed):
+                log.critical("A process that all others need has ended, and the server with it")
                 return
 
     def stop_on_signals(self) -> None:
@@ -106,10 +113,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         end_with_parent()
         self._lines = Lines([self.lit_api.socket(number) for number in range(self.slots)])
         self._rollout = Rollout(self._traffic, self.board)
-        tasks = [*self._lines.start(), asyncio.create_task(self._watch())]
+        self._lines.start()
+        watching = asyncio.create_task(self._watch())
         yield
-        for task in tasks:
-            task.cancel()
+        watching.cancel()
+        if put_off := self._lines.end():
+            SHADOWED.labels("dropped").inc(put_off)
+            log.warning("%d forecasts of the challenger, put off until a worker is idle, were not made", put_off)
         self._forecast_log.close()
 
     async def _watch(self) -> None:
@@ -123,20 +133,23 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             self._rollout.agree()
             await asyncio.sleep(WATCH_S)
 
-    async def ask(self, body: bytes | None, request_id: str, key: str) -> Answer:
-        """key   of the client, or of the request: decides the arm
-        Raises    NoAnswer: in time; the worker may have been killed with the request in its hands
-        """
-        ask = Ask(request_id, self._rollout.choose(key), time.monotonic(), body)
-        failed = True
+    def choose_arm(self, key: str) -> Arm:
+        return self._rollout.choose(key)
+
+    async def ask(self, body: bytes | None, request_id: str, arm: Arm) -> Answer:
+        """Raises    NoAnswer: in time; the worker may have been killed with the request in its hands"""
+        ask = Ask(request_id, arm, time.monotonic(), body)
         try:
             answer = await self._lines.ask(ask, self._answer_s)
-            failed = answer.status >= 500 or answer.fell_back
-        finally:
-            self._rollout.count(ask.arm, failed=failed, latency_ms=(time.monotonic() - ask.asked_at) * 1000)
+        except NoAnswer:
+            self._rollout.count(arm, None)
+            raise
+        self._rollout.count(arm, answer)
+        if answer.fell_back:
+            FELL_BACK.labels(answer.fell_back).inc()
         if answer.row:
             self._forecast_log.add(answer.row)
-            if answer.arm is Arm.CHAMPION and self._rollout.shadow:
+            if arm is Arm.CHAMPION and self._rollout.shadow:
                 self._ask_shadow(ask)
         return answer
 
@@ -148,9 +161,11 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     def _keep_shadow(self, later: asyncio.Future[Answer]) -> None:
         answer = later.result() if not (later.cancelled() or later.exception()) else None
-        made = answer is not None and answer.arm is Arm.SHADOW and answer.row is not None
-        SHADOWED.labels("made" if made else "failed").inc()
-        if made and answer and answer.row:
+        if answer and answer.arm is not Arm.SHADOW:  # the challenger has gone meanwhile
+            return
+        self._rollout.count(Arm.CHALLENGER, answer)
+        SHADOWED.labels("made" if answer and answer.row else "failed").inc()
+        if answer and answer.row:
             self._forecast_log.add(answer.row)
 
     def states(self) -> list[State | None]:

@@ -5,6 +5,7 @@ A worker answers in the order it is asked, so that an answer needs no number.
 """
 
 import asyncio
+import signal
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,11 @@ from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
 AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
-LATER = 200  # asks that may wait for an idle worker
+LATER = 100  # asks that may wait for an idle worker
 RETRY_S = 0.05
 SIZES = struct.Struct("!II")
 ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
-ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, bool, ForecastRow | None])
+ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
 class NoAnswer(Exception):
@@ -74,22 +75,41 @@ class Frames:
 class Answering(asyncio.Protocol):
     """The worker's end: one request after the other, whoever asks."""
 
-    def __init__(self, answer: Callable[[Ask], Answer]) -> None:
-        self._answer, self._frames = answer, Frames()
+    def __init__(self, answer: Callable[[Ask], Answer], connected: set["Answering"], lost: Callable[[], None]) -> None:
+        self._answer, self._connected, self._lost, self._frames = answer, connected, lost, Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
+        self._connected.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connected.remove(self)
+        self._lost()
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
             self._transport.write(write_answer(self._answer(read_ask(head, body))))
 
 
-def answer_forever(socket: Path, answer: Callable[[Ask], Answer]) -> None:
+def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
+    """SIGTERM ends it once nobody is connected: whoever asks drains first, also where all are told at once."""
+
     async def listen() -> None:
+        loop, told, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        connected: set[Answering] = set()
+
+        def look() -> None:
+            if told.is_set() and not connected:
+                idle.set()
+
+        def tell() -> None:
+            told.set()
+            look()
+
+        loop.add_signal_handler(signal.SIGTERM, tell)
         socket.unlink(missing_ok=True)  # of the worker before
-        server = await asyncio.get_running_loop().create_unix_server(partial(Answering, answer), socket)
-        await server.serve_forever()
+        await loop.create_unix_server(lambda: Answering(answer, connected, look), socket)
+        await idle.wait()
 
     uvloop.run(listen())
 
@@ -116,6 +136,9 @@ class Line(asyncio.Protocol):
         self._lines.close(self)
         self.lost.set()
 
+    def hang_up(self) -> None:
+        self._transport.close()
+
     def send(self, call: Call) -> None:
         self.sent.append(call)
         self._transport.write(write_ask(call.ask))
@@ -137,8 +160,16 @@ class Lines:
         self._waiting: deque[Call] = deque()
         self._later: deque[Call] = deque()
 
-    def start(self) -> list[asyncio.Task[None]]:
-        return [asyncio.create_task(self._keep(socket)) for socket in self._sockets]
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._keep(socket)) for socket in self._sockets]
+
+    def end(self) -> int:
+        """Hang up. How many asks were put off for ever."""
+        for task in self._tasks:
+            task.cancel()
+        for line in list(self._connected):
+            line.hang_up()
+        return len(self._later)
 
     async def ask(self, ask: Ask, within_s: float) -> Answer:
         """Raises    NoAnswer"""
@@ -170,8 +201,13 @@ class Lines:
             line.send(self._later.popleft())
 
     def _least_busy(self, limit: int) -> Line | None:
+        """Of equals the one that was asked longest ago: other processes ask the same workers."""
         line = min(self._connected, key=lambda line: len(line.sent), default=None)
-        return line if line and len(line.sent) < limit else None
+        if line is None or len(line.sent) >= limit:
+            return None
+        self._connected.remove(line)
+        self._connected.append(line)
+        return line
 
     def open(self, line: Line) -> None:
         self._connected.append(line)

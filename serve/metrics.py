@@ -20,6 +20,7 @@ REQUEST_SECONDS = Histogram(
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
 LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
 LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
+FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])
 SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])
 STOPPED = Counter("lstm_ts_challenger_stopped", "Times a process took the challenger its requests", ["version"])
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])

@@ -8,11 +8,12 @@ from operator import add
 from typing import Any, NamedTuple
 
 from serve.metrics import STOPPED
-from serve.settings import State
+from serve.settings import Answer, State
 from serve.traffic import Arm, Tally, Traffic, choose_arm, decide_stop
 
 TALLIES = "tallies"  # on the board, with a process: what it has counted
-STOP = "stop"  # on the board: the challenger that gets no more requests
+STOP = "stop"  # on the board, with a version: why it gets no more requests
+FORGET = 4  # times the requests a decision needs; by then the older half counts half, so that a late failure is seen
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,8 @@ class Tallies(NamedTuple):
     challenger: Tally
 
 
-class Stop(NamedTuple):
-    version: int
-    reason: str
-
-
 class Rollout:
-    """A challenger that was stopped stays so until another one is loaded, or the server starts again."""
+    """A version that was stopped stays so until the server starts again."""
 
     def __init__(self, traffic: Traffic, board: Any) -> None:
         self._board, self._asked_for = board, traffic
@@ -41,16 +37,24 @@ class Rollout:
 
     @property
     def shadow(self) -> bool:
-        return self._asked_for.shadow and self._version is not None
+        return self._traffic.shadow and self._version is not None
 
     def choose(self, key: str) -> Arm:
         return choose_arm(key, self._traffic) if self._version is not None else Arm.CHAMPION
 
-    def count(self, arm: Arm, *, failed: bool, latency_ms: float) -> None:
-        """`arm`   that was to answer"""
-        if guardrails := self._asked_for.guardrails:
-            tally = self._tallies[arm]
-            self._tallies[arm] = tally.with_request(failed=failed, latency_ms=latency_ms, guardrails=guardrails)
+    def count(self, arm: Arm, answer: Answer | None) -> None:
+        """By the worker's time, not the client's: requests of both arms wait behind each other.
+
+        arm      that was to answer
+        answer   None where there was none in time
+        """
+        if (guardrails := self._asked_for.guardrails) is None:
+            return
+        unmade = answer is None or answer.status >= 500 or (answer.arm is Arm.SHADOW and answer.row is None)
+        failed, took_ms = unmade or bool(answer and answer.fell_back), 1000 * answer.seconds if answer else 0.0
+        self._tallies[arm] = self._tallies[arm].with_request(failed=failed, took_ms=took_ms, guardrails=guardrails)
+        if self._tallies[Arm.CHALLENGER].requests >= FORGET * guardrails.min_requests:
+            self._tallies = {arm: tally.halved() for arm, tally in self._tallies.items()}
 
     def agree(self) -> None:
         """Follow what the workers have loaded and what the other processes have counted."""
@@ -66,24 +70,23 @@ class Rollout:
         mine = Tallies(version, *self._tallies.values())
         key = f"{TALLIES} {os.getpid()}"
         self._board[key] = mine
-        stop = board.get(STOP)
-        if not (stop and stop.version == version):
+        if not (reason := board.get(f"{STOP} {version}")):
             others = (value for name, value in board.items() if isinstance(value, Tallies) and name != key)
-            stop = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
-        if stop and self._traffic == self._asked_for:
+            reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
+        if reason and self._traffic == self._asked_for:
             self._traffic = self._asked_for.stopped()
             STOPPED.labels(version).inc()
-            log.error("No more requests for the challenger, version %d: %s", *stop)
+            log.error("No more requests for the challenger, version %d: %s", version, reason)
 
-    def _decide(self, tallies: list[Tallies]) -> Stop | None:
+    def _decide(self, tallies: list[Tallies]) -> str | None:
         assert self._asked_for.guardrails
         champion = reduce(add, (each.champion for each in tallies))
         challenger = reduce(add, (each.challenger for each in tallies))
         decision = decide_stop(champion, challenger, self._asked_for.guardrails)
         if not decision.stop:
             return None
-        self._board[STOP] = stop = Stop(tallies[0].version, decision.reason)
-        return stop
+        self._board[f"{STOP} {tallies[0].version}"] = decision.reason
+        return decision.reason
 
 
 def _challenger(states: Iterable[State]) -> int | None:

@@ -51,7 +51,7 @@ class Counted:
             return
         start, status = time.perf_counter(), 500
         state = scope.setdefault("state", {})
-        state |= {"request_id": str(uuid4()), "version": "", "arm": ""}
+        state |= {"request_id": str(uuid4()), "version": "", "arm": "", "fell_back": ""}
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -67,7 +67,7 @@ class Counted:
             seconds = time.perf_counter() - start
             REQUESTS.labels(route, status, state["arm"], state["version"]).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
-            facts = {name: state[name] for name in ("request_id", "version", "arm")}
+            facts = {name: state[name] for name in ("request_id", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             quiet = route in PROBES and status == 200
             log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)
@@ -177,8 +177,9 @@ class Routes:
             if not health.ready and not any(worker.model for worker in health.workers):
                 raise Refused(503, health.reason or "no model is loaded yet")
         state = request.state
-        answer = await self._server.ask(body, state.request_id, request.headers.get("x-api-key") or state.request_id)
-        state.version, state.arm = answer.version, answer.arm
+        state.arm = self._server.choose_arm(request.headers.get("x-api-key") or state.request_id)
+        answer = await self._server.ask(body, state.request_id, state.arm)
+        state.version, state.arm, state.fell_back = answer.version, answer.arm, answer.fell_back
         if answer.status == 500:
             return _on_error(request, None)
         headers = {"Retry-After": str(RETRY_S)} if answer.status == 503 else None

@@ -55,7 +55,8 @@ class Answer(NamedTuple):
     status: int
     version: str
     arm: Arm  # that has answered
-    fell_back: bool  # the arm that was asked has failed
+    fell_back: str  # from this version, which had no answer
+    seconds: float  # of the worker's time
     row: ForecastRow | None  # for the ledger
     body: bytes  # JSON
 
@@ -68,7 +69,6 @@ class Example(NamedTuple):
 class State(NamedTuple):
     """What a worker last said of itself."""
 
-    pid: int
     worker: Worker
     input: Input | None
     looked: int  # the newest call to look at the registry that it has answered

@@ -47,8 +47,8 @@ class Traffic:
         return self.shadow or self.challenger_share > 0
 
     def stopped(self) -> "Traffic":
-        """The champion answers everything; a shadow goes on, unseen."""
-        return replace(self, challenger_share=0.0)
+        """The champion answers everything, and nobody else is asked."""
+        return replace(self, challenger_share=0.0, shadow=False)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.requests + other.requests, self.errors + other.errors, self.slow + other.slow)
 
-    def with_request(self, *, failed: bool, latency_ms: float, guardrails: Guardrails) -> "Tally":
-        return self + Tally(1, int(failed), int(latency_ms > guardrails.slow_ms))
+    def with_request(self, *, failed: bool, took_ms: float, guardrails: Guardrails) -> "Tally":
+        return self + Tally(1, int(failed), int(took_ms > guardrails.slow_ms))
+
+    def halved(self) -> "Tally":
+        return Tally(self.requests // 2, self.errors // 2, self.slow // 2)
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ from lstm_ts.windows import WindowSpec
 from serve import schema
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
-QUICK = ("poll_s=0.2", "answer_s=2", "body_limit_bytes=20000")
+QUICK = ("poll_s=0.2", "body_limit_bytes=20000")
 Body = dict[str, Any]
 
 
-def save_model(folder: Path, hourly_bars: pl.DataFrame, session: Session, *, seed: int, tsteps: int = TSTEPS) -> Path:
+def save_model(
+    folder: Path, hourly_bars: pl.DataFrame, session: Session, *, seed: int, tsteps: int = TSTEPS, hidden: int = 4
+) -> Path:
     """Not trained; seeds disagree."""
     spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
     split = Split(valid_from=0.6, test_from=0.8, test_until=None)
@@ -42,7 +44,7 @@ def save_model(folder: Path, hourly_bars: pl.DataFrame, session: Session, *, see
     data.setup()
     until = "2014-04-01T00:00:00+00:00"
     provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
-    shape = NetShape(hidden=4, layers=1, decoder=4, dropout=0.0)
+    shape = NetShape(hidden=hidden, layers=1, decoder=4, dropout=0.0)
     torch.manual_seed(seed)
     net = build_net(shape, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
@@ -137,7 +139,7 @@ class Server:
         return [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while True:
         try:

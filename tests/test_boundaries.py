@@ -21,8 +21,27 @@ ROOMS = {
     "session": {"bars", "errors"},
     "sources.synthetic": {"bars", "errors", "session"},
     "sources.formats": {"bars", "errors"},
-    "sources.files": {"bars", "errors", "sources.formats"},
+    "sources.testimony": {"bars"},
+    "sources.files": {"bars", "errors", "sources.formats", "sources.testimony"},
+    "sources.pacing": {"errors"},
+    "sources.ib_errors": set(),
+    "sources.ib_line": {"sources.ib_errors"},
+    "sources.ib_answers": {"bars", "errors", "session"},
+    "sources.retries": {"errors", "sources.ib_line"},
+    "sources.ib": {
+        "bars",
+        "errors",
+        "session",
+        "sources.ib_answers",
+        "sources.ib_errors",
+        "sources.ib_line",
+        "sources.pacing",
+        "sources.retries",
+    },
     "store": {"bars", "errors"},
+    "completeness": {"bars"},
+    "backfill": {"bars", "completeness", "errors", "ledger", "session", "store"},
+    "status": {"bars", "completeness", "errors", "session", "store", "tables"},
     "features": {"bars", "errors", "session"},
     "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
@@ -42,15 +61,17 @@ ROOMS = {
     "provenance": {"data", "forecaster"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},
-    "ledger": {"database", "errors"},
+    "ledger": {"bars", "database", "errors"},
     "versions": {"ledger"},
     "shelf": {"errors", "versions"},
     "promotion": {"gate", "ledger", "registry", "versions"},
+    "plan": {"cli", "errors", "session"},
     "migrations.env": set(),
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},
     "migrations.versions.0002_alias_changes": {"migrations.append_only"},
     "migrations.versions.0003_forecasts": {"migrations.append_only"},
+    "migrations.versions.0004_answers": {"migrations.append_only"},
     "serve.traffic": {"errors"},
     "serve.forecast_log": {"errors", "ledger"},
 }
@@ -61,21 +82,24 @@ SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session"
 SHOWN |= {"forecaster", "records", "scores", "errors", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
-ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain"}
+ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"serve.traffic"}
+PURE |= {"completeness", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
     "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli", "serve.server", "dashboard.server"},
-    "omegaconf": ENTRY_POINTS | {"cli", "serve.server", "dashboard.server"},
+    "hydra": ENTRY_POINTS | {"cli", "plan", "serve.server", "dashboard.server"},
+    "omegaconf": ENTRY_POINTS | {"cli", "plan", "serve.server", "dashboard.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
     "pandas_market_calendars": {"session"},
     "lightgbm": {"baselines"},
     "ib_insync": {"sources.ib"},
+    "ib_async": {"sources.ib"},
+    "tenacity": {"sources.retries"},
     "mlflow": {"shelf"},
+    "dagster": {"pipeline"},
     "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
     "pandas": DASHBOARD,

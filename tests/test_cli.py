@@ -106,6 +106,27 @@ def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, tmp_p
         assert ours["persistence"] == from_file["last_close"]
 
 
+def test_status_says_what_of_the_sessions_is_stored(stored: Path) -> None:
+    said = succeed("ingest", stored, "action=status", "span.start=2019-03-01", "span.end=2019-05-01")
+    assert said[0].startswith("XAGUSD, 2019-03-01 00:00 to 2019-05-01 00:00 UTC")
+    assert [line.split()[0] for line in said[1:5]] == ["month", "2019-03", "2019-04", "total"]
+    _, present, empty, waiting, unknown, _ = (cell.replace(",", "") for cell in said[4].split())
+    assert int(present) > 55_000 and int(waiting) > 0 and empty == unknown == "0"  # the seed is one witness
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["action=statuses"], "Expected action=ingest or status, got statuses"),
+        (["source=ib", "span.start=2999-01-01"], "span.start before span.end and before now"),
+        (["source=ib", "source.client._target_=nowhere.IB"], "nowhere"),
+    ],
+)
+def test_an_ingest_nobody_can_do_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    assert words in mistake(run("ingest", tmp_path, *arguments))
+    assert not (tmp_path / "data").exists()
+
+
 def test_ingesting_twice_changes_nothing(stored: Path) -> None:
     folder = stored / "data/raw/XAGUSD"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

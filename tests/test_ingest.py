@@ -1,15 +1,18 @@
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.errors import NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest
-from lstm_ts.process import process
+from lstm_ts.ledger import Ledger
+from lstm_ts.process import ProcessResult, process
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
+from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
 
 START = datetime(2019, 3, 5, 10, tzinfo=UTC)
@@ -19,23 +22,54 @@ class Stores:
     def __init__(self, folder: Path) -> None:
         self.raw = BarStore(folder / "raw" / "XAGUSD", BAR_SCHEMA)
         self.processed = BarStore(folder / "processed" / "XAGUSD", HOURLY_SCHEMA)
+        self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
 
-    def ingest(self, path: Path, session: Session, *, zone: str = "UTC", max_reject_share: float = 0.1) -> IngestResult:
+    def ingest(
+        self,
+        path: Path,
+        session: Session,
+        *,
+        zone: str = "UTC",
+        max_reject_share: float = 0.1,
+        span: tuple[datetime | None, datetime | None] = (None, None),
+    ) -> IngestResult:
         return ingest(
             Files(paths=str(path), zone=zone, price_factor=1.0, batch_rows=1000),
             raw=self.raw,
             processed=self.processed,
             session=session,
+            ledger=self.ledger,
+            symbol="XAGUSD",
             max_reject_share=max_reject_share,
             max_mismatch=0.02,
             rejects_csv=self.rejects,
+            start=span[0],
+            end=span[1],
         )
+
+    def process(self, session: Session, *, complete_until: datetime | None = None) -> ProcessResult:
+        return process(
+            self.raw,
+            self.processed,
+            session,
+            min_minutes_share=0.25,
+            max_unknown_share=0.1,
+            answers=self.ledger.answers("XAGUSD"),
+            complete_until=complete_until,
+        )
+
+    def status(self, session: Session) -> Status:
+        answers = self.ledger.answers("XAGUSD")
+        revisions = self.raw.read_revisions()
+        return compute_status("XAGUSD", self.raw.read_stamps(), answers, revisions, session, start=None, end=None)
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return Stores(tmp_path)
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    opened = Stores(tmp_path)
+    yield opened
+    opened.ledger.close()
 
 
 def mt4(path: Path, start: datetime, minutes: int, *, extra: tuple[str, ...] = ()) -> Path:
@@ -94,18 +128,155 @@ def test_processing_makes_whole_hours_and_counts_the_missing_ones(
     stores: Stores, tmp_path: Path, silver: Session
 ) -> None:
     stores.ingest(mt4(tmp_path / "a.csv", START, 90), silver)
-    first = process(stores.raw, stores.processed, silver, min_minutes_share=0.25)
+    first = stores.process(silver)
     assert (first.upsert.new, first.session_hours, first.missing) == (1, 2, 1)
     stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=90), 30), silver)
-    second = process(stores.raw, stores.processed, silver, min_minutes_share=0.25)
+    second = stores.process(silver)
     assert (second.upsert.new, second.upsert.same, second.missing) == (1, 1, 0)
 
 
 def test_processing_again_changes_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     stores.ingest(mt4(tmp_path / "a.csv", START, 240), silver)
-    process(stores.raw, stores.processed, silver, min_minutes_share=0.25)
-    again = process(stores.raw, stores.processed, silver, min_minutes_share=0.25)
+    stores.process(silver)
+    again = stores.process(silver)
     assert (again.upsert.new, again.upsert.same, again.upsert.revised) == (0, 4, 0)
+
+
+def test_a_file_answers_for_its_span_once_its_bars_are_stored(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    path = mt4(tmp_path / "a.csv", START, 90)
+    before = datetime.now(UTC)
+    stores.ingest(path, silver)
+    [answer] = stores.ledger.answers("XAGUSD")
+    assert (answer.start, answer.end, answer.bars) == (START, START + timedelta(minutes=90), 90)
+    assert before <= answer.at <= datetime.now(UTC)
+
+
+def test_a_span_takes_its_bars_alone_and_proves_nothing_outside(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    path = without_minute_30(mt4(tmp_path / "whole.csv", START, 90), name="thinned.csv")
+    span = START + timedelta(minutes=20), START + timedelta(minutes=40)
+    assert stores.ingest(path, silver, span=span).upserts[stores.raw.folder].new == 19
+    assert stores.raw.read_stamps().to_list()[::18] == [span[0], span[1] - timedelta(minutes=1)]
+    (answer,) = stores.ledger.answers("XAGUSD")
+    assert (answer.start, answer.end, answer.bars) == (*span, 19)
+
+
+def test_an_ingest_that_stores_nothing_claims_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    with pytest.raises(TooManyRejects):
+        stores.ingest(mt4(tmp_path / "m.csv", START, 3, extra=("2019.03.05,11:00,-1,-1,-1,-1,7",)), silver)
+    assert stores.ledger.answers("XAGUSD") == []
+
+
+def without_minute_30(path: Path, *, name: str) -> Path:
+    kept = [line for line in path.read_text().splitlines() if "10:30" not in line]
+    thinned = path.with_name(name)
+    thinned.write_text("\n".join(kept) + "\n")
+    return thinned
+
+
+def test_a_minute_is_empty_once_two_files_lack_it_and_the_same_file_twice_is_one(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    thinned = without_minute_30(mt4(tmp_path / "whole.csv", START, 90), name="thinned.csv")
+    renamed = without_minute_30(tmp_path / "whole.csv", name="again.csv")
+    for path in (thinned, thinned, renamed):
+        stores.ingest(path, silver)
+    assert stores.status(silver).coverage.rows() == [("2019-03", 89, 0, 1, 0)]
+    stores.ingest(without_minute_30(mt4(tmp_path / "longer.csv", START, 91), name="other.csv"), silver)
+    assert stores.status(silver).coverage.rows() == [("2019-03", 90, 1, 0, 0)]
+
+
+def test_a_minute_whose_only_row_is_bad_stays_unknown(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    bad = "2019.03.05,10:30,15.1,14.0,15.0,15.1,7"
+    path = without_minute_30(mt4(tmp_path / "m.csv", START, 60), name="n.csv")
+    path.write_text(path.read_text() + bad + "\n")
+    stores.ingest(path, silver)
+    found = stores.status(silver)
+    assert found.coverage.rows() == [("2019-03", 59, 0, 0, 1)]
+    assert found.unknown["start"].to_list() == [START + timedelta(minutes=30)]
+
+
+def test_a_file_with_a_row_of_no_readable_time_proves_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=("2019.03.05,25:00,15.1,15.2,15.0,15.1,7",)), silver)
+    assert stores.ledger.answers("XAGUSD") == []
+
+
+def test_a_store_that_was_emptied_is_unknown_again(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START, 61), silver)
+    for file in stores.raw.folder.glob("*"):
+        file.unlink()
+    assert stores.status(silver).coverage.rows() == [("2019-03", 0, 0, 0, 61)]
+
+
+def test_an_hour_that_nobody_answered_for_to_its_end_is_left_out(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    """As after a process that was killed between the store and the ledger: the bars are there, the answer is not."""
+    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+    with stores.raw.upsert("killed") as staging:
+        later = stores.raw.read().with_columns(pl.col("ts") + pl.duration(hours=1))
+        staging.add(later.head(45))
+        staging.add(later.tail(15).with_columns(pl.col("ts") + pl.duration(hours=1)))
+    result = stores.process(silver)
+    assert stores.processed.read()["ts"].to_list() == [START]
+    assert (result.session_hours, result.missing, result.unknown) == (3, 2, 2)
+
+
+def test_an_hour_without_a_last_bar_counts_once_a_source_has_answered_past_its_end(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 59), silver)
+    assert stores.process(silver).upsert.new == 0
+    end = START + timedelta(hours=1)
+    stores.ledger.record_answers("XAGUSD", "a broker", [Answer(START, end, end, "one", 59)])
+    stores.process(silver)
+    assert stores.processed.read()["minutes_share"].to_list() == [59 / 60]
+
+
+def test_a_store_from_before_the_ledger_is_processed_by_the_span_of_its_minutes(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    with stores.raw.upsert("before") as staging:
+        minutes = [START + timedelta(minutes=i) for i in range(0, 150, 2)]
+        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
+    assert stores.process(silver).upsert.new == 2
+    assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
+    later = START + timedelta(hours=2)
+    stores.ledger.record_answers("XAGUSD", "a broker", [Answer(later, later + timedelta(minutes=9), later, "one", 3)])
+    assert stores.process(silver).unknown == 1
+
+
+def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(hours=26), 60), silver)
+    revised = tmp_path / "c.csv"
+    revised.write_text(
+        (tmp_path / "a.csv").read_text().replace("10:07,15.1,15.2,15.0,15.1", "10:07,15.1,15.3,15.0,15.2")
+    )
+    stores.ingest(without_minute_30(revised, name="d.csv"), silver)
+    said = format_status(stores.status(silver)).splitlines()
+    assert said[0].startswith("XAGUSD, 2019-03-05 10:00 to 2019-03-06 13:00 UTC; ")
+    assert [line.split() for line in said[1:4]] == [
+        ["month", "present", "empty", "waiting", "unknown", "known"],
+        ["2019-03", "120", "0", "0", "1,440", "7.69%"],
+        ["total", "120", "0", "0", "1,440", "7.69%"],
+    ]
+    gap = "  2019-03-05 11:00 to 2019-03-06 12:00  1,440"
+    assert said[4:8] == [
+        "Largest gaps, of minutes without a bar: 1,440 minutes in 1 spans",
+        gap,
+        "Unknown, and asked for by the next ingest: 1,440 minutes in 1 spans",
+        gap,
+    ]
+    assert said[-2] == "Bars that came again with other values: 1"
+    assert said[-1].startswith("  2019-03-05 10:07  15.1/15.2/15.0/15.1 → 15.1/15.3/15.0/15.2, on 20")
+
+
+def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> None:
+    with pytest.raises(NoRows, match=r"got an empty store; run python -m lstm_ts\.ingest first"):
+        stores.status(silver)
 
 
 @pytest.mark.real_data
@@ -114,7 +285,7 @@ def test_real_silver_fits_its_sessions(stores: Stores, real_minutes: str, silver
     assert result.upserts[stores.raw.folder].new == 1_687_457
     assert result.rejected == 0
     assert result.mismatch.total < 0.005
-    processed = process(stores.raw, stores.processed, silver, min_minutes_share=0.25)
+    processed = stores.process(silver)
     by_year = stores.processed.read().group_by(pl.col("ts").dt.year()).len().sort("ts")
     session_hours = [
         silver.hours(datetime(y, 1, 1, tzinfo=UTC), datetime(y + 1, 1, 1, tzinfo=UTC)).height for y in range(2012, 2016)

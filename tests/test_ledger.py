@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
+from lstm_ts.bars import Answer
 from lstm_ts.database import REVISIONS, migrate
 from lstm_ts.errors import LedgerError, RowRefused
 from lstm_ts.ledger import AliasChange, DecisionRow, ForecastRow, Ledger, ServedPath
@@ -62,6 +63,7 @@ FORECAST = ForecastRow(
     latency_ms=2.25,
     input_sha256="cd" * 32,
 )
+ANSWER = Answer(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
 DAY = {"since": AT, "until": AT + timedelta(days=1)}
 # Each script says what it does on stdout, a line at a time, and waits on stdin.
 LOADED = """
@@ -151,12 +153,14 @@ def record_one_of_each(ledger: Ledger) -> None:
     ledger.record_decision(DECISION)
     ledger.record_alias(CHANGE)
     ledger.record_forecasts([FORECAST])
+    ledger.record_answers("XAGUSD", "IB", [ANSWER])
 
 
 def assert_one_of_each(ledger: Ledger) -> None:
     assert ledger.decisions("XAGUSD") == [DECISION]
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
     assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST]
+    assert ledger.answers("XAGUSD") == [ANSWER]
 
 
 @pytest.fixture
@@ -256,6 +260,24 @@ def test_forecasts_are_listed_oldest_first_of_one_name_from_since_to_before_unti
     assert [row.request_id for row in late] == ["d", "b"]
 
 
+def test_an_answer_comes_back_as_it_was_and_twice_is_once(ledger: Ledger) -> None:
+    ledger.record_answers("XAGUSD", "IB", [ANSWER])
+    ledger.record_answers("XAGUSD", "IB", [replace(ANSWER, at=AT + timedelta(hours=1), bars=9)])
+    ledger.record_answers("XAGUSD", "IB", [])
+    assert ledger.answers("XAGUSD") == [ANSWER]
+    assert ledger.answers("XAUUSD") == []
+
+
+def test_answers_of_a_span_are_those_with_a_minute_in_it_by_their_start(ledger: Ledger) -> None:
+    hours = [replace(ANSWER, start=AT + timedelta(hours=i), end=AT + timedelta(hours=i + 1)) for i in range(4)]
+    ledger.record_answers("XAGUSD", "IB", hours[::-1])
+    assert ledger.answers("XAGUSD") == hours
+    minute = timedelta(minutes=1)
+    within = ledger.answers("XAGUSD", hours[1].end - minute, hours[2].start + minute)
+    assert within == hours[1:3]
+    assert ledger.answers("XAGUSD", hours[1].start, hours[1].end) == [hours[1]]
+
+
 def test_no_forecasts_are_no_row(ledger: Ledger, ledger_url: str) -> None:
     ledger.record_forecasts([])
     engine = sa.create_engine(ledger_url, poolclass=sa.NullPool)
@@ -289,11 +311,13 @@ def test_a_forecast_that_no_database_can_hold_is_refused_with_its_batch(ledger: 
         "DELETE FROM decisions",
         "UPDATE alias_changes SET to_version = 7",
         "DELETE FROM alias_changes WHERE id = 1",
+        "UPDATE answers SET bars = 0",
+        "DELETE FROM answers",
     ],
 )
 def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, statement: str) -> None:
     record_one_of_each(ledger)
-    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes|forecasts) are never changed"):
+    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes|forecasts|answers) are never changed"):
         execute(ledger_url, statement)
     assert_one_of_each(ledger)
 
@@ -301,11 +325,11 @@ def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, state
 def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:
     """Each database has a way around the triggers on DELETE: SQLite's REPLACE, PostgreSQL's TRUNCATE."""
     record_one_of_each(ledger)
-    for table in ("decisions", "alias_changes", "forecasts"):
+    for table in ("decisions", "alias_changes", "forecasts", "answers"):
         if ledger_url.startswith("sqlite"):
             execute(ledger_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
             execute(ledger_url, f"CREATE TABLE old_{table} AS SELECT * FROM {table}")
-            execute(ledger_url, f"UPDATE old_{table} SET name = name, at = '1999-01-01 00:00:00.000000'")
+            execute(ledger_url, f"UPDATE old_{table} SET at = '1999-01-01 00:00:00.000000'")
             execute(ledger_url, f"INSERT OR REPLACE INTO {table} SELECT * FROM old_{table}")
         else:
             with pytest.raises(DBAPIError, match="are never changed"):
@@ -336,7 +360,7 @@ def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     shown = ledger_url.replace("correct-horse", "***")
-    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0003"
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0004"
     assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
     ledger.record_alias(CHANGE)
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
@@ -351,7 +375,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0003"]
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0004"]
     assert not logging.getLogger("lstm_ts.database").disabled
 
 
@@ -371,7 +395,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
     assert victim.wait() == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
-    assert caplog.messages[-1].endswith("is new, now at 0003")
+    assert caplog.messages[-1].endswith("is new, now at 0004")
     ledger.record_decision(DECISION)
     assert ledger.decisions("XAGUSD") == [DECISION]
     ledger.close()
@@ -383,8 +407,8 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
         let_go(process)
     said = [process.communicate()[0] for process in processes]
     assert all("opened" in text for text in said), said
-    assert sum("is new, now at 0003" in text for text in said) == 1
-    assert tables(ledger_url) == {"decisions", "alias_changes", "forecasts", "ledger_version"}
+    assert sum("is new, now at 0004" in text for text in said) == 1
+    assert tables(ledger_url) == {"decisions", "alias_changes", "forecasts", "answers", "ledger_version"}
 
 
 def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: str, start: Start) -> None:
@@ -415,7 +439,14 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
     (tmp_path / "registry").mkdir()
     execute(ledger_url, "CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('1b')")
     Ledger(ledger_url).close()
-    assert tables(ledger_url) == {"alembic_version", "decisions", "alias_changes", "forecasts", "ledger_version"}
+    assert tables(ledger_url) == {
+        "alembic_version",
+        "decisions",
+        "alias_changes",
+        "forecasts",
+        "answers",
+        "ledger_version",
+    }
 
 
 def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) -> None:

@@ -26,6 +26,7 @@ def test_what_is_asked_arrives_however_the_bytes_are_cut(bodies: list[bytes | No
 
 @given(body=BODIES)
 def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
-    for answer in (Answer(200, "2", Arm.SHADOW, False, ROW, body), Answer(422, "", Arm.CHAMPION, True, None, body)):
+    made = Answer(200, "2", Arm.SHADOW, "", 1 / 3, ROW, body)
+    for answer in (made, Answer(422, "", Arm.CHAMPION, "7", 0.0, None, body)):
         (message,) = Frames().feed(write_answer(answer))
         assert read_answer(*message) == answer

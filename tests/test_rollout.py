@@ -24,16 +24,18 @@ from serve.traffic import Arm, Traffic, choose_arm
 
 HALF = Traffic(challenger_share=0.5, shadow=False, guardrails=None)
 LONGER = 36
+SLOW = 1024
 
 
 @pytest.fixture(scope="module")
 def prepared(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Version 1 is champion, 2 its challenger; 3 needs a longer window than theirs."""
+    """Version 1 is champion, 2 its challenger; 3 needs a longer window than theirs, 4 is slow."""
     folder = tmp_path_factory.mktemp("prepared")
     open_registry(folder)[1].close()
     with registry_of(folder) as registry:
-        for seed, tsteps in ((1, TSTEPS), (2, TSTEPS), (3, LONGER)):
-            model = save_model(folder / "models" / str(seed), hourly_bars, silver, seed=seed, tsteps=tsteps)
+        for seed, tsteps, hidden in ((1, TSTEPS, 4), (2, TSTEPS, 4), (3, LONGER, 4), (4, TSTEPS, SLOW)):
+            options = {"seed": seed, "tsteps": tsteps, "hidden": hidden}
+            model = save_model(folder / "models" / str(seed), hourly_bars, silver, **options)
             register(registry, model)
         promote(registry, 1)
         challenge(folder, 2)
@@ -146,9 +148,32 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     assert served.metric('lstm_ts_challenger_stopped_total{version="3"}') == 2  # in both processes that speak HTTP
     assert "No more requests for the challenger, version 3:" in served.log.read_text()
     assert "of the challenger's" in served.log.read_text()
+    assert served.metric('lstm_ts_fell_back_total{version="3"}') >= 10
     assert {ask(served, bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked
     challenge(folder, 2)
     wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2}, 5)
+
+
+@pytest.mark.parametrize(
+    ("served", "arm"),
+    [((*CANARY, "traffic.guardrails.slow_ms=15"), "challenger"),
+     (("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=15"), "shadow")],
+    indirect=["served"],
+)  # fmt: skip
+def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
+    served: Server, folder: Path, bars: list[Body], arm: str
+) -> None:
+    challenge(folder, 4)
+    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [4], 20)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(50):
+            list(pool.map(lambda _: ask(served, bars), range(8)))
+            if served.metric('lstm_ts_challenger_stopped_total{version="4"}'):
+                break
+    assert "of the challenger's" in served.log.read_text()
+    assert "took longer than 15 ms" in served.log.read_text()
+    wait_for(lambda: logged(folder), 5)
+    assert arm in {arm for _, arm in logged(folder)}
 
 
 @pytest.mark.parametrize("served", [("traffic=shadow", "answer_s=30")], indirect=True)

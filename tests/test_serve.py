@@ -484,7 +484,8 @@ def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(server.predict, {"symbol": "XAGUSD", "bars": now_bars}) for _ in range(8)]
             wait_for(lambda: any(answer.done() for answer in answers))
-            server.process.terminate()
+            for pid in (*children, server.process.pid):  # as systemd does
+                os.kill(pid, signal.SIGTERM)
             replies = [answer.result() for answer in answers]
         assert [reply.status_code for reply in replies] == [200] * 8
         assert server.process.wait(15) == 0
@@ -503,6 +504,17 @@ def test_a_killed_server_leaves_no_process(bare: Path) -> None:
         children = server.children()
         server.process.kill()
         wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
+
+
+def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> None:
+    with running(Server(bare)) as server:
+        wait_for(lambda: not server.health().ready)
+        children = server.children()
+        keeper = next(pid for pid in children if b"serve.server" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(keeper, signal.SIGKILL)
+        server.process.wait(30)
+        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
+        assert "A process that all others need has ended" in server.log.read_text()
 
 
 @pytest.mark.parametrize(

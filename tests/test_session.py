@@ -91,3 +91,22 @@ def test_next_hours_reach_over_a_long_horizon() -> None:
     assert len(hours) == 500
     assert hours[0] == at(3, 2, 13)
     assert hours[-1] - hours[0] > timedelta(days=28)
+
+
+def test_sessions_of_a_span_are_cut_at_its_ends(silver: Session) -> None:
+    friday, sunday = datetime(2015, 3, 6, 20, tzinfo=UTC), datetime(2015, 3, 8, 23, tzinfo=UTC)
+    # New York moves to summer time within that weekend, so the close is at 22:00 UTC and the opening too.
+    assert silver.spans(friday, sunday).rows() == [
+        (friday, friday + timedelta(hours=2)),
+        (sunday - timedelta(hours=1), sunday),
+    ]
+    assert silver.spans(friday + timedelta(hours=2), sunday - timedelta(hours=1)).is_empty()
+
+
+@pytest.mark.parametrize("hours", [-9, -5, -1, 2])
+def test_a_day_of_stamps_in_a_wrong_zone_is_told_by_its_bars_in_closed_hours(silver: Session, hours: int) -> None:
+    day = silver.hours(datetime(2015, 3, 3, 23, tzinfo=UTC), datetime(2015, 3, 4, 22, tzinfo=UTC)).select("ts", bars=60)
+    assert silver.shift_hours(day, max_mismatch=0.02) == 0
+    assert silver.shift_hours(day.filter(pl.col("ts").dt.hour() != 17), max_mismatch=0.02) == 0
+    off = day.with_columns(pl.col("ts") + pl.duration(hours=hours))
+    assert silver.shift_hours(off, max_mismatch=0.02) == -hours

@@ -137,7 +137,45 @@ def test_an_unchanged_month_keeps_its_file_when_another_is_revised(store: BarSto
     december = {name: kept for name, kept in contents(store.folder).items() if name.startswith("2014-12")}
     assert upsert(store, bars([1.0, 2.0, 5.0])).months == ("2015-01",)
     assert december.items() <= contents(store.folder).items()
-    assert len(list(store.folder.glob("*.parquet"))) == 2
+    assert len(list(store.folder.glob("2*.parquet"))) == 2
+
+
+def test_a_revised_bar_is_kept_with_its_old_values_and_its_new(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    assert store.read_revisions().schema == store.revision_schema
+    assert store.read_revisions().is_empty()
+    before = datetime.now(UTC)
+    upsert(store, bars([1.0, 7.0, 3.0, 4.0]), bars([8.0], YEAR_END + MINUTE))
+    upsert(store, bars([5.0]))
+    upsert(store, bars([9.0], YEAR_END + MINUTE))
+    found = store.read_revisions()
+    assert found.select("ts", "close", "close_revised", "source").rows() == [
+        (YEAR_END, 1.0, 5.0, "test minutes"),
+        (YEAR_END + MINUTE, 2.0, 8.0, "test minutes"),
+        (YEAR_END + MINUTE, 8.0, 9.0, "test minutes"),
+    ]
+    assert before < found["revised_at"].min() <= found["revised_at"].max() < datetime.now(UTC)
+
+
+def test_a_bar_that_comes_again_as_it_was_is_no_revision(store: BarStore) -> None:
+    without_volume = bars([1.0, 2.0]).with_columns(volume=pl.lit(None, pl.Float64))
+    upsert(store, without_volume)
+    before = contents(store.folder)
+    upsert(store, without_volume)
+    assert contents(store.folder) == before
+    assert upsert(store, bars([1.0])).revised == 1
+    assert store.read_revisions().select("volume", "volume_revised").rows() == [(None, 1.0)]
+
+
+def test_a_store_from_before_revisions_were_kept_is_read_and_goes_on(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0]))
+    manifest = store.folder / "manifest.json"
+    content = json.loads(manifest.read_bytes())
+    del content["revisions"]
+    manifest.write_text(json.dumps(content))
+    assert store.read().height == 2
+    assert upsert(store, bars([3.0])).revised == 1
+    assert store.read_revisions()["close_revised"].to_list() == [3.0]
 
 
 def test_an_exception_in_the_block_changes_nothing_and_leaves_nothing(store: BarStore) -> None:
@@ -212,9 +250,12 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: Bar
         found = store.read()["close"]
         assert found.len() == 24
         assert found.unique().to_list() in ([stored], [2.0 + i])
+        assert len(set(store.read_revisions()["close_revised"])) * 24 == store.read_revisions().height
+        assert found[0] in (1.0, *store.read_revisions()["close_revised"])
         stored = found[0]
     upsert(store, bars([1.0], YEAR_END))
-    named = {entry["file"] for entry in json.loads((store.folder / "manifest.json").read_bytes())["months"].values()}
+    manifest = json.loads((store.folder / "manifest.json").read_bytes())
+    named = {entry["file"] for kind in ("months", "revisions") for entry in manifest[kind].values()}
     assert {p.name for p in store.folder.iterdir()} == named | {"manifest.json", "writer.lock", "reader.lock"}
 
 

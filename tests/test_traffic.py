@@ -71,10 +71,11 @@ def test_the_challenger_gets_its_share_of_any_kind_of_key(prefix: str, share: fl
 
 def test_tallies_of_processes_add_up() -> None:
     tally = Tally()
-    for failed, latency_ms in ((False, 50.0), (False, 50.1), (True, 3.0), (True, 60.0)):
-        tally = tally.with_request(failed=failed, latency_ms=latency_ms, guardrails=RAILS)
+    for failed, took_ms in ((False, 50.0), (False, 50.1), (True, 3.0), (True, 60.0)):
+        tally = tally.with_request(failed=failed, took_ms=took_ms, guardrails=RAILS)
     assert tally == Tally(requests=4, errors=2, slow=2)
     assert tally + Tally(6, 1, 0) == Tally(10, 3, 2)
+    assert (tally + Tally(6, 1, 0)).halved() == Tally(5, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_stopped_challenger_answers_nothing() -> None:
     ("option", "share", "shadow", "guarded"),
     [
         ("champion", 0.0, False, False),
-        ("shadow", 0.0, True, False),
+        ("shadow", 0.0, True, True),
         ("canary", 0.05, False, True),
         ("ab", 0.5, False, True),
     ],

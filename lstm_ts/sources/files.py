@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -21,8 +21,10 @@ import polars as pl
 from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch, reject_reason
 from lstm_ts.errors import ConfigError, DataError, NoRows, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.sources.formats import SAMPLE_LINES, SHOWN_CHARS, Zone, parse, parse_zone, recognise
+from lstm_ts.sources.testimony import Testimony
 
 MIN_HOURLY_ROWS = 12  # a thin minute file may have a few stamps that are all full hours
+ALREADY_READ = (DUPLICATE, LATE_TICK) = "duplicate time stamp", "tick of a minute already read"
 
 
 class _SeenStamps:
@@ -73,10 +75,12 @@ class Files:
             opened = (_open_parquet if _starts_with(file, b"PAR1") else _open_text)(file, self.batch_rows)
             zone = None if opened.utc else self._zone_for(file)
             blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.blocks)
+            testimony = Testimony(file, already_read=ALREADY_READ)
             if opened.ticks:
-                yield from self._tick_batches(blocks, file, seen[False])
+                batches = self._tick_batches(blocks, file, seen[False], testimony)
             else:
-                yield from self._bar_batches(blocks, file, seen)
+                batches = self._bar_batches(blocks, file, seen, testimony)
+            yield from _with_answers(batches, testimony)
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:
@@ -87,7 +91,7 @@ class Files:
         return self.zone
 
     def _bar_batches(
-        self, blocks: Iterator[pl.DataFrame], file: Path, seen: dict[bool, _SeenStamps]
+        self, blocks: Iterator[pl.DataFrame], file: Path, seen: dict[bool, _SeenStamps], testimony: Testimony
     ) -> Iterator[BarBatch]:
         hourly = None
         for block in blocks:
@@ -95,27 +99,43 @@ class Files:
                 hourly = _is_hourly(block.filter(pl.col("reason").is_null())["ts"], file)
             rows = _refuse(block, hourly & (pl.col("ts") != pl.col("ts").dt.truncate("1h")), "not on a whole hour")
             good = pl.when(pl.col("reason").is_null()).then(pl.col("ts"))
-            rows = _refuse(rows, seen[hourly].contains(rows["ts"]) | ~good.is_first_distinct(), "duplicate time stamp")
+            rows = _refuse(rows, seen[hourly].contains(rows["ts"]) | ~good.is_first_distinct(), DUPLICATE)
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(PRICES) * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts")
             seen[hourly].add(bars["ts"])
+            testimony.add(bars["ts"], rows)
             yield BarBatch(bars, hourly=hourly, rejects=_rejects(rows, file))
 
-    def _tick_batches(self, blocks: Iterator[pl.DataFrame], file: Path, seen: _SeenStamps) -> Iterator[BarBatch]:
+    def _tick_batches(
+        self, blocks: Iterator[pl.DataFrame], file: Path, seen: _SeenStamps, testimony: Testimony
+    ) -> Iterator[BarBatch]:
         """A minute is delivered once a tick of a later one has come; the last of each block is held until then."""
         minute = pl.col("ts").dt.truncate("1m")
         held = pl.DataFrame(schema={"ts": TS, "mid": pl.Float64()})
         for block in blocks:
-            rows = _refuse(block, seen.contains(block["ts"].dt.truncate("1m")), "tick of a minute already read")
+            rows = _refuse(block, seen.contains(block["ts"].dt.truncate("1m")), LATE_TICK)
             mid = (pl.col("low") + pl.col("high")) / 2 * self.price_factor
             ticks = pl.concat([held, rows.filter(pl.col("reason").is_null()).select("ts", mid=mid)])
             held = ticks.filter(minute == minute.max())
             bars = _minute_bars(ticks.filter(minute < minute.max()))
             seen.add(bars["ts"])
+            testimony.add(bars["ts"], rows)
             yield BarBatch(bars, rejects=_rejects(rows, file))
         bars = _minute_bars(held)
         seen.add(bars["ts"])
+        testimony.add(bars["ts"])
         yield BarBatch(bars)
+
+
+def _with_answers(batches: Iterator[BarBatch], testimony: Testimony) -> Iterator[BarBatch]:
+    """The last batch carries what the file proves; hours prove nothing about minutes."""
+    held = None
+    for batch in batches:
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held if held.hourly else replace(held, answers=testimony.answers())
 
 
 def _find(pattern: str) -> list[Path]:

@@ -9,6 +9,7 @@ The figures of `silver` are rounded from real silver, 2011-2015. Legend: H sessi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.signal import lfilter
 
-from lstm_ts.bars import BAR_SCHEMA, BarBatch
+from lstm_ts.bars import BAR_SCHEMA, Answer, BarBatch
 from lstm_ts.errors import ConfigError
 from lstm_ts.session import Session, utc
 
@@ -113,9 +114,12 @@ class Synthetic:
 
     def read_batches(self) -> Iterator[BarBatch]:
         """A month a batch."""
-        months = self._compute_bars().group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)
-        for _, minute_bars in months:
-            yield BarBatch(minute_bars)
+        bars = self._compute_bars()
+        months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
+        yield from map(BarBatch, months[:-1])
+        if months:
+            answer = Answer(self.start, self.end, datetime.now(UTC), witness=self.name, bars=bars.height)
+            yield BarBatch(months[-1], answers=(answer,))
 
     def _compute_bars(self) -> pl.DataFrame:
         grid = _compute_grid(self.session.hours(self.start, self.end), self.session)

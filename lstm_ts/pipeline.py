@@ -1,0 +1,254 @@
+"""`python -m lstm_ts.pipeline`: the schedule, with Dagster's pages and daemon.
+
+    <symbol>/minute_bars   a day a partition ──→ <symbol>/hourly_bars ──→ <symbol>/model
+
+Each asset is a command: what it does, and how it is configured, stands there. Every step may be repeated at will.
+"""
+
+import json
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lstm_ts import ingest, process
+from lstm_ts.backfill import BackfillResult
+from lstm_ts.cli import compose, entry_point, processed_store, run_command
+from lstm_ts.errors import ConfigError
+from lstm_ts.ingest import IngestResult
+from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
+from lstm_ts.session import HOUR
+from lstm_ts.store import UpsertResult
+
+OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
+SOURCE, TRAINING = "source", "training"  # pools
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
+AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
+SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
+SHOWN_HOURS = 50
+
+
+def build_definitions(overrides: Sequence[str]) -> dg.Definitions:
+    """Raises    ConfigError, HydraException: a step would refuse its configuration"""
+    cfg = compose("pipeline", overrides)
+    plan = make_plan(cfg, overrides)
+    plan.check()
+    try:
+        with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):  # backfill_policy may change yet
+            per_symbol = [build_symbol(cfg, plan, symbol) for symbol in plan.symbols]
+        # Runs are a few short steps in a row: a process for each would cost more than it does.
+        return dg.Definitions.merge(*per_symbol, dg.Definitions(executor=dg.in_process_executor))
+    except (dg.DagsterInvalidDefinitionError, dg.DagsterInvariantViolationError) as error:
+        raise ConfigError(f"Expected a schedule that Dagster takes, got: {error}") from error
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    return build_definitions(json.loads(os.environ.get(OVERRIDES, "[]")))
+
+
+def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
+    minute_bars = build_minute_bars(cfg, plan, symbol)
+    hourly_bars = build_hourly_bars(cfg, plan, symbol, minute_bars)
+    model = build_model(cfg, plan, symbol, hourly_bars)
+    bars = dg.define_asset_job(f"{symbol}_bars", [minute_bars, hourly_bars])
+    retraining = dg.define_asset_job(f"{symbol}_retraining", [model])
+    return dg.Definitions(
+        assets=[minute_bars, hourly_bars, model],
+        asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.look_back_days)],
+        jobs=[bars, retraining],
+        schedules=build_schedules(cfg, plan, symbol, bars, retraining),
+    )
+
+
+def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key_prefix=symbol,
+        group_name=symbol,
+        partitions_def=dg.DailyPartitionsDefinition(plan.first_day, end_offset=1),  # today is one, too
+        backfill_policy=dg.BackfillPolicy.multi_run(cfg.days_per_run),
+        retry_policy=_retries(cfg),
+        pool=SOURCE,
+        description="`lstm_ts.ingest` of a UTC day",
+    )
+    def minute_bars(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        window = context.partition_time_window
+        closed = datetime.now(UTC).replace(second=0, microsecond=0)
+        start, end = window.start, min(window.end, closed)
+        days = f"{start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"  # one, or as many as a run of a backfill takes
+        why = why_closed(plan.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
+        if why:
+            return _result(UpsertResult(0, 0, 0, ()), says=why, days=days)
+        again = context.run.tags.get(AGAIN, "false")
+        span = (f"span.start={start.isoformat()}", f"span.end={end.isoformat()}")
+        overrides = plan.command("ingest", symbol, *span, f"again={again}")
+        with _mistakes_told():
+            done = run_command("ingest", ingest.run, overrides)
+        assert done is not None  # it was not asked for the status
+        return _result(done, days=days, rejected=done.rejected)
+
+    return minute_bars
+
+
+def build_hourly_bars(
+    cfg: DictConfig, plan: Plan, symbol: str, minute_bars: dg.AssetsDefinition
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key_prefix=symbol,
+        group_name=symbol,
+        deps=[minute_bars],
+        retry_policy=_retries(cfg),
+        description="`lstm_ts.process` of all minutes",
+    )
+    def hourly_bars() -> dg.MaterializeResult[Any]:
+        with _mistakes_told():
+            done = run_command("process", process.run, plan.command("process", symbol))
+        return _result(done.upsert, session_hours=done.session_hours, missing=done.missing)
+
+    return hourly_bars
+
+
+def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key_prefix=symbol,
+        group_name=symbol,
+        deps=[hourly_bars],
+        retry_policy=_retries(cfg),
+        pool=TRAINING,
+        description="`lstm_ts.retrain`: a candidate that the gate judges",
+    )
+    def model() -> dg.MaterializeResult[Any]:
+        from lstm_ts import retrain  # seconds and 400 MB of libraries, of which the schedule needs none
+
+        with _mistakes_told():
+            done = run_command("retrain", retrain.run, plan.command("retrain", symbol))
+        return dg.MaterializeResult(
+            metadata={
+                "says": f"registered {done.registered}" if done.registered else "nothing new, nothing registered",
+                "verdict": done.registered.tags["verdict"] if done.registered else "none",
+                "champion": str(done.champion) if done.champion else "none yet",
+            }
+        )
+
+    return model
+
+
+def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, days: int) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=hourly_bars, description=f"Each session hour of the last {days} days has a bar")
+    def no_hour_missing() -> dg.AssetCheckResult:
+        store = processed_store(compose("process", plan.command("process", symbol)))
+        closed = last_closed_hour(datetime.now(UTC)) + HOUR
+        expected = plan.session.hours(closed - days * DAY, closed)
+        missing = expected.join(store.read(), on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
+        return dg.AssetCheckResult(
+            passed=missing.is_empty(),
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "missing": len(missing),
+                "session_hours": expected.height,
+                "hours": missing.tail(SHOWN_HOURS).to_list(),
+            },
+        )
+
+    return no_hour_missing
+
+
+def build_schedules(
+    cfg: DictConfig, plan: Plan, symbol: str, bars: Any, retraining: Any
+) -> list[dg.ScheduleDefinition]:
+    running = dg.DefaultScheduleStatus.RUNNING
+
+    @dg.schedule(name=f"{symbol}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
+    def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        hour = last_closed_hour(context.scheduled_execution_time.astimezone(UTC))
+        why = why_closed(plan.session, hour, hour + HOUR)
+        return dg.SkipReason(why) if why else dg.RunRequest(partition_key=f"{hour:%Y-%m-%d}")
+
+    @dg.schedule(name=f"{symbol}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running)
+    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        today = day_of(context.scheduled_execution_time.astimezone(UTC))
+        start = max(plan.first_day, today - cfg.look_back_days * DAY)
+        why = why_closed(plan.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
+        in_one_run = {AGAIN: "true", RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}
+        return dg.SkipReason(why) if why else dg.RunRequest(tags=in_one_run)
+
+    weekly = dg.ScheduleDefinition(
+        name=f"{symbol}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
+    )
+    return [hourly, nightly, weekly]
+
+
+def _retries(cfg: DictConfig) -> dg.RetryPolicy:
+    return dg.RetryPolicy(
+        max_retries=cfg.retries.most,
+        delay=cfg.retries.first_delay_s,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+
+
+def _result(
+    done: UpsertResult | IngestResult | BackfillResult, *, says: str | None = None, **more: int | str
+) -> dg.MaterializeResult[Any]:
+    news = f"{done.new:,} new and {done.revised:,} revised bars"
+    says = says or (news if done.new or done.revised else "nothing new, no file changed")
+    counts = {"new": done.new, "same": done.same, "revised": done.revised}
+    return dg.MaterializeResult(metadata={"says": says, **counts, **more})
+
+
+@contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """A configuration does not mend itself: its mistakes are not tried again."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def make_home(home: Path, dagster_yaml: str) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(dagster_yaml)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for pool in (SOURCE, TRAINING):  # Dagster 1.13 sets a pool's limit once a run has waited for it: too late
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    return home
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises    ConfigError: another process has it, another pipeline perhaps"""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a free port, got {host}:{port}: {error.strerror}; is the pipeline running already? "
+            f"If not, set port="
+        ) from None
+
+
+@entry_point("pipeline")
+def main(cfg: DictConfig) -> None:
+    overrides = list(HydraConfig.get().overrides.task)
+    GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
+    build_definitions(overrides)  # a mistake is told now, not on a Saturday
+    check_port(cfg.host, cfg.port)
+    home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
+    os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
+    print(f"Dagster: http://{cfg.host}:{cfg.port}", flush=True)
+    dagster = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", "-m", "lstm_ts.pipeline")
+    os.execv(sys.executable, [*dagster, "--host", cfg.host, "--port", str(cfg.port)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the schedule does when, without the scheduler: days to ask for, hours that closed, each step's command line."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts.cli import compose, construct
+from lstm_ts.errors import ConfigError
+from lstm_ts.session import HOUR, Session, utc
+
+STEPS = ("ingest", "process", "retrain")
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    symbols: tuple[str, ...]
+    session: Session
+    shared: tuple[str, ...]  # overrides that every step takes
+    own: dict[str, tuple[str, ...]]  # by step
+    first_day: datetime
+
+    def command(self, step: str, symbol: str, *more: str) -> list[str]:
+        """The overrides of one step, as its command line would have them."""
+        return [*self.shared, *self.own[step], f"symbol={symbol}", *more]
+
+    def check(self) -> None:
+        """Raises    ConfigError, HydraException: a step would refuse its command line"""
+        for symbol in self.symbols:
+            for step in STEPS:
+                compose(step, self.command(step, symbol))
+
+
+def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
+    """overrides   those `cfg` was composed with"""
+    symbols = tuple(cfg.symbols)
+    if not symbols or len(set(symbols)) < len(symbols) or not all(re.fullmatch(r"\w+", symbol) for symbol in symbols):
+        raise ConfigError(f"Expected symbols of letters, digits and _, each once, got symbols={list(symbols)}")
+    for days in ("days_per_run", "look_back_days"):
+        if cfg[days] < 1:
+            raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
+    first_day = utc(cfg.first_day)
+    if first_day is None:
+        raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol} is each symbol's own
+    own = {step: _split(step, unresolved[step]) for step in STEPS}
+    return Plan(symbols, construct(cfg.session), _shared(overrides), own, first_day)
+
+
+def _split(step: str, command_line: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command_line or ""))
+    except ValueError as error:
+        raise ConfigError(f"Expected {step} as one would type it, got {command_line}: {error}") from None
+
+
+def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Those of values that stand in project.yaml, but for the symbol, which each step is told."""
+    common = set(compose("project", [])) - {"symbol"}
+    keys = [parsed.key_or_group for parsed in OverridesParser.create().parse_overrides(list(overrides))]
+    return tuple(text for text, key in zip(overrides, keys, strict=True) if key.split(".")[0] in common)
+
+
+def last_closed_hour(at: datetime) -> datetime:
+    """Open of the last clock hour that had closed."""
+    return at.replace(minute=0, second=0, microsecond=0) - HOUR
+
+
+def day_of(ts: datetime) -> datetime:
+    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def why_closed(session: Session, start: datetime, end: datetime) -> str | None:
+    """A sentence; None where the span holds a session hour."""
+    if session.hours(start, end).height:
+        return None
+    opens = session.next_hours(end - HOUR, 1)[0]
+    span = f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M} UTC"
+    return f"{session.calendar} has no session from {span}; the next one opens in the hour of {opens:%a %H:%M} UTC"

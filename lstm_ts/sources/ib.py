@@ -1,0 +1,256 @@
+"""Minute bars from Interactive Brokers, through TWS or IB Gateway; the names of its API stop here.
+
+One request fetches a session, or what has passed of it. `1 D` before the end asked for is a day by the clock or a
+trading day, as TWS sees fit: either way it reaches back to the session's opening, and it is evidence for no more.
+Only history, contract, account names and time are ever asked for.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import polars as pl
+
+from lstm_ts.bars import BAR_SCHEMA, BarBatch, Reach
+from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
+from lstm_ts.session import Session
+from lstm_ts.sources.ib_answers import check_stamps, read_answer
+from lstm_ts.sources.ib_errors import Action, explain
+from lstm_ts.sources.ib_line import Again, Line, Said, Wire
+from lstm_ts.sources.pacing import Pacing
+from lstm_ts.sources.retries import Retries
+
+MINUTE = timedelta(minutes=1)
+SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
+HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
+CLIENT_IDS = 16  # to try, from the first on
+GIVE_UP = 3  # spans in a row without an answer
+REASONS = (
+    "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
+    "or correct source.host and source.port (paper: 7497 for TWS, 4002 for Gateway)"
+)
+
+log = logging.getLogger(__name__)
+
+
+class InteractiveBrokers:
+    def __init__(
+        self,
+        *,
+        client: Callable[[], Any],
+        session: Session,
+        max_mismatch: float,
+        contract: Mapping[str, str],
+        host: str,
+        port: int,
+        client_id: int,
+        live: bool,
+        max_skew_s: float,
+        connect_s: float,
+        answer_s: float,
+        outage_s: float,
+        retries: Mapping[str, float],
+        pacing: Pacing,
+    ) -> None:
+        if not 0 < port < 65536:
+            raise ConfigError(f"Expected source.port within 1..65535, got {port}")
+        if min(max_skew_s, connect_s, answer_s) <= 0:
+            raise ConfigError("Expected source.max_skew_s, source.connect_s and source.answer_s above 0")
+        self.session, self.max_mismatch = session, max_mismatch
+        self.contract = dict(contract)
+        self.address, self.client_id, self.live = f"{host}:{port}", client_id, live
+        self.max_skew_s, self.answer_s, self.outage_s = max_skew_s, answer_s, outage_s
+        self.retries, self.pacing = Retries(**retries), pacing  # type: ignore[arg-type]
+        self._wire = Wire(client, host, port, connect_s)
+        self._line: Line | None = None
+        self._contract: Any = None
+        self._behind = timedelta()  # of IB's clock
+
+    @property
+    def name(self) -> str:
+        return f"IB {self.contract['symbol']} {HISTORY['whatToShow']} bars"
+
+    # Connection
+
+    def connect(self) -> Reach:
+        """Raises    BrokerAway: nobody there; BrokerError: a live account, a clock that is off, no such contract"""
+        try:
+            self._line = self._open()
+            self._contract = self._find_contract()
+            head = self._persist(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
+        except Again as why:
+            raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+        if not isinstance(head, datetime):
+            raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
+        return Reach(head.astimezone(UTC), self._now())
+
+    def close(self) -> None:
+        self._wire.close(self._line)
+        self._line = None
+
+    def _open(self) -> Line:
+        line = self._greet()
+        try:
+            self._check_account(line)
+            self._check_clock(line)
+        except (Again, BrokerError):
+            line.ib.disconnect()
+            raise
+        log.info("Connected to IB at %s, connection %s", self.address, line.witness)
+        return line
+
+    def _greet(self) -> Line:
+        """Raises    BrokerAway"""
+        for client_id in range(self.client_id, self.client_id + CLIENT_IDS):
+            try:
+                return self._wire.connect(client_id)
+            except Said as said:
+                if explain(said.code, said.text).action is not Action.NEXT_ID:
+                    raise self._explained(said) from None
+            except TimeoutError:
+                raise BrokerAway(f"Expected TWS at {self.address}, got no greeting from there; {REASONS}") from None
+            except OSError as error:
+                raise BrokerAway(f"Expected TWS at {self.address}, got {error or 'its hang-up'}; {REASONS}") from None
+        last = self.client_id + CLIENT_IDS - 1
+        raise BrokerAway(
+            f"Expected a free client id in {self.client_id}..{last} at {self.address}, got all in use; "
+            f"close other programs or set another source.client_id"
+        )
+
+    def _check_account(self, line: Line) -> None:
+        live = [account for account in line.ib.client.getAccounts() if not account.startswith("D")]
+        if live and not self.live:
+            raise BrokerError(
+                f"Expected a paper account at {self.address}, got the live account {live[0]}; log in to paper trading, "
+                f"whose ports are 7497 and 4002, or set source.live=true"
+            )
+
+    def _check_clock(self, line: Line) -> None:
+        """Also whether IB answers at all."""
+        try:
+            stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        except Said as said:
+            raise Again(str(said)) from None
+        self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
+        if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
+            raise BrokerError(
+                f"Expected IB's clock within {self.max_skew_s:g} s of this machine's, got one "
+                f"{-self._behind.total_seconds():+.0f} s from it; synchronise this machine's clock"
+            )
+        line.unsure = False
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) - self._behind
+
+    def _find_contract(self) -> Any:
+        assert self._line is not None
+        api = import_module(type(self._line.ib).__module__.partition(".")[0])
+        wanted = api.Contract(**self.contract)
+        shown = " ".join(self.contract.values())
+        try:
+            found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
+        except BrokerError as error:
+            raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
+        if len(found) != 1:
+            candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
+            raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set source.contract")
+        contract = found[0].contract
+        contract.exchange = self.contract.get("exchange", contract.exchange)
+        return contract
+
+    def _list_similar(self) -> str:
+        line = self._line
+        assert line is not None
+        request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
+        try:
+            similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
+        except (Again, Said):
+            similar = []
+        return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
+
+    # Requests
+
+    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """Each span lies in one session, and has passed. One that stays without an answer is an empty batch."""
+        failed = 0
+        for start, end in spans:
+            try:
+                rows = self._persist(partial(self._history, end), key=end)
+                failed = 0
+                yield self._read(rows, start, end)
+            except Again as why:
+                failed += 1
+                if self._line is None or failed == GIVE_UP:
+                    raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+                log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
+                yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+
+    def _read(self, rows: Sequence[Any], start: datetime, end: datetime) -> BarBatch:
+        """Raises    WrongZone"""
+        assert self._line is not None
+        check_stamps(rows, end, self.session, max_mismatch=self.max_mismatch)
+        at = self._now()
+        witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
+        return read_answer(rows, start, end, at=at, witness=witness, name=self.name)
+
+    def _history(self, end: datetime, line: Line) -> Awaitable[Any]:
+        return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
+
+    def _persist(self, request: Callable[[Line], Awaitable[Any]], *, key: datetime | None = None) -> Any:
+        """Ask until there is an answer that nothing disturbed. With a key, it is a request for history.
+
+        Raises    Again: as often as `retries` allows; BrokerError: asking again is no use
+        """
+        return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
+
+    def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
+        if key:
+            self._wire.sleep(self.pacing.delay(key, time.monotonic()))
+        line = self._ready_line()
+        if key:
+            self.pacing.note(key, time.monotonic())
+        try:
+            return self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
+        except Said as said:
+            action = explain(said.code, said.text).action
+            if action is Action.EMPTY:
+                return []
+            if action in (Action.FATAL, Action.ALERT):
+                log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
+                raise self._explained(said) from None
+            pause_s = self.pacing.identical_s if action is Action.WAIT else 0.0
+            raise Again(str(said), pause_s) from None
+
+    def _ready_line(self) -> Line:
+        """Connected, and with word of IB being there."""
+        if self._line is None or self._line.closed:
+            self._line = None
+            try:
+                self._line = self._open()
+            except BrokerAway as away:
+                raise Again(str(away), self._reconnect_s()) from None
+        line = self._line
+        if line.down and not self._wire.run(line.wait_restored(self.outage_s)):
+            raise Again(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
+        if line.unsure:
+            self._check_clock(line)
+        return line
+
+    def _reconnect_s(self) -> float:
+        """No storm of connections over a weekend."""
+        now = self._now()
+        return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
+
+    def _explained(self, said: Said) -> BrokerError:
+        advice = explain(said.code, said.text).advice
+        return BrokerError(
+            f"Expected {' '.join(self.contract.values())} from IB at {self.address}, got {said}; {advice}"
+        )
+
+
+def _shown(contract: Any) -> str:
+    return f"{contract.symbol} {contract.secType} {contract.exchange or contract.primaryExchange} {contract.currency}"

@@ -1,0 +1,44 @@
+"""IB's rules on how fast history may be asked for.
+
+https://interactivebrokers.github.io/tws-api/historical_limitations.html: no identical request within 15 seconds, fewer
+than 6 for one contract within 2 seconds, at most 60 within 10 minutes.
+"""
+
+from collections import deque
+from collections.abc import Hashable
+
+from lstm_ts.errors import ConfigError
+
+
+class Pacing:
+    """Of one contract. Times are seconds of any clock that never goes back; `scale` 0 asks as fast as it can."""
+
+    def __init__(
+        self,
+        *,
+        identical_s: float,
+        burst_s: float,
+        burst_requests: int,
+        window_s: float,
+        window_requests: int,
+        scale: float,
+    ) -> None:
+        if min(burst_requests, window_requests) < 1 or min(identical_s, burst_s, window_s, scale) < 0:
+            raise ConfigError("Expected source.pacing of at least one request, and of seconds that are not negative")
+        self.identical_s = identical_s * scale
+        self.rules = ((burst_s * scale, burst_requests), (window_s * scale, window_requests))
+        self._asked: deque[tuple[float, Hashable]] = deque()
+
+    def delay(self, request: Hashable, now: float) -> float:
+        """Seconds to wait before it may be asked."""
+        asked = [at for at, _ in self._asked]
+        free = [at + self.identical_s for at, other in self._asked if other == request]
+        free += [asked[-count] + seconds for seconds, count in self.rules if len(asked) >= count]
+        return max(0.0, *(at - now for at in free), 0.0)
+
+    def note(self, request: Hashable, now: float) -> None:
+        """It is being asked now."""
+        self._asked.append((now, request))
+        kept = max(self.identical_s, *(seconds for seconds, _ in self.rules))
+        while self._asked[0][0] < now - kept:
+            self._asked.popleft()

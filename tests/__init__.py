@@ -1,0 +1,1 @@
+"""A package, so that `python -m tests.tws` is ours: eventkit installs another one called `tests`."""

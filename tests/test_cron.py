@@ -1,0 +1,107 @@
+"""The examples in deploy/cron: their commands are run as cron and Kubernetes run them."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from test_cli import ROOT
+from test_pipeline import synthetic_minutes
+
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.cli import compose
+from lstm_ts.store import BarStore
+
+FOLDER = ROOT / "deploy" / "cron"
+SOURCE = "source.start=2022-01-31 source.end=2022-02-05"
+
+
+@dataclass(frozen=True)
+class Example:
+    variables: dict[str, str]
+    commands: dict[str, str]  # by their times
+
+
+def read_crontab(path: Path) -> Example:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    variables = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    jobs = [re.fullmatch(r"((?:\S+ +){4}\S+)\s+(.*)", line) for line in lines if not re.match(r"\w+=", line)]
+    return Example(variables, {job[1]: job[2].replace(r"\%", "%") for job in jobs if job})
+
+
+def read_kubernetes(path: Path) -> Example:
+    settings, *jobs = yaml.safe_load_all(path.read_text())
+    commands = {}
+    for job in jobs:
+        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        assert container["command"] == ["/bin/bash", "-c"]
+        commands[job["spec"]["schedule"]] = container["args"][0]
+    return Example(settings["data"], commands)
+
+
+EXAMPLES = {"crontab": read_crontab(FOLDER / "crontab"), "kubernetes": read_kubernetes(FOLDER / "kubernetes.yaml")}
+HOURLY, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
+
+
+def test_both_examples_do_the_same_at_the_same_times() -> None:
+    assert len(EXAMPLES["crontab"].commands) == 3
+    bare = {
+        name: {at: " ".join(re.sub(r'cd "\$LSTM_TS" && |\$PYTHON|python', "", command).split())
+               for at, command in example.commands.items()}
+        for name, example in EXAMPLES.items()
+    }  # fmt: skip
+    assert bare["crontab"] == bare["kubernetes"]
+
+
+def test_the_examples_keep_the_times_of_the_schedule() -> None:
+    cron = compose("pipeline", []).cron
+    assert (cron.hourly.split()[:2], cron.nightly, cron.weekly) == (HOURLY.split()[:2], NIGHTLY, WEEKLY)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) -> None:
+    example, look_back = EXAMPLES[name], compose("pipeline", []).look_back_days
+    environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
+    for command in example.commands.values():
+        shown = f'python() {{ echo "$@"; }}; {command}'  # as the shell hands it over
+        done = subprocess.run(["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, check=True)
+        for line in done.stdout.splitlines():
+            _, module, *overrides = line.split()
+            cfg = compose(module.removeprefix("lstm_ts."), overrides)
+            assert cfg.symbol == "XAGUSD"
+            if "span.start" in line:
+                assert datetime.fromisoformat(cfg.span.end) - datetime.fromisoformat(cfg.span.start) == timedelta(
+                    days=look_back
+                )
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: Path) -> None:
+    at = f"symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
+    environment = os.environ | {
+        "AT": at, "SOURCE": SOURCE, "LSTM_TS": str(ROOT), "PYTHON": sys.executable,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/bash", "-c", command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+
+    first, again = (run(EXAMPLES[name].commands[HOURLY]) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    truth = synthetic_minutes(*SOURCE.split())
+    assert BarStore(tmp_path / "data/raw/XAGUSD", BAR_SCHEMA).read().equals(truth)
+    hours = BarStore(tmp_path / "data/processed/XAGUSD", HOURLY_SCHEMA).read()
+    assert hours.height > 90
+    stored = [line.partition(": ")[2] for line in again.stdout.splitlines() if " new, " in line]
+    assert stored == [f"0 new, {bars:,} the same, 0 revised" for bars in (truth.height, hours.height)]
+
+    night = run(EXAMPLES[name].commands[NIGHTLY])  # of the days before now, of which this source has nothing
+    assert night.returncode == 2, night.stderr
+    assert "Expected bars from synthetic" in night.stderr

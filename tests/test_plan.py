@@ -1,0 +1,109 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError
+from lstm_ts.plan import Plan, last_closed_hour, make_plan, why_closed
+from lstm_ts.session import Session
+
+HOUR = timedelta(hours=1)
+
+
+def plan(*overrides: str) -> Plan:
+    return make_plan(compose("pipeline", overrides), overrides)
+
+
+def is_open(session: Session, text: str) -> bool:
+    hour = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return why_closed(session, hour, hour + HOUR) is None
+
+
+def test_the_last_closed_hour_is_the_one_before_the_hour_that_runs() -> None:
+    assert last_closed_hour(datetime(2024, 3, 5, 14, 4, 30, tzinfo=UTC)) == datetime(2024, 3, 5, 13, tzinfo=UTC)
+    assert last_closed_hour(datetime(2024, 3, 5, 0, 0, tzinfo=UTC)) == datetime(2024, 3, 4, 23, tzinfo=UTC)
+
+
+# New York closes at 17:00 and opens at 18:00; clocks went forward on Sunday 10 March 2024.
+@pytest.mark.parametrize(
+    ("hour", "opened"),
+    [
+        ("2024-03-08T21:00", True),  # Friday 16:00 EST
+        ("2024-03-08T22:00", False),
+        ("2024-03-03T22:00", False),  # Sunday 17:00 EST
+        ("2024-03-03T23:00", True),
+        ("2024-03-10T21:00", False),  # Sunday 17:00 EDT
+        ("2024-03-10T22:00", True),
+        ("2024-03-12T20:00", True),  # Tuesday 16:00 EDT
+        ("2024-03-12T21:00", False),
+        ("2024-03-12T22:00", True),
+        ("2024-03-29T15:00", False),  # Good Friday
+    ],
+)
+def test_hours_are_open_by_the_session_through_the_change_of_clocks(hour: str, opened: bool, silver: Session) -> None:
+    assert is_open(silver, hour) is opened
+
+
+def test_a_closed_span_is_named_with_the_next_opening(silver: Session) -> None:
+    saturday = datetime(2024, 3, 9, tzinfo=UTC)
+    assert why_closed(silver, saturday, saturday + timedelta(days=1)) == (
+        "CMEGlobex_Silver has no session from Sat 2024-03-09 00:00 to Sun 2024-03-10 00:00 UTC; "
+        "the next one opens in the hour of Sun 22:00 UTC"
+    )
+
+
+def test_a_step_is_told_what_every_command_takes_then_its_own_then_its_symbol(tmp_path: Path) -> None:
+    mine = plan(
+        "symbols=[XAGUSD,XAUUSD]",
+        f"paths.data={tmp_path}",
+        "session.zone=Europe/London",
+        "port=4000",
+        "ingest='source=files source.paths=\"a b.csv\"'",
+        "++min_minutes_share=0.5",
+    )
+    shared = [f"paths.data={tmp_path}", "session.zone=Europe/London", "++min_minutes_share=0.5"]
+    assert mine.command("process", "XAUUSD") == [*shared, "symbol=XAUUSD"]
+    assert mine.command("ingest", "XAGUSD", "span.end=2024-03-09") == [
+        *shared, "source=files", "source.paths=a b.csv", "symbol=XAGUSD", "span.end=2024-03-09",
+    ]  # fmt: skip
+    assert mine.session.zone == "Europe/London"
+
+
+def test_each_symbol_has_a_source_of_its_own() -> None:
+    mine = plan("symbols=[XAGUSD,XAUUSD]", "ingest='source=files source.paths=minutes/${symbol}/*.csv'")
+    paths = [compose("ingest", mine.command("ingest", symbol)).source.paths for symbol in mine.symbols]
+    assert paths == ["minutes/XAGUSD/*.csv", "minutes/XAUUSD/*.csv"]
+
+
+def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
+    mine = plan("symbol=XAUUSD")
+    assert (mine.symbols, mine.command("process", "XAUUSD")) == (("XAUUSD",), ["symbol=XAUUSD"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("symbols=[]", r"symbols of letters.*got symbols=\[\]"),
+        ("symbols=[XAGUSD,XAGUSD]", "each once"),
+        ("symbols=[EUR/USD]", "EUR/USD"),
+        ("days_per_run=0", "days_per_run=0"),
+        ("look_back_days=0", "look_back_days=0"),
+        ("first_day=someday", "an ISO date"),
+        ("first_day=null", "first_day=2019-01-01"),
+        ('ingest="source.paths=\'a"', "ingest as one would type it"),
+    ],
+)
+def test_a_mistake_is_named(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan(override)
+
+
+@pytest.mark.parametrize("step", ["ingest", "process", "retrain"])
+def test_a_step_that_would_refuse_its_command_line_is_found_before_its_time(step: str) -> None:
+    plan("ingest='source=files source.paths=bars.csv'").check()
+    with pytest.raises(HydraException, match="nonsense"):
+        plan(f"{step}='nonsense=1'").check()
+    with pytest.raises(ConfigError, match=r"source\.paths"):
+        plan("ingest='source=files'").check()
