@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts import ingest, process
 from lstm_ts.backfill import BackfillResult
 from lstm_ts.cli import compose, entry_point, processed_store, run_command
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
 from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
 from lstm_ts.session import HOUR
@@ -38,6 +38,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
 SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
 SHOWN_HOURS = 50
+MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later, by themselves
 
 
 def build_definitions(overrides: Sequence[str]) -> dg.Definitions:
@@ -210,10 +211,12 @@ def _result(
 
 @contextmanager
 def _mistakes_told() -> Iterator[None]:
-    """A configuration does not mend itself: its mistakes are not tried again."""
+    """What does not mend itself is not tried again."""
     try:
         yield
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+    except MENDING:
+        raise
+    except (LstmTsError, HydraException, OmegaConfBaseException) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

@@ -219,6 +219,14 @@ def test_a_mistake_in_the_configuration_is_not_tried_again(start: Start) -> None
     assert "Expected source.signal one of" in failures(result)[0]
 
 
+def test_a_source_that_can_never_be_read_is_not_tried_again(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "no_zone.csv"
+    file.write_text("2022.02.01,10:00,22.1,22.2,22.0,22.1,7\n" * 3)
+    result = start(f"ingest='source=files source.paths={file}'", QUICK).run("XAGUSD_bars", "2022-02-01")
+    assert retried(result) == 0
+    assert "Expected source.zone for" in failures(result)[0]
+
+
 def test_hours_without_a_bar_are_named(start: Start) -> None:
     pipeline = start(SYNTHETIC)
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
