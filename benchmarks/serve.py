@@ -29,7 +29,7 @@ from lstm_ts.tables import align
 SYMBOL = "XAGUSD"
 ROUNDS, WARM_UPS, ALONE, CONNECTIONS, CROWD = 3, 100, 300, 32, 600  # requests in each round
 READY_S, END_S = 60.0, 15.0
-OURS, FLOOR, PLAIN = "lstm_ts", "LitServe, a constant", "FastAPI + torch"
+OURS, TWO, FLOOR, PLAIN = "lstm_ts", "lstm_ts, two workers", "LitServe, a constant", "FastAPI + torch"
 
 
 @dataclass
@@ -171,20 +171,22 @@ def main(name: str) -> None:
     with ExitStack() as stack:
         start = [
             (OURS, ours),
+            (TWO, (*ours, "workers_per_device=2")),
             (FLOOR, ("-m", "benchmarks.servers", "floor", "{port}")),
             (PLAIN, ("-m", "benchmarks.servers", "plain", "{port}", str(model))),
         ]
         servers = [stack.enter_context(running(name, *command)) for name, command in start]
-        replies = [json.loads(read(server.port, "/predict", body))["path"][-1] for server in (servers[0], servers[2])]
+        replies = [json.loads(read(server.port, "/predict", body))["path"][-1] for server in (servers[0], servers[3])]
         assert abs(replies[0]["price"] / replies[1]["price"] - 1) < 1e-6, replies
         measure(servers, body)
         inside = measure_parts(servers[0], body)
-    mine, floor, _ = servers
-    ratio = statistics.median(mine.latencies_ms) / statistics.median(floor.latencies_ms)
-    share = statistics.median(mine.rates) / statistics.median(floor.rates)
+    one, two, floor, _ = servers
+    ratio = statistics.median(one.latencies_ms) / statistics.median(floor.latencies_ms)
+    shares = [statistics.median(mine.rates) / statistics.median(floor.rates) for mine in (one, two)]
     print(table(servers))
     print(
-        f"{OURS} over the constant: p50 {ratio:.2f} times, throughput {share:.0%}; {os.cpu_count()} cores, one worker"
+        f"over the constant: p50 {ratio:.2f} times, throughput {shares[0]:.0%}, with two workers {shares[1]:.0%}; "
+        f"{os.cpu_count()} cores"
     )
     print(inside)
 
