@@ -262,6 +262,51 @@ def test_a_fault_loses_nothing_and_invents_nothing(place: Place, fault: str) -> 
         assert place.states() == {"present": TRUTH.height, "empty": missing_minutes(), "waiting": 0, "unknown": 0}
 
 
+GREETINGS = ("idle", "other_farm", "unsettled")
+
+
+@pytest.mark.parametrize("notice", GREETINGS)
+def test_what_tws_says_right_after_its_greeting_stops_nobody(place: Place, notice: str) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults=f"{notice}@1") as tws:
+        broker = make_broker(tws.port, retries=one_try, outage_s=1.0)
+        assert broker.connect().head == TRUTH["ts"][0]
+        assert [met["fault"] for met in tws.status().faults] == [notice]
+        broker.close()
+        place.fill(make_broker(tws.port, outage_s=1.0))
+    assert place.raw.read().equals(TRUTH)
+
+
+@pytest.mark.parametrize("notice", GREETINGS)
+def test_what_tws_says_after_a_second_greeting_stops_nobody(place: Place, notice: str) -> None:
+    with serving(faults=f"{notice}@2,cut@2") as tws:
+        place.fill(make_broker(tws.port, outage_s=1.0))
+        assert {met["fault"] for met in tws.status().faults} == {"cut", notice}
+    assert place.raw.read().equals(TRUTH)
+
+
+def test_ib_that_stays_away_after_the_greeting_is_waited_for_as_long_as_an_outage_may_take() -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="unsettled@1", outage=30) as tws:
+        broker, began = make_broker(tws.port, retries=one_try, outage_s=0.4), time.monotonic()
+        with pytest.raises(BrokerAway, match=r"got none: IB still away after 0\.4 s; try later"):
+            broker.connect()
+        assert time.monotonic() - began > 0.4
+        broker.close()
+
+
+def test_a_farm_of_history_disturbs_no_other_request() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker.connect()
+        line = broker._line
+        assert line is not None
+        for code in (2105, 2107):
+            line._hear(-1, code, "HMDS data farm connection is broken:euhmds")
+        assert broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+        broker.close()
+
+
 def test_revised_bars_are_kept_with_both_values(place: Place) -> None:
     with serving(faults="revised@2") as tws:
         place.fill(make_broker(tws.port))
@@ -527,7 +572,7 @@ def test_a_clock_that_is_off_is_refused(place: Place, skew_s: int, sign: str) ->
 def test_an_unknown_contract_and_an_ambiguous_one_are_named(place: Place) -> None:
     with serving() as tws, pytest.raises(BrokerError, match=r"XAGEUR CMDTY .*error 200: .*; correct source\.contract"):
         place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR"}))
-    two = r"got 2: XAGUSD CMDTY SMART USD, XAGUSD CMDTY LME USD; set source\.contract"
+    two = r"got 2: XAGUSD CMDTY SMART USD \(conId 77124483\), XAGUSD CMDTY LME USD \(conId \d+\); set source\.contract"
     with serving(faults="two_contracts@1") as tws, pytest.raises(BrokerError, match=two):
         place.fill(make_broker(tws.port))
 

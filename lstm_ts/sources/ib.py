@@ -28,6 +28,7 @@ MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
 CLIENT_IDS = 16  # to try, from the first on
+NO_CONTRACT = 200
 GIVE_UP = 3  # spans in a row without an answer
 REASONS = (
     "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
@@ -44,7 +45,7 @@ class InteractiveBrokers:
         client: Callable[[], Any],
         session: Session,
         max_mismatch: float,
-        contract: Mapping[str, str],
+        contract: Mapping[str, str | int],
         host: str,
         port: int,
         client_id: int,
@@ -96,8 +97,7 @@ class InteractiveBrokers:
         line = self._greet()
         try:
             self._check_account(line)
-            self._check_clock(line)
-        except (Again, BrokerError):
+        except BrokerError:
             line.ib.disconnect()
             raise
         log.info("Connected to IB at %s, connection %s", self.address, line.witness)
@@ -149,11 +149,16 @@ class InteractiveBrokers:
     def _find_contract(self) -> Any:
         assert self._line is not None
         api = import_module(type(self._line.ib).__module__.partition(".")[0])
-        wanted = api.Contract(**self.contract)
-        shown = " ".join(self.contract.values())
+        try:
+            wanted = api.Contract(**self.contract)
+        except TypeError as error:
+            raise ConfigError(f"Expected fields of IB's Contract in source.contract, got: {error}") from None
+        shown = " ".join(map(str, self.contract.values()))
         try:
             found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
         except BrokerError as error:
+            if not isinstance(error.__cause__, Said) or error.__cause__.code != NO_CONTRACT:
+                raise
             raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
         if len(found) != 1:
             candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
@@ -210,7 +215,7 @@ class InteractiveBrokers:
     def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
-        line = self._ready_line()
+        line = self._ready_line(history=key is not None)
         if key:
             self.pacing.note(key, time.monotonic())
         try:
@@ -221,12 +226,15 @@ class InteractiveBrokers:
                 return []
             if action in (Action.FATAL, Action.ALERT):
                 log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
-                raise self._explained(said) from None
+                raise self._explained(said) from said
             pause_s = self.pacing.identical_s if action is Action.WAIT else 0.0
             raise Again(str(said), pause_s) from None
 
-    def _ready_line(self) -> Line:
-        """Connected, and with word of IB being there."""
+    def _ready_line(self, *, history: bool = False) -> Line:
+        """Connected, with no word of IB being away, and with a clock that agrees with ours.
+
+        Raises    Again; BrokerError: a live account, a clock that is off
+        """
         if self._line is None or self._line.closed:
             self._line = None
             try:
@@ -234,7 +242,7 @@ class InteractiveBrokers:
             except BrokerAway as away:
                 raise Again(str(away), self._reconnect_s()) from None
         line = self._line
-        if line.down and not self._wire.run(line.wait_restored(self.outage_s)):
+        if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
             raise Again(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
         if line.unsure:
             self._check_clock(line)
@@ -248,9 +256,10 @@ class InteractiveBrokers:
     def _explained(self, said: Said) -> BrokerError:
         advice = explain(said.code, said.text).advice
         return BrokerError(
-            f"Expected {' '.join(self.contract.values())} from IB at {self.address}, got {said}; {advice}"
+            f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"
         )
 
 
 def _shown(contract: Any) -> str:
-    return f"{contract.symbol} {contract.secType} {contract.exchange or contract.primaryExchange} {contract.currency}"
+    exchange = contract.exchange or contract.primaryExchange
+    return f"{contract.symbol} {contract.secType} {exchange} {contract.currency} (conId {contract.conId})"
