@@ -72,10 +72,10 @@ def backfill(
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
-    with ledger.exclusive(f"ingestion of {symbol}"):
+    with ledger.exclusive_ingestion(symbol):
         try:
             reach = broker.connect()
-            spans = _plan(raw, session, ledger.answers(symbol), reach, start, end, again=again)
+            spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
             return _fetch(broker, spans, raw, ledger, symbol, commit_s, rejects_csv)
         finally:
             broker.close()
@@ -138,12 +138,12 @@ def _fetch(
     def commit() -> None:
         nonlocal step
         taken, step = step, _Step()
-        if any(bars.height for bars in taken.bars):
+        if taken.answers or any(bars.height for bars in taken.bars):
             with raw.upsert(broker.name) as staging:
                 for bars in taken.bars:
                     staging.add(bars)
             result.add(staging.result)
-        ledger.record_answers(symbol, broker.name, taken.answers)
+            ledger.record_answers(symbol, staging.store_id, broker.name, taken.answers)
         left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
         log.info(
             "%d of %d requests, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60

@@ -72,7 +72,7 @@ def _runs(ts_B: Times) -> tuple[Times, Times]:
 def _standing(answers: Sequence[Answer], ts_B: Times) -> tuple[Times, Times]:
     """Starts and ends of the answers whose bars are stored still; those of one witness are merged.
 
-    An answer to a store that was emptied since proves nothing about the one that took its place.
+    One whose bars are not there proves nothing: the store was put back from an older copy.
     """
     told = pl.DataFrame(
         [(answer.start, answer.end, answer.witness, answer.bars) for answer in answers],

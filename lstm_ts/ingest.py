@@ -84,7 +84,9 @@ def ingest(
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
-    ledger.record_answers(symbol, source.name, answers)  # a process killed before this leaves unknown what it stored
+    # A process killed before this leaves unknown what it stored.
+    if answers:
+        ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, answers)
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
 
 
@@ -220,10 +222,11 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
 
 def _status(cfg: DictConfig, ledger: Ledger) -> Status:
     raw = raw_store(cfg)
+    answers = ledger.answers(cfg.symbol, raw.id)  # before the bars: another process may be adding both
     return compute_status(
         cfg.symbol,
         raw.read_stamps(),
-        ledger.answers(cfg.symbol),
+        answers,
         raw.read_revisions(),
         construct(cfg.session),
         start=utc(cfg.span.start),

@@ -74,11 +74,11 @@ def _known(
 
 
 def run(cfg: DictConfig) -> ProcessResult:
-    processed = processed_store(cfg)
+    raw, processed = raw_store(cfg), processed_store(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        answers = ledger.answers(cfg.symbol)
+        answers = ledger.answers(cfg.symbol, raw.id)
     result = process(
-        raw_store(cfg),
+        raw,
         processed,
         construct(cfg.session),
         min_minutes_share=cfg.min_minutes_share,

@@ -122,8 +122,11 @@ class Place:
             rejects_csv=self.rejects,
         )
 
+    def answers(self) -> list[Answer]:
+        return self.ledger.answers("XAGUSD", self.raw.id)
+
     def states(self) -> dict[str, int]:
-        segments = classify(self.session.spans(START, END), self.raw.read_stamps(), self.ledger.answers("XAGUSD"))
+        segments = classify(self.session.spans(START, END), self.raw.read_stamps(), self.answers())
         return dict(zip(State, coverage(segments).drop("month").sum().row(0), strict=True))
 
 
@@ -216,7 +219,7 @@ def test_a_span_without_an_end_goes_to_the_last_closed_minute_and_the_forming_on
     place = Place(tmp_path, always)
     with closing(place.ledger), serving(bars) as tws:
         place.fill(make_broker(tws.port, session=always), start=now - timedelta(hours=2), end=None)
-        asked_until = max(answer.end for answer in place.ledger.answers("XAGUSD"))
+        asked_until = max(answer.end for answer in place.answers())
         assert now <= asked_until <= datetime.now(UTC)
         assert place.raw.read_stamps()[-1] == asked_until - MINUTE
 
@@ -225,7 +228,7 @@ def test_the_first_bar_bounds_the_start(place: Place) -> None:
     with serving() as tws:
         result = place.fill(make_broker(tws.port), start=datetime(2014, 1, 1, tzinfo=UTC))
         assert result.asked == 5
-        assert min(answer.start for answer in place.ledger.answers("XAGUSD")) == TRUTH["ts"][0]
+        assert min(answer.start for answer in place.answers()) == TRUTH["ts"][0]
 
 
 def test_a_start_that_nobody_gave_is_that_of_what_is_stored(place: Place) -> None:
@@ -252,7 +255,7 @@ def test_a_fault_loses_nothing_and_invents_nothing(place: Place, fault: str) -> 
         stored = place.raw.read()
         assert stored.select("ts").join(TRUTH, on="ts", how="anti").is_empty()
         lacking = TRUTH.join(stored, on="ts", how="anti")["ts"]
-        segments = classify(SILVER.spans(START, END), stored["ts"], place.ledger.answers("XAGUSD"))
+        segments = classify(SILVER.spans(START, END), stored["ts"], place.answers())
         for state in ("present", "empty"):
             for start, end in segments.filter(pl.col("state") == state).select("start", "end").rows():
                 assert lacking.filter((lacking >= start) & (lacking < end)).is_empty()
@@ -337,7 +340,7 @@ def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:
         tws.set_faults("silence@3,silence@4,silence@5,silence@6,silence@7,silence@8")
         with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
             place.fill(make_broker(tws.port, retries=retries, answer_s=0.2), commit_s=1000)
-    assert len(place.ledger.answers("XAGUSD")) == 2
+    assert len(place.answers()) == 2
     assert 0 < place.raw.read().height < TRUTH.height
 
 
@@ -353,7 +356,7 @@ def test_what_asking_again_does_not_mend_is_one_sentence(place: Place, fault: st
     with serving(faults=f"{fault}@2") as tws, pytest.raises(BrokerError, match=words) as caught:
         place.fill(make_broker(tws.port), commit_s=1000)
     assert "\n" not in str(caught.value)
-    assert len(place.ledger.answers("XAGUSD")) == 1
+    assert len(place.answers()) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -363,7 +366,7 @@ def test_stamps_in_a_wrong_zone_are_refused_and_not_one_of_them_is_stored(place:
             place.fill(make_broker(tws.port))
         with pytest.raises(NoRows):
             place.raw.read()
-        assert place.ledger.answers("XAGUSD") == []
+        assert place.answers() == []
         place.fill(make_broker(tws.port))
     assert place.raw.read().equals(TRUTH)
 
@@ -460,7 +463,7 @@ def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(
             process.send_signal(kill)
             process.communicate()
             stamps = place.raw.read_stamps()
-            for answer in place.ledger.answers("XAGUSD"):
+            for answer in place.answers():
                 within = stamps.filter((stamps >= answer.start) & (stamps < answer.end))
                 truth = TRUTH.filter(pl.col("ts") >= answer.start, pl.col("ts") < answer.end)["ts"]
                 assert within.len() >= answer.bars == truth.len()
