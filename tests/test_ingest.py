@@ -271,11 +271,46 @@ def test_a_store_from_before_the_ledger_is_processed_by_the_span_of_its_minutes(
         staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
     assert stores.process(silver).upsert.new == 2
     assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
-    later = START + timedelta(hours=2)
-    stores.ledger.record_answers(
-        "XAGUSD", stores.raw.id, "a broker", [Answer(later, later + timedelta(minutes=9), later, "one", 3)]
-    )
+    later = [
+        Answer(START + timedelta(hours=h), START + timedelta(hours=h, minutes=9), START, "one", 0) for h in (2, 20)
+    ]
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", later[1:])  # of the next session
     assert stores.process(silver).unknown == 1
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", later[:1])
+    assert stores.process(silver).unknown == 3
+
+
+def test_an_older_file_that_joins_a_store_from_before_the_ledger_takes_no_hour_from_it(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    with stores.raw.upsert("before") as staging:
+        minutes = [START + timedelta(minutes=i) for i in range(0, 180, 2)]
+        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
+    stores.ingest(mt4(tmp_path / "older.csv", START - timedelta(days=1), 60), silver)
+    stores.process(silver)
+    hours = stores.processed.read()["ts"].to_list()
+    assert hours == [START - timedelta(days=1), START, START + timedelta(hours=1)]
+
+
+def test_an_hour_whose_last_minute_lies_between_two_files_is_made(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 119), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=121), 59), silver)
+    result = stores.process(silver)
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 59 / 60, 59 / 60]
+    assert (result.missing, result.unknown) == (0, 0)
+
+
+def test_hours_up_to_which_somebody_vouches_count_whatever_was_answered(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 100), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=130), 35), silver)
+    assert stores.process(silver).upsert.new == 1
+    assert stores.process(silver, complete_until=START + timedelta(hours=2)).upsert.new == 1
+    assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 40 / 60, 35 / 60]
 
 
 def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path: Path, silver: Session) -> None:
