@@ -139,6 +139,7 @@ def _progress() -> Progress:
 
 def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
     """Returns    None: only the status was shown"""
+    _check(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         match cfg.action:
             case "ingest":
@@ -148,6 +149,13 @@ def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
                 return None
             case other:
                 raise ConfigError(f"Expected action=ingest or status, got {other}")
+
+
+def _check(cfg: DictConfig) -> None:
+    if not isinstance(cfg.again, bool):
+        raise ConfigError(f"Expected again=true or false, got {cfg.again}")
+    if isinstance(cfg.commit_s, bool) or not isinstance(cfg.commit_s, int | float) or not cfg.commit_s >= 0:
+        raise ConfigError(f"Expected commit_s as seconds of at least 0, got {cfg.commit_s}")
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:

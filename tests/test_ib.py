@@ -580,6 +580,29 @@ def test_an_unknown_contract_and_an_ambiguous_one_are_named(place: Place) -> Non
         place.fill(make_broker(tws.port))
 
 
+def test_a_contract_by_its_number_is_found_and_a_field_that_ib_has_not_is_said(place: Place) -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port, contract=CONTRACT | {"conId": 77124483})
+        assert broker.connect().head == TRUTH["ts"][0]
+        broker.close()
+        with pytest.raises(BrokerError, match=r"XAGEUR CMDTY SMART USD 1 from IB .*IB knows nothing similar"):
+            place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR", "conId": 1}))
+        with pytest.raises(ConfigError, match=r"Expected fields of IB's Contract in source\.contract, got: .*'foo'"):
+            place.fill(make_broker(tws.port, contract=CONTRACT | {"foo": 1}))
+
+
+def test_what_is_wrong_on_connecting_again_is_said_and_no_contract_is_looked_for(place: Place) -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker._line = broker._open()
+        broker._line.ib.disconnect()
+        broker._line.closed = True
+        broker.max_skew_s = -10.0
+        with pytest.raises(BrokerError, match=r"got one .* from it; synchronise this machine's clock$"):
+            broker._find_contract()
+        broker.close()
+
+
 def test_a_span_in_the_future_is_refused_before_anybody_is_asked(place: Place) -> None:
     with pytest.raises(ConfigError, match=r"span\.start before span\.end and before now"):
         place.fill(make_broker(1), start=datetime.now(UTC) + timedelta(days=1), end=None)

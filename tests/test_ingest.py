@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
-from lstm_ts.errors import NoRows, TooManyRejects, WrongZone
-from lstm_ts.ingest import IngestResult, ingest
+from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError, NoRows, TooManyRejects, WrongZone
+from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.session import Session
@@ -63,10 +64,10 @@ class Stores:
             complete_until=complete_until,
         )
 
-    def status(self, session: Session) -> Status:
+    def status(self, session: Session, *, start: datetime | None = None, end: datetime | None = None) -> Status:
         answers = self.answers()
         revisions = self.raw.read_revisions()
-        return compute_status("XAGUSD", self.raw.read_stamps(), answers, revisions, session, start=None, end=None)
+        return compute_status("XAGUSD", self.raw.read_stamps(), answers, revisions, session, start=start, end=end)
 
 
 @pytest.fixture
@@ -332,11 +333,30 @@ def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path:
     assert said[4:8] == [
         "Largest gaps, of minutes without a bar: 1,440 minutes in 1 spans",
         gap,
-        "Unknown, and asked for by the next ingest: 1,440 minutes in 1 spans",
+        "Unknown: no source has answered for them: 1,440 minutes in 1 spans",
         gap,
     ]
     assert said[-2] == "Bars that came again with other values: 1"
     assert said[-1].startswith("  2019-03-05 10:07  15.1/15.2/15.0/15.1 → 15.1/15.3/15.0/15.2, on 20")
+
+
+def test_status_of_a_span_that_is_none_says_what_there_is(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+    known = r"XAGUSD is known of from 2019-03-05 10:00 to 2019-03-05 11:00 UTC"
+    for start, end in ((datetime(2030, 1, 1, tzinfo=UTC), None), (START, START), (None, START)):
+        with pytest.raises(ConfigError, match=rf"span\.start before span\.end.*{known}"):
+            stores.status(silver, start=start, end=end)
+    weekend = datetime(2019, 3, 9, 12, tzinfo=UTC)
+    said = format_status(stores.status(silver, start=weekend, end=weekend + timedelta(hours=1)))
+    assert "Largest gaps, of minutes without a bar: 0 minutes" in said
+
+
+@pytest.mark.parametrize("value", ["commit_s=x", "commit_s=-1", "commit_s=True", "again=maybe", "again=1"])
+def test_a_value_that_fits_nothing_is_one_sentence(tmp_path: Path, value: str) -> None:
+    cfg = compose("ingest", [value, f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"])
+    with pytest.raises(ConfigError, match=rf"Expected .*{value.partition('=')[0]}.* got {value.partition('=')[2]}"):
+        run(cfg)
+    assert not list(tmp_path.iterdir())
 
 
 def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> None:
