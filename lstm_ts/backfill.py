@@ -23,6 +23,7 @@ from lstm_ts.session import Session
 from lstm_ts.store import BarStore, UpsertResult
 
 DAY = timedelta(days=1)
+RECENT = timedelta(hours=1)  # longer than any broker counts requests for
 Span = tuple[datetime, datetime]
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ def backfill(
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
     with ledger.exclusive_ingestion(symbol):
         try:
-            reach = broker.connect()
+            recent = datetime.now(UTC) - RECENT
+            reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
             spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
             return _fetch(broker, spans, raw, ledger, symbol, commit_s, rejects_csv)
         finally:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -334,12 +334,19 @@ def test_a_session_that_is_never_answered_stays_unknown_and_is_asked_for_by_the_
     assert place.raw.read().equals(TRUTH)
 
 
+def test_sessions_that_are_never_answered_keep_nobody_from_the_others(place: Place) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="silence@1,silence@2,silence@3,silence@4") as tws:
+        result = place.fill(make_broker(tws.port, retries=one_try, answer_s=0.2))
+    assert (result.asked, result.unanswered) == (5, 4)
+    assert 0 < place.raw.read().height < TRUTH.height
+
+
 def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:
     retries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
-    with serving(faults="silence:0.99,silence@1") as tws:
-        tws.set_faults("silence@3,silence@4,silence@5,silence@6,silence@7,silence@8")
-        with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
-            place.fill(make_broker(tws.port, retries=retries, answer_s=0.2), commit_s=1000)
+    said = r"Expected answers from IB at .*, got none: .*; try later"
+    with serving(faults="refused@3", outage=30) as tws, pytest.raises(BrokerAway, match=said):
+        place.fill(make_broker(tws.port, retries=retries), commit_s=1000)
     assert len(place.answers()) == 2
     assert 0 < place.raw.read().height < TRUTH.height
 
@@ -428,6 +435,31 @@ def test_the_pace_that_ib_publishes_is_kept(place: Place) -> None:
         assert result.asked > 60  # more than ten minutes' worth
         assert tws.status().messages["historical_data"] == result.asked
         assert tws.status().pace_violations == 0
+
+
+def test_the_pace_is_kept_over_two_runs_that_know_of_each_other_by_the_ledger_alone(place: Place) -> None:
+    bars = make_truth("2014-12-01", "2015-03-01")
+    with serving(bars, pace=0.01) as tws:
+        for days in (45, 0):
+            start, end = START - timedelta(days=90), START - timedelta(days=days)
+            place.fill(make_broker(tws.port, pace=0.0102), start=start, end=end)
+        assert tws.status().messages["historical_data"] > 60
+        assert tws.status().pace_violations == 0
+
+
+def test_a_second_pacing_violation_in_a_row_waits_for_the_whole_window() -> None:
+    with serving(faults="pacing@1,pacing@2,pacing@4") as tws:
+        broker, pauses = make_broker(tws.port), []
+        broker.connect()
+        broker.pacing.identical_s, broker.pacing.window_s = 0.01, 0.02
+        asked = partial(broker._ask, partial(broker._history, END), END)
+        for _ in range(4):
+            try:
+                asked()
+            except ib.Again as again:
+                pauses.append(again.pause_s)
+        broker.close()
+    assert pauses == [0.01, 0.02, 0.01]
 
 
 # Killed, stopped, resumed
@@ -555,6 +587,27 @@ def test_a_port_that_is_no_tws_is_said(place: Place) -> None:
             place.fill(make_broker(port, connect_s=0.3))
 
 
+def test_it_gives_up_on_a_broker_that_tells_not_even_the_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="silence:1") as tws:
+        broker = make_broker(tws.port, retries=one_try, answer_s=0.2)
+        monkeypatch.setattr(broker, "_is_there", lambda: False)
+        with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
+            place.fill(broker)
+        assert tws.status().messages["historical_data"] == ib.GIVE_UP
+
+
+def test_an_account_without_a_name_is_no_paper_account() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        line = broker._open()
+        for names, wrong in (([], "no account name"), (["DU1", "U2"], "the live account U2")):
+            line.ib.client._accounts = names
+            with pytest.raises(BrokerError, match=f"Expected a paper account at .*, got {wrong}; log in"):
+                broker._check_account(line)
+        broker._wire.close(line)
+
+
 def test_a_live_account_is_refused_unless_it_is_wanted(place: Place) -> None:
     with serving(account="U1234567") as tws:
         with pytest.raises(BrokerError, match=r"a paper account .* got the live account U1234567; .*source\.live=true"):
@@ -633,6 +686,7 @@ def test_the_command_says_one_sentence_and_ends_with_2(tmp_path: Path) -> None:
         (162, "Historical Market Data Service error message:Trading TWS session is connected from", Action.RETRY),
         (162, "Historical Market Data Service error message:No market data permissions for SMART", Action.ALERT),
         (321, "Error validating request", Action.FATAL),
+        (203, "The security XAGUSD is not available or allowed for this account", Action.ALERT),
         (2999, "news of another farm", Action.RETRY),
         (2199, "news of another farm", Action.INFORM),
         (99999, "what nobody knows", Action.RETRY),
@@ -684,6 +738,12 @@ def test_requests_wait_for_the_slowest_of_the_rules() -> None:
         pacing.note(name, now)
     assert pacing.delay("e", 10.0) == 590.0
     assert make_pacing(scale=0).delay("a", 0.0) == 0.0
+
+
+def test_requests_of_other_processes_count() -> None:
+    pacing = make_pacing()
+    pacing.recall([-300.0, -200.0, -100.0, -50.0])
+    assert pacing.delay("a", 0.0) == 300.0
 
 
 def test_a_long_run_keeps_no_more_requests_than_the_rules_need() -> None:

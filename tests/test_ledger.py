@@ -4,6 +4,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -457,6 +459,25 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
         "answers",
         "ledger_version",
     }
+
+
+def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    done = []
+
+    def second() -> None:
+        with ledger.exclusive_ingestion("XAGUSD"):
+            done.append("second")
+
+    with caplog.at_level(logging.INFO, "lstm_ts"):
+        thread = threading.Thread(target=second)
+        with ledger.exclusive_ingestion("XAGUSD"):
+            thread.start()
+            while not caplog.messages:
+                time.sleep(0.01)
+            done.append("first")
+        thread.join()
+    assert caplog.messages[0].startswith("Waiting for the ingestion of XAGUSD in the ledger ")
+    assert done == ["first", "second"]
 
 
 def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) -> None:
