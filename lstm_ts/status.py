@@ -72,7 +72,7 @@ def format_status(status: Status) -> str:
             "minutes of the sessions, closed ones are not counted",
             *align([("month", *State, "known"), *rows]),
             *_list_spans("Largest gaps, of minutes without a bar", status.gaps),
-            *_list_spans("Unknown: no source has answered for them", status.unknown),
+            *_list_spans("Unknown, as no source has answered for them", status.unknown),
             f"Waiting for a second witness that they are empty: {waiting:,} minutes",
             *_list_revisions(status.revisions),
         ]

@@ -270,9 +270,9 @@ GREETINGS = ("idle", "other_farm", "unsettled")
 
 @pytest.mark.parametrize("notice", GREETINGS)
 def test_what_tws_says_right_after_its_greeting_stops_nobody(place: Place, notice: str) -> None:
-    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults=f"{notice}@1") as tws:
-        broker = make_broker(tws.port, retries=one_try, outage_s=1.0)
+        broker = make_broker(tws.port, retries=two_tries, outage_s=1.0)
         assert broker.connect().head == TRUTH["ts"][0]
         assert [met["fault"] for met in tws.status().faults] == [notice]
         broker.close()
@@ -289,9 +289,9 @@ def test_what_tws_says_after_a_second_greeting_stops_nobody(place: Place, notice
 
 
 def test_ib_that_stays_away_after_the_greeting_is_waited_for_as_long_as_an_outage_may_take() -> None:
-    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="unsettled@1", outage=30) as tws:
-        broker, began = make_broker(tws.port, retries=one_try, outage_s=0.4), time.monotonic()
+        broker, began = make_broker(tws.port, retries=two_tries, outage_s=0.4), time.monotonic()
         with pytest.raises(BrokerAway, match=r"got none: IB still away after 0\.4 s; try later"):
             broker.connect()
         assert time.monotonic() - began > 0.4

@@ -333,7 +333,7 @@ def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path:
     assert said[4:8] == [
         "Largest gaps, of minutes without a bar: 1,440 minutes in 1 spans",
         gap,
-        "Unknown: no source has answered for them: 1,440 minutes in 1 spans",
+        "Unknown, as no source has answered for them: 1,440 minutes in 1 spans",
         gap,
     ]
     assert said[-2] == "Bars that came again with other values: 1"
