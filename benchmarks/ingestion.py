@@ -93,7 +93,7 @@ def compare(folder: Path, truth: pl.DataFrame, told: pl.DataFrame, end: datetime
     cfg = compose(folder)
     raw, session = raw_store(cfg), construct(cfg.session)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        answers = ledger.answers(cfg.symbol)
+        answers = ledger.answers(cfg.symbol, raw.id)
     segments = classify(session.spans(START, end), raw.read_stamps(), answers)
     stored = raw.read() if raw.read_stamps().len() else truth.clear()
     bar = ["ts", *PRICES]

@@ -23,6 +23,7 @@ from lstm_ts.session import Session
 from lstm_ts.store import BarStore, UpsertResult
 
 DAY = timedelta(days=1)
+RECENT = timedelta(hours=1)  # longer than any broker counts requests for
 Span = tuple[datetime, datetime]
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,11 @@ def backfill(
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
-    with ledger.exclusive(f"ingestion of {symbol}"):
+    with ledger.exclusive_ingestion(symbol):
         try:
-            reach = broker.connect()
-            spans = _plan(raw, session, ledger.answers(symbol), reach, start, end, again=again)
+            recent = datetime.now(UTC) - RECENT
+            reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
+            spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
             return _fetch(broker, spans, raw, ledger, symbol, commit_s, rejects_csv)
         finally:
             broker.close()
@@ -138,12 +140,12 @@ def _fetch(
     def commit() -> None:
         nonlocal step
         taken, step = step, _Step()
-        if any(bars.height for bars in taken.bars):
+        if taken.answers or any(bars.height for bars in taken.bars):
             with raw.upsert(broker.name) as staging:
                 for bars in taken.bars:
                     staging.add(bars)
             result.add(staging.result)
-        ledger.record_answers(symbol, broker.name, taken.answers)
+            ledger.record_answers(symbol, staging.store_id, broker.name, taken.answers)
         left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
         log.info(
             "%d of %d requests, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60

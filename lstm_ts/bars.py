@@ -66,8 +66,11 @@ class Broker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def connect(self) -> Reach:
-        """Raises    BrokerError"""
+    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
+        """asked_at   when others have asked it, ascending: it may refuse who asks too often
+
+        Raises    BrokerError
+        """
         ...
 
     def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
@@ -142,7 +145,7 @@ def make_hourly_bars(
     edge never becomes a bar. Minutes outside the session belong to no hour.
 
     session_hours   frame covering the minutes' span (see `session.Session.hours`)
-    Returns         HOURLY_SCHEMA, without the hours whose share of minutes is below `min_minutes_share`
+    Returns         HOURLY_SCHEMA, `volume` null where no minute has one; no hour with too few minutes
     """
     if minute_bars.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
@@ -154,7 +157,7 @@ def make_hourly_bars(
         pl.col("high").max(),
         pl.col("low").min(),
         pl.col("close").last(),
-        pl.col("volume").sum(),
+        pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()),
         minutes=pl.len(),
     )
     return (

@@ -21,6 +21,7 @@ from lstm_ts.bars import TS, Answer
 
 MINUTE = 60_000_000
 WITNESSES = 2  # that prove a minute empty
+BRIDGED = 2  # minutes between stored ones, as where one file ends and the next begins: too few to cut an hour
 SEGMENTS = pl.Schema({"start": TS, "end": TS, "state": pl.String(), "minutes": pl.Int64()})
 
 Times = npt.NDArray[np.int64]
@@ -72,7 +73,7 @@ def _runs(ts_B: Times) -> tuple[Times, Times]:
 def _standing(answers: Sequence[Answer], ts_B: Times) -> tuple[Times, Times]:
     """Starts and ends of the answers whose bars are stored still; those of one witness are merged.
 
-    An answer to a store that was emptied since proves nothing about the one that took its place.
+    One whose bars are not there proves nothing: the store was put back from an older copy.
     """
     told = pl.DataFrame(
         [(answer.start, answer.end, answer.witness, answer.bars) for answer in answers],
@@ -142,13 +143,36 @@ def count_within(segments: pl.DataFrame, starts: pl.Series, ends: pl.Series) -> 
 def known_hours(hours: pl.DataFrame, segments: pl.DataFrame, *, max_unknown_share: float) -> pl.DataFrame:
     """The session hours that are known from end to end: their first minute, their last, and all but a share.
 
+    An unknown edge counts as known within a short gap that has a stored minute on either side.
+
     hours   frame as from `session.Session.hours`
     """
     unknown = segments.filter(pl.col("state") == State.UNKNOWN)
+    open_ended = _wide(segments)
     opens_at, closes_at, minute = hours["opens_at"], hours["closes_at"], timedelta(minutes=1)
-    edges = count_within(unknown, opens_at, opens_at + minute) + count_within(unknown, closes_at - minute, closes_at)
+    first, last = (opens_at, opens_at + minute), (closes_at - minute, closes_at)
+    edges = count_within(open_ended, *first) + count_within(open_ended, *last)
     share = count_within(unknown, opens_at, closes_at) / hours["session_minutes"]
     return hours.filter((edges == 0) & (share <= max_unknown_share))
+
+
+def _wide(segments: pl.DataFrame) -> pl.DataFrame:
+    """The unknown stretches, but for those that stored minutes bridge."""
+    state, run = pl.col("state"), pl.col("state").rle_id()
+    runs = segments.group_by(run=run, maintain_order=True).agg(
+        state.first(), pl.col("start").first(), pl.col("end").last(), pl.col("minutes").sum()
+    )
+    between = (state.shift(1) == State.PRESENT) & (state.shift(-1) == State.PRESENT)
+    bridged = between.fill_null(False) & (pl.col("minutes") <= BRIDGED)
+    return runs.filter((state == State.UNKNOWN) & ~bridged).drop("run")
+
+
+def untold(sessions: pl.DataFrame, answers: Sequence[Answer]) -> pl.Series:
+    """Whether no answer has a minute of each session (`opens, closes`)."""
+    starts, ends = (pl.Series([getattr(answer, edge) for answer in answers], dtype=TS) for edge in ("start", "end"))
+    begun = np.searchsorted(starts.sort().to_physical().to_numpy(), sessions["closes"].to_physical().to_numpy())
+    over = np.searchsorted(ends.sort().to_physical().to_numpy(), sessions["opens"].to_physical().to_numpy(), "right")
+    return pl.Series(begun == over)
 
 
 def span_of(bars_ts: pl.Series, answers: Sequence[Answer]) -> tuple[datetime, datetime] | None:

@@ -84,7 +84,9 @@ def ingest(
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
-    ledger.record_answers(symbol, source.name, answers)  # a process killed before this leaves unknown what it stored
+    # A process killed before this leaves unknown what it stored.
+    if answers:
+        ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, answers)
     return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
 
 
@@ -137,6 +139,7 @@ def _progress() -> Progress:
 
 def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
     """Returns    None: only the status was shown"""
+    _check(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         match cfg.action:
             case "ingest":
@@ -146,6 +149,13 @@ def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
                 return None
             case other:
                 raise ConfigError(f"Expected action=ingest or status, got {other}")
+
+
+def _check(cfg: DictConfig) -> None:
+    if not isinstance(cfg.again, bool):
+        raise ConfigError(f"Expected again=true or false, got {cfg.again}")
+    if isinstance(cfg.commit_s, bool) or not isinstance(cfg.commit_s, int | float) or not cfg.commit_s >= 0:
+        raise ConfigError(f"Expected commit_s as seconds of at least 0, got {cfg.commit_s}")
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
@@ -220,10 +230,11 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
 
 def _status(cfg: DictConfig, ledger: Ledger) -> Status:
     raw = raw_store(cfg)
+    answers = ledger.answers(cfg.symbol, raw.id)  # before the bars: another process may be adding both
     return compute_status(
         cfg.symbol,
         raw.read_stamps(),
-        ledger.answers(cfg.symbol),
+        answers,
         raw.read_revisions(),
         construct(cfg.session),
         start=utc(cfg.span.start),

@@ -168,6 +168,7 @@ ANSWERS = sa.Table(
     "answers",
     SCHEMA,
     sa.Column("symbol", sa.Text, primary_key=True),
+    sa.Column("store", sa.Text, primary_key=True),
     sa.Column("span_start", UtcTime, primary_key=True),
     sa.Column("span_end", UtcTime, primary_key=True),
     sa.Column("witness", sa.Text, primary_key=True),
@@ -242,29 +243,47 @@ class Ledger:
             found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
             return [ForecastRow(**row._mapping) for row in found]
 
-    def record_answers(self, symbol: str, source: str, answers: Sequence[Answer]) -> None:
-        """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored."""
+    def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[Answer]) -> None:
+        """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored.
+
+        store_id   `BarStore.id` of the store that holds their bars: about another one they prove nothing
+        """
+        assert store_id, "Expected a store that has committed"
         if not answers:
             return
         rows = [
-            {"symbol": symbol, "source": source, "span_start": answer.start, "span_end": answer.end}
+            {"symbol": symbol, "store": store_id, "source": source, "span_start": answer.start, "span_end": answer.end}
             | {"at": answer.at, "witness": answer.witness, "bars": answer.bars}
             for answer in answers
         ]
         with self._database.transaction() as connection:
             connection.execute(RECORD["answers", connection.dialect.name], rows)
 
-    def answers(self, symbol: str, start: datetime | None = None, end: datetime | None = None) -> list[Answer]:
-        """Those with a minute of start <= ts < end, by their start."""
+    def answers(
+        self, symbol: str, store_id: str, start: datetime | None = None, end: datetime | None = None
+    ) -> list[Answer]:
+        """Those about this store with a minute of start <= ts < end, by their start."""
         columns = ANSWERS.c
         wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
-        wanted = wanted.where(columns.symbol == symbol).order_by(columns.span_start, columns.at, columns.witness)
+        wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
+        wanted = wanted.order_by(columns.span_start, columns.at, columns.witness)
         if start is not None:
             wanted = wanted.where(columns.span_end > start)
         if end is not None:
             wanted = wanted.where(columns.span_start < end)
         with self._database.transaction() as connection:
             return [Answer(*row) for row in connection.execute(wanted)]
+
+    def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
+        """When a source has answered, whatever the store: each moment once, ascending."""
+        at = ANSWERS.c.at
+        wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
+        with self._database.transaction() as connection:
+            return list(connection.scalars(wanted.distinct().order_by(at)))
+
+    def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
+        """As `exclusive`, of what a broker is asked for."""
+        return self._database.locked(f"the ingestion of {symbol}")
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold the model alone, over all processes and threads; not reentrant. A killed holder frees it."""

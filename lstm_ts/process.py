@@ -10,11 +10,13 @@ from omegaconf import DictConfig
 
 from lstm_ts.bars import Answer, make_hourly_bars
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store
-from lstm_ts.completeness import classify, known_hours
+from lstm_ts.completeness import classify, known_hours, untold
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import Ledger
 from lstm_ts.session import Session, utc
 from lstm_ts.store import BarStore, UpsertResult
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def process(
 ) -> ProcessResult:
     """Make the hours whose minutes are known, by the answers that sources gave for them.
 
-    Hours before the first answer come from a store that is older than the ledger of answers: of those, as of all where
-    there is none, the minutes themselves must span the hour, or `complete_until` vouch for its end.
+    A session that no answer touches comes from a store that is older than the ledger of answers: of its hours, the
+    minutes themselves must span the last. `complete_until` vouches for all hours that close by then.
 
     Raises    NoRows: no minutes are stored
     """
@@ -46,9 +48,9 @@ def process(
         if not 0 <= share <= 1:
             raise ConfigError(f"Expected {name} within 0..1, got {share}")
     minute_bars = raw.read()
-    end = minute_bars["ts"][-1] + timedelta(minutes=1)
+    end = minute_bars["ts"][-1] + MINUTE
     session_hours = session.hours(minute_bars["ts"][0], end)
-    known = _known(session_hours, minute_bars["ts"], answers, session, max_unknown_share)
+    known = _known(session_hours, minute_bars["ts"], answers, session, max_unknown_share, complete_until)
     until = [answer.end for answer in answers] + ([complete_until] if complete_until else [])
     hourly_bars = make_hourly_bars(
         minute_bars, known, min_minutes_share=min_minutes_share, complete_until=max(until, default=None)
@@ -60,25 +62,34 @@ def process(
 
 
 def _known(
-    hours: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer], session: Session, max_unknown_share: float
+    hours: pl.DataFrame,
+    bars_ts: pl.Series,
+    answers: Sequence[Answer],
+    session: Session,
+    max_unknown_share: float,
+    complete_until: datetime | None,
 ) -> pl.DataFrame:
-    if not answers:
+    if hours.is_empty():
         return hours
-    first = min(answer.start for answer in answers)
-    after = hours.filter(pl.col("closes_at") > first)
-    if after.is_empty():
-        return hours
-    segments = classify(session.spans(after["opens_at"][0], after["closes_at"][-1]), bars_ts, answers)
-    before = hours.filter(pl.col("closes_at") <= first)
-    return pl.concat([before, known_hours(after, segments, max_unknown_share=max_unknown_share)])
+    first, last = hours["opens_at"][0], hours["closes_at"][-1]
+    segments = classify(session.spans(first, last), bars_ts, answers)
+    told = known_hours(hours, segments, max_unknown_share=max_unknown_share)
+    sessions = session.spans(first - DAY, last + DAY)  # whole ones
+    older = hours.join_asof(
+        sessions.with_columns(untold=untold(sessions, answers)), left_on="opens_at", right_on="opens"
+    )["untold"]
+    closes_at = pl.col("closes_at")
+    spanned = closes_at <= bars_ts[-1] + MINUTE
+    vouched = closes_at <= complete_until if complete_until else pl.lit(False)
+    return hours.filter(pl.col("ts").is_in(told["ts"].implode()) | (older & spanned) | vouched)
 
 
 def run(cfg: DictConfig) -> ProcessResult:
-    processed = processed_store(cfg)
+    raw, processed = raw_store(cfg), processed_store(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        answers = ledger.answers(cfg.symbol)
+        answers = ledger.answers(cfg.symbol, raw.id)
     result = process(
-        raw_store(cfg),
+        raw,
         processed,
         construct(cfg.session),
         min_minutes_share=cfg.min_minutes_share,

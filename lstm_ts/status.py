@@ -8,7 +8,7 @@ import polars as pl
 
 from lstm_ts.bars import PRICES, Answer
 from lstm_ts.completeness import MISSING, State, classify, coverage, merge, span_of
-from lstm_ts.errors import NoRows
+from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.session import Session
 from lstm_ts.store import REVISED
 from lstm_ts.tables import align
@@ -39,12 +39,17 @@ def compute_status(
 ) -> Status:
     """start, end   of what is asked about; none: what was stored or answered for
 
-    Raises    NoRows: nothing was
+    Raises    NoRows: nothing was; ConfigError: no such span
     """
     span = span_of(bars_ts, answers)
     if span is None:
         raise NoRows(f"Expected minutes of {symbol}, got an empty store; run python -m lstm_ts.ingest first")
     start, end = start or span[0], end or span[1]
+    if start >= end:
+        raise ConfigError(
+            f"Expected span.start before span.end, or before the last minute known, got {start} and {end}; "
+            f"{symbol} is known of from {_minute(span[0])} to {_minute(span[1])} UTC"
+        )
     segments = classify(session.spans(start, end), bars_ts, answers)
     return Status(
         symbol,
@@ -67,7 +72,7 @@ def format_status(status: Status) -> str:
             "minutes of the sessions, closed ones are not counted",
             *align([("month", *State, "known"), *rows]),
             *_list_spans("Largest gaps, of minutes without a bar", status.gaps),
-            *_list_spans("Unknown, and asked for by the next ingest", status.unknown),
+            *_list_spans("Unknown, as no source has answered for them", status.unknown),
             f"Waiting for a second witness that they are empty: {waiting:,} minutes",
             *_list_revisions(status.revisions),
         ]

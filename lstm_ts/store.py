@@ -1,6 +1,6 @@
 """Bars on disk: one Parquet file per month under one folder, changed only as a whole.
 
-    <folder>/manifest.json                            the source, and month -> file, rows, sha256: what the store holds
+    <folder>/manifest.json                            id, source, and month -> file, rows, sha256: what the store holds
     <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
     <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
     <folder>/staging/                                 an upsert that has not ended
@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 
@@ -43,6 +44,7 @@ class MonthFile:
 
 @dataclass(frozen=True)
 class Manifest:
+    id: str  # of this store: one that takes the place of a deleted one has another
     source: str
     months: dict[str, MonthFile]
     revisions: dict[str, MonthFile]
@@ -57,9 +59,10 @@ class UpsertResult:
 
 
 class Staging:
-    """Rows on their way into a store. `result` is there once the `with` block has ended."""
+    """Rows on their way into a store. `result` and `store_id` are there once the `with` block has ended."""
 
     result: UpsertResult
+    store_id: str
 
     def __init__(self, folder: Path, schema: pl.Schema) -> None:
         self.folder = folder
@@ -121,6 +124,11 @@ class BarStore:
         return pl.concat([pl.DataFrame(schema=self.revision_schema), *months]).sort("ts", maintain_order=True)
 
     @property
+    def id(self) -> str:
+        """Given at the first commit, and never changed; empty before."""
+        return self._manifest().id
+
+    @property
     def source(self) -> str:
         """What delivered the bars, by the last upsert that changed any."""
         return self._manifest().source
@@ -141,7 +149,7 @@ class BarStore:
             staging.folder.mkdir()
             try:
                 yield staging
-                staging.result = self._commit(staging, source)
+                staging.result, staging.store_id = self._commit(staging, source)
             finally:
                 self._remove_unnamed()
 
@@ -153,9 +161,10 @@ class BarStore:
                 f"synthetic and real bars never share a store: set another paths.data"
             )
 
-    def _commit(self, staging: Staging, source: str) -> UpsertResult:
-        """Merge month by month, so memory holds one month whatever was staged."""
+    def _commit(self, staging: Staging, source: str) -> tuple[UpsertResult, str]:
+        """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
         manifest = self._manifest()
+        store_id = manifest.id or uuid4().hex
         months, revisions = manifest.months, manifest.revisions
         new = revised = total = 0
         changed = []
@@ -170,10 +179,11 @@ class BarStore:
                 changed.append(month)
             if differing.height:
                 revisions[month] = self._add_revisions(month, revisions.get(month), differing, source)
-        if changed:
-            written = Manifest(source, dict(sorted(months.items())), dict(sorted(revisions.items())))
+        if changed or not manifest.id:
+            said = source if changed or not months else manifest.source
+            written = Manifest(store_id, said, dict(sorted(months.items())), dict(sorted(revisions.items())))
             self._publish(MANIFEST, json.dumps(asdict(written), indent=1).encode())
-        return UpsertResult(new, total - new - revised, revised, tuple(changed))
+        return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 
     def _add_revisions(self, month: str, before: MonthFile | None, differing: pl.DataFrame, source: str) -> MonthFile:
         rows = differing.with_columns(revised_at=pl.lit(datetime.now(UTC)), source=pl.lit(source))
@@ -221,13 +231,13 @@ class BarStore:
     def _manifest(self) -> Manifest:
         path = self.folder / MANIFEST
         if not path.exists():
-            return Manifest("nothing", {}, {})
+            return Manifest("", "nothing", {}, {})
         content = json.loads(path.read_bytes())
         months, revisions = (
             {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
-            for files in ("months", "revisions")  # a store may be older than its revisions
+            for files in ("months", "revisions")  # a store may be older than its revisions, and than its id
         )
-        return Manifest(content["source"], months, revisions)
+        return Manifest(content.get("id", ""), content["source"], months, revisions)
 
     def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
         path = self.folder / file.file

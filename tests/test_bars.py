@@ -70,6 +70,12 @@ def test_an_hour_with_too_few_minutes_counts_as_missing() -> None:
     assert hourly(sparse, min_share=0.11).is_empty()
 
 
+def test_an_hour_has_a_volume_if_a_minute_of_it_has_one() -> None:
+    start = datetime(2015, 3, 3, 10, tzinfo=UTC)
+    bars = minutes(start, [15.0] * 120).with_columns(volume=pl.when(pl.col("ts") == start).then(2.0))
+    assert hourly(bars)["volume"].to_list() == [2.0, None]
+
+
 def test_no_minutes_make_no_hours() -> None:
     none = pl.DataFrame(schema=BAR_SCHEMA)
     assert make_hourly_bars(none, pl.DataFrame(), min_minutes_share=0).schema == HOURLY_SCHEMA

@@ -17,6 +17,7 @@ from lstm_ts.completeness import (
     known_hours,
     merge,
     span_of,
+    untold,
 )
 from lstm_ts.session import Session
 
@@ -137,6 +138,18 @@ def test_an_hour_is_known_once_every_minute_is_stored_or_answered_for(silver: Se
 def test_a_part_hour_is_not_known_however_little_it_lacks(silver: Session) -> None:
     assert known(silver, stamps(*range(59)), []) == []
     assert known(silver, stamps(*range(1, 60)), []) == []
+
+
+def test_an_edge_is_known_where_stored_minutes_bridge_a_gap_of_two(silver: Session) -> None:
+    for gap, hours in (((59,), [10, 11]), ((59, 60), [10, 11]), ((58, 59), [10, 11]), ((58, 59, 60), [])):
+        assert known(silver, stamps(*(m for m in range(120) if m not in gap)), []) == hours
+    assert known(silver, stamps(*range(59)), [answer(60, 120)]) == [11]  # answered for, and nothing there
+
+
+def test_sessions_that_no_answer_touches_are_told_apart() -> None:
+    sessions = open_spans((0, 10), (10, 20), (30, 40), (50, 60))
+    assert untold(sessions, [answer(10, 12), answer(20, 30), answer(39, 41)]).to_list() == [True, False, False, True]
+    assert untold(sessions, []).to_list() == [True] * 4
 
 
 def test_a_tenth_of_an_hours_minutes_may_be_unknown_within_it(silver: Session) -> None:

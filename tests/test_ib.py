@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,8 +122,11 @@ class Place:
             rejects_csv=self.rejects,
         )
 
+    def answers(self) -> list[Answer]:
+        return self.ledger.answers("XAGUSD", self.raw.id)
+
     def states(self) -> dict[str, int]:
-        segments = classify(self.session.spans(START, END), self.raw.read_stamps(), self.ledger.answers("XAGUSD"))
+        segments = classify(self.session.spans(START, END), self.raw.read_stamps(), self.answers())
         return dict(zip(State, coverage(segments).drop("month").sum().row(0), strict=True))
 
 
@@ -216,7 +219,7 @@ def test_a_span_without_an_end_goes_to_the_last_closed_minute_and_the_forming_on
     place = Place(tmp_path, always)
     with closing(place.ledger), serving(bars) as tws:
         place.fill(make_broker(tws.port, session=always), start=now - timedelta(hours=2), end=None)
-        asked_until = max(answer.end for answer in place.ledger.answers("XAGUSD"))
+        asked_until = max(answer.end for answer in place.answers())
         assert now <= asked_until <= datetime.now(UTC)
         assert place.raw.read_stamps()[-1] == asked_until - MINUTE
 
@@ -225,7 +228,7 @@ def test_the_first_bar_bounds_the_start(place: Place) -> None:
     with serving() as tws:
         result = place.fill(make_broker(tws.port), start=datetime(2014, 1, 1, tzinfo=UTC))
         assert result.asked == 5
-        assert min(answer.start for answer in place.ledger.answers("XAGUSD")) == TRUTH["ts"][0]
+        assert min(answer.start for answer in place.answers()) == TRUTH["ts"][0]
 
 
 def test_a_start_that_nobody_gave_is_that_of_what_is_stored(place: Place) -> None:
@@ -252,7 +255,7 @@ def test_a_fault_loses_nothing_and_invents_nothing(place: Place, fault: str) -> 
         stored = place.raw.read()
         assert stored.select("ts").join(TRUTH, on="ts", how="anti").is_empty()
         lacking = TRUTH.join(stored, on="ts", how="anti")["ts"]
-        segments = classify(SILVER.spans(START, END), stored["ts"], place.ledger.answers("XAGUSD"))
+        segments = classify(SILVER.spans(START, END), stored["ts"], place.answers())
         for state in ("present", "empty"):
             for start, end in segments.filter(pl.col("state") == state).select("start", "end").rows():
                 assert lacking.filter((lacking >= start) & (lacking < end)).is_empty()
@@ -260,6 +263,51 @@ def test_a_fault_loses_nothing_and_invents_nothing(place: Place, fault: str) -> 
             place.fill(make_broker(tws.port), again=True)
         assert place.raw.read().equals(TRUTH)
         assert place.states() == {"present": TRUTH.height, "empty": missing_minutes(), "waiting": 0, "unknown": 0}
+
+
+GREETINGS = ("idle", "other_farm", "unsettled")
+
+
+@pytest.mark.parametrize("notice", GREETINGS)
+def test_what_tws_says_right_after_its_greeting_stops_nobody(place: Place, notice: str) -> None:
+    two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults=f"{notice}@1") as tws:
+        broker = make_broker(tws.port, retries=two_tries, outage_s=1.0)
+        assert broker.connect().head == TRUTH["ts"][0]
+        assert [met["fault"] for met in tws.status().faults] == [notice]
+        broker.close()
+        place.fill(make_broker(tws.port, outage_s=1.0))
+    assert place.raw.read().equals(TRUTH)
+
+
+@pytest.mark.parametrize("notice", GREETINGS)
+def test_what_tws_says_after_a_second_greeting_stops_nobody(place: Place, notice: str) -> None:
+    with serving(faults=f"{notice}@2,cut@2") as tws:
+        place.fill(make_broker(tws.port, outage_s=1.0))
+        assert {met["fault"] for met in tws.status().faults} == {"cut", notice}
+    assert place.raw.read().equals(TRUTH)
+
+
+def test_ib_that_stays_away_after_the_greeting_is_waited_for_as_long_as_an_outage_may_take() -> None:
+    two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="unsettled@1", outage=30) as tws:
+        broker, began = make_broker(tws.port, retries=two_tries, outage_s=0.4), time.monotonic()
+        with pytest.raises(BrokerAway, match=r"got none: IB still away after 0\.4 s; try later"):
+            broker.connect()
+        assert time.monotonic() - began > 0.4
+        broker.close()
+
+
+def test_a_farm_of_history_disturbs_no_other_request() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker.connect()
+        line = broker._line
+        assert line is not None
+        for code in (2105, 2107):
+            line._hear(-1, code, "HMDS data farm connection is broken:euhmds")
+        assert broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+        broker.close()
 
 
 def test_revised_bars_are_kept_with_both_values(place: Place) -> None:
@@ -286,13 +334,20 @@ def test_a_session_that_is_never_answered_stays_unknown_and_is_asked_for_by_the_
     assert place.raw.read().equals(TRUTH)
 
 
+def test_sessions_that_are_never_answered_keep_nobody_from_the_others(place: Place) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="silence@1,silence@2,silence@3,silence@4") as tws:
+        result = place.fill(make_broker(tws.port, retries=one_try, answer_s=0.2))
+    assert (result.asked, result.unanswered) == (5, 4)
+    assert 0 < place.raw.read().height < TRUTH.height
+
+
 def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:
     retries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
-    with serving(faults="silence:0.99,silence@1") as tws:
-        tws.set_faults("silence@3,silence@4,silence@5,silence@6,silence@7,silence@8")
-        with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
-            place.fill(make_broker(tws.port, retries=retries, answer_s=0.2), commit_s=1000)
-    assert len(place.ledger.answers("XAGUSD")) == 2
+    said = r"Expected answers from IB at .*, got none: .*; try later"
+    with serving(faults="refused@3", outage=30) as tws, pytest.raises(BrokerAway, match=said):
+        place.fill(make_broker(tws.port, retries=retries), commit_s=1000)
+    assert len(place.answers()) == 2
     assert 0 < place.raw.read().height < TRUTH.height
 
 
@@ -308,7 +363,7 @@ def test_what_asking_again_does_not_mend_is_one_sentence(place: Place, fault: st
     with serving(faults=f"{fault}@2") as tws, pytest.raises(BrokerError, match=words) as caught:
         place.fill(make_broker(tws.port), commit_s=1000)
     assert "\n" not in str(caught.value)
-    assert len(place.ledger.answers("XAGUSD")) == 1
+    assert len(place.answers()) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -318,7 +373,7 @@ def test_stamps_in_a_wrong_zone_are_refused_and_not_one_of_them_is_stored(place:
             place.fill(make_broker(tws.port))
         with pytest.raises(NoRows):
             place.raw.read()
-        assert place.ledger.answers("XAGUSD") == []
+        assert place.answers() == []
         place.fill(make_broker(tws.port))
     assert place.raw.read().equals(TRUTH)
 
@@ -382,6 +437,31 @@ def test_the_pace_that_ib_publishes_is_kept(place: Place) -> None:
         assert tws.status().pace_violations == 0
 
 
+def test_the_pace_is_kept_over_two_runs_that_know_of_each_other_by_the_ledger_alone(place: Place) -> None:
+    bars = make_truth("2014-12-01", "2015-03-01")
+    with serving(bars, pace=0.01) as tws:
+        for days in (45, 0):
+            start, end = START - timedelta(days=90), START - timedelta(days=days)
+            place.fill(make_broker(tws.port, pace=0.0102), start=start, end=end)
+        assert tws.status().messages["historical_data"] > 60
+        assert tws.status().pace_violations == 0
+
+
+def test_a_second_pacing_violation_in_a_row_waits_for_the_whole_window() -> None:
+    with serving(faults="pacing@1,pacing@2,pacing@4") as tws:
+        broker, pauses = make_broker(tws.port), []
+        broker.connect()
+        broker.pacing.identical_s, broker.pacing.window_s = 0.01, 0.02
+        asked = partial(broker._ask, partial(broker._history, END), END)
+        for _ in range(4):
+            try:
+                asked()
+            except ib.Again as again:
+                pauses.append(again.pause_s)
+        broker.close()
+    assert pauses == [0.01, 0.02, 0.01]
+
+
 # Killed, stopped, resumed
 
 
@@ -415,7 +495,7 @@ def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(
             process.send_signal(kill)
             process.communicate()
             stamps = place.raw.read_stamps()
-            for answer in place.ledger.answers("XAGUSD"):
+            for answer in place.answers():
                 within = stamps.filter((stamps >= answer.start) & (stamps < answer.end))
                 truth = TRUTH.filter(pl.col("ts") >= answer.start, pl.col("ts") < answer.end)["ts"]
                 assert within.len() >= answer.bars == truth.len()
@@ -507,6 +587,27 @@ def test_a_port_that_is_no_tws_is_said(place: Place) -> None:
             place.fill(make_broker(port, connect_s=0.3))
 
 
+def test_it_gives_up_on_a_broker_that_tells_not_even_the_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="silence:1") as tws:
+        broker = make_broker(tws.port, retries=one_try, answer_s=0.2)
+        monkeypatch.setattr(broker, "_is_there", lambda: False)
+        with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
+            place.fill(broker)
+        assert tws.status().messages["historical_data"] == ib.GIVE_UP
+
+
+def test_an_account_without_a_name_is_no_paper_account() -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        line = broker._open()
+        for names, wrong in (([], "no account name"), (["DU1", "U2"], "the live account U2")):
+            line.ib.client._accounts = names
+            with pytest.raises(BrokerError, match=f"Expected a paper account at .*, got {wrong}; log in"):
+                broker._check_account(line)
+        broker._wire.close(line)
+
+
 def test_a_live_account_is_refused_unless_it_is_wanted(place: Place) -> None:
     with serving(account="U1234567") as tws:
         with pytest.raises(BrokerError, match=r"a paper account .* got the live account U1234567; .*source\.live=true"):
@@ -527,9 +628,32 @@ def test_a_clock_that_is_off_is_refused(place: Place, skew_s: int, sign: str) ->
 def test_an_unknown_contract_and_an_ambiguous_one_are_named(place: Place) -> None:
     with serving() as tws, pytest.raises(BrokerError, match=r"XAGEUR CMDTY .*error 200: .*; correct source\.contract"):
         place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR"}))
-    two = r"got 2: XAGUSD CMDTY SMART USD, XAGUSD CMDTY LME USD; set source\.contract"
+    two = r"got 2: XAGUSD CMDTY SMART USD \(conId 77124483\), XAGUSD CMDTY LME USD \(conId \d+\); set source\.contract"
     with serving(faults="two_contracts@1") as tws, pytest.raises(BrokerError, match=two):
         place.fill(make_broker(tws.port))
+
+
+def test_a_contract_by_its_number_is_found_and_a_field_that_ib_has_not_is_said(place: Place) -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port, contract=CONTRACT | {"conId": 77124483})
+        assert broker.connect().head == TRUTH["ts"][0]
+        broker.close()
+        with pytest.raises(BrokerError, match=r"XAGEUR CMDTY SMART USD 1 from IB .*IB knows nothing similar"):
+            place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR", "conId": 1}))
+        with pytest.raises(ConfigError, match=r"Expected fields of IB's Contract in source\.contract, got: .*'foo'"):
+            place.fill(make_broker(tws.port, contract=CONTRACT | {"foo": 1}))
+
+
+def test_what_is_wrong_on_connecting_again_is_said_and_no_contract_is_looked_for(place: Place) -> None:
+    with serving() as tws:
+        broker = make_broker(tws.port)
+        broker._line = broker._open()
+        broker._line.ib.disconnect()
+        broker._line.closed = True
+        broker.max_skew_s = -10.0
+        with pytest.raises(BrokerError, match=r"got one .* from it; synchronise this machine's clock$"):
+            broker._find_contract()
+        broker.close()
 
 
 def test_a_span_in_the_future_is_refused_before_anybody_is_asked(place: Place) -> None:
@@ -562,6 +686,7 @@ def test_the_command_says_one_sentence_and_ends_with_2(tmp_path: Path) -> None:
         (162, "Historical Market Data Service error message:Trading TWS session is connected from", Action.RETRY),
         (162, "Historical Market Data Service error message:No market data permissions for SMART", Action.ALERT),
         (321, "Error validating request", Action.FATAL),
+        (203, "The security XAGUSD is not available or allowed for this account", Action.ALERT),
         (2999, "news of another farm", Action.RETRY),
         (2199, "news of another farm", Action.INFORM),
         (99999, "what nobody knows", Action.RETRY),
@@ -613,6 +738,12 @@ def test_requests_wait_for_the_slowest_of_the_rules() -> None:
         pacing.note(name, now)
     assert pacing.delay("e", 10.0) == 590.0
     assert make_pacing(scale=0).delay("a", 0.0) == 0.0
+
+
+def test_requests_of_other_processes_count() -> None:
+    pacing = make_pacing()
+    pacing.recall([-300.0, -200.0, -100.0, -50.0])
+    assert pacing.delay("a", 0.0) == 300.0
 
 
 def test_a_long_run_keeps_no_more_requests_than_the_rules_need() -> None:

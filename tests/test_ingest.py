@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,8 +7,9 @@ import polars as pl
 import pytest
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
-from lstm_ts.errors import NoRows, TooManyRejects, WrongZone
-from lstm_ts.ingest import IngestResult, ingest
+from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError, NoRows, TooManyRejects, WrongZone
+from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.session import Session
@@ -48,6 +50,9 @@ class Stores:
             end=span[1],
         )
 
+    def answers(self) -> list[Answer]:
+        return self.ledger.answers("XAGUSD", self.raw.id)
+
     def process(self, session: Session, *, complete_until: datetime | None = None) -> ProcessResult:
         return process(
             self.raw,
@@ -55,14 +60,14 @@ class Stores:
             session,
             min_minutes_share=0.25,
             max_unknown_share=0.1,
-            answers=self.ledger.answers("XAGUSD"),
+            answers=self.answers(),
             complete_until=complete_until,
         )
 
-    def status(self, session: Session) -> Status:
-        answers = self.ledger.answers("XAGUSD")
+    def status(self, session: Session, *, start: datetime | None = None, end: datetime | None = None) -> Status:
+        answers = self.answers()
         revisions = self.raw.read_revisions()
-        return compute_status("XAGUSD", self.raw.read_stamps(), answers, revisions, session, start=None, end=None)
+        return compute_status("XAGUSD", self.raw.read_stamps(), answers, revisions, session, start=start, end=end)
 
 
 @pytest.fixture
@@ -146,7 +151,7 @@ def test_a_file_answers_for_its_span_once_its_bars_are_stored(stores: Stores, tm
     path = mt4(tmp_path / "a.csv", START, 90)
     before = datetime.now(UTC)
     stores.ingest(path, silver)
-    [answer] = stores.ledger.answers("XAGUSD")
+    [answer] = stores.answers()
     assert (answer.start, answer.end, answer.bars) == (START, START + timedelta(minutes=90), 90)
     assert before <= answer.at <= datetime.now(UTC)
 
@@ -158,14 +163,14 @@ def test_a_span_takes_its_bars_alone_and_proves_nothing_outside(
     span = START + timedelta(minutes=20), START + timedelta(minutes=40)
     assert stores.ingest(path, silver, span=span).upserts[stores.raw.folder].new == 19
     assert stores.raw.read_stamps().to_list()[::18] == [span[0], span[1] - timedelta(minutes=1)]
-    (answer,) = stores.ledger.answers("XAGUSD")
+    (answer,) = stores.answers()
     assert (answer.start, answer.end, answer.bars) == (*span, 19)
 
 
 def test_an_ingest_that_stores_nothing_claims_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     with pytest.raises(TooManyRejects):
         stores.ingest(mt4(tmp_path / "m.csv", START, 3, extra=("2019.03.05,11:00,-1,-1,-1,-1,7",)), silver)
-    assert stores.ledger.answers("XAGUSD") == []
+    assert stores.answers() == []
 
 
 def without_minute_30(path: Path, *, name: str) -> Path:
@@ -175,16 +180,27 @@ def without_minute_30(path: Path, *, name: str) -> Path:
     return thinned
 
 
-def test_a_minute_is_empty_once_two_files_lack_it_and_the_same_file_twice_is_one(
+def test_files_are_one_witness_however_many_lack_a_minute(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    """As of an export that grows, or is cut by the day: a gap of its vendor is in every one of them."""
+    for minutes in (90, 91, 92):
+        whole = mt4(tmp_path / f"{minutes}.csv", START, minutes)
+        stores.ingest(without_minute_30(whole, name=f"thin{minutes}.csv"), silver)
+    assert stores.status(silver).coverage.rows() == [("2019-03", 91, 0, 1, 0)]
+    end = START + timedelta(hours=1)
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [Answer(START, end, end, "a broker", 59)])
+    assert stores.status(silver).coverage.rows() == [("2019-03", 91, 1, 0, 0)]
+
+
+def test_answers_about_another_store_of_the_symbol_prove_nothing(
     stores: Stores, tmp_path: Path, silver: Session
 ) -> None:
-    thinned = without_minute_30(mt4(tmp_path / "whole.csv", START, 90), name="thinned.csv")
-    renamed = without_minute_30(tmp_path / "whole.csv", name="again.csv")
-    for path in (thinned, thinned, renamed):
-        stores.ingest(path, silver)
-    assert stores.status(silver).coverage.rows() == [("2019-03", 89, 0, 1, 0)]
-    stores.ingest(without_minute_30(mt4(tmp_path / "longer.csv", START, 91), name="other.csv"), silver)
-    assert stores.status(silver).coverage.rows() == [("2019-03", 90, 1, 0, 0)]
+    stores.ingest(without_minute_30(mt4(tmp_path / "whole.csv", START, 90), name="thinned.csv"), silver)
+    told = stores.answers()
+    stores.raw = BarStore(tmp_path / "other" / "XAGUSD", BAR_SCHEMA)
+    with stores.raw.upsert("a broker") as staging:
+        staging.add(pl.DataFrame([(START + timedelta(hours=2), *(15.0,) * 4, 1.0)], BAR_SCHEMA, orient="row"))
+    assert len(told) == 1 and stores.answers() == []
+    assert stores.status(silver).coverage.rows() == [("2019-03", 1, 0, 0, 0)]
 
 
 def test_a_minute_whose_only_row_is_bad_stays_unknown(stores: Stores, tmp_path: Path, silver: Session) -> None:
@@ -199,15 +215,28 @@ def test_a_minute_whose_only_row_is_bad_stays_unknown(stores: Stores, tmp_path: 
 
 def test_a_file_with_a_row_of_no_readable_time_proves_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=("2019.03.05,25:00,15.1,15.2,15.0,15.1,7",)), silver)
-    assert stores.ledger.answers("XAGUSD") == []
+    assert stores.answers() == []
 
 
-def test_a_store_that_was_emptied_is_unknown_again(stores: Stores, tmp_path: Path, silver: Session) -> None:
-    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+def test_a_store_that_takes_the_place_of_a_deleted_one_begins_with_nothing_known(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(without_minute_30(mt4(tmp_path / "a.csv", START, 61), name="b.csv"), silver)
+    shutil.rmtree(stores.raw.folder)
+    with pytest.raises(NoRows):
+        stores.status(silver)
+    stores.ingest(mt4(tmp_path / "c.csv", START + timedelta(minutes=50), 10), silver)
+    assert stores.status(silver).coverage.rows() == [("2019-03", 10, 0, 0, 0)]
+
+
+def test_bars_that_are_gone_since_their_answer_are_unknown(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    """As in a store that was put back from an older copy: the ledger is ahead of it."""
+    stores.ingest(mt4(tmp_path / "a.csv", START, 10), silver)
+    shutil.copytree(stores.raw.folder, tmp_path / "copy")
     stores.ingest(mt4(tmp_path / "b.csv", START, 61), silver)
-    for file in stores.raw.folder.glob("*"):
-        file.unlink()
-    assert stores.status(silver).coverage.rows() == [("2019-03", 0, 0, 0, 61)]
+    shutil.rmtree(stores.raw.folder)
+    (tmp_path / "copy").rename(stores.raw.folder)
+    assert stores.status(silver).coverage.rows() == [("2019-03", 10, 0, 0, 51)]
 
 
 def test_an_hour_that_nobody_answered_for_to_its_end_is_left_out(
@@ -230,7 +259,7 @@ def test_an_hour_without_a_last_bar_counts_once_a_source_has_answered_past_its_e
     stores.ingest(mt4(tmp_path / "a.csv", START, 59), silver)
     assert stores.process(silver).upsert.new == 0
     end = START + timedelta(hours=1)
-    stores.ledger.record_answers("XAGUSD", "a broker", [Answer(START, end, end, "one", 59)])
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [Answer(START, end, end, "one", 59)])
     stores.process(silver)
     assert stores.processed.read()["minutes_share"].to_list() == [59 / 60]
 
@@ -243,9 +272,46 @@ def test_a_store_from_before_the_ledger_is_processed_by_the_span_of_its_minutes(
         staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
     assert stores.process(silver).upsert.new == 2
     assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
-    later = START + timedelta(hours=2)
-    stores.ledger.record_answers("XAGUSD", "a broker", [Answer(later, later + timedelta(minutes=9), later, "one", 3)])
+    later = [
+        Answer(START + timedelta(hours=h), START + timedelta(hours=h, minutes=9), START, "one", 0) for h in (2, 20)
+    ]
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", later[1:])  # of the next session
     assert stores.process(silver).unknown == 1
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", later[:1])
+    assert stores.process(silver).unknown == 3
+
+
+def test_an_older_file_that_joins_a_store_from_before_the_ledger_takes_no_hour_from_it(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    with stores.raw.upsert("before") as staging:
+        minutes = [START + timedelta(minutes=i) for i in range(0, 180, 2)]
+        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
+    stores.ingest(mt4(tmp_path / "older.csv", START - timedelta(days=1), 60), silver)
+    stores.process(silver)
+    hours = stores.processed.read()["ts"].to_list()
+    assert hours == [START - timedelta(days=1), START, START + timedelta(hours=1)]
+
+
+def test_an_hour_whose_last_minute_lies_between_two_files_is_made(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 119), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=121), 59), silver)
+    result = stores.process(silver)
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 59 / 60, 59 / 60]
+    assert (result.missing, result.unknown) == (0, 0)
+
+
+def test_hours_up_to_which_somebody_vouches_count_whatever_was_answered(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 100), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=130), 35), silver)
+    assert stores.process(silver).upsert.new == 1
+    assert stores.process(silver, complete_until=START + timedelta(hours=2)).upsert.new == 1
+    assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 40 / 60, 35 / 60]
 
 
 def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path: Path, silver: Session) -> None:
@@ -267,11 +333,30 @@ def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path:
     assert said[4:8] == [
         "Largest gaps, of minutes without a bar: 1,440 minutes in 1 spans",
         gap,
-        "Unknown, and asked for by the next ingest: 1,440 minutes in 1 spans",
+        "Unknown, as no source has answered for them: 1,440 minutes in 1 spans",
         gap,
     ]
     assert said[-2] == "Bars that came again with other values: 1"
     assert said[-1].startswith("  2019-03-05 10:07  15.1/15.2/15.0/15.1 → 15.1/15.3/15.0/15.2, on 20")
+
+
+def test_status_of_a_span_that_is_none_says_what_there_is(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 60), silver)
+    known = r"XAGUSD is known of from 2019-03-05 10:00 to 2019-03-05 11:00 UTC"
+    for start, end in ((datetime(2030, 1, 1, tzinfo=UTC), None), (START, START), (None, START)):
+        with pytest.raises(ConfigError, match=rf"span\.start before span\.end.*{known}"):
+            stores.status(silver, start=start, end=end)
+    weekend = datetime(2019, 3, 9, 12, tzinfo=UTC)
+    said = format_status(stores.status(silver, start=weekend, end=weekend + timedelta(hours=1)))
+    assert "Largest gaps, of minutes without a bar: 0 minutes" in said
+
+
+@pytest.mark.parametrize("value", ["commit_s=x", "commit_s=-1", "commit_s=True", "again=maybe", "again=1"])
+def test_a_value_that_fits_nothing_is_one_sentence(tmp_path: Path, value: str) -> None:
+    cfg = compose("ingest", [value, f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"])
+    with pytest.raises(ConfigError, match=rf"Expected .*{value.partition('=')[0]}.* got {value.partition('=')[2]}"):
+        run(cfg)
+    assert not list(tmp_path.iterdir())
 
 
 def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> None:

@@ -4,6 +4,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -153,14 +155,14 @@ def record_one_of_each(ledger: Ledger) -> None:
     ledger.record_decision(DECISION)
     ledger.record_alias(CHANGE)
     ledger.record_forecasts([FORECAST])
-    ledger.record_answers("XAGUSD", "IB", [ANSWER])
+    ledger.record_answers("XAGUSD", "store", "IB", [ANSWER])
 
 
 def assert_one_of_each(ledger: Ledger) -> None:
     assert ledger.decisions("XAGUSD") == [DECISION]
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
     assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST]
-    assert ledger.answers("XAGUSD") == [ANSWER]
+    assert ledger.answers("XAGUSD", "store") == [ANSWER]
 
 
 @pytest.fixture
@@ -261,21 +263,31 @@ def test_forecasts_are_listed_oldest_first_of_one_name_from_since_to_before_unti
 
 
 def test_an_answer_comes_back_as_it_was_and_twice_is_once(ledger: Ledger) -> None:
-    ledger.record_answers("XAGUSD", "IB", [ANSWER])
-    ledger.record_answers("XAGUSD", "IB", [replace(ANSWER, at=AT + timedelta(hours=1), bars=9)])
-    ledger.record_answers("XAGUSD", "IB", [])
-    assert ledger.answers("XAGUSD") == [ANSWER]
-    assert ledger.answers("XAUUSD") == []
+    ledger.record_answers("XAGUSD", "store", "IB", [ANSWER])
+    ledger.record_answers("XAGUSD", "store", "IB", [replace(ANSWER, at=AT + timedelta(hours=1), bars=9)])
+    ledger.record_answers("XAGUSD", "store", "IB", [])
+    assert ledger.answers("XAGUSD", "store") == [ANSWER]
+    assert ledger.answers("XAUUSD", "store") == ledger.answers("XAGUSD", "other store") == []
+
+
+def test_a_source_answered_at_each_moment_once_whatever_the_store(ledger: Ledger) -> None:
+    later, hour = AT + timedelta(minutes=7), timedelta(hours=1)
+    ledger.record_answers("XAGUSD", "store", "IB", [ANSWER, replace(ANSWER, end=AT - hour)])
+    ledger.record_answers("XAGUSD", "other store", "IB", [ANSWER, replace(ANSWER, end=AT - hour, at=later)])
+    ledger.record_answers("XAGUSD", "store", "files", [replace(ANSWER, at=AT + hour, witness="files")])
+    assert ledger.answered_at("XAGUSD", "IB", since=AT - hour) == [AT, later]
+    assert ledger.answered_at("XAGUSD", "IB", since=later) == [later]
+    assert ledger.answered_at("XAUUSD", "IB", since=AT) == []
 
 
 def test_answers_of_a_span_are_those_with_a_minute_in_it_by_their_start(ledger: Ledger) -> None:
     hours = [replace(ANSWER, start=AT + timedelta(hours=i), end=AT + timedelta(hours=i + 1)) for i in range(4)]
-    ledger.record_answers("XAGUSD", "IB", hours[::-1])
-    assert ledger.answers("XAGUSD") == hours
+    ledger.record_answers("XAGUSD", "store", "IB", hours[::-1])
+    assert ledger.answers("XAGUSD", "store") == hours
     minute = timedelta(minutes=1)
-    within = ledger.answers("XAGUSD", hours[1].end - minute, hours[2].start + minute)
+    within = ledger.answers("XAGUSD", "store", hours[1].end - minute, hours[2].start + minute)
     assert within == hours[1:3]
-    assert ledger.answers("XAGUSD", hours[1].start, hours[1].end) == [hours[1]]
+    assert ledger.answers("XAGUSD", "store", hours[1].start, hours[1].end) == [hours[1]]
 
 
 def test_no_forecasts_are_no_row(ledger: Ledger, ledger_url: str) -> None:
@@ -447,6 +459,25 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
         "answers",
         "ledger_version",
     }
+
+
+def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    done = []
+
+    def second() -> None:
+        with ledger.exclusive_ingestion("XAGUSD"):
+            done.append("second")
+
+    with caplog.at_level(logging.INFO, "lstm_ts"):
+        thread = threading.Thread(target=second)
+        with ledger.exclusive_ingestion("XAGUSD"):
+            thread.start()
+            while not caplog.messages:
+                time.sleep(0.01)
+            done.append("first")
+        thread.join()
+    assert caplog.messages[0].startswith("Waiting for the ingestion of XAGUSD in the ledger ")
+    assert done == ["first", "second"]
 
 
 def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) -> None:

@@ -122,7 +122,32 @@ def test_two_stores_of_the_same_rows_have_the_same_bytes_whatever_the_order_of_a
     upsert(other, bars([3.0], YEAR_END + 2 * MINUTE))
     upsert(other, bars([9.0, 2.0]), bars([1.0]))
     bytes_of = [{name: kept for name, (_, kept) in contents(s.folder).items()} for s in (one, other)]
+    manifests = [json.loads(kept.pop("manifest.json")) for kept in bytes_of]
     assert bytes_of[0] == bytes_of[1]
+    assert manifests[0].pop("id") != manifests[1].pop("id")
+    assert manifests[0] == manifests[1]
+
+
+def test_a_store_keeps_the_id_of_its_first_commit_and_has_one_without_a_row(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "one", BAR_SCHEMA)
+    assert store.id == ""
+    with store.upsert("nothing new") as staging:
+        pass
+    assert store.id == staging.store_id != ""
+    upsert(store, bars([1.0]))
+    assert (store.id, store.source) == (staging.store_id, "test minutes")
+
+
+def test_a_store_that_is_older_than_its_id_gets_one_by_the_next_commit(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "one", BAR_SCHEMA)
+    upsert(store, bars([1.0]))
+    manifest = store.folder / "manifest.json"
+    content = json.loads(manifest.read_bytes())
+    manifest.write_text(json.dumps({key: value for key, value in content.items() if key != "id"}))
+    assert store.id == ""
+    with store.upsert("others") as staging:
+        staging.add(bars([1.0]))
+    assert (store.id, store.source) == (staging.store_id, "test minutes")
 
 
 def test_a_later_row_wins_and_is_counted_as_revised(store: BarStore) -> None:

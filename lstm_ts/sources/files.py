@@ -75,7 +75,7 @@ class Files:
             opened = (_open_parquet if _starts_with(file, b"PAR1") else _open_text)(file, self.batch_rows)
             zone = None if opened.utc else self._zone_for(file)
             blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.blocks)
-            testimony = Testimony(file, already_read=ALREADY_READ)
+            testimony = Testimony(already_read=ALREADY_READ)
             if opened.ticks:
                 batches = self._tick_batches(blocks, file, seen[False], testimony)
             else:

@@ -28,7 +28,8 @@ MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
 CLIENT_IDS = 16  # to try, from the first on
-GIVE_UP = 3  # spans in a row without an answer
+NO_CONTRACT = 200
+GIVE_UP = 3  # spans in a row without an answer, nor one to what time it is
 REASONS = (
     "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
     "or correct source.host and source.port (paper: 7497 for TWS, 4002 for Gateway)"
@@ -44,7 +45,7 @@ class InteractiveBrokers:
         client: Callable[[], Any],
         session: Session,
         max_mismatch: float,
-        contract: Mapping[str, str],
+        contract: Mapping[str, str | int],
         host: str,
         port: int,
         client_id: int,
@@ -69,6 +70,7 @@ class InteractiveBrokers:
         self._line: Line | None = None
         self._contract: Any = None
         self._behind = timedelta()  # of IB's clock
+        self._too_fast = False  # is what IB said of the last request for history
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class InteractiveBrokers:
 
     # Connection
 
-    def connect(self) -> Reach:
+    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
         """Raises    BrokerAway: nobody there; BrokerError: a live account, a clock that is off, no such contract"""
         try:
             self._line = self._open()
@@ -86,7 +88,9 @@ class InteractiveBrokers:
             raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
-        return Reach(head.astimezone(UTC), self._now())
+        now, clock = self._now(), time.monotonic()
+        self.pacing.recall(clock - (now - at).total_seconds() for at in asked_at)
+        return Reach(head.astimezone(UTC), now)
 
     def close(self) -> None:
         self._wire.close(self._line)
@@ -96,9 +100,10 @@ class InteractiveBrokers:
         line = self._greet()
         try:
             self._check_account(line)
-            self._check_clock(line)
-        except (Again, BrokerError):
+        except (BrokerError, ConnectionError) as error:
             line.ib.disconnect()
+            if isinstance(error, ConnectionError):
+                raise BrokerAway(f"Expected TWS at {self.address}, got its hang-up: {error}; {REASONS}") from None
             raise
         log.info("Connected to IB at %s, connection %s", self.address, line.witness)
         return line
@@ -122,11 +127,12 @@ class InteractiveBrokers:
         )
 
     def _check_account(self, line: Line) -> None:
-        live = [account for account in line.ib.client.getAccounts() if not account.startswith("D")]
-        if live and not self.live:
+        accounts = line.ib.client.getAccounts()
+        live = [f"the live account {account}" for account in accounts if not account.startswith("D")]
+        if not self.live and (live or not accounts):
             raise BrokerError(
-                f"Expected a paper account at {self.address}, got the live account {live[0]}; log in to paper trading, "
-                f"whose ports are 7497 and 4002, or set source.live=true"
+                f"Expected a paper account at {self.address}, got {live[0] if live else 'no account name'}; log in to "
+                f"paper trading, whose ports are 7497 and 4002, or set source.live=true"
             )
 
     def _check_clock(self, line: Line) -> None:
@@ -149,11 +155,16 @@ class InteractiveBrokers:
     def _find_contract(self) -> Any:
         assert self._line is not None
         api = import_module(type(self._line.ib).__module__.partition(".")[0])
-        wanted = api.Contract(**self.contract)
-        shown = " ".join(self.contract.values())
+        try:
+            wanted = api.Contract(**self.contract)
+        except TypeError as error:
+            raise ConfigError(f"Expected fields of IB's Contract in source.contract, got: {error}") from None
+        shown = " ".join(map(str, self.contract.values()))
         try:
             found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
         except BrokerError as error:
+            if not isinstance(error.__cause__, Said) or error.__cause__.code != NO_CONTRACT:
+                raise
             raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
         if len(found) != 1:
             candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
@@ -183,7 +194,7 @@ class InteractiveBrokers:
                 failed = 0
                 yield self._read(rows, start, end)
             except Again as why:
-                failed += 1
+                failed = 0 if self._is_there() else failed + 1  # what it never answers must not keep it from the rest
                 if self._line is None or failed == GIVE_UP:
                     raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
@@ -210,23 +221,40 @@ class InteractiveBrokers:
     def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
-        line = self._ready_line()
+        line = self._ready_line(history=key is not None)
         if key:
             self.pacing.note(key, time.monotonic())
         try:
-            return self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
+            answer = self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
+            self._too_fast &= key is None
+            return answer
         except Said as said:
             action = explain(said.code, said.text).action
             if action is Action.EMPTY:
                 return []
             if action in (Action.FATAL, Action.ALERT):
                 log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
-                raise self._explained(said) from None
-            pause_s = self.pacing.identical_s if action is Action.WAIT else 0.0
-            raise Again(str(said), pause_s) from None
+                raise self._explained(said) from said
+            raise Again(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
 
-    def _ready_line(self) -> Line:
-        """Connected, and with word of IB being there."""
+    def _pause_s(self) -> float:
+        """After a pacing violation; after a second one in a row the whole window, since others must be asking."""
+        pause_s = self.pacing.window_s if self._too_fast else self.pacing.identical_s
+        self._too_fast = True
+        return pause_s
+
+    def _is_there(self) -> bool:
+        try:
+            self._check_clock(self._ready_line())
+        except Again:
+            return False
+        return True
+
+    def _ready_line(self, *, history: bool = False) -> Line:
+        """Connected, with no word of IB being away, and with a clock that agrees with ours.
+
+        Raises    Again; BrokerError: a live account, a clock that is off
+        """
         if self._line is None or self._line.closed:
             self._line = None
             try:
@@ -234,7 +262,7 @@ class InteractiveBrokers:
             except BrokerAway as away:
                 raise Again(str(away), self._reconnect_s()) from None
         line = self._line
-        if line.down and not self._wire.run(line.wait_restored(self.outage_s)):
+        if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
             raise Again(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
         if line.unsure:
             self._check_clock(line)
@@ -248,9 +276,10 @@ class InteractiveBrokers:
     def _explained(self, said: Said) -> BrokerError:
         advice = explain(said.code, said.text).advice
         return BrokerError(
-            f"Expected {' '.join(self.contract.values())} from IB at {self.address}, got {said}; {advice}"
+            f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"
         )
 
 
 def _shown(contract: Any) -> str:
-    return f"{contract.symbol} {contract.secType} {contract.exchange or contract.primaryExchange} {contract.currency}"
+    exchange = contract.exchange or contract.primaryExchange
+    return f"{contract.symbol} {contract.secType} {exchange} {contract.currency} (conId {contract.conId})"

@@ -34,11 +34,13 @@ MEANINGS = {
     162: Meaning(Action.RETRY),  # with a text that is not in HISTORY
     165: Meaning(Action.INFORM),
     200: Meaning(Action.FATAL, "correct source.contract"),
+    203: Meaning(Action.ALERT, "ask IB for the permission that source.contract needs"),
     320: Meaning(Action.FATAL, WAY_IN),
     321: Meaning(Action.FATAL, "correct source.contract, or update TWS"),
     326: Meaning(Action.NEXT_ID),
     354: Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
     366: Meaning(Action.INFORM),
+    420: Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
     502: Meaning(Action.LOST),
     503: Meaning(Action.FATAL, "update TWS"),
     504: Meaning(Action.LOST),

@@ -6,6 +6,7 @@ thread that asks need have none.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -37,7 +38,9 @@ class Line:
         self.witness = uuid4().hex[:12]
         self.closed = False
         self.down: set[str] = set()  # what TWS cannot reach
-        self.unsure = False  # back after an outage, and its clock not looked at since
+        self.unsure = True  # new, or back after an outage, and its clock not looked at since
+        self._greeted = False
+        self._history = False  # is what is asked for
         self._said: Said | None = None
         self._before = -1  # ids of requests that are over
         self._why = ""
@@ -58,12 +61,17 @@ class Line:
         if not greeted.done() or greeted.cancelled():
             raise ConnectionAbortedError(self._why or "no greeting")
         await greeted
+        self._greeted = True
+
+    def away(self, *, history: bool) -> set[str]:
+        """What a request needs and TWS cannot reach: only history comes from a farm."""
+        return self.down if history else self.down & {"IB"}
 
     async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
         """Raises    Said; Again: no answer, or one that something else was said during"""
-        if self.down:
-            raise Again(f"{', '.join(sorted(self.down))} is away")
-        self._said, self._why = None, ""
+        if away := self.away(history=history):
+            raise Again(f"{', '.join(sorted(away))} is away")
+        self._said, self._why, self._history = None, "", history
         self._disturbed.clear()
         try:
             self._before = self.ib.client.getReqId()
@@ -88,7 +96,8 @@ class Line:
         """Whether IB is back. A farm that stays away may be another's: it is forgotten, and the answer will tell."""
         self._restored.clear()
         if self.down and not self.closed:
-            await asyncio.wait({asyncio.ensure_future(self._restored.wait())}, timeout=timeout_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._restored.wait(), timeout_s)
         if "IB" not in self.down:
             self.down.clear()
         return not self.down and not self.closed
@@ -106,18 +115,21 @@ class Line:
                 answer.exception()  # looked at, so that nobody complains when it is dropped
 
     def _hear(self, request: int, code: int, text: str, *_: object) -> None:
-        meaning = explain(code, text)
+        meaning, what = explain(code, text), place(code, text)
         if meaning.action is Action.UP:
-            self._come_up(place(code, text))
+            self._come_up(what)
         elif meaning.action is Action.DOWN:
-            self.down.add(place(code, text))
-            self._disturb(text)
+            self.down.add(what)
+            if self._greeted and what in self.away(history=self._history):
+                self._disturb(text)
         elif request > self._before or meaning.action is Action.NEXT_ID or code in (100, 503):
             if meaning.action is not Action.INFORM:
                 self._said = Said(code, text)
                 self._disturb(text)
-        elif request == -1 and meaning.action in (Action.PROBE, Action.LOST):
-            self.closed |= meaning.action is Action.LOST
+        elif request == -1 and meaning.action is Action.LOST:
+            self.closed = True
+            self._disturb(text)
+        elif request == -1 and meaning.action is Action.PROBE and self._history:
             self._disturb(text)
 
     def _come_up(self, what: str) -> None:

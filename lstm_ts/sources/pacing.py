@@ -5,7 +5,7 @@ than 6 for one contract within 2 seconds, at most 60 within 10 minutes.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from lstm_ts.errors import ConfigError
 
@@ -25,7 +25,7 @@ class Pacing:
     ) -> None:
         if min(burst_requests, window_requests) < 1 or min(identical_s, burst_s, window_s, scale) < 0:
             raise ConfigError("Expected source.pacing of at least one request, and of seconds that are not negative")
-        self.identical_s = identical_s * scale
+        self.identical_s, self.window_s = identical_s * scale, window_s * scale
         self.rules = ((burst_s * scale, burst_requests), (window_s * scale, window_requests))
         self._asked: deque[tuple[float, Hashable]] = deque()
 
@@ -35,6 +35,11 @@ class Pacing:
         free = [at + self.identical_s for at, other in self._asked if other == request]
         free += [asked[-count] + seconds for seconds, count in self.rules if len(asked) >= count]
         return max(0.0, *(at - now for at in free), 0.0)
+
+    def recall(self, asked: Iterable[float]) -> None:
+        """What other processes have asked, ascending; which requests those were is not known."""
+        for at in asked:
+            self.note(None, at)
 
     def note(self, request: Hashable, now: float) -> None:
         """It is being asked now."""

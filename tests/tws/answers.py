@@ -19,6 +19,7 @@ HMDS_RETRIES = (
 )
 BROKEN = (2110, "Connectivity between Trader Workstation and server is broken. It will be restored automatically.")
 INACTIVE = (2107, "HMDS data farm connection is inactive but should be available upon demand.ushmds")
+OTHER_FARM = (2105, "HMDS data farm connection is broken:euhmds")
 LOST = (1100, "Connectivity between IB and Trader Workstation has been lost.")
 DATA_LOST = (1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
 MAINTAINED = (

@@ -45,6 +45,11 @@ class Kind:
 # Codes and texts: https://interactivebrokers.github.io/tws-api/message_codes.html and what users report.
 FAULTS: dict[str, Kind] = {
     "client_id": Kind(Meets.CONNECTION, Seen.SAID, "326, and the end of the connection: the client id is in use"),
+    "idle": Kind(
+        Meets.CONNECTION, Seen.SAID, "a moment after the greeting, 2107: the farm is inactive, as it is by day"
+    ),
+    "other_farm": Kind(Meets.CONNECTION, Seen.SAID, "a moment after the greeting, 2105 of a farm that nobody needs"),
+    "unsettled": Kind(Meets.CONNECTION, Seen.SAID, "2110 with the greeting, later 1102: IB is away meanwhile"),
     "time_zone": Kind(
         Meets.LOOKUP, Seen.SHAPE, "the contract's zone and hours are others, as around DST; no stamp changes"
     ),

@@ -103,6 +103,14 @@ class Line:
             with suppress(ConnectionError):
                 await connection.send(b"".join(map(answers.notice, messages)))
 
+    def tell_later(self, connection: Connection, seconds: float, message: answers.Message) -> None:
+        async def tell() -> None:
+            await asyncio.sleep(seconds)
+            with suppress(ConnectionError):
+                await connection.send(answers.notice(message))
+
+        self._background(tell())
+
     async def wake(self) -> None:
         if self.asleep:
             self.asleep = False

@@ -20,6 +20,8 @@ log = logging.getLogger("tws")
 
 MESSAGES_A_SECOND = 50  # https://interactivebrokers.github.io/tws-api/introduction.html
 RESET_LOOK_S = 0.05
+LATE_S = 0.02  # after the greeting, when the client asks already
+LATE_NOTICES = {"idle": answers.INACTIVE, "other_farm": answers.OTHER_FARM}
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,13 @@ class Server:
         await connection.send(frame(Tell.MANAGED_ACCOUNTS, 1, self.settings.account))
         await connection.send(frame(Tell.NEXT_VALID_ID, 1, 1))
         lost = self.line.outage is not None and self.line.outage.lost
-        for message in (answers.BROKEN,) if lost else (*answers.FARMS_OK, answers.SECDEF_OK):
+        broken = lost or fault == "unsettled"
+        for message in (answers.BROKEN,) if broken else (*answers.FARMS_OK, answers.SECDEF_OK):
             await connection.send(answers.notice(message))
+        if fault in LATE_NOTICES:
+            self.line.tell_later(connection, LATE_S, LATE_NOTICES[fault])
+        elif fault == "unsettled" and not lost:
+            self.line.tell_later(connection, self.settings.outage_s, answers.MAINTAINED)
         return True
 
     async def _dispatch(self, connection: Connection, fields: list[str]) -> None:

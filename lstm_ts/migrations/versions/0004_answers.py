@@ -1,4 +1,4 @@
-"""For which minutes a source answered, when, and how many bars it brought: the evidence of completeness."""
+"""For which minutes of which store a source answered, when, and how many bars it brought: evidence of completeness."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "answers",
         sa.Column("symbol", sa.Text, primary_key=True),
+        sa.Column("store", sa.Text, primary_key=True),
         sa.Column("span_start", sa.DateTime(timezone=True), primary_key=True),
         sa.Column("span_end", sa.DateTime(timezone=True), primary_key=True),
         sa.Column("witness", sa.Text, primary_key=True),
@@ -20,4 +21,4 @@ def upgrade() -> None:
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("bars", sa.Integer, nullable=False),
     )
-    refuse_changes("answers", key=("symbol", "span_start", "span_end", "witness"))
+    refuse_changes("answers", key=("symbol", "store", "span_start", "span_end", "witness"))
