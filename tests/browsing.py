@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from test_cli import ROOT
 
 CHROMIUM = Path("/usr/bin/chromium")
 ZONE = "Europe/Berlin"
+expect.set_options(timeout=20_000)  # milliseconds; two cores may have more to do
 
 
 @contextmanager
