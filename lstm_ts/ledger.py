@@ -259,18 +259,12 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(RECORD["answers", connection.dialect.name], rows)
 
-    def answers(
-        self, symbol: str, store_id: str, start: datetime | None = None, end: datetime | None = None
-    ) -> list[Answer]:
-        """Those about this store with a minute of start <= ts < end, by their start."""
+    def answers(self, symbol: str, store_id: str) -> list[Answer]:
+        """Those about this store, by their start."""
         columns = ANSWERS.c
         wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
         wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
         wanted = wanted.order_by(columns.span_start, columns.at, columns.witness)
-        if start is not None:
-            wanted = wanted.where(columns.span_end > start)
-        if end is not None:
-            wanted = wanted.where(columns.span_start < end)
         with self._database.transaction() as connection:
             return [Answer(*row) for row in connection.execute(wanted)]
 

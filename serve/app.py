@@ -55,7 +55,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._traffic, self._forecast_log = traffic, forecast_log
 
     def register_endpoints(self) -> None:
-        """None of LitServe's: `routes.add_routes` adds ours."""
+        """None of LitServe's: `Routes.add_to` adds ours."""
 
     def _register_middleware(self) -> None:
         """None: compressing an answer takes longer than making it."""
