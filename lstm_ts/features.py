@@ -7,6 +7,7 @@ A column of an hour uses that hour's bar, the close before it and the calendar, 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,22 @@ Array = NDArray[np.float64]
 MARKED_DAYS = [0, 4, 6]  # Monday, Friday, Sunday; the days between are alike
 CALENDAR_COLUMNS = 24 + len(MARKED_DAYS) + 3
 NEAR_CLOSE_HOURS = 4
+
+
+class Bars(NamedTuple):
+    """Hourly bars as arrays, ascending: for one window, frames take longer to make than all that is made of them."""
+
+    ts_N: NDArray[np.datetime64]  # bar opens, microseconds, UTC
+    price_PN: Array  # PRICES, USD
+
+    @classmethod
+    def of(cls, hourly_bars: "pl.DataFrame | Bars") -> "Bars":
+        if isinstance(hourly_bars, Bars):
+            return hourly_bars
+        return cls(hourly_bars["ts"].to_numpy(), np.stack([hourly_bars[price].to_numpy() for price in PRICES]))
+
+    def tail(self, count: int) -> "Bars":
+        return Bars(self.ts_N[-count:], self.price_PN[:, -count:])
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,13 @@ class Grid:
         return self.ts_G + np.timedelta64(1, "h")
 
 
-def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Grid:
+def make_grid(hourly_bars: pl.DataFrame | Bars, session: Session, *, ahead: int) -> Grid:
     """Lay bars on the calendar of session hours; bars in closed hours fall away.
 
     ahead   session hours after the last bar, for the targets of forecasts
     """
-    bar_ts_N = hourly_bars["ts"].to_numpy()
-    years = _years(hourly_bars["ts"][0], hourly_bars["ts"][-1], ahead)
+    bar_ts_N, bar_price_PN = Bars.of(hourly_bars)
+    years = _years(bar_ts_N[0].item(), bar_ts_N[-1].item(), ahead)
     calendar = _calendar(session, years.start, years.stop - 1)
     first, to_come = np.searchsorted(calendar.ts_G, [bar_ts_N[0], bar_ts_N[-1] + np.timedelta64(1, "h")])
     rows = slice(first, to_come + ahead)
@@ -56,7 +73,7 @@ def make_grid(hourly_bars: pl.DataFrame, session: Session, *, ahead: int) -> Gri
     row_N = np.minimum(np.searchsorted(ts_G, bar_ts_N), len(ts_G) - 1)
     open_N = ts_G[row_N] == bar_ts_N
     price_PG = np.full((len(PRICES), len(ts_G)), np.nan)
-    price_PG[:, row_N[open_N]] = [hourly_bars[price].to_numpy()[open_N] for price in PRICES]
+    price_PG[:, row_N[open_N]] = bar_price_PN[:, open_N]
     open_G, high_G, low_G, close_G = np.log(price_PG)
     gap_G = np.zeros(len(ts_G))
     gap_G[1:] = open_G[1:] - close_G[:-1]

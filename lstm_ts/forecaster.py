@@ -25,7 +25,7 @@ from safetensors.torch import load, save_file
 
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import ArtifactError, ConfigError, NotEnoughBars
-from lstm_ts.features import Array, Grid, make_grid
+from lstm_ts.features import Array, Bars, Grid, make_grid
 from lstm_ts.net import LSTMNet
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
@@ -101,7 +101,7 @@ class Forecaster:
     provenance: Provenance
     scores: Mapping[str, Any]
 
-    def grid(self, hourly_bars: pl.DataFrame) -> Grid:
+    def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
 
     def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array, Array]:
@@ -119,13 +119,13 @@ class Forecaster:
         volatility_N = windows.volatility_G[windows.origin_N].double().numpy()
         return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH, volatility_N
 
-    def forecast(self, hourly_bars: pl.DataFrame) -> Forecast:
+    def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
 
         Raises    NotEnoughBars: fewer session hours than `tsteps`, or too many of them missing
         """
-        spec = self.spec
-        grid = self.grid(hourly_bars)
+        spec, bars = self.spec, Bars.of(hourly_bars)
+        grid = self.grid(bars)
         last = len(grid.ts_G) - spec.horizon - 1
         if last + 1 < spec.tsteps:
             raise NotEnoughBars(
@@ -134,7 +134,7 @@ class Forecaster:
         missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
         if grid.missing_G[last]:
             raise NotEnoughBars(
-                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {hourly_bars['ts'][-1]}; "
+                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {bars.ts_N[-1]}; "
                 f"leave bars of closed hours out"
             )
         if missing > spec.max_missing:

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from pydantic import TypeAdapter
 
-from lstm_ts.bars import HOURLY_SCHEMA, PRICES
+from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
+from lstm_ts.features import Bars
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.ledger import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
@@ -38,14 +38,14 @@ class Latest:
     def __init__(self, folder: Path) -> None:
         self._store = BarStore(folder, HOURLY_SCHEMA)
         self._stamp: int | None = None
-        self._bars = pl.DataFrame(schema=HOURLY_SCHEMA)
+        self._bars: Bars
 
-    def read(self, count: int) -> pl.DataFrame:
+    def read(self, count: int) -> Bars:
         """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
         manifest = self._store.folder / MANIFEST
         stamp = manifest.stat().st_mtime_ns if manifest.exists() else None
         if stamp is None or stamp != self._stamp:
-            self._bars, self._stamp = self._store.read(), stamp
+            self._bars, self._stamp = Bars.of(self._store.read()), stamp
         return self._bars.tail(count)
 
 
@@ -93,13 +93,13 @@ class Desk:
         self.seconds = {}
         try:
             with self._part("check"):
-                hourly_bars = self._read_bars(ask, serving.forecaster, now)
+                bars = self._read_bars(ask, serving.forecaster, now)
             with self._part("features"):
-                forecast = _forecast(serving.forecaster, hourly_bars)
+                forecast = _forecast(serving.forecaster, bars)
             with self._part("encode"):
-                reply = self._reply(ask, serving, forecast, hourly_bars, now)
+                reply = self._reply(ask, serving, forecast, now)
                 body = reply.model_dump_json().encode()
-                row = _row(ask, reply, hourly_bars, now)
+                row = _row(ask, reply, bars, now)
         except Refused as refused:
             problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
             return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
@@ -115,19 +115,17 @@ class Desk:
         yield
         self.seconds[name] = time.perf_counter() - start
 
-    def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> pl.DataFrame:
+    def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> Bars:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
         tsteps = forecaster.spec.tsteps
         if ask.body is None:
             return self._latest.read(tsteps)
-        hourly_bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now)
-        if hourly_bars.is_empty():
+        bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now)
+        if len(bars.ts_N) == 0:
             raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
-        return hourly_bars.tail(tsteps)
+        return bars.tail(tsteps)
 
-    def _reply(
-        self, ask: Ask, serving: Serving, forecast: Forecast, hourly_bars: pl.DataFrame, now: datetime
-    ) -> schema.Forecast:
+    def _reply(self, ask: Ask, serving: Serving, forecast: Forecast, now: datetime) -> schema.Forecast:
         path = _path(forecast)
         return schema.Forecast(
             symbol=forecast.symbol,
@@ -157,9 +155,9 @@ class Desk:
             yield f"stale input: {closed} {more}session hours have closed since the last bar"
 
 
-def _forecast(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> Forecast:
+def _forecast(forecaster: Forecaster, bars: Bars) -> Forecast:
     try:
-        forecast = forecaster.forecast(hourly_bars)
+        forecast = forecaster.forecast(bars)
     except NotEnoughBars as error:
         raise _not_enough(str(error)) from None
     if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
@@ -192,9 +190,9 @@ def _path(forecast: Forecast) -> list[schema.Step]:
     return PATH.validate_python(steps)
 
 
-def _row(ask: Ask, reply: schema.Forecast, hourly_bars: pl.DataFrame, now: datetime) -> ForecastRow:
+def _row(ask: Ask, reply: schema.Forecast, bars: Bars, now: datetime) -> ForecastRow:
     """What the ledger keeps of a reply; of the window, its hash: the same bars have the same one."""
-    window = b"".join(hourly_bars[column].to_numpy().tobytes() for column in ("ts", *PRICES))
+    window = bars.ts_N.tobytes() + bars.price_PN.tobytes()
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
         request_id=ask.request_id,

@@ -5,6 +5,7 @@ A worker answers in the order it is asked, so that an answer needs no number.
 """
 
 import asyncio
+import os
 import signal
 import struct
 from collections import deque
@@ -123,8 +124,8 @@ class Call:
 class Line(asyncio.Protocol):
     """The asking end of a connection to one worker."""
 
-    def __init__(self, lines: "Lines") -> None:
-        self._lines, self._frames = lines, Frames()
+    def __init__(self, lines: "Lines", turn: int) -> None:
+        self._lines, self.turn, self._frames = lines, turn, Frames()
         self.sent: deque[Call] = deque()  # oldest first
         self.lost = asyncio.Event()
 
@@ -152,16 +153,20 @@ class Line(asyncio.Protocol):
 
 
 class Lines:
-    """To all workers: what comes first is asked first, of the worker with the least to do."""
+    """To all workers: what comes first is asked first, of the worker with the least to do.
+
+    Of equals always the same, whose caches are warm; another one for each process that asks.
+    """
 
     def __init__(self, sockets: Sequence[Path]) -> None:
-        self._sockets = sockets
+        first = os.getpid() % len(sockets)
+        self._sockets = [*sockets[first:], *sockets[:first]]
         self._connected: list[Line] = []
         self._waiting: deque[Call] = deque()
         self._later: deque[Call] = deque()
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._keep(socket)) for socket in self._sockets]
+        self._tasks = [asyncio.create_task(self._keep(socket, turn)) for turn, socket in enumerate(self._sockets)]
 
     def end(self) -> int:
         """Hang up. How many asks were put off for ever."""
@@ -201,13 +206,8 @@ class Lines:
             line.send(self._later.popleft())
 
     def _least_busy(self, limit: int) -> Line | None:
-        """Of equals the one that was asked longest ago: other processes ask the same workers."""
-        line = min(self._connected, key=lambda line: len(line.sent), default=None)
-        if line is None or len(line.sent) >= limit:
-            return None
-        self._connected.remove(line)
-        self._connected.append(line)
-        return line
+        free = (line for line in self._connected if len(line.sent) < limit)
+        return min(free, key=lambda line: (len(line.sent), line.turn), default=None)
 
     def open(self, line: Line) -> None:
         self._connected.append(line)
@@ -221,11 +221,11 @@ class Lines:
         self._waiting.extendleft(reversed(line.sent))
         self.dispatch()
 
-    async def _keep(self, socket: Path) -> None:
+    async def _keep(self, socket: Path, turn: int) -> None:
         """A connection to the worker at `socket`, and to the one that takes its place."""
         loop = asyncio.get_running_loop()
         while True:
             with suppress(OSError):
-                _, line = await loop.create_unix_connection(partial(Line, self), str(socket))
+                _, line = await loop.create_unix_connection(partial(Line, self, turn), str(socket))
                 await line.lost.wait()
             await asyncio.sleep(RETRY_S)

@@ -8,11 +8,12 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from lstm_ts.bars import HOURLY_SCHEMA, PRICES, TS
+from lstm_ts.bars import PRICES
+from lstm_ts.features import Bars
 from lstm_ts.session import HOUR, Session
 from serve.schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
 
@@ -30,8 +31,8 @@ class Refused(Exception):
         self.problems = list(problems)
 
 
-def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) -> pl.DataFrame:
-    """HOURLY_SCHEMA frame of the bars in a body.    Raises    Refused: with every problem it has"""
+def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) -> Bars:
+    """Raises    Refused: with every problem that the body has"""
     content = _parse(body)
     problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol)]
     problems += [
@@ -42,11 +43,13 @@ def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) ->
     if not isinstance(rows, list):
         text = f"Expected a list of hourly bars, got {_got(content, 'bars')}; send at least one window"
         raise Refused([*problems, Problem(path="bars", problem=text)])
-    bars, bad = _read_bars(rows)
-    problems += sorted([*bad, *_check_bars(bars, session, now)], key=_position)
+    numbered, bad = _read_bars(rows)
+    bars = _arrays([bar for _, bar in numbered])
+    if bad or not _are_right(bars, session, now):
+        problems += sorted([*bad, *_check_bars(numbered, session, now)], key=_position)
     if problems:
         raise Refused(problems)
-    return _frame([bar for _, bar in bars])
+    return bars
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
@@ -114,18 +117,32 @@ def _describe(path: str, error: ErrorDetails) -> Problem:
     return Problem(path=field, problem=text)
 
 
+def _arrays(bars: Sequence[Bar]) -> Bars:
+    stamps_us = 1e6 * np.array([bar.ts.timestamp() for bar in bars])
+    price_PN = np.array([PRICES_OF(bar) for bar in bars]).reshape(-1, len(PRICES)).T
+    return Bars(stamps_us.round().astype("datetime64[us]"), price_PN)
+
+
+def _are_right(bars: Bars, session: Session, now: datetime) -> bool:
+    """Nothing is to be explained, as usual."""
+    ts_N, (open_N, high_N, low_N, close_N) = bars
+    if len(ts_N) == 0:
+        return True
+    first, last = (ts.item().replace(tzinfo=UTC) for ts in (ts_N[0], ts_N[-1]))
+    if last > now - HOUR or last - first > LONGEST_SPAN or (ts_N[1:] <= ts_N[:-1]).any():
+        return False
+    within = (low_N <= np.minimum(open_N, close_N)) & (np.maximum(open_N, close_N) <= high_N)
+    open_hours = _open_hours(session, first.year, last.year)
+    return bool(within.all() and (open_hours[np.searchsorted(open_hours, ts_N)] == ts_N).all())
+
+
 def _check_bars(bars: Sequence[Numbered], session: Session, now: datetime) -> Iterator[Problem]:
     """What is wrong with bars whose fields are right, each alone and beside the others."""
     seen: dict[datetime, int] = {}
     latest: datetime | None = None
-    closed = now - HOUR
-    newest = max((bar.ts for _, bar in bars if bar.ts <= closed), default=now)
-    oldest = newest - LONGEST_SPAN
+    newest = max((bar.ts for _, bar in bars if bar.ts <= now - HOUR), default=now)
     for number, bar in bars:
-        ts, fits = bar.ts, bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high
-        if fits and (latest is None or latest < ts) and oldest <= ts <= closed and ts in _open_hours(session, ts):
-            seen[ts], latest = number, ts  # as usual: nothing to explain
-            continue
+        ts = bar.ts
         problems = [*_check_prices(bar), *(("ts", text) for text in _check_hour(ts, newest, session, now))]
         if bar.ts in seen:
             problems.append(("ts", f"Expected each hour once, got {_iso(bar.ts)} as in bars[{seen[bar.ts]}]; send one"))
@@ -156,34 +173,17 @@ def _check_hour(ts: datetime, newest: datetime, session: Session, now: datetime)
         yield f"Expected the open of an hour bar on the full hour, got {_iso(ts)}; send hourly bars"
     elif newest - ts > LONGEST_SPAN:
         yield f"Expected bars of at most {LONGEST_SPAN.days} days, got {_iso(ts)} before {_iso(newest)}; leave it out"
-    elif ts not in _open_hours(session, ts):
+    elif np.datetime64(ts.replace(tzinfo=None)) not in _open_hours(session, ts.year, ts.year):
         yield f"Expected an open hour of {session.calendar}, got {_iso(ts)}, when it is closed; leave it out"
 
 
-def _open_hours(session: Session, ts: datetime) -> frozenset[datetime]:
-    return _open_hours_of_month(session, ts.year, ts.month)
-
-
-@lru_cache(maxsize=1024)
-def _open_hours_of_month(session: Session, year: int, month: int) -> frozenset[datetime]:
-    first = datetime(year, month, 1, tzinfo=UTC)
-    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return frozenset(session.hours(first, after)["ts"])
+@lru_cache(maxsize=64)
+def _open_hours(session: Session, first_year: int, last_year: int) -> NDArray[np.datetime64]:
+    """Ascending; the last one is after those years, so that each hour of them has one at or after it."""
+    end = datetime(last_year + 1, 1, 1, tzinfo=UTC)
+    hours = [*session.hours(datetime(first_year, 1, 1, tzinfo=UTC), end)["ts"], end + HOUR]
+    return np.array([ts.replace(tzinfo=None) for ts in hours], dtype="datetime64[us]")
 
 
 def _iso(ts: datetime) -> str:
     return ts.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _frame(bars: Sequence[Bar]) -> pl.DataFrame:
-    """`minutes_share` is 1: a sender vouches for whole hours. By columns, which takes half as long as by rows."""
-    price_PN = np.array([PRICES_OF(bar) for bar in bars]).reshape(-1, len(PRICES)).T
-    stamps_us = np.array([bar.ts.timestamp() for bar in bars], dtype=np.int64) * 1_000_000  # whole hours
-    columns = [
-        pl.Series("ts", stamps_us).cast(TS),
-        *(pl.Series(name, price_N) for name, price_N in zip(PRICES, price_PN, strict=True)),
-        pl.Series("volume", [bar.volume for bar in bars], dtype=pl.Float64),
-        pl.Series("minutes_share", np.ones(len(bars))),
-    ]
-    assert [column.name for column in columns] == HOURLY_SCHEMA.names()
-    return pl.DataFrame(columns)
