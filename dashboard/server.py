@@ -3,7 +3,6 @@
 import logging
 import secrets
 import signal
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,7 +70,7 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     check(cfg)
     auth = auth_of(cfg)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
     pn.extension("tabulator", "filedropper", nthreads=cfg.threads)
     with TemporaryDirectory(prefix="lstm_ts_uploads_") as uploads:
         settings = read_settings(cfg, Path(uploads))
