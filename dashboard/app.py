@@ -34,7 +34,13 @@ class Page:
     build: Callable[[Visit], Viewable]
 
 
-PAGES = (Page("forecast", "Forecast", forecast.page),)
+def _models(visit: Visit) -> Viewable:
+    from dashboard import models  # seconds and 300 MB of libraries, of which the other pages need none
+
+    return models.page(visit)
+
+
+PAGES = (Page("forecast", "Forecast", forecast.page), Page("models", "Models", _models))
 
 
 def shell(client: Client, settings: Settings) -> Template:

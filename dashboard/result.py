@@ -1,11 +1,9 @@
 """A forecast on the page: picture, sentences, table, downloads, and how to ask the same elsewhere."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from html import escape
 from io import StringIO
-from threading import Event, Timer
 from typing import Any
 
 import panel as pn
@@ -13,16 +11,13 @@ import polars as pl
 
 from dashboard.blocks import alert, html
 from dashboard.client import Answer
+from dashboard.patience import asking
 from dashboard.views import FanChart, path_table
 from dashboard.visit import Visit
 from dashboard.words import curl, headline, outcome_words, to_csv, trust
 from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.errors import LstmTsError
 
-WAIT_S = 0.3  # nobody is told to wait for less
 NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)
-
-log = logging.getLogger(__name__)
 
 
 class Result:
@@ -91,29 +86,5 @@ class Result:
 
         pn.state.execute(draw)
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Says that it takes a while, if it does; what goes wrong meanwhile is said here."""
-        doc, told = pn.state.curdoc, Event()
-        assert doc
-
-        def tell() -> None:
-            told.set()
-            doc.add_next_tick_callback(lambda: self._load(True))
-
-        slow = Timer(WAIT_S, tell)
-        slow.start()
-        try:
-            yield
-        except LstmTsError as error:
-            self.fail(str(error))
-        except Exception:
-            log.exception("No forecast can be shown")
-            self.fail("This has gone wrong in the dashboard itself; its log says why.")
-        finally:
-            slow.cancel()
-            if told.is_set():
-                pn.state.execute(lambda: self._load(False))
-
-    def _load(self, loading: bool) -> None:
-        self.view.loading = loading
+    def asking(self) -> AbstractContextManager[None]:
+        return asking(self.view, self.fail)

@@ -51,6 +51,7 @@ ROOMS = {
     "records": {"metrics"},
     "scores": {"metrics", "records"},
     "gate": {"errors", "metrics", "records"},
+    "comparison": {"errors", "metrics", "records"},
     "pictures": {"metrics", "records", "scores"},
     "tables": set(),
     "report": {"bars", "pictures", "records", "scores", "tables"},
@@ -79,12 +80,12 @@ ROOMS = {
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
-SHOWN |= {"forecaster", "records", "scores", "errors", "cli"}
+SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "errors", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"completeness", "serve.traffic"}
+PURE |= {"comparison", "completeness", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {

@@ -1,0 +1,111 @@
+"""The models page: versions and what was decided of them, who is champion and was, two versions side by side."""
+
+from datetime import UTC, datetime
+
+import panel as pn
+from panel.viewable import Viewable
+
+from dashboard.blocks import alert, html
+from dashboard.moves import Moves
+from dashboard.pair import Pair
+from dashboard.patience import asking
+from dashboard.registered import Registered, registered_at
+from dashboard.timeline import HEIGHT, timeline
+from dashboard.verdicts import checks_table, facts, history_table, label, scores_table, versions_table
+from dashboard.visit import Visit
+from lstm_ts.errors import RegistryError
+from lstm_ts.ledger import AliasChange
+from lstm_ts.registry import CHAMPION
+from lstm_ts.versions import Version
+
+LISTED = 20  # the newest; the others can be chosen too
+NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trains and registers a first one."
+
+
+class Models:
+    """Of one registered name."""
+
+    def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
+        self._visit, self._registered, self._name = visit, registered, name
+        self._versions: list[Version] = []
+        self._chosen = 0
+        self._list, self._about, self._changes = html(height=80), html(height=200), html()
+        self._version = pn.widgets.Select(label="Version", width=280, margin=(4, 0))
+        self._moves = Moves(visit, registered, name, self.load)
+        self._pair = Pair(visit, registered, name)
+        self._picture = pn.Column(sizing_mode="stretch_width", margin=0, min_height=HEIGHT)
+        self.view = pn.Column(
+            self._list, self._version, self._about,
+            html("<h2>Change what serves</h2>"), self._moves.view,
+            html("<h2>Who was champion when</h2>"), self._picture, self._changes,
+            html("<h2>Two versions side by side</h2>"), self._pair.view,
+            sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+        self._version.param.watch(lambda event: self._choose(event.new), "value")
+        self.load()
+
+    def load(self) -> None:
+        """Everything again; the chosen version stays.    Raises    RegistryError, LedgerError"""
+        registered, zone = self._registered, self._visit.zone
+        self._versions = versions = registered.versions(self._name)
+        listed = [(version, registered.metrics(version)) for version in versions[:LISTED]]
+        older = f'<p class="quiet">{len(versions) - LISTED} older ones can be chosen below.</p>'
+        history = registered.history(self._name)
+        chosen = self._chosen or versions[0].number
+
+        def draw() -> None:
+            self._list.object = versions_table(self._name, listed, zone) + older * (len(versions) > LISTED)
+            options = {label(version): version.number for version in versions}
+            self._version.param.update(options=options, value=chosen)
+            self._changes.object = history_table(history, zone) if history else ""
+            self._picture[:] = [self._draw(history)]
+            self._pair.offer(versions)
+
+        self._chosen = 0  # what is known of it may be another now
+        self._choose(chosen)
+        pn.state.execute(draw)
+
+    def _draw(self, history: list[AliasChange]) -> Viewable:
+        champions = [change for change in reversed(history) if change.alias == CHAMPION]
+        if not champions:
+            return html('<p class="quiet">No version has been champion yet.</p>')
+        visit = self._visit
+        plot = timeline(champions, datetime.now(UTC), visit.zone, dark=visit.dark)
+        return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
+
+    def _choose(self, number: int) -> None:
+        if number == self._chosen:
+            return
+        self._chosen = number
+        version = next(each for each in self._versions if each.number == number)
+        with asking(self._about, lambda text: self._tell(alert(text))):
+            self._moves.aim(version, self._versions)
+            details = self._registered.details(version)
+            self._tell(
+                facts(version, details.forecaster, details.gate, self._visit.zone)
+                + checks_table(version, details.gate)
+                + scores_table(version, details.forecaster.scores)
+            )
+
+    def _tell(self, text: str) -> None:
+        pn.state.execute(lambda: setattr(self._about, "object", text))
+
+
+def page(visit: Visit) -> Viewable:
+    settings = visit.settings
+    registered = registered_at(settings.registry_uri, settings.ledger_url)
+    names = registered.names()
+    if not names:
+        raise RegistryError(NO_VERSION.format(settings.name))
+    first = settings.name if settings.name in names else names[0]
+    name = pn.widgets.Select(
+        label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1
+    )
+    place = pn.Column(Models(visit, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
+
+    def look(_: object) -> None:
+        with asking(place, lambda text: place.__setitem__(slice(None), [html(alert(text))])):
+            place[:] = [Models(visit, registered, name.value).view]
+
+    name.param.watch(look, "value")
+    return pn.Column(name, place, sizing_mode="stretch_width", margin=0)

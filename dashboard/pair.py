@@ -1,0 +1,95 @@
+"""Two versions side by side, on the same hours."""
+
+from datetime import timedelta
+from threading import Lock
+
+import panel as pn
+import polars as pl
+
+from dashboard.blocks import alert, html
+from dashboard.patience import asking
+from dashboard.registered import Registered
+from dashboard.verdicts import comparison_table, comparison_words, label, overlap_words
+from dashboard.visit import Visit
+from lstm_ts.bars import is_synthetic
+from lstm_ts.comparison import compare_records
+from lstm_ts.errors import ConfigError
+from lstm_ts.evaluate import Span, evaluate
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.registry import CHAMPION
+from lstm_ts.session import HOUR
+from lstm_ts.versions import Version
+
+WEEKS = (4, 13, 26, 52)
+CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
+RUNNING = Lock()  # one comparison at a time: they take a core each
+
+
+class Pair:
+    def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
+        self._visit, self._registered, self._name = visit, registered, name
+        self._first, self._second = (
+            pn.widgets.Select(label=which, width=220, margin=(4, 16, 4, 0)) for which in ("Version", "Against")
+        )
+        spans = {f"last {weeks} weeks": weeks for weeks in WEEKS}
+        self._weeks = pn.widgets.Select(
+            label="Stored hours", options=spans, value=WEEKS[1], width=160, margin=(4, 16, 4, 0)
+        )
+        compare = pn.widgets.Button(label="Compare", color="primary", margin=(24, 0, 4, 0))
+        compare.on_click(lambda _: self._compare())
+        self._found = html('<p class="quiet">Choose two versions: both forecast the same hours again.</p>', height=120)
+        self.view = pn.Column(
+            pn.FlexBox(self._first, self._second, self._weeks, compare), self._found,
+            sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+
+    def offer(self, versions: list[Version]) -> None:
+        """versions    newest first"""
+        options = {label(version): version.number for version in versions}
+        first, second = choose_pair(versions)
+        for widget, number in ((self._first, first), (self._second, second)):
+            widget.param.update(options=options, value=widget.value or number)
+
+    def _compare(self) -> None:
+        with asking(self._found, lambda text: self._show(alert(text))):
+            if not RUNNING.acquire(blocking=False):
+                raise ConfigError("Another comparison is running; try again in a moment.")
+            try:
+                self._show(self._words(self._first.value, self._second.value, self._weeks.value))
+            finally:
+                RUNNING.release()
+
+    def _words(self, *numbers: int) -> str:
+        first, second, weeks = numbers
+        if first == second:
+            raise ConfigError(f"Expected two versions, got version {first} twice; choose another one.")
+        models = {number: self._registered.load(self._name, number) for number in (first, second)}
+        symbol, client = models[first].provenance.symbol, self._visit.client
+        bars = client.hourly_bars(symbol)
+        start = bars["ts"][-1] + HOUR - timedelta(weeks=weeks)
+        window = max(model.spec.tsteps for model in models.values())
+        needed = bars.filter(pl.col("ts") >= start - 2 * window * HOUR - CLOSURES)
+        one, other = (evaluate(model, needed, Span(start, None)) for model in models.values())
+        found = compare_records(one, other)
+        source = client.source_of(symbol)
+        warned = [overlap_words(number, model, found.first_origin) for number, model in models.items()]
+        warned += [mixed_words(number, model, source) for number, model in models.items()]
+        alerts = "".join(alert(text) for text in warned if text)
+        return alerts + comparison_words(found, self._visit.zone) + comparison_table(found, first, second)
+
+    def _show(self, text: str) -> None:
+        pn.state.execute(lambda: setattr(self._found, "object", text))
+
+
+def choose_pair(versions: list[Version]) -> tuple[int, int]:
+    """The champion, and the challenger or else the newest other; newest first, and never none."""
+    holders = {alias: version.number for version in versions for alias in version.aliases}
+    first = holders.get(CHAMPION, versions[0].number)
+    others = [version.number for version in versions if version.number != first]
+    return first, holders.get("challenger", others[0] if others else first)
+
+
+def mixed_words(number: int, model: Forecaster, source: str) -> str:
+    if is_synthetic(model.provenance.source) == is_synthetic(source):
+        return ""
+    return f"Version {number} was trained on {model.provenance.source}, and the stored hours are from {source}."

@@ -1,0 +1,88 @@
+"""The registry and its ledger, as the pages read them; what moves an alias goes by here too."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from lstm_ts.errors import RegistryError
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.ledger import AliasChange, Ledger
+from lstm_ts.registry import ALIASES, CHAMPION, Registry, check_there
+from lstm_ts.versions import ROLLBACK, Version, version_before
+
+ACTOR = "dashboard"
+
+
+@dataclass(frozen=True)
+class Move:
+    """Of an alias, as a visitor has confirmed it."""
+
+    action: str  # promote | rollback
+    alias: str
+    current: int | None
+    to: int
+
+
+@dataclass(frozen=True)
+class Details:
+    """Of one version."""
+
+    gate: Mapping[str, Any]  # `Decision.to_json()`, and the span it was judged on
+    forecaster: Forecaster
+
+
+class Registered:
+    """One for all visitors; its methods may be called in any thread, and raise RegistryError or LedgerError."""
+
+    def __init__(self, uri: str, ledger_url: str) -> None:
+        """Raises    RegistryError: there is none yet"""
+        check_there(uri)
+        self._registry = Registry(uri, Ledger(ledger_url))
+
+    def names(self) -> list[str]:
+        return self._registry.shelf.names()
+
+    def versions(self, name: str) -> list[Version]:
+        """Newest first."""
+        return self._registry.versions(name)[::-1]
+
+    def metrics(self, version: Version) -> Mapping[str, float]:
+        return self._registry.shelf.metrics(version)
+
+    def details(self, version: Version) -> Details:
+        """Raises    RegistryError: a file is not as it was registered"""
+        return Details(self._registry.read_gate(version), self._registry.load(version))
+
+    def load(self, name: str, number: int) -> Forecaster:
+        return self._registry.load(self._registry.version(name, number))
+
+    def history(self, name: str) -> list[AliasChange]:
+        """What was done to every alias, newest first."""
+        done = [change for alias in ALIASES for change in self._registry.history(name, alias)]
+        return sorted(done, key=lambda change: change.at, reverse=True)
+
+    def rollback_of(self, name: str) -> Move | None:
+        """What a rollback would do now; None where there is nothing to go back to."""
+        before = version_before(self._registry.history(name, CHAMPION))
+        return None if before is None else Move(ROLLBACK, CHAMPION, self._current(name, CHAMPION), before)
+
+    def move(self, name: str, move: Move, *, reason: str, user: str | None) -> None:
+        """Raises    RegistryError: the alias is not any more where it was when the move was confirmed"""
+        now = self._current(name, move.alias)
+        if now != move.current or (move.action == ROLLBACK and move != self.rollback_of(name)):
+            raise RegistryError(
+                f"The {move.alias} was moved meanwhile and is version {now} now; look, and choose again."
+            )
+        actor = f"{ACTOR} ({user})" if user else ACTOR
+        if move.action == ROLLBACK:
+            self._registry.rollback(name, actor=actor, reason=reason)
+        else:
+            self._registry.promote(name, move.to, alias=move.alias, actor=actor, reason=reason)
+
+    def _current(self, name: str, alias: str) -> int | None:
+        holder = self._registry.holder(name, alias)
+        return holder.number if holder else None
+
+
+registered_at = cache(Registered)  # one for all visitors

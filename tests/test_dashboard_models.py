@@ -1,0 +1,312 @@
+"""The models page in a real browser, over a real registry and a service that follows it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+from browsing import Dashboard, looking, open_browser, shown, violations
+from playwright.sync_api import Browser, Locator, Page, expect
+from serving import HORIZON, Server, registry_of, running, save_model, wait_for
+from test_configs import compose
+from test_registry import METRICS, TAGS, champion, open_registry, promote, register
+
+from dashboard import models
+from dashboard.client import Client
+from dashboard.moves import OFF, Moves
+from dashboard.operator import PAUSE_S, NotAllowed, Operator
+from dashboard.pair import choose_pair
+from dashboard.registered import Registered
+from dashboard.server import read_settings
+from dashboard.timeline import marks, reigns
+from dashboard.verdicts import difference_words
+from dashboard.visit import Visit
+from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.comparison import StepComparison, compare_records
+from lstm_ts.errors import RegistryError
+from lstm_ts.evaluate import Span, evaluate
+from lstm_ts.forecaster import load_forecaster
+from lstm_ts.ledger import AliasChange
+from lstm_ts.scores import compute_scores
+from lstm_ts.session import HOUR, Session
+from lstm_ts.store import BarStore
+from lstm_ts.versions import Version
+
+PASSWORD = "open sesame"
+BERLIN = ZoneInfo("Europe/Berlin")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+JUDGED = {
+    "verdict": "reject",
+    "experimental": False,
+    "checks": [
+        {"name": "samples", "passed": True, "reason": "4,321 origins <are> enough."},
+        {"name": "coverage", "passed": None, "reason": "The interval covers 78 % of too few."},
+        {"name": "skill over volatility", "passed": False, "reason": "Worse by 2 %."},
+    ],
+    "span_start": "2014-04-01T00:00:00+00:00",
+    "span_end": "2014-05-01T00:00:00+00:00",
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Databases without a row: MLflow needs seconds to make one."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_registry(folder)[1].close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 is champion, version 2 was rejected; both have seen no bar from April on."""
+    folder = tmp_path_factory.mktemp("registered")
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, folder / name)
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars)
+    rejected = load_forecaster(save_model(folder / "rejected", hourly_bars, silver, seed=2))
+    scores = compute_scores(evaluate(rejected, hourly_bars, Span(datetime(2014, 4, 1, tzinfo=UTC), None))).to_json()
+    replace(rejected, scores=scores).save(folder / "scored")
+    with registry_of(folder) as registry:
+        register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
+        tags = TAGS | {"verdict": "reject", "experimental": "false", "judged_against": "1"}
+        registry.register("XAGUSD", folder / "scored", gate=JUDGED, tags=tags, metrics=METRICS, params={})
+        promote(registry, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
+    """Both at once."""
+    with running(Server(folder)) as server:
+        password = f"operator_password={PASSWORD}"
+        with shown(Dashboard(folder, str(server.client.base_url), password)) as dashboard:
+            yield server, dashboard
+
+
+@pytest.fixture
+def service(started: tuple[Server, Dashboard]) -> Server:
+    return started[0]
+
+
+@pytest.fixture
+def dashboard(started: tuple[Server, Dashboard]) -> Dashboard:
+    return started[1]
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    with looking(browser, f"{dashboard.url}/?page=models") as page:
+        yield page
+
+
+@pytest.fixture
+def narrow(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    with looking(browser, f"{dashboard.url}/?page=models", width=390, dark=True) as page:
+        yield page
+
+
+def rows_of(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name).locator("tbody tr")
+
+
+def confirm(page: Page, *, reason: str, password: str) -> None:
+    page.get_by_label("Reason, which is kept").fill(reason)
+    page.get_by_label("Operator password").fill(password)
+    page.get_by_role("button", name="Confirm").click()
+
+
+def served(service: Server) -> set[int]:
+    return {worker.model.version for worker in service.health().workers if worker.model}
+
+
+def compare(page: Page, first: int, second: int, *, weeks: int) -> None:
+    for label, number in (("Version", first), ("Against", second)):
+        page.get_by_label(label, exact=True).last.select_option(index=2 - number)  # newest first
+    page.get_by_label("Stored hours").select_option(f"last {weeks} weeks")
+    page.get_by_role("button", name="Compare").click()
+
+
+@pytest.mark.browser
+def test_versions_are_listed_and_the_chosen_ones_checks_are_told_in_words(page: Page, folder: Path) -> None:
+    listed = rows_of(page, "Versions of XAGUSD")
+    expect(listed).to_have_count(2)
+    expect(listed.first).to_contain_text("reject")
+    expect(listed.first).to_contain_text("7.006")
+    expect(listed.last).to_contain_text("champion")
+    expect(listed.last).to_contain_text("promote (experimental)")
+    checks = rows_of(page, "What the gate checked of version 2")
+    expect(checks).to_contain_text(["✗ failed", "? cannot tell", "✓ passed"])
+    expect(checks.last).to_contain_text("4,321 origins <are> enough.")
+    expect(page.get_by_text("judged against version 1 on held-out hours from 01 Apr 2014")).to_be_visible()
+    scored = load_forecaster(folder / "scored").scores["horizons"]["1"]
+    expect(rows_of(page, "Mean pinball loss of version 2").first).to_contain_text(f"{scored['pinball_bps']:.3f}")
+    page.get_by_label("Version", exact=True).first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(rows_of(page, "What the gate checked of version 1")).to_have_count(2)
+    expect(page.get_by_text("No scores are written down for this version.")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_the_service_follows_a_promotion_and_a_rollback_that_an_operator_confirms(
+    page: Page, folder: Path, service: Server
+) -> None:
+    page.get_by_role("button", name="Make version 2 champion").click()
+    expect(page.get_by_text("the champion of XAGUSD goes from version 1 to version 2")).to_be_visible()
+    expect(page.get_by_text("The gate said of version 2: reject.")).to_be_visible()
+    confirm(page, reason=" ", password=PASSWORD)
+    expect(page.get_by_text("Expected a reason for it, got none")).to_be_visible()
+    confirm(page, reason="calmer <nights>", password="open says me")
+    expect(page.get_by_text("Expected the operator password, got another one")).to_be_visible()
+    assert violations(page) == []
+    with registry_of(folder) as registry:
+        assert champion(registry) == 1
+    page.wait_for_timeout(1000 * PAUSE_S)
+    confirm(page, reason="calmer <nights>", password=PASSWORD)
+    expect(page.get_by_text("The champion of XAGUSD is version 2, no longer 1.")).to_be_visible()
+    expect(page.get_by_label("Operator password")).to_be_hidden()
+    expect(rows_of(page, "Versions of XAGUSD").first).to_contain_text("champion")
+    wait_for(lambda: served(service) == {2})
+    page.get_by_role("button", name="Roll back to version 1").click()
+    confirm(page, reason="not calm at all", password=PASSWORD)
+    expect(page.get_by_text("The champion of XAGUSD is version 1 again, no longer 2.")).to_be_visible()
+    history = rows_of(page, "Every move of an alias")
+    expect(history).to_contain_text(["▼ roll back", "▲ promote", "▲ promote"])
+    expect(history.first).to_contain_text("2 → 1")
+    expect(history.nth(1)).to_contain_text("calmer <nights>")
+    wait_for(lambda: served(service) == {1})
+    with registry_of(folder) as registry:
+        assert [row.actor for row in registry.history("XAGUSD", "champion")] == ["a test", "dashboard", "dashboard"]
+
+
+@pytest.mark.browser
+def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
+    narrow: Page, folder: Path, hourly_bars: pl.DataFrame
+) -> None:
+    compare(narrow, 1, 2, weeks=4)
+    told = narrow.get_by_text("Both forecast the same")
+    span = Span(hourly_bars["ts"][-1] + HOUR - timedelta(weeks=4), None)
+    one, other = (evaluate(load_forecaster(folder / name), hourly_bars, span) for name in ("model", "scored"))
+    expected = compare_records(one, other)
+    expect(told).to_contain_text(f"{expected.n:,} hours")
+    rows = rows_of(narrow, "Mean pinball loss in bps")
+    expect(rows).to_have_count(HORIZON)
+    for row, step in zip(rows.all(), expected.steps, strict=True):
+        first, second = step.pinball_bps
+        said = difference_words(step, 1, 2).replace("&lt;", "<")
+        assert [f"{first:.3f}", f"{second:.3f}", said] == [row.locator("td").nth(i).inner_text() for i in (1, 2, 5)]
+    dishonest = narrow.get_by_text("this is no honest comparison")
+    expect(dishonest).to_have_count(0)
+    compare(narrow, 1, 2, weeks=13)
+    expect(dishonest).to_have_count(2)
+    assert violations(narrow) == []
+    assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
+    compare(narrow, 1, 1, weeks=4)
+    expect(narrow.get_by_text("Expected two versions, got version 1 twice")).to_be_visible()
+
+
+def test_without_a_registry_a_version_or_a_password_the_page_says_what_to_do(
+    folder: Path, empty: Path, tmp_path: Path
+) -> None:
+    visit = visit_of(tmp_path)
+    with pytest.raises(RegistryError, match=r"python -m lstm_ts\.retrain makes it"):
+        models.page(visit)
+    with pytest.raises(RegistryError, match="No version of XAGUSD is registered yet"):
+        models.page(visit_of(empty))
+    registered = Registered(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/ledger.db")
+    told = Moves(visit, registered, "XAGUSD", lambda: None).view
+    assert [each.object for each in told] == [OFF]
+
+
+def visit_of(folder: Path) -> Visit:
+    databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
+    settings = read_settings(compose("dashboard", *databases), folder)
+    return Visit(Client(settings), settings, BERLIN, dark=False)
+
+
+def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, tmp_path: Path) -> None:
+    with registry_of(tmp_path) as registry:
+        register(registry, folder / "model", count=3)
+        promote(registry, 1, 2)
+        registered = Registered(f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/ledger.db")
+        back = registered.rollback_of("XAGUSD")
+        assert back is not None
+        assert (back.current, back.to) == (2, 1)
+        promote(registry, 3)
+        with pytest.raises(RegistryError, match="was moved meanwhile and is version 3 now"):
+            registered.move("XAGUSD", back, reason="late", user=None)
+        now = registered.rollback_of("XAGUSD")
+        assert now is not None
+        registered.move("XAGUSD", now, reason="in time", user="me")
+        assert champion(registry) == 2
+        assert registered.history("XAGUSD")[0].actor == "dashboard (me)"
+
+
+def test_after_a_wrong_password_even_the_right_one_waits() -> None:
+    operator = Operator(PASSWORD)
+    with pytest.raises(NotAllowed, match="got none"):
+        operator.check("", now=10.0)
+    operator.check(PASSWORD, now=10.0)
+    with pytest.raises(NotAllowed, match="got another one"):
+        operator.check("\ud800", now=10.0)  # no text that UTF-8 has
+    with pytest.raises(NotAllowed, match="Wait a second"):
+        operator.check(PASSWORD, now=10.9)
+    operator.check(PASSWORD, now=10.0 + PAUSE_S)
+
+
+def change(hour: int, action: str, before: int | None, after: int | None) -> AliasChange:
+    return AliasChange(NOON + hour * HOUR, "XAGUSD", "champion", action, before, after, "me", "so", "done")
+
+
+def test_a_reign_lasts_until_the_next_change_and_the_last_one_until_now() -> None:
+    changes = [change(0, "promote", None, 1), change(2, "found", 1, None), change(3, "rollback", None, 1)]
+    corners = reigns(changes, NOON + 5 * HOUR, BERLIN)
+    assert [f"{x:%H}" for x in corners["x"]] == ["13", "15", "16", "18"]
+    assert np.array_equal(corners["y"], [1, np.nan, 1, 1], equal_nan=True)
+    drawn = marks(changes, BERLIN, {"": "black"})
+    assert drawn["marker"] == ["triangle", "diamond", "inverted_triangle"]
+    assert drawn["moved"] == ["- → 1", "1 → -", "- → 1"]
+    assert drawn["at"][0] == "01 Jan 2026 13:00 Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "words"),
+    [
+        (-0.2, 0.0004, "version 3 is better (p &lt; 0.001)"),
+        (0.2, 0.04, "version 5 is better (p = 0.040)"),
+        (-0.2, 0.051, "no proven difference (p = 0.051)"),
+        (0.0, np.nan, "the same forecasts"),
+        (0.2, np.nan, "too few hours to tell"),
+    ],
+)
+def test_a_difference_is_claimed_only_where_the_test_allows_it(difference: float, p: float, words: str) -> None:
+    assert difference_words(StepComparison(1, 900, (7.0, 7.0), 9.0, (0.8, 0.8), difference, p), 3, 5) == words
+
+
+@pytest.mark.parametrize(
+    ("aliases", "pair"),
+    [
+        ({1: "champion", 2: "challenger"}, (1, 2)),
+        ({3: "champion"}, (3, 2)),
+        ({1: "champion"}, (1, 3)),
+        ({}, (3, 2)),
+    ],
+)
+def test_the_champion_is_compared_with_its_challenger_or_the_newest_other(
+    aliases: dict[int, str], pair: tuple[int, int]
+) -> None:
+    held = {number: (alias,) for number, alias in aliases.items()}
+    versions = [Version("XAGUSD", number, NOON, "", "", held.get(number, ()), {}) for number in (3, 2, 1)]
+    assert choose_pair(versions) == pair
+    assert choose_pair(versions[:1]) == (3, 3)
