@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import panel as pn
 from panel.viewable import Viewable
 
-from dashboard.blocks import alert, html
+from dashboard.blocks import alert, html, problem
 from dashboard.moves import Moves
 from dashboard.pair import Pair
 from dashboard.patience import asking
@@ -103,9 +103,12 @@ def page(visit: Visit) -> Viewable:
     )
     place = pn.Column(Models(visit, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
 
+    def fill(view: Viewable) -> None:
+        place[:] = [view]
+
     def look(_: object) -> None:
-        with asking(place, lambda text: place.__setitem__(slice(None), [html(alert(text))])):
-            place[:] = [Models(visit, registered, name.value).view]
+        with asking(place, lambda text: fill(problem(text))):
+            fill(Models(visit, registered, name.value).view)
 
     name.param.watch(look, "value")
     return pn.Column(name, place, sizing_mode="stretch_width", margin=0)

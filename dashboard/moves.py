@@ -49,6 +49,7 @@ class Moves:
         self._registered, self._name, self._moved = registered, name, moved
         self._password = visit.settings.operator_password
         self._wanted: Move | None = None
+        self._judged = ""
         self._possible: dict[str, Move] = {}
         self._buttons = {key: pn.widgets.Button(label=key, margin=(4, 8, 4, 0)) for key in (*ALIASES, ROLLBACK)}
         for key, button in self._buttons.items():
@@ -90,7 +91,7 @@ class Moves:
 
     def _ask(self, key: str | None, _: object) -> None:
         self._said.object = ""
-        self._show(self._possible[key] if key else None)
+        self._show(self._possible.get(key) if key else None)
 
     def _show(self, wanted: Move | None) -> None:
         self._wanted = wanted

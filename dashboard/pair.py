@@ -20,7 +20,7 @@ from lstm_ts.registry import CHAMPION
 from lstm_ts.session import HOUR
 from lstm_ts.versions import Version
 
-WEEKS = (4, 13, 26, 52)
+WEEKS = (4, 13, 26)  # no more: a year of hours takes 400 MB for as long as it is forecast
 CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
 RUNNING = Lock()  # one comparison at a time: they take a core each
 

@@ -63,7 +63,7 @@ def timeline(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo, *, d
     plot.xaxis.ticker, plot.xaxis.formatter = DatetimeTicker(num_minor_ticks=0), DatetimeTickFormatter()
     plot.yaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1, num_minor_ticks=0), NumeralTickFormatter()
     plot.xaxis.axis_label, plot.yaxis.axis_label = zone.key, "Version"
-    plot.y_range = DataRange1d(range_padding=1, range_padding_units="absolute")
+    plot.y_range = DataRange1d(range_padding=0.5, range_padding_units="absolute")
     plot.step("x", "y", source=ColumnDataSource(reigns(changes, now, zone)), mode="after", color=colours.ink,
               line_width=2)  # fmt: skip
     tints = {PROMOTE: colours.rising, ROLLBACK: colours.falling, "": colours.fan}
