@@ -35,7 +35,7 @@ class Page:
 
 
 def _models(visit: Visit) -> Viewable:
-    from dashboard import models  # seconds and 300 MB of libraries, of which the other pages need none
+    from dashboard import models  # seconds and 400 MB of libraries, of which the other pages need none
 
     return models.page(visit)
 
