@@ -13,7 +13,7 @@ import panel as pn
 from panel.template import Template
 from panel.viewable import Viewable
 
-from dashboard import forecast
+from dashboard import data, forecast
 from dashboard.blocks import problem, waiting
 from dashboard.client import Client
 from dashboard.dress import Dress
@@ -40,7 +40,11 @@ def _models(visit: Visit) -> Viewable:
     return models.page(visit)
 
 
-PAGES = (Page("forecast", "Forecast", forecast.page), Page("models", "Models", _models))
+PAGES = (
+    Page("forecast", "Forecast", forecast.page),
+    Page("models", "Models", _models),
+    Page("data", "Data", data.page),
+)
 
 
 def shell(client: Client, settings: Settings) -> Template:

@@ -80,7 +80,8 @@ ROOMS = {
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
-SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "errors", "cli"}
+SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
+SHOWN |= {"cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}

@@ -1,0 +1,150 @@
+"""The data page: what is known of the stored minutes, and the prices themselves."""
+
+import logging
+from html import escape
+from threading import Lock
+from typing import Any
+
+import panel as pn
+import polars as pl
+from bokeh.events import Event, Tap
+from panel.viewable import Viewable
+
+from dashboard.blocks import html, problem, waiting
+from dashboard.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
+from dashboard.explorer import Explorer
+from dashboard.stored import MINUTES, Known, stored
+from dashboard.views import shade
+from dashboard.visit import Visit
+from lstm_ts.bars import TS
+from lstm_ts.errors import LstmTsError
+
+NONE_UNKNOWN = pl.DataFrame(schema={"start": TS, "end": TS})
+TIME = "%a %d %b %Y %H:%M"
+
+log = logging.getLogger(__name__)
+
+
+class Coverage:
+    """As it was when it was asked for."""
+
+    def __init__(self, visit: Visit, symbol: str) -> None:
+        """Raises    NoRows, DataError, LedgerError"""
+        known = stored(visit.settings).known(symbol)
+        self._days, self._colours = known.days, shade(visit.dark)
+        self._coverage = {row["month"]: row for row in known.status.coverage.iter_rows(named=True)}
+        self._chart = MonthChart(known.status.coverage, self._colours)
+        self._chart.plot.on_event(Tap, self._tapped)
+        months = {month_label(row): month for month, row in reversed(self._coverage.items())}
+        self._month = pn.widgets.Select(name="Month", options=months, width=240, margin=(12, 0, 4, 0))
+        self._month.param.watch(lambda _: pn.state.execute(self._show), "value")
+        self._says, self._calendar = html(height=28), html()
+        self._show()
+        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(
+            html(in_words(known.status) + came(visit, known)), picture, html(legend(self._colours)), self._month,
+            self._says, self._calendar, *lists(known), sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+
+    def _tapped(self, event: Event) -> None:
+        assert isinstance(event, Tap)
+        if month := self._chart.month_at(event.x):
+            self._month.value = month
+
+    def _show(self) -> None:
+        month = self._month.value
+        self._chart.mark(month)
+        self._says.object = month_words(self._coverage[month])
+        self._calendar.object = calendar(self._days, month, self._colours)
+
+
+def came(visit: Visit, known: Known) -> str:
+    """The last ingest, in words."""
+    zone = visit.zone
+    told = f"The bars come from {escape(known.source)}. They changed last on {known.changed_at.astimezone(zone):{TIME}}"
+    if not known.answers:
+        return f'<p class="quiet">{told} ({escape(zone.key)}); no source has vouched for what is missing.</p>'
+    at, until = max(answer.at for answer in known.answers), max(answer.end for answer in known.answers)
+    answered = f"a source last answered on {at.astimezone(zone):{TIME}} ({escape(zone.key)}), until {until:{TIME}} UTC"
+    return f'<p class="quiet">{told}; {answered}.</p>'
+
+
+def lists(known: Known) -> list[Viewable]:
+    status = known.status
+    gaps = spans("Largest gaps, of session minutes without a bar", status.gaps, "No session minute is without a bar.")
+    unknown = spans("Unknown: no source has answered for them", status.unknown, "No session minute is unknown.")
+    room: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (12, 0, 0, 0)}
+    return [pn.Column(html(text), **room) for text in (gaps, unknown, revisions(status.revisions))]
+
+
+class Prices:
+    """Minutes or hours, each with the span that was looked at last."""
+
+    def __init__(self, visit: Visit, symbol: str) -> None:
+        self._visit, self._symbol, self._made = visit, symbol, dict[str, Explorer]()
+        kinds = stored(visit.settings).kinds(symbol)
+        self._kind = pn.widgets.RadioButtonGroup(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
+        self._kind.param.watch(lambda _: self._look(), "value")
+        self._unknown, told = self._read_unknown() if MINUTES in kinds else (NONE_UNKNOWN, "")
+        self._place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
+        self.view = pn.Column(self._kind, html(told), self._place, sizing_mode="stretch_width", margin=0)
+        self._look()
+
+    def _read_unknown(self) -> tuple[pl.DataFrame, str]:
+        """And why it is not known, if so: prices are there without the ledger."""
+        try:
+            return stored(self._visit.settings).known(self._symbol).status.unknown, ""
+        except LstmTsError as error:
+            return NONE_UNKNOWN, f'<p class="quiet">Unknown time is not marked: {escape(str(error))}</p>'
+
+    def _look(self) -> None:
+        kind = self._kind.value
+        if kind not in self._made:
+            self._made[kind] = Explorer(self._visit, self._symbol, kind, self._unknown)
+        self._place[:] = [self._made[kind].view]
+
+    def poll(self) -> None:
+        self._made[self._kind.value].poll()
+
+
+def page(visit: Visit) -> Viewable:
+    symbols = stored(visit.settings).symbols()
+    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1,
+                              margin=(4, 0))  # fmt: skip
+    way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(24, 0, 0, 16))
+    prices: dict[str, Prices] = {}
+    place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()
+
+    def look(*_: object) -> None:
+        with changing:  # or the view that is made longest would be shown, not the one chosen last
+            place[:] = [waiting("Reading the store")]
+            try:
+                place[:] = [make(symbol.value, way.value)]
+            except LstmTsError as error:
+                place[:] = [problem(str(error))]
+            except Exception:
+                log.exception("The view %s cannot be shown", way.value)
+                place[:] = [problem("This has gone wrong in the dashboard itself; its log says why.")]
+
+    def make(name: str, wanted: str) -> Viewable:
+        kinds = stored(visit.settings).kinds(name)
+        if not kinds:
+            return problem(f"No bars of {name} are stored. Run python -m lstm_ts.ingest, then load this page again.")
+        if wanted == "Coverage" and MINUTES not in kinds:
+            return problem(f"Hours of {name} are stored, but no minutes, of which it would be known what is missing.")
+        if wanted == "Coverage":
+            return Coverage(visit, name).view
+        if name not in prices:
+            prices[name] = Prices(visit, name)
+        return prices[name].view
+
+    def poll() -> None:
+        shown = prices.get(symbol.value)
+        if shown and way.value == "Prices":
+            shown.poll()
+
+    for widget in (way, symbol):
+        widget.param.watch(look, "value")
+    look()
+    pn.state.add_periodic_callback(poll, period=int(1000 * visit.settings.poll_s))
+    return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)

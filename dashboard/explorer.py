@@ -1,0 +1,233 @@
+"""Stored prices over any span: drawn anew, of what is seen, whenever that changes."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import panel as pn
+import polars as pl
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJS,
+    CustomJSHover,
+    DatetimeTicker,
+    DatetimeTickFormatter,
+    HoverTool,
+    PanTool,
+    Range1d,
+)
+from bokeh.models import WheelZoomTool as Wheel
+
+from dashboard.blocks import alert, html
+from dashboard.stored import HOURS, MINUTES, stored
+from dashboard.views import Shade, plain_figure, shade
+from dashboard.visit import Visit
+from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
+from lstm_ts.bars import PRICES
+from lstm_ts.errors import LstmTsError
+
+COLUMNS, CANDLES = 750, 120  # of the span that is seen: at most; and so few that each is a candlestick
+BESIDE = 0.5  # of that span is drawn on either side, so that a hand that pans sees prices at once
+PACE_S = 0.08  # between two pictures: that hand changes the span at every frame of its screen
+BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
+NARROWEST = 30  # bars
+UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
+BAND = ("left", "right", "x", *PRICES)
+CANDLE = ("left", "x", "body", *PRICES, "colour", "fill")
+# Told in the zones of `args`, without a word from the server.
+OPENS = """return zones.map(zone => new Date(value).toLocaleString("en-GB", {timeZone: zone, weekday: "short",
+  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit"}) + " " + zone).join(", ")"""
+# A finger on the picture scrolls the page.
+TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
+HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the same. The axis is in UTC."
+
+
+class PriceChart:
+    """`show` changes what is drawn in place: call it where the document may be changed."""
+
+    def __init__(self, visit: Visit, span_ms: tuple[float, float]) -> None:
+        self._colours = colours = shade(visit.dark)
+        self.plot = plot = plain_figure(colours, height=420)
+        plot.name = "prices"
+        self.span, self._prices = Range1d(start=span_ms[0], end=span_ms[1]), Range1d()
+        plot.x_range, plot.y_range = self.span, self._prices
+        self._band, self._candles, self._unknown = (
+            ColumnDataSource({name: [] for name in names}) for names in (BAND, CANDLE, ("start", "end"))
+        )
+        plot.vstrip("start", "end", source=self._unknown, fill_color=colours.falling, fill_alpha=0.1, line_alpha=0,
+                    hatch_pattern="/", hatch_color=colours.falling, hatch_alpha=0.6)  # fmt: skip
+        band = plot.quad("left", "right", "high", "low", source=self._band, fill_color=colours.rising, fill_alpha=0.35,
+                         line_alpha=0)  # fmt: skip
+        plot.line("x", "close", source=self._band, color=colours.rising, line_width=1.2)
+        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
+        bodies = plot.vbar("x", "body", "open", "close", source=self._candles, line_color="colour", fill_color="fill")
+        zones = list(dict.fromkeys([visit.zone.key, "UTC"]))
+        told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{0.0000}}") for price in PRICES)]
+        times: dict[str, Any] = {"@left": CustomJSHover(args={"zones": zones}, code=OPENS)}
+        plot.add_tools(HoverTool(renderers=[band, bodies], mode="vline", tooltips=told, formatters=times))
+        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
+        plot.add_tools(drag, wheel)
+        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
+        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+        plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
+            minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
+        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=5)
+        plot.yaxis.axis_label = "USD"
+
+    def show(self, columns: pl.DataFrame, width: timedelta, unknown: pl.DataFrame, *, candles: bool) -> None:
+        nothing = columns.clear()
+        self._band.data = broken(nothing if candles else columns, width)
+        self._candles.data = candlesticks(columns if candles else nothing, width, self._colours)
+        self._unknown.data = {edge: unknown[edge].to_physical().to_numpy() / 1000 for edge in ("start", "end")}
+        if prices := price_range(columns_seen(columns, *self.seen_ms, width)):
+            self._prices.update(start=prices[0], end=prices[1])
+
+    @property
+    def seen_ms(self) -> tuple[float, float]:
+        start, end = self.span.start, self.span.end
+        assert isinstance(start, float | int) and isinstance(end, float | int)
+        return start, end
+
+    def legend(self) -> str:
+        rising, falling = self._colours.rising, self._colours.falling
+        entries = [(rising, "lowest to highest, and the close (line)"), (rising, "rising candlestick (hollow)")]
+        entries += [(falling, "falling candlestick (filled)"), (falling, "unknown: no source has answered (hatched)")]
+        spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
+        return f'<div class="legend">{spans}</div>'
+
+
+def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dict[str, object]:
+    width_ms, falls = width / MILLISECOND, (columns["close"] < columns["open"]).to_numpy()
+    return {
+        "left": left_ms(columns),
+        "x": left_ms(columns) + width_ms / 2,
+        "body": np.full(columns.height, 0.7 * width_ms),
+        **{price: columns[price].to_numpy() for price in PRICES},
+        "colour": np.where(falls, colours.falling, colours.rising).tolist(),
+        "fill": np.where(falls, colours.falling, colours.paper).tolist(),
+    }
+
+
+class Explorer:
+    """Of one kind of bars; they stay those of the store, as `poll` is called."""
+
+    def __init__(self, visit: Visit, symbol: str, kind: str, unknown: pl.DataFrame) -> None:
+        """unknown    frame `start, end`: spans that nobody answered for
+
+        Raises    NoRows, DataError
+        """
+        self._visit, self._symbol, self._kind = visit, symbol, kind
+        self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
+        self._bars = self._read()
+        self._chart = PriceChart(visit, self._whole_ms)
+        self._says, self._wrong = html(height=28), html()
+        day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder="2015-03-31", width=130, margin=(0, 8, 4, 0))
+        moves = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
+        buttons = [pn.widgets.Button(name=name, margin=(20, 8, 4, 0)) for name in (*moves, "Whole span")]
+        for button, move in zip(buttons, moves.values(), strict=False):
+            button.on_click(partial(self._move, *move))
+        buttons[-1].on_click(lambda _: self._look_at(*self._whole_ms))
+        day.param.watch(lambda event: self._go_to(event.new), "value")
+        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        hint = html(self._chart.legend() + f'<p class="quiet">{HINT}</p>')
+        self.view = pn.Column(pn.FlexBox(day, *buttons), self._wrong, picture, self._says, hint,
+                              sizing_mode="stretch_width", margin=0)  # fmt: skip
+        for edge in ("start", "end"):
+            self._chart.span.on_change(edge, self._moved)
+        self._draw()
+
+    def poll(self) -> None:
+        try:
+            bars = self._read()
+        except LstmTsError as error:
+            self._refuse(str(error))
+            return
+        if bars is not self._bars:
+            self._bars = bars
+            pn.state.execute(self._soon)
+
+    def _read(self) -> pl.DataFrame:
+        return stored(self._visit.settings).bars(self._symbol, self._kind)
+
+    @property
+    def _whole_ms(self) -> tuple[float, float]:
+        first, last = left_ms(self._bars[[0, -1]])
+        return float(first), float(last) + BAR[self._kind] / MILLISECOND
+
+    def _move(self, shift: float, factor: float, _: object) -> None:
+        """shift    of the span that is seen; factor: of its length"""
+
+        def move() -> None:  # from what is seen when it is this click's turn: clicks may come faster than they are done
+            start, end = self._chart.seen_ms
+            middle, length = (start + end) / 2 + shift * (end - start), factor * (end - start)
+            self._look_at(middle - length / 2, middle + length / 2)
+
+        pn.state.execute(move)
+
+    def _look_at(self, start_ms: float, end_ms: float) -> None:
+        """As much of it as there are bars, and no narrower than the eye needs."""
+        first, last = self._whole_ms
+        narrowest = NARROWEST * BAR[self._kind] / MILLISECOND
+        length = min(max(end_ms - start_ms, narrowest), last - first)
+        start = min(max((start_ms + end_ms - length) / 2, first), last - length)
+        pn.state.execute(lambda: self._chart.span.update(start=start, end=start + length))
+
+    def _go_to(self, text: str) -> None:
+        first, last = self._bars["ts"][0], self._bars["ts"][-1]
+        try:
+            day = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+        except ValueError:
+            self._refuse(f"Expected a day such as {last:%Y-%m-%d}, got {text.strip()}.")
+            return
+        if not first.date() <= day.date() <= last.date():
+            self._refuse(f"Stored are {first:%Y-%m-%d} to {last:%Y-%m-%d}; choose a day of these.")
+            return
+        self._refuse("")
+        days = 1 if self._kind == MINUTES else 7
+        start_ms = 1000 * day.timestamp()
+        self._look_at(start_ms, start_ms + 1000 * 86_400 * days)
+
+    def _refuse(self, text: str) -> None:
+        self._wrong.object = alert(text) if text else ""
+
+    def _moved(self, attr: str, old: float, new: float) -> None:
+        self._soon()
+
+    def _soon(self) -> None:
+        """One picture at a time is awaited, whatever comes meanwhile; it is of the span that is seen then."""
+        doc = self._chart.plot.document
+        if self._pending or doc is None:
+            return
+        self._pending = True
+        wait_s = self._drawn_s + PACE_S - time.monotonic()
+        if wait_s > 0:
+            doc.add_timeout_callback(self._draw, int(1000 * wait_s))
+        else:
+            doc.add_next_tick_callback(self._draw)  # the other edge of the span comes first
+
+    def _draw(self) -> None:
+        self._pending = False
+        start, end = self._chart.seen_ms
+        beside, bar = BESIDE * (end - start), BAR[self._kind]
+        width = column_width((end - start) * MILLISECOND, bar, at_most=COLUMNS)
+        columns = columns_of(self._bars, start - beside, end + beside, width)
+        candles = columns_seen(columns, start, end, width).height <= CANDLES
+        from_ts, until_ts, length = _moment(start - beside), _moment(end + beside), pl.col("end") - pl.col("start")
+        unknown = self._unknown.filter(pl.col("end") > from_ts, pl.col("start") < until_ts, length >= width / 2)
+        self._chart.show(columns, width, unknown, candles=candles)
+        self._says.object = f'<p class="quiet">{_said(start, end, width, candles=candles)}</p>'
+        self._drawn_s = time.monotonic()
+
+
+def _moment(edge_ms: float) -> datetime:
+    return datetime.fromtimestamp(edge_ms / 1000, UTC)
+
+
+def _said(start_ms: float, end_ms: float, width: timedelta, *, candles: bool) -> str:
+    unit, length = next((unit, length) for unit, length in UNITS.items() if width >= length)
+    number = width // length
+    every = unit if number == 1 else f"{number} {unit}s"
+    drawn = "A candlestick" if candles else "Lowest to highest, and the close,"
+    return f"{_moment(start_ms):%d %b %Y %H:%M} to {_moment(end_ms):%d %b %Y %H:%M} UTC. {drawn} for every {every}."

@@ -1,0 +1,92 @@
+"""The stores of bars, each held once for all visitors, and what is known of their minutes."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from threading import Lock
+
+import polars as pl
+
+from dashboard.coverage import by_day
+from dashboard.settings import Settings
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
+from lstm_ts.completeness import classify
+from lstm_ts.ledger import Ledger
+from lstm_ts.status import Status, compute_status
+from lstm_ts.store import MANIFEST, BarStore
+
+MINUTES, HOURS = "Minutes", "Hours"
+PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}
+HELD_ROWS = 6_000_000  # of 40 bytes, over all stores; the one asked for last is held whatever its size
+
+
+@dataclass(frozen=True)
+class Held:
+    bars: pl.DataFrame  # `ts` and PRICES, ascending
+    changed: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of the session minutes of a symbol."""
+
+    status: Status
+    days: pl.DataFrame  # see `coverage.by_day`
+    source: str  # that delivered the bars
+    changed_at: datetime  # the bars
+    answers: list[Answer]
+
+
+class Stored:
+    """Its methods may be called in any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._lock = settings, Lock()
+        self._held: dict[tuple[str, str], Held] = {}  # the one asked for last is the last
+
+    def symbols(self) -> list[str]:
+        """That have bars; the configured one comes first, with or without."""
+        found = {path.parent.name for path in self._settings.data.glob(f"*/*/{MANIFEST}")}
+        return list(dict.fromkeys([self._settings.symbol, *sorted(found)]))
+
+    def kinds(self, symbol: str) -> list[str]:
+        return [kind for kind in PLACES if self._changed(self._store(symbol, kind))]
+
+    def bars(self, symbol: str, kind: str) -> pl.DataFrame:
+        """Frame `ts` and PRICES, the same one for everybody until the store changes.    Raises    NoRows, DataError"""
+        store, key = self._store(symbol, kind), (symbol, kind)
+        with self._lock:  # one visitor reads, the others wait for what it finds
+            changed, held = self._changed(store), self._held.pop(key, None)
+            if held is None or held.changed != changed:
+                held = Held(store.read().select("ts", *PRICES).rechunk(), changed)
+            self._held[key] = held
+            while len(self._held) > 1 and sum(each.bars.height for each in self._held.values()) > HELD_ROWS:
+                self._held.pop(next(iter(self._held)))
+            return held.bars
+
+    def known(self, symbol: str) -> Known:
+        """As `python -m lstm_ts.ingest action=status` tells it.    Raises    NoRows, DataError, LedgerError"""
+        store, session = self._store(symbol, MINUTES), self._settings.session
+        with closing(Ledger(self._settings.ledger_url)) as ledger:
+            answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both
+        bars_ts = self.bars(symbol, MINUTES)["ts"]
+        status = compute_status(symbol, bars_ts, answers, store.read_revisions(), session, start=None, end=None)
+        segments = classify(session.spans(status.start, status.end), bars_ts, answers)
+        changed_at = datetime.fromtimestamp(self._changed(store) / 1e9, UTC)
+        return Known(status, by_day(segments, status.start, status.end), store.source, changed_at, answers)
+
+    def _store(self, symbol: str, kind: str) -> BarStore:
+        folder, schema = PLACES[kind]
+        return BarStore(self._settings.data / folder / symbol, schema)
+
+    def _changed(self, store: BarStore) -> int:
+        """A number that is another one after each change of the bars; 0 where there are none."""
+        manifest = store.folder / MANIFEST
+        return manifest.stat().st_mtime_ns if manifest.exists() else 0
+
+
+@lru_cache(maxsize=1)
+def stored(settings: Settings) -> Stored:
+    """The one of this process."""
+    return Stored(settings)
