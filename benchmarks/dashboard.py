@@ -1,7 +1,9 @@
 """`python -m benchmarks.dashboard [NAME]`: what a visitor waits for, and what visitors cost.
+`python -m benchmarks.dashboard minutes`: only the data page.
 
 Over the stores under data/NAME and outputs/NAME (default: demo, as `make demo` leaves them), with a real service and
-Chromium on this machine: all share its cores, so this is the worst case. The upload is made of synthetic minutes.
+Chromium on this machine: all share its cores, so this is the worst case. The upload, and the
+two million minutes of the data page, are synthetic.
 """
 
 import statistics
@@ -19,13 +21,29 @@ import polars as pl
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.serve import running
+from dashboard.explorer import COLUMNS
+from dashboard.zoom import column_width, columns_of
+from lstm_ts.bars import BAR_SCHEMA, PRICES
 from lstm_ts.session import Session
+from lstm_ts.store import BarStore
 
 CHROMIUM = "/usr/bin/chromium"
 LOADS, CLICKS, VISITORS = 10, 40, 20
 UPLOAD_BYTES = 100_000_000
+STORED_MINUTES, SPANS = 2_000_000, 100
 # Draws are over when the browser has painted what came.
 PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# A span is looked at, as by a hand; says the milliseconds until what the server sent for it is painted.
+LOOK = """([start, end]) => new Promise(done => {
+  const plot = Bokeh.documents[0].get_model_by_name("prices"), began = performance.now();
+  const last = plot.renderers.find(each => each.glyph.type === "VStrip").data_source;  // of what the server sends
+  const painted = () => {
+    last.properties.data.change.disconnect(painted);
+    requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - began)));
+  };
+  last.properties.data.change.connect(painted);
+  plot.x_range.setv({start, end});
+})"""
 
 
 @contextmanager
@@ -85,21 +103,34 @@ def upload_s(page: Page, path: Path) -> float:
     return time.perf_counter() - start
 
 
-def write_minutes(path: Path) -> int:
-    """Silver's session minutes until this year began, as text, as many as fill the upload; says how many."""
+def make_minutes() -> pl.DataFrame:
+    """Of silver's sessions in the seven years until this one began."""
     session = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
     end = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
     hours = session.hours(end - timedelta(days=365 * 7), end).filter(pl.col("session_minutes") == 60)["ts"]
     stamps_us = hours.to_physical().to_numpy()[:, None] + 60_000_000 * np.arange(60)
-    ts = pl.Series(stamps_us.ravel()).cast(pl.Datetime("us"))
+    ts = pl.Series(stamps_us.ravel()).cast(BAR_SCHEMA["ts"])
     close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-4, len(ts))))
     opens = np.concatenate([[20.0], close[:-1]])
-    columns = {"time": ts.dt.strftime("%Y-%m-%d %H:%M:%S"), "open": opens, "high": np.maximum(opens, close)}
-    columns |= {"low": np.minimum(opens, close), "close": close, "volume": np.full(len(ts), 100)}
-    bars = pl.DataFrame(columns).with_columns(pl.col("open", "high", "low", "close").round(4))
+    prices = {"open": opens, "high": np.maximum(opens, close), "low": np.minimum(opens, close), "close": close}
+    return pl.DataFrame({"ts": ts} | prices | {"volume": np.full(len(ts), 100)}).with_columns(pl.col(*PRICES).round(4))
+
+
+def write_minutes(path: Path) -> int:
+    """As text, as many as fill the upload; says how many."""
+    bars = make_minutes().select(pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time"), pl.exclude("ts"))
     rows = int(bars.height * UPLOAD_BYTES / len(bars.write_csv()))
     bars.tail(rows).write_csv(path)
     return min(rows, bars.height)
+
+
+def store_minutes(folder: Path) -> BarStore:
+    """Two million; one in a hundred is missing."""
+    store = BarStore(folder / "data/raw/XAGUSD", BAR_SCHEMA)
+    kept = pl.Series(np.random.default_rng(1).random(len(bars := make_minutes())) >= 0.01)
+    with store.upsert("synthetic minutes") as staging:
+        staging.add(bars.filter(kept).tail(STORED_MINUTES).cast(BAR_SCHEMA))
+    return store
 
 
 def memory_mb(pid: int) -> float:
@@ -132,19 +163,88 @@ def measure(browser: Browser, url: str, pid: int, upload: Path, rows: int) -> No
         print(f"{size:.0f} MB of CSV, {rows:,} minutes, to forecast: {taken:.1f} s; then {memory_mb(pid):.0f} MB")
 
 
+def random_spans(store: BarStore) -> list[tuple[datetime, datetime]]:
+    """Around stored minutes; from all of them to an hour, the logarithms of their lengths alike often."""
+    stamps, rng = store.read_stamps(), np.random.default_rng(2)
+    whole = stamps[-1] - stamps[0]
+    halves = [whole / 2 * (timedelta(hours=1) / whole) ** rng.random() for _ in range(SPANS)]
+    middles = [stamps[row] for row in rng.integers(len(stamps), size=SPANS).tolist()]
+    return [(middle - half, middle + half) for middle, half in zip(middles, halves, strict=True)]
+
+
+def measure_ways(store: BarStore) -> None:
+    """From a span to its columns: of one frame for all visitors, or of the months that it lies in, read anew."""
+    bars = store.read().select("ts", *PRICES).rechunk()
+    spans = random_spans(store)
+    for way in ("one frame", "read anew"):
+        taken = []
+        for start, end in spans:
+            began = time.perf_counter()
+            held = bars if way == "one frame" else store.read(start, end)
+            width = column_width(end - start, timedelta(minutes=1), at_most=COLUMNS)
+            columns_of(held, 1e3 * start.timestamp(), 1e3 * end.timestamp(), width)
+            taken.append(1e3 * (time.perf_counter() - began))
+        cost = f"{bars.estimated_size('mb'):.0f} MB, once" if way == "one frame" else "nothing held"
+        print(f"span to columns, {way}: {in_quantiles(taken)}; {cost}")
+
+
+def in_quantiles(taken_ms: list[float]) -> str:
+    p95 = statistics.quantiles(taken_ms, n=20)[-1]
+    return f"p50 {statistics.median(taken_ms):.1f} ms, p95 {p95:.1f} ms, worst {max(taken_ms):.1f} ms"
+
+
+def see_prices(page: Page, url: str) -> None:
+    page.goto(f"{url}?page=data")
+    page.get_by_text("session minutes are stored").wait_for()
+    page.get_by_role("button", name="Prices", exact=True).click()
+    page.get_by_text("for every").wait_for()
+    page.evaluate(PAINTED)
+
+
+def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
+    for visit in ("the first since the start", "again"):
+        with looking(browser, url) as page:
+            start = time.perf_counter()
+            page.goto(f"{url}?page=data")
+            page.get_by_text("session minutes are stored").wait_for()
+            print(f"address to coverage of {STORED_MINUTES:,} minutes, {visit}: {time.perf_counter() - start:.2f} s")
+    with looking(browser, url) as page:
+        see_prices(page, url)
+        taken = []
+        for span in random_spans(store):
+            page.wait_for_timeout(200)  # a hand that rests; one that moves on is answered every PACE_S
+            taken.append(page.evaluate(LOOK, [1e3 * edge.timestamp() for edge in span]))
+        print(f"span to picture, {SPANS} times: {in_quantiles(taken)}")
+    before = memory_mb(pid)
+    with ExitStack() as stack:
+        for _ in range(VISITORS):
+            see_prices(stack.enter_context(looking(browser, url)), url)
+        print(f"{VISITORS} visitors at the prices at once: {memory_mb(pid):.0f} MB, {before:.0f} MB before them")
+
+
 def main(name: str) -> None:
-    paths = (f"paths.data=data/{name}", f"paths.outputs=outputs/{name}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
+        if name != "minutes":
+            visit(browser, name, folder)
+        store, paths = store_minutes(folder), (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+        measure_ways(store)
+        with running("dashboard", "-m", "dashboard.server", "port={port}", *paths) as pages:
+            measure_data(browser, f"http://127.0.0.1:{pages.port}/", pages.pid, store)
+        browser.close()
+
+
+def visit(browser: Browser, name: str, folder: Path) -> None:
+    paths = (f"paths.data=data/{name}", f"paths.outputs=outputs/{name}")
+    with ExitStack() as stack:
         service = stack.enter_context(running("lstm_ts", "-m", "serve.server", "port={port}", *paths))
         url = f"service.url=http://127.0.0.1:{service.port}"
         pages: Any = stack.enter_context(running("dashboard", "-m", "dashboard.server", "port={port}", url, *paths))
         rows = write_minutes(folder / "minutes.csv")
-        browser = stack.enter_context(sync_playwright()).chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
         measure(browser, f"http://127.0.0.1:{pages.port}/", pages.pid, folder / "minutes.csv", rows)
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class PriceChart:
         self._colours = colours = shade(visit.dark)
         self.plot = plot = plain_figure(colours, height=420)
         plot.name = "prices"
-        self.span, self._prices = Range1d(start=span_ms[0], end=span_ms[1]), Range1d()
+        self.span, self._prices = Range1d(start=span_ms[0], end=span_ms[1], bounds=span_ms), Range1d()
         plot.x_range, plot.y_range = self.span, self._prices
         self._band, self._candles, self._unknown = (
             ColumnDataSource({name: [] for name in names}) for names in (BAND, CANDLE, ("start", "end"))
@@ -146,7 +146,11 @@ class Explorer:
             return
         if bars is not self._bars:
             self._bars = bars
-            pn.state.execute(self._soon)
+            pn.state.execute(self._grow)
+
+    def _grow(self) -> None:
+        self._chart.span.bounds = self._whole_ms
+        self._soon()
 
     def _read(self) -> pl.DataFrame:
         return stored(self._visit.settings).bars(self._symbol, self._kind)
