@@ -93,7 +93,7 @@ class Prices:
     def _read_unknown(self) -> tuple[pl.DataFrame, str]:
         """And why it is not known, if so: prices are there without the ledger."""
         try:
-            return stored(self._visit.settings).known(self._symbol).status.unknown, ""
+            return stored(self._visit.settings).known(self._symbol).unknown, ""
         except LstmTsError as error:
             return NONE_UNKNOWN, f'<p class="quiet">Unknown time is not marked: {escape(str(error))}</p>'
 
@@ -104,7 +104,8 @@ class Prices:
         self._place[:] = [self._made[kind].view]
 
     def poll(self) -> None:
-        self._made[self._kind.value].poll()
+        if shown := self._made.get(self._kind.value):  # none yet while it is being made
+            shown.poll()
 
 
 def page(visit: Visit) -> Viewable:

@@ -35,7 +35,7 @@ BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
 NARROWEST = 30  # bars
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 BAND = ("left", "right", "x", *PRICES)
-CANDLE = ("left", "x", "body", *PRICES, "colour", "fill")
+CANDLE = ("left", "x", "width", "middle", "height", *PRICES, "colour", "fill")
 # Told in the zones of `args`, without a word from the server.
 OPENS = """return zones.map(zone => new Date(value).toLocaleString("en-GB", {timeZone: zone, weekday: "short",
   day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit"}) + " " + zone).join(", ")"""
@@ -57,23 +57,24 @@ class PriceChart:
             ColumnDataSource({name: [] for name in names}) for names in (BAND, CANDLE, ("start", "end"))
         )
         plot.vstrip("start", "end", source=self._unknown, fill_color=colours.falling, fill_alpha=0.1, line_alpha=0,
-                    hatch_pattern="/", hatch_color=colours.falling, hatch_alpha=0.6)  # fmt: skip
+                    hatch_pattern="/", hatch_color=colours.falling, hatch_alpha=0.4)  # fmt: skip
         band = plot.quad("left", "right", "high", "low", source=self._band, fill_color=colours.rising, fill_alpha=0.35,
                          line_alpha=0)  # fmt: skip
         plot.line("x", "close", source=self._band, color=colours.rising, line_width=1.2)
-        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
-        bodies = plot.vbar("x", "body", "open", "close", source=self._candles, line_color="colour", fill_color="fill")
+        wicks = plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
+        # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
+        plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
         zones = list(dict.fromkeys([visit.zone.key, "UTC"]))
         told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{0.0000}}") for price in PRICES)]
         times: dict[str, Any] = {"@left": CustomJSHover(args={"zones": zones}, code=OPENS)}
-        plot.add_tools(HoverTool(renderers=[band, bodies], mode="vline", tooltips=told, formatters=times))
+        plot.add_tools(HoverTool(renderers=[band, wicks], mode="vline", tooltips=told, formatters=times))
         drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
         plot.add_tools(drag, wheel)
         plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
         plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
         plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
             minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
-        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=5)
+        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=4)
         plot.yaxis.axis_label = "USD"
 
     def show(self, columns: pl.DataFrame, width: timedelta, unknown: pl.DataFrame, *, candles: bool) -> None:
@@ -91,9 +92,13 @@ class PriceChart:
         return start, end
 
     def legend(self) -> str:
+        """Of what is drawn."""
         rising, falling = self._colours.rising, self._colours.falling
-        entries = [(rising, "lowest to highest, and the close (line)"), (rising, "rising candlestick (hollow)")]
-        entries += [(falling, "falling candlestick (filled)"), (falling, "unknown: no source has answered (hatched)")]
+        entries = [(rising, "lowest to highest, and the close (line)")]
+        if len(self._candles.data["x"]):
+            entries = [(rising, "rising (hollow)"), (falling, "falling (filled)")]
+        if len(self._unknown.data["start"]):
+            entries += [(falling, "unknown: no source has answered (hatched)")]
         spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
         return f'<div class="legend">{spans}</div>'
 
@@ -103,7 +108,9 @@ def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dic
     return {
         "left": left_ms(columns),
         "x": left_ms(columns) + width_ms / 2,
-        "body": np.full(columns.height, 0.7 * width_ms),
+        "width": np.full(columns.height, 0.7 * width_ms),
+        "middle": columns.select((pl.col("open") + pl.col("close")) / 2).to_series().to_numpy(),
+        "height": columns.select((pl.col("open") - pl.col("close")).abs()).to_series().to_numpy(),
         **{price: columns[price].to_numpy() for price in PRICES},
         "colour": np.where(falls, colours.falling, colours.rising).tolist(),
         "fill": np.where(falls, colours.falling, colours.paper).tolist(),
@@ -122,16 +129,17 @@ class Explorer:
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
         self._chart = PriceChart(visit, self._whole_ms)
-        self._says, self._wrong = html(height=28), html()
-        day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder="2015-03-31", width=130, margin=(0, 8, 4, 0))
+        self._says, self._wrong = html(height=52), html()
+        latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
+        day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))
         moves = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
         buttons = [pn.widgets.Button(name=name, margin=(20, 8, 4, 0)) for name in (*moves, "Whole span")]
         for button, move in zip(buttons, moves.values(), strict=False):
             button.on_click(partial(self._move, *move))
         buttons[-1].on_click(lambda _: self._look_at(*self._whole_ms))
-        day.param.watch(lambda event: self._go_to(event.new), "value")
+        day.param.watch(lambda _: self._go_to(day.value or ""), ["value", "enter_pressed"])  # the same day again, too
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
-        hint = html(self._chart.legend() + f'<p class="quiet">{HINT}</p>')
+        hint = html(f'<p class="quiet">{HINT}</p>')
         self.view = pn.Column(pn.FlexBox(day, *buttons), self._wrong, picture, self._says, hint,
                               sizing_mode="stretch_width", margin=0)  # fmt: skip
         for edge in ("start", "end"):
@@ -176,10 +184,13 @@ class Explorer:
         narrowest = NARROWEST * BAR[self._kind] / MILLISECOND
         length = min(max(end_ms - start_ms, narrowest), last - first)
         start = min(max((start_ms + end_ms - length) / 2, first), last - length)
+        self._refuse("")
         pn.state.execute(lambda: self._chart.span.update(start=start, end=start + length))
 
     def _go_to(self, text: str) -> None:
         first, last = self._bars["ts"][0], self._bars["ts"][-1]
+        if not text.strip():
+            return
         try:
             day = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
         except ValueError:
@@ -188,7 +199,6 @@ class Explorer:
         if not first.date() <= day.date() <= last.date():
             self._refuse(f"Stored are {first:%Y-%m-%d} to {last:%Y-%m-%d}; choose a day of these.")
             return
-        self._refuse("")
         days = 1 if self._kind == MINUTES else 7
         start_ms = 1000 * day.timestamp()
         self._look_at(start_ms, start_ms + 1000 * 86_400 * days)
@@ -221,7 +231,8 @@ class Explorer:
         from_ts, until_ts, length = _moment(start - beside), _moment(end + beside), pl.col("end") - pl.col("start")
         unknown = self._unknown.filter(pl.col("end") > from_ts, pl.col("start") < until_ts, length >= width / 2)
         self._chart.show(columns, width, unknown, candles=candles)
-        self._says.object = f'<p class="quiet">{_said(start, end, width, candles=candles)}</p>'
+        said = f'<p class="quiet">{_said(start, end, width, candles=candles)}</p>'
+        self._says.object = self._chart.legend() + said
         self._drawn_s = time.monotonic()
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from dashboard.coverage import by_day
 from dashboard.settings import Settings
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
-from lstm_ts.completeness import classify
+from lstm_ts.completeness import State, classify
 from lstm_ts.ledger import Ledger
 from lstm_ts.status import Status, compute_status
 from lstm_ts.store import MANIFEST, BarStore
@@ -33,6 +33,7 @@ class Known:
 
     status: Status
     days: pl.DataFrame  # see `coverage.by_day`
+    unknown: pl.DataFrame  # frame `start, end`; unlike those of the status, none goes on over closed hours
     source: str  # that delivered the bars
     changed_at: datetime  # the bars
     answers: list[Answer]
@@ -74,7 +75,9 @@ class Stored:
         status = compute_status(symbol, bars_ts, answers, store.read_revisions(), session, start=None, end=None)
         segments = classify(session.spans(status.start, status.end), bars_ts, answers)
         changed_at = datetime.fromtimestamp(self._changed(store) / 1e9, UTC)
-        return Known(status, by_day(segments, status.start, status.end), store.source, changed_at, answers)
+        unknown = segments.filter(pl.col("state") == State.UNKNOWN).select("start", "end")
+        days = by_day(segments, status.start, status.end)
+        return Known(status, days, unknown, store.source, changed_at, answers)
 
     def _store(self, symbol: str, kind: str) -> BarStore:
         folder, schema = PLACES[kind]

@@ -81,7 +81,7 @@ def see_prices(page: Page, day: str = "2015-03-03") -> None:
 
 
 def drawn(page: Page, kind: str) -> dict[str, Any]:
-    """Columns of what the picture shows: `vbar` (candlesticks), `quad` (the band) or `vstrip` (unknown time)."""
+    """Columns of what the picture shows: `rect` (candlesticks), `quad` (the band) or `vstrip` (unknown time)."""
     found: dict[str, Any] = page.evaluate(
         """kind => {
           const plot = Bokeh.documents[0].get_model_by_name("prices");
@@ -122,13 +122,13 @@ def test_prices_are_candlesticks_when_few_are_seen_and_a_broken_band_when_many(p
     see_prices(page)
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_contain_text("the close, for every 2 min")
     assert None in drawn(page, "quad")["close"]
-    strips = drawn(page, "vstrip")
-    assert strips == {"start": [milliseconds(NOON)], "end": [milliseconds(NOON + 7 * MINUTE)]}
+    unknown = drawn(page, "vstrip")
+    assert unknown == {"start": [milliseconds(NOON)], "end": [milliseconds(NOON + 7 * MINUTE)]}
     for _ in range(4):
         page.get_by_role("button", name="Zoom in").focus()
         page.keyboard.press("Enter")
     expect(page.get_by_text("11:15 to 03 Mar 2015 12:45 UTC. A candlestick for every minute.")).to_be_visible()
-    candles = drawn(page, "vbar")
+    candles = drawn(page, "rect")
     stored = raw.read(NOON - 90 * MINUTE, NOON + 90 * MINUTE)  # half of what is seen is drawn on either side
     assert candles["left"] == [milliseconds(ts) for ts in stored["ts"]]
     assert [candles[price] for price in PRICES] == [stored[price].to_list() for price in PRICES]
@@ -155,6 +155,8 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     page.mouse.up()
     expect(page.get_by_text("02 Mar 2015 15:")).to_be_visible()
     assert drawn(page, "quad")["left"][0] < before
+    see_prices(page)  # the same day again
+    expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
