@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from lstm_ts import metrics
 from lstm_ts.metrics import Array
 from lstm_ts.records import LSTM, ForecastRecord, Times
-from lstm_ts.scores import CLAIM_P, Scores
+from lstm_ts.scores import CLAIM_P, Scores, step_name
 
 BLACK, GREY, BLUE, ORANGE, GREEN, VERMILLION = "#222222", "#777777", "#0072B2", "#E69F00", "#009E73", "#D55E00"
 STEP_STYLE = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
@@ -62,10 +62,6 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     entries = [entry for axes in panels for entry in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles, labels = zip(*entries, strict=True)
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=9, frameon=False)
-
-
-def step_name(step: int) -> str:
-    return f"{step} hour{'s' if step > 1 else ''} ahead"
 
 
 def _draw_fan(record: ForecastRecord) -> Figure:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
-from lstm_ts.pictures import draw_pictures, step_name
+from lstm_ts.pictures import draw_pictures
 from lstm_ts.records import LSTM, ForecastRecord
-from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores
+from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores, describe_skill, step_name
 from lstm_ts.tables import align, number, p_cell
 
 HEADINGS = (
@@ -44,26 +44,6 @@ def format_table(scores: Scores) -> str:
         horizon = scores.horizons[step]
         blocks += ["", *align(_score_rows(step, horizon)), describe_skill(step, horizon)]
     return "\n".join(blocks)
-
-
-def describe_skill(step: str, horizon: HorizonScores) -> str:
-    """One sentence: the LSTM against volatility, and against the best baseline where that is another one."""
-    best = min(horizon.baselines, key=lambda name: horizon.baselines[name].pinball_bps)
-    names = dict.fromkeys(["volatility", best])
-    verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]
-    return f"{step_name(int(step))}: {'; '.join(verdicts)}."
-
-
-def _verdict(name: str, skill: float, p: float) -> str:
-    if math.isnan(p):
-        return f"no skill over {name} (DM test undefined: too few origins or equal losses)"
-    if p >= CLAIM_P:
-        return f"no skill over {name} (DM {_p_text(p)})"
-    return f"{'better' if skill > 0 else 'worse'} than {name} by {100 * abs(skill):.1f} % (DM {_p_text(p)})"
-
-
-def _p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _score_rows(step: str, horizon: HorizonScores) -> list[tuple[str, ...]]:

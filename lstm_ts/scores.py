@@ -1,4 +1,4 @@
-"""Scores of a record of forecasts: every step over all origins, some steps by group.
+"""Scores of a record of forecasts: every step over all origins, some steps by group; skill in words.
 
 Every score is a mean over the rows whose target is known. Legend: N origins.
 """
@@ -165,3 +165,27 @@ def _score_group(record: ForecastRecord, step: int, rows_N: Rows) -> GroupScores
         skill=skill,
         dm_p=dm_p,
     )
+
+
+def step_name(step: int) -> str:
+    return f"{step} hour{'s' if step > 1 else ''} ahead"
+
+
+def describe_skill(step: str, horizon: HorizonScores) -> str:
+    """One sentence: the LSTM against volatility, and against the best baseline where that is another one."""
+    best = min(horizon.baselines, key=lambda name: horizon.baselines[name].pinball_bps)
+    names = dict.fromkeys(["volatility", best])
+    verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]
+    return f"{step_name(int(step))}: {'; '.join(verdicts)}."
+
+
+def _verdict(name: str, skill: float, p: float) -> str:
+    if math.isnan(p):
+        return f"no skill over {name} (DM test undefined: too few origins or equal losses)"
+    if p >= CLAIM_P:
+        return f"no skill over {name} (DM {_p_text(p)})"
+    return f"{'better' if skill > 0 else 'worse'} than {name} by {100 * abs(skill):.1f} % (DM {_p_text(p)})"
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

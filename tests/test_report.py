@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lstm_ts.records import ForecastRecord
-from lstm_ts.report import describe_skill, format_table, write_report
-from lstm_ts.scores import HorizonScores, StepScores, compute_scores
+from lstm_ts.report import format_table, write_report
+from lstm_ts.scores import HorizonScores, StepScores, compute_scores, describe_skill
 
 HOUR = np.timedelta64(1, "h")
 
