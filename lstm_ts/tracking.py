@@ -29,6 +29,13 @@ def log_results(loggers: Sequence[Logger], scores: Scores, folder: Path) -> None
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _log_run(logger.experiment, scores, folder)
+            record_address(logger.experiment, folder)
+
+
+def record_address(run: "wandb.Run", folder: Path) -> None:
+    """Where the run is looked at, in a file of its folder; none while offline."""
+    if not run.offline:
+        (folder / "wandb_url.txt").write_text(f"{run.url}\n")
 
 
 def close(loggers: Sequence[Logger]) -> None:
