@@ -13,7 +13,7 @@ import panel as pn
 from panel.template import Template
 from panel.viewable import Viewable
 
-from dashboard import data, forecast
+from dashboard import data, experiments, forecast
 from dashboard.blocks import problem, waiting
 from dashboard.client import Client
 from dashboard.dress import Dress
@@ -44,6 +44,7 @@ PAGES = (
     Page("forecast", "Forecast", forecast.page),
     Page("models", "Models", _models),
     Page("data", "Data", data.page),
+    Page("experiments", "Experiments", experiments.page),
 )
 
 

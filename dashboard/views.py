@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -51,9 +52,10 @@ def shade(dark: bool) -> Shade:
     return DARK if dark else LIGHT
 
 
-def plain_figure(colours: Shade, *, height: int) -> figure:
+def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
     """An empty picture of the page's width, without a tool that would take the page's scrolling."""
-    plot = figure(height=height, sizing_mode="stretch_width", toolbar_location=None, tools="", min_border_left=64)
+    wide: dict[str, Any] = {"sizing_mode": "stretch_width", "toolbar_location": None, "tools": ""}
+    plot = figure(height=height, min_border_left=64, **wide, **axes)
     plot.background_fill_color = plot.border_fill_color = colours.paper
     plot.outline_line_color = None
     plot.grid.grid_line_color = colours.line

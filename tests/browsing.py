@@ -92,3 +92,18 @@ def violations(page: Page) -> list[str]:
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
     ]
+
+
+# Where data x, y are on the screen, in the first visible figure; null until they are in it.
+PLACE = """([x, y]) => {
+  const [view] = [...Bokeh.index.query(view => view.model.type == "Figure" && view.el.getClientRects().length)];
+  const {x_range, y_range, x_scale, y_scale} = view?.frame ?? {};
+  if (!(x_range?.start <= x && x <= x_range.end && y_range.start <= y && y <= y_range.end)) return null;
+  view.el.scrollIntoView({block: "center"});
+  const corner = view.canvas_view.el.getBoundingClientRect();
+  return [corner.x + x_scale.compute(x), corner.y + y_scale.compute(y)];
+}"""
+
+
+def click_at(page: Page, x: float, y: float) -> None:
+    page.mouse.click(*page.wait_for_function(PLACE, arg=[x, y]).json_value())

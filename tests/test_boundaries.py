@@ -81,7 +81,7 @@ SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "sess
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"cli"}
+SHOWN |= {"tables", "cli"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
@@ -106,6 +106,7 @@ KEPT = {
     "alembic": {"database"} | MIGRATIONS,
     "pandas": DASHBOARD,
     "panel": DASHBOARD,
+    "yaml": {"dashboard.runs"},
     "bokeh": DASHBOARD,
     "litserve": SERVICE,
     "fastapi": SERVICE,

@@ -15,6 +15,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from test_cli import TINY, run, succeed
 
+from dashboard.runs import read_runs
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.evaluate import Span, evaluate
@@ -75,6 +76,9 @@ def test_wandb_keeps_each_run_of_a_sweep_in_files_while_no_key_is_set(stored: Pa
     results = ("calibration", "table-file", "step_decay", "XAGUSD-forecaster")
     for logged in (*curves, *results, group):
         assert all(logged.encode() in content for content in runs), logged
+    shown = read_runs(tmp_path / "outputs")
+    assert [(each.trial, each.config["seed"], each.trouble) for each in shown] == [(1, 1, ""), (0, 0, "")]
+    assert all(each.offline and each.offline.is_dir() and not each.url for each in shown)
 
 
 def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:

@@ -1,0 +1,149 @@
+"""Runs beside each other: as a table, as a picture of scores by parameter, and one of them closely."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from shlex import quote
+from zoneinfo import ZoneInfo
+
+from dashboard.blocks import alert, table
+from dashboard.runs import BESIDE, VOLATILITY, Run, Value, differing
+from lstm_ts.records import SHOWN_STEPS
+from lstm_ts.scores import HorizonScores, describe_skill, step_name
+from lstm_ts.tables import number, p_cell
+
+NONE = "-"
+ROWS = 100  # of the table
+LONG = re.compile(r"\d+\.\d{5,}(e-?\d+)?")  # as samplers set them
+
+
+def when(run: Run, zone: ZoneInfo) -> str:
+    return f"{run.started.astimezone(zone):%d %b %Y %H:%M:%S}"
+
+
+def name(run: Run) -> str:
+    """What was run, and which trial of a sweep it was."""
+    parts = [run.command] * (run.command != "train" or not run.experiment) + [run.experiment] * bool(run.experiment)
+    return " ".join(parts) + (f" #{run.trial}" if run.trial is not None else "")
+
+
+def label(run: Run, zone: ZoneInfo) -> str:
+    return f"{when(run, zone)} · {name(run)}"
+
+
+def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
+    """All of them, those of each experiment, those of each sweep."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        names = ["All runs"] + [f"Experiment {run.experiment}"] * bool(run.experiment)
+        for each in names + [f"Sweep of {when(run, zone)}"] * (run.trial is not None):
+            found.setdefault(each, []).append(run)
+    return found
+
+
+def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
+    """The newest runs, with what came of them and what was typed."""
+    steps = [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
+    scores = [f"{step_name(int(step))},<br>bps" for step in steps]
+    heads = [f"Started,<br>{escape(zone.key)}", "Run", "Validation<br>loss", *scores, "Verdict", "Set to"]
+    part = f", the last {ROWS} of them" * (len(runs) > ROWS)
+    caption = f"{len(runs)} run{'s' * (len(runs) > 1)}, newest first{part}: pinball loss, skill over volatility"
+    rows = [_row(run, steps, zone) for run in runs[:ROWS]]
+    return f'<div class="low">{table(caption, heads, rows, text=(1, len(heads) - 2, len(heads) - 1))}</div>'
+
+
+def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
+    first = next(iter(run.horizons), None)
+    typed = ", ".join(text for text in run.overrides if not text.startswith(("+experiment=", *BESIDE)))
+    return [
+        when(run, zone),
+        f"{escape(name(run))}<br><small>{escape(run.symbol)}</small>",
+        NONE if run.loss is None else f"{run.loss:.4f}",
+        *(_bps(run.horizons[step]) if step in run.horizons else NONE for step in steps),
+        _wrapped(describe_skill(first, run.horizons[first]) if first else run.trouble),
+        _wrapped(LONG.sub(lambda found: f"{float(found[0]):.4g}", typed) or NONE),
+    ]
+
+
+def _wrapped(text: str) -> str:
+    return f'<span class="wrap">{escape(text)}</span>'
+
+
+def _bps(horizon: HorizonScores) -> str:
+    return f"{number(horizon.pinball_bps, '{:.3f}')}<br><small>{_skill(horizon, VOLATILITY)}</small>"
+
+
+def _skill(horizon: HorizonScores, baseline: str) -> str:
+    return number(100 * horizon.skill.get(baseline, math.nan), "{:+.1f} %")
+
+
+def told(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def spans_words(runs: Sequence[Run]) -> str:
+    """What a picture of these runs does not show."""
+    spans = {run.span for run in runs if run.span}
+    said = "A point is a run, the dash above or below it the volatility forecast on the same hours. "
+    said += "Differences between runs are not tested."
+    many = f"<p>These runs were scored on {len(spans)} different spans of bars; compare only runs of one span.</p>"
+    return f'<p class="quiet">{said}</p>{many * (len(spans) > 1)}'
+
+
+def details(run: Run, others: Sequence[Run], zone: ZoneInfo) -> str:
+    """Verdicts, scores beside the baselines', the command, Weights & Biases, and what it has unlike the others."""
+    command = " ".join(quote(text) for text in ("python", "-m", f"lstm_ts.{run.command}", *run.overrides))
+    horizons = run.horizons
+    steps = [step for step in map(str, SHOWN_STEPS) if step in horizons]
+    verdicts = "".join(f"<li>{escape(describe_skill(step, horizons[step]))}</li>" for step in steps)
+    facts = f"Scored on {run.span}. " * bool(run.span) + f"Its files are in {run.folder}."
+    return (
+        (alert(run.trouble) if run.trouble else f"<ul>{verdicts}</ul>")
+        + f'<p class="quiet">{escape(facts)}</p>'
+        + (_score_table(horizons, steps) if steps else "")
+        + _difference_table(run, others)
+        + f'<p class="quiet">The command:</p><pre>{escape(command)}</pre>'
+        + _tracked(run)
+    )
+
+
+def _score_table(horizons: Mapping[str, HorizonScores], steps: Sequence[str]) -> str:
+    heads = [head for step in steps for head in (f"{step_name(int(step))}, bps", "LSTM's skill", "DM p")]
+    names = dict.fromkeys(name for step in steps for name in horizons[step].baselines)
+    rows = [["LSTM", *(cell for step in steps for cell in (number(horizons[step].pinball_bps, "{:.3f}"), "", ""))]]
+    for baseline in names:
+        cells = [cell for step in steps for cell in _baseline_cells(horizons[step], baseline)]
+        rows.append([escape(baseline), *cells])
+    return table("Pinball loss on the same origins", ["Forecaster", *heads], rows)
+
+
+def _baseline_cells(horizon: HorizonScores, baseline: str) -> tuple[str, str, str]:
+    if baseline not in horizon.baselines:
+        return NONE, NONE, NONE
+    p = p_cell(horizon.dm_p.get(baseline, math.nan))
+    return number(horizon.baselines[baseline].pinball_bps, "{:.3f}"), _skill(horizon, baseline), escape(p)
+
+
+def _difference_table(run: Run, others: Sequence[Run]) -> str:
+    """Parameters that differ among the runs that are shown."""
+    rows = []
+    for parameter in differing([run, *others]):
+        here = told(run.config[parameter]) if parameter in run.config else NONE
+        counts = Counter(told(other.config[parameter]) for other in others if parameter in other.config)
+        elsewhere = ", ".join(f"{value} ({count})" for value, count in counts.most_common(6)) or NONE
+        rows.append((escape(parameter), _wrapped(here), _wrapped(elsewhere)))
+    if not rows:
+        return '<p class="quiet">The other runs shown have the same configuration.</p>'
+    heads = ("Parameter", "Here", "Among all that are shown (runs)")
+    return table("What runs differ in", heads, rows, text=(1, 2))
+
+
+def _tracked(run: Run) -> str:
+    if run.url:
+        return f'<p><a href="{escape(run.url)}" target="_blank" rel="noopener">This run at Weights &amp; Biases</a></p>'
+    if run.offline:
+        sync = escape(f"wandb sync {quote(str(run.offline))}")
+        return f'<p class="quiet">Tracked offline; to send it to Weights &amp; Biases:</p><pre>{sync}</pre>'
+    return '<p class="quiet">Not tracked with Weights &amp; Biases; logger=wandb does.</p>'

@@ -1,0 +1,192 @@
+"""What trainings, retrainings, backtests and sweeps have left under the outputs folder, as values."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from lstm_ts.scores import HorizonScores
+
+COMMANDS = ("train", "retrain", "backtest")
+CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scores/scores.json"
+LOSSES, ADDRESS, TRACKED = "metrics/metrics.csv", "wandb_url.txt", "wandb"
+READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
+BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # decide nothing of a model
+HORIZONS = TypeAdapter(dict[str, HorizonScores])
+VOLATILITY = "volatility"  # the baseline that skill is claimed over
+KEPT = 2000  # runs
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, retraining or backtest, or what is left of it."""
+
+    folder: Path
+    command: str
+    started: datetime  # of its sweep, for a trial
+    trial: int | None  # of the sweep in the folder above
+    overrides: tuple[str, ...] = ()  # as they were typed
+    config: Mapping[str, Value] = field(default_factory=dict)  # by dotted name; empty: cannot be read
+    horizons: Mapping[str, HorizonScores] = field(default_factory=dict)  # by step; empty: none yet
+    span: str = ""  # that the scores are of
+    loss: float | None = None  # lowest on the validation span, over the volatility forecast's
+    url: str = ""  # at Weights & Biases
+    offline: Path | None = None  # files for `wandb sync`
+    trouble: str = ""  # what is missing or damaged
+
+    @property
+    def experiment(self) -> str:
+        chosen = [text.partition("=")[2] for text in self.overrides if text.lstrip("+").startswith("experiment=")]
+        return chosen[-1] if chosen else ""
+
+    @property
+    def symbol(self) -> str:
+        return str(self.config.get("symbol", ""))
+
+
+def read_runs(outputs: Path) -> list[Run]:
+    """Newest first. Only what has changed since the last call is read again."""
+    found = []
+    for command in COMMANDS:
+        for folder in (outputs / command).glob("????-??-??/??-??-??*"):
+            started = _started(folder)
+            if started is None or not folder.is_dir():
+                continue
+            for each, trial in _runs_in(folder):
+                found.append(_read(each, command, started, trial, _changed(each)))
+    return sorted(found, key=lambda run: (run.started, run.trial or 0), reverse=True)
+
+
+def _started(folder: Path) -> datetime | None:
+    """Hydra's stamp is by the clock of the machine."""
+    try:
+        return datetime.strptime(f"{folder.parent.name} {folder.name[:8]}", "%Y-%m-%d %H-%M-%S").astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _runs_in(folder: Path) -> list[tuple[Path, int | None]]:
+    """A sweep's trials, or the folder itself; what lies beneath a run are its jobs."""
+    if (folder / ".hydra").is_dir():
+        return [(folder, None)]
+    trials = [path for path in folder.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
+    return [(path, int(path.name)) for path in trials] or [(folder, None)]
+
+
+def _changed(folder: Path) -> tuple[int, ...]:
+    return tuple(_changed_ns(folder / name) for name in READ)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(KEPT)
+def _read(folder: Path, command: str, started: datetime, trial: int | None, changed: tuple[int, ...]) -> Run:
+    """changed    of the files that are read: another one is another entry of the cache"""
+    run = Run(folder, command, started, trial)
+    try:
+        config, overrides = _yaml(folder / CONFIG, dict), _yaml(folder / OVERRIDES, list)
+        run = replace(run, overrides=tuple(map(str, overrides)), config=flatten(config))
+        run = replace(run, loss=read_loss(folder / LOSSES), url=_url(folder / ADDRESS), offline=_offline(folder))
+        horizons, span = read_scores(folder / SCORES)
+        return replace(run, horizons=horizons, span=span)
+    except (ValueError, OSError) as error:
+        return replace(run, trouble=str(error))
+
+
+def _yaml(path: Path, kind: type) -> Any:
+    """Raises    ValueError: with a sentence"""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        content = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
+    except FileNotFoundError:
+        raise ValueError(f"Expected {name}, got none: half-written, or not a run of this project.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ValueError(f"Expected {name} to be YAML, got something else: it is damaged.") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"Expected {name} to hold a {kind.__name__}, got {type(content).__name__}: it is damaged.")
+    return content
+
+
+def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
+    """By step, and the span.    Raises    ValueError: with a sentence"""
+    if not path.exists():
+        raise ValueError("No scores: it is still running, or was cut off.")
+    try:
+        content = json.loads(path.read_text())
+        first, last = content["span"]
+        horizons = HORIZONS.validate_python(_known(content["horizons"]))
+        for horizon in horizons.values():
+            if not all(VOLATILITY in each for each in (horizon.baselines, horizon.skill, horizon.dm_p)):
+                raise KeyError(VOLATILITY)
+        return horizons, f"{first[:10]} to {last[:10]}"
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            "Expected scores/scores.json to hold the scores, got something else: it is damaged, or of another version."
+        ) from None
+
+
+def _known(value: Any) -> Any:
+    """Scores of which null is NaN again."""
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_known(item) for item in value]
+    return math.nan if value is None else value
+
+
+def read_loss(path: Path) -> float | None:
+    """The lowest one so far; null where nobody kept them."""
+    if not path.exists():
+        return None
+    whole = path.read_text().rpartition("\n")[0]  # the last line may be half-written
+    losses = [row["val/loss"] for row in csv.DictReader(whole.splitlines()) if row.get("val/loss")]
+    return min(map(float, losses), default=None)
+
+
+def _url(path: Path) -> str:
+    url = path.read_text().strip() if path.exists() else ""
+    return url if url.startswith(("https://", "http://")) else ""
+
+
+def _offline(folder: Path) -> Path | None:
+    found = sorted(path for path in folder.glob("wandb/offline-run-*") if not list(path.glob("*.synced")))
+    return found[-1] if found else None
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """By dotted name; what decides nothing is left out."""
+    values: dict[str, Value] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            values |= flatten(value, f"{name}.")
+        elif not name.startswith(BESIDE):
+            values[name] = json.dumps(value, default=str) if isinstance(value, list) else value
+    return values
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Names of parameters that runs have different values of, those that someone typed first."""
+    seen: dict[str, set[Value]] = {}
+    for run in runs:
+        for name, value in run.config.items():
+            seen.setdefault(name, set()).add(value)
+    typed = {text.lstrip("+").partition("=")[0] for run in runs for text in run.overrides}
+    return sorted(
+        (name for name, values in seen.items() if len(values) > 1), key=lambda name: (name not in typed, name)
+    )

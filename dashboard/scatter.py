@@ -1,0 +1,131 @@
+"""Scores of runs by parameter: what can be compared, and its picture."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapTool
+
+from dashboard.comparison import NONE, label, told
+from dashboard.runs import VOLATILITY, Run, Value
+from dashboard.views import Shade, plain_figure
+from lstm_ts.records import SHOWN_STEPS
+from lstm_ts.scores import HorizonScores, step_name
+
+HEIGHT, DECADE, TICKS = 340, 10, 8
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that runs are compared by, and the volatility forecast's on the same origins."""
+
+    label: str
+    of: Callable[[Run], float | None]
+    volatility: Callable[[Run], float | None]
+
+
+def scores_of(runs: Sequence[Run]) -> list[Score]:
+    """Those that some run has."""
+    steps = [str(step) for step in SHOWN_STEPS if any(str(step) in run.horizons for run in runs)]
+    scores = [_at(step, "pinball, bps (lower is better)", lambda h: h.pinball_bps, _volatility) for step in steps]
+    scores += [
+        _at(step, "skill over volatility, % (higher is better)", lambda h: 100 * h.skill[VOLATILITY], lambda _: 0.0)
+        for step in steps
+    ]
+    loss = Score("Validation loss over volatility's (lower is better)", lambda run: run.loss, lambda _: 1.0)
+    return scores + [loss] * any(run.loss is not None for run in runs)
+
+
+def _volatility(horizon: HorizonScores) -> float:
+    return horizon.baselines[VOLATILITY].pinball_bps
+
+
+def _at(
+    step: str, words: str, of: Callable[[HorizonScores], float], volatility: Callable[[HorizonScores], float]
+) -> Score:
+    def read(take: Callable[[HorizonScores], float]) -> Callable[[Run], float | None]:
+        def taken(run: Run) -> float | None:
+            value = take(run.horizons[step]) if step in run.horizons else math.nan
+            return value if math.isfinite(value) else None
+
+        return taken
+
+    return Score(f"{step_name(int(step))}: {words}", read(of), read(volatility))
+
+
+class Scatter:
+    """A value that is no number has a place of its own. `choose` hears of a point that is clicked."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        parameter: str,
+        score: Score,
+        colours: Shade,
+        zone: ZoneInfo,
+        choose: Callable[[Run], None],
+    ) -> None:
+        self._runs = [run for run in runs if score.of(run) is not None and parameter in run.config]
+        values = [run.config[parameter] for run in self._runs]
+        self.plot = plot = plain_figure(colours, height=HEIGHT, **_axis(values))
+        plot.xaxis.axis_label, plot.yaxis.axis_label = parameter, score.label.partition(" (")[0]
+        plot.yaxis.formatter = NumeralTickFormatter(format="0.000")
+        numbers = _numbers(values)
+        if ticks := _ticks(numbers):
+            plot.xaxis.ticker = ticks
+        self._columns: dict[str, Sequence[Any]] = {
+            "x": numbers or [told(value) for value in values],
+            "y": [score.of(run) for run in self._runs],
+            "volatility": [score.volatility(run) for run in self._runs],
+            "run": [label(run, zone) for run in self._runs],
+            "value": [told(value) for value in values],
+            "span": [run.span or NONE for run in self._runs],
+        }
+        source, self._ring = ColumnDataSource(self._columns), ColumnDataSource({"x": [], "y": []})
+        plot.scatter("x", "volatility", source=source, marker="dash", size=22, color=colours.ink, line_alpha=0.6)
+        plot.scatter("x", "y", source=self._ring, size=20, fill_color=None, line_color=colours.falling, line_width=3)
+        drawn = plot.scatter("x", "y", source=source, size=10, color=colours.rising, fill_alpha=0.7)
+        drawn.nonselection_glyph = None
+        tips = [
+            ("Run", "@run"),
+            (parameter, "@value"),
+            ("Score", "@y{0.0000}"),
+            ("Volatility's", "@volatility{0.0000}"),
+        ]
+        tips += [("Scored on", "@span")]
+        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False), TapTool(renderers=[drawn]))
+        source.selected.on_change("indices", lambda _, __, new: choose(self._runs[new[0]]) if new else None)
+
+    def mark(self, run: Run | None) -> None:
+        places = [place for place, each in enumerate(self._runs) if each == run]
+        self._ring.data = {axis: [self._columns[axis][place] for place in places] for axis in ("x", "y")}
+
+
+def _numbers(values: Sequence[Value]) -> list[float]:
+    """Empty where one of them is none."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return numbers if len(numbers) == len(values) else []
+
+
+def _axis(values: Sequence[Value]) -> dict[str, Any]:
+    numbers = _numbers(values)
+    if not numbers:
+        return {"x_range": sorted({told(value) for value in values})}
+    return {"x_axis_type": "log"} if _by_decades(numbers) else {}
+
+
+def _by_decades(numbers: Sequence[float]) -> bool:
+    return min(numbers) > 0 and max(numbers) >= DECADE * min(numbers)
+
+
+def _ticks(numbers: Sequence[float]) -> list[float]:
+    """The values themselves, where they are few and stand apart; else empty."""
+    found = sorted(set(numbers))
+    if not 1 < len(found) <= TICKS:
+        return found[:1] * (len(found) == 1)
+    places = [math.log(number) for number in found] if _by_decades(found) else found
+    apart = min(right - left for left, right in pairwise(places))
+    return found if TICKS * apart >= places[-1] - places[0] else []

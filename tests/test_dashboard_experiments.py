@@ -1,0 +1,146 @@
+"""Runs as they are read, compared and shown in a real browser."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import wandb
+from bokeh.models import LogAxis
+from browsing import Dashboard, click_at, looking, open_browser, shown, violations
+from omegaconf import OmegaConf
+from playwright.sync_api import Page, expect
+from test_configs import compose, without_hydra
+from test_report import make_record
+
+from dashboard.comparison import details, groups, label, listing, spans_words
+from dashboard.runs import Run, differing, flatten, read_runs
+from dashboard.scatter import Scatter, scores_of
+from dashboard.views import LIGHT
+from lstm_ts.scores import compute_scores
+from lstm_ts.tracking import record_address
+
+BERLIN = ZoneInfo("Europe/Berlin")
+RATES = (1e-4, 1e-2)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a sweep of two, as `train` leaves it; test_training.py reads one that has been run."""
+    outputs = tmp_path_factory.mktemp("experiments")
+    for trial, rate in enumerate(RATES):
+        folder = outputs / f"train/2026-01-04/09-30-00/{trial}"
+        for name in (".hydra", "scores", "metrics"):
+            (folder / name).mkdir(parents=True)
+        typed = ["+experiment=quickstart", f"optimisation.lr={rate}"]
+        OmegaConf.save(without_hydra(compose("train", *typed)), folder / ".hydra/config.yaml")
+        OmegaConf.save(typed, folder / ".hydra/overrides.yaml")
+        scores = compute_scores(make_record(n=60 + trial, horizon=6))
+        (folder / "scores/scores.json").write_text(json.dumps(scores.to_json()))
+        (folder / "metrics/metrics.csv").write_text(f"step,val/loss\n9,\n9,1.5\n19,{1 - rate}\n29,1.2\n39,0.")
+    return outputs
+
+
+@pytest.fixture
+def runs(outputs: Path) -> list[Run]:
+    return read_runs(outputs)
+
+
+def beside(outputs: Path, run: Run, stamp: str) -> Path:
+    """A copy of a run, as one of its own."""
+    return shutil.copytree(run.folder, outputs / "train" / stamp)
+
+
+def test_a_sweeps_trials_are_read_newest_first_with_parameters_and_scores(runs: list[Run]) -> None:
+    assert [(run.command, run.trial, run.symbol, run.trouble) for run in runs] == [
+        ("train", 1, "XAGUSD", ""),
+        ("train", 0, "XAGUSD", ""),
+    ]
+    assert differing(runs) == ["optimisation.lr"]
+    assert [run.config["optimisation.lr"] for run in runs] == [0.01, 0.0001]
+    assert list(runs[0].horizons) == ["1", "2", "3", "4", "5", "6"]
+    assert [run.loss for run in runs] == [0.99, 0.9999]  # the lowest; a half-written line is none
+    assert [len(members) for members in groups(runs, BERLIN).values()] == [2, 2, 2]  # all, the experiment, the sweep
+
+
+def test_damaged_and_half_written_runs_are_said_and_stop_nobody(runs: list[Run], tmp_path: Path) -> None:
+    cut = beside(tmp_path, runs[0], "2026-01-05/10-00-00")
+    (cut / "scores/scores.json").unlink()
+    half = beside(tmp_path, runs[0], "2026-01-05/11-00-00")
+    (half / "scores/scores.json").write_text((half / "scores/scores.json").read_text()[:5000])
+    torn = beside(tmp_path, runs[0], "2026-01-05/12-00-00")
+    (torn / ".hydra/config.yaml").write_text("net: {hidden: 4\n  lr")
+    (tmp_path / "train/2026-01-05/13-00-00").mkdir()
+    (tmp_path / "train/2026-01-05/no run").mkdir()
+    found = read_runs(tmp_path)
+    words = ["Expected .hydra/config.yaml, got none", "to be YAML", "it is damaged, or of another", "is still running"]
+    assert all(word in run.trouble for word, run in zip(words, found, strict=True))
+    table = listing(found, BERLIN)
+    assert all(word in table for word in words)
+    assert all("alert" in details(run, found, BERLIN) for run in found)
+    shutil.copy(runs[0].folder / "scores/scores.json", cut / "scores/scores.json")
+    assert read_runs(tmp_path)[-1].trouble == ""  # what has changed is read again
+
+
+def test_a_run_tells_where_it_is_tracked(runs: list[Run], tmp_path: Path) -> None:
+    settings = wandb.Settings(entity="me", project="lstm_ts", run_id="abc", mode="online")
+    online, offline = (beside(tmp_path, runs[0], f"2026-01-0{day}/10-00-00") for day in (6, 5))
+    address = wandb.Run(settings=settings)
+    record_address(address, online)
+    record_address(wandb.Run(settings=settings.model_copy(update={"mode": "offline"})), offline)
+    (offline / "wandb/offline-run-20260105_100000-abc").mkdir(parents=True)
+    found = read_runs(tmp_path)
+    assert found[0].url == address.url
+    assert f'href="{address.url}"' in details(found[0], found, BERLIN)
+    assert found[1].url == ""
+    assert f"wandb sync {offline}/wandb/offline-run-20260105_100000-abc" in details(found[1], found, BERLIN)
+    (online / "wandb_url.txt").write_text("javascript:alert(1)")
+    assert read_runs(tmp_path)[0].url == ""
+
+
+def test_an_axis_fits_the_values_of_its_parameter(runs: list[Run]) -> None:
+    score = scores_of(runs)[0]
+
+    def drawn(*values: str | float | None) -> Scatter:
+        changed = [replace(run, config={"it": value}) for run, value in zip(runs, values, strict=True)]
+        return Scatter(changed, "it", score, LIGHT, BERLIN, print)
+
+    assert drawn(1e-4, 1e-2).plot.select_one(LogAxis)
+    assert not drawn(0.0, 1e-2).plot.select_one(LogAxis)
+    assert list(drawn(16, 64).plot.xaxis.ticker.ticks) == [16, 64]
+    assert drawn("adam", None).plot.x_range.factors == ["None", "adam"]
+    assert flatten({"a": {"b": [1, 2]}, "paths": {"data": "x"}}) == {"a.b": "[1, 2]"}
+
+
+def test_scores_of_other_spans_are_not_to_be_compared(runs: list[Run]) -> None:
+    assert "different spans" not in spans_words(runs)
+    assert "2 different spans" in spans_words([runs[0], replace(runs[1], span="2015-01-01 to 2015-12-31")])
+
+
+def row_of(page: Page, region: str, text: str) -> str:
+    return page.get_by_role("region", name=region).locator("tbody tr", has_text=text).inner_text()
+
+
+@pytest.mark.browser
+def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Path) -> None:
+    with open_browser() as browser, shown(Dashboard(tmp_path, "http://127.0.0.1:9")) as dashboard:
+        url = f"{dashboard.url}/?page=experiments"
+        with looking(browser, url) as page:
+            expect(page.get_by_text("python -m lstm_ts.train +experiment=quickstart")).to_be_visible()
+            shutil.copytree(outputs / "train", tmp_path / "train")
+            expect(page.get_by_role("region", name="2 runs, newest first").locator("tbody tr")).to_have_count(2)
+            newer, older = read_runs(tmp_path)
+            page.get_by_label("Run", exact=True).select_option(label=label(older, BERLIN))
+            expect(page.get_by_text(f"Its files are in {older.folder}.")).to_be_visible()
+            assert f"{older.horizons['1'].pinball_bps:.3f}" in row_of(page, "Pinball loss on the same origins", "LSTM")
+            assert "0.0001" in row_of(page, "What runs differ in", "optimisation.lr")
+            page.get_by_label("Score").select_option(label="Validation loss over volatility's (lower is better)")
+            click_at(page, 0.01, 0.99)
+            expect(page.get_by_text(f"Its files are in {newer.folder}.")).to_be_visible()
+            assert violations(page) == []
+        with looking(browser, url, width=390, dark=True) as page:
+            expect(page.get_by_role("region", name="What runs differ in")).to_be_visible()
+            assert violations(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
