@@ -3,7 +3,6 @@
 A page is a function from a `Visit` to what Panel can show; it runs in a thread, after the shell is on the screen.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,12 @@ from dashboard import data, experiments, forecast
 from dashboard.blocks import problem, waiting
 from dashboard.client import Client
 from dashboard.dress import Dress
+from dashboard.patience import told
 from dashboard.settings import Settings
 from dashboard.visit import Visit
-from lstm_ts.errors import LstmTsError
 
 HERE = Path(__file__).parent
 TEMPLATE, CSS = (HERE / "page.html").read_text(), (HERE / "page.css").read_text()
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,8 @@ def _zone() -> ZoneInfo:
 
 
 def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
-    try:
-        place[:] = [page.build(visit)]
-    except LstmTsError as error:
-        place[:] = [problem(str(error))]
-    except Exception:
-        log.exception("The page %s cannot be shown", page.slug)
-        place[:] = [problem("This page cannot be shown; the dashboard's log says why. The other pages may work.")]
+    def show(view: Viewable) -> None:
+        place[:] = [view]
+
+    with told(lambda text: show(problem(text))):
+        show(page.build(visit))

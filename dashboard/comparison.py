@@ -16,6 +16,7 @@ from lstm_ts.tables import number, p_cell
 
 NONE = "-"
 ROWS = 100  # of the table
+COMMONEST = 6  # values of a parameter
 LONG = re.compile(r"\d+\.\d{5,}(e-?\d+)?")  # as samplers set them
 
 
@@ -48,8 +49,8 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     steps = [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
     scores = [f"{step_name(int(step))},<br>bps" for step in steps]
     heads = [f"Started,<br>{escape(zone.key)}", "Run", "Validation<br>loss", *scores, "Verdict", "Set to"]
-    part = f", the last {ROWS} of them" * (len(runs) > ROWS)
-    caption = f"{len(runs)} run{'s' * (len(runs) > 1)}, newest first{part}: pinball loss, skill over volatility"
+    count = f"{ROWS} of {len(runs)} runs" if len(runs) > ROWS else f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    caption = f"{count}, newest first: pinball loss, and skill over volatility"
     rows = [_row(run, steps, zone) for run in runs[:ROWS]]
     return f'<div class="low">{table(caption, heads, rows, text=(1, len(heads) - 2, len(heads) - 1))}</div>'
 
@@ -132,7 +133,8 @@ def _difference_table(run: Run, others: Sequence[Run]) -> str:
     for parameter in differing([run, *others]):
         here = told(run.config[parameter]) if parameter in run.config else NONE
         counts = Counter(told(other.config[parameter]) for other in others if parameter in other.config)
-        elsewhere = ", ".join(f"{value} ({count})" for value, count in counts.most_common(6)) or NONE
+        elsewhere = ", ".join(f"{value} ({count})" for value, count in counts.most_common(COMMONEST))
+        elsewhere += f" and {len(counts) - COMMONEST} more" * (len(counts) > COMMONEST)
         rows.append((escape(parameter), _wrapped(here), _wrapped(elsewhere)))
     if not rows:
         return '<p class="quiet">The other runs shown have the same configuration.</p>'

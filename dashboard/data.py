@@ -1,6 +1,5 @@
 """The data page: what is known of the stored minutes, and the prices themselves."""
 
-import logging
 from html import escape
 from threading import Lock
 from typing import Any
@@ -13,6 +12,7 @@ from panel.viewable import Viewable
 from dashboard.blocks import html, problem, waiting
 from dashboard.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
 from dashboard.explorer import Explorer
+from dashboard.patience import told
 from dashboard.stored import MINUTES, Known, stored
 from dashboard.views import shade
 from dashboard.visit import Visit
@@ -21,8 +21,6 @@ from lstm_ts.errors import LstmTsError
 
 NONE_UNKNOWN = pl.DataFrame(schema={"start": TS, "end": TS})
 TIME = "%a %d %b %Y %H:%M"
-
-log = logging.getLogger(__name__)
 
 
 class Coverage:
@@ -116,16 +114,14 @@ def page(visit: Visit) -> Viewable:
     prices: dict[str, Prices] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()
 
+    def show(view: Viewable) -> None:
+        place[:] = [view]
+
     def look(*_: object) -> None:
         with changing:  # or the view that is made longest would be shown, not the one chosen last
-            place[:] = [waiting("Reading the store")]
-            try:
-                place[:] = [make(symbol.value, way.value)]
-            except LstmTsError as error:
-                place[:] = [problem(str(error))]
-            except Exception:
-                log.exception("The view %s cannot be shown", way.value)
-                place[:] = [problem("This has gone wrong in the dashboard itself; its log says why.")]
+            show(waiting("Reading the store"))
+            with told(lambda text: show(problem(text))):
+                show(make(symbol.value, way.value))
 
     def make(name: str, wanted: str) -> Viewable:
         kinds = stored(visit.settings).kinds(name)

@@ -11,6 +11,7 @@ from panel.viewable import Viewable
 
 from dashboard.blocks import html
 from dashboard.client import ServiceError
+from dashboard.patience import loading
 from dashboard.result import Result
 from dashboard.typed import Typed
 from dashboard.upload import Upload
@@ -80,7 +81,8 @@ def page(visit: Visit) -> Viewable:
         with changing:  # or the way that is made longest would be shown, not the one chosen last
             chosen = (way.value, symbol.value)
             if chosen not in made:
-                made[chosen] = ways[way.value](symbol.value)
+                with loading(place):
+                    made[chosen] = ways[way.value](symbol.value)
             place[:] = [made[chosen].view]
         poll()
 

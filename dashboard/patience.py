@@ -1,4 +1,4 @@
-"""What a visitor sees while something is asked."""
+"""What a visitor sees while something is asked, and when it goes wrong."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -17,19 +17,33 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def asking(view: Any, fail: Callable[[str], None]) -> Iterator[None]:
-    """The view says that it takes a while, if it does; `fail` is told in a sentence what went wrong meanwhile."""
-    doc, told = pn.state.curdoc, Event()
+    with loading(view), told(fail):
+        yield
+
+
+@contextmanager
+def loading(view: Any) -> Iterator[None]:
+    """The view says that it takes a while, if it does; in a thread of the visitor."""
+    doc, said = pn.state.curdoc, Event()
     assert doc
 
-    def load(loading: bool) -> None:
-        view.loading = loading
+    def say() -> None:
+        said.set()
+        doc.add_next_tick_callback(lambda: setattr(view, "loading", True))
 
-    def tell() -> None:
-        told.set()
-        doc.add_next_tick_callback(lambda: load(True))
-
-    slow = Timer(WAIT_S, tell)
+    slow = Timer(WAIT_S, say)
     slow.start()
+    try:
+        yield
+    finally:
+        slow.cancel()
+        if said.is_set():
+            pn.state.execute(lambda: setattr(view, "loading", False))
+
+
+@contextmanager
+def told(fail: Callable[[str], None]) -> Iterator[None]:
+    """In a sentence, what has gone wrong."""
     try:
         yield
     except LstmTsError as error:
@@ -37,7 +51,3 @@ def asking(view: Any, fail: Callable[[str], None]) -> Iterator[None]:
     except Exception:
         log.exception("What was asked for cannot be shown")
         fail("This has gone wrong in the dashboard itself; its log says why.")
-    finally:
-        slow.cancel()
-        if told.is_set():
-            pn.state.execute(lambda: load(False))

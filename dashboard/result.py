@@ -79,7 +79,7 @@ class Result:
         """keep    the forecast that is shown, which is still true of its bars"""
 
         def draw() -> None:
-            self._wrong.object = alert(text)
+            self._wrong.object = alert(text) if text else ""
             if not keep:
                 self._answer = None
                 self._says.object, self._picture.visible, self._told.visible = "", False, False

@@ -11,6 +11,7 @@ from panel.io import JSCode
 
 from dashboard.blocks import html
 from dashboard.client import Refused
+from dashboard.patience import loading
 from dashboard.result import Result
 from dashboard.rows import COLUMNS, Cell, Checked, cells_of, check, split, to_rows
 from dashboard.visit import Visit
@@ -80,6 +81,7 @@ class Typed:
     def _prefill(self) -> None:
         with self._result.asking():
             needs = self._visit.client.needs()
+            self._result.fail("", keep=True)  # the service may have been away
             try:
                 bars = self._visit.client.hourly_bars(self._symbol).tail(needs.tsteps)
             except NoRows:
@@ -104,7 +106,8 @@ class Typed:
     def _look(self, rows: list[list[str]]) -> list[str]:
         """What is wrong beside the cells."""
         try:
-            needs = self._visit.client.needs()
+            with loading(self.view):
+                needs = self._visit.client.needs()
         except LstmTsError as error:
             return [str(error)]
         self._checked = check(rows, self._visit.settings.session, needs, datetime.now(UTC))

@@ -94,14 +94,15 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-# Where data x, y are on the screen, in the first visible figure; null until they are in it.
+# Where data x, y are on the screen, in the first figure that has room for them; null until there is one.
 PLACE = """([x, y]) => {
-  const [view] = [...Bokeh.index.query(view => view.model.type == "Figure" && view.el.getClientRects().length)];
-  const {x_range, y_range, x_scale, y_scale} = view?.frame ?? {};
-  if (!(x_range?.start <= x && x <= x_range.end && y_range.start <= y && y <= y_range.end)) return null;
+  const within = ({start, end}, value) => start <= value && value <= end;
+  const holds = ({model, frame}) => model.type == "Figure" && within(frame.x_range, x) && within(frame.y_range, y);
+  const [view] = [...Bokeh.index.query(holds)].filter(view => view.el.getClientRects().length);
+  if (!view) return null;
   view.el.scrollIntoView({block: "center"});
   const corner = view.canvas_view.el.getBoundingClientRect();
-  return [corner.x + x_scale.compute(x), corner.y + y_scale.compute(y)];
+  return [corner.x + view.frame.x_scale.compute(x), corner.y + view.frame.y_scale.compute(y)];
 }"""
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, open_browser, shown, violations
+from browsing import Dashboard, click_at, looking, open_browser, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
 from test_registry import open_registry, promote, register
 
 from dashboard.server import auth_of, check
+from dashboard.upload import ORIGINS
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
 from lstm_ts.session import HOUR, Session
@@ -171,6 +172,35 @@ def test_an_uploaded_file_is_scored_against_what_came_next(
     assert [row[2] for row in forecast_of(page)] == [f"{step.price:.4f}" for step in expected.path]
 
 
+def test_the_hour_of_a_forecast_is_chosen_on_the_files_chart(
+    page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    upload(page, write_csv(tmp_path / "hours.csv", hourly_bars))
+    expect(page.get_by_text("The file ends here")).to_be_visible()
+    ts, close = hourly_bars.select("ts", "close").tail(ORIGINS).row(100)
+    click_at(page, 100, close)
+    expect(page.get_by_label("Forecast made at").locator("option:checked")).to_contain_text(
+        f"{ts + HOUR:%d %b %H:%M} UTC"
+    )
+    expect(page.get_by_text("hours that followed")).to_be_visible()
+
+
+def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Server) -> None:
+    latest = forecast_of(page)
+    for way in ("Type it in", "Forecast"):
+        everyone = (*service.children(), service.process.pid)
+        try:
+            for pid in everyone:
+                os.kill(pid, signal.SIGSTOP)
+            choose(page, way)
+            expect(page.locator(".pn-loading").first).to_be_visible()
+        finally:
+            for pid in everyone:
+                os.kill(pid, signal.SIGCONT)
+        expect(page.locator(".pn-loading")).to_have_count(0)
+    assert forecast_of(page) == latest
+
+
 def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     local = hourly_bars.with_columns(ts=pl.col("ts") + 7 * HOUR)
     upload(page, write_csv(tmp_path / "hours.csv", local))
@@ -210,7 +240,13 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
     with running(Server(folder)) as first:
         wait_for(lambda: first.health().ready)
         url, port = str(first.client.base_url), first.client.base_url.port
-        with shown(Dashboard(folder, url)) as dashboard, looking(browser, dashboard.url) as page:
+        with (
+            shown(Dashboard(folder, url)) as dashboard,
+            looking(browser, dashboard.url) as page,
+            looking(browser, dashboard.url) as typing,
+        ):
+            choose(typing, "Type it in")
+            expect(typing.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
             before = forecast_of(page)
             for pid in (*first.children(), first.process.pid):
                 os.kill(pid, signal.SIGKILL)
@@ -218,9 +254,19 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
             assert forecast_of(page) == before  # still true of its bars
             choose(page, "Type it in")
             choose(page, "Latest")  # at once, while the other is made
+            choose(typing, "Forecast")
+            expect(typing.get_by_text("does not answer").last).to_be_visible()
             with running(Server(folder, f"port={port}")):
                 expect(page.get_by_text("does not answer")).to_have_count(0, timeout=40_000)
                 assert forecast_of(page) == before
+                wait_for(lambda: first.health().ready)  # at the same address
+                choose(typing, "Forecast")
+                assert forecast_of(typing) == before
+                expect(typing.get_by_text("does not answer")).to_have_count(0)
+                choose(page, "Type it in")  # whose table was made while nobody answered
+                choose(page, "Latest hours again")
+                expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
+                expect(page.get_by_text("does not answer")).to_have_count(0)
 
 
 def test_a_wrong_key_and_no_champion_are_said_in_words(
