@@ -9,9 +9,9 @@ import panel as pn
 from panel.viewable import Viewable
 
 from dashboard.blocks import html
-from dashboard.comparison import details, groups, label, listing, spans_words
 from dashboard.runs import Run, differing, read_runs
 from dashboard.scatter import HEIGHT, Scatter, Score, scores_of
+from dashboard.scoreboard import details, groups, label, listing, spans_words
 from dashboard.views import shade
 from dashboard.visit import Visit
 

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapTool
 
-from dashboard.comparison import NONE, label, told
 from dashboard.runs import VOLATILITY, Run, Value
+from dashboard.scoreboard import NONE, label, told
 from dashboard.views import Shade, plain_figure
 from lstm_ts.records import SHOWN_STEPS
 from lstm_ts.scores import HorizonScores, step_name

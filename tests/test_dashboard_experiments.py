@@ -15,9 +15,9 @@ from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
 from test_report import make_record
 
-from dashboard.comparison import details, groups, label, listing, spans_words
 from dashboard.runs import Run, differing, flatten, read_runs
 from dashboard.scatter import Scatter, scores_of
+from dashboard.scoreboard import details, groups, label, listing, spans_words
 from dashboard.views import LIGHT
 from lstm_ts.scores import compute_scores
 from lstm_ts.tracking import record_address
