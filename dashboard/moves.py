@@ -4,12 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from time import monotonic
-from typing import Any
 
 import panel as pn
-from panel.reactive import Syncable
 
-from dashboard.blocks import alert, html
+from dashboard.blocks import Reason, Secret, alert, html
 from dashboard.operator import operator_of
 from dashboard.patience import asking
 from dashboard.registered import Move, Registered
@@ -24,22 +22,6 @@ OFF = (
     "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
     "<code>python -m lstm_ts.registry action=promote</code> does the same on a command line.</p>"
 )
-
-
-class AtOnce(Syncable):
-    """What was typed is there for the click that comes next, which in Panel's threads could be quicker."""
-
-    def _server_change(self, doc: Any, ref: str, subpath: str | None, attr: str, old: Any, new: Any) -> None:
-        super()._server_change(doc, ref, subpath, attr, old, new)
-        self._change_event(doc)
-
-
-class Reason(AtOnce, pn.widgets.TextInput):
-    pass
-
-
-class Secret(AtOnce, pn.widgets.PasswordInput):
-    pass
 
 
 class Moves:

@@ -6,7 +6,7 @@ from threading import Lock
 import panel as pn
 import polars as pl
 
-from dashboard.blocks import alert, html
+from dashboard.blocks import Choice, alert, html
 from dashboard.patience import asking
 from dashboard.registered import Registered
 from dashboard.verdicts import comparison_table, comparison_words, label, overlap_words
@@ -29,12 +29,10 @@ class Pair:
     def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
         self._visit, self._registered, self._name = visit, registered, name
         self._first, self._second = (
-            pn.widgets.Select(label=which, width=220, margin=(4, 16, 4, 0)) for which in ("Version", "Against")
+            Choice(label=which, width=220, margin=(4, 16, 4, 0)) for which in ("Version", "Against")
         )
         spans = {f"last {weeks} weeks": weeks for weeks in WEEKS}
-        self._weeks = pn.widgets.Select(
-            label="Stored hours", options=spans, value=WEEKS[1], width=160, margin=(4, 16, 4, 0)
-        )
+        self._weeks = Choice(label="Stored hours", options=spans, value=WEEKS[1], width=160, margin=(4, 16, 4, 0))
         compare = pn.widgets.Button(label="Compare", color="primary", margin=(24, 0, 4, 0))
         compare.on_click(lambda _: self._compare())
         self._found = html('<p class="quiet">Choose two versions: both forecast the same hours again.</p>', height=120)
