@@ -26,7 +26,7 @@ class AtOnce(Syncable):
 
 class Choice(AtOnce, pn.widgets.Select):
     def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+        super().__init__(**params)  # type: ignore[no-untyped-call]
 
 
 class Reason(AtOnce, pn.widgets.TextInput):
