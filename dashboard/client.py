@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from dashboard.settings import Settings
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError
-from lstm_ts.store import MANIFEST, BarStore
+from lstm_ts.store import BarStore, stores_in
 
 
 class ServiceError(LstmTsError):
@@ -132,8 +132,7 @@ class Client:
 
     def symbols(self) -> list[str]:
         """That have hourly bars; the configured one comes first, with or without."""
-        found = sorted(path.parent.name for path in (self.settings.data / "processed").glob(f"*/{MANIFEST}"))
-        return list(dict.fromkeys([self.settings.symbol, *found]))
+        return list(dict.fromkeys([self.settings.symbol, *stores_in(self.settings.data / "processed")]))
 
     def hourly_bars(self, symbol: str, start: datetime | None = None) -> pl.DataFrame:
         """Raises    NoRows: none are stored; DataError"""
@@ -144,9 +143,8 @@ class Client:
         return self._hourly(symbol).source
 
     def bars_changed(self, symbol: str) -> int:
-        """A number that is another one after each change of the stored bars."""
-        manifest = self._hourly(symbol).folder / MANIFEST
-        return manifest.stat().st_mtime_ns if manifest.exists() else 0
+        """See `BarStore.changed`."""
+        return self._hourly(symbol).changed
 
     def _hourly(self, symbol: str) -> BarStore:
         return BarStore(self.settings.data / "processed" / symbol, HOURLY_SCHEMA)

@@ -14,7 +14,7 @@ from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
 from lstm_ts.completeness import State, classify
 from lstm_ts.ledger import Ledger
 from lstm_ts.status import Status, compute_status
-from lstm_ts.store import MANIFEST, BarStore
+from lstm_ts.store import BarStore, stores_in
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}
@@ -48,17 +48,17 @@ class Stored:
 
     def symbols(self) -> list[str]:
         """That have bars; the configured one comes first, with or without."""
-        found = {path.parent.name for path in self._settings.data.glob(f"*/*/{MANIFEST}")}
+        found = {symbol for folder, _ in PLACES.values() for symbol in stores_in(self._settings.data / folder)}
         return list(dict.fromkeys([self._settings.symbol, *sorted(found)]))
 
     def kinds(self, symbol: str) -> list[str]:
-        return [kind for kind in PLACES if self._changed(self._store(symbol, kind))]
+        return [kind for kind in PLACES if self._store(symbol, kind).changed]
 
     def bars(self, symbol: str, kind: str) -> pl.DataFrame:
         """Frame `ts` and PRICES, the same one for everybody until the store changes.    Raises    NoRows, DataError"""
         store, key = self._store(symbol, kind), (symbol, kind)
         with self._lock:  # one visitor reads, the others wait for what it finds
-            changed, held = self._changed(store), self._held.pop(key, None)
+            changed, held = store.changed, self._held.pop(key, None)
             if held is None or held.changed != changed:
                 held = Held(store.read().select("ts", *PRICES).rechunk(), changed)
             self._held[key] = held
@@ -74,7 +74,7 @@ class Stored:
         bars_ts = self.bars(symbol, MINUTES)["ts"]
         status = compute_status(symbol, bars_ts, answers, store.read_revisions(), session, start=None, end=None)
         segments = classify(session.spans(status.start, status.end), bars_ts, answers)
-        changed_at = datetime.fromtimestamp(self._changed(store) / 1e9, UTC)
+        changed_at = datetime.fromtimestamp(store.changed / 1e9, UTC)
         unknown = segments.filter(pl.col("state") == State.UNKNOWN).select("start", "end")
         days = by_day(segments, status.start, status.end)
         return Known(status, days, unknown, store.source, changed_at, answers)
@@ -82,11 +82,6 @@ class Stored:
     def _store(self, symbol: str, kind: str) -> BarStore:
         folder, schema = PLACES[kind]
         return BarStore(self._settings.data / folder / symbol, schema)
-
-    def _changed(self, store: BarStore) -> int:
-        """A number that is another one after each change of the bars; 0 where there are none."""
-        manifest = store.folder / MANIFEST
-        return manifest.stat().st_mtime_ns if manifest.exists() else 0
 
 
 @lru_cache(maxsize=1)

@@ -133,6 +133,14 @@ class BarStore:
         """What delivered the bars, by the last upsert that changed any."""
         return self._manifest().source
 
+    @property
+    def changed(self) -> int:
+        """When, in nanoseconds since 1970, by the disk: another number after each change; 0 before the first."""
+        try:
+            return (self.folder / MANIFEST).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     @contextmanager
     def upsert(self, source: str) -> Iterator[Staging]:
         """Add rows to what this yields; they are stored together when the block ends, or not at all if it raises.
@@ -257,6 +265,11 @@ class BarStore:
             f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
             f"{rows} rows in {min(manifest)} to {max(manifest)}; ask for a span within, or add to it with {command}"
         )
+
+
+def stores_in(folder: Path) -> list[str]:
+    """Names of the folders below that are stores."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
 
 
 def _overlaps(month: str, start: datetime | None, end: datetime | None) -> bool:

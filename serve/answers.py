@@ -17,7 +17,7 @@ from lstm_ts.features import Bars
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.ledger import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
-from lstm_ts.store import MANIFEST, BarStore
+from lstm_ts.store import BarStore
 from serve import schema
 from serve.deployment import Loaded, Serving
 from serve.schema import Problem
@@ -37,15 +37,14 @@ class Latest:
 
     def __init__(self, folder: Path) -> None:
         self._store = BarStore(folder, HOURLY_SCHEMA)
-        self._stamp: int | None = None
+        self._changed = 0
         self._bars: Bars
 
     def read(self, count: int) -> Bars:
         """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
-        manifest = self._store.folder / MANIFEST
-        stamp = manifest.stat().st_mtime_ns if manifest.exists() else None
-        if stamp is None or stamp != self._stamp:
-            self._bars, self._stamp = Bars.of(self._store.read()), stamp
+        changed = self._store.changed
+        if not changed or changed != self._changed:
+            self._bars, self._changed = Bars.of(self._store.read()), changed
         return self._bars.tail(count)
 
 

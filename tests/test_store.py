@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import DataError, NoRows
-from lstm_ts.store import BarStore, UpsertResult
+from lstm_ts.store import BarStore, UpsertResult, stores_in
 
 YEAR_END = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -323,3 +323,15 @@ def test_any_split_into_upserts_equals_one_dict_of_last_values(
         assert result.revised == sum(expected[ts] != close for ts, close in before.items())
     found = store.read().select("ts", "close").rows() if expected else []
     assert found == sorted(expected.items())
+
+
+def test_a_change_is_told_and_nothing_stored_is_none(store: BarStore) -> None:
+    assert store.changed == 0
+    upsert(store, bars([20.0]))
+    before = store.changed
+    assert before == store.changed > 0
+    upsert(store, bars([20.0]))
+    upsert(store, bars([21.0]))
+    assert store.changed > before
+    assert stores_in(store.folder.parent) == [store.folder.name]
+    assert stores_in(store.folder) == []
