@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from lstm_ts.errors import RegistryError
@@ -38,7 +39,7 @@ class Registered:
     def __init__(self, uri: str, ledger_url: str) -> None:
         """Raises    RegistryError: there is none yet"""
         check_there(uri)
-        self._registry = Registry(uri, Ledger(ledger_url))
+        self._registry, self._moving = Registry(uri, Ledger(ledger_url)), Lock()
 
     def names(self) -> list[str]:
         return self._registry.shelf.names()
@@ -69,16 +70,17 @@ class Registered:
 
     def move(self, name: str, move: Move, *, reason: str, user: str | None) -> None:
         """Raises    RegistryError: the alias is not any more where it was when the move was confirmed"""
-        now = self._current(name, move.alias)
-        if now != move.current or (move.action == ROLLBACK and move != self.rollback_of(name)):
-            raise RegistryError(
-                f"The {move.alias} was moved meanwhile and is version {now} now; look, and choose again."
-            )
         actor = f"{ACTOR} ({user})" if user else ACTOR
-        if move.action == ROLLBACK:
-            self._registry.rollback(name, actor=actor, reason=reason)
-        else:
-            self._registry.promote(name, move.to, alias=move.alias, actor=actor, reason=reason)
+        with self._moving:  # of two that confirm the same rollback at once, the second would go back one version more
+            now = self._current(name, move.alias)
+            if now != move.current or (move.action == ROLLBACK and move != self.rollback_of(name)):
+                raise RegistryError(
+                    f"The {move.alias} was moved meanwhile and is version {now} now; look, and choose again."
+                )
+            if move.action == ROLLBACK:
+                self._registry.rollback(name, actor=actor, reason=reason)
+            else:
+                self._registry.promote(name, move.to, alias=move.alias, actor=actor, reason=reason)
 
     def _current(self, name: str, alias: str) -> int | None:
         holder = self._registry.holder(name, alias)
