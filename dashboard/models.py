@@ -1,6 +1,7 @@
 """The models page: versions and what was decided of them, who is champion and was, two versions side by side."""
 
 from datetime import UTC, datetime
+from threading import Lock
 
 import panel as pn
 from panel.viewable import Viewable
@@ -28,7 +29,7 @@ class Models:
     def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
         self._visit, self._registered, self._name = visit, registered, name
         self._versions: list[Version] = []
-        self._chosen = 0
+        self._chosen, self._choosing = 0, Lock()
         self._list, self._about, self._changes = html(height=80), html(height=200), html()
         self._version = pn.widgets.Select(label="Version", width=280, margin=(4, 0))
         self._moves = Moves(visit, registered, name, self.load)
@@ -41,7 +42,7 @@ class Models:
             html("<h2>Two versions side by side</h2>"), self._pair.view,
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self._version.param.watch(lambda event: self._choose(event.new), "value")
+        self._version.param.watch(lambda _: self._listen(), "value")
         self.load()
 
     def load(self) -> None:
@@ -61,8 +62,9 @@ class Models:
             self._picture[:] = [self._draw(history)]
             self._pair.offer(versions)
 
-        self._chosen = 0  # what is known of it may be another now
-        self._choose(chosen)
+        with self._choosing:
+            self._chosen = 0  # what is known of it may be another now
+            self._choose(chosen)
         pn.state.execute(draw)
 
     def _draw(self, history: list[AliasChange]) -> Viewable:
@@ -72,6 +74,12 @@ class Models:
         visit = self._visit
         plot = timeline(champions, datetime.now(UTC), visit.zone, dark=visit.dark)
         return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
+
+    def _listen(self) -> None:
+        if self._version.value == self._chosen:  # `load` has said so
+            return
+        with self._choosing:  # or the version that is read longest would be shown, not the one chosen last
+            self._choose(self._version.value)
 
     def _choose(self, number: int) -> None:
         if number == self._chosen:
@@ -102,12 +110,13 @@ def page(visit: Visit) -> Viewable:
         label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1
     )
     place = pn.Column(Models(visit, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
+    changing = Lock()
 
     def fill(view: Viewable) -> None:
         place[:] = [view]
 
     def look(_: object) -> None:
-        with asking(place, lambda text: fill(problem(text))):
+        with changing, asking(place, lambda text: fill(problem(text))):  # what was chosen last is shown last
             fill(Models(visit, registered, name.value).view)
 
     name.param.watch(look, "value")

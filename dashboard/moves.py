@@ -82,7 +82,8 @@ class Moves:
             self._question.object = question(self._name, wanted, self._judged)
 
     def _confirm(self) -> None:
-        with asking(self._form, lambda text: self._say(alert(text))):
+        moved = ""
+        with asking(self._form, lambda text: self._say(moved + alert(text))):
             wanted, reason = self._wanted, (self._reason.value or "").strip()
             if wanted is None:  # a second click
                 return
@@ -92,10 +93,12 @@ class Moves:
                 )
             secret, self._secret.value = self._secret.value or "", ""
             operator_of(self._password).check(secret, now=monotonic())
-            self._registered.move(self._name, wanted, reason=reason, user=pn.state.user)
-            self._reason.value = ""
-            self._moved()
-            self._say(f'<p role="status">{escape(done(self._name, wanted))}</p>')
+            try:
+                self._registered.move(self._name, wanted, reason=reason, user=pn.state.user)
+                self._reason.value, moved = "", f'<p role="status">{escape(done(self._name, wanted))}</p>'
+            finally:
+                self._moved()  # what is offered may be another, too, where the move was refused
+            self._say(moved)
 
     def _say(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._said, "object", text))
