@@ -23,7 +23,7 @@ from lstm_ts.completeness import State, count_within
 from lstm_ts.status import Status
 from lstm_ts.store import REVISED
 
-DAY, DAY_MINUTES = timedelta(days=1), 1440
+DAY = timedelta(days=1)
 CLOSED = "closed"
 WORDS = {
     State.PRESENT: "present",
@@ -43,7 +43,8 @@ def state_colours(colours: Shade) -> dict[State, str]:
 
 
 def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    """Frame `day` (UTC) of every day that the span touches, the session minutes of each state, and those `closed`.
+    """Frame `day` (UTC) of every day that the span touches, the session minutes of each state, and those `closed`;
+    a day that the span holds only a part of has the minutes of that part.
 
     segments   as `completeness.classify` gives them for the span
     """
@@ -51,7 +52,8 @@ def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFra
     opens = pl.datetime_range(midnight, end, "1d", closed="left", time_unit="us", eager=True)
     ends = pl.Series([(ts + DAY) for ts in opens], dtype=opens.dtype)
     counts = {state.value: count_within(segments.filter(pl.col("state") == state), opens, ends) for state in State}
-    closed = (DAY_MINUTES - pl.sum_horizontal(*State)).alias(CLOSED)
+    within = (ends.clip(upper_bound=end) - opens.clip(lower_bound=start)).dt.total_minutes()
+    closed = (within - pl.sum_horizontal(*State)).alias(CLOSED)
     return pl.DataFrame({"day": opens.dt.date(), **counts}).with_columns(closed)
 
 
