@@ -22,7 +22,7 @@ READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
 BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # decide nothing of a model
 HORIZONS = TypeAdapter(dict[str, HorizonScores])
 VOLATILITY = "volatility"  # the baseline that skill is claimed over
-KEPT = 2000  # runs
+KEPT = 2000  # runs; older ones are left out, or none would be found again in the cache
 
 Value = str | int | float | bool | None
 
@@ -62,9 +62,9 @@ def read_runs(outputs: Path) -> list[Run]:
             started = _started(folder)
             if started is None or not folder.is_dir():
                 continue
-            for each, trial in _runs_in(folder):
-                found.append(_read(each, command, started, trial, _changed(each)))
-    return sorted(found, key=lambda run: (run.started, run.trial or 0), reverse=True)
+            found += [(started, trial or 0, each, command, trial) for each, trial in _runs_in(folder)]
+    newest = sorted(found, key=lambda each: each[:2], reverse=True)[:KEPT]
+    return [_read(each, command, started, trial, _changed(each)) for started, _, each, command, trial in newest]
 
 
 def _started(folder: Path) -> datetime | None:
@@ -94,7 +94,7 @@ def _changed_ns(path: Path) -> int:
         return 0
 
 
-@lru_cache(KEPT)
+@lru_cache(2 * KEPT)
 def _read(folder: Path, command: str, started: datetime, trial: int | None, changed: tuple[int, ...]) -> Run:
     """changed    of the files that are read: another one is another entry of the cache"""
     run = Run(folder, command, started, trial)
@@ -150,12 +150,12 @@ def _known(value: Any) -> Any:
 
 
 def read_loss(path: Path) -> float | None:
-    """The lowest one so far; null where nobody kept them."""
+    """The lowest one so far, of those that are numbers; null where nobody kept one."""
     if not path.exists():
         return None
     whole = path.read_text().rpartition("\n")[0]  # the last line may be half-written
-    losses = [row["val/loss"] for row in csv.DictReader(whole.splitlines()) if row.get("val/loss")]
-    return min(map(float, losses), default=None)
+    losses = [float(row["val/loss"]) for row in csv.DictReader(whole.splitlines()) if row.get("val/loss")]
+    return min(filter(math.isfinite, losses), default=None)  # a training that diverges writes nan from then on
 
 
 def _url(path: Path) -> str:

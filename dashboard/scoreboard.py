@@ -31,7 +31,8 @@ def name(run: Run) -> str:
 
 
 def label(run: Run, zone: ZoneInfo) -> str:
-    return f"{when(run, zone)} · {name(run)}"
+    """No two runs have the same: symbols may be retrained side by side."""
+    return f"{when(run, zone)} · {name(run)}" + f", {run.symbol}" * bool(run.symbol)
 
 
 def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
@@ -137,7 +138,7 @@ def _difference_table(run: Run, others: Sequence[Run]) -> str:
         elsewhere += f" and {len(counts) - COMMONEST} more" * (len(counts) > COMMONEST)
         rows.append((escape(parameter), _wrapped(here), _wrapped(elsewhere)))
     if not rows:
-        return '<p class="quiet">The other runs shown have the same configuration.</p>'
+        return '<p class="quiet">The other runs shown have the same configuration.</p>' * (len(others) > 1)
     heads = ("Parameter", "Here", "Among all that are shown (runs)")
     return table("What runs differ in", heads, rows, text=(1, 2))
 

@@ -39,7 +39,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         OmegaConf.save(typed, folder / ".hydra/overrides.yaml")
         scores = compute_scores(make_record(n=60 + trial, horizon=6))
         (folder / "scores/scores.json").write_text(json.dumps(scores.to_json()))
-        (folder / "metrics/metrics.csv").write_text(f"step,val/loss\n9,\n9,1.5\n19,{1 - rate}\n29,1.2\n39,0.")
+        (folder / "metrics/metrics.csv").write_text(f"step,val/loss\n9,nan\n9,1.5\n19,{1 - rate}\n29,1.2\n39,0.")
     return outputs
 
 
@@ -61,7 +61,7 @@ def test_a_sweeps_trials_are_read_newest_first_with_parameters_and_scores(runs: 
     assert differing(runs) == ["optimisation.lr"]
     assert [run.config["optimisation.lr"] for run in runs] == [0.01, 0.0001]
     assert list(runs[0].horizons) == ["1", "2", "3", "4", "5", "6"]
-    assert [run.loss for run in runs] == [0.99, 0.9999]  # the lowest; a half-written line is none
+    assert [run.loss for run in runs] == [0.99, 0.9999]  # the lowest; nan and a half-written line are none
     assert [len(members) for members in groups(runs, BERLIN).values()] == [2, 2, 2]  # all, the experiment, the sweep
 
 
@@ -117,6 +117,12 @@ def test_an_axis_fits_the_values_of_its_parameter(runs: list[Run]) -> None:
 def test_scores_of_other_spans_are_not_to_be_compared(runs: list[Run]) -> None:
     assert "different spans" not in spans_words(runs)
     assert "2 different spans" in spans_words([runs[0], replace(runs[1], span="2015-01-01 to 2015-12-31")])
+
+
+def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run]) -> None:
+    gold = replace(runs[0], config={**runs[0].config, "symbol": "XAUUSD"})
+    assert label(gold, BERLIN) != label(runs[0], BERLIN)
+    assert "other runs" not in details(gold, [gold], BERLIN)
 
 
 def row_of(page: Page, region: str, text: str) -> str:
