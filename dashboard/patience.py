@@ -37,6 +37,7 @@ def loading(view: Any) -> Iterator[None]:
         yield
     finally:
         slow.cancel()
+        slow.join()  # or what it is saying just now would stay
         if said.is_set():
             pn.state.execute(lambda: setattr(view, "loading", False))
 
