@@ -133,7 +133,7 @@ class Explorer:
         latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
         day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))
         moves = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
-        buttons = [pn.widgets.Button(name=name, margin=(20, 8, 4, 0)) for name in (*moves, "Whole span")]
+        buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*moves, "Whole span")]
         for button, move in zip(buttons, moves.values(), strict=False):
             button.on_click(partial(self._move, *move))
         buttons[-1].on_click(lambda _: self._look_at(*self._whole_ms))

@@ -73,7 +73,7 @@ def page(visit: Visit) -> Viewable:
         "Type it in": lambda name: Typed(visit, name),
         "Upload": lambda name: Upload(visit, name),
     }
-    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(24, 0, 0, 16))
+    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(26, 0, 0, 16))
     made: dict[tuple[str, str], Latest | Typed | Upload] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 

@@ -33,7 +33,7 @@ class Pair:
         )
         spans = {f"last {weeks} weeks": weeks for weeks in WEEKS}
         self._weeks = Choice(label="Stored hours", options=spans, value=WEEKS[1], width=160, margin=(4, 16, 4, 0))
-        compare = pn.widgets.Button(label="Compare", color="primary", margin=(24, 0, 4, 0))
+        compare = pn.widgets.Button(label="Compare", color="primary", margin=(26, 0, 4, 0))
         compare.on_click(lambda _: self._compare())
         self._found = html('<p class="quiet">Choose two versions: both forecast the same hours again.</p>', height=120)
         self.view = pn.Column(

@@ -60,7 +60,9 @@ def _height(version: int | None) -> float:
 def timeline(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo, *, dark: bool) -> figure:
     colours = shade(dark)
     plot = plain_figure(colours, height=HEIGHT)
-    plot.xaxis.ticker, plot.xaxis.formatter = DatetimeTicker(num_minor_ticks=0), DatetimeTickFormatter()
+    plot.xaxis.ticker = DatetimeTicker(num_minor_ticks=0, desired_num_ticks=5)
+    plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M",
+        hourmin="%H:%M", hours="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
     plot.yaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1, num_minor_ticks=0), NumeralTickFormatter()
     plot.xaxis.axis_label, plot.yaxis.axis_label = zone.key, "Version"
     plot.y_range = DataRange1d(range_padding=0.5, range_padding_units="absolute")
