@@ -66,6 +66,16 @@ def hourly_bars(silver: Session) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry and a ledger without a row, to be copied: MLflow needs seconds to make one."""
+    from test_registry import open_registry  # MLflow, of which most tests need nothing
+
+    folder = tmp_path_factory.mktemp("empty")
+    open_registry(folder)[1].close()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A throwaway PostgreSQL on loopback, with fsync off; ask `ledger_url` for a database of one's own."""
     newest = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda bin: int(bin.parent.name))[-1:]

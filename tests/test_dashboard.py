@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +16,7 @@ from browsing import Dashboard, click_at, looking, open_browser, shown, violatio
 from playwright.sync_api import Browser, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
-from test_registry import open_registry, promote, register
+from test_registry import promote, register
 
 from dashboard.server import auth_of, check
 from dashboard.upload import ORIGINS
@@ -35,10 +36,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def folder(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A champion and a store of bars."""
-    folder = tmp_path_factory.mktemp("shown")
-    open_registry(folder)[1].close()
+    folder = shutil.copytree(empty, tmp_path_factory.mktemp("shown"), dirs_exist_ok=True)
     with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars)
     with registry_of(folder) as registry:
@@ -48,16 +48,24 @@ def folder(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="module")
-def service(folder: Path) -> Iterator[Server]:
-    with running(Server(folder, keys=KEY)) as server:
+def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
+    """Both at once."""
+    with (
+        running(Server(folder, keys=KEY)) as server,
+        shown(Dashboard(folder, str(server.client.base_url), key=KEY)) as dashboard,
+    ):
         wait_for(lambda: server.health().ready)
-        yield server
+        yield server, dashboard
 
 
-@pytest.fixture(scope="module")
-def dashboard(folder: Path, service: Server) -> Iterator[Dashboard]:
-    with shown(Dashboard(folder, str(service.client.base_url), key=KEY)) as dashboard:
-        yield dashboard
+@pytest.fixture
+def service(started: tuple[Server, Dashboard]) -> Server:
+    return started[0]
+
+
+@pytest.fixture
+def dashboard(started: tuple[Server, Dashboard]) -> Dashboard:
+    return started[1]
 
 
 @pytest.fixture
@@ -238,13 +246,13 @@ def test_a_file_over_the_limit_is_refused_and_nothing_stays_on_the_disk(
 
 def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folder: Path) -> None:
     with running(Server(folder)) as first:
-        wait_for(lambda: first.health().ready)
         url, port = str(first.client.base_url), first.client.base_url.port
         with (
             shown(Dashboard(folder, url)) as dashboard,
             looking(browser, dashboard.url) as page,
             looking(browser, dashboard.url) as typing,
         ):
+            wait_for(lambda: first.health().ready)
             choose(typing, "Type it in")
             expect(typing.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
             before = forecast_of(page)
@@ -270,24 +278,25 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
 
 
 def test_a_wrong_key_and_no_champion_are_said_in_words(
-    browser: Browser, folder: Path, service: Server, tmp_path: Path
+    browser: Browser, empty: Path, folder: Path, service: Server, tmp_path: Path
 ) -> None:
-    url = str(service.client.base_url)
-    with shown(Dashboard(folder, url, key="wrong")) as dashboard, looking(browser, dashboard.url) as page:
-        expect(page.get_by_text("refuses this dashboard's key. Set LSTM_TS_API_KEY")).to_be_visible()
-    with registry_of(tmp_path) as registry:
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
+    with registry_of(tmp_path) as registry, running(Server(tmp_path)) as unready:
         register(registry, folder / "model")
-        with running(Server(tmp_path)) as unready:
-            url = str(unready.client.base_url)
-            with shown(Dashboard(tmp_path, url)) as dashboard, looking(browser, dashboard.url) as page:
+        with (
+            shown(Dashboard(tmp_path, str(unready.client.base_url))) as dashboard,
+            shown(Dashboard(folder, str(service.client.base_url), key="wrong")) as refused,
+        ):
+            with looking(browser, refused.url) as page:
+                expect(page.get_by_text("refuses this dashboard's key. Set LSTM_TS_API_KEY")).to_be_visible()
+            with looking(browser, dashboard.url) as page:
                 told = page.get_by_text("The service has no forecast to give").last
                 expect(told).to_contain_text("champion", timeout=60_000)  # the worker starts meanwhile
                 promote(registry, 1)
                 expect(page.get_by_text("an empty store; run python -m lstm_ts.process")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])  # no colour depends on the width
 def test_every_way_in_is_accessible_and_fits_the_screen(
     browser: Browser, dashboard: Dashboard, hourly_bars: pl.DataFrame, tmp_path: Path, width: int, dark: bool
 ) -> None:

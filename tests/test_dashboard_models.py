@@ -15,7 +15,7 @@ from browsing import Dashboard, looking, open_browser, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
-from test_registry import METRICS, TAGS, champion, open_registry, promote, register
+from test_registry import METRICS, TAGS, champion, promote, register
 
 from dashboard import models
 from dashboard.client import Client
@@ -58,14 +58,6 @@ JUDGED = {
 def browser() -> Iterator[Browser]:
     with open_browser() as browser:
         yield browser
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Databases without a row: MLflow needs seconds to make one."""
-    folder = tmp_path_factory.mktemp("empty")
-    open_registry(folder)[1].close()
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -65,14 +65,6 @@ def model(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.T
     return folder
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Databases without a row: MLflow needs seconds to make one."""
-    folder = tmp_path_factory.mktemp("empty")
-    open_registry(folder)[1].close()
-    return folder
-
-
 @pytest.fixture
 def folder(empty: Path, tmp_path: Path) -> Path:
     for name in ("mlflow.db", "ledger.db"):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from serving import TSTEPS, Body, Server, frame, make_bars, registry_of, running, save_model, wait_for
-from test_registry import open_registry, promote, register
+from test_registry import promote, register
 
 from lstm_ts.forecaster import load_forecaster
 from lstm_ts.ledger import ForecastRow, Ledger
@@ -28,10 +28,9 @@ SLOW = 1024
 
 
 @pytest.fixture(scope="module")
-def prepared(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 1 is champion, 2 its challenger; 3 needs a longer window than theirs, 4 is slow."""
-    folder = tmp_path_factory.mktemp("prepared")
-    open_registry(folder)[1].close()
+    folder = shutil.copytree(empty, tmp_path_factory.mktemp("prepared"), dirs_exist_ok=True)
     with registry_of(folder) as registry:
         for seed, tsteps, hidden in ((1, TSTEPS, 4), (2, TSTEPS, 4), (3, LONGER, 4), (4, TSTEPS, SLOW)):
             options = {"seed": seed, "tsteps": tsteps, "hidden": hidden}

@@ -35,7 +35,7 @@ from serving import (
     wait_for,
 )
 from test_configs import compose
-from test_registry import alter, files_of, open_registry, promote, register
+from test_registry import alter, files_of, promote, register
 
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
@@ -58,14 +58,6 @@ def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.
     """Two that disagree."""
     folder = tmp_path_factory.mktemp("models")
     return [save_model(folder / str(seed), hourly_bars, silver, seed=seed) for seed in (1, 2)]
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Databases without a row: MLflow needs seconds to make one."""
-    folder = tmp_path_factory.mktemp("empty")
-    open_registry(folder)[1].close()
-    return folder
 
 
 @pytest.fixture(scope="module")
