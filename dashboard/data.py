@@ -109,8 +109,8 @@ class Prices:
 def page(visit: Visit) -> Viewable:
     symbols = stored(visit.settings).symbols()
     symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1,
-                              margin=(4, 0))  # fmt: skip
-    way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 16))
+                              margin=(4, 16, 4, 0))  # fmt: skip
+    way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
     prices: dict[str, Prices] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()
 

@@ -67,13 +67,14 @@ class Latest:
 def page(visit: Visit) -> Viewable:
     """Three ways in, each with its own result, which stays while another is looked at."""
     symbols = visit.client.symbols()
-    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1)
+    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1,
+                              margin=(4, 16, 4, 0))  # fmt: skip
     ways: dict[str, Callable[[str], Latest | Typed | Upload]] = {
         "Latest": lambda name: Latest(visit, name),
         "Type it in": lambda name: Typed(visit, name),
         "Upload": lambda name: Upload(visit, name),
     }
-    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(26, 0, 0, 16))
+    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(26, 0, 0, 0))
     made: dict[tuple[str, str], Latest | Typed | Upload] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 

@@ -63,7 +63,7 @@ def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
         axis.axis_line_color = axis.major_tick_line_color = colours.line
         axis.minor_tick_line_color = None
         axis.major_label_text_color = axis.axis_label_text_color = colours.ink
-        axis.major_label_text_font_size, axis.axis_label_text_font_size = "12px", "13px"
+        axis.major_label_text_font_size, axis.axis_label_text_font_size = "12px", "12px"
         axis.axis_label_text_font_style = "normal"  # Bokeh's two themes disagree about both
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0000")
     return plot
