@@ -122,15 +122,15 @@ def test_prices_are_candlesticks_when_few_are_seen_and_a_broken_band_when_many(p
     see_prices(page)
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_contain_text("the close, for every 2 min")
     assert None in drawn(page, "quad")["close"]
-    unknown = drawn(page, "vstrip")
-    assert unknown == {"start": [milliseconds(NOON)], "end": [milliseconds(NOON + 7 * MINUTE)]}
+    unknown = {"start": [milliseconds(NOON)], "end": [milliseconds(NOON + 7 * MINUTE)]}
+    wait_for(lambda: drawn(page, "vstrip") == unknown, 20)  # words may come before the picture
     for _ in range(4):
         page.get_by_role("button", name="Zoom in").focus()
         page.keyboard.press("Enter")
     expect(page.get_by_text("11:15 to 03 Mar 2015 12:45 UTC. A candlestick for every minute.")).to_be_visible()
-    candles = drawn(page, "rect")
     stored = raw.read(NOON - 90 * MINUTE, NOON + 90 * MINUTE)  # half of what is seen is drawn on either side
-    assert candles["left"] == [milliseconds(ts) for ts in stored["ts"]]
+    wait_for(lambda: drawn(page, "rect")["left"] == [milliseconds(ts) for ts in stored["ts"]], 20)
+    candles = drawn(page, "rect")
     assert [candles[price] for price in PRICES] == [stored[price].to_list() for price in PRICES]
     page.get_by_role("button", name="Later").click()
     expect(page.get_by_text("03 Mar 2015 12:00 to 03 Mar 2015 13:30 UTC")).to_be_visible()
@@ -146,6 +146,7 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     see_prices(page)
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
+    wait_for(lambda: drawn(page, "quad")["left"][0] > milliseconds(NOON - 2 * DAY), 20)  # words may come before it
     before = drawn(page, "quad")["left"][0]
     box = page.locator(".bk-Figure").bounding_box()
     assert box
@@ -154,7 +155,7 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     page.mouse.move(box["x"] + 700, box["y"] + 200, steps=20)
     page.mouse.up()
     expect(page.get_by_text("02 Mar 2015 15:")).to_be_visible()
-    assert drawn(page, "quad")["left"][0] < before
+    wait_for(lambda: drawn(page, "quad")["left"][0] < before, 20)
     see_prices(page)  # the same day again
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
 
