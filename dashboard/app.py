@@ -74,3 +74,9 @@ def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
 
     with told(lambda text: show(problem(text))):
         show(page.build(visit))
+
+
+if __name__.startswith("bokeh_app_"):  # `panel serve dashboard/app.py`
+    from dashboard.server import under_panel_serve
+
+    under_panel_serve().servable()

@@ -3,19 +3,27 @@
 import logging
 import secrets
 import signal
+import sys
+from argparse import ArgumentParser
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import panel as pn
 from omegaconf import DictConfig
+from panel.pane import HTML
+from panel.template import Template
 
 from dashboard.app import shell
+from dashboard.blocks import problem
 from dashboard.client import Client
 from dashboard.settings import Limits, Service, Settings
-from lstm_ts.cli import construct, entry_point, plain
-from lstm_ts.errors import ConfigError
+from lstm_ts.cli import compose, construct, entry_point, plain
+from lstm_ts.errors import ConfigError, LstmTsError
 
+EXTENSIONS = ("tabulator", "filedropper")
+UPLOADS = "lstm_ts_uploads_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
@@ -66,13 +74,40 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"Expected {name} above 0, got {node}")
 
 
+def under_panel_serve() -> Template | HTML:
+    """`panel serve dashboard/app.py`, whose own options say where and for whom; the rest is as configured."""
+    try:
+        client, settings, _ = _shared()
+    except LstmTsError as error:
+        return problem(str(error))
+    return shell(client, settings)
+
+
+@cache
+def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
+    """By all of its visitors.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
+    options = ArgumentParser(add_help=False)
+    options.add_argument("--address", default="0.0.0.0")
+    options.add_argument("--basic-auth", default="")
+    options.add_argument("--oauth-provider", default="")
+    given = options.parse_known_args(sys.orig_argv)[0]  # sys.argv is the app's own
+    auth = (f"auth.basic='{given.basic_auth}'", f"auth.oauth.provider='{given.oauth_provider}'")
+    cfg = compose("dashboard", [f"host={given.address}", *auth])
+    check(cfg)
+    auth_of(cfg)
+    pn.extension(*EXTENSIONS, nthreads=cfg.threads)
+    uploads = TemporaryDirectory(prefix=UPLOADS)
+    settings = read_settings(cfg, Path(uploads.name))
+    return Client(settings), settings, uploads
+
+
 @entry_point("dashboard")
 def main(cfg: DictConfig) -> None:
     check(cfg)
     auth = auth_of(cfg)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
-    pn.extension("tabulator", "filedropper", nthreads=cfg.threads)
-    with TemporaryDirectory(prefix="lstm_ts_uploads_") as uploads:
+    pn.extension(*EXTENSIONS, nthreads=cfg.threads)
+    with TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)

@@ -1,0 +1,46 @@
+"""`panel serve dashboard/app.py` beside `python -m dashboard.server`."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browsing import looking, open_browser
+from playwright.sync_api import expect
+from serving import wait_for
+from test_cli import ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def answers(address: str, port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((address, port)) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1", "The service at http://127.0.0.1:9 does not answer"),
+        ("127.0.0.2", "Expected auth.basic or auth.oauth.provider with host=127.0.0.2, which others can reach"),
+    ],
+)
+def test_panel_serve_shows_the_pages_on_this_machines_own_address_alone(
+    tmp_path: Path, address: str, told: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "panel", "serve", str(ROOT / "dashboard/app.py"), "--port", str(port)]
+    command += ["--address", address, "--allow-websocket-origin", f"{address}:{port}"]
+    environment = os.environ | {"LSTM_TS_SERVICE": "http://127.0.0.1:9"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as served:
+        try:
+            wait_for(lambda: answers(address, port))
+            with open_browser() as browser, looking(browser, f"http://{address}:{port}/app") as page:
+                expect(page.get_by_text(told)).to_be_visible()
+        finally:
+            served.terminate()
+    assert list(tmp_path.iterdir()) == []
