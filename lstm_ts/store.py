@@ -233,14 +233,22 @@ class BarStore:
         if not (self.folder / MANIFEST).exists():
             yield self._manifest()
             return
-        with _locked(self.folder / "reader.lock", fcntl.LOCK_SH):
+        lock = self.folder / "reader.lock"
+        if not lock.exists():
+            raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
+        with _locked(lock, fcntl.LOCK_SH):
             yield self._manifest()
 
     def _manifest(self) -> Manifest:
         path = self.folder / MANIFEST
         if not path.exists():
             return Manifest("", "nothing", {}, {})
-        content = json.loads(path.read_bytes())
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError:
+            raise DataError(
+                f"Expected JSON in {path}, got something else; restore it, or refill {self.folder}"
+            ) from None
         months, revisions = (
             {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
             for files in ("months", "revisions")  # a store may be older than its revisions, and than its id

@@ -260,6 +260,17 @@ def test_an_altered_month_is_refused(store: BarStore) -> None:
         store.read()
 
 
+def test_a_folder_that_was_copied_in_part_is_said(store: BarStore) -> None:
+    upsert(store, bars([1.0]))
+    (store.folder / "reader.lock").unlink()
+    with pytest.raises(DataError, match=r"reader\.lock beside the bars, got none; copy the whole folder"):
+        store.read()
+    (store.folder / "reader.lock").touch()
+    (store.folder / "manifest.json").write_text("half")
+    with pytest.raises(DataError, match="Expected JSON in"):
+        store.read_stamps()
+
+
 def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: BarStore) -> None:
     first, *writers = start_processes(WRITER, store.folder, [str(1.0 + i) for i in range(16)])
     begun = time.monotonic()
