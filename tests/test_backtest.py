@@ -175,6 +175,7 @@ def test_a_plan_that_cannot_be_is_named(bars: pl.DataFrame, tmp_path: Path, chan
         plan_trainings(configure(tmp_path, *changes), bars)
 
 
+@pytest.mark.slow
 def test_a_mistake_within_a_job_is_one_sentence(stored: Path, tmp_path: Path) -> None:
     said = mistake(run("backtest", tmp_path, *WALK, "trainer.max_epochs=0", f"paths.data={stored}/data"))
     assert said == "Expected at least one epoch to train, got trainer.max_epochs=0"

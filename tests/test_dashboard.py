@@ -244,6 +244,7 @@ def test_a_file_over_the_limit_is_refused_and_nothing_stays_on_the_disk(
         del os.environ["TMPDIR"]
 
 
+@pytest.mark.slow
 def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folder: Path) -> None:
     with running(Server(folder)) as first:
         url, port = str(first.client.base_url), first.client.base_url.port

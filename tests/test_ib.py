@@ -437,6 +437,7 @@ def test_the_pace_that_ib_publishes_is_kept(place: Place) -> None:
         assert tws.status().pace_violations == 0
 
 
+@pytest.mark.slow
 def test_the_pace_is_kept_over_two_runs_that_know_of_each_other_by_the_ledger_alone(place: Place) -> None:
     bars = make_truth("2014-12-01", "2015-03-01")
     with serving(bars, pace=0.01) as tws:  # half of what is kept: messages jitter on their way

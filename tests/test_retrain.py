@@ -213,6 +213,7 @@ def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop, weeks: int
     assert [decision.version for decision in loop.ledger.decisions("XAGUSD")] == list(range(1, 1 + len(loop.verdicts)))
 
 
+@pytest.mark.slow
 def test_no_promotion_is_made_up_for_over_a_champion_it_was_not_judged_against(
     loop: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [("trainer.max_epochs=6",), ("trainer.max_epochs=5", "optimisation.lr=0.3")],
@@ -64,6 +65,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_wandb_keeps_each_run_of_a_sweep_in_files_while_no_key_is_set(stored: Path, tmp_path: Path) -> None:
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path)}
     sweep = ("hydra.mode=MULTIRUN", "seed=0,1", "data.batch_size=32", "logger=wandb", f"paths.data={stored}/data")
