@@ -1,14 +1,13 @@
 """`python -m benchmarks.endurance [MINUTES]`: the service at 60 % of what it can, while versions and workers change.
 
-Serves a copy of the demo's registry (`make demo` leaves it) with a second version, by two workers. On the way that
-version is promoted, rolled back, and a worker is killed. Latencies count from the moment a request was due.
+Serves the demo's champion (`make demo` leaves it), twice registered, by two workers. On the way the second version is
+promoted, rolled back, and a worker is killed. Latencies count from the moment a request was due.
 """
 
 import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -26,22 +25,20 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.registry import Registry
 
 DATA, OUTPUTS = Path("data/demo"), Path("outputs/demo")
+DEMO = OUTPUTS / "registry"
 SHARE, CONNECTIONS, BURST, WORKERS = 0.6, 32, 3000, 2
 
 
 def prepare(folder: Path) -> Registry:
-    """The demo's champion once more as version 2 of a registry of its own."""
-    shutil.copytree(OUTPUTS / "registry", folder, ignore=shutil.ignore_patterns("artifacts"), dirs_exist_ok=True)
-    registry = Registry(f"sqlite:///{folder}/mlflow.db", Ledger(f"sqlite:///{folder}/ledger.db"))
-    champion = registry.version(SYMBOL, "champion")
-    registry.register(
-        SYMBOL,
-        OUTPUTS / "champion",
-        gate=registry.read_gate(champion),
-        tags=champion.tags,
-        metrics=registry.shelf.metrics(champion),
-        params={},
+    """In which the demo's champion is version 1, which serves, and version 2."""
+    demo, registry = (
+        Registry(f"sqlite:///{at}/mlflow.db", Ledger(f"sqlite:///{at}/ledger.db")) for at in (DEMO, folder)
     )
+    champion = demo.version(SYMBOL, "champion")
+    gate, metrics = demo.read_gate(champion), demo.shelf.metrics(champion)
+    for _ in range(2):
+        registry.register(SYMBOL, OUTPUTS / "champion", gate=gate, tags=champion.tags, metrics=metrics, params={})
+    registry.promote(SYMBOL, 1, alias="champion", actor="a benchmark", reason="the demo's")
     return registry
 
 
