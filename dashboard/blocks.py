@@ -37,6 +37,11 @@ class Secret(AtOnce, pn.widgets.PasswordInput):
     pass
 
 
+def symbol_list(symbols: Sequence[str]) -> pn.widgets.Select:
+    return pn.widgets.Select(name="Symbol", options=list(symbols), value=symbols[0], width=140,
+                             disabled=len(symbols) == 1, margin=(4, 16, 4, 0))  # fmt: skip
+
+
 def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
     """HTML in the page's dress; `height` is kept free for text that comes later."""
     return pn.pane.HTML(text, stylesheets=[CSS], sizing_mode="stretch_width", min_height=height, margin=(4, 0))

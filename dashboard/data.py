@@ -9,7 +9,7 @@ import polars as pl
 from bokeh.events import Event, Tap
 from panel.viewable import Viewable
 
-from dashboard.blocks import html, problem, waiting
+from dashboard.blocks import html, problem, symbol_list, waiting
 from dashboard.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
 from dashboard.explorer import Explorer
 from dashboard.patience import told
@@ -107,9 +107,7 @@ class Prices:
 
 
 def page(visit: Visit) -> Viewable:
-    symbols = stored(visit.settings).symbols()
-    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1,
-                              margin=(4, 16, 4, 0))  # fmt: skip
+    symbol = symbol_list(stored(visit.settings).symbols())
     way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
     prices: dict[str, Prices] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()

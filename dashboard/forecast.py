@@ -9,7 +9,7 @@ import panel as pn
 import polars as pl
 from panel.viewable import Viewable
 
-from dashboard.blocks import html
+from dashboard.blocks import html, symbol_list
 from dashboard.client import ServiceError
 from dashboard.patience import loading
 from dashboard.result import Result
@@ -66,9 +66,7 @@ class Latest:
 
 def page(visit: Visit) -> Viewable:
     """Three ways in, each with its own result, which stays while another is looked at."""
-    symbols = visit.client.symbols()
-    symbol = pn.widgets.Select(name="Symbol", options=symbols, value=symbols[0], width=140, disabled=len(symbols) == 1,
-                              margin=(4, 16, 4, 0))  # fmt: skip
+    symbol = symbol_list(visit.client.symbols())
     ways: dict[str, Callable[[str], Latest | Typed | Upload]] = {
         "Latest": lambda name: Latest(visit, name),
         "Type it in": lambda name: Typed(visit, name),

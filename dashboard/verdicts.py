@@ -17,7 +17,8 @@ from lstm_ts.comparison import Comparison, StepComparison
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import AliasChange
 from lstm_ts.records import ALWAYS, SHOWN_STEPS
-from lstm_ts.scores import CLAIM_P
+from lstm_ts.scores import CLAIM_P, p_text
+from lstm_ts.tables import number
 from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_verdict
 
 NONE = "-"
@@ -63,7 +64,7 @@ def versions_table(name: str, versions: Sequence[tuple[Version, Mapping[str, flo
 
 
 def _number(value: float | None, form: str) -> str:
-    return NONE if value is None or math.isnan(value) else form.format(value)
+    return number(math.nan if value is None else value, form)
 
 
 def _percent(share: float | None, form: str = "{:.1f} %") -> str:
@@ -126,9 +127,7 @@ def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
 
 
 def p_words(p: float | None) -> str:
-    if p is None or math.isnan(p):
-        return "(not tested)"
-    return "(p &lt; 0.001)" if p < 0.001 else f"(p = {p:.3f})"
+    return "(not tested)" if p is None or math.isnan(p) else f"({escape(p_text(p))})"
 
 
 def history_table(changes: Sequence[AliasChange], zone: ZoneInfo) -> str:
@@ -184,12 +183,12 @@ def comparison_words(found: Comparison, zone: ZoneInfo) -> str:
     )
 
 
-def overlap_words(number: int, forecaster: Forecaster, first_origin: np.datetime64) -> str:
+def overlap_words(version: int, forecaster: Forecaster, first_origin: np.datetime64) -> str:
     """Why the span is no fair one for this version; empty where it is."""
     seen_until = forecaster.provenance.data_end
     if not seen_until or first_origin >= np.datetime64(datetime.fromisoformat(seen_until).replace(tzinfo=None)):
         return ""
     return (
-        f"Version {number} was trained and chosen on bars until {day(seen_until)}, and this span begins before: it has "
-        "seen some of these hours, so this is no honest comparison. Choose a shorter span, or wait for later bars."
+        f"Version {version} was trained and chosen on bars until {day(seen_until)}, and this span begins before: it "
+        "has seen some of these hours, so this is no honest comparison. Choose a shorter span, or wait for later bars."
     )

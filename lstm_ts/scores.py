@@ -183,9 +183,9 @@ def _verdict(name: str, skill: float, p: float) -> str:
     if math.isnan(p):
         return f"no skill over {name} (DM test undefined: too few origins or equal losses)"
     if p >= CLAIM_P:
-        return f"no skill over {name} (DM {_p_text(p)})"
-    return f"{'better' if skill > 0 else 'worse'} than {name} by {100 * abs(skill):.1f} % (DM {_p_text(p)})"
+        return f"no skill over {name} (DM {p_text(p)})"
+    return f"{'better' if skill > 0 else 'worse'} than {name} by {100 * abs(skill):.1f} % (DM {p_text(p)})"
 
 
-def _p_text(p: float) -> str:
+def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -155,7 +155,7 @@ class Line(asyncio.Protocol):
 class Lines:
     """To all workers: what comes first is asked first, of the worker with the least to do.
 
-    Of equals always the same, whose caches are warm; another one for each process that asks.
+    Of equals always the same, whose caches are warm; by chance of its number another process prefers another one.
     """
 
     def __init__(self, sockets: Sequence[Path]) -> None:

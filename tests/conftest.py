@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +19,11 @@ import sqlalchemy as sa
 
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.session import Session
+
+if TYPE_CHECKING:
+    from browsing import Dashboard
+    from playwright.sync_api import Browser
+    from serving import Server
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -123,3 +129,21 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield url.set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:  # another one: a test may have stopped the server meanwhile
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from browsing import open_browser  # few modules need what it imports
+
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def service(started: "tuple[Server, Dashboard]") -> "Server":
+    return started[0]
+
+
+@pytest.fixture
+def dashboard(started: "tuple[Server, Dashboard]") -> "Dashboard":
+    return started[1]

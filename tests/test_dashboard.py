@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
-from browsing import Dashboard, click_at, looking, open_browser, shown, violations
+from browsing import Dashboard, click_at, looking, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -27,12 +27,6 @@ from lstm_ts.store import BarStore
 
 pytestmark = pytest.mark.browser
 KEY = "correct-horse"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +50,6 @@ def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
     ):
         wait_for(lambda: server.health().ready)
         yield server, dashboard
-
-
-@pytest.fixture
-def service(started: tuple[Server, Dashboard]) -> Server:
-    return started[0]
-
-
-@pytest.fixture
-def dashboard(started: tuple[Server, Dashboard]) -> Dashboard:
-    return started[1]
 
 
 @pytest.fixture

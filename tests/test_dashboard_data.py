@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, open_browser, shown, violations
+from browsing import Dashboard, looking, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
@@ -51,12 +51,6 @@ def raw(silver: Session, tmp_path_factory: pytest.TempPathFactory) -> BarStore:
     with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
         ledger.record_answers("XAGUSD", raw.id, SOURCE, answers)
     return raw
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, open_browser, shown, violations
+from browsing import Dashboard, looking, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -55,12 +55,6 @@ JUDGED = {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 1 is champion, version 2 was rejected; both have seen no bar from April on."""
     folder = tmp_path_factory.mktemp("registered")
@@ -87,16 +81,6 @@ def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
         password = f"operator_password={PASSWORD}"
         with shown(Dashboard(folder, str(server.client.base_url), password)) as dashboard:
             yield server, dashboard
-
-
-@pytest.fixture
-def service(started: tuple[Server, Dashboard]) -> Server:
-    return started[0]
-
-
-@pytest.fixture
-def dashboard(started: tuple[Server, Dashboard]) -> Dashboard:
-    return started[1]
 
 
 @pytest.fixture
