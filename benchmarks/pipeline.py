@@ -37,7 +37,7 @@ def first_batch(pattern: str) -> torch.Tensor:
     hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
     hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=CFG.min_minutes_share)
     data = make_data(CFG, hourly_bars, construct(CFG.split))
-    batch: Batch = next(iter(data.train_dataloader()))
+    batch: Batch[torch.Tensor] = next(iter(data.train_dataloader()))
     return batch.x_BTF
 
 

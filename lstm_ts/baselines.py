@@ -10,10 +10,10 @@ Legend: N windows, H steps, Q levels, T tsteps, F features, K columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from lstm_ts.features import Array
 from lstm_ts.metrics import pinball_NH
@@ -67,22 +67,28 @@ def baseline_quantiles(reference: Reference, scale_NH: Array) -> dict[str, Array
     }
 
 
-def tabulate(batch: Batch, step: int) -> Array:
+def tabulate(batch: Batch[NDArray[Any]], step: int) -> Array:
     """(N, K) columns for a tree: the latest bars, their size at several scales, the calendar of the target."""
-    recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].flatten(1)
-    age_T = torch.arange(batch.x_BTF.shape[1] - 1, -1, -1)
-    sizes = batch.x_BTF[..., [BODY, RANGE]].abs()
+    recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].reshape(len(batch.x_BTF), -1)
+    age_T = np.arange(batch.x_BTF.shape[1] - 1, -1, -1)
+    sizes = np.abs(batch.x_BTF[..., [BODY, RANGE]])
     smoothed = [_smooth(sizes, 0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
-    momentum = [batch.x_BTF[:, -hours:, BODY].sum(1, keepdim=True) for hours in (6, 24)]
-    return torch.cat([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], dim=1).numpy().astype(np.float64)
+    momentum = [batch.x_BTF[:, -hours:, BODY].sum(axis=1, keepdims=True) for hours in (6, 24)]
+    return np.concatenate([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], axis=1, dtype=np.float64)
 
 
-def _smooth(values_NTF: Tensor, weight_T: Tensor) -> Tensor:
-    return torch.einsum("ntf,t->nf", values_NTF, weight_T / weight_T.sum())
+def _smooth(values_NTF: NDArray[np.float32], weight_T: Array) -> Array:
+    return np.asarray(np.einsum("ntf,t->nf", values_NTF, weight_T / weight_T.sum()))
 
 
 def lightgbm_quantiles(
-    train: Windows, valid: Windows, test: Windows, *, step: int, levels: Sequence[float], seed: int
+    train: Windows[NDArray[Any]],
+    valid: Windows[NDArray[Any]],
+    test: Windows[NDArray[Any]],
+    *,
+    step: int,
+    levels: Sequence[float],
+    seed: int,
 ) -> Array:
     """Fit one model per level at `step`, stopped early on `valid`; (N, Q) of `test` in units of the scale, sorted."""
     import lightgbm as lgb  # an optional extra
@@ -101,7 +107,7 @@ def lightgbm_quantiles(
     return np.sort(np.stack(columns, axis=1), axis=1)
 
 
-def _rows(windows: Windows, step: int) -> tuple[Array, Array, Array]:
-    batch = windows[torch.arange(len(windows))]
-    scale_N = batch.scale_BH[:, step - 1].numpy().astype(np.float64)
-    return tabulate(batch, step), batch.z_BH[:, step - 1].numpy().astype(np.float64), scale_N / scale_N.mean()
+def _rows(windows: Windows[NDArray[Any]], step: int) -> tuple[Array, Array, Array]:
+    batch = windows[:]
+    scale_N = batch.scale_BH[:, step - 1].astype(np.float64)
+    return tabulate(batch, step), batch.z_BH[:, step - 1].astype(np.float64), scale_N / scale_N.mean()

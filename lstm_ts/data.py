@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -152,21 +154,23 @@ class BarsDataModule(L.LightningDataModule):
         """Statistics of the training targets."""
         rows_N = self.train_origins.rows_N
         y_NH = compute_returns_GH(self.grid, horizon=self.spec.horizon)[rows_N]
-        return fit_reference(y_NH, self.train_windows.scale_GH[rows_N].double().numpy(), self.spec.levels)
+        return fit_reference(y_NH, self.train_windows.scale_GH[rows_N].astype(np.float64), self.spec.levels)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch[Tensor]]:
         return self._loader(self.train_windows, batch_size=self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Batch[Tensor]]:
         return self._loader(self.valid_windows, batch_size=VALID_BATCH, shuffle=False)
 
-    def _loader(self, windows: Windows, *, batch_size: int, shuffle: bool) -> DataLoader[Batch]:
+    def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
         """The windows live on the trainer's device, and a batch is gathered there in one indexing."""
         order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        here = windows.to(self.trainer.strategy.root_device) if self.trainer else windows
+        here = windows.to(self.trainer.strategy.root_device if self.trainer else "cpu")
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
-        return DataLoader(cast(Dataset[Batch], here), sampler=order, batch_size=None, generator=own)
+        return DataLoader(cast(Dataset[Batch[Tensor]], here), sampler=order, batch_size=None, generator=own)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch[Tensor], device: torch.device, dataloader_idx: int
+    ) -> Batch[Tensor]:
         """Nothing to move, so nothing to look through."""
         return batch

@@ -10,7 +10,7 @@ Legend: N windows, H steps, Q levels.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load, save_file
+from torch import Tensor
 
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import ArtifactError, ConfigError, NotEnoughBars
@@ -29,12 +30,13 @@ from lstm_ts.features import Array, Bars, Grid, make_grid
 from lstm_ts.net import LSTMNet
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec, make_windows
+from lstm_ts.windows import FEATURES, TARGET_COLUMNS, Batch, WindowSpec, make_windows
 
 FORMAT = 1
 WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
 BATCH = 4096
 Statistics = TypeVar("Statistics", Scaler, Reference)
+Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Forecaster:
     session: Session
     provenance: Provenance
     scores: Mapping[str, Any]
+    compiled: Run | None = None  # does what `net` does, for one window
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
@@ -107,17 +110,20 @@ class Forecaster:
     def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array, Array]:
         """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`, and volatility_N."""
         windows = make_windows(grid, self.scaler, origins_N, self.spec)
+        batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
+        z_NHQ = np.concatenate([self._run(batch) + batch.drift_BH[..., None] for batch in batches])
+        scale_NH = windows.scale_GH[origins_N].astype(np.float64)
+        return z_NHQ * scale_NH[..., None], scale_NH, windows.volatility_G[origins_N].astype(np.float64)
+
+    def _run(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
+        values = batch.x_BTF, batch.calendar_BHC, batch.profile_BH
+        if self.compiled:
+            return self.compiled(*values)
         if self.net.training:
             self.net.eval()
-        parts = []
         with torch.inference_mode():
-            for rows_B in torch.split(torch.arange(len(windows)), BATCH):
-                batch = windows[rows_B]
-                z_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
-                parts.append(z_BHQ + batch.drift_BH[..., None])
-        scale_NH = windows.scale_GH[windows.origin_N].double().numpy()
-        volatility_N = windows.volatility_G[windows.origin_N].double().numpy()
-        return torch.cat(parts).double().numpy() * scale_NH[..., None], scale_NH, volatility_N
+            z_BHQ: Tensor = self.net(*map(torch.from_numpy, values))
+        return z_BHQ.numpy()
 
     def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.

@@ -12,7 +12,7 @@ from torch import Tensor
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import ConfigError
 from lstm_ts.net import LSTMNet, pinball_loss
-from lstm_ts.windows import Batch
+from lstm_ts.windows import Batch, mirror
 
 
 class Optimisation:
@@ -50,17 +50,17 @@ class LSTMForecaster(L.LightningModule):
     levels_Q: Tensor
     step_weight_H: Tensor
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch[Tensor]) -> Tensor:
         """Pinball loss over that of the volatility forecast: below 1 is better than volatility."""
         q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def training_loss(self, batch: Batch[Tensor]) -> Tensor:
         """With half of the windows upside down: around the drift, a rise is taken to be as likely as a fall."""
         sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=batch.x_BTF.device) * 2.0 - 1
-        return self._loss(batch.mirrored(sign_B))
+        return self._loss(mirror(batch, sign_B))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch[Tensor], batch_idx: int) -> Tensor:
         loss = self.training_loss(batch)
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss", loss, prog_bar=True)  # at every step it would cost a tenth of the time
@@ -75,7 +75,7 @@ class LSTMForecaster(L.LightningModule):
         windows = len(self.trainer.train_dataloader.dataset)
         self.log("train/windows_per_s", windows / (time.perf_counter() - self.epoch_started), prog_bar=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch[Tensor], batch_idx: int) -> None:
         self.log("val/loss", self._loss(batch), prog_bar=True, on_epoch=True, batch_size=len(batch.x_BTF))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

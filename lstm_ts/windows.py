@@ -1,15 +1,17 @@
 """Windows over the session grid: what the network reads, and the returns it is scored on. Pure.
 
 Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, H steps.
-A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) tensor.
+A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
+Arrays for one forecast, tensors for training: of operations this small, torch's take three times as long as numpy's.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,6 +26,7 @@ BAR_COLUMNS = 5
 FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
 TARGET_COLUMNS = CALENDAR_COLUMNS + 2
 MAX_RETURN = 8.0  # in units of the window's scale
+Values = TypeVar("Values", NDArray[Any], Tensor)  # float32, or int64 for rows
 
 
 @dataclass(frozen=True)
@@ -48,56 +51,57 @@ class WindowSpec:
             raise ConfigError(f"Expected ascending levels within 0..1 that hold 0.5, got {list(self.levels)}")
 
 
-class Batch(NamedTuple):
-    x_BTF: Tensor  # about -8..8
-    calendar_BHC: Tensor  # of the target hours
-    profile_BH: Tensor  # usual size of each target hour's return
-    scale_BH: Tensor  # usual size of the return 1..H hours ahead, given the window; log return
-    drift_BH: Tensor  # mean return of the target hours, in units of scale_BH
-    z_BH: Tensor  # target in units of scale_BH, less the drift; NaN where missing
+class Batch(NamedTuple, Generic[Values]):
+    x_BTF: Values  # about -8..8
+    calendar_BHC: Values  # of the target hours
+    profile_BH: Values  # usual size of each target hour's return
+    scale_BH: Values  # usual size of the return 1..H hours ahead, given the window; log return
+    drift_BH: Values  # mean return of the target hours, in units of scale_BH
+    z_BH: Values  # target in units of scale_BH, less the drift; NaN where missing
 
-    def mirrored(self, sign_B: Tensor) -> "Batch":
-        """The windows as they were had each log price moved by `sign` (1 or -1) times as much around the drift."""
-        sign_F = torch.ones(len(sign_B), self.x_BTF.shape[-1], device=sign_B.device)
-        sign_F[:, ODD] = sign_B[:, None]
-        return self._replace(x_BTF=self.x_BTF * sign_F[:, None], z_BH=self.z_BH * sign_B[:, None])
+
+def mirror(batch: Batch[Tensor], sign_B: Tensor) -> Batch[Tensor]:
+    """The windows as they were had each log price moved by `sign` (1 or -1) times as much around the drift."""
+    sign_F = torch.ones(len(sign_B), batch.x_BTF.shape[-1], device=sign_B.device)
+    sign_F[:, ODD] = sign_B[:, None]
+    return batch._replace(x_BTF=batch.x_BTF * sign_F[:, None], z_BH=batch.z_BH * sign_B[:, None])
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(Generic[Values]):
     """N windows, each named by the grid row of its origin."""
 
-    tsteps: int
-    horizon: int
-    origin_N: Tensor  # int64
-    features_GF: Tensor
-    targets_GC: Tensor  # calendar columns and profiles of each hour as a target
-    profile_G: Tensor
-    volatility_G: Tensor  # of the window that ends at each row, NaN for the first rows
-    scale_GH: Tensor
-    drift_GH: Tensor
-    z_GH: Tensor
+    origin_N: Values
+    back_T: Values  # from an origin to the rows of its window, ascending
+    ahead_H: Values  # and to those of its targets
+    features_GF: Values
+    targets_GC: Values  # calendar columns and profiles of each hour as a target
+    profile_G: Values
+    volatility_G: Values  # of the window that ends at each row, NaN for the first rows
+    log_volatility_G: Values
+    scale_GH: Values
+    drift_GH: Values
+    z_GH: Values
 
     def __len__(self) -> int:
         return len(self.origin_N)
 
-    def to(self, device: torch.device | str) -> "Windows":
-        moved = {f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return Windows(tsteps=self.tsteps, horizon=self.horizon, **moved)
+    def to(self, device: torch.device | str) -> "Windows[Tensor]":
+        return Windows(**{name: torch.as_tensor(values).to(device) for name, values in vars(self).items()})
 
-    def at(self, origins_N: NDArray[np.int64]) -> "Windows":
-        """Other windows of the same grid; the tensors are shared."""
-        return replace(self, origin_N=torch.from_numpy(np.asarray(origins_N, dtype=np.int64)))
+    def at(self, origins_N: Values) -> "Windows[Values]":
+        """Other windows of the same grid; what it holds is shared."""
+        return replace(self, origin_N=origins_N)
 
-    def __getitem__(self, rows_B: Tensor) -> Batch:
+    def __getitem__(self, rows_B: Values | slice) -> Batch[Values]:
         """Copy out the windows `rows_B` (positions in origin_N)."""
-        origin_B = self.origin_N[rows_B.to(self.origin_N.device)]
-        x_BTF = self.features_GF.unfold(0, self.tsteps, 1)[origin_B - self.tsteps + 1].transpose(1, 2).contiguous()
-        volatility_B11 = self.volatility_G[origin_B, None, None]
-        x_BTF[..., BODY : GAP + 1] = (x_BTF[..., BODY : GAP + 1] / volatility_B11).clamp(-MAX_RETURN, MAX_RETURN)
-        x_BTF[..., RANGE] -= volatility_B11[..., 0].log()
+        origin_B = self.origin_N[rows_B]
+        target_BH = origin_B[:, None] + self.ahead_H
+        x_BTF = _take(self.features_GF, origin_B[:, None] + self.back_T)
+        volatility_B11 = self.volatility_G[origin_B][:, None, None]
+        x_BTF[..., BODY : GAP + 1] = (x_BTF[..., BODY : GAP + 1] / volatility_B11).clip(-MAX_RETURN, MAX_RETURN)
+        x_BTF[..., RANGE] -= self.log_volatility_G[origin_B][:, None]
         x_BTF[:, 0, GAP] = 0  # the close before the first bar lies outside the window
-        target_BH = origin_B[:, None] + torch.arange(1, self.horizon + 1, device=origin_B.device)
         return Batch(
             x_BTF=x_BTF,
             calendar_BHC=self.targets_GC[target_BH],
@@ -108,8 +112,14 @@ class Windows:
         )
 
 
-def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec) -> Windows:
-    """Lay out the tensors that windows are gathered from.
+def _take(values_GF: Values, rows_BT: Values) -> Values:
+    if isinstance(values_GF, Tensor):
+        return F.embedding(rows_BT, values_GF)  # indexing takes three times as long
+    return np.asarray(values_GF[rows_BT])
+
+
+def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec) -> Windows[NDArray[Any]]:
+    """Lay out the arrays that windows are gathered from.
 
     origins_N   grid rows with tsteps - 1 rows before and `horizon` rows after them
     """
@@ -132,21 +142,22 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
         grid.missing_G,
     )
     return Windows(
-        tsteps=tsteps,
-        horizon=horizon,
-        origin_N=torch.from_numpy(np.asarray(origins_N, dtype=np.int64)),
-        features_GF=_tensor(np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1)),
-        targets_GC=_tensor(calendar_GC),
-        profile_G=_tensor(profile_G),
-        volatility_G=_tensor(volatility_G),
-        scale_GH=_tensor(scale_GH),
-        drift_GH=_tensor(drift_GH),
-        z_GH=_tensor(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH),
+        origin_N=origins_N,
+        back_T=np.arange(1 - tsteps, 1),
+        ahead_H=np.arange(1, horizon + 1),
+        features_GF=_float32(np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1)),
+        targets_GC=_float32(calendar_GC),
+        profile_G=_float32(profile_G),
+        volatility_G=_float32(volatility_G),
+        log_volatility_G=_float32(np.log(volatility_G)),
+        scale_GH=_float32(scale_GH),
+        drift_GH=_float32(drift_GH),
+        z_GH=_float32(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH),
     )
 
 
-def _tensor(array: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+def _float32(array: Array) -> NDArray[np.float32]:
+    return array.astype(np.float32)
 
 
 def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:

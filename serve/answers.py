@@ -104,8 +104,8 @@ class Desk:
             return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
             return _refuse(503, str(error), ask, version)
-        self.seconds["network"] = serving.stopwatch.seconds
-        self.seconds["features"] -= serving.stopwatch.seconds
+        self.seconds["network"] = serving.network.seconds
+        self.seconds["features"] -= serving.network.seconds
         return Answer(200, version, ask.arm, "", 0.0, row, body)
 
     @contextmanager

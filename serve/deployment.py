@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
 from serve.metrics import LOAD_FAILURES
+from serve.network import CompiledNet
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
 from serve.traffic import Arm
@@ -21,28 +21,13 @@ TICK_S = 0.1
 log = logging.getLogger(__name__)
 
 
-class Stopwatch:
-    """What the network took when it was last asked."""
-
-    def __init__(self, forecaster: Forecaster) -> None:
-        self.seconds = self._started = 0.0
-        forecaster.net.register_forward_pre_hook(self._start)
-        forecaster.net.register_forward_hook(self._stop)
-
-    def _start(self, *_: object) -> None:
-        self._started = time.perf_counter()
-
-    def _stop(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._started
-
-
 @dataclass(frozen=True)
 class Serving:
     """One version, loaded, whole: a request takes it once and uses nothing else."""
 
     forecaster: Forecaster
     model: Model
-    stopwatch: Stopwatch
+    network: CompiledNet
 
     @property
     def input(self) -> Input:
@@ -82,7 +67,7 @@ class Loaded:
 
 
 def load(registry: Registry, version: Version, alias: str, symbol: str) -> Serving:
-    """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
+    """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol, or not to be compiled"""
     forecaster = registry.load(version)
     if forecaster.provenance.symbol != symbol:
         raise ArtifactError(
@@ -95,7 +80,8 @@ def load(registry: Registry, version: Version, alias: str, symbol: str) -> Servi
         artifact_sha256=version.tags[MODEL_SHA256],
         trained_until=forecaster.provenance.trained_until,
     )
-    return Serving(forecaster, model, Stopwatch(forecaster))
+    network = CompiledNet(forecaster.net, forecaster.spec)
+    return Serving(replace(forecaster, compiled=network), model, network)
 
 
 class Follower:

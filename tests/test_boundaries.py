@@ -78,6 +78,7 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
+SERVED |= {"net", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
@@ -110,6 +111,7 @@ KEPT = {
     "bokeh": DASHBOARD,
     "litserve": SERVICE,
     "fastapi": SERVICE,
+    "onnxruntime": {"serve.network"},
     "prometheus_client": SERVICE,
 }
 DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}

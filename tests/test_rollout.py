@@ -24,7 +24,7 @@ from serve.traffic import Arm, Traffic, choose_arm
 
 HALF = Traffic(challenger_share=0.5, shadow=False, guardrails=None)
 LONGER = 36
-SLOW = 1024
+SLOW = 1536
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
 
 @pytest.mark.parametrize(
     ("served", "arm"),
-    [((*CANARY, "traffic.guardrails.slow_ms=15"), "challenger"),
-     (("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=15"), "shadow")],
+    [((*CANARY, "traffic.guardrails.slow_ms=8"), "challenger"),
+     (("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=8"), "shadow")],
     indirect=["served"],
 )  # fmt: skip
 def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
@@ -170,7 +170,7 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
             if served.metric('lstm_ts_challenger_stopped_total{version="4"}'):
                 break
     assert "of the challenger's" in served.log.read_text()
-    assert "took longer than 15 ms" in served.log.read_text()
+    assert "took longer than 8 ms" in served.log.read_text()
     wait_for(lambda: logged(folder), 5)
     assert arm in {arm for _, arm in logged(folder)}
 

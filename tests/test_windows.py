@@ -11,7 +11,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.features import Grid, make_grid
 from lstm_ts.scaler import Scaler, fit_scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
+from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows, mirror
 
 LEVELS = (0.1, 0.5, 0.9)
 SPEC = WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=2)
@@ -66,7 +66,7 @@ def test_no_target_of_a_purged_part_crosses_its_border(grid: Grid, day: int, mon
 
 def test_a_window_holds_its_own_hours_in_order(grid: Grid, scaler: Scaler) -> None:
     rows_N = find_origins(grid, SPEC).rows_N
-    batch = make_windows(grid, scaler, rows_N, SPEC)[torch.tensor([7])]
+    batch = make_windows(grid, scaler, rows_N, SPEC)[np.array([7])]
     assert batch.x_BTF.shape == (1, SPEC.tsteps, FEATURES)
     row = rows_N[7]
     unit_T = (scaler.return_profile_W * scaler.return_unit)[grid.hour_of_week_G[row - 11 : row + 1]]
@@ -77,14 +77,14 @@ def test_a_window_holds_its_own_hours_in_order(grid: Grid, scaler: Scaler) -> No
 
 def test_the_first_gap_lies_outside_the_window(grid: Grid, scaler: Scaler) -> None:
     windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
-    x_BTF = windows[torch.arange(len(windows))].x_BTF
+    x_BTF = windows[:].x_BTF
     assert (x_BTF[:, 0, GAP] == 0).all()
     assert (x_BTF[:, 1, GAP] != 0).any()
 
 
 def test_targets_in_units_of_the_scale_give_the_return_back(grid: Grid, scaler: Scaler) -> None:
     rows_N = find_origins(grid, SPEC).rows_N
-    batch = make_windows(grid, scaler, rows_N, SPEC)[torch.arange(len(rows_N))]
+    batch = make_windows(grid, scaler, rows_N, SPEC)[:]
     y_NH = compute_returns_GH(grid, horizon=SPEC.horizon)[rows_N]
     np.testing.assert_allclose((batch.z_BH + batch.drift_BH) * batch.scale_BH, y_NH, atol=1e-7)
     assert np.isnan(y_NH).any(), "the walk has missing hours, so some targets must be missing"
@@ -92,14 +92,21 @@ def test_targets_in_units_of_the_scale_give_the_return_back(grid: Grid, scaler: 
 
 def test_a_gathered_batch_is_a_copy(grid: Grid, scaler: Scaler) -> None:
     windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
-    before = windows.features_GF.clone()
-    windows[torch.arange(50)].x_BTF.zero_()
-    assert torch.equal(windows.features_GF, before)
+    before = windows.features_GF.copy()
+    windows[:50].x_BTF[:] = 0
+    windows.to("cpu")[torch.arange(50)].x_BTF.zero_()
+    np.testing.assert_array_equal(windows.features_GF, before)
+
+
+def test_arrays_and_tensors_hold_the_same_windows(grid: Grid, scaler: Scaler) -> None:
+    windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
+    for ours, theirs in zip(windows[3:50], windows.to("cpu")[torch.arange(3, 50)], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_mirrored_batch_turns_prices_upside_down(grid: Grid, scaler: Scaler) -> None:
-    batch = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)[torch.arange(4)]
-    mirrored = batch.mirrored(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    batch = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC).to("cpu")[torch.arange(4)]
+    mirrored = mirror(batch, torch.tensor([1.0, -1.0, 1.0, -1.0]))
     even = [f for f in range(FEATURES) if f not in ODD]
     assert torch.equal(mirrored.x_BTF[..., even], batch.x_BTF[..., even])
     assert torch.equal(mirrored.x_BTF[1][:, ODD], -batch.x_BTF[1][:, ODD])
