@@ -43,5 +43,5 @@ def test_a_compiled_network_is_the_network(seed: int, hidden: int, layers: int, 
 def test_a_network_without_numbers_is_not_compiled() -> None:
     net = make_net()
     torch.nn.init.constant_(net.head.bias, float("nan"))
-    with pytest.raises(ArtifactError, match="Expected the compiled network to agree .* got nan"):
+    with pytest.raises(ArtifactError, match=r"Expected the compiled network to agree within .*, got nan"):
         CompiledNet(net, SPEC)
