@@ -79,11 +79,14 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
 
     def predict(self, ask: Ask) -> Answer:
         waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
         try:
             answer = self.desk.answer(ask, self.follower.loaded)
         except Exception:
             log.exception("The champion has failed", extra={"request_id": ask.request_id})
             return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if answer.arm is not Arm.SHADOW:
             for name, seconds in {"queue": waited_s, **self.desk.seconds}.items():
                 PART_SECONDS.labels(name).observe(seconds)

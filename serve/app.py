@@ -48,10 +48,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     _rollout: Rollout
 
     def __init__(
-        self, api: ForecastApi, traffic: Traffic, forecast_log: ForecastLog, *, workers: int, answer_s: float
+        self, api: ForecastApi, traffic: Traffic, forecast_log: ForecastLog, *, workers: int, max_waiting: int
     ) -> None:
-        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=answer_s)
-        self.slots, self._answer_s, self.stopping = workers, answer_s, False
+        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers)
+        self.slots, self._max_waiting, self.stopping = workers, max_waiting, False
         self._traffic, self._forecast_log = traffic, forecast_log
 
     def register_endpoints(self) -> None:
@@ -89,7 +89,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             for number, process in enumerate(self.inference_workers):
                 if not process.is_alive() and not self.stopping:
                     mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-                    log.error("Worker %d has ended (%s); a new one starts", number, process.exitcode)
+                    hung = f", which took longer than answer_s={self.lit_api.settings.answer_s:g}"
+                    why = hung if process.exitcode == -signal.SIGALRM else f" with {process.exitcode}"
+                    log.error("Worker %d has ended%s; a new one starts", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
             if not all(process.is_alive() for process in self._needed):
                 log.critical("A process that all others need has ended, and the server with it")
@@ -111,7 +113,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Every process that speaks HTTP keeps what is answered: it outlives the workers."""
         end_with_parent()
-        self._lines = Lines([self.lit_api.socket(number) for number in range(self.slots)])
+        sockets = [self.lit_api.socket(number) for number in range(self.slots)]
+        self._lines = Lines(sockets, max_waiting=self._max_waiting)
         self._rollout = Rollout(self._traffic, self.board)
         self._lines.start()
         watching = asyncio.create_task(self._watch())
@@ -137,10 +140,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return self._rollout.choose(key)
 
     async def ask(self, body: bytes | None, request_id: str, arm: Arm) -> Answer:
-        """Raises    NoAnswer: in time; the worker may have been killed with the request in its hands"""
+        """Raises    NoAnswer"""
         ask = Ask(request_id, arm, time.monotonic(), body)
         try:
-            answer = await self._lines.ask(ask, self._answer_s)
+            answer = await self._lines.ask(ask, self.lit_api.settings.answer_s)
         except NoAnswer:
             self._rollout.count(arm, None)
             raise

@@ -32,7 +32,7 @@ ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
 class NoAnswer(Exception):
-    """The worker has ended with the request in its hands, or none has answered in time."""
+    """Why there is none, in a sentence."""
 
 
 def write_ask(ask: Ask) -> bytes:
@@ -158,7 +158,8 @@ class Lines:
     Of equals always the same, whose caches are warm; by chance of its number another process prefers another one.
     """
 
-    def __init__(self, sockets: Sequence[Path]) -> None:
+    def __init__(self, sockets: Sequence[Path], *, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
         first = os.getpid() % len(sockets)
         self._sockets = [*sockets[first:], *sockets[:first]]
         self._connected: list[Line] = []
@@ -177,7 +178,9 @@ class Lines:
         return len(self._later)
 
     async def ask(self, ask: Ask, within_s: float) -> Answer:
-        """Raises    NoAnswer"""
+        """Raises    NoAnswer: the worker has ended with it in its hands, none was free in time, or too many wait"""
+        if len(self._waiting) >= self._max_waiting:
+            raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; ask later")
         call = Call(ask, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self.dispatch()
@@ -186,7 +189,7 @@ class Lines:
         except TimeoutError:
             with suppress(ValueError):  # a worker has it already
                 self._waiting.remove(call)
-            raise NoAnswer from None
+            raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
         """Of a worker that has nothing to do; None where too many wait for that."""
@@ -217,7 +220,7 @@ class Lines:
         """What its worker had begun gets no answer, lest it end the next one too; others are asked what was behind."""
         self._connected.remove(line)
         if line.sent and not (begun := line.sent.popleft()).answer.done():
-            begun.answer.set_exception(NoAnswer())
+            begun.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
         self._waiting.extendleft(reversed(line.sent))
         self.dispatch()
 

@@ -210,7 +210,7 @@ def _on_refused(request: Request, error: Exception) -> Response:
 
 
 def _on_no_answer(request: Request, error: Exception) -> Response:
-    return _refusal(request, 503, "Expected an answer from a worker in time, got none; ask again")
+    return _refusal(request, 503, str(error))
 
 
 def _on_error(request: Request, error: Exception | None) -> Response:

@@ -32,6 +32,7 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
         ledger_url=cfg.registry.ledger,
         bars=processed_store(cfg).folder,
         poll_s=cfg.poll_s,
+        answer_s=cfg.answer_s,
         challenger=traffic.needs_challenger,
         flags=Flags(**flags | {"volatility": tuple(flags["volatility"])}),
         logging=_without_files(cast(dict[str, Any], logging_config)),
@@ -44,7 +45,7 @@ def _without_files(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    for name in ("workers_per_device", "api_servers", "body_limit_bytes", "answer_s"):
+    for name in ("workers_per_device", "api_servers", "body_limit_bytes", "answer_s", "max_waiting"):
         if cfg[name] <= 0:
             raise ConfigError(f"Expected {name} above 0, got {cfg[name]}")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
@@ -68,7 +69,7 @@ def main(cfg: DictConfig) -> None:
             traffic,
             forecast_log,
             workers=cfg.workers_per_device,
-            answer_s=cfg.answer_s,
+            max_waiting=cfg.max_waiting,
         )
         server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol}", __version__
         Routes(server, keys, symbol=cfg.symbol, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,14 @@ class Server:
 
     def workers(self) -> list[int]:
         """Pids of those that answer; they alone are started afresh, by `spawn`."""
-        return [pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in self.children() if b"spawn_main" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    """Empty where the process has ended meanwhile."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:

@@ -1,10 +1,13 @@
+import asyncio
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.ledger import ForecastRow, ServedPath
-from serve.line import Frames, read_answer, read_ask, write_answer, write_ask
+from serve.line import Frames, Lines, read_answer, read_ask, write_answer, write_ask
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
@@ -30,3 +33,19 @@ def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
     for answer in (made, Answer(422, "", Arm.CHAMPION, "7", 0.0, None, body)):
         (message,) = Frames().feed(write_answer(answer))
         assert read_answer(*message) == answer
+
+
+def test_no_more_wait_than_may(tmp_path: Path) -> None:
+    async def ask_all() -> list[BaseException | Answer]:
+        lines = Lines([tmp_path / "nobody.sock"], max_waiting=2)
+        asks = [lines.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    with closing(asyncio.new_event_loop()) as loop:  # asyncio.run would leave none behind, and ib_insync needs one
+        answers = loop.run_until_complete(ask_all())
+    late, more = "an answer of a worker within 0.1 s, got none; ask again", "at most 2 requests to wait for a worker"
+    assert [str(answer) for answer in answers] == [
+        f"Expected {late}",
+        f"Expected {late}",
+        f"Expected {more}, got more; ask later",
+    ]

@@ -43,7 +43,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.forecaster import load_forecaster
 from lstm_ts.ledger import ForecastRow, Ledger
 from lstm_ts.session import HOUR, Session
-from lstm_ts.store import BarStore
+from lstm_ts.store import MANIFEST, BarStore
 from serve import schema
 from serve.keys import Keys
 from serve.metrics import PARTS
@@ -411,6 +411,27 @@ def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server
     wait_for(lambda: server.health().ready)
     assert second in server.workers()
     assert first not in server.workers()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> None:
+    """In a store that does not answer."""
+    (bare / "away.db").rename(bare / "mlflow.db")
+    with registry_of(bare) as registry:
+        promote(registry, 1)
+    store = bare / "data/processed/XAGUSD"
+    store.mkdir(parents=True)
+    (store / "reader.lock").touch()
+    os.mkfifo(store / MANIFEST)
+    with running(Server(bare, "answer_s=2")) as server:
+        wait_for(lambda: server.health().ready)
+        before = server.workers()
+        refused = server.client.get("/forecast", params={"symbol": "XAGUSD"})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        assert refused.json()["reason"].startswith("Expected an answer")
+        wait_for(lambda: server.workers() not in ([], before) and server.health().ready)
+        assert server.ask(now_bars).model.version == 1
+        assert "Worker 0 has ended, which took longer than answer_s=2" in server.log.read_text()
 
 
 # What is counted
