@@ -72,13 +72,9 @@ def tabulate(batch: Batch[NDArray[Any]], step: int) -> Array:
     recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].reshape(len(batch.x_BTF), -1)
     age_T = np.arange(batch.x_BTF.shape[1] - 1, -1, -1)
     sizes = np.abs(batch.x_BTF[..., [BODY, RANGE]])
-    smoothed = [_smooth(sizes, 0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
+    smoothed = [np.average(sizes, axis=1, weights=0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
     momentum = [batch.x_BTF[:, -hours:, BODY].sum(axis=1, keepdims=True) for hours in (6, 24)]
     return np.concatenate([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], axis=1, dtype=np.float64)
-
-
-def _smooth(values_NTF: NDArray[np.float32], weight_T: Array) -> Array:
-    return np.asarray(np.einsum("ntf,t->nf", values_NTF, weight_T / weight_T.sum()))
 
 
 def lightgbm_quantiles(

@@ -163,7 +163,7 @@ class BarsDataModule(L.LightningDataModule):
         return self._loader(self.valid_windows, batch_size=VALID_BATCH, shuffle=False)
 
     def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
-        """The windows live on the trainer's device, and a batch is gathered there in one indexing."""
+        """The windows live on the trainer's device, and a batch is gathered there."""
         order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
         here = windows.to(self.trainer.strategy.root_device if self.trainer else "cpu")
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from

@@ -86,10 +86,7 @@ def with_lightgbm(
     q_NHQ = np.full_like(record.quantiles["lstm"], np.nan)
     for step in steps:
         z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)
-        drift_N1, scale_N1 = (
-            grid_GH[asked_N, step - 1, None].astype(np.float64) for grid_GH in (test.drift_GH, test.scale_GH)
-        )
-        q_NHQ[:, step - 1] = (z_NQ + drift_N1) * scale_N1
+        q_NHQ[:, step - 1] = (z_NQ + test.drift_GH[asked_N, step - 1, None]) * test.scale_GH[asked_N, step - 1, None]
     return replace(record, quantiles={**record.quantiles, "lightgbm": q_NHQ})
 
 

@@ -119,8 +119,7 @@ class Forecaster:
         values = batch.x_BTF, batch.calendar_BHC, batch.profile_BH
         if self.compiled:
             return self.compiled(*values)
-        if self.net.training:
-            self.net.eval()
+        self.net.eval()
         with torch.inference_mode():
             z_BHQ: Tensor = self.net(*map(torch.from_numpy, values))
         return z_BHQ.numpy()

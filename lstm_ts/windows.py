@@ -145,19 +145,15 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
         origin_N=origins_N,
         back_T=np.arange(1 - tsteps, 1),
         ahead_H=np.arange(1, horizon + 1),
-        features_GF=_float32(np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1)),
-        targets_GC=_float32(calendar_GC),
-        profile_G=_float32(profile_G),
-        volatility_G=_float32(volatility_G),
-        log_volatility_G=_float32(np.log(volatility_G)),
-        scale_GH=_float32(scale_GH),
-        drift_GH=_float32(drift_GH),
-        z_GH=_float32(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH),
+        features_GF=np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1).astype(np.float32),
+        targets_GC=calendar_GC.astype(np.float32),
+        profile_G=profile_G.astype(np.float32),
+        volatility_G=volatility_G.astype(np.float32),
+        log_volatility_G=np.log(volatility_G).astype(np.float32),
+        scale_GH=scale_GH.astype(np.float32),
+        drift_GH=drift_GH.astype(np.float32),
+        z_GH=(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH).astype(np.float32),
     )
-
-
-def _float32(array: Array) -> NDArray[np.float32]:
-    return array.astype(np.float32)
 
 
 def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:

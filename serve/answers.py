@@ -49,30 +49,32 @@ class Latest:
 
 
 class Desk:
-    """Answers one request after the other, each by one version as a whole."""
+    """Answers requests, each by one version as a whole; another thread may try out a version meanwhile."""
 
     def __init__(self, symbol: str, bars: Path, flags: Flags) -> None:
         self._symbol, self._flags, self._latest = symbol, flags, Latest(bars)
-        self.seconds: dict[str, float] = {}  # by part of the last answer
 
-    def answer(self, ask: Ask, loaded: Loaded) -> Answer:
-        """The champion's where there is no challenger, or where it has none. A shadow has no one to step in."""
+    def answer(self, ask: Ask, loaded: Loaded, seconds: dict[str, float]) -> Answer:
+        """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
+
+        seconds   takes what each part of it took
+        """
         champion, challenger = loaded.champion.serving, loaded.challenger.serving
         if ask.arm is not Arm.CHAMPION and challenger:
-            answer = self._try(ask, challenger)
+            answer = self._try(ask, challenger, seconds)
             if answer.status == 200 or ask.arm is Arm.SHADOW:
                 return answer
         first, ask = ask.arm, ask._replace(arm=Arm.CHAMPION)
         if champion is None:
             return _refuse(503, loaded.champion.reason or "no model is loaded yet", ask)
-        answer = self._answer(ask, champion)
+        answer = self._answer(ask, champion, seconds)
         tried = first is not Arm.CHAMPION and challenger and answer.status == 200
         return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
 
-    def _try(self, ask: Ask, challenger: Serving) -> Answer:
+    def _try(self, ask: Ask, challenger: Serving, seconds: dict[str, float]) -> Answer:
         """Whatever a challenger does, its client gets an answer."""
         try:
-            return self._answer(ask, challenger)
+            return self._answer(ask, challenger, seconds)
         except Exception as error:
             log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error)
             log.debug("It failed here", exc_info=True)
@@ -82,20 +84,20 @@ class Desk:
         """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
         body = _warm_up_body(serving.forecaster)
         ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
-        answers = [self._answer(ask, serving) for _ in range(WARM_UPS)]
+        answers = [self._answer(ask, serving, {}) for _ in range(WARM_UPS)]
         if answers[-1].status != 200:
             raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
         return Example(body, answers[-1].body)
 
-    def _answer(self, ask: Ask, serving: Serving) -> Answer:
+    def _answer(self, ask: Ask, serving: Serving, seconds: dict[str, float]) -> Answer:
         now, version = datetime.now(UTC), str(serving.model.version)
-        self.seconds = {}
+        seconds.clear()
         try:
-            with self._part("check"):
+            with _timed("check", seconds):
                 bars = self._read_bars(ask, serving.forecaster, now)
-            with self._part("features"):
+            with _timed("features", seconds):
                 forecast = _forecast(serving.forecaster, bars)
-            with self._part("encode"):
+            with _timed("encode", seconds):
                 reply = self._reply(ask, serving, forecast, now)
                 body = reply.model_dump_json().encode()
                 row = _row(ask, reply, bars, now)
@@ -104,15 +106,9 @@ class Desk:
             return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
             return _refuse(503, str(error), ask, version)
-        self.seconds["network"] = serving.network.seconds
-        self.seconds["features"] -= serving.network.seconds
+        seconds["network"] = serving.network.seconds
+        seconds["features"] -= serving.network.seconds
         return Answer(200, version, ask.arm, "", 0.0, row, body)
-
-    @contextmanager
-    def _part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
 
     def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> Bars:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
@@ -152,6 +148,13 @@ class Desk:
         if closed >= min(limits.stale_hours, len(forecast.target_ts_H)):
             more = "or more " * (closed == len(forecast.target_ts_H))
             yield f"stale input: {closed} {more}session hours have closed since the last bar"
+
+
+@contextmanager
+def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - start
 
 
 def _forecast(forecaster: Forecaster, bars: Bars) -> Forecast:

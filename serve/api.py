@@ -78,18 +78,19 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         return self._sockets / f"{worker}.sock"
 
     def predict(self, ask: Ask) -> Answer:
+        seconds: dict[str, float] = {}
         waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
         try:
-            answer = self.desk.answer(ask, self.follower.loaded)
+            answer = self.desk.answer(ask, self.follower.loaded, seconds)
         except Exception:
             log.exception("The champion has failed", extra={"request_id": ask.request_id})
             return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if answer.arm is not Arm.SHADOW:
-            for name, seconds in {"queue": waited_s, **self.desk.seconds}.items():
-                PART_SECONDS.labels(name).observe(seconds)
+            for part, took_s in {"queue": waited_s, **seconds}.items():
+                PART_SECONDS.labels(part).observe(took_s)
         return answer._replace(seconds=time.perf_counter() - start)
 
     def _newest_call(self) -> int:

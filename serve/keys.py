@@ -35,7 +35,7 @@ class Keys:
             found = self._file.stat()
             stamp = found.st_mtime_ns, found.st_size, found.st_ino
             if stamp != self._stamp:
-                lines = [line.strip() for line in self._file.read_text().splitlines()]
+                lines = [line.strip() for line in self._file.read_text(errors="surrogateescape").splitlines()]
                 self._of_file, self._stamp = [_digest(line) for line in lines if line], stamp
         except OSError:  # for as long as it is away, what it held last
             pass

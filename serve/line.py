@@ -187,9 +187,10 @@ class Lines:
         try:
             return await asyncio.wait_for(call.answer, within_s)
         except TimeoutError:
-            with suppress(ValueError):  # a worker has it already
-                self._waiting.remove(call)
             raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
+        finally:
+            with suppress(ValueError):  # a worker has it
+                self._waiting.remove(call)
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
         """Of a worker that has nothing to do; None where too many wait for that."""

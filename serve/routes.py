@@ -173,8 +173,8 @@ class Routes:
     async def _ask(self, request: Request, body: bytes | None) -> Response:
         if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
             health = self._health()
-            self._seen_ready = health.ready
-            if not health.ready and not any(worker.model for worker in health.workers):
+            self._seen_ready = any(worker.model for worker in health.workers)
+            if not self._seen_ready:
                 raise Refused(503, health.reason or "no model is loaded yet")
         state = request.state
         state.arm = self._server.choose_arm(request.headers.get("x-api-key") or state.request_id)

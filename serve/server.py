@@ -48,6 +48,8 @@ def check(cfg: DictConfig) -> None:
     for name in ("workers_per_device", "api_servers", "body_limit_bytes", "answer_s", "max_waiting"):
         if cfg[name] <= 0:
             raise ConfigError(f"Expected {name} above 0, got {cfg[name]}")
+    if cfg.answer_s > 3600:
+        raise ConfigError(f"Expected answer_s of an hour at most, got {cfg.answer_s}")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lstm_ts.errors import ArtifactError
 from lstm_ts.net import LSTMNet
@@ -12,11 +13,13 @@ from serve.network import TOLERANCE, CompiledNet
 SPEC = WindowSpec(tsteps=7, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
 
 
-def make_net(*, hidden: int = 4, layers: int = 1, decoder: int = 5, dropout: float = 0.0) -> LSTMNet:
+def make_net(
+    kind: type[LSTMNet] = LSTMNet, *, hidden: int = 4, layers: int = 1, decoder: int = 5, dropout: float = 0.0
+) -> LSTMNet:
     """Not trained, but with a last layer that is not zero."""
     base_HQ = torch.tensor([[-1.5, 0.0, 1.5]]).expand(SPEC.horizon, -1)
     sizes = {"hidden": hidden, "layers": layers, "decoder": decoder, "dropout": dropout}
-    net = LSTMNet(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **sizes)
+    net = kind(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **sizes)
     torch.nn.init.normal_(net.head.weight)
     return net
 
@@ -38,6 +41,19 @@ def test_a_compiled_network_is_the_network(seed: int, hidden: int, layers: int, 
         expected = net(*window).numpy()
     np.testing.assert_allclose(compiled(*(values.numpy() for values in window)), expected, rtol=1e-5, atol=TOLERANCE)
     assert 0 < compiled.seconds < 1
+
+
+class Counting(LSTMNet):
+    calls = 0
+
+    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x_BTF, calendar_BHC, profile_BH) + 1e-4 * self.calls
+
+
+def test_a_network_that_does_not_stay_as_it_was_compiled_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"Expected the compiled network to agree within 1e-05, got "):
+        CompiledNet(make_net(Counting), SPEC)
 
 
 def test_a_network_without_numbers_is_not_compiled() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,14 +42,19 @@ from test_registry import alter, files_of, promote, register
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.forecaster import load_forecaster
+from lstm_ts.forecaster import Forecaster, load_forecaster
 from lstm_ts.ledger import ForecastRow, Ledger
 from lstm_ts.session import HOUR, Session
 from lstm_ts.store import MANIFEST, BarStore
 from serve import schema
+from serve.answers import Desk
+from serve.deployment import Loaded, Serving, Slot
 from serve.keys import Keys
 from serve.metrics import PARTS
+from serve.network import CompiledNet
 from serve.server import check, read_settings
+from serve.settings import Ask, Flags
+from serve.traffic import Arm
 
 KEYS = ("correct-horse", "battery-staple")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -274,7 +281,7 @@ def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_ba
     assert logged_path == [(s.target_ts, s.price, s.lower_80, s.upper_80) for s in first.path]
     assert 0 < row.latency_ms < 2000
     assert row.input_sha256 == other.input_sha256  # the window is the same, however much was sent before it
-    assert server.metric('lstm_ts_forecast_log_total{outcome="written"}') >= 2
+    wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') >= 2, 5)
     assert server.metric('lstm_ts_forecast_log_total{outcome="dropped"}') == 0
 
 
@@ -390,6 +397,39 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
         assert [worker.model and worker.model.version for worker in server.reload().workers] == [2, 2]
 
 
+def test_a_version_that_does_not_compile_leaves_the_old_one_serving(
+    server: Server, folder: Path, models: list[Path], now_bars: list[Body], tmp_path: Path
+) -> None:
+    forecaster = load_forecaster(models[1])
+    torch.nn.init.constant_(forecaster.net.head.bias, float("nan"))
+    forecaster.save(tmp_path / "model")
+    with registry_of(folder) as registry:
+        register(registry, tmp_path / "model")
+        registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
+    assert all("Expected the compiled network" in str(worker.reason) for worker in server.reload().workers)
+    assert server.ask(now_bars).model.version == 1
+
+
+def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
+    old, new = (compile_version(load_forecaster(model)) for model in models)
+    desk = Desk("XAGUSD", Path("nowhere"), Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0)))
+    body = json.dumps({"symbol": "XAGUSD", "bars": now_bars}).encode()
+    seconds: dict[str, float] = {}
+    with ThreadPoolExecutor(1) as pool:
+        trying = pool.submit(lambda: [desk.try_out(new) for _ in range(500)])
+        while not trying.done():
+            ask = Ask("r", Arm.CHAMPION, time.monotonic(), body)
+            assert desk.answer(ask, Loaded(Slot(old)), seconds).status == 200
+            assert seconds.keys() == set(PARTS) - {"queue"}
+        assert len(trying.result()) == 500
+
+
+def compile_version(forecaster: Forecaster) -> Serving:
+    model = schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
+    network = CompiledNet(forecaster.net, forecaster.spec)
+    return Serving(replace(forecaster, compiled=network), model, network)
+
+
 def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path, now_bars: list[Body]) -> None:
     (folder / "mlflow.db").rename(folder / "away.db")
     health = server.reload()
@@ -423,12 +463,18 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
     store.mkdir(parents=True)
     (store / "reader.lock").touch()
     os.mkfifo(store / MANIFEST)
-    with running(Server(bare, "answer_s=2")) as server:
+    with running(Server(bare, "answer_s=2", "max_waiting=1")) as server, ThreadPoolExecutor(4) as pool:
         wait_for(lambda: server.health().ready)
         before = server.workers()
-        refused = server.client.get("/forecast", params={"symbol": "XAGUSD"})
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
-        assert refused.json()["reason"].startswith("Expected an answer")
+        server.ask(now_bars)
+        time.sleep(2.5)
+        assert server.workers() == before, "a worker that has answered is left alone"
+        hanging = [pool.submit(server.client.get, "/forecast", params={"symbol": "XAGUSD"}) for _ in range(4)]
+        refused = [answer.result() for answer in hanging]  # the worker has two, one waits, one is too many
+        assert {(reply.status_code, reply.headers["Retry-After"]) for reply in refused} == {(503, "2")}
+        reasons = sorted(reply.json()["reason"] for reply in refused)
+        assert all(reason.startswith("Expected an answer") for reason in reasons[:3])
+        assert reasons[3] == "Expected at most 1 requests to wait for a worker, got more; ask later"
         wait_for(lambda: server.workers() not in ([], before) and server.health().ready)
         assert server.ask(now_bars).model.version == 1
         assert "Worker 0 has ended, which took longer than answer_s=2" in server.log.read_text()
