@@ -118,10 +118,11 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
     """Instantiate a node with plain Python values, so that no DictConfig leaves the entry point, beside `objects`."""
     try:
         return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, LstmTsError):
+    except (TypeError, ValueError, InstantiationException) as error:
+        mistake = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(mistake, LstmTsError) or not isinstance(mistake, TypeError | ValueError):
             raise
-        raise ConfigError(f"Expected values that {cfg._target_} accepts, got: {error}") from error
+        raise ConfigError(f"Expected values that {cfg._target_} accepts, got: {mistake}") from error
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

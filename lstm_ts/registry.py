@@ -175,11 +175,17 @@ class Registry:
         self._ledger.record_alias(replace(change, state=DONE))
 
 
-def check_there(uri: str) -> None:
-    """Raises    RegistryError: a SQLite registry that is not there, and that opening would make"""
+def check_there(uri: str) -> int:
+    """The number of a SQLite registry's file, of which a copy has another; 0 for a server.
+
+    Raises    RegistryError: it is not there, and opening would make it
+    """
     path = sqlite_path(uri)
-    if path and not path.exists():
-        raise RegistryError(f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it")
+    try:
+        return path.stat().st_ino if path else 0
+    except (FileNotFoundError, NotADirectoryError):
+        text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
+        raise RegistryError(text) from None
 
 
 def check_name(name: str) -> None:

@@ -102,6 +102,8 @@ class Desk:
                 body = reply.model_dump_json().encode()
                 row = _row(ask, reply, bars, now)
         except Refused as refused:
+            if ask.body is None:
+                return _refuse(503, refused.problems[0].problem, ask, version)
             problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
             return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
@@ -142,8 +144,11 @@ class Desk:
         volatility, (low, high) = forecast.volatility, limits.volatility
         if not low <= volatility <= high:
             yield f"out of the training range: the window is {volatility:.2g} times as volatile as the training hours"
-        if forecast.missing_hours > limits.missing_share * tsteps:
-            yield f"unusually many missing hours: {forecast.missing_hours} of the window's {tsteps}"
+        if missing := forecast.missing_hours:
+            many = "unusually many " * (missing > limits.missing_share * tsteps)
+            yield f"{many}missing hours: {missing} of the window's {tsteps}"
+        if forecast.origin_ts > now:
+            yield f"bars of hours to come: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}"
         closed = sum(ts <= now for ts in forecast.target_ts_H)
         if closed >= min(limits.stale_hours, len(forecast.target_ts_H)):
             more = "or more " * (closed == len(forecast.target_ts_H))

@@ -51,8 +51,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self, api: ForecastApi, traffic: Traffic, forecast_log: ForecastLog, *, workers: int, max_waiting: int
     ) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers)
-        self.slots, self._max_waiting, self.stopping = workers, max_waiting, False
-        self._traffic, self._forecast_log = traffic, forecast_log
+        self.slots, self._max_waiting, self.stopping, self.broken = workers, max_waiting, False, False
+        self._traffic, self._forecast_log, self.answer_s = traffic, forecast_log, api.settings.answer_s
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `Routes.add_to` adds ours."""
@@ -75,6 +75,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     def verify_worker_status(self) -> None:
         """HTTP is answered from the start: health says that nothing is ready yet."""
 
+    def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
+        """As LitServe's, but this process does not listen too: a port that nobody answers at is to be closed."""
+        started: dict[int, Any] = super()._start_server(*args, **kwargs)
+        for listening in args[3]:
+            listening.close()
+        return started
+
     def _start_worker_monitoring(self, manager: SyncManager, uvicorn_workers: dict[int, Any]) -> None:
         self._needed += uvicorn_workers.values()
         self._shutdown_event = self  # what the main thread waits for next
@@ -89,12 +96,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             for number, process in enumerate(self.inference_workers):
                 if not process.is_alive() and not self.stopping:
                     mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-                    hung = f", which took longer than answer_s={self.lit_api.settings.answer_s:g}"
+                    hung = f", which took longer than answer_s={self.answer_s:g}"
                     why = hung if process.exitcode == -signal.SIGALRM else f" with {process.exitcode}"
                     log.error("Worker %d has ended%s; a new one starts", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
-            if not all(process.is_alive() for process in self._needed):
+            if not self.stopping and not all(process.is_alive() for process in self._needed):
                 log.critical("A process that all others need has ended, and the server with it")
+                self.broken = True
                 return
 
     def stop_on_signals(self) -> None:
@@ -133,6 +141,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             for outcome in ("written", "dropped", "refused"):
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts
+            sockets = map(self.lit_api.socket, range(self.slots))
+            self._lines.prefer({socket for socket, worker in zip(sockets, self.workers(), strict=True) if worker.model})
             self._rollout.agree()
             await asyncio.sleep(WATCH_S)
 
@@ -143,7 +153,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Raises    NoAnswer"""
         ask = Ask(request_id, arm, time.monotonic(), body)
         try:
-            answer = await self._lines.ask(ask, self.lit_api.settings.answer_s)
+            answer = await self._lines.ask(ask, self.answer_s)
         except NoAnswer:
             self._rollout.count(arm, None)
             raise

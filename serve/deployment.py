@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lstm_ts.errors import ArtifactError, LstmTsError
+from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
@@ -101,6 +101,7 @@ class Follower:
         """
         self._settings, self._try_out, self._asked, self._tell = settings, try_out, asked, tell
         self._registry: Registry | None = None
+        self._file = 0  # see `check_there`
         self._looked = 0
         self.loaded = Loaded()
 
@@ -160,7 +161,10 @@ class Follower:
         return Slot(serving)
 
     def _open(self) -> Registry:
-        check_there(self._settings.registry_uri)
+        uri = self._settings.registry_uri
+        file = check_there(uri)
         if self._registry is None:
-            self._registry = Registry(self._settings.registry_uri, Ledger(self._settings.ledger_url))
+            self._registry, self._file = Registry(uri, Ledger(self._settings.ledger_url)), file
+        if file != self._file:  # what is open would never see what happens in the new one
+            raise RegistryError(f"Expected the registry {uri} that was opened, got another file; restart the service")
         return self._registry

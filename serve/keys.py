@@ -1,7 +1,10 @@
 """API keys, compared in constant time."""
 
+import codecs
 import hashlib
 import hmac
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from lstm_ts.errors import ConfigError
@@ -11,8 +14,10 @@ class Keys:
     """Given ones, and those of a file, which is read again when it has changed. An emptied file lets nobody in."""
 
     def __init__(self, given: str, file: str | None) -> None:
-        """given   separated by commas    Raises    ConfigError: no such file"""
-        self._given = [_digest(key.strip()) for key in given.split(",") if key.strip()]
+        """given   separated by commas    Raises    ConfigError: no such file, or none among those given"""
+        self._given = _digests(os.fsencode(given).split(b","))
+        if given and not self._given:
+            raise ConfigError(f"Expected at least one key in api_keys.given, got {given!r}; leave it empty for none")
         self._file = Path(file) if file else None
         self._stamp: tuple[int, int, int] | None = None
         self._of_file: list[bytes] = []
@@ -25,7 +30,7 @@ class Keys:
 
     def accept(self, key: str | None) -> bool:
         """Every key is compared, whichever fits."""
-        offered = _digest(key or "")
+        offered = hashlib.sha256((key or "").encode("latin-1", "replace").strip()).digest()  # of the bytes that came
         return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._read()]]) > 0
 
     def _read(self) -> list[bytes]:
@@ -35,12 +40,12 @@ class Keys:
             found = self._file.stat()
             stamp = found.st_mtime_ns, found.st_size, found.st_ino
             if stamp != self._stamp:
-                lines = [line.strip() for line in self._file.read_text(errors="surrogateescape").splitlines()]
-                self._of_file, self._stamp = [_digest(line) for line in lines if line], stamp
+                lines = self._file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+                self._of_file, self._stamp = _digests(lines), stamp
         except OSError:  # for as long as it is away, what it held last
             pass
         return self._of_file
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+def _digests(keys: Iterable[bytes]) -> list[bytes]:
+    return [hashlib.sha256(key.strip()).digest() for key in keys if key.strip()]

@@ -163,6 +163,7 @@ class Lines:
         first = os.getpid() % len(sockets)
         self._sockets = [*sockets[first:], *sockets[:first]]
         self._connected: list[Line] = []
+        self._ready: set[Path] = set()
         self._waiting: deque[Call] = deque()
         self._later: deque[Call] = deque()
 
@@ -176,6 +177,11 @@ class Lines:
         for line in list(self._connected):
             line.hang_up()
         return len(self._later)
+
+    def prefer(self, ready: set[Path]) -> None:
+        """The sockets of workers that have a model: as long as there is one, no other is asked."""
+        self._ready = ready
+        self.dispatch()
 
     async def ask(self, ask: Ask, within_s: float) -> Answer:
         """Raises    NoAnswer: the worker has ended with it in its hands, none was free in time, or too many wait"""
@@ -210,7 +216,8 @@ class Lines:
             line.send(self._later.popleft())
 
     def _least_busy(self, limit: int) -> Line | None:
-        free = (line for line in self._connected if len(line.sent) < limit)
+        ready = [line for line in self._connected if self._sockets[line.turn] in self._ready]
+        free = (line for line in ready or self._connected if len(line.sent) < limit)
         return min(free, key=lambda line: (len(line.sent), line.turn), default=None)
 
     def open(self, line: Line) -> None:
@@ -222,7 +229,7 @@ class Lines:
         self._connected.remove(line)
         if line.sent and not (begun := line.sent.popleft()).answer.done():
             begun.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
-        self._waiting.extendleft(reversed(line.sent))
+        self._waiting.extendleft(call for call in reversed(line.sent) if not call.answer.done())
         self.dispatch()
 
     async def _keep(self, socket: Path, turn: int) -> None:

@@ -1,5 +1,6 @@
 """The routes: who may ask, how much, and what is answered when there is no forecast."""
 
+import asyncio
 import json
 import logging
 import time
@@ -53,6 +54,12 @@ class Counted:
         state = scope.setdefault("state", {})
         state |= {"request_id": str(uuid4()), "version": "", "arm": "", "fell_back": ""}
 
+        async def read() -> Message:
+            nonlocal start
+            message = await receive()
+            start = time.perf_counter()
+            return message
+
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -61,7 +68,7 @@ class Counted:
             await send(message)
 
         try:
-            await self._app(scope, receive, counted)
+            await self._app(scope, read, counted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start
@@ -79,7 +86,7 @@ class Routes:
         self._seen_ready = False
 
     def add_to(self, app: FastAPI) -> None:
-        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 503)}
+        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 408, 413, 503)}
         asked: dict[str, Any] = {
             "responses": {200: {"model": Forecast}, 422: {"model": Problems}, **refusals},
             "dependencies": [Depends(self._check_key)],
@@ -109,7 +116,7 @@ class Routes:
         """The next session hours after a window of closed hourly bars."""
         return await self._ask(request, await self._read_body(request))
 
-    async def forecast(self, request: Request, symbol: Annotated[str, Query(examples=["XAGUSD"])]) -> Response:
+    async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """The same for the newest bars in the store."""
         if symbol != self._symbol:
             return _problems(request, [Problem(path="symbol", problem=unknown_symbol(repr(symbol)[:40], self._symbol))])
@@ -141,12 +148,13 @@ class Routes:
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""
-        if (example := self._server.example()) is None:
-            return document
         document = deepcopy(document)
-        operation = document["paths"]["/predict"]["post"]
-        for place, text in ((operation["requestBody"], example.body), (operation["responses"]["200"], example.answer)):
-            place["content"]["application/json"]["example"] = json.loads(text)
+        asked, latest = document["paths"]["/predict"]["post"], document["paths"]["/forecast"]["get"]
+        latest["parameters"][0]["schema"]["examples"] = [self._symbol]
+        if example := self._server.example():
+            asked["requestBody"]["content"]["application/json"]["example"] = json.loads(example.body)
+            for operation in (asked, latest):
+                operation["responses"]["200"]["content"]["application/json"]["example"] = json.loads(example.answer)
         return document
 
     def _health(self) -> Health:
@@ -159,13 +167,18 @@ class Routes:
             raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
 
     async def _read_body(self, request: Request) -> bytes:
-        """Reads no further than the limit, whatever the headers say."""
+        """Reads no further than the limit, whatever the headers say, and waits no longer than for an answer."""
         body = bytearray()
         try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._limit:
-                    raise Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
+            async with asyncio.timeout(self._server.answer_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._limit:
+                        text = f"Expected a body of at most {self._limit} bytes, got more; send fewer bars"
+                        raise Refused(413, text)
+        except TimeoutError:
+            text = f"Expected the whole body within {self._server.answer_s:g} s, got a part of it; send it again"
+            raise Refused(408, text) from None
         except ClientDisconnect:
             raise Refused(400, "Expected the whole body, got a part of it; send it again") from None
         return bytes(body)
@@ -199,7 +212,8 @@ def _problems(request: Request, problems: list[Problem]) -> Response:
 
 
 def _refusal(request: Request, status: int, reason: str) -> Response:
-    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}}.get(status)
+    close = {"Connection": "close"}
+    headers = {503: {"Retry-After": str(RETRY_S)}, 408: close, 413: close}.get(status)
     content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
     return Response(content, status, headers, "application/json")
 

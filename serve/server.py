@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -10,21 +12,22 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
-from lstm_ts.cli import construct, entry_point, plain, processed_store
+from lstm_ts.cli import construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
-from serve.settings import Flags, Settings
+from serve.settings import Settings
 from serve.traffic import Traffic
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
+
+LONGEST_S = 3600
 
 log = logging.getLogger(__name__)
 
 
 def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    flags = plain(cfg.flags)
     return Settings(
         symbol=cfg.symbol,
         name=cfg.name,
@@ -34,7 +37,7 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
         poll_s=cfg.poll_s,
         answer_s=cfg.answer_s,
         challenger=traffic.needs_challenger,
-        flags=Flags(**flags | {"volatility": tuple(flags["volatility"])}),
+        flags=construct(cfg.flags),
         logging=_without_files(cast(dict[str, Any], logging_config)),
     )
 
@@ -45,13 +48,21 @@ def _without_files(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    for name in ("workers_per_device", "api_servers", "body_limit_bytes", "answer_s", "max_waiting"):
-        if cfg[name] <= 0:
-            raise ConfigError(f"Expected {name} above 0, got {cfg[name]}")
-    if cfg.answer_s > 3600:
-        raise ConfigError(f"Expected answer_s of an hour at most, got {cfg.answer_s}")
+    for name in ("port", "workers_per_device", "api_servers", "body_limit_bytes", "max_waiting"):
+        if not isinstance(cfg[name], int) or cfg[name] <= 0:
+            raise ConfigError(f"Expected {name} to be a whole number above 0, got {cfg[name]}")
+    for name in ("answer_s", "poll_s"):
+        if not isinstance(cfg[name], int | float) or not 0 < cfg[name] <= LONGEST_S:
+            raise ConfigError(f"Expected {name} above 0 and at most {LONGEST_S}, got {cfg[name]}")
+    if not isinstance(cfg.api_keys.given, str):
+        raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
+    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
+    try:
+        socket.create_server((cfg.host, cfg.port), family=family).close()
+    except OSError as error:
+        raise ConfigError(f"Expected a free port, got {cfg.port}: {error.strerror}; set port") from error
 
 
 @entry_point("serve")
@@ -86,6 +97,8 @@ def main(cfg: DictConfig) -> None:
             access_log=False,
             log_config=None,
         )
+        if server.broken:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a worker is told, in values that travel to another process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from serve.traffic import Arm
 class Flags:
     stale_hours: int
     missing_share: float
-    volatility: tuple[float, float]
+    volatility: Sequence[float]
 
     def __post_init__(self) -> None:
         low, high = self.volatility
@@ -37,10 +37,6 @@ class Settings:
     challenger: bool  # whether it is loaded too
     flags: Flags
     logging: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        if self.poll_s <= 0:
-            raise ConfigError(f"Expected poll_s above 0, got {self.poll_s}")
 
 
 class Ask(NamedTuple):

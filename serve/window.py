@@ -1,15 +1,16 @@
 """From a request's body to hourly bars, or to everything that is wrong with it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from lstm_ts.bars import PRICES
@@ -17,8 +18,9 @@ from lstm_ts.features import Bars
 from lstm_ts.session import HOUR, Session
 from serve.schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
 
+MAX_PROBLEMS = 100  # told at once: more are not read, and what explains them is larger than what was sent
 LONGEST_SPAN = timedelta(days=366)  # of the bars sent: a calendar of centuries takes seconds to lay out
-BARS = TypeAdapter(list[Bar])
+BARS = TypeAdapter(Annotated[list[Bar], FailFast()])
 PRICES_OF = attrgetter(*PRICES)
 Numbered = tuple[int, Bar]
 
@@ -26,9 +28,12 @@ Numbered = tuple[int, Bar]
 class Refused(Exception):
     """The request, for these reasons."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(problems)
-        self.problems = list(problems)
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        super().__init__()
+        self.problems = list(islice(problems, MAX_PROBLEMS))
+        if len(self.problems) == MAX_PROBLEMS:
+            text = f"Expected fewer than {MAX_PROBLEMS} problems, got them before all was read; correct these first"
+            self.problems.append(Problem(path="body", problem=text))
 
 
 def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) -> Bars:
@@ -37,7 +42,7 @@ def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) ->
     problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol)]
     problems += [
         Problem(path=key, problem=f"Expected only {' and '.join(Window.model_fields)}, got {shown(key)}; leave it out")
-        for key in content.keys() - Window.model_fields.keys()
+        for key in islice(content.keys() - Window.model_fields.keys(), MAX_PROBLEMS)
     ]
     rows = content.get("bars")
     if not isinstance(rows, list):
@@ -46,7 +51,8 @@ def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) ->
     numbered, bad = _read_bars(rows)
     bars = _arrays([bar for _, bar in numbered])
     if bad or not _are_right(bars, session, now):
-        problems += sorted([*bad, *_check_bars(numbered, session, now)], key=_position)
+        wrong = islice(_check_bars(numbered, session, now), MAX_PROBLEMS)
+        problems += sorted([*bad, *wrong], key=_position)
     if problems:
         raise Refused(problems)
     return bars
@@ -84,8 +90,11 @@ def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
     """The bars that are whole, each with its place in the request, and what is wrong with the others."""
     with suppress(ValidationError):  # all in one call, which is quicker, as far as they are right
         return list(enumerate(BARS.validate_python(rows))), []
-    bars, problems = [], []
+    bars: list[Numbered] = []
+    problems: list[Problem] = []
     for number, row in enumerate(rows):
+        if len(problems) >= MAX_PROBLEMS:
+            break
         try:
             bars.append((number, Bar.model_validate(row)))
         except ValidationError as error:
@@ -109,7 +118,8 @@ def _describe(path: str, error: ErrorDetails) -> Problem:
         case "greater_than_equal" | "finite_number":
             text = f"Expected a volume of 0 or more, got {got}; correct it or leave it out"
         case "float_type":
-            text = f"Expected a number, got {got}; send it without quotes"
+            how = "send it without quotes" if isinstance(error["input"], str) else "correct it"
+            text = f"Expected a number, got {got}; {how}"
         case "stamp" | "naive" | "early":
             text = error["msg"]
         case _:

@@ -158,6 +158,7 @@ def test_the_latest_bars_of_the_store_are_forecast(
 def test_flags_say_what_is_unusual(server: Server, now_bars: list[Body]) -> None:
     gappy = now_bars[:-10] + now_bars[-7:]
     assert "unusually many missing hours: 3 of the window's 24" in server.ask(gappy).flags
+    assert "missing hours: 1 of the window's 24" in server.ask(now_bars[:-5] + now_bars[-4:]).flags
     wild = [bar | {"high": bar["high"] * 1.1} for bar in now_bars]
     assert any(flag.startswith("out of the training range: the window is ") for flag in server.ask(wild).flags)
     assert any(flag.startswith("stale input: 3 session hours") for flag in server.ask(now_bars[:-3]).flags)
@@ -247,6 +248,20 @@ def test_prices_beyond_any_market_are_refused_and_not_an_error(started: Server, 
     assert started.predict({"symbol": "XAGUSD", "bars": jumps}).status_code in (200, 422)
 
 
+@pytest.mark.parametrize("rows", ["{}", "1", '{"ts":"2026-01-05T14:00:00Z"}', '{"x":[[]]}'])
+def test_problems_beyond_a_hundred_are_not_told(started: Server, rows: str) -> None:
+    """A small body would have a large reply, and keep a worker for seconds."""
+    count = 19_000 // (len(rows) + 1)
+    bodies = [f'{{"symbol":"XAGUSD","bars":[{",".join([rows] * count)}]}}']
+    bodies.append(json.dumps({"symbol": "XAGUSD", "bars": [], **dict.fromkeys(map(str, range(1000)))}))
+    for body in bodies:
+        response = started.predict(body.encode())
+        assert response.status_code == 422
+        problems = schema.Problems.model_validate_json(response.content).problems
+        assert len(problems) == 101
+        assert (problems[-1].path, problems[-1].problem[:33]) == ("body", "Expected fewer than 100 problems,")
+
+
 def test_an_unknown_symbol_of_the_store_is_refused(started: Server) -> None:
     for params in ({"symbol": "XAUUSD"}, {}):
         response = started.client.get("/forecast", params=params)
@@ -261,6 +276,19 @@ def test_a_body_over_the_limit_is_not_read(started: Server, chunked: bool) -> No
     response = started.client.post("/predict", content=content)
     assert response.status_code == 413
     assert "at most 20000 bytes" in response.json()["reason"]
+
+
+@pytest.mark.slow
+def test_a_body_that_does_not_come_is_not_waited_for(bare: Path) -> None:
+    with running(Server(bare, "answer_s=1")) as server:
+        wait_for(lambda: server.health())
+
+        def body() -> Iterator[bytes]:
+            yield b"{"
+            time.sleep(3)
+
+        refused = server.client.post("/predict", content=body())
+        assert (refused.status_code, "the whole body within 1 s" in refused.json()["reason"]) == (408, True)
 
 
 def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_bars: list[Body]) -> None:
@@ -311,6 +339,16 @@ def test_keys_of_the_file_are_changed_without_a_restart(started: Server, folder:
     ]
     (folder / "keys").write_text("from-a-file\n")
     assert codes == [200, 200, 401, 200]
+
+
+def test_keys_are_bytes(started: Server, folder: Path) -> None:
+    """A file that begins with a mark of its encoding, and holds what no text is."""
+    (folder / "keys.new").write_bytes(b"\xef\xbb\xbffirst\r\n gr\xc3\xbcn \n\xff\n")
+    (folder / "keys.new").replace(folder / "keys")
+    offered = (b"first", "grün".encode(), b"\xff", b"", "grün".encode("latin-1"))
+    codes = [started.client.get("/info", headers={"X-API-Key": key}).status_code for key in offered]
+    (folder / "keys").write_text("from-a-file\n")
+    assert codes == [200, 200, 200, 401, 401]
 
 
 def test_probes_and_documentation_need_no_key(started: Server) -> None:
@@ -453,6 +491,27 @@ def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server
     assert first not in server.workers()
 
 
+def test_a_worker_without_a_model_is_not_asked(server: Server, folder: Path, now_bars: list[Body]) -> None:
+    before = server.workers()
+    (folder / "mlflow.db").rename(folder / "away.db")
+    try:
+        os.kill(before[0], signal.SIGKILL)
+        wait_for(lambda: any("Expected a registry" in str(w.reason) and not w.model for w in server.health().workers))
+        assert {server.ask(now_bars).model.version for _ in range(50)} == {1}
+    finally:
+        (folder / "away.db").rename(folder / "mlflow.db")
+    wait_for(lambda: server.health().ready)
+
+
+def test_a_registry_in_the_place_of_another_is_told(server: Server, folder: Path, now_bars: list[Body]) -> None:
+    (folder / "mlflow.db").rename(folder / "away.db")
+    shutil.copy(folder / "away.db", folder / "mlflow.db")
+    wait_for(lambda: all("got another file; restart" in str(w.reason) for w in server.health().workers), 5)
+    assert server.ask(now_bars).model.version == 1
+    (folder / "away.db").replace(folder / "mlflow.db")
+    wait_for(lambda: not any(worker.reason for worker in server.health().workers), 5)
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> None:
     """In a store that does not answer."""
@@ -581,8 +640,13 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
     [
         ("port=80", "port in 1024..65535"),
         ("poll_s=0", "poll_s above 0"),
-        ("workers_per_device=0", "workers_per_device above 0"),
+        ("workers_per_device=0", "workers_per_device to be a whole number above 0, got 0"),
+        ("max_waiting=1.5", "max_waiting to be a whole number above 0, got 1.5"),
+        ("answer_s=inf", "answer_s above 0 and at most 3600, got inf"),
         ("flags.volatility=[4,1]", "two ascending borders"),
+        ("flags.volatility=3", "values that serve.settings.Flags accepts"),
+        ("api_keys.given=123", "api_keys.given as text, got 123"),
+        ('api_keys.given=" , "', "at least one key in api_keys.given"),
         ("api_keys.file=nowhere", "one API key a line"),
     ],
 )

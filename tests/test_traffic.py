@@ -169,6 +169,7 @@ def test_an_option_is_a_value(option: str, share: float, shadow: bool, guarded: 
         ("guardrails.max_more_errors=1", "max_more_errors"),
         ("guardrails.max_more_slow=-0.1", "max_more_slow"),
         ("guardrails.slow_ms=0", "slow_ms > 0, got 0"),
+        ("guardrails.slow_ms=x", "values that serve.traffic.Traffic accepts"),
     ],
 )
 def test_a_value_out_of_range_is_named(override: str, words: str) -> None:
