@@ -6,6 +6,7 @@ answered, SIGTERM ends everything in order, health knows the models, traffic has
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
@@ -30,6 +31,7 @@ from serve.settings import Answer, Ask, Example, State
 from serve.traffic import Arm, Traffic
 
 WATCH_S = 0.2
+CLOSE_S = 30
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """HTTP is answered from the start: health says that nothing is ready yet."""
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
-        """As LitServe's, but this process does not listen too: a port that nobody answers at is to be closed."""
+        """As LitServe's, but this process does not listen too: a port that nobody answers at is to be closed.
+
+        At the end, requests that have not come whole are given up in time to write what is queued.
+        """
+        self.uvicorn_graceful_timeout = math.ceil(self.answer_s)
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
+        self.uvicorn_graceful_timeout += CLOSE_S
         for listening in args[3]:
             listening.close()
         return started

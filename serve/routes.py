@@ -1,6 +1,5 @@
 """The routes: who may ask, how much, and what is answered when there is no forecast."""
 
-import asyncio
 import json
 import logging
 import time
@@ -86,7 +85,7 @@ class Routes:
         self._seen_ready = False
 
     def add_to(self, app: FastAPI) -> None:
-        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 408, 413, 503)}
+        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 503)}
         asked: dict[str, Any] = {
             "responses": {200: {"model": Forecast}, 422: {"model": Problems}, **refusals},
             "dependencies": [Depends(self._check_key)],
@@ -167,18 +166,13 @@ class Routes:
             raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
 
     async def _read_body(self, request: Request) -> bytes:
-        """Reads no further than the limit, whatever the headers say, and waits no longer than for an answer."""
+        """Reads no further than the limit, whatever the headers say."""
         body = bytearray()
         try:
-            async with asyncio.timeout(self._server.answer_s):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > self._limit:
-                        text = f"Expected a body of at most {self._limit} bytes, got more; send fewer bars"
-                        raise Refused(413, text)
-        except TimeoutError:
-            text = f"Expected the whole body within {self._server.answer_s:g} s, got a part of it; send it again"
-            raise Refused(408, text) from None
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._limit:
+                    raise Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
         except ClientDisconnect:
             raise Refused(400, "Expected the whole body, got a part of it; send it again") from None
         return bytes(body)
@@ -212,8 +206,7 @@ def _problems(request: Request, problems: list[Problem]) -> Response:
 
 
 def _refusal(request: Request, status: int, reason: str) -> Response:
-    close = {"Connection": "close"}
-    headers = {503: {"Retry-After": str(RETRY_S)}, 408: close, 413: close}.get(status)
+    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}}.get(status)
     content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
     return Response(content, status, headers, "application/json")
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -276,19 +278,6 @@ def test_a_body_over_the_limit_is_not_read(started: Server, chunked: bool) -> No
     response = started.client.post("/predict", content=content)
     assert response.status_code == 413
     assert "at most 20000 bytes" in response.json()["reason"]
-
-
-@pytest.mark.slow
-def test_a_body_that_does_not_come_is_not_waited_for(bare: Path) -> None:
-    with running(Server(bare, "answer_s=1")) as server:
-        wait_for(lambda: server.health())
-
-        def body() -> Iterator[bytes]:
-            yield b"{"
-            time.sleep(3)
-
-        refused = server.client.post("/predict", content=body())
-        assert (refused.status_code, "the whole body within 1 s" in refused.json()["reason"]) == (408, True)
 
 
 def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_bars: list[Body]) -> None:
@@ -613,6 +602,20 @@ def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
         logged = {row.request_id for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)}
     assert {reply.headers["X-Request-ID"] for reply in replies} <= logged
     assert "Traceback" not in server.log.read_text()
+
+
+def test_a_body_that_does_not_come_does_not_hold_the_server(bare: Path) -> None:
+    with running(Server(bare, "answer_s=1")) as server:
+        wait_for(lambda: not server.health().ready)
+        url = server.client.base_url
+        with socket.create_connection((url.host, url.port)) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.2)
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+        assert "Forcibly" not in server.log.read_text()
+        with pytest.raises(httpx.ConnectError):
+            server.health()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is needed")
