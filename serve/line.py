@@ -195,7 +195,7 @@ class Lines:
         except TimeoutError:
             raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
         finally:
-            with suppress(ValueError):  # a worker has it
+            if call in self._waiting:
                 self._waiting.remove(call)
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
