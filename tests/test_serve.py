@@ -60,6 +60,7 @@ from serve.traffic import Arm
 
 KEYS = ("correct-horse", "battery-staple")
 NEW_YORK = ZoneInfo("America/New_York")
+FLAGS = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +440,7 @@ def test_a_version_that_does_not_compile_leaves_the_old_one_serving(
 
 def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
     old, new = (compile_version(load_forecaster(model)) for model in models)
-    desk = Desk("XAGUSD", Path("nowhere"), Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0)))
+    desk = Desk("XAGUSD", Path("nowhere"), FLAGS)
     body = json.dumps({"symbol": "XAGUSD", "bars": now_bars}).encode()
     seconds: dict[str, float] = {}
     with ThreadPoolExecutor(1) as pool:
@@ -449,6 +450,17 @@ def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path],
             assert desk.answer(ask, Loaded(Slot(old)), seconds).status == 200
             assert seconds.keys() == set(PARTS) - {"queue"}
         assert len(trying.result()) == 500
+
+
+def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
+    models: list[Path], hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars.head(5))
+    ask = Ask("r", Arm.CHAMPION, time.monotonic(), None)
+    loaded = Loaded(Slot(compile_version(load_forecaster(models[0]))))
+    answer = Desk("XAGUSD", tmp_path / "store", FLAGS).answer(ask, loaded, {})
+    assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
 
 
 def compile_version(forecaster: Forecaster) -> Serving:
