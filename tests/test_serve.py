@@ -463,6 +463,20 @@ def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
     assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
 
 
+def test_bars_of_hours_to_come_are_flagged(
+    models: list[Path], now_bars: list[Body], silver: Session, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    hours = silver.hours(now, now + timedelta(days=20))["ts"].tail(len(now_bars))
+    coming = [bar | {"ts": ts.isoformat()} for bar, ts in zip(now_bars, hours, strict=True)]
+    with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(frame(coming))
+    loaded = Loaded(Slot(compile_version(load_forecaster(models[0]))))
+    answer = Desk("XAGUSD", tmp_path / "store", FLAGS).answer(Ask("r", Arm.CHAMPION, 0.0, None), loaded, {})
+    flags = schema.Forecast.model_validate_json(answer.body).flags
+    assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
+
+
 def compile_version(forecaster: Forecaster) -> Serving:
     model = schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
     network = CompiledNet(forecaster.net, forecaster.spec)
@@ -645,7 +659,7 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         children = server.children()
         keeper = next(pid for pid in children if b"serve.server" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(keeper, signal.SIGKILL)
-        server.process.wait(30)
+        assert server.process.wait(30) == 1
         wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
         assert "A process that all others need has ended" in server.log.read_text()
 
