@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from html import escape
 from threading import get_ident
-from typing import Any
 
 import pandas as pd
 import panel as pn
@@ -19,11 +18,19 @@ from dashboard.words import body_of
 from lstm_ts.errors import LstmTsError, NoRows
 
 PROBLEM = "What is wrong"
-# Writes a cell. Beside that: nothing in a grid may take the focus but its cells, and Tabulator's body does.
-UNFOCUSED = """cell => {
-  cell.getTable().element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
+# Writes what is wrong in a row, and marks its cells. Panel draws the whole table anew for it, which takes the next cell
+# from under the hands of who types in it: so the table is told to change its cells in place.
+# And nothing in a grid may take the focus but its cells: Tabulator's body does.
+WRITTEN = """cell => {
+  const table = cell.getTable();
+  table.setData = rows => rows.length == table.getDataCount() ? table.updateData(rows) : table.replaceData(rows);
+  table.element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
+  const wrong = cell.getValue().split("; ").map(text => text.split(":")[0]);
+  for (const other of cell.getRow().getCells())
+    other.getElement().classList.toggle("wrong", wrong.includes(other.getField()));
   return document.createTextNode(cell.getValue());
 }"""
+MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
 LISTED = 8  # problems below the table; all are marked in it
 
 
@@ -47,10 +54,9 @@ class Typed:
             widths={PROBLEM: 320, COLUMNS[0]: 150, **dict.fromkeys(COLUMNS[1:], 90)},
             text_align=dict.fromkeys(COLUMNS[1:], "right"),
             configuration={"columnDefaults": {"headerSort": False}},
-            formatters={PROBLEM: JSCode(UNFOCUSED)},
+            formatters={PROBLEM: JSCode(WRITTEN)},
+            stylesheets=[MARK],
         )
-        style: Any = self._table.style
-        style.apply(self._mark, axis=None)
         self._count = html(height=28)
         self._paste = pn.widgets.TextAreaInput(
             name="Paste rows: hour, open, high, low, close",
@@ -141,14 +147,6 @@ class Typed:
         items = "".join(f"<li>{escape(text)}</li>" for text in listed)
         return said + (f'<div role="alert"><ul>{items}</ul></div>' if listed else "")
 
-    def _mark(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Style of each cell."""
-        style = pd.DataFrame("", index=frame.index, columns=frame.columns)
-        for cell in self._bad:
-            if cell.row < len(style):
-                style.iloc[cell.row, list(frame.columns).index(cell.column)] = BAD
-        return style
-
     def _send(self) -> None:
         self._check()
         checked = self._checked
@@ -168,9 +166,6 @@ class Typed:
         self._bad, whole = cells_of(refused.problems, checked, left_out)
         self._show(self._rows(), whole, whole=False)
         self._result.fail("The service refuses these hours, for what is marked in the table.")
-
-
-BAD = "background-color: #D55E00; color: #000000; font-weight: 600"
 
 
 def _frame(rows: list[list[str]], reasons: list[str] | None = None) -> pd.DataFrame:

@@ -138,6 +138,22 @@ def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, ser
     assert forecast_of(page) == latest
 
 
+def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page) -> None:
+    forecast_of(page)
+    choose(page, "Type it in")
+    cells = page.locator(".tabulator-row").nth(1).locator(".tabulator-cell")
+    expect(cells).to_have_count(7)
+    cells.nth(3).click()
+    page.keyboard.type("1")
+    page.keyboard.press("Tab")
+    page.keyboard.type("29")
+    expect(page.get_by_text("Row 2, High: 1 is below the low")).to_be_visible()
+    expect(cells.nth(3)).to_have_css("background-color", "rgb(213, 94, 0)")
+    page.keyboard.type(".5")
+    page.keyboard.press("Enter")
+    expect(cells.nth(4)).to_have_text("29.5")
+
+
 def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: pl.DataFrame) -> None:
     choose(page, "Type it in")
     rows = hourly_bars.tail(TSTEPS - 2)
