@@ -13,7 +13,7 @@ import httpx
 import polars as pl
 import pytest
 from browsing import Dashboard, click_at, looking, shown, violations
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
 from test_registry import promote, register
@@ -69,6 +69,12 @@ def forecast_of(page: Page) -> list[list[str]]:
     return [row.locator("td").all_inner_texts() for row in rows.all()]
 
 
+def type_over(cell: Locator, text: str) -> None:
+    """A table that is just being drawn takes no click."""
+    wait_for(lambda: cell.click() or cell.locator("input").count())
+    cell.page.keyboard.type(text)
+
+
 def write_csv(path: Path, bars: pl.DataFrame) -> Path:
     time = pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time")
     bars.select(time, "open", "high", "low", "close").write_csv(path)
@@ -121,8 +127,7 @@ def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, ser
     expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
     cell = page.locator(".tabulator-row").nth(1).locator(".tabulator-cell").nth(3)
     right = cell.inner_text()
-    cell.click()
-    page.keyboard.type("1")
+    type_over(cell, "1")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Row 2, High: 1 is below the low")).to_be_visible()
     expect(cell).to_have_css("background-color", "rgb(213, 94, 0)")
@@ -130,8 +135,7 @@ def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, ser
     page.get_by_role("button", name="Forecast", exact=True).click()
     expect(page.get_by_text("Nothing was sent")).to_be_visible()
     assert service.metric('lstm_ts_requests_total{arm="champion",route="/predict"') == asked
-    cell.click()
-    page.keyboard.type(right)
+    type_over(cell, right)
     page.keyboard.press("Enter")
     expect(page.get_by_text("Row 2, High")).to_have_count(0)
     page.get_by_role("button", name="Forecast", exact=True).click()
@@ -142,9 +146,7 @@ def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page)
     forecast_of(page)
     choose(page, "Type it in")
     cells = page.locator(".tabulator-row").nth(1).locator(".tabulator-cell")
-    expect(cells).to_have_count(7)
-    cells.nth(3).click()
-    page.keyboard.type("1")
+    type_over(cells.nth(3), "1")
     page.keyboard.press("Tab")
     page.keyboard.type("29")
     expect(page.get_by_text("Row 2, High: 1 is below the low")).to_be_visible()
