@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.serve import SYMBOL, Server, ask, read, running, window_of
 from benchmarks.servers import HOST
-from lstm_ts.forecaster import load_forecaster
+from lstm_ts.artifact import load_forecaster
 from lstm_ts.ledger import Ledger
 from lstm_ts.registry import Registry
 

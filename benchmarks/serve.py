@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.servers import HOST
+from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.forecaster import Forecaster
 from lstm_ts.store import BarStore
 from lstm_ts.tables import align
 

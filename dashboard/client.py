@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from dashboard.settings import Settings
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError
-from lstm_ts.store import BarStore, stores_in
+from lstm_ts.manifest import stores_in
+from lstm_ts.store import BarStore
 
 
 class ServiceError(LstmTsError):

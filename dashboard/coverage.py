@@ -20,8 +20,8 @@ from dashboard.blocks import table
 from dashboard.views import Shade, plain_figure
 from lstm_ts.bars import PRICES
 from lstm_ts.completeness import State, count_within
+from lstm_ts.staging import REVISED
 from lstm_ts.status import Status
-from lstm_ts.store import REVISED
 
 DAY = timedelta(days=1)
 CLOSED = "closed"

@@ -15,8 +15,8 @@ from dashboard.timeline import HEIGHT, timeline
 from dashboard.verdicts import checks_table, facts, history_table, label, scores_table, versions_table
 from dashboard.visit import Visit
 from lstm_ts.errors import RegistryError
-from lstm_ts.ledger import AliasChange
 from lstm_ts.registry import CHAMPION
+from lstm_ts.rows import AliasChange
 from lstm_ts.versions import Version
 
 LISTED = 20  # the newest; the others can be chosen too

@@ -19,7 +19,7 @@ from dashboard.app import shell
 from dashboard.blocks import problem
 from dashboard.client import Client
 from dashboard.settings import Limits, Service, Settings
-from lstm_ts.cli import compose, construct, entry_point, plain
+from lstm_ts.cli import check_port, compose, construct, entry_point, plain
 from lstm_ts.errors import ConfigError, LstmTsError
 
 EXTENSIONS = ("tabulator", "filedropper")
@@ -105,6 +105,7 @@ def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
 def main(cfg: DictConfig) -> None:
     check(cfg)
     auth = auth_of(cfg)
+    check_port(cfg.host, cfg.port)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
     pn.extension(*EXTENSIONS, nthreads=cfg.threads)
     with TemporaryDirectory(prefix=UPLOADS) as uploads:

@@ -13,8 +13,9 @@ from dashboard.settings import Settings
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
 from lstm_ts.completeness import State, classify
 from lstm_ts.ledger import Ledger
+from lstm_ts.manifest import stores_in
 from lstm_ts.status import Status, compute_status
-from lstm_ts.store import BarStore, stores_in
+from lstm_ts.store import BarStore
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}

@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 
 from dashboard.verdicts import ACTIONS, FOUND, NONE, stamp
 from dashboard.views import plain_figure, shade
-from lstm_ts.ledger import AliasChange
+from lstm_ts.rows import AliasChange
 from lstm_ts.versions import PROMOTE, ROLLBACK
 
 MARKERS = {PROMOTE: "triangle", ROLLBACK: "inverted_triangle"}  # anything else: diamond

@@ -15,8 +15,8 @@ import numpy as np
 from dashboard.blocks import table
 from lstm_ts.comparison import Comparison, StepComparison
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.ledger import AliasChange
 from lstm_ts.records import ALWAYS, SHOWN_STEPS
+from lstm_ts.rows import AliasChange
 from lstm_ts.scores import CLAIM_P, p_text
 from lstm_ts.tables import number
 from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_verdict

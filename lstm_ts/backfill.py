@@ -20,7 +20,8 @@ from lstm_ts.completeness import State, classify, count_within, span_of
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import Ledger
 from lstm_ts.session import Session
-from lstm_ts.store import BarStore, UpsertResult
+from lstm_ts.staging import UpsertResult
+from lstm_ts.store import BarStore
 
 DAY = timedelta(days=1)
 RECENT = timedelta(hours=1)  # longer than any broker counts requests for

@@ -17,13 +17,14 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, run_folder
 from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
 from lstm_ts.features import make_grid
 from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
-from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.forecaster import Forecaster
 from lstm_ts.provenance import hash_bars, hash_code, library_versions, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord, concatenate
 from lstm_ts.report import format_table
@@ -118,7 +119,7 @@ def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, sourc
     data = make_data(cfg, bars, split, kept_scaler=kept_scaler)
     fitted = fit(cfg, data, build_trainer(cfg, work), source=source, start=previous)
     shutil.rmtree(work / "checkpoints")
-    fitted.forecaster.save(work / "model")
+    save_forecaster(fitted.forecaster, work / "model")
     costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
     (work / "fold.json").write_text(json.dumps(costs, indent=1))
     try:

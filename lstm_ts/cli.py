@@ -2,6 +2,7 @@
 
 import functools
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,3 +148,15 @@ def processed_store(cfg: DictConfig) -> BarStore:
 
 def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises    ConfigError: another process has it, or there is none of that number"""
+    if not 0 < port < 65536:
+        raise ConfigError(f"Expected port within 1..65535, got {port}")
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a free port, got {host}:{port}: {error.strerror}; is it running already? If not, set port=…"
+        ) from None

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
+from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import is_synthetic
 from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
 from lstm_ts.cli import entry_point, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.forecaster import Forecaster, load_forecaster
+from lstm_ts.forecaster import Forecaster
 from lstm_ts.records import ForecastRecord, to_frame
 from lstm_ts.report import format_table, write_report
 from lstm_ts.scores import Scores, compute_scores

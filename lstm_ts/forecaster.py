@@ -1,27 +1,17 @@
-"""The artifact a training leaves behind, and the one path from hourly bars to a forecast.
-
-    <folder>/weights.safetensors   the network
-    <folder>/manifest.json         scaler, reference quantiles, window spec, session, provenance, scores
-    <folder>/SHA256SUMS            of both; `sha256sum -c SHA256SUMS` checks it too
+"""The one path from hourly bars to a forecast.
 
 Legend: N windows, H steps, Q levels.
 """
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lstm_ts.baselines import Reference
@@ -32,10 +22,7 @@ from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
 from lstm_ts.windows import FEATURES, TARGET_COLUMNS, Batch, WindowSpec, make_windows
 
-FORMAT = 1
-WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
 BATCH = 4096
-Statistics = TypeVar("Statistics", Scaler, Reference)
 Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -160,98 +147,9 @@ class Forecaster:
             volatility=float(volatility_N[0]),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write the artifact whole: the folder appears when everything is in it."""
-        staged = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        fitted_to = {"fitted_to": _fitted_to(asdict(self.spec), asdict(self.shape))}
-        save_file(self.net.state_dict(), staged / WEIGHTS, metadata=fitted_to)
-        (staged / MANIFEST).write_text(json.dumps(self._manifest(), indent=1, allow_nan=False))
-        sums = [f"{_sha256(staged / name)}  {name}\n" for name in (WEIGHTS, MANIFEST)]
-        (staged / SUMS).write_text("".join(sums))
-        staged.replace(folder)
-
-    def _manifest(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "net": asdict(self.shape),
-            "spec": asdict(self.spec),
-            "session": {"calendar": self.session.calendar, "zone": self.session.zone},
-            "scaler": _plain(self.scaler),
-            "reference": _plain(self.reference),
-            "provenance": asdict(self.provenance),
-            "scores": self.scores,
-        }
-
-
-def load_forecaster(folder: Path) -> Forecaster:
-    """Raises    ArtifactError: the folder is no artifact, or not as it was saved"""
-    content = {name: _read(folder / name) for name in (WEIGHTS, MANIFEST, SUMS)}
-    sums = content[SUMS].decode(errors="replace").splitlines()
-    for name in (WEIGHTS, MANIFEST):
-        if f"{hashlib.sha256(content[name]).hexdigest()}  {name}" not in sums:
-            raise ArtifactError(f"Expected {folder / name} as it was saved, got other bytes; train again or restore it")
-    manifest = json.loads(content[MANIFEST])
-    if manifest.get("format") != FORMAT:
-        raise ArtifactError(
-            f"Expected a model of format {FORMAT} in {folder}, got {manifest.get('format')}; train again"
-        )
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        fitted_to = (weights.metadata() or {}).get("fitted_to")
-    if fitted_to != _fitted_to(manifest["spec"], manifest["net"]):
-        raise ArtifactError(
-            f"Expected weights fitted to {_fitted_to(manifest['spec'], manifest['net'])}, got {fitted_to}"
-        )
-    spec = WindowSpec(**manifest["spec"] | {"levels": tuple(manifest["spec"]["levels"])})
-    reference = _arrays(Reference, manifest["reference"])
-    shape = NetShape(**manifest["net"])
-    net = build_net(shape, reference)
-    weights_by_name = load(content[WEIGHTS])
-    features = weights_by_name["lstm.weight_ih_l0"].shape[1]
-    if features != FEATURES:
-        raise ArtifactError(f"Expected a model of {FEATURES} features in {folder}, got one of {features}; train again")
-    net.load_state_dict(weights_by_name)
-    return Forecaster(
-        net=net,
-        shape=shape,
-        scaler=_arrays(Scaler, manifest["scaler"]),
-        reference=reference,
-        spec=spec,
-        session=Session(**manifest["session"]),
-        provenance=Provenance(**manifest["provenance"]),
-        scores=manifest["scores"],
-    )
-
-
-def _fitted_to(spec: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
-    return json.dumps([spec, shape], sort_keys=True)
-
 
 def build_net(shape: NetShape, reference: Reference) -> LSTMNet:
     """A network that starts at the volatility forecast, made symmetric."""
     symmetric_HQ = (reference.volatility_HQ - reference.volatility_HQ[:, ::-1]) / 2
     base_HQ = torch.from_numpy(symmetric_HQ.astype(np.float32))
     return LSTMNet(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(shape))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise ArtifactError(
-            f"Expected a model folder with {path.name}, got none at {path}; give model=<run>/model"
-        ) from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _plain(values: Scaler | Reference) -> dict[str, Any]:
-    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in asdict(values).items()}
-
-
-def _arrays(kind: type[Statistics], values: Mapping[str, Any]) -> Statistics:
-    arguments: dict[str, Any] = {name: np.array(v) if isinstance(v, list) else v for name, v in values.items()}
-    return kind(**arguments)

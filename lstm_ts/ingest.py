@@ -20,8 +20,9 @@ from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.ledger import Ledger
 from lstm_ts.session import Mismatch, Session, utc
+from lstm_ts.staging import Staging, UpsertResult
 from lstm_ts.status import Status, compute_status, format_status
-from lstm_ts.store import BarStore, Staging, UpsertResult
+from lstm_ts.store import BarStore
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ Each asset is a command: what it does, and how it is configured, stands there. E
 
 import json
 import os
-import socket
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,12 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
 from lstm_ts.backfill import BackfillResult
-from lstm_ts.cli import compose, entry_point, processed_store, run_command
+from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
 from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
 from lstm_ts.session import HOUR
-from lstm_ts.store import UpsertResult
+from lstm_ts.staging import UpsertResult
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
 SOURCE, TRAINING = "source", "training"  # pools
@@ -149,10 +148,10 @@ def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.Assets
 def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, days: int) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=hourly_bars, description=f"Each session hour of the last {days} days has a bar")
     def no_hour_missing() -> dg.AssetCheckResult:
-        store = processed_store(compose("process", plan.command("process", symbol)))
+        stored = processed_store(compose("process", plan.command("process", symbol))).read_stamps().to_frame()
         closed = last_closed_hour(datetime.now(UTC)) + HOUR
         expected = plan.session.hours(closed - days * DAY, closed)
-        missing = expected.join(store.read(), on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
+        missing = expected.join(stored, on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
         return dg.AssetCheckResult(
             passed=missing.is_empty(),
             severity=dg.AssetCheckSeverity.WARN,
@@ -227,17 +226,6 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
         for pool in (SOURCE, TRAINING):  # Dagster 1.13 sets a pool's limit once a run has waited for it: too late
             instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
     return home
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises    ConfigError: another process has it, another pipeline perhaps"""
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        raise ConfigError(
-            f"Expected a free port, got {host}:{port}: {error.strerror}; is the pipeline running already? "
-            f"If not, set port="
-        ) from None
 
 
 @entry_point("pipeline")

@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 from omegaconf import DictConfig
 
+from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import Source, count_by_hour, make_hourly_bars
 from lstm_ts.cli import entry_point, processed_store
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.forecaster import Forecast, load_forecaster
+from lstm_ts.forecaster import Forecast
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 

@@ -14,7 +14,8 @@ from lstm_ts.completeness import classify, known_hours, untold
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import Ledger
 from lstm_ts.session import Session, utc
-from lstm_ts.store import BarStore, UpsertResult
+from lstm_ts.staging import UpsertResult
+from lstm_ts.store import BarStore
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lstm_ts.gate import Verdict
-from lstm_ts.ledger import DecisionRow, Ledger
+from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.rows import DecisionRow
 from lstm_ts.versions import Version
 
 

@@ -1,33 +1,30 @@
-"""`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why.
-
-An alias moves in three steps: the ledger says `intended`, the shelf moves it, the ledger says `done`. What a killed
-process or MLflow's own pages left between the two is written down before an alias is moved or its history read.
-"""
+"""`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why."""
 
 import getpass
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig
 
+from lstm_ts.aliases import Aliases
+from lstm_ts.artifact import MANIFEST, SUMS, WEIGHTS, load_forecaster
 from lstm_ts.cli import entry_point
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
-from lstm_ts.forecaster import MANIFEST, SUMS, WEIGHTS, Forecaster, load_forecaster
-from lstm_ts.ledger import AliasChange, Ledger
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.ledger import Ledger
+from lstm_ts.rows import AliasChange
 from lstm_ts.session import utc
 from lstm_ts.shelf import MODEL, Shelf, sha256, sqlite_path
 from lstm_ts.versions import (
-    DONE,
-    INTENDED,
     PROMOTE,
     ROLLBACK,
     Version,
@@ -35,7 +32,6 @@ from lstm_ts.versions import (
     format_in_force,
     format_version,
     format_versions,
-    missing_row,
     version_before,
 )
 
@@ -49,7 +45,8 @@ log = logging.getLogger(__name__)
 class Registry:
     def __init__(self, uri: str, ledger: Ledger) -> None:
         """A SQLite registry is made where there is none.    Raises    RegistryError: no answer"""
-        self.shelf, self._ledger = Shelf(uri), ledger
+        self.shelf = Shelf(uri)
+        self._aliases = Aliases(self.shelf, ledger)
 
     def register(
         self,
@@ -114,65 +111,30 @@ class Registry:
         """Move an alias to a version that loads; where it names that version already, nothing is written."""
         if alias not in ALIASES:
             raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
-        with self._moving(name, alias) as current:
+        with self._aliases.moving(name, alias) as current:
             self.load(self.version(name, number))
             if number == current:
                 log.info("The %s of %s is version %d already", alias, name, number)
             else:
-                self._move(name, alias, current, number, action=PROMOTE, actor=actor, reason=reason)
+                self._aliases.move(name, alias, current, number, action=PROMOTE, actor=actor, reason=reason)
 
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
         """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
-        with self._moving(name, CHAMPION) as current:
+        with self._aliases.moving(name, CHAMPION) as current:
             self.version(name, CHAMPION)  # says what there is
-            before = version_before(self._done(name, CHAMPION))
+            before = version_before(self._aliases.done(name, CHAMPION))
             if before is None:
                 raise RegistryError(
                     f"Expected an earlier {CHAMPION} of {name} to go back to, got none before version {current}; "
                     f"action=promote version=… takes another one"
                 )
             self.load(self.version(name, before))
-            self._move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
+            self._aliases.move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
         return self.version(name, before)
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """What was done, oldest first."""
-        if self._missing_row(name, alias):
-            with self._moving(name, alias):
-                pass
-        return self._done(name, alias)
-
-    def _done(self, name: str, alias: str) -> list[AliasChange]:
-        return [row for row in self._ledger.alias_changes(name, alias) if row.state == DONE]
-
-    @contextmanager
-    def _moving(self, name: str, alias: str) -> Iterator[int | None]:
-        """Only one process moves a name's aliases; gives the version that the alias names now.
-
-        The lock is not the one that a retraining holds for as long as it runs: a rollback need not wait for it.
-        """
-        with self._ledger.exclusive(f"{name}'s aliases"):
-            if row := self._missing_row(name, alias):
-                self._ledger.record_alias(row)
-                log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
-            yield self.shelf.aliases(name).get(alias)
-
-    def _missing_row(self, name: str, alias: str) -> AliasChange | None:
-        rows, current = self._ledger.alias_changes(name, alias), self.shelf.aliases(name).get(alias)
-        if any(row.state == DONE for row in rows) and not self.versions(name):
-            raise RegistryError(
-                f"Expected the registry that the ledger speaks of, got one without {name}; "
-                f"check that registry.uri and registry.ledger belong together"
-            )
-        return missing_row(rows, name=name, alias=alias, current=current, now=datetime.now(UTC))
-
-    def _move(self, name: str, alias: str, current: int | None, number: int, **why: str) -> None:
-        change = AliasChange(
-            datetime.now(UTC), name, alias, from_version=current, to_version=number, state=INTENDED, **why
-        )
-        self._ledger.record_alias(change)
-        self.shelf.set_alias(name, alias, number)
-        self._ledger.record_alias(replace(change, state=DONE))
+        return self._aliases.history(name, alias)
 
 
 def check_there(uri: str) -> int:

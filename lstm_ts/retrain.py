@@ -12,25 +12,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.bars import is_synthetic
+from lstm_ts.artifact import save_forecaster
 from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
-from lstm_ts.folds import before
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.gate import Criteria, Decision, decide
+from lstm_ts.holdout import Champion, Held, check_champion, hold_out
 from lstm_ts.ledger import Ledger
 from lstm_ts.promotion import promote_undecided
-from lstm_ts.provenance import hash_bars, select_decisive
+from lstm_ts.provenance import select_decisive
 from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.registry import CHAMPION, Registry, check_name
 from lstm_ts.report import format_table
 from lstm_ts.scores import compute_scores
-from lstm_ts.session import HOUR, utc
+from lstm_ts.session import utc
 from lstm_ts.tracking import close
 from lstm_ts.train import Fitted, build_trainer, claim, fit, make_data
 from lstm_ts.versions import Version, describe_verdict
@@ -40,73 +39,9 @@ SCRATCH, BOTH = "scratch", "both"
 
 
 @dataclass(frozen=True)
-class Held:
-    """The bars as they were known at one moment, the latest of them held out."""
-
-    hourly_bars: pl.DataFrame
-    data_sha256: str
-    source: str
-    valid_from: datetime
-    start: datetime  # of the held-out span: nothing from here on is trained or stopped on
-    end: datetime
-
-
-@dataclass(frozen=True)
-class Champion:
-    version: Version
-    forecaster: Forecaster
-
-
-@dataclass(frozen=True)
 class RetrainResult:
     registered: Version | None  # None: nothing was new, or a dry run
     champion: Version | None  # which serves now
-
-
-def hold_out(cfg: DictConfig) -> Held:
-    """Raises    ConfigError: no bars are left to train on"""
-    store = processed_store(cfg)
-    stored = store.read()
-    latest = stored["ts"][-1] + HOUR
-    end = min(utc(cfg.span.end) or latest, latest)
-    start = before(end, cfg.retrain.holdout)
-    valid_from = before(start, cfg.retrain.valid)
-    if not stored["ts"][0] < valid_from < start < end:
-        raise ConfigError(
-            f"Expected bars to train on before retrain.valid and retrain.holdout ({cfg.retrain.valid} and "
-            f"{cfg.retrain.holdout} before {end}), got the first at {stored['ts'][0]}; shorten them, or move span.end"
-        )
-    known = stored.filter(pl.col("ts") <= end - HOUR)
-    return Held(known, hash_bars(known), store.source, valid_from, start, end)
-
-
-def check_champion(champion: Champion, data: BarsDataModule, held: Held, symbol: str) -> None:
-    """Raises    ConfigError: it is no model for these bars, or has seen what is held out"""
-    provenance, spec = champion.forecaster.provenance, champion.forecaster.spec
-    for what, theirs, ours in (
-        ("symbol", provenance.symbol, symbol),
-        ("bars", _kind(provenance.source), _kind(held.source)),
-        ("session.calendar", champion.forecaster.session.calendar, data.session.calendar),
-        ("session.zone", champion.forecaster.session.zone, data.session.zone),
-        ("tsteps", spec.tsteps, data.spec.tsteps),
-        ("horizon", spec.horizon, data.spec.horizon),
-        ("max_missing", spec.max_missing, data.spec.max_missing),
-        ("levels", spec.levels, data.spec.levels),
-    ):
-        if theirs != ours:
-            raise ConfigError(
-                f"Expected a champion of {what} {ours}, got {theirs} in {champion.version}; "
-                f"configure that, or begin another line of models with name=…"
-            )
-    if datetime.fromisoformat(provenance.data_end) > held.start:
-        raise ConfigError(
-            f"Expected a held-out span that {champion.version} has not seen, so from {provenance.data_end} on, "
-            f"got one from {held.start.isoformat()}; wait for later bars, or shorten retrain.holdout"
-        )
-
-
-def _kind(source: str) -> str:
-    return "synthetic" if is_synthetic(source) else "real"
 
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: datetime) -> list[str]:
@@ -212,7 +147,8 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     check_name(cfg.name)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
-    held = hold_out(cfg)
+    end, settings = utc(cfg.span.end), cfg.retrain
+    held = hold_out(processed_store(cfg), end=end, valid=settings.valid, holdout=settings.holdout)
     request = hash_request(cfg, held)
     same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
     if not cfg.retrain.dry_run:
@@ -241,7 +177,7 @@ def train_and_judge(
     print(f"Bars: {held.source}\n{format_table(scores)}\n", *verdict, sep="\n")
     report = write_scores(folder / "scores", record, scores, held.source, notes=verdict).with_name("report.html")
     fitted = replace(best, forecaster=replace(best.forecaster, scores=scores.to_json()))
-    fitted.forecaster.save(folder / "model")
+    save_forecaster(fitted.forecaster, folder / "model")
     version = None
     if cfg.retrain.dry_run:
         print("A dry run: nothing was registered, no alias moved")

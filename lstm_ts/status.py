@@ -10,7 +10,7 @@ from lstm_ts.bars import PRICES, Answer
 from lstm_ts.completeness import MISSING, State, classify, coverage, merge, span_of
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.session import Session
-from lstm_ts.store import REVISED
+from lstm_ts.staging import REVISED
 from lstm_ts.tables import align
 
 SHOWN = 5  # gaps, unknown spans, revisions

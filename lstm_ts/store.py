@@ -16,10 +16,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -29,57 +28,10 @@ import polars as pl
 
 from lstm_ts.bars import is_synthetic
 from lstm_ts.errors import DataError, NoRows
+from lstm_ts.manifest import MANIFEST, Manifest, MonthFile, read_manifest
+from lstm_ts.staging import REVISED, Staging, UpsertResult, find_changes
 
-MANIFEST = "manifest.json"
 MONTH_FILES = "*[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
-REVISED = "{}_revised"  # a column's value since
-
-
-@dataclass(frozen=True)
-class MonthFile:
-    file: str
-    rows: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    id: str  # of this store: one that takes the place of a deleted one has another
-    source: str
-    months: dict[str, MonthFile]
-    revisions: dict[str, MonthFile]
-
-
-@dataclass(frozen=True)
-class UpsertResult:
-    new: int
-    same: int
-    revised: int  # stored before with other values
-    months: tuple[str, ...]  # whose file changed, as 2015-03, ascending
-
-
-class Staging:
-    """Rows on their way into a store. `result` and `store_id` are there once the `with` block has ended."""
-
-    result: UpsertResult
-    store_id: str
-
-    def __init__(self, folder: Path, schema: pl.Schema) -> None:
-        self.folder = folder
-        self.parts: defaultdict[str, list[Path]] = defaultdict(list)  # by month, in order of arrival
-        self._schema = schema
-
-    def add(self, bars: pl.DataFrame) -> None:
-        """Take bars in any order; of rows with the same `ts` the last one added is kept."""
-        assert bars.schema == self._schema, f"Expected {self._schema}, got {bars.schema}"
-        for (month,), rows in bars.group_by(pl.col("ts").dt.strftime("%Y-%m"), maintain_order=True):
-            part = self.folder / f"{month}.{len(self.parts[str(month)])}.parquet"
-            rows.write_parquet(part, compression="uncompressed")
-            self.parts[str(month)].append(part)
-
-    def read(self, month: str) -> pl.DataFrame:
-        staged = pl.concat([pl.read_parquet(part) for part in self.parts[month]])
-        return staged.unique("ts", keep="last", maintain_order=True)
 
 
 class BarStore:
@@ -97,15 +49,14 @@ class BarStore:
         Raises    NoRows: nothing in the span; DataError: a file is not as it was written
         """
         with self._reading() as manifest:
-            wanted = [file for month, file in manifest.months.items() if _overlaps(month, start, end)]
-            months = [self._read_month(file) for file in wanted]
+            months = [self._read_month(file) for file in manifest.months_within(start, end)]
         bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
         if start is not None:
             bars = bars.filter(pl.col("ts") >= start)
         if end is not None:
             bars = bars.filter(pl.col("ts") < end)
         if bars.is_empty():
-            raise NoRows(self._nothing_found(manifest.months, start, end))
+            raise NoRows(self._nothing_found(manifest, start, end))
         return bars
 
     def read_stamps(self) -> pl.Series:
@@ -126,12 +77,12 @@ class BarStore:
     @property
     def id(self) -> str:
         """Given at the first commit, and never changed; empty before."""
-        return self._manifest().id
+        return read_manifest(self.folder).id
 
     @property
     def source(self) -> str:
         """What delivered the bars, by the last upsert that changed any."""
-        return self._manifest().source
+        return read_manifest(self.folder).source
 
     @property
     def changed(self) -> int:
@@ -162,7 +113,7 @@ class BarStore:
                 self._remove_unnamed()
 
     def _check_mixture(self, source: str) -> None:
-        manifest = self._manifest()
+        manifest = read_manifest(self.folder)
         if manifest.months and is_synthetic(manifest.source) != is_synthetic(source):
             raise DataError(
                 f"Expected bars like those in {self.folder} ({manifest.source}), got {source}; "
@@ -171,7 +122,7 @@ class BarStore:
 
     def _commit(self, staging: Staging, source: str) -> tuple[UpsertResult, str]:
         """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
-        manifest = self._manifest()
+        manifest = read_manifest(self.folder)
         store_id = manifest.id or uuid4().hex
         months, revisions = manifest.months, manifest.revisions
         new = revised = total = 0
@@ -179,7 +130,7 @@ class BarStore:
         for month in sorted(staging.parts):
             staged = staging.read(month)
             stored = self._read_month(months[month]) if month in months else staged.clear()
-            month_new, differing = _changes(stored, staged)
+            month_new, differing = find_changes(stored, staged)
             new, revised, total = new + month_new, revised + differing.height, total + staged.height
             if month_new or differing.height:
                 merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
@@ -219,7 +170,7 @@ class BarStore:
 
     def _remove_unnamed(self) -> None:
         with _locked(self.folder / "reader.lock", fcntl.LOCK_EX):
-            manifest = self._manifest()
+            manifest = read_manifest(self.folder)
             named = {file.file for file in (*manifest.months.values(), *manifest.revisions.values())}
             for path in self.folder.glob(MONTH_FILES):
                 if path.name not in named:
@@ -231,29 +182,13 @@ class BarStore:
     def _reading(self) -> Iterator[Manifest]:
         """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock."""
         if not (self.folder / MANIFEST).exists():
-            yield self._manifest()
+            yield read_manifest(self.folder)
             return
         lock = self.folder / "reader.lock"
         if not lock.exists():
             raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
         with _locked(lock, fcntl.LOCK_SH):
-            yield self._manifest()
-
-    def _manifest(self) -> Manifest:
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return Manifest("", "nothing", {}, {})
-        try:
-            content = json.loads(path.read_bytes())
-        except ValueError:
-            raise DataError(
-                f"Expected JSON in {path}, got something else; restore it, or refill {self.folder}"
-            ) from None
-        months, revisions = (
-            {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
-            for files in ("months", "revisions")  # a store may be older than its revisions, and than its id
-        )
-        return Manifest(content.get("id", ""), content["source"], months, revisions)
+            yield read_manifest(self.folder)
 
     def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
         path = self.folder / file.file
@@ -264,32 +199,15 @@ class BarStore:
             )
         return pl.read_parquet(content, columns=columns)
 
-    def _nothing_found(self, manifest: dict[str, MonthFile], start: datetime | None, end: datetime | None) -> str:
+    def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
-        if not manifest:
+        if not manifest.months:
             return f"Expected bars in {self.folder}, got an empty store; run {command} first"
-        rows = sum(file.rows for file in manifest.values())
+        months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
         return (
             f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
-            f"{rows} rows in {min(manifest)} to {max(manifest)}; ask for a span within, or add to it with {command}"
+            f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
         )
-
-
-def stores_in(folder: Path) -> list[str]:
-    """Names of the folders below that are stores."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
-
-
-def _overlaps(month: str, start: datetime | None, end: datetime | None) -> bool:
-    after_start = start is None or month >= start.astimezone(UTC).strftime("%Y-%m")
-    return after_start and (end is None or month <= end.astimezone(UTC).strftime("%Y-%m"))
-
-
-def _changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """How many staged rows are new; and those that revise a stored one, beside it."""
-    both = stored.join(staged, on="ts", suffix=REVISED.format(""))
-    differs = [pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name != "ts"]
-    return staged.height - both.height, both.filter(pl.any_horizontal(differs))
 
 
 @contextmanager

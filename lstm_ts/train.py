@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
 from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lstm_ts.artifact import save_forecaster
 from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
@@ -217,7 +218,7 @@ def main(cfg: DictConfig) -> float:
             lightgbm_steps=cfg.lightgbm_steps,
             folder=folder / "scores",
         )
-        replace(fitted.forecaster, scores=scores.to_json()).save(folder / "model")
+        save_forecaster(replace(fitted.forecaster, scores=scores.to_json()), folder / "model")
         log_results(trainer.loggers, scores, folder)
     finally:
         close(trainer.loggers)

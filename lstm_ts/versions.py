@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lstm_ts.ledger import AliasChange
+from lstm_ts.rows import AliasChange
 
 PROMOTE, ROLLBACK, FOUND = "promote", "rollback", "found"
 INTENDED, DONE = "intended", "done"

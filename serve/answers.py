@@ -15,7 +15,7 @@ from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
 from lstm_ts.features import Bars
 from lstm_ts.forecaster import Forecast, Forecaster
-from lstm_ts.ledger import ForecastRow, ServedPath
+from lstm_ts.rows import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
 from lstm_ts.store import BarStore
 from serve import schema

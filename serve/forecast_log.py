@@ -15,7 +15,8 @@ from itertools import islice
 from typing import TypeVar
 
 from lstm_ts.errors import ConfigError, LedgerError, RowRefused
-from lstm_ts.ledger import ForecastRow, Ledger
+from lstm_ts.ledger import Ledger
+from lstm_ts.rows import ForecastRow
 
 Result = TypeVar("Result")
 

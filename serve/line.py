@@ -19,7 +19,7 @@ from typing import cast
 import uvloop
 from pydantic import TypeAdapter
 
-from lstm_ts.ledger import ForecastRow
+from lstm_ts.rows import ForecastRow
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 

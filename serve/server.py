@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
-from lstm_ts.cli import construct, entry_point, processed_store
+from lstm_ts.cli import check_port, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
@@ -58,11 +57,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
-    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
-    try:
-        socket.create_server((cfg.host, cfg.port), family=family).close()
-    except OSError as error:
-        raise ConfigError(f"Expected a free port, got {cfg.port}: {error.strerror}; set port") from error
+    check_port(cfg.host, cfg.port)
 
 
 @entry_point("serve")

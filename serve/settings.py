@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import ForecastRow
+from lstm_ts.rows import ForecastRow
 from serve.schema import Input, Worker
 from serve.traffic import Arm
 

@@ -19,6 +19,7 @@ import torch
 from test_cli import ROOT
 from test_registry import open_registry
 
+from lstm_ts.artifact import save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
@@ -48,7 +49,7 @@ def save_model(
     torch.manual_seed(seed)
     net = build_net(shape, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
-    Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}).save(folder)
+    save_forecaster(Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}), folder)
     return folder
 
 

@@ -22,10 +22,12 @@ ROOMS = {
     "sources.synthetic": {"bars", "errors", "session"},
     "sources.formats": {"bars", "errors"},
     "sources.testimony": {"bars"},
-    "sources.files": {"bars", "errors", "sources.formats", "sources.testimony"},
+    "sources.blocks": {"bars", "errors", "sources.formats"},
+    "sources.files": {"bars", "errors", "sources.blocks", "sources.formats", "sources.testimony"},
     "sources.pacing": {"errors"},
     "sources.ib_errors": set(),
     "sources.ib_line": {"sources.ib_errors"},
+    "sources.ib_login": {"errors", "sources.ib_errors", "sources.ib_line"},
     "sources.ib_answers": {"bars", "errors", "session"},
     "sources.retries": {"errors", "sources.ib_line"},
     "sources.ib": {
@@ -35,13 +37,16 @@ ROOMS = {
         "sources.ib_answers",
         "sources.ib_errors",
         "sources.ib_line",
+        "sources.ib_login",
         "sources.pacing",
         "sources.retries",
     },
-    "store": {"bars", "errors"},
+    "manifest": {"errors"},
+    "staging": set(),
+    "store": {"bars", "errors", "manifest", "staging"},
     "completeness": {"bars"},
-    "backfill": {"bars", "completeness", "errors", "ledger", "session", "store"},
-    "status": {"bars", "completeness", "errors", "session", "store", "tables"},
+    "backfill": {"bars", "completeness", "errors", "ledger", "session", "staging", "store"},
+    "status": {"bars", "completeness", "errors", "session", "staging", "tables"},
     "features": {"bars", "errors", "session"},
     "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
@@ -57,15 +62,19 @@ ROOMS = {
     "report": {"bars", "pictures", "records", "scores", "tables"},
     "model": {"baselines", "errors", "net", "windows"},
     "forecaster": {"baselines", "errors", "features", "net", "scaler", "session", "windows"},
+    "artifact": {"baselines", "errors", "forecaster", "scaler", "session", "windows"},
     "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
     "folds": {"errors", "session", "tables"},
     "provenance": {"data", "forecaster"},
+    "holdout": {"bars", "data", "errors", "folds", "forecaster", "provenance", "session", "store", "versions"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},
-    "ledger": {"bars", "database", "errors"},
-    "versions": {"ledger"},
+    "rows": set(),
+    "ledger": {"bars", "database", "errors", "rows"},
+    "versions": {"rows"},
     "shelf": {"errors", "versions"},
-    "promotion": {"gate", "ledger", "registry", "versions"},
+    "aliases": {"errors", "ledger", "rows", "shelf", "versions"},
+    "promotion": {"gate", "ledger", "registry", "rows", "versions"},
     "plan": {"cli", "errors", "session"},
     "migrations.env": set(),
     "migrations.append_only": set(),
@@ -74,20 +83,20 @@ ROOMS = {
     "migrations.versions.0003_forecasts": {"migrations.append_only"},
     "migrations.versions.0004_answers": {"migrations.append_only"},
     "serve.traffic": {"errors"},
-    "serve.forecast_log": {"errors", "ledger"},
+    "serve.forecast_log": {"errors", "ledger", "rows"},
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"net", "windows"}
+SERVED |= {"net", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"tables", "cli"}
+SHOWN |= {"tables", "rows", "cli", "manifest", "staging"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"comparison", "completeness", "serve.traffic"}
+PURE |= {"comparison", "completeness", "forecaster", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
@@ -103,7 +112,7 @@ KEPT = {
     "tenacity": {"sources.retries"},
     "mlflow": {"shelf"},
     "dagster": {"pipeline"},
-    "sqlalchemy": {"database", "ledger", "shelf"} | MIGRATIONS,
+    "sqlalchemy": {"database", "ledger", "rows", "shelf"} | MIGRATIONS,
     "alembic": {"database"} | MIGRATIONS,
     "pandas": DASHBOARD,
     "panel": DASHBOARD,

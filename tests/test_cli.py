@@ -10,6 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lstm_ts.cli import check_port
+from lstm_ts.errors import ConfigError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -225,3 +228,8 @@ def test_a_tampered_model_is_refused(stored: Path, trained: Path, tmp_path: Path
     manifest = copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"tsteps": 24', '"tsteps": 48', 1))
     assert "as it was saved, got other bytes" in mistake(run("predict", stored, f"model={copy}"))
+
+
+def test_a_port_of_no_such_number_is_a_users_mistake() -> None:
+    with pytest.raises(ConfigError, match="got 99999"):
+        check_port("127.0.0.1", 99999)

@@ -27,12 +27,12 @@ from dashboard.server import read_settings
 from dashboard.timeline import marks, reigns
 from dashboard.verdicts import difference_words
 from dashboard.visit import Visit
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.comparison import StepComparison, compare_records
 from lstm_ts.errors import RegistryError
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.forecaster import load_forecaster
-from lstm_ts.ledger import AliasChange
+from lstm_ts.rows import AliasChange
 from lstm_ts.scores import compute_scores
 from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
@@ -64,7 +64,7 @@ def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_fac
         staging.add(hourly_bars)
     rejected = load_forecaster(save_model(folder / "rejected", hourly_bars, silver, seed=2))
     scores = compute_scores(evaluate(rejected, hourly_bars, Span(datetime(2014, 4, 1, tzinfo=UTC), None))).to_json()
-    replace(rejected, scores=scores).save(folder / "scored")
+    save_forecaster(replace(rejected, scores=scores), folder / "scored")
     with registry_of(folder) as registry:
         register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
         tags = TAGS | {"verdict": "reject", "experimental": "false", "judged_against": "1"}

@@ -25,7 +25,8 @@ from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.cli import CONF, construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import ForecastRow, Ledger
+from lstm_ts.ledger import Ledger
+from lstm_ts.rows import ForecastRow
 from serve.forecast_log import ForecastLog, LogCounts
 
 SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "retry_s": 0.02, "close_s": 30.0}

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 import torch
 
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, NotEnoughBars
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
 from lstm_ts.net import LSTMNet
 from lstm_ts.session import Session
 from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec
@@ -36,7 +37,7 @@ def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
 
 @pytest.fixture
 def folder(forecaster: Forecaster, tmp_path: Path) -> Path:
-    forecaster.save(tmp_path / "model")
+    save_forecaster(forecaster, tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -89,7 +90,7 @@ def test_weights_of_another_tsteps_are_refused_even_with_matching_hashes(folder:
 def test_a_model_of_other_features_is_refused(forecaster: Forecaster, tmp_path: Path) -> None:
     base_HQ = torch.from_numpy(forecaster.reference.volatility_HQ.astype(np.float32))
     wider = LSTMNet(features=FEATURES + 1, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(SHAPE))
-    replace(forecaster, net=wider).save(tmp_path / "wider")
+    save_forecaster(replace(forecaster, net=wider), tmp_path / "wider")
     with pytest.raises(ArtifactError, match=f"a model of {FEATURES} features in .*wider, got one of {FEATURES + 1}"):
         load_forecaster(tmp_path / "wider")
 
@@ -108,7 +109,7 @@ def test_a_level_the_model_has_not_learnt_is_named(forecaster: Forecaster, hourl
 
 def test_saving_again_replaces_nothing_by_halves(forecaster: Forecaster, folder: Path) -> None:
     with pytest.raises(OSError, match="not empty"):
-        forecaster.save(folder)  # a version is immutable
+        save_forecaster(forecaster, folder)  # a version is immutable
     load_forecaster(folder)
 
 

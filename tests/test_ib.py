@@ -32,6 +32,7 @@ from lstm_ts.sources import ib
 from lstm_ts.sources.ib import InteractiveBrokers
 from lstm_ts.sources.ib_errors import MEANINGS, Action, explain
 from lstm_ts.sources.ib_errors import place as place_of
+from lstm_ts.sources.ib_login import check_account
 from lstm_ts.sources.pacing import Pacing
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.store import BarStore
@@ -182,7 +183,7 @@ def test_nothing_is_asked_for_but_history_contract_and_time_and_no_order_is_ever
     assert said.messages["historical_data"] == 5
 
 
-@pytest.mark.parametrize("module", ["ib", "ib_line", "ib_errors", "ib_answers", "pacing", "retries"])
+@pytest.mark.parametrize("module", ["ib", "ib_login", "ib_line", "ib_errors", "ib_answers", "pacing", "retries"])
 def test_the_module_cannot_place_an_order(module: str) -> None:
     tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -196,7 +197,7 @@ def test_the_module_cannot_place_an_order(module: str) -> None:
 def test_every_method_of_the_client_that_can_be_called_is_one_that_asks() -> None:
     """The list is of both classes that the client is made of; an order could go by no other way."""
     used = set()
-    for module in ("ib", "ib_line"):
+    for module in ("ib", "ib_login", "ib_line"):
         tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute | ast.Name):
@@ -598,15 +599,14 @@ def test_it_gives_up_on_a_broker_that_tells_not_even_the_time(place: Place, monk
         assert tws.status().messages["historical_data"] == ib.GIVE_UP
 
 
-def test_an_account_without_a_name_is_no_paper_account() -> None:
-    with serving() as tws:
-        broker = make_broker(tws.port)
-        line = broker._open()
-        for names, wrong in (([], "no account name"), (["DU1", "U2"], "the live account U2")):
-            line.ib.client._accounts = names
-            with pytest.raises(BrokerError, match=f"Expected a paper account at .*, got {wrong}; log in"):
-                broker._check_account(line)
-        broker._wire.close(line)
+@pytest.mark.parametrize(
+    ("names", "wrong"), [([], "no account name"), (["DU1", "U2"], "the live account U2"), (["DU1", ""], "the live")]
+)
+def test_an_account_without_a_name_is_no_paper_account(names: list[str], wrong: str) -> None:
+    with pytest.raises(BrokerError, match=f"Expected a paper account at here:1, got {wrong}"):
+        check_account(names, "here:1", live=False)
+    check_account(names, "here:1", live=True)
+    check_account(["DU1", "DF2"], "here:1", live=False)
 
 
 def test_a_live_account_is_refused_unless_it_is_wanted(place: Place) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from lstm_ts.bars import Answer
 from lstm_ts.database import REVISIONS, migrate
 from lstm_ts.errors import LedgerError, RowRefused
-from lstm_ts.ledger import AliasChange, DecisionRow, ForecastRow, Ledger, ServedPath
+from lstm_ts.ledger import Ledger
+from lstm_ts.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
 DECISION = DecisionRow(
@@ -87,7 +88,7 @@ print("let go", flush=True)
 WRITE = f"""{LOADED}
 import datetime
 from dataclasses import replace
-from lstm_ts.ledger import AliasChange, DecisionRow
+from lstm_ts.rows import AliasChange, DecisionRow
 ledger = Ledger(sys.argv[1])
 for i in range(25):
     ledger.record_alias(replace({CHANGE}, actor=sys.argv[2], to_version=i))

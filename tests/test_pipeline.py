@@ -238,6 +238,16 @@ def test_hours_without_a_bar_are_named(start: Start) -> None:
     assert len(found["hours"]) == 50
 
 
+def test_minutes_that_make_no_hour_yet_are_no_failure(start: Start, tmp_path: Path) -> None:
+    """As in the first hour of the first day."""
+    day = synthetic_minutes("source.start=2022-02-01", "source.end=2022-02-02")
+    day.head(5).write_parquet(tmp_path / "few.parquet")
+    result = start(f"ingest='source=files source.paths={tmp_path}/few.parquet'").run("XAGUSD_bars", "2022-02-01")
+    (check,) = result.get_asset_check_evaluations()
+    assert result.success
+    assert check.metadata["missing"].value == check.metadata["session_hours"].value
+
+
 def test_hours_that_are_all_there_pass(start: Start) -> None:
     now = datetime.now(UTC)
     days = [f"{now - age * DAY:%Y-%m-%d}" for age in (3, 0)]
@@ -324,11 +334,12 @@ def test_the_command_says_a_mistake_in_one_sentence_before_anything_starts(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["lstm_ts.pipeline", "serve.server", "dashboard.server"])
+def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-m", "lstm_ts.pipeline", f"paths.outputs={tmp_path}", f"port={port}"],
+            [sys.executable, "-m", command, f"paths.outputs={tmp_path}", f"port={port}"],
             capture_output=True, text=True, cwd=ROOT, timeout=60,
         )  # fmt: skip
     assert mistake(done).startswith(f"Expected a free port, got 127.0.0.1:{port}: Address already in use")

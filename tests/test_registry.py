@@ -17,9 +17,10 @@ import polars as pl
 import pytest
 import torch
 
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net, load_forecaster
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
 from lstm_ts.ledger import Ledger
 from lstm_ts.registry import Registry, Request, answer
 from lstm_ts.session import Session
@@ -61,7 +62,7 @@ def model(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.T
     torch.nn.init.normal_(net.head.weight, std=0.3)
     provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 7, "", "c0ffee", {"torch": "2"}, {"tsteps": 24})
     folder = tmp_path_factory.mktemp("trained") / "model"
-    Forecaster(net, shape, data.scaler, data.reference, spec, silver, provenance, {"n": 1}).save(folder)
+    save_forecaster(Forecaster(net, shape, data.scaler, data.reference, spec, silver, provenance, {"n": 1}), folder)
     return folder
 
 

@@ -41,13 +41,16 @@ from serving import (
 from test_configs import compose
 from test_registry import alter, files_of, promote, register
 
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.forecaster import Forecaster, load_forecaster
-from lstm_ts.ledger import ForecastRow, Ledger
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.ledger import Ledger
+from lstm_ts.manifest import MANIFEST
+from lstm_ts.rows import ForecastRow
 from lstm_ts.session import HOUR, Session
-from lstm_ts.store import MANIFEST, BarStore
+from lstm_ts.store import BarStore
 from serve import schema
 from serve.answers import Desk
 from serve.deployment import Loaded, Serving, Slot
@@ -430,7 +433,7 @@ def test_a_version_that_does_not_compile_leaves_the_old_one_serving(
 ) -> None:
     forecaster = load_forecaster(models[1])
     torch.nn.init.constant_(forecaster.net.head.bias, float("nan"))
-    forecaster.save(tmp_path / "model")
+    save_forecaster(forecaster, tmp_path / "model")
     with registry_of(folder) as registry:
         register(registry, tmp_path / "model")
         registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)

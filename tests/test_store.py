@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import DataError, NoRows
-from lstm_ts.store import BarStore, UpsertResult, stores_in
+from lstm_ts.manifest import stores_in
+from lstm_ts.staging import UpsertResult
+from lstm_ts.store import BarStore
 
 YEAR_END = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -1,26 +1,22 @@
-"""Bars and ticks from files: text or gzip in the formats of `formats.py`, and Parquet.
+"""Bars and ticks from files, a block at a time, so one may be larger than memory.
 
-Files are recognised by their content and read in blocks, so one may be larger than memory. Ticks become
-minute bars of the mid price. Rows that are refused are delivered beside the bars, with file, line and reason.
+Ticks become minute bars of the mid price. Rows that are refused are delivered beside the bars, with file, line and
+reason.
 """
 
 import glob
-import gzip
 import math
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from io import TextIOWrapper
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch, reject_reason
-from lstm_ts.errors import ConfigError, DataError, NoRows, NoSuchFile, UnknownFormat, WrongZone
-from lstm_ts.sources.formats import SAMPLE_LINES, SHOWN_CHARS, Zone, parse, parse_zone, recognise
+from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
+from lstm_ts.sources.blocks import open_blocks
+from lstm_ts.sources.formats import SHOWN_CHARS, Zone, parse_zone
 from lstm_ts.sources.testimony import Testimony
 
 MIN_HOURLY_ROWS = 12  # a thin minute file may have a few stamps that are all full hours
@@ -41,13 +37,6 @@ class _SeenStamps:
     def add(self, ts: pl.Series) -> None:
         # Stable sorting of two ascending runs is a merge.
         self._stamps = np.sort(np.concatenate([self._stamps, ts.to_physical().to_numpy()]), kind="stable")
-
-
-@dataclass(frozen=True)
-class _Opened:
-    blocks: Iterator[pl.DataFrame]  # as from formats.parse
-    utc: bool
-    ticks: bool
 
 
 class Files:
@@ -72,9 +61,9 @@ class Files:
         # An hour and its first minute share a stamp without being duplicates.
         seen = {False: _SeenStamps(), True: _SeenStamps()}
         for file in dict.fromkeys(file for pattern in self.patterns for file in _find(pattern)):
-            opened = (_open_parquet if _starts_with(file, b"PAR1") else _open_text)(file, self.batch_rows)
+            opened = open_blocks(file, self.batch_rows)
             zone = None if opened.utc else self._zone_for(file)
-            blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.blocks)
+            blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.rows)
             testimony = Testimony(already_read=ALREADY_READ)
             if opened.ticks:
                 batches = self._tick_batches(blocks, file, seen[False], testimony)
@@ -145,73 +134,6 @@ def _find(pattern: str) -> list[Path]:
     if not found:
         raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
     return found
-
-
-def _starts_with(file: Path, magic: bytes) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(len(magic)) == magic
-
-
-def _open_parquet(file: Path, batch_rows: int) -> _Opened:
-    scan = pl.scan_parquet(file)
-    try:
-        schema = scan.collect_schema()
-    except pl.exceptions.ComputeError:
-        raise DataError(f"Expected a whole Parquet file, got a cut or damaged one: {file}; fetch it again") from None
-    stamp = schema.get("ts")
-    if not isinstance(stamp, pl.Datetime) or not set(PRICES) <= set(schema):
-        found = ", ".join(f"{column} {dtype}" for column, dtype in schema.items())
-        raise UnknownFormat(f"Expected Parquet columns ts (a datetime), open, high, low, close, got {found} in {file}")
-    rows = scan.select(
-        pl.col("ts").cast(pl.Datetime("us", stamp.time_zone)).alias("stamp"),
-        pl.col(PRICES).cast(pl.Float64),
-        volume=pl.col("volume").cast(pl.Float64).fill_null(0.0) if "volume" in schema else pl.lit(0.0),
-        text=pl.lit(None, pl.String),
-        reason=pl.lit(None, pl.String),
-    )
-    total = scan.select(pl.len()).collect().item()
-    if total == 0:
-        raise NoRows(f"Expected rows, got an empty file: {file}; leave it out of source.paths")
-    blocks = (
-        rows.slice(offset, batch_rows).collect().with_row_index("line", offset + 1)
-        for offset in range(0, total, batch_rows)
-    )
-    return _Opened(blocks, utc=stamp.time_zone is not None, ticks=False)
-
-
-def _open_text(file: Path, batch_rows: int) -> _Opened:
-    with _text(file) as opened:
-        first_lines = list(islice((line.strip() for line in opened if line.strip()), SAMPLE_LINES))
-    layout = recognise(first_lines, file=str(file))
-    blocks = (parse(lines, layout) for lines in _line_blocks(file, batch_rows, header=layout.header))
-    return _Opened(blocks, utc=layout.utc, ticks=layout.ticks)
-
-
-@contextmanager
-def _text(file: Path) -> Iterator[TextIOWrapper]:
-    compressed = _starts_with(file, b"\x1f\x8b")
-    try:
-        with (
-            file.open("rb") as raw,
-            gzip.GzipFile(fileobj=raw) if compressed else raw as plain,
-            TextIOWrapper(plain, encoding="utf-8-sig", errors="replace") as text,
-        ):
-            yield text
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"Expected a whole gzip file, got a cut or damaged one: {file}; fetch it again") from None
-
-
-def _line_blocks(file: Path, batch_rows: int, *, header: bool) -> Iterator[pl.DataFrame]:
-    """Frames `line` (from 1), `text`, without the blank lines and the header."""
-    offset = 1
-    with _text(file) as text:
-        while lines := list(islice(text, batch_rows)):
-            block = pl.DataFrame({"text": lines}).with_row_index("line", offset)
-            offset += len(lines)
-            block = block.with_columns(pl.col("text").str.strip_chars()).filter(pl.col("text") != "")
-            if header and block.height:
-                block, header = block[1:], False
-            yield block
 
 
 def _check(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool) -> pl.DataFrame:

@@ -21,19 +21,15 @@ from lstm_ts.session import Session
 from lstm_ts.sources.ib_answers import check_stamps, read_answer
 from lstm_ts.sources.ib_errors import Action, explain
 from lstm_ts.sources.ib_line import Again, Line, Said, Wire
+from lstm_ts.sources.ib_login import log_in
 from lstm_ts.sources.pacing import Pacing
 from lstm_ts.sources.retries import Retries
 
 MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
-CLIENT_IDS = 16  # to try, from the first on
 NO_CONTRACT = 200
 GIVE_UP = 3  # spans in a row without an answer, nor one to what time it is
-REASONS = (
-    "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
-    "or correct source.host and source.port (paper: 7497 for TWS, 4002 for Gateway)"
-)
 
 log = logging.getLogger(__name__)
 
@@ -97,43 +93,12 @@ class InteractiveBrokers:
         self._line = None
 
     def _open(self) -> Line:
-        line = self._greet()
         try:
-            self._check_account(line)
-        except (BrokerError, ConnectionError) as error:
-            line.ib.disconnect()
-            if isinstance(error, ConnectionError):
-                raise BrokerAway(f"Expected TWS at {self.address}, got its hang-up: {error}; {REASONS}") from None
-            raise
+            line = log_in(self._wire, self.address, self.client_id, live=self.live)
+        except Said as said:
+            raise self._explained(said) from None
         log.info("Connected to IB at %s, connection %s", self.address, line.witness)
         return line
-
-    def _greet(self) -> Line:
-        """Raises    BrokerAway"""
-        for client_id in range(self.client_id, self.client_id + CLIENT_IDS):
-            try:
-                return self._wire.connect(client_id)
-            except Said as said:
-                if explain(said.code, said.text).action is not Action.NEXT_ID:
-                    raise self._explained(said) from None
-            except TimeoutError:
-                raise BrokerAway(f"Expected TWS at {self.address}, got no greeting from there; {REASONS}") from None
-            except OSError as error:
-                raise BrokerAway(f"Expected TWS at {self.address}, got {error or 'its hang-up'}; {REASONS}") from None
-        last = self.client_id + CLIENT_IDS - 1
-        raise BrokerAway(
-            f"Expected a free client id in {self.client_id}..{last} at {self.address}, got all in use; "
-            f"close other programs or set another source.client_id"
-        )
-
-    def _check_account(self, line: Line) -> None:
-        accounts = line.ib.client.getAccounts()
-        live = [f"the live account {account}" for account in accounts if not account.startswith("D")]
-        if not self.live and (live or not accounts):
-            raise BrokerError(
-                f"Expected a paper account at {self.address}, got {live[0] if live else 'no account name'}; log in to "
-                f"paper trading, whose ports are 7497 and 4002, or set source.live=true"
-            )
 
     def _check_clock(self, line: Line) -> None:
         """Also whether IB answers at all."""

@@ -1,0 +1,48 @@
+"""Rows on their way into a store, and what they change there."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+REVISED = "{}_revised"  # a column's value since
+
+
+@dataclass(frozen=True)
+class UpsertResult:
+    new: int
+    same: int
+    revised: int  # stored before with other values
+    months: tuple[str, ...]  # whose file changed, as 2015-03, ascending
+
+
+class Staging:
+    """`result` and `store_id` are there once the `with` block has ended."""
+
+    result: UpsertResult
+    store_id: str
+
+    def __init__(self, folder: Path, schema: pl.Schema) -> None:
+        self.folder = folder
+        self.parts: defaultdict[str, list[Path]] = defaultdict(list)  # by month, in order of arrival
+        self._schema = schema
+
+    def add(self, bars: pl.DataFrame) -> None:
+        """Take bars in any order; of rows with the same `ts` the last one added is kept."""
+        assert bars.schema == self._schema, f"Expected {self._schema}, got {bars.schema}"
+        for (month,), rows in bars.group_by(pl.col("ts").dt.strftime("%Y-%m"), maintain_order=True):
+            part = self.folder / f"{month}.{len(self.parts[str(month)])}.parquet"
+            rows.write_parquet(part, compression="uncompressed")
+            self.parts[str(month)].append(part)
+
+    def read(self, month: str) -> pl.DataFrame:
+        staged = pl.concat([pl.read_parquet(part) for part in self.parts[month]])
+        return staged.unique("ts", keep="last", maintain_order=True)
+
+
+def find_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
+    """How many staged rows are new; and those that revise a stored one, beside it."""
+    both = stored.join(staged, on="ts", suffix=REVISED.format(""))
+    differs = [pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name != "ts"]
+    return staged.height - both.height, both.filter(pl.any_horizontal(differs))
