@@ -10,7 +10,7 @@ from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
-from serve.metrics import LOAD_FAILURES
+from serve.metrics import FOLLOWED, LOAD_FAILURES
 from serve.network import CompiledNet
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
@@ -139,6 +139,7 @@ class Follower:
         except LstmTsError as error:
             LOAD_FAILURES.labels("registry").inc()
             return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
+        FOLLOWED.labels(name).set_to_current_time()
         if version is None:
             reason = f"Expected a {CHAMPION} of {name}, got none yet; python -m lstm_ts.retrain makes one"
             return replace(loaded, champion=replace(loaded.champion, reason=reason))

@@ -23,6 +23,12 @@ LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way 
 FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])
 SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])
 STOPPED = Counter("lstm_ts_challenger_stopped", "Times a process took the challenger its requests", ["version"])
+FOLLOWED = Gauge(
+    "lstm_ts_followed_timestamp_seconds",
+    "When the registry last told a worker whose the aliases are; of the workers, the earliest",
+    ["name"],
+    multiprocess_mode="livemin",
+)
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 

@@ -491,10 +491,14 @@ def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path
     health = server.reload()
     assert health.ready
     assert all("The registry does not answer: Expected a registry at" in str(w.reason) for w in health.workers)
+    followed = server.metric("lstm_ts_followed_timestamp_seconds")
     assert server.ask(now_bars).model.version == 1
+    server.reload()
     assert not (folder / "mlflow.db").exists()
+    assert server.metric("lstm_ts_followed_timestamp_seconds") == followed
     (folder / "away.db").rename(folder / "mlflow.db")
     assert [worker.reason for worker in server.reload().workers] == [None, None]
+    assert followed < server.metric("lstm_ts_followed_timestamp_seconds") <= time.time()
 
 
 def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server, now_bars: list[Body]) -> None:
