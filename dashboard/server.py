@@ -14,6 +14,7 @@ import panel as pn
 from omegaconf import DictConfig
 from panel.pane import HTML
 from panel.template import Template
+from tornado.websocket import WebSocketClosedError
 
 from dashboard.app import shell
 from dashboard.blocks import problem
@@ -65,6 +66,11 @@ def auth_of(cfg: DictConfig) -> dict[str, Any]:
     return known | {f"oauth_{name}": value for name, value in named.items() if value}
 
 
+def is_no_goodbye(record: logging.LogRecord) -> bool:
+    """A visitor who has gone before all of a page was sent is no error, and asyncio has a traceback for him."""
+    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+
+
 def check(cfg: DictConfig) -> None:
     for name in ("threads", "poll_s", "service.timeout_s", *(f"upload.{limit}" for limit in cfg.upload)):
         node: Any = cfg
@@ -95,6 +101,7 @@ def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
     cfg = compose("dashboard", [f"host={given.address}", *auth])
     check(cfg)
     auth_of(cfg)
+    logging.getLogger("asyncio").addFilter(is_no_goodbye)
     pn.extension(*EXTENSIONS, nthreads=cfg.threads)
     uploads = TemporaryDirectory(prefix=UPLOADS)
     settings = read_settings(cfg, Path(uploads.name))
@@ -107,6 +114,7 @@ def main(cfg: DictConfig) -> None:
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
+    logging.getLogger("asyncio").addFilter(is_no_goodbye)
     pn.extension(*EXTENSIONS, nthreads=cfg.threads)
     with TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))

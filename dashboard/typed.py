@@ -19,11 +19,17 @@ from lstm_ts.errors import LstmTsError, NoRows
 
 PROBLEM = "What is wrong"
 # Writes what is wrong in a row, and marks its cells. Panel draws the whole table anew for it, which takes the next cell
-# from under the hands of who types in it: so the table is told to change its cells in place.
+# from under the hands of who types in it: so only what is wrong is changed, in place, where nothing else is new.
 # And nothing in a grid may take the focus but its cells: Tabulator's body does.
 WRITTEN = """cell => {
-  const table = cell.getTable();
-  table.setData = rows => rows.length == table.getDataCount() ? table.updateData(rows) : table.replaceData(rows);
+  const table = cell.getTable(), own = cell.getField();
+  table.setData = rows => {
+    const before = table.getData();
+    const isNew = (row, i) => Object.keys(row).some(key => key != own && row[key] !== before[i][key]);
+    if (rows.length != before.length || rows.some(isNew)) return table.replaceData(rows);
+    const changed = rows.filter((row, i) => row[own] !== before[i][own]);
+    return changed.length ? table.updateData(changed) : Promise.resolve();
+  };
   table.element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
   const wrong = cell.getValue().split("; ").map(text => text.split(":")[0]);
   for (const other of cell.getRow().getCells())

@@ -152,8 +152,8 @@ def run_folder() -> Path:
 
 def check_port(host: str, port: int) -> None:
     """Raises    ConfigError: another process has it, or there is none of that number"""
-    if not 0 < port < 65536:
-        raise ConfigError(f"Expected port within 1..65535, got {port}")
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise ConfigError(f"Expected port to be a whole number within 1..65535, got {port}")
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:

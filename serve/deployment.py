@@ -103,6 +103,7 @@ class Follower:
         self._registry: Registry | None = None
         self._file = 0  # see `check_there`
         self._looked = 0
+        self._followed = FOLLOWED.labels(settings.name)
         self.loaded = Loaded()
 
     def start(self) -> None:
@@ -139,7 +140,7 @@ class Follower:
         except LstmTsError as error:
             LOAD_FAILURES.labels("registry").inc()
             return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
-        FOLLOWED.labels(name).set_to_current_time()
+        self._followed.set_to_current_time()
         if version is None:
             reason = f"Expected a {CHAMPION} of {name}, got none yet; python -m lstm_ts.retrain makes one"
             return replace(loaded, champion=replace(loaded.champion, reason=reason))

@@ -25,7 +25,7 @@ SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client
 STOPPED = Counter("lstm_ts_challenger_stopped", "Times a process took the challenger its requests", ["version"])
 FOLLOWED = Gauge(
     "lstm_ts_followed_timestamp_seconds",
-    "When the registry last told a worker whose the aliases are; of the workers, the earliest",
+    "When the registry last told a worker whose the aliases are, 0 for never; of the workers, the earliest",
     ["name"],
     multiprocess_mode="livemin",
 )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -230,6 +231,7 @@ def test_a_tampered_model_is_refused(stored: Path, trained: Path, tmp_path: Path
     assert "as it was saved, got other bytes" in mistake(run("predict", stored, f"model={copy}"))
 
 
-def test_a_port_of_no_such_number_is_a_users_mistake() -> None:
-    with pytest.raises(ConfigError, match="got 99999"):
-        check_port("127.0.0.1", 99999)
+@pytest.mark.parametrize("port", [0, 99999, 5006.5, "abc"])
+def test_a_port_of_no_such_number_is_a_users_mistake(port: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"1\.\.65535, got {port}"):
+        check_port("127.0.0.1", port)

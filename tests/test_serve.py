@@ -520,9 +520,11 @@ def test_a_worker_without_a_model_is_not_asked(server: Server, folder: Path, now
         os.kill(before[0], signal.SIGKILL)
         wait_for(lambda: any("Expected a registry" in str(w.reason) and not w.model for w in server.health().workers))
         assert {server.ask(now_bars).model.version for _ in range(50)} == {1}
+        assert server.metric("lstm_ts_followed_timestamp_seconds") == 0  # the new worker's
     finally:
         (folder / "away.db").rename(folder / "mlflow.db")
     wait_for(lambda: server.health().ready)
+    assert server.metric("lstm_ts_followed_timestamp_seconds") > 0
 
 
 def test_a_registry_in_the_place_of_another_is_told(server: Server, folder: Path, now_bars: list[Body]) -> None:

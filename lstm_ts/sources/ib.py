@@ -1,4 +1,4 @@
-"""Minute bars from Interactive Brokers, through TWS or IB Gateway; the names of its API stop here.
+"""Minute bars from Interactive Brokers, through TWS or IB Gateway; the names of its API stop here and in `ib_*`.
 
 One request fetches a session, or what has passed of it. `1 D` before the end asked for is a day by the clock or a
 trading day, as TWS sees fit: either way it reaches back to the session's opening, and it is evidence for no more.
