@@ -71,6 +71,11 @@ def is_no_goodbye(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
 
 
+def set_up_panel(threads: int) -> None:
+    logging.getLogger("asyncio").addFilter(is_no_goodbye)
+    pn.extension(*EXTENSIONS, nthreads=threads)
+
+
 def check(cfg: DictConfig) -> None:
     for name in ("threads", "poll_s", "service.timeout_s", *(f"upload.{limit}" for limit in cfg.upload)):
         node: Any = cfg
@@ -101,8 +106,7 @@ def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
     cfg = compose("dashboard", [f"host={given.address}", *auth])
     check(cfg)
     auth_of(cfg)
-    logging.getLogger("asyncio").addFilter(is_no_goodbye)
-    pn.extension(*EXTENSIONS, nthreads=cfg.threads)
+    set_up_panel(cfg.threads)
     uploads = TemporaryDirectory(prefix=UPLOADS)
     settings = read_settings(cfg, Path(uploads.name))
     return Client(settings), settings, uploads
@@ -114,8 +118,7 @@ def main(cfg: DictConfig) -> None:
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
-    logging.getLogger("asyncio").addFilter(is_no_goodbye)
-    pn.extension(*EXTENSIONS, nthreads=cfg.threads)
+    set_up_panel(cfg.threads)
     with TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)

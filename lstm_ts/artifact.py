@@ -37,8 +37,8 @@ def save_forecaster(forecaster: Forecaster, folder: Path) -> None:
     fitted_to = {"fitted_to": _fitted_to(asdict(forecaster.spec), asdict(forecaster.shape))}
     save_file(forecaster.net.state_dict(), staged / WEIGHTS, metadata=fitted_to)
     (staged / MANIFEST).write_text(json.dumps(_manifest(forecaster), indent=1, allow_nan=False))
-    sums = [f"{_sha256(staged / name)}  {name}\n" for name in (WEIGHTS, MANIFEST)]
-    (staged / SUMS).write_text("".join(sums))
+    sums = [_sum(name, (staged / name).read_bytes()) for name in (WEIGHTS, MANIFEST)]
+    (staged / SUMS).write_text("".join(f"{line}\n" for line in sums))
     staged.replace(folder)
 
 
@@ -60,7 +60,7 @@ def load_forecaster(folder: Path) -> Forecaster:
     content = {name: _read(folder / name) for name in (WEIGHTS, MANIFEST, SUMS)}
     sums = content[SUMS].decode(errors="replace").splitlines()
     for name in (WEIGHTS, MANIFEST):
-        if f"{hashlib.sha256(content[name]).hexdigest()}  {name}" not in sums:
+        if _sum(name, content[name]) not in sums:
             raise ArtifactError(f"Expected {folder / name} as it was saved, got other bytes; train again or restore it")
     manifest = json.loads(content[MANIFEST])
     if manifest.get("format") != FORMAT:
@@ -107,8 +107,8 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sum(name: str, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}"
 
 
 def _plain(values: Scaler | Reference) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster
+from lstm_ts.checkpoints import claim
 from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
@@ -31,7 +32,7 @@ from lstm_ts.report import format_table
 from lstm_ts.scores import compute_scores
 from lstm_ts.session import utc
 from lstm_ts.tracking import close
-from lstm_ts.train import Fitted, build_trainer, claim, fit, make_data
+from lstm_ts.train import Fitted, build_trainer, fit, make_data
 from lstm_ts.versions import Version, describe_verdict
 
 log = logging.getLogger(__name__)

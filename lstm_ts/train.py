@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.artifact import save_forecaster
+from lstm_ts.checkpoints import claim, find_checkpoint
 from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
@@ -180,25 +181,6 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
-    """`last` is the newest checkpoint under `outputs` of a run that did not come to leave a model.
-
-    Raises    ConfigError: there is none, or no file at the path
-    """
-    if ckpt_path is None:
-        return None
-    if ckpt_path != "last":
-        if not Path(ckpt_path).is_file():
-            raise ConfigError(f"Expected ckpt_path=last or a checkpoint, got {ckpt_path}, which is no file")
-        return Path(ckpt_path)
-    found = [path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists()]
-    if not found:
-        raise ConfigError(
-            f"Expected an interrupted run under {outputs} for ckpt_path=last, got none; leave ckpt_path out"
-        )
-    return max(found, key=lambda path: path.stat().st_mtime)
-
-
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
@@ -224,17 +206,6 @@ def main(cfg: DictConfig) -> float:
         close(trainer.loggers)
     print(folder / "model")
     return fitted.loss
-
-
-def claim(folder: Path) -> Path:
-    """Raises    ConfigError: another run, started in the same second perhaps, has the folder"""
-    try:
-        (folder / "checkpoints").mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(
-            f"Expected a run folder of its own, got {folder}, which another run has; run it again"
-        ) from None
-    return folder
 
 
 def test_span(data: BarsDataModule) -> Span:

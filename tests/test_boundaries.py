@@ -66,6 +66,7 @@ ROOMS = {
     "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
     "folds": {"errors", "session", "tables"},
     "provenance": {"data", "forecaster"},
+    "checkpoints": {"errors"},
     "holdout": {"bars", "data", "errors", "folds", "forecaster", "provenance", "session", "store", "versions"},
     "tracking": {"errors", "scores"},
     "database": {"errors"},

@@ -43,6 +43,7 @@ def _greet(wire: Wire, address: str, first: int) -> Line:
 
 
 def check_account(accounts: list[str], address: str, *, live: bool) -> None:
+    """Raises    BrokerError: one that is not for paper trading, which only `live` allows"""
     lives = [f"the live account {account}" for account in accounts if not account.startswith("D")]
     if not live and (lives or not accounts):
         raise BrokerError(

@@ -1,0 +1,35 @@
+"""Where a training runs: in a folder of its own, or on from the checkpoint of one that was interrupted."""
+
+from pathlib import Path
+
+from lstm_ts.errors import ConfigError
+
+
+def claim(folder: Path) -> Path:
+    """Raises    ConfigError: another run, started in the same second perhaps, has the folder"""
+    try:
+        (folder / "checkpoints").mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError(
+            f"Expected a run folder of its own, got {folder}, which another run has; run it again"
+        ) from None
+    return folder
+
+
+def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
+    """`last` is the newest checkpoint under `outputs` of a run that did not come to leave a model.
+
+    Raises    ConfigError: there is none, or no file at the path
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path != "last":
+        if not Path(ckpt_path).is_file():
+            raise ConfigError(f"Expected ckpt_path=last or a checkpoint, got {ckpt_path}, which is no file")
+        return Path(ckpt_path)
+    found = [path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists()]
+    if not found:
+        raise ConfigError(
+            f"Expected an interrupted run under {outputs} for ckpt_path=last, got none; leave ckpt_path out"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
