@@ -38,7 +38,7 @@ class Step(BaseModel):
     price: float
     lower_80: float
     upper_80: float
-    quantiles: dict[float, float]  # level -> price, USD
+    quantiles: dict[float, float]  # level -> price
     persistence: float
 
 

@@ -26,7 +26,7 @@ class Bars(NamedTuple):
     """Hourly bars as arrays, ascending: for one window, frames take longer to make than all that is made of them."""
 
     ts_N: NDArray[np.datetime64]  # bar opens, microseconds, UTC
-    price_PN: Array  # PRICES, USD
+    price_PN: Array  # PRICES
 
     @classmethod
     def of(cls, hourly_bars: "pl.DataFrame | Bars") -> "Bars":
@@ -46,7 +46,7 @@ class Grid:
     hour_of_week_G: NDArray[np.int64]  # 0..167, local
     calendar_GC: Array  # in 0..1, known for any hour ahead of time
     missing_G: NDArray[np.bool_]  # also true for the hours to come
-    close_G: Array  # USD, NaN where missing
+    close_G: Array  # NaN where missing
     body_G: Array  # log close / open, 0 where missing
     gap_G: Array  # log open / close of the hour before, 0 where either is missing
     range_G: Array  # log high / low, 0 where missing

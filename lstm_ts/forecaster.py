@@ -69,7 +69,7 @@ class Forecast:
     volatility: float  # of the window; 1 is as in the training hours
 
     def price_HL(self, *levels: float) -> Array:
-        """Prices at some of the levels, USD; raises ArtifactError where the model has not learnt one."""
+        """Prices at some of the levels; raises ArtifactError where the model has not learnt one."""
         missing = [level for level in levels if level not in self.levels]
         if missing:
             raise ArtifactError(

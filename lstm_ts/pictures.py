@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from lstm_ts import metrics
 from lstm_ts.metrics import Array
+from lstm_ts.prices import quote_currency
 from lstm_ts.records import LSTM, ForecastRecord, Times
 from lstm_ts.scores import CLAIM_P, Scores, step_name
 
@@ -73,11 +74,12 @@ def _draw_fan(record: ForecastRecord) -> Figure:
         "Volatile: 90th percentile of window volatility": int(order[len(order) * 9 // 10]),
     }
     figure, panels = _panels(f"{record.symbol}: forecast fan over prices", 1, 3, height=4.4)
+    unit = quote_currency(record.symbol) or "price"
     hours = np.union1d(record.origin_ts_N, record.target_ts_NH)
     for axes, (name, origin) in zip(panels, chosen.items(), strict=True):
         _draw_one_fan(axes, record, origin, np.searchsorted(hours, record.origin_ts_N))
         stamp = np.datetime_as_string(record.origin_ts_N[origin], unit="m").replace("T", " ")
-        _label(axes, f"{name}\n{stamp} UTC", "session hours from the origin", "USD")
+        _label(axes, f"{name}\n{stamp} UTC", "session hours from the origin", unit)
     _legend(figure, panels[:1])
     return figure
 

@@ -14,8 +14,10 @@ from lstm_ts.bars import Source, count_by_hour, make_hourly_bars
 from lstm_ts.cli import entry_point, processed_store
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecast
+from lstm_ts.prices import price_format, quote_currency
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
+from lstm_ts.tables import align
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)
@@ -46,33 +48,37 @@ def read_hourly_bars(
 
 
 def format_forecast(forecast: Forecast, source: str) -> str:
-    """The path in USD, persistence beside it, and the last hour in words."""
-    close, prices_HL = forecast.last_close, forecast.price_HL(0.5, *INTERVAL)
-    rows = [
-        f"{forecast.symbol}, last close {close:.3f} USD at {forecast.origin_ts:%Y-%m-%d %H:%M} UTC; bars: {source}",
-        f"{'step':>4}  {'target (UTC)':<16}  {'median':>9}  {'80 % interval':^19}  {'persistence':>11}",
-    ]
-    for step, (target_ts, (median, low, high)) in enumerate(zip(forecast.target_ts_H, prices_HL, strict=True), start=1):
-        interval = f"{low:.3f} to {high:.3f}"
-        rows.append(f"{step:>4}  {target_ts:%Y-%m-%d %H:%M}  {median:>9.3f}  {interval:^19}  {close:>11.3f}")
-    if forecast.missing_hours:
-        rows.append(f"{forecast.missing_hours} hours of the window are missing.")
-    return "\n".join([*rows, describe(forecast)])
+    """The path, persistence beside it, and the last hour in words."""
+    prices = price_format(forecast.symbol, forecast.last_close)
+    close = prices.number(forecast.last_close)
+    rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]
+    for step, (target_ts, path_L) in enumerate(
+        zip(forecast.target_ts_H, forecast.price_HL(0.5, *INTERVAL), strict=True), start=1
+    ):
+        median, low, high = map(prices.number, path_L)
+        rows.append((f"{step:>4}", f"{target_ts:%Y-%m-%d %H:%M}", median, f"{low} to {high}", close))
+    head = (
+        f"{forecast.symbol}, last close {close}{prices.suffix} at {forecast.origin_ts:%Y-%m-%d %H:%M} UTC; "
+        f"bars: {source}"
+    )
+    missing = [f"{forecast.missing_hours} hours of the window are missing."] if forecast.missing_hours else []
+    return "\n".join([head, *align(rows), *missing, describe(forecast)])
 
 
 def describe(forecast: Forecast) -> str:
     """The last hour of the path, as a sentence."""
-    median, low, high = forecast.price_HL(0.5, *INTERVAL)[-1]
+    prices = price_format(forecast.symbol, forecast.last_close)
+    median, low, high = map(prices.number, forecast.price_HL(0.5, *INTERVAL)[-1])
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
     return (
         f"In {hours} session hour{'s' * (hours > 1)}, by {target_ts:%A %H:%M} UTC, {forecast.symbol} stands at "
-        f"{median:.3f} USD, with 80 % probability between {low:.3f} and {high:.3f}; persistence says "
-        f"{forecast.last_close:.3f}."
+        f"{median}{prices.suffix}, with 80 % probability between {low} and {high}; persistence says "
+        f"{prices.number(forecast.last_close)}."
     )
 
 
 def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
-    """Prices in USD, stamps ISO 8601."""
+    """Prices in the symbol's quote currency, null where the symbol does not tell it; stamps ISO 8601."""
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     steps = zip(forecast.target_ts_H, prices_HQ, strict=True)
     path = [
@@ -87,6 +93,7 @@ def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
     prices = [{"price": prices_Q[median], "persistence": forecast.last_close} for prices_Q in prices_HQ]
     return {
         "symbol": forecast.symbol,
+        "currency": quote_currency(forecast.symbol),
         "bars": source,
         "origin_ts": forecast.origin_ts.isoformat(),
         "last_close": forecast.last_close,

@@ -9,19 +9,11 @@ from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
 from lstm_ts.pictures import draw_pictures
+from lstm_ts.prices import quote_currency, significant
 from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores, describe_skill, step_name
 from lstm_ts.tables import align, number, p_cell
 
-HEADINGS = (
-    "pinball bps",
-    "LSTM's skill",
-    "DM p",
-    "MAE bps",
-    "MAE USD",
-    "direction (95 % CI)",
-    "in 80 % interval",
-)
 DPI = 110
 
 STYLE = """
@@ -42,13 +34,15 @@ def format_table(scores: Scores) -> str:
     blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the LSTM over each baseline"]
     for step in scores.shown_steps:
         horizon = scores.horizons[step]
-        blocks += ["", *align(_score_rows(step, horizon)), describe_skill(step, horizon)]
+        blocks += ["", *align(_score_rows(step, horizon, scores.symbol)), describe_skill(step, horizon)]
     return "\n".join(blocks)
 
 
-def _score_rows(step: str, horizon: HorizonScores) -> list[tuple[str, ...]]:
+def _score_rows(step: str, horizon: HorizonScores, symbol: str) -> list[tuple[str, ...]]:
     """The headings, then a row of cells per forecaster, the LSTM first."""
-    rows = [(step_name(int(step)), *HEADINGS), _score_row(LSTM, horizon, "", "")]
+    mae = f"MAE {quote_currency(symbol) or 'price'}"
+    headings = ("pinball bps", "LSTM's skill", "DM p", "MAE bps", mae, "direction (95 % CI)", "in 80 % interval")
+    rows = [(step_name(int(step)), *headings), _score_row(LSTM, horizon, "", "")]
     for name, scores in horizon.baselines.items():
         rows.append(_score_row(name, scores, _skill_cell(horizon.skill[name]), p_cell(horizon.dm_p[name])))
     return rows
@@ -63,7 +57,7 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
         skill,
         p,
         number(scores.mae_bps, "{:.2f}"),
-        number(scores.mae_usd, "{:.3g}"),
+        significant(scores.mae_usd),
         "-" if math.isnan(scores.directional_accuracy) else direction,
         number(100 * scores.coverage.get("0.8", math.nan), "{:.1f} %"),
     )
@@ -98,7 +92,7 @@ def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequen
 <h2>Scores</h2>
 <p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
 1 &minus; LSTM's pinball / baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>
-{"".join(_score_table(step, scores.horizons[step]) for step in scores.shown_steps)}
+{"".join(_score_table(step, scores) for step in scores.shown_steps)}
 {"".join(images)}
 <h2>By hour of day of the origin, session's zone</h2>
 {_group_table(scores.by_hour_of_day, scores.shown_steps)}
@@ -138,8 +132,9 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
 
 
-def _score_table(step: str, horizon: HorizonScores) -> str:
-    head, *rows = _score_rows(step, horizon)
+def _score_table(step: str, scores: Scores) -> str:
+    horizon = scores.horizons[step]
+    head, *rows = _score_rows(step, horizon, scores.symbol)
     body = "".join(f'<tr class="{row[0]}">{_cells("td", row)}</tr>' for row in rows)
     sentence = html.escape(describe_skill(step, horizon))
     return f'<p><b>{sentence}</b></p><div class="wide"><table><tr>{_cells("th", head)}</tr>{body}</table></div>'

@@ -42,7 +42,7 @@ class AliasChange:
 
 @dataclass(frozen=True)
 class ServedPath:
-    """Prices in USD."""
+    """Prices in the quote currency of the symbol."""
 
     target_ts_H: tuple[datetime, ...]
     median_H: tuple[float, ...]

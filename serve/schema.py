@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # USD; keeps every number that is made of them finite
+MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # keeps every number that is made of them finite
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 
 
@@ -62,10 +62,10 @@ class Window(Strict):
 
 class Step(Strict):
     target_ts: Annotated[datetime, Field(description="When the target's bar closes, by the session calendar")]
-    price: Annotated[float, Field(description="The median, USD")]
+    price: Annotated[float, Field(description="The median, in the quote currency of the symbol")]
     lower_80: float
     upper_80: float
-    quantiles: Annotated[dict[str, float], Field(description="Level -> price, USD")]
+    quantiles: Annotated[dict[str, float], Field(description="Level -> price")]
     persistence: Annotated[float, Field(description="The last close: the forecast to beat")]
 
 
@@ -93,7 +93,7 @@ class Forecast(Strict):
     origin_ts: Annotated[datetime, Field(description="The close of the last bar: when the forecast is made")]
     last_close: float
     path: list[Step]
-    predicted_price: Annotated[float, Field(description="The median at the final step, USD")]
+    predicted_price: Annotated[float, Field(description="The median at the final step")]
     model: Model
     arm: str
     skill: Skill | None

@@ -114,7 +114,7 @@ def _describe(path: str, error: ErrorDetails) -> Problem:
         case "extra_forbidden":
             text = f"Expected only {', '.join(Bar.model_fields)} in a bar, got {shown(error['loc'][-1])}; leave it out"
         case "greater_than_equal" | "less_than_equal" | "finite_number" if error["loc"][-1] in PRICES:
-            text = f"Expected a positive price between {MIN_PRICE:g} and {MAX_PRICE:g} USD, got {got}; correct it"
+            text = f"Expected a positive price between {MIN_PRICE:f} and {MAX_PRICE:,.0f}, got {got}; correct it"
         case "greater_than_equal" | "finite_number":
             text = f"Expected a volume of 0 or more, got {got}; correct it or leave it out"
         case "float_type":

@@ -51,15 +51,16 @@ ROOMS = {
     "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
     "metrics": set(),
+    "prices": set(),
     "baselines": {"features", "metrics", "windows"},
     "net": set(),
     "records": {"metrics"},
     "scores": {"metrics", "records"},
     "gate": {"errors", "metrics", "records"},
     "comparison": {"errors", "metrics", "records"},
-    "pictures": {"metrics", "records", "scores"},
+    "pictures": {"metrics", "prices", "records", "scores"},
     "tables": set(),
-    "report": {"bars", "pictures", "records", "scores", "tables"},
+    "report": {"bars", "pictures", "prices", "records", "scores", "tables"},
     "model": {"baselines", "errors", "net", "windows"},
     "forecaster": {"baselines", "errors", "features", "net", "scaler", "session", "windows"},
     "artifact": {"baselines", "errors", "forecaster", "scaler", "session", "windows"},
@@ -88,16 +89,16 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"net", "rows", "windows"}
+SERVED |= {"net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"tables", "rows", "cli", "manifest", "staging"}
+SHOWN |= {"tables", "rows", "cli", "manifest", "staging", "prices"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"comparison", "completeness", "forecaster", "serve.traffic"}
+PURE |= {"comparison", "completeness", "forecaster", "prices", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {
