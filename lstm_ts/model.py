@@ -46,13 +46,21 @@ class LSTMForecaster(L.LightningModule):
         self.optimisation = optimisation
         self.register_buffer("levels_Q", torch.tensor(levels, dtype=torch.float32), persistent=False)
         self.register_buffer("step_weight_H", optimisation.step_weights(reference), persistent=False)
+        volatility_HQ = torch.from_numpy(reference.volatility_HQ.astype(np.float32))
+        self.register_buffer("volatility_HQ", volatility_HQ, persistent=False)
 
     levels_Q: Tensor
     step_weight_H: Tensor
+    volatility_HQ: Tensor
 
     def _loss(self, batch: Batch[Tensor]) -> Tensor:
-        """Pinball loss over that of the volatility forecast: below 1 is better than volatility."""
+        """Pinball loss in units of the volatility forecast's on the training hours."""
         q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
+        return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
+
+    def _volatility_loss(self, batch: Batch[Tensor]) -> Tensor:
+        """The same loss of the volatility forecast, which has no drift."""
+        q_BHQ = self.volatility_HQ - batch.drift_BH[..., None]
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
     def training_loss(self, batch: Batch[Tensor]) -> Tensor:
@@ -75,8 +83,17 @@ class LSTMForecaster(L.LightningModule):
         windows = len(self.trainer.train_dataloader.dataset)
         self.log("train/windows_per_s", windows / (time.perf_counter() - self.epoch_started), prog_bar=True)
 
+    def on_validation_epoch_start(self) -> None:
+        self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of the volatility forecast
+
     def validation_step(self, batch: Batch[Tensor], batch_idx: int) -> None:
-        self.log("val/loss", self._loss(batch), prog_bar=True, on_epoch=True, batch_size=len(batch.x_BTF))
+        known = (~batch.z_BH.isnan()).sum()
+        self.validation_losses += known * torch.stack([self._loss(batch), self._volatility_loss(batch)])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the network's loss over the volatility forecast's on the same hours: below 1 is better."""
+        network, volatility = self.validation_losses
+        self.log("val/loss", network / volatility, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         chosen = self.optimisation

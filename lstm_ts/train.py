@@ -44,7 +44,7 @@ class Fitted:
     """What a training leaves: the forecaster of its best epoch, and the validation loss after each epoch it ran."""
 
     forecaster: Forecaster
-    losses: tuple[float, ...]  # over the volatility forecast's
+    losses: tuple[float, ...]  # over the volatility forecast's on the same validation hours
     steps_per_epoch: int
     seconds: float
 
@@ -140,7 +140,7 @@ def fit(
     fitted = Fitted(
         forecaster, tuple(losses.values), len(data.train_dataloader()), round(time.perf_counter() - started, 2)
     )
-    log.info("Validation loss %.4f of the volatility forecast's", fitted.loss)
+    log.info("Validation loss: %.4f times the volatility forecast's on the same hours", fitted.loss)
     return fitted
 
 
