@@ -81,7 +81,14 @@ def read(path: Path, name: str, zone: str, settings: Settings, tell: Callable[[i
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
-    files = Files(paths=str(path), zone=zone, price_factor=1.0, batch_rows=settings.upload.batch_rows)
+    files = Files(
+        paths=str(path),
+        symbol=settings.symbol,
+        zone=zone,
+        dates=None,
+        price_factor=1.0,
+        batch_rows=settings.upload.batch_rows,
+    )
     try:
         batches = _within(settings.upload, files, tell)
         return _hourly(batches, settings)

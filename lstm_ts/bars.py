@@ -38,6 +38,7 @@ class BarBatch:
     hourly: bool = False  # the source's bars are whole hours, not minutes
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
     answers: tuple[Answer, ...] = ()  # whole with this batch
+    notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
 
 
 class Source(Protocol):

@@ -78,6 +78,8 @@ def ingest(
             if store.folder not in stagings:
                 stagings[store.folder] = stack.enter_context(store.upsert(source.name))
             stagings[store.folder].add(_stored_columns(batch))
+            for note in batch.notes:
+                log.warning(note)
             counts.append(count_by_hour(batch.bars))
             answers.extend(batch.answers)
             kept += batch.bars.height
@@ -107,7 +109,7 @@ def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime |
             for begin, stop, answer in clipped
             if begin < stop
         )
-        if bars.height or batch.rejects.height or answers:
+        if bars.height or batch.rejects.height or answers or batch.notes:
             yield replace(batch, bars=bars, answers=answers)
 
 

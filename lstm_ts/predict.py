@@ -31,6 +31,8 @@ def read_hourly_bars(
     Raises    NoRows: not one good row; WrongZone
     """
     batches = list(source.read_batches())
+    for note in (note for batch in batches for note in batch.notes):
+        log.warning(note)
     minutes = [batch.bars for batch in batches if not batch.hourly]
     hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
     rejected = sum(batch.rejects.height for batch in batches)
@@ -111,7 +113,14 @@ def main(cfg: DictConfig) -> None:
         store = processed_store(cfg)
         hourly_bars, source = store.read(), store.source
     else:
-        files = Files(paths=str(cfg.bars), zone=cfg.zone, price_factor=cfg.price_factor, batch_rows=500_000)
+        files = Files(
+            paths=str(cfg.bars),
+            symbol=forecaster.provenance.symbol,
+            zone=cfg.zone,
+            dates=cfg.dates,
+            price_factor=cfg.price_factor,
+            batch_rows=500_000,
+        )
         hourly_bars, rejected = read_hourly_bars(
             files, forecaster.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch
         )

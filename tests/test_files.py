@@ -19,7 +19,8 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the r
 
 def batches(paths: object, zone: str | None = None, factor: float = 1.0, rows: int = 1000) -> list[BarBatch]:
     patterns = [str(path) for path in paths] if isinstance(paths, Sequence) else str(paths)
-    return list(Files(paths=patterns, zone=zone, price_factor=factor, batch_rows=rows).read_batches())
+    source = Files(paths=patterns, symbol="XAGUSD", zone=zone, dates=None, price_factor=factor, batch_rows=rows)
+    return list(source.read_batches())
 
 
 def bars_of(found: list[BarBatch]) -> pl.DataFrame:
@@ -51,7 +52,7 @@ def test_text_is_read_whatever_its_packing_extension_line_ends_and_blank_lines(t
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
     (batch,) = batches(path, "America/New_York")
     assert batch.bars.schema == BAR_SCHEMA and batch.rejects.schema == REJECT_SCHEMA
-    assert batch.bars.rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29.5, 29.6, 29.4, 29.55, 0)]
+    assert batch.bars.rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29.5, 29.6, 29.4, 29.55, None)]
     assert batch.rejects.is_empty() and not batch.hourly
 
 
@@ -114,7 +115,7 @@ def test_the_later_file_of_a_glob_rejects_the_stamps_of_the_earlier_with_file_li
 def test_a_list_from_the_configuration_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, mt4("2025.01.06,22:00"))
     paths = OmegaConf.create([str(tmp_path / "*.csv")])
-    source = Files(paths=paths, zone="UTC", price_factor=1.0, batch_rows=10)
+    source = Files(paths=paths, symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=10)
     assert source.name == f"files {tmp_path}/*.csv"
     assert [batch.bars.height for batch in source.read_batches()] == [1]
 
@@ -173,7 +174,7 @@ def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_pa
     frame.with_columns(pl.col("ts").dt.replace_time_zone("America/New_York")).write_parquet(tmp_path / "aware.dat")
     for name, zone in (("naive.dat", "America/New_York"), ("aware.dat", None)):
         found = batches(tmp_path / name, zone, rows=1)
-        assert bars_of(found).rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29, 30, 29, 29, 0)]
+        assert bars_of(found).rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29, 30, 29, 29, None)]
         assert rejects_of(found) == [(2, "high below low")]
         assert found[1].rejects["text"].item().endswith(",29.0,28.0,29.0,29.0")
 
@@ -190,7 +191,7 @@ def test_a_file_without_a_zone_needs_one_and_parquet_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(("factor", "rows"), [(0.0, 10), (-1.0, 10), (float("inf"), 10), (1.0, 0)])
 def test_a_value_out_of_range_is_a_config_error(factor: float, rows: int) -> None:
     with pytest.raises(ConfigError, match=r"got source\."):
-        Files(paths="x.csv", zone=None, price_factor=factor, batch_rows=rows)
+        Files(paths="x.csv", symbol="XAGUSD", zone=None, dates=None, price_factor=factor, batch_rows=rows)
 
 
 @pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "", "/absent/**/*.csv"])

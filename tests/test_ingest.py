@@ -37,7 +37,7 @@ class Stores:
         span: tuple[datetime | None, datetime | None] = (None, None),
     ) -> IngestResult:
         return ingest(
-            Files(paths=str(path), zone=zone, price_factor=1.0, batch_rows=1000),
+            Files(paths=str(path), symbol="XAGUSD", zone=zone, dates=None, price_factor=1.0, batch_rows=1000),
             raw=self.raw,
             processed=self.processed,
             session=session,

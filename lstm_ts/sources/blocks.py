@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import polars as pl
 
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.formats import SAMPLE_LINES, parse, recognise
+from lstm_ts.sources.formats import SAMPLE_LINES, Zone, parse, recognise
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Blocks:
     rows: Iterator[pl.DataFrame]  # as from formats.parse
     utc: bool
     ticks: bool
+    zone: Zone | None = None  # of stamps without an offset, where the file names it
+    notes: list[str] = field(default_factory=list)  # whole once the rows have been read
 
 
-def open_blocks(file: Path, batch_rows: int) -> Blocks:
+def open_blocks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Blocks:
     """Raises    NoRows, UnknownFormat; DataError: a damaged gzip or Parquet file"""
     return (_open_parquet if _starts_with(file, b"PAR1") else _open_text)(file, batch_rows)
 
@@ -49,7 +51,7 @@ def _open_parquet(file: Path, batch_rows: int) -> Blocks:
     rows = scan.select(
         pl.col("ts").cast(pl.Datetime("us", stamp.time_zone)).alias("stamp"),
         pl.col(PRICES).cast(pl.Float64),
-        volume=pl.col("volume").cast(pl.Float64).fill_null(0.0) if "volume" in schema else pl.lit(0.0),
+        volume=pl.col("volume").cast(pl.Float64).fill_nan(None) if "volume" in schema else pl.lit(None, pl.Float64),
         text=pl.lit(None, pl.String),
         reason=pl.lit(None, pl.String),
     )

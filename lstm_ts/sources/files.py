@@ -16,7 +16,7 @@ import polars as pl
 from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch, reject_reason
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.sources.blocks import open_blocks
-from lstm_ts.sources.formats import SHOWN_CHARS, Zone, parse_zone
+from lstm_ts.sources.formats import DATES, SHOWN_CHARS, Zone, parse_zone
 from lstm_ts.sources.testimony import Testimony
 
 MIN_HOURLY_ROWS = 12  # a thin minute file may have a few stamps that are all full hours
@@ -42,12 +42,26 @@ class _SeenStamps:
 class Files:
     """Bars of the files that `paths` names: files or globs, in the order given, a glob's matches by name."""
 
-    def __init__(self, *, paths: str | Sequence[str], zone: str | None, price_factor: float, batch_rows: int) -> None:
+    def __init__(
+        self,
+        *,
+        paths: str | Sequence[str],
+        symbol: str,
+        zone: str | None,
+        dates: str | None,
+        price_factor: float,
+        batch_rows: int,
+    ) -> None:
+        """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open"""
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
             raise ConfigError(f"Expected at least one row, got source.batch_rows={batch_rows}")
         self.patterns = [paths] if isinstance(paths, str) else list(paths)
+        if dates not in (None, *DATES):
+            raise ConfigError(f"Expected source.dates as one of {', '.join(DATES)} or null, got {dates}")
+        self.symbol = symbol
+        self.dates = dates
         self.zone = parse_zone(zone) if zone else None
         self.price_factor = price_factor
         self.batch_rows = batch_rows
@@ -61,15 +75,15 @@ class Files:
         # An hour and its first minute share a stamp without being duplicates.
         seen = {False: _SeenStamps(), True: _SeenStamps()}
         for file in dict.fromkeys(file for pattern in self.patterns for file in _find(pattern)):
-            opened = open_blocks(file, self.batch_rows)
-            zone = None if opened.utc else self._zone_for(file)
+            opened = open_blocks(file, self.batch_rows, symbol=self.symbol, dates=self.dates)
+            zone = None if opened.utc else opened.zone or self._zone_for(file)
             blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.rows)
             testimony = Testimony(already_read=ALREADY_READ)
             if opened.ticks:
                 batches = self._tick_batches(blocks, file, seen[False], testimony)
             else:
                 batches = self._bar_batches(blocks, file, seen, testimony)
-            yield from _with_answers(batches, testimony)
+            yield from _with_answers(batches, testimony, opened.notes)
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:
@@ -116,15 +130,15 @@ class Files:
         yield BarBatch(bars)
 
 
-def _with_answers(batches: Iterator[BarBatch], testimony: Testimony) -> Iterator[BarBatch]:
-    """The last batch carries what the file proves; hours prove nothing about minutes."""
+def _with_answers(batches: Iterator[BarBatch], testimony: Testimony, notes: Sequence[str]) -> Iterator[BarBatch]:
+    """The last batch carries what the file proves, and the notes; hours prove nothing about minutes."""
     held = None
     for batch in batches:
         if held is not None:
             yield held
         held = batch
     if held is not None:
-        yield held if held.hourly else replace(held, answers=testimony.answers())
+        yield replace(held, answers=() if held.hourly else testimony.answers(), notes=tuple(notes))
 
 
 def _find(pattern: str) -> list[Path]:
@@ -145,8 +159,7 @@ def _check(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool) -> pl.DataFrame
         rows = _refuse(rows, pl.col("high") < pl.col("low"), "ask below bid")
     else:
         rows = _refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate("1m"), "not on a whole minute")
-    rows = rows.with_columns(reason=pl.coalesce("reason", reject_reason()))
-    return _refuse(rows, ~pl.col("volume").is_finite().fill_null(False), "unparseable volume")
+    return rows.with_columns(reason=pl.coalesce("reason", reject_reason()))
 
 
 def _refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:

@@ -21,10 +21,13 @@ KNOWN_FORMATS = (
 )
 SAMPLE_LINES = 20  # the first may be damaged; twenty in a row mean another format
 SHOWN_CHARS = 200
+DATES = ("dayfirst", "monthfirst")
 
 TICK_PRICES = ("bid", "ask", "bid", "ask")  # a tick as a bar: low is the bid, high the ask
 STAMP_NAMES = ("gmt time", "time", "datetime", "timestamp", "date", "ts")
 VOLUME_NAMES = ("volume", "tick_volume", "tickvol")
+
+NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "#n/a", "nil", "-", "--")  # of vendors, in lower case
 
 EPOCH_MS = "epoch ms"
 OFFSET = "%z"
@@ -143,13 +146,17 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
     columns = TICK_PRICES if layout.ticks else PRICES
     found, expected = pl.col("cells").list.len(), len(layout.names)
+    found_volume, bad_volume = _parse_volume(*(cell(name) for name in VOLUME_NAMES if name in layout.names))
     return cells.select(
         "line",
         "text",
         _parse_stamp(pl.concat_str([cell(name) for name in layout.stamp_names], separator=" "), layout).alias("stamp"),
         *(cell(name).cast(pl.Float64, strict=False).alias(price) for price, name in zip(PRICES, columns, strict=True)),
-        volume=_parse_volume(*(cell(name) for name in VOLUME_NAMES if name in layout.names)),
-        reason=pl.when(found != expected).then(pl.format("expected {} columns, got {}", pl.lit(expected), found)),
+        volume=found_volume,
+        reason=pl.when(found != expected)
+        .then(pl.format("expected {} columns, got {}", pl.lit(expected), found))
+        .when(bad_volume)
+        .then(pl.lit("unparseable volume")),
     )
 
 
@@ -164,11 +171,13 @@ def _parse_stamp(text: pl.Expr, layout: Layout) -> pl.Expr:
     return stamp.dt.replace_time_zone("UTC") if layout.utc else stamp
 
 
-def _parse_volume(*cells: pl.Expr) -> pl.Expr:
-    """Volume, 0 where the file has no such column or the cell is empty."""
+def _parse_volume(*cells: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Volume, null where the file has none; and where a cell is neither a number nor a vendor's word for none."""
     if not cells:
-        return pl.lit(0.0)
-    return pl.when(cells[0] == "").then(0.0).otherwise(cells[0].cast(pl.Float64, strict=False))
+        return pl.lit(None, pl.Float64), pl.lit(False)
+    volume = cells[0].cast(pl.Float64, strict=False)
+    none = cells[0].str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
+    return pl.when(volume.is_finite()).then(volume), ~volume.is_finite().fill_null(False) & ~none
 
 
 @dataclass(frozen=True)
