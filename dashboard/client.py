@@ -13,6 +13,7 @@ from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError
 from lstm_ts.manifest import stores_in
 from lstm_ts.store import BarStore
+from lstm_ts.symbol import check_symbol
 
 
 class ServiceError(LstmTsError):
@@ -148,7 +149,7 @@ class Client:
         return self._hourly(symbol).changed
 
     def _hourly(self, symbol: str) -> BarStore:
-        return BarStore(self.settings.data / "processed" / symbol, HOURLY_SCHEMA)
+        return BarStore(self.settings.data / "processed" / check_symbol(symbol), HOURLY_SCHEMA)
 
     def _answer(self, response: httpx.Response) -> Answer:
         return Answer(_parse(Forecast, response.content), response.content)

@@ -16,6 +16,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.manifest import stores_in
 from lstm_ts.status import Status, compute_status
 from lstm_ts.store import BarStore
+from lstm_ts.symbol import check_symbol
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}
@@ -82,7 +83,7 @@ class Stored:
 
     def _store(self, symbol: str, kind: str) -> BarStore:
         folder, schema = PLACES[kind]
-        return BarStore(self._settings.data / folder / symbol, schema)
+        return BarStore(self._settings.data / folder / check_symbol(symbol), schema)
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, run_job
 from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.store import BarStore
+from lstm_ts.symbol import check_name, check_symbol
 
 CONF = str(Path(__file__).parents[1] / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
@@ -40,6 +42,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
+                _check_names(cfg)
                 _check_complete(cfg)
                 return task(cfg)
 
@@ -54,6 +57,27 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
     return decorate
 
 
+class Checks(Callback):
+    """Refuse a configuration before Hydra makes a run folder for it."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
+            _check_names(config)
+
+    on_multirun_start = on_run_start
+
+
+def _check_names(cfg: DictConfig) -> None:
+    """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
+    cfg.symbol = check_symbol(cfg.symbol)
+    if "name" in cfg:
+        cfg.name = check_name(cfg.name)
+    for kind, path in cfg.paths.items():
+        if path is None or not str(path).strip():
+            raise ConfigError(f"Expected a folder for paths.{kind}, got none; set paths.{kind}, or leave it out")
+        cfg.paths[kind] = str(path)
+
+
 def _check_complete(cfg: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -63,10 +87,11 @@ def _check_complete(cfg: DictConfig) -> None:
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration that a command line of these overrides has, where there is none.
 
-    Raises    ConfigError: a value is missing; HydraException: an override fits nothing
+    Raises    ConfigError: a value is missing, or no name; HydraException: an override fits nothing
     """
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         cfg = hydra.compose(config_name, list(overrides))
+    _check_names(cfg)
     _check_complete(cfg)
     return cfg
 
@@ -75,6 +100,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
     """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         config = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        _check_names(config)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
     return cast(Result, done.return_value)

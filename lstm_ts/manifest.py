@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lstm_ts.errors import DataError
+from lstm_ts.symbol import SYMBOL
 
 MANIFEST = "manifest.json"
 
@@ -45,8 +46,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def stores_in(folder: Path) -> list[str]:
-    """Names of the folders below that are stores."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+    """Symbols whose stores lie below."""
+    names = (path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+    return sorted(name for name in names if SYMBOL.fullmatch(name))
 
 
 def _overlaps(month: str, start: datetime | None, end: datetime | None) -> bool:

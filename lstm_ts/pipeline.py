@@ -27,7 +27,7 @@ from lstm_ts.backfill import BackfillResult
 from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
-from lstm_ts.plan import DAY, Plan, day_of, last_closed_hour, make_plan, why_closed
+from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, why_closed
 from lstm_ts.session import HOUR
 from lstm_ts.staging import UpsertResult
 
@@ -63,8 +63,8 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
     minute_bars = build_minute_bars(cfg, plan, symbol)
     hourly_bars = build_hourly_bars(cfg, plan, symbol, minute_bars)
     model = build_model(cfg, plan, symbol, hourly_bars)
-    bars = dg.define_asset_job(f"{symbol}_bars", [minute_bars, hourly_bars])
-    retraining = dg.define_asset_job(f"{symbol}_retraining", [model])
+    bars = dg.define_asset_job(f"{asset_prefix(symbol)}_bars", [minute_bars, hourly_bars])
+    retraining = dg.define_asset_job(f"{asset_prefix(symbol)}_retraining", [model])
     return dg.Definitions(
         assets=[minute_bars, hourly_bars, model],
         asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.look_back_days)],
@@ -75,8 +75,8 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=symbol,
-        group_name=symbol,
+        key_prefix=asset_prefix(symbol),
+        group_name=asset_prefix(symbol),
         partitions_def=dg.DailyPartitionsDefinition(plan.first_day, end_offset=1),  # today is one, too
         backfill_policy=dg.BackfillPolicy.multi_run(cfg.days_per_run),
         retry_policy=_retries(cfg),
@@ -106,8 +106,8 @@ def build_hourly_bars(
     cfg: DictConfig, plan: Plan, symbol: str, minute_bars: dg.AssetsDefinition
 ) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=symbol,
-        group_name=symbol,
+        key_prefix=asset_prefix(symbol),
+        group_name=asset_prefix(symbol),
         deps=[minute_bars],
         retry_policy=_retries(cfg),
         description="`lstm_ts.process` of all minutes",
@@ -122,8 +122,8 @@ def build_hourly_bars(
 
 def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=symbol,
-        group_name=symbol,
+        key_prefix=asset_prefix(symbol),
+        group_name=asset_prefix(symbol),
         deps=[hourly_bars],
         retry_policy=_retries(cfg),
         pool=TRAINING,
@@ -170,13 +170,15 @@ def build_schedules(
 ) -> list[dg.ScheduleDefinition]:
     running = dg.DefaultScheduleStatus.RUNNING
 
-    @dg.schedule(name=f"{symbol}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
+    @dg.schedule(name=f"{asset_prefix(symbol)}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
     def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         hour = last_closed_hour(context.scheduled_execution_time.astimezone(UTC))
         why = why_closed(plan.session, hour, hour + HOUR)
         return dg.SkipReason(why) if why else dg.RunRequest(partition_key=f"{hour:%Y-%m-%d}")
 
-    @dg.schedule(name=f"{symbol}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running)
+    @dg.schedule(
+        name=f"{asset_prefix(symbol)}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running
+    )
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = day_of(context.scheduled_execution_time.astimezone(UTC))
         start = max(plan.first_day, today - cfg.look_back_days * DAY)
@@ -185,7 +187,7 @@ def build_schedules(
         return dg.SkipReason(why) if why else dg.RunRequest(tags=in_one_run)
 
     weekly = dg.ScheduleDefinition(
-        name=f"{symbol}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
+        name=f"{asset_prefix(symbol)}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
     )
     return [hourly, nightly, weekly]
 

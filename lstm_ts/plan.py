@@ -1,6 +1,5 @@
 """What the schedule does when, without the scheduler: days to ask for, hours that closed, each step's command line."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts.cli import compose, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.session import HOUR, Session, utc
+from lstm_ts.symbol import check_symbol
 
 STEPS = ("ingest", "process", "retrain")
 DAY = timedelta(days=1)
@@ -39,9 +39,7 @@ class Plan:
 
 def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     """overrides   those `cfg` was composed with"""
-    symbols = tuple(cfg.symbols)
-    if not symbols or len(set(symbols)) < len(symbols) or not all(re.fullmatch(r"\w+", symbol) for symbol in symbols):
-        raise ConfigError(f"Expected symbols of letters, digits and _, each once, got symbols={list(symbols)}")
+    symbols = read_symbols(cfg.symbols)
     for days in ("days_per_run", "look_back_days"):
         if cfg[days] < 1:
             raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
@@ -51,6 +49,24 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol} is each symbol's own
     own = {step: _split(step, unresolved[step]) for step in STEPS}
     return Plan(symbols, construct(cfg.session), _shared(overrides), own, first_day)
+
+
+def read_symbols(symbols: object) -> tuple[str, ...]:
+    """Raises    ConfigError: no list, one that is no symbol, or two whose assets would have one name"""
+    if not isinstance(symbols, ListConfig) or not len(symbols):
+        raise ConfigError(f"Expected symbols as a list such as [XAGUSD,XAUUSD], got {symbols}; set symbols=[…]")
+    names = tuple(map(check_symbol, symbols))
+    if len(set(map(asset_prefix, names))) < len(names):
+        raise ConfigError(
+            f"Expected symbols that differ in their letters and digits, each once, got symbols={list(names)}; "
+            f"leave one out, or schedule it by a pipeline of its own"
+        )
+    return names
+
+
+def asset_prefix(symbol: str) -> str:
+    """The symbol as Dagster takes names: letters, digits and `_`."""
+    return symbol.replace(".", "_").replace("-", "_")
 
 
 def _split(step: str, command_line: str | None) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import getpass
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
@@ -24,6 +23,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.rows import AliasChange
 from lstm_ts.session import utc
 from lstm_ts.shelf import MODEL, Shelf, sha256, sqlite_path
+from lstm_ts.symbol import check_name
 from lstm_ts.versions import (
     PROMOTE,
     ROLLBACK,
@@ -59,7 +59,7 @@ class Registry:
         params: Mapping[str, Any],
     ) -> Version:
         """gate    `Decision.to_json()`
-        Raises    ArtifactError: `model` is no model folder
+        Raises    ArtifactError: `model` is no model folder; ConfigError: `name` is no name
         """
         check_name(name)
         load_forecaster(model)
@@ -148,12 +148,6 @@ def check_there(uri: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
         raise RegistryError(text) from None
-
-
-def check_name(name: str) -> None:
-    """Raises    RegistryError: no name that files, tables and pages can all bear"""
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise RegistryError(f"Expected a name of letters, digits, '.', '_' and '-', got {name!r}; give another one")
 
 
 def _load(version: Version, folder: Path) -> Forecaster:

@@ -27,7 +27,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.promotion import promote_undecided
 from lstm_ts.provenance import select_decisive
 from lstm_ts.records import LSTM, ForecastRecord
-from lstm_ts.registry import CHAMPION, Registry, check_name
+from lstm_ts.registry import CHAMPION, Registry
 from lstm_ts.report import format_table
 from lstm_ts.scores import compute_scores
 from lstm_ts.session import utc
@@ -145,7 +145,6 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     First it does what a run before left undone when it was killed, whatever its bars.
     """
     refuse(cfg, "ckpt_path", "lightgbm_steps")
-    check_name(cfg.name)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
     end, settings = utc(cfg.span.end), cfg.retrain

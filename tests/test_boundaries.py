@@ -17,6 +17,7 @@ DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 # What each room may import of ours.
 ROOMS = {
     "errors": set(),
+    "symbol": {"errors"},
     "bars": {"errors"},
     "session": {"bars", "errors"},
     "sources.synthetic": {"bars", "errors", "session"},
@@ -41,7 +42,7 @@ ROOMS = {
         "sources.pacing",
         "sources.retries",
     },
-    "manifest": {"errors"},
+    "manifest": {"errors", "symbol"},
     "staging": set(),
     "store": {"bars", "errors", "manifest", "staging"},
     "completeness": {"bars"},
@@ -77,7 +78,7 @@ ROOMS = {
     "shelf": {"errors", "versions"},
     "aliases": {"errors", "ledger", "rows", "shelf", "versions"},
     "promotion": {"gate", "ledger", "registry", "rows", "versions"},
-    "plan": {"cli", "errors", "session"},
+    "plan": {"cli", "errors", "session", "symbol"},
     "migrations.env": set(),
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},
@@ -93,7 +94,7 @@ SERVED |= {"net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"tables", "rows", "cli", "manifest", "staging", "prices"}
+SHOWN |= {"tables", "rows", "cli", "manifest", "staging", "prices", "symbol"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}

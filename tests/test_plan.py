@@ -85,7 +85,10 @@ def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("symbols=[]", r"symbols of letters.*got symbols=\[\]"),
+        ("symbols=[]", r"Expected symbols as a list .*, got \[\]"),
+        ("symbols=XAGUSD", "Expected symbols as a list .*, got XAGUSD"),
+        ("symbols=[XAG.USD,XAG_USD]", "differ in their letters and digits"),
+        ("symbols=[XAGUSD,../x]", r"Expected a symbol of 1 to 32 characters .*, got '\.\./x'"),
         ("symbols=[XAGUSD,XAGUSD]", "each once"),
         ("symbols=[EUR/USD]", "EUR/USD"),
         ("days_per_run=0", "days_per_run=0"),

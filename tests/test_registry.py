@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -166,8 +167,9 @@ def test_what_is_no_model_is_not_registered(registry: Registry, tmp_path: Path) 
 
 
 def test_a_name_that_is_no_folder_is_refused(registry: Registry, model: Path) -> None:
-    with pytest.raises(RegistryError, match=r"letters, digits, .* got 'XAG/USD'"):
-        register(registry, model, "XAG/USD")
+    for name in ("XAG/USD", "..", ".hidden", "", "silver\n"):
+        with pytest.raises(ConfigError, match=f"Expected a name of 1 to 64 characters .*, got {re.escape(repr(name))}"):
+            register(registry, model, name)
 
 
 def alter(path: Path) -> None:
