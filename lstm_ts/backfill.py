@@ -70,16 +70,17 @@ def backfill(
     """start, end   of the minutes wanted; none: from the first stored or answered for, to the last that is closed
     again        ask for what is proven too, as broker's bars may have been revised
 
-    Raises    BrokerError, WrongZone: what came before is stored and noted; ConfigError: no such span
+    Raises    BrokerError, WrongZone: what came before is stored and noted; ConfigError: no such span or session
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
+    raw.check_session(session)
     with ledger.exclusive_ingestion(symbol):
         try:
             recent = datetime.now(UTC) - RECENT
             reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
             spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
-            return _fetch(broker, spans, raw, ledger, symbol, commit_s, rejects_csv)
+            return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, rejects_csv)
         finally:
             broker.close()
 
@@ -134,7 +135,14 @@ def _next_minute(ts: datetime) -> datetime:
 
 
 def _fetch(
-    broker: Broker, spans: list[Span], raw: BarStore, ledger: Ledger, symbol: str, commit_s: float, rejects_csv: Path
+    broker: Broker,
+    spans: list[Span],
+    raw: BarStore,
+    session: Session,
+    ledger: Ledger,
+    symbol: str,
+    commit_s: float,
+    rejects_csv: Path,
 ) -> BackfillResult:
     result, step, began = BackfillResult(), _Step(), time.monotonic()
 
@@ -142,7 +150,7 @@ def _fetch(
         nonlocal step
         taken, step = step, _Step()
         if taken.answers or any(bars.height for bars in taken.bars):
-            with raw.upsert(broker.name) as staging:
+            with raw.upsert(broker.name, session) as staging:
                 for bars in taken.bars:
                     staging.add(bars)
             result.add(staging.result)

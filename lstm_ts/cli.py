@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import hydra
+import polars as pl
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -165,11 +166,18 @@ def refuse(cfg: DictConfig, *options: str) -> None:
 
 
 def raw_store(cfg: DictConfig) -> BarStore:
-    return BarStore(Path(cfg.paths.data) / "raw" / cfg.symbol, BAR_SCHEMA)
+    return _store(cfg, "raw", BAR_SCHEMA)
 
 
 def processed_store(cfg: DictConfig) -> BarStore:
-    return BarStore(Path(cfg.paths.data) / "processed" / cfg.symbol, HOURLY_SCHEMA)
+    return _store(cfg, "processed", HOURLY_SCHEMA)
+
+
+def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
+    """Raises    ConfigError: its bars were stored with another session than the configured one"""
+    store = BarStore(Path(cfg.paths.data) / stage / cfg.symbol, schema)
+    store.check_session(construct(cfg.session))
+    return store
 
 
 def run_folder() -> Path:

@@ -76,7 +76,7 @@ def ingest(
         for batch in _within(source.read_batches(), start, end):
             store = processed if batch.hourly else raw
             if store.folder not in stagings:
-                stagings[store.folder] = stack.enter_context(store.upsert(source.name))
+                stagings[store.folder] = stack.enter_context(store.upsert(source.name, session))
             stagings[store.folder].add(_stored_columns(batch))
             for note in batch.notes:
                 log.warning(note)

@@ -24,6 +24,8 @@ class Manifest:
     source: str
     months: dict[str, MonthFile]
     revisions: dict[str, MonthFile]
+    calendar: str = ""  # of the sessions that the bars belong to; a store may be older than it
+    zone: str = ""
 
     def months_within(self, start: datetime | None, end: datetime | None) -> list[MonthFile]:
         """Those that a span from start to before end touches."""
@@ -42,7 +44,8 @@ def read_manifest(folder: Path) -> Manifest:
         {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
         for files in ("months", "revisions")  # a store may be older than its revisions, and than its id
     )
-    return Manifest(content.get("id", ""), content["source"], months, revisions)
+    session = (content.get(key, "") for key in ("calendar", "zone"))
+    return Manifest(content.get("id", ""), content["source"], months, revisions, *session)
 
 
 def stores_in(folder: Path) -> list[str]:

@@ -43,11 +43,12 @@ def process(
     A session that no answer touches comes from a store that is older than the ledger of answers: of its hours, the
     minutes themselves must span the last. `complete_until` vouches for all hours that close by then.
 
-    Raises    NoRows: no minutes are stored
+    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session
     """
     for name, share in (("min_minutes_share", min_minutes_share), ("max_unknown_share", max_unknown_share)):
         if not 0 <= share <= 1:
             raise ConfigError(f"Expected {name} within 0..1, got {share}")
+    raw.check_session(session)
     minute_bars = raw.read()
     end = minute_bars["ts"][-1] + MINUTE
     session_hours = session.hours(minute_bars["ts"][0], end)
@@ -56,7 +57,7 @@ def process(
     hourly_bars = make_hourly_bars(
         minute_bars, known, min_minutes_share=min_minutes_share, complete_until=max(until, default=None)
     )
-    with processed.upsert(raw.source) as staging:
+    with processed.upsert(raw.source, session) as staging:
         staging.add(hourly_bars)
     total = session_hours.height
     return ProcessResult(staging.result, total, total - hourly_bars.height, total - known.height)

@@ -4,6 +4,7 @@ A session hour is a UTC clock hour that holds at least one minute of a session. 
 forecast is one session hour; closed hours do not exist.
 """
 
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -35,7 +36,9 @@ def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
         raise ConfigError(
             f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
         ) from None
-    schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pandas', of what the calendars call
+        schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
     stamps = {
         name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
         for name, column in (("opens", "market_open"), ("closes", "market_close"))

@@ -1,6 +1,6 @@
 """Bars on disk: one Parquet file per month under one folder, changed only as a whole.
 
-    <folder>/manifest.json                            id, source, and month -> file, rows, sha256: what the store holds
+    <folder>/manifest.json                            id, source, session; month -> file, rows, sha256: what it holds
     <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
     <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
     <folder>/staging/                                 an upsert that has not ended
@@ -27,8 +27,9 @@ from uuid import uuid4
 import polars as pl
 
 from lstm_ts.bars import is_synthetic
-from lstm_ts.errors import DataError, NoRows
+from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.manifest import MANIFEST, Manifest, MonthFile, read_manifest
+from lstm_ts.session import Session
 from lstm_ts.staging import REVISED, Staging, UpsertResult, find_changes
 
 MONTH_FILES = "*[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
@@ -92,23 +93,36 @@ class BarStore:
         except FileNotFoundError:
             return 0
 
+    def check_session(self, session: Session) -> None:
+        """Raises    ConfigError: the bars were stored with another calendar or zone"""
+        manifest = read_manifest(self.folder)
+        stored, got = (manifest.calendar, manifest.zone), (session.calendar, session.zone)
+        if manifest.calendar and stored != got:
+            raise ConfigError(
+                f"Expected the sessions that {self.folder} was stored with, {' in '.join(stored)}, got "
+                f"{' in '.join(got)}; add session.calendar={stored[0]} session.zone={stored[1]}"
+            )
+
     @contextmanager
-    def upsert(self, source: str) -> Iterator[Staging]:
+    def upsert(self, source: str, session: Session | None = None) -> Iterator[Staging]:
         """Add rows to what this yields; they are stored together when the block ends, or not at all if it raises.
 
         A second writer waits until the block has ended; readers see the old rows until then.
 
-        Raises    DataError: synthetic bars would join real ones, or real ones synthetic
+        session   that the rows belong to; none: the one that is stored
+        Raises    DataError: synthetic bars would join real ones, or real ones synthetic; ConfigError: another session
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         staging = Staging(self.folder / "staging", self.schema)
         with _locked(self.folder / "writer.lock", fcntl.LOCK_EX):
             self._remove_unnamed()
             self._check_mixture(source)
+            if session:
+                self.check_session(session)
             staging.folder.mkdir()
             try:
                 yield staging
-                staging.result, staging.store_id = self._commit(staging, source)
+                staging.result, staging.store_id = self._commit(staging, source, session)
             finally:
                 self._remove_unnamed()
 
@@ -120,7 +134,7 @@ class BarStore:
                 f"synthetic and real bars never share a store: set another paths.data"
             )
 
-    def _commit(self, staging: Staging, source: str) -> tuple[UpsertResult, str]:
+    def _commit(self, staging: Staging, source: str, session: Session | None) -> tuple[UpsertResult, str]:
         """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
         manifest = read_manifest(self.folder)
         store_id = manifest.id or uuid4().hex
@@ -138,9 +152,11 @@ class BarStore:
                 changed.append(month)
             if differing.height:
                 revisions[month] = self._add_revisions(month, revisions.get(month), differing, source)
-        if changed or not manifest.id:
+        calendar, zone = (session.calendar, session.zone) if session else (manifest.calendar, manifest.zone)
+        if changed or not manifest.id or calendar != manifest.calendar:
             said = source if changed or not months else manifest.source
-            written = Manifest(store_id, said, dict(sorted(months.items())), dict(sorted(revisions.items())))
+            files = dict(sorted(months.items())), dict(sorted(revisions.items()))
+            written = Manifest(store_id, said, *files, calendar, zone)
             self._publish(MANIFEST, json.dumps(asdict(written), indent=1).encode())
         return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 

@@ -44,7 +44,7 @@ ROOMS = {
     },
     "manifest": {"errors", "symbol"},
     "staging": set(),
-    "store": {"bars", "errors", "manifest", "staging"},
+    "store": {"bars", "errors", "manifest", "session", "staging"},
     "completeness": {"bars"},
     "backfill": {"bars", "completeness", "errors", "ledger", "session", "staging", "store"},
     "status": {"bars", "completeness", "errors", "session", "staging", "tables"},

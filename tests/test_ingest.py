@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
-from lstm_ts.cli import compose
+from lstm_ts.cli import compose, processed_store, raw_store
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
 from lstm_ts.process import ProcessResult, process
+from lstm_ts.process import run as process_run
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 from lstm_ts.status import Status, compute_status, format_status
@@ -378,3 +379,25 @@ def test_real_silver_fits_its_sessions(stores: Stores, real_minutes: str, silver
     missing = [hours - bars for hours, bars in zip(session_hours, by_year["len"].to_list()[1:], strict=True)]
     assert all(7 <= count <= 50 for count in missing), missing
     assert processed.missing / processed.session_hours < 0.005
+
+
+def test_no_command_opens_a_store_with_other_sessions_than_it_was_stored_with(stores: Stores, tmp_path: Path) -> None:
+    nyse = Session(calendar="NYSE", zone="America/New_York")
+    stores.ingest(mt4(tmp_path / "m.csv", START + timedelta(hours=4, minutes=30), 120), nyse)
+    stores.process(nyse)
+    before = stores.processed.read()
+    paths = [f"paths.data={tmp_path}", f"paths.outputs={tmp_path}"]
+    cfg = compose("process", paths)
+    ledger = f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
+    commands: list[Callable[[], object]] = [
+        lambda: process_run(compose("process", [*paths, ledger])),
+        lambda: run(compose("ingest", [*paths, ledger, "action=status"])),
+        lambda: raw_store(cfg),  # which ingest, process and status read
+        lambda: processed_store(cfg),  # which train, retrain, backtest, evaluate, predict, serve and pipeline read
+        lambda: stores.process(Session(calendar="CMEGlobex_Silver", zone="America/New_York")),
+    ]
+    stored = "NYSE in America/New_York, got CMEGlobex_Silver in America/New_York"
+    for command in commands:
+        with pytest.raises(ConfigError, match=rf"{stored}; add session\.calendar=NYSE session\.zone=America/New_York"):
+            command()
+    assert stores.processed.read().equals(before)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.errors import DataError, NoRows
+from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.manifest import stores_in
+from lstm_ts.session import Session
 from lstm_ts.staging import UpsertResult
 from lstm_ts.store import BarStore
 
@@ -348,3 +349,41 @@ def test_a_change_is_told_and_nothing_stored_is_none(store: BarStore) -> None:
     assert store.changed > before
     assert stores_in(store.folder.parent) == [store.folder.name]
     assert stores_in(store.folder) == []
+
+
+def test_a_store_keeps_its_calendar_and_zone_and_refuses_another(tmp_path: Path) -> None:
+    new_york, london = (Session(calendar="NYSE", zone=zone) for zone in ("America/New_York", "Europe/London"))
+    silver = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
+    store = BarStore(tmp_path / "SPY", BAR_SCHEMA)
+    store.check_session(silver)  # an empty one takes any
+    with store.upsert("test", new_york) as staging:
+        staging.add(bars([20.0]))
+    manifest = json.loads((tmp_path / "SPY/manifest.json").read_text())
+    assert (manifest["calendar"], manifest["zone"]) == ("NYSE", "America/New_York")
+    before = (tmp_path / "SPY/manifest.json").read_bytes()
+    for other in (silver, london):
+        said = f"NYSE in America/New_York, got {other.calendar} in {other.zone}; add session.calendar=NYSE session.zone"
+        with pytest.raises(ConfigError, match=said), store.upsert("test", other) as staging:
+            staging.add(bars([21.0]))
+    assert (tmp_path / "SPY/manifest.json").read_bytes() == before
+    with store.upsert("test") as staging:  # says nothing of sessions: those that are stored
+        staging.add(bars([21.0]))
+    store.check_session(new_york)
+    with pytest.raises(ConfigError):
+        store.check_session(silver)
+
+
+def test_a_store_older_than_its_calendar_gains_it_though_no_bar_changes(tmp_path: Path) -> None:
+    store, nyse = BarStore(tmp_path, BAR_SCHEMA), Session(calendar="NYSE", zone="America/New_York")
+    with store.upsert("test") as staging:
+        staging.add(bars([20.0]))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["calendar"], manifest["zone"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    store.check_session(nyse)
+    with store.upsert("test", nyse) as staging:
+        staging.add(bars([20.0]))
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest | {
+        "calendar": "NYSE",
+        "zone": "America/New_York",
+    }
