@@ -40,7 +40,7 @@ class Registered:
     def __init__(self, uri: str, ledger_url: str) -> None:
         """Raises    RegistryError: there is none yet"""
         check_there(uri)
-        self._registry, self._moving = Registry(uri, Ledger(ledger_url)), Lock()
+        self._registry, self._moving = Registry(uri, Ledger(ledger_url, make=False)), Lock()
 
     def names(self) -> list[str]:
         return self._registry.shelf.names()

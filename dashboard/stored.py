@@ -71,7 +71,7 @@ class Stored:
     def known(self, symbol: str) -> Known:
         """As `python -m lstm_ts.ingest action=status` tells it.    Raises    NoRows, DataError, LedgerError"""
         store, session = self._store(symbol, MINUTES), self._settings.session
-        with closing(Ledger(self._settings.ledger_url)) as ledger:
+        with closing(Ledger(self._settings.ledger_url, make=False)) as ledger:
             answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both
         bars_ts = self.bars(symbol, MINUTES)["ts"]
         status = compute_status(symbol, bars_ts, answers, store.read_revisions(), session, start=None, end=None)

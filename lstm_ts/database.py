@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
@@ -16,6 +17,7 @@ from lstm_ts.errors import LedgerError
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISIONS = sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 VERSION_TABLE = "ledger_version"  # not Alembic's default, so that MLflow may live in the same database
+IDENTITY = sa.text("SELECT id FROM ledger_identity")
 FORMS = "the ledger as sqlite:///<file> or postgresql+psycopg://<user>:<password>@<host>/<database>"
 # Seconds: how long a writer waits for another, a connection for its server, and until a silent one is probed.
 OPTIONS = {"sqlite": {"timeout": "30"}, "postgresql": {"connect_timeout": "10", "keepalives_idle": "60"}}
@@ -26,10 +28,12 @@ log = logging.getLogger(__name__)
 class Database:
     """Threads may share one. PostgreSQL not behind a pooler that mixes sessions: locks are a session's."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, make: bool, identity: str | None) -> None:
         """Open; make the database, or bring its schema up to date, first where that is needed.
 
-        Raises    LedgerError: no such kind of database, none that answers, or one with a newer schema
+        make       a SQLite file that is not there, and its folder
+        identity   of the only ledger to open; None: any, which is the only one from then on
+        Raises     LedgerError: no such kind of database, none that answers, another ledger, or one with a newer schema
         """
         self._url = _read_url(url)
         self._shown = _without_secrets(self._url)
@@ -37,19 +41,51 @@ class Database:
         with self._answering(), ExitStack() as failed:
             failed.callback(self.close)
             if self._is_sqlite:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-            if self._revision() != REVISIONS[-1]:
+                self._find_file(make=make)
+            revision = self._revision()
+            if identity:
+                self._check_revision(revision)
+            elif revision != REVISIONS[-1]:
                 self._upgrade()
-            failed.pop_all()
+            self.identity = identity or self._read_identity()
+            with self.transaction():
+                failed.pop_all()
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Raises    LedgerError: what the database said"""
+        """Raises    LedgerError: what the database said; also where another ledger has taken its place"""
         with self._answering(), self._engine.begin() as connection:
+            if connection.scalar(IDENTITY) != self.identity:
+                raise self._replaced("another one")
             yield connection
+
+    def _find_file(self, *, make: bool) -> None:
+        if make:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            if not self._file.exists():
+                self._file.touch()
+        elif not self._file.exists():
+            raise LedgerError(
+                f"Expected the ledger {self._shown}, got no file there; put it back, or begin a new one with "
+                f"python -m lstm_ts.retrain and a restart"
+            )
+
+    def _check_revision(self, revision: str | None) -> None:
+        """Another one may be of any revision: it is not brought up to date."""
+        if revision != REVISIONS[-1]:
+            raise self._replaced(f"one at revision {revision}" if revision else "an empty one")
+
+    def _read_identity(self) -> str:
+        with self._engine.connect() as connection:
+            return str(connection.scalar(IDENTITY))
+
+    def _replaced(self, got: str) -> LedgerError:
+        return LedgerError(
+            f"Expected the ledger {self._shown} as it was opened, got {got}; put it back, or restart to go on with that"
+        )
 
     @contextmanager
     def locked(self, what: str) -> Iterator[None]:
@@ -164,11 +200,30 @@ def _without_secrets(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+def has_place(url: str) -> bool:
+    """Whether the folder of a SQLite ledger is there; a server is asked when it is opened."""
+    read = _read_url(url)
+    return read.get_backend_name() != "sqlite" or Path(read.database or "").parent.is_dir()
+
+
 def _engine(url: URL) -> Engine:
+    """A SQLite file is opened for each transaction: what is written lies in that one file whenever nobody writes, so it
+    can be copied, moved and replaced, and what has taken its place is seen.
+    """
     try:
+        if url.get_backend_name() == "sqlite":
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            sa.event.listen(engine, "do_connect", _open_existing)
+            return engine
         return sa.create_engine(url, pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise LedgerError(
             f"Expected a driver for {url.drivername}, got: {error}; pip install 'lstm_ts[postgres]' "
             f"and write postgresql+psycopg://…"
         ) from error
+
+
+def _open_existing(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+    """SQLite makes a file that is not there, unless it is named by a URI that says otherwise."""
+    arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
+    options["uri"] = True

@@ -18,9 +18,22 @@ from lstm_ts.rows import ALIAS_CHANGES, ANSWERS, DECISIONS, FORECASTS, RECORD, A
 class Ledger:
     """Every method raises LedgerError when the database does not answer."""
 
-    def __init__(self, url: str) -> None:
-        """Raises    LedgerError: also where the database has a newer schema"""
-        self._database = Database(url)
+    def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
+        """make       where a SQLite file is not there
+        identity   of the only ledger to open: see `identity`
+        Raises     LedgerError: also where the database has a newer schema
+        """
+        self._database = Database(url, make=make, identity=identity)
+
+    @property
+    def identity(self) -> str:
+        """The same for a copy. Once another ledger has taken this one's place, every method raises LedgerError."""
+        return self._database.identity
+
+    def check(self) -> None:
+        """Raises    LedgerError: it is away, or another one has taken its place"""
+        with self._database.transaction():
+            pass
 
     def close(self) -> None:
         self._database.close()

@@ -43,10 +43,19 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    def __init__(self, uri: str, ledger: Ledger) -> None:
-        """A SQLite registry is made where there is none.    Raises    RegistryError: no answer"""
+    def __init__(self, uri: str, ledger: Ledger | None) -> None:
+        """A SQLite registry is made where there is none.
+
+        ledger   None: for who moves no alias and asks for no history
+        Raises   RegistryError: no answer
+        """
         self.shelf = Shelf(uri)
-        self._aliases = Aliases(self.shelf, ledger)
+        self._ledger = ledger
+
+    @property
+    def _aliases(self) -> Aliases:
+        assert self._ledger, "Expected a ledger"
+        return Aliases(self.shelf, self._ledger)
 
     def register(
         self,

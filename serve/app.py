@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.forecast_log import ForecastLog
 from serve.line import Lines, NoAnswer
-from serve.metrics import FELL_BACK, LOG_DEPTH, LOGGED, SHADOWED
+from serve.metrics import FELL_BACK, LEDGER_UP, LOG_DEPTH, LOGGED, SHADOWED
 from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
@@ -132,6 +132,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._lines = Lines(sockets, max_waiting=self._max_waiting)
         self._rollout = Rollout(self._traffic, self.board)
         self._lines.start()
+        self._forecast_log.start()
         watching = asyncio.create_task(self._watch())
         yield
         watching.cancel()
@@ -145,6 +146,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         while True:
             counts = self._forecast_log.counts()
             LOG_DEPTH.set(counts.queued)
+            LEDGER_UP.set(self.ledger_trouble is None)
             for outcome in ("written", "dropped", "refused"):
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts
@@ -187,6 +189,11 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         SHADOWED.labels("made" if answer and answer.row else "failed").inc()
         if answer and answer.row:
             self._forecast_log.add(answer.row)
+
+    @property
+    def ledger_trouble(self) -> str | None:
+        """Why forecasts wait to be written down, None while they are."""
+        return self._forecast_log.trouble
 
     def states(self) -> list[State | None]:
         """By worker; None for one that is starting, or starting again."""

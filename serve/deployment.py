@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
@@ -166,7 +165,7 @@ class Follower:
         uri = self._settings.registry_uri
         file = check_there(uri)
         if self._registry is None:
-            self._registry, self._file = Registry(uri, Ledger(self._settings.ledger_url)), file
+            self._registry, self._file = Registry(uri, None), file
         if file != self._file:  # what is open would never see what happens in the new one
             raise RegistryError(f"Expected the registry {uri} that was opened, got another file; restart the service")
         return self._registry

@@ -1,24 +1,21 @@
 """Served forecasts on their way to the ledger: whoever adds one never waits for the database.
 
-A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. What a
-killed process had in its queue is lost.
+A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
+that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
+lost.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from typing import TypeVar
 
+from lstm_ts.database import has_place
 from lstm_ts.errors import ConfigError, LedgerError, RowRefused
 from lstm_ts.ledger import Ledger
 from lstm_ts.rows import ForecastRow
-
-Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +29,74 @@ class LogCounts:
 
 
 class ForecastLog:
-    """Threads may share one. Its own thread starts with the first forecast, so it may be made before a fork."""
+    """Threads may share one. Its own thread starts with `start` or the first forecast: it may be made before a fork."""
 
     def __init__(
-        self, *, url: str, capacity: int, batch: int, interval_s: float, retry_s: float, close_s: float
+        self,
+        *,
+        url: str,
+        capacity: int,
+        batch: int,
+        interval_s: float,
+        poll_s: float,
+        retry_s: float,
+        close_s: float,
     ) -> None:
         if not 1 <= batch <= capacity:
             raise ConfigError(f"Expected forecast_log.batch from 1 to capacity={capacity}, got {batch}")
-        if not (interval_s >= 0 and retry_s > 0 and close_s >= 0):
+        if not (interval_s >= 0 and poll_s > 0 and retry_s > 0 and close_s >= 0):
             raise ConfigError(
-                f"Expected forecast_log.interval_s >= 0, retry_s > 0 and close_s >= 0, "
-                f"got {interval_s}, {retry_s} and {close_s}"
+                f"Expected forecast_log.interval_s >= 0, poll_s > 0, retry_s > 0 and close_s >= 0, "
+                f"got {interval_s}, {poll_s}, {retry_s} and {close_s}"
             )
         self._url, self._capacity, self._batch = url, capacity, batch
-        self._interval_s, self._retry_s, self._close_s = interval_s, retry_s, close_s
+        self._interval_s, self._poll_s, self._retry_s, self._close_s = interval_s, poll_s, retry_s, close_s
         self._queue: deque[ForecastRow] = deque()
-        self._changed = threading.Condition()  # held for queue and counts, never while the ledger is asked
-        self._closing = False
+        self._changed = threading.Condition()  # held for queue, counts and trouble, never while the ledger is asked
+        self._closing = self._full = False
         self._written = self._dropped = self._refused = 0
+        self._trouble: str | None = None
+        self._ledger: Ledger | None = None
+        self._identity: str | None = None  # of the ledger that was opened first: no other one is written to
         self._writer = threading.Thread(target=self._write_all, name="forecast log", daemon=True)
+
+    def find_ledger(self) -> None:
+        """Remember which ledger it is, before a fork: bring it up to date, or make it where its folder is there."""
+        try:
+            with closing(Ledger(self._url, make=has_place(self._url))) as ledger:
+                self._identity = ledger.identity
+        except LedgerError as error:
+            self._say(str(error))
+
+    def start(self) -> None:
+        """Look after the ledger every `poll_s` from now on, whether or not there are forecasts."""
+        with self._changed:
+            if self._writer.ident is None:
+                self._writer.start()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the ledger takes no forecasts, None while it does."""
+        with self._changed:
+            return self._trouble
 
     def add(self, row: ForecastRow) -> None:
         """Queue it; where there is no room, drop it and count that."""
         with self._changed:
             if self._closing or len(self._queue) >= self._capacity:
-                self._dropped += 1
+                self._drop()
                 return
             self._queue.append(row)
             if self._writer.ident is None:
                 self._writer.start()
             elif len(self._queue) in (1, self._batch):
                 self._changed.notify()
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        if not self._full:
+            self._full = True
+            log.error("Forecasts are lost from now on: %d wait for the ledger already", len(self._queue))
 
     def counts(self) -> LogCounts:
         with self._changed:
@@ -79,38 +113,65 @@ class ForecastLog:
             log.error("%d forecasts were not written: the ledger did not take them in %g s", queued, self._close_s)
 
     def _write_all(self) -> None:
-        with closing(self._retried(partial(Ledger, self._url))) as ledger:
-            while self._wait_for_batch():
-                self._retried(partial(self._write_batch, ledger))
-
-    def _retried(self, task: Callable[[], Result]) -> Result:
-        """Until it raises no LedgerError; each sentence is said once."""
-        said = None
-        while True:
-            try:
-                result = task()
-            except LedgerError as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("%d forecasts wait: %s", self.counts().queued, said)
-                with self._changed:
-                    self._changed.wait(self._retry_s)
-            else:
-                if said:
-                    log.info("The ledger answers again; %d forecasts wait", self.counts().queued)
-                return result
+        while self._wait_for_batch():
+            self._write_until_taken()
+        self._let_go()
 
     def _wait_for_batch(self) -> bool:
-        """Until one is full, or has waited long enough; False where the log is closed and nothing is left."""
+        """Until one is full, has waited long enough, or it is time to look; False once closed with nothing left."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
-            self._changed.wait_for(lambda: len(self._queue) >= self._batch or self._closing, self._interval_s)
-            return bool(self._queue)
+            self._changed.wait_for(lambda: self._queue or self._closing, self._poll_s)
+            if self._queue:
+                self._changed.wait_for(lambda: len(self._queue) >= self._batch or self._closing, self._interval_s)
+            return bool(self._queue) or not self._closing
+
+    def _write_until_taken(self) -> None:
+        while True:
+            try:
+                self._write_batch(self._open())
+            except LedgerError as error:
+                self._say(str(error))
+            except Exception as error:  # whatever a database does, the thread that writes to it goes on
+                log.debug("Writing failed", exc_info=True)
+                self._say(f"Expected the ledger to take forecasts, got {type(error).__name__}: {error}")
+            else:
+                self._say(None)
+                return
+            self._let_go()
+            with self._changed:
+                self._changed.wait(self._retry_s)
+                if self._closing and not self._queue:
+                    return
+
+    def _open(self) -> Ledger:
+        """Only what is there: what has gone is not made anew."""
+        if self._ledger is None:
+            self._ledger = Ledger(self._url, make=False, identity=self._identity)
+            self._identity = self._ledger.identity
+        return self._ledger
+
+    def _let_go(self) -> None:
+        if self._ledger:
+            self._ledger.close()
+        self._ledger = None
+
+    def _say(self, trouble: str | None) -> None:
+        """Each sentence once."""
+        with self._changed:
+            before, self._trouble, queued = self._trouble, trouble, len(self._queue)
+            self._full &= trouble is not None
+        if trouble and trouble != before:
+            log.warning("%d forecasts wait: %s", queued, trouble)
+        elif before and not trouble:
+            log.info("The ledger answers again; %d forecasts wait", queued)
 
     def _write_batch(self, ledger: Ledger) -> None:
         """One by one where the ledger refuses one of them, so that no other is lost with it."""
         with self._changed:
             rows = list(islice(self._queue, self._batch))
+        if not rows:
+            ledger.check()
+            return
         try:
             ledger.record_forecasts(rows)
             self._take_off(written=len(rows))

@@ -19,6 +19,11 @@ REQUEST_SECONDS = Histogram(
 )
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
 LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
+LEDGER_UP = Gauge(
+    "lstm_ts_ledger_up",
+    "1 while the ledger takes forecasts; of several processes, the least",
+    multiprocess_mode="livemin",
+)
 LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
 FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])
 SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])

@@ -159,7 +159,7 @@ class Routes:
     def _health(self) -> Health:
         workers = self._server.workers()
         missing = [worker.reason for worker in workers if worker.model is None]
-        return Health(ready=not missing, reason=missing[0] if missing else None, workers=workers)
+        return Health(ready=not missing, reason=missing[0] if missing else self._server.ledger_trouble, workers=workers)
 
     async def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
         if self._keys.are_set and not self._keys.accept(key):

@@ -131,7 +131,7 @@ class Worker(Strict):
 
 class Health(Strict):
     ready: bool
-    reason: str | None
+    reason: Annotated[str | None, Field(description="Why it is not ready, or why its forecasts are not written down")]
     workers: list[Worker]
 
 

@@ -31,7 +31,6 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
         symbol=cfg.symbol,
         name=cfg.name,
         registry_uri=cfg.registry.uri,
-        ledger_url=cfg.registry.ledger,
         bars=processed_store(cfg).folder,
         poll_s=cfg.poll_s,
         answer_s=cfg.answer_s,
@@ -66,6 +65,7 @@ def main(cfg: DictConfig) -> None:
     forecast_log: ForecastLog = construct(cfg.forecast_log)
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
+    forecast_log.find_ledger()
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder
         from serve.api import ForecastApi

@@ -30,7 +30,6 @@ class Settings:
     symbol: str
     name: str
     registry_uri: str
-    ledger_url: str
     bars: Path  # the store of hourly bars
     poll_s: float
     answer_s: float

@@ -85,8 +85,9 @@ ROOMS = {
     "migrations.versions.0002_alias_changes": {"migrations.append_only"},
     "migrations.versions.0003_forecasts": {"migrations.append_only"},
     "migrations.versions.0004_answers": {"migrations.append_only"},
+    "migrations.versions.0005_identity": {"migrations.append_only"},
     "serve.traffic": {"errors"},
-    "serve.forecast_log": {"errors", "ledger", "rows"},
+    "serve.forecast_log": {"database", "errors", "ledger", "rows"},
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}

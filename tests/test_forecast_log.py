@@ -4,6 +4,8 @@ import logging
 import multiprocessing
 import multiprocessing.synchronize
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,18 +26,20 @@ from hydra.core.global_hydra import GlobalHydra
 from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.cli import CONF, construct
+from lstm_ts.database import migrate
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import Ledger
 from lstm_ts.rows import ForecastRow
 from serve.forecast_log import ForecastLog, LogCounts
 
-SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "retry_s": 0.02, "close_s": 30.0}
+SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "poll_s": 0.05, "retry_s": 0.02, "close_s": 30.0}
 FORK = """
 import os, sys
 from dataclasses import replace
 from test_ledger import FORECAST
 from serve.forecast_log import ForecastLog
-log = ForecastLog(url=sys.argv[1], capacity=1000, batch=100, interval_s=60.0, retry_s=0.1, close_s=30.0)
+log = ForecastLog(url=sys.argv[1], capacity=1000, batch=100, interval_s=60.0, poll_s=5.0, retry_s=0.1, close_s=30.0)
+log.find_ledger()
 if os.fork():
     _, status = os.wait()
     sys.exit(os.waitstatus_to_exitcode(status))
@@ -68,6 +72,7 @@ def until(true: Callable[[], bool]) -> None:
 
 @contextmanager
 def open_log(url: str, **changes: Any) -> Iterator[ForecastLog]:
+    Ledger(url).close()
     log = ForecastLog(url=url, **(SETTINGS | changes))
     try:
         yield log
@@ -131,6 +136,7 @@ def test_forecasts_are_written_in_their_order_and_counted(ledger_url: str) -> No
 
 
 def test_closing_writes_what_is_queued_and_is_closed_after_that(ledger_url: str) -> None:
+    Ledger(ledger_url).close()
     log = ForecastLog(url=ledger_url, **(SETTINGS | {"interval_s": 3600.0}))
     for number in range(50):
         log.add(row(number))
@@ -152,8 +158,7 @@ def test_a_full_batch_is_not_made_to_wait(ledger_url: str) -> None:
 
 
 def test_a_log_without_forecasts_opens_no_ledger(tmp_path: Path) -> None:
-    with open_log(f"sqlite:///{tmp_path}/ledger.db"):
-        pass
+    ForecastLog(url=f"sqlite:///{tmp_path}/ledger.db", **SETTINGS).close()
     assert not any(tmp_path.iterdir())
 
 
@@ -253,6 +258,124 @@ def test_closing_waits_for_an_outage_that_ends(quick_url: str, outage: Outage) -
     assert kept(quick_url) == ids(0)
 
 
+def make_older(file: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        migrate(connection, "0004")
+
+
+REPLACEMENTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda file: None, "got no file there"),
+    "another ledger": (lambda file: Ledger(f"sqlite:///{file}").close(), "got another one"),
+    "an empty file": (lambda file: file.touch(), "got an empty one"),
+    "no database": (lambda file: file.write_text("ts,open,high,low,close\n" * 99), "file is not a database"),
+    "an older ledger": (make_older, "got one at revision 0004"),
+    "a folder": (lambda file: file.mkdir(), "unable to open database file"),
+}
+
+
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
+@pytest.mark.parametrize("back", ["the file itself", "a copy"])
+def test_a_ledger_that_is_removed_or_replaced_is_noticed_and_gets_the_forecasts_once_it_is_back(
+    tmp_path: Path, replacement: str, back: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, away = tmp_path / "ledger.db", tmp_path / "away.db"
+    replace_it, words = REPLACEMENTS[replacement]
+    with open_log(f"sqlite:///{file}") as log:
+        log.find_ledger()
+        log.start()
+        log.add(row(0))
+        until(lambda: log.counts().written == 1)
+        assert log.trouble is None
+        file.rename(away)
+        replace_it(file)
+        before = file.read_bytes() if file.is_file() else None
+        until(lambda: words in str(log.trouble))  # nothing is forecast meanwhile
+        for number in range(1, 5):
+            log.add(row(number))
+        time.sleep(0.1)
+        assert log.counts() == LogCounts(queued=4, written=1, dropped=0, refused=0)
+        assert (file.read_bytes() if file.is_file() else None) == before
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        away.rename(file) if back == "the file itself" else shutil.copy(away, file)
+        until(lambda: log.counts() == LogCounts(queued=0, written=5, dropped=0, refused=0))
+        until(lambda: log.trouble is None)
+    assert kept(f"sqlite:///{file}") == ids(*range(5))
+    assert sum(words in message for message in caplog.messages) == 1
+
+
+def test_a_ledger_whose_folder_is_away_before_the_first_forecast_is_not_made_again(tmp_path: Path) -> None:
+    folder, away = tmp_path / "registry", tmp_path / "away"
+    url = f"sqlite:///{folder}/ledger.db"
+    with open_log(url) as log:
+        log.find_ledger()
+        folder.rename(away)
+        log.add(row(0))
+        until(lambda: "got no file there" in str(log.trouble))
+        assert not folder.exists()
+        away.rename(folder)
+        until(lambda: log.counts().written == 1)
+    assert kept(url) == ids(0)
+
+
+def test_a_ledger_is_made_only_before_the_first_forecast_and_where_its_folder_is(tmp_path: Path) -> None:
+    for folder, made in ((tmp_path / "nowhere", False), (tmp_path, True)):
+        log = ForecastLog(url=f"sqlite:///{folder}/ledger.db", **SETTINGS)
+        log.find_ledger()
+        assert ((folder / "ledger.db").exists(), log.trouble is None) == (made, made)
+        log.close()
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_another_ledger_in_the_same_database_gets_nothing(ledger_url: str) -> None:
+    engine = sa.create_engine(ledger_url, poolclass=sa.NullPool)
+
+    def execute(*statements: str) -> None:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+    with open_log(ledger_url) as log:
+        log.find_ledger()
+        log.add(row(0))
+        until(lambda: log.counts().written == 1)
+        execute("ALTER SCHEMA public RENAME TO away", "CREATE SCHEMA public")
+        until(lambda: "got an empty one" in str(log.trouble))
+        Ledger(ledger_url).close()
+        log.add(row(1))
+        until(lambda: "got another one" in str(log.trouble))
+        execute("DROP SCHEMA public CASCADE", "ALTER SCHEMA away RENAME TO public")
+        until(lambda: log.counts().written == 2)
+    assert kept(ledger_url) == ids(0, 1)
+
+
+def test_a_disk_without_room_is_said_and_the_forecasts_are_written_once_there_is_some(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_log(url) as log:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            log.add(row(0))
+            until(lambda: log.trouble is not None)
+            assert log.counts() == LogCounts(queued=1, written=0, dropped=0, refused=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        until(lambda: log.counts().written == 1)
+    assert kept(url) == ids(0)
+
+
+def test_that_forecasts_are_lost_is_said_once_an_outage(quick_url: str, outage: Outage, caplog: Any) -> None:
+    with open_log(quick_url, capacity=100) as log:
+        with outage():
+            for number in range(102):
+                log.add(row(number))
+            until(lambda: log.trouble is not None)
+        until(lambda: log.counts().written == 100)
+    assert [text for text in caplog.messages if "are lost" in text] == [
+        "Forecasts are lost from now on: 100 wait for the ledger already"
+    ]
+
+
 def test_a_forecast_that_the_ledger_refuses_takes_no_other_with_it(
     ledger_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -283,6 +406,7 @@ def test_threads_that_add_at_once_lose_nothing(ledger_url: str) -> None:
 def test_a_log_made_before_a_fork_writes_after_it(ledger_url: str) -> None:
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests), str(tests.parent)])
+    Ledger(ledger_url).close()
     subprocess.run([sys.executable, "-c", FORK, ledger_url], env=os.environ | {"PYTHONPATH": paths}, check=True)
     assert kept(ledger_url) == ids(*range(250))
 
@@ -301,6 +425,7 @@ def work(url: str, added: multiprocessing.synchronize.Event) -> None:
 def test_a_process_that_is_told_to_end_flushes(ledger_url: str) -> None:
     context = multiprocessing.get_context("spawn")
     added = context.Event()
+    Ledger(ledger_url).close()
     worker = context.Process(target=work, args=(ledger_url, added))
     worker.start()
     assert added.wait(30)
@@ -313,14 +438,16 @@ def test_a_process_that_is_told_to_end_flushes(ledger_url: str) -> None:
 def test_the_configured_log_writes(ledger_url: str) -> None:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(CONF, version_base="1.3"):
-        cfg = hydra.compose("project", ["+forecast_log=default", f"registry.ledger='{ledger_url}'"])
+        cfg = hydra.compose("project", ["+forecast_log=default", "+poll_s=5.0", f"registry.ledger='{ledger_url}'"])
+    Ledger(ledger_url).close()
     with closing(construct(cfg.forecast_log)) as log:
         log.add(row(0))
     assert kept(ledger_url) == ids(0)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"batch": 0}, {"batch": 1001}, {"interval_s": -1}, {"retry_s": 0}, {"close_s": float("nan")}]
+    "changes",
+    [{"batch": 0}, {"batch": 1001}, {"interval_s": -1}, {"poll_s": 0}, {"retry_s": 0}, {"close_s": float("nan")}],
 )
 def test_a_setting_out_of_range_is_named(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"forecast_log.*{next(iter(changes))}"):

@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -67,6 +69,7 @@ FORECAST = ForecastRow(
     input_sha256="cd" * 32,
 )
 ANSWER = Answer(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
+TABLES = ("decisions", "alias_changes", "forecasts", "answers", "ledger_identity")
 DAY = {"since": AT, "until": AT + timedelta(days=1)}
 # Each script says what it does on stdout, a line at a time, and waits on stdin.
 LOADED = """
@@ -87,6 +90,7 @@ print("let go", flush=True)
 """
 WRITE = f"""{LOADED}
 import datetime
+from contextlib import closing
 from dataclasses import replace
 from lstm_ts.rows import AliasChange, DecisionRow
 ledger = Ledger(sys.argv[1])
@@ -322,11 +326,14 @@ def test_a_forecast_that_no_database_can_hold_is_refused_with_its_batch(ledger: 
         "DELETE FROM alias_changes WHERE id = 1",
         "UPDATE answers SET bars = 0",
         "DELETE FROM answers",
+        "UPDATE ledger_identity SET id = 'mine'",
     ],
 )
 def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, statement: str) -> None:
     record_one_of_each(ledger)
-    with pytest.raises(DBAPIError, match=r"rows of (decisions|alias_changes|forecasts|answers) are never changed"):
+    with pytest.raises(
+        DBAPIError, match=r"rows of (decisions|alias_changes|forecasts|answers|ledger_identity) are never"
+    ):
         execute(ledger_url, statement)
     assert_one_of_each(ledger)
 
@@ -344,6 +351,27 @@ def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:
             with pytest.raises(DBAPIError, match="are never changed"):
                 execute(ledger_url, f"TRUNCATE {table}")
     assert_one_of_each(ledger)
+
+
+def test_a_copy_is_the_same_ledger_and_a_new_one_another(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "copy", "second")]
+    with closing(Ledger(urls[0])) as ledger:
+        ledger.record_alias(CHANGE)
+        shutil.copy(tmp_path / "first.db", tmp_path / "copy.db")  # all of it: nothing waits in another file
+        with closing(Ledger(urls[1], make=False, identity=ledger.identity)) as copy:
+            assert copy.alias_changes("XAGUSD", "champion") == [CHANGE]
+        Ledger(urls[2]).close()
+        with pytest.raises(LedgerError, match=r"second\.db as it was opened, got another one; put it back"):
+            Ledger(urls[2], identity=ledger.identity)
+
+
+def test_an_open_ledger_that_is_removed_is_not_made_again(tmp_path: Path) -> None:
+    with closing(Ledger(f"sqlite:///{tmp_path}/ledger.db")) as ledger:
+        (tmp_path / "ledger.db").unlink()
+        for use in (ledger.check, lambda: ledger.record_alias(CHANGE), lambda: ledger.decisions("XAGUSD")):
+            with pytest.raises(LedgerError, match="unable to open database file"):
+                use()
+        assert not (tmp_path / "ledger.db").exists()
 
 
 def test_sqlite_keeps_a_write_ahead_log(tmp_path: Path) -> None:
@@ -369,7 +397,7 @@ def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     shown = ledger_url.replace("correct-horse", "***")
-    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0004"
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0005"
     assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
     ledger.record_alias(CHANGE)
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
@@ -384,7 +412,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0004"]
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0005"]
     assert not logging.getLogger("lstm_ts.database").disabled
 
 
@@ -404,7 +432,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
     assert victim.wait() == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
-    assert caplog.messages[-1].endswith("is new, now at 0004")
+    assert caplog.messages[-1].endswith("is new, now at 0005")
     ledger.record_decision(DECISION)
     assert ledger.decisions("XAGUSD") == [DECISION]
     ledger.close()
@@ -416,8 +444,8 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
         let_go(process)
     said = [process.communicate()[0] for process in processes]
     assert all("opened" in text for text in said), said
-    assert sum("is new, now at 0004" in text for text in said) == 1
-    assert tables(ledger_url) == {"decisions", "alias_changes", "forecasts", "answers", "ledger_version"}
+    assert sum("is new, now at 0005" in text for text in said) == 1
+    assert tables(ledger_url) == {*TABLES, "ledger_version"}
 
 
 def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: str, start: Start) -> None:
@@ -448,14 +476,7 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
     (tmp_path / "registry").mkdir()
     execute(ledger_url, "CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('1b')")
     Ledger(ledger_url).close()
-    assert tables(ledger_url) == {
-        "alembic_version",
-        "decisions",
-        "alias_changes",
-        "forecasts",
-        "answers",
-        "ledger_version",
-    }
+    assert tables(ledger_url) == {*TABLES, "ledger_version", "alembic_version"}
 
 
 def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -306,6 +306,27 @@ def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_ba
     assert server.metric('lstm_ts_forecast_log_total{outcome="dropped"}') == 0
 
 
+def test_a_ledger_that_is_removed_while_the_service_runs_is_said_and_gets_its_forecasts_later(
+    server: Server, folder: Path, now_bars: list[Body]
+) -> None:
+    file, away = folder / "ledger.db", folder / "ledger.away"
+    assert (server.health().reason, server.metric("lstm_ts_ledger_up")) == (None, 1)
+    file.rename(away)
+    wait_for(lambda: "ledger.db, got no file there; put it back" in str(server.health().reason), 5)
+    wait_for(lambda: server.metric("lstm_ts_ledger_up") == 0, 5)
+    assert server.health().ready
+    asked = [server.ask(now_bars).request_id for _ in range(3)]
+    wait_for(lambda: server.metric("lstm_ts_forecast_log_depth") == 3, 5)
+    assert not file.exists()
+    away.rename(file)
+    wait_for(lambda: server.health().reason is None and server.metric("lstm_ts_ledger_up") == 1, 5)
+    with closing(Ledger(f"sqlite:///{file}")) as ledger:
+        since = datetime.now(UTC) - timedelta(minutes=5)
+        logged = [row.request_id for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)]
+    assert [logged.count(request_id) for request_id in asked] == [1, 1, 1]
+    assert "got no file there; put it back" in server.log.read_text()
+
+
 # Who may ask
 
 
