@@ -13,11 +13,11 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_cli import ROOT
+from processes import ROOT, WAIT_S, end
 
 CHROMIUM = Path("/usr/bin/chromium")
 ZONE = "Europe/Berlin"
-expect.set_options(timeout=20_000)  # milliseconds; two cores may have more to do
+expect.set_options(timeout=30_000)  # milliseconds; two cores may have more to do
 
 
 @contextmanager
@@ -28,8 +28,10 @@ def open_browser() -> Iterator[Browser]:
         pytest.skip(f"Chromium is not at {CHROMIUM}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 class Dashboard:
@@ -49,13 +51,13 @@ class Dashboard:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
 
     def wait(self) -> None:
-        until = time.monotonic() + 40
+        until = time.monotonic() + WAIT_S
         while True:
             try:
-                httpx.get(self.url, trust_env=False)
+                httpx.get(self.url, trust_env=False, timeout=20)
                 return
             except httpx.TransportError:
-                assert time.monotonic() < until, self.log.read_text()
+                assert time.monotonic() < until and self.process.poll() is None, self.log.read_text()
                 time.sleep(0.1)
 
 
@@ -66,8 +68,7 @@ def shown(dashboard: Dashboard) -> Iterator[Dashboard]:
         yield dashboard
         assert "Traceback" not in dashboard.log.read_text(), dashboard.log.read_text()[-5000:]
     finally:
-        dashboard.process.terminate()
-        dashboard.process.wait(20)
+        end(dashboard.process)
 
 
 @contextmanager
@@ -76,11 +77,13 @@ def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=ZONE
     )
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    page.goto(url)
-    yield page
-    context.close()
+    context.set_default_timeout(30_000)
+    try:
+        page = context.new_page()
+        page.goto(url)
+        yield page
+    finally:
+        context.close()
 
 
 def violations(page: Page) -> list[str]:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from serving import Server
 
+SLOW_S = 900
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests a longer limit than `timeout` in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_S))
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +108,7 @@ def postgres_url() -> Iterator[str]:
         if user:
             for path in (folder, folder / "password"):
                 shutil.chown(path, user, user)
-        quiet = {"check": True, "stdout": subprocess.DEVNULL}
+        quiet = {"check": True, "stdout": subprocess.DEVNULL, "timeout": 60}
         run = functools.partial(subprocess.run, cwd=folder, user=user, group=user, **quiet)
         cluster = ["-D", folder / "cluster"]
         settings = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"

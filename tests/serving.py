@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import polars as pl
 import torch
-from test_cli import ROOT
+from processes import ROOT, WAIT_S, end
 from test_registry import open_registry
 
 from lstm_ts.artifact import save_forecaster
@@ -147,15 +147,16 @@ def _command(pid: int) -> bytes:
     return b""
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
+def wait_for(condition: Callable[[], Any], seconds: float = WAIT_S) -> None:
+    """As `processes.wait_for`, of a server that need not answer yet."""
+    until, last = time.monotonic() + seconds, None
     while True:
         try:
-            if condition():
+            if last := condition():
                 return
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < until, "waited too long"
+        except httpx.TransportError as error:
+            last = error
+        assert time.monotonic() < until, f"it did not happen within {seconds:g} s; the last look found {last!r}"
         time.sleep(0.05)
 
 
@@ -168,8 +169,7 @@ def running(server: Server) -> Iterator[Server]:
         raise
     finally:
         server.client.close()
-        server.process.terminate()
-        server.process.wait(30)
+        end(server.process)
 
 
 @contextmanager

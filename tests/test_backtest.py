@@ -1,11 +1,8 @@
 """Walking forward as a whole, in processes of its own."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +10,8 @@ import polars as pl
 import pytest
 from conftest import random_hours
 from omegaconf import DictConfig
-from test_cli import ROOT, TINY, mistake, run, succeed
+from processes import child, wait_for
+from test_cli import TINY, mistake, run, succeed
 from test_configs import compose, without_hydra
 
 from lstm_ts.backtest import plan_jobs, plan_trainings
@@ -91,12 +89,8 @@ def test_a_finished_fold_is_not_trained_again(stored: Path, walked: list[str]) -
 def test_a_killed_walk_goes_on_where_it_was(stored: Path, walked: list[str], tmp_path: Path) -> None:
     paths = (f"paths.data={stored}/data", f"paths.outputs={tmp_path}/outputs")
     command = [sys.executable, "-m", "lstm_ts.backtest", *WALK, *paths, "hydra/launcher=basic"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(trained(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with child(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(trained(tmp_path)) >= 2, process=process)
     before = trained(tmp_path)
     assert 2 <= len(before) < 7
     again = succeed("backtest", tmp_path, *WALK, f"paths.data={stored}/data")

@@ -10,11 +10,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from processes import ROOT, WAIT_S
 
 from lstm_ts.cli import check_port
 from lstm_ts.errors import ConfigError
-
-ROOT = Path(__file__).parents[1]
 
 
 def run(command: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +24,7 @@ def run(command: str, folder: Path, *arguments: str, **environment: str) -> subp
         text=True,
         cwd=ROOT,
         env=os.environ | environment,
+        timeout=WAIT_S,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli import ROOT
+from processes import ROOT
 from test_pipeline import synthetic_minutes
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -69,7 +69,9 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
     environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
     for command in example.commands.values():
         shown = f'python() {{ echo "$@"; }}; {command}'  # as the shell hands it over
-        done = subprocess.run(["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
         for line in done.stdout.splitlines():
             _, module, *overrides = line.split()
             cfg = compose(module.removeprefix("lstm_ts."), overrides)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from test_cli import ROOT
+from processes import ROOT
 from test_pipeline import synthetic_minutes
 from test_retrain import SETTINGS
 
@@ -115,7 +115,7 @@ def dagster(tmp_path: Path) -> Iterator[Dagster]:
     finally:
         if running.processes():
             os.killpg(running.process.pid, signal.SIGKILL)
-            running.process.wait()
+            running.process.wait(60)
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 import logging
 import multiprocessing
-import multiprocessing.synchronize
 import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import hydra
 import pytest
 import sqlalchemy as sa
 from hydra.core.global_hydra import GlobalHydra
+from processes import WAIT_S, join
 from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.cli import CONF, construct
@@ -102,7 +104,7 @@ def stopped(url: str) -> Iterator[None]:
 
     def control(*arguments: str) -> None:
         command = [f"{programs}/pg_ctl", "-D", folder, "-w", *arguments]
-        subprocess.run(command, cwd=folder, user=user, group=user, check=True, capture_output=True)
+        subprocess.run(command, cwd=folder, user=user, group=user, check=True, capture_output=True, timeout=WAIT_S)
 
     control("-m", "immediate", "stop")
     try:
@@ -252,9 +254,9 @@ def test_closing_waits_for_an_outage_that_ends(quick_url: str, outage: Outage) -
     log = ForecastLog(url=quick_url, **SETTINGS)
     with outage():
         log.add(row(0))
-        closer = threading.Thread(target=log.close)
+        closer = threading.Thread(target=log.close, daemon=True)
         closer.start()
-    closer.join()
+    join(closer)
     assert kept(quick_url) == ids(0)
 
 
@@ -394,11 +396,11 @@ def test_threads_that_add_at_once_lose_nothing(ledger_url: str) -> None:
             log.add(row(number))
 
     with open_log(ledger_url) as log:
-        threads = [threading.Thread(target=add, args=(first,)) for first in range(0, 800, 100)]
+        threads = [threading.Thread(target=add, args=(first,), daemon=True) for first in range(0, 800, 100)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            join(thread)
     assert log.counts() == LogCounts(queued=0, written=800, dropped=0, refused=0)
     assert kept(ledger_url) == ids(*range(800))
 
@@ -407,31 +409,43 @@ def test_a_log_made_before_a_fork_writes_after_it(ledger_url: str) -> None:
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests), str(tests.parent)])
     Ledger(ledger_url).close()
-    subprocess.run([sys.executable, "-c", FORK, ledger_url], env=os.environ | {"PYTHONPATH": paths}, check=True)
+    environment = os.environ | {"PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", FORK, ledger_url], env=environment, check=True, timeout=WAIT_S)
     assert kept(ledger_url) == ids(*range(250))
 
 
-def work(url: str, added: multiprocessing.synchronize.Event) -> None:
-    """As a worker of the service: SIGTERM ends what it does, and the log is closed on the way out."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+def work(url: str, added: Connection) -> None:
+    """As a worker of the service: SIGTERM ends what it does, and the log is closed on the way out.
+
+    The signal writes into a socket, so that one that comes before the wait is not lost.
+    """
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(tell.fileno())
     log = ForecastLog(url=url, **(SETTINGS | {"interval_s": 60.0}))
     Finalize(log, log.close, exitpriority=1)
     for number in range(250):
         log.add(row(number))
-    added.set()
-    signal.pause()
+    added.send(True)
+    told.settimeout(WAIT_S)
+    assert told.recv(1)
+    sys.exit()
 
 
 def test_a_process_that_is_told_to_end_flushes(ledger_url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    added = context.Event()
     Ledger(ledger_url).close()
-    worker = context.Process(target=work, args=(ledger_url, added))
+    added, says_so = context.Pipe(duplex=False)
+    worker = context.Process(target=work, args=(ledger_url, says_so))
     worker.start()
-    assert added.wait(30)
-    worker.terminate()
-    worker.join()
-    assert worker.exitcode == 0
+    try:
+        assert added.poll(WAIT_S)
+        worker.terminate()
+        worker.join(WAIT_S)
+        assert worker.exitcode == 0
+    finally:
+        worker.kill()
     assert kept(ledger_url) == ids(*range(250))
 
 

@@ -56,7 +56,9 @@ def test_the_artifact_holds_no_pickle(folder: Path) -> None:
 
 
 def test_anyone_can_check_the_hashes(folder: Path) -> None:
-    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])

@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from processes import ROOT, WAIT_S, child, output, read_line
 
 from benchmarks.ingestion import survive
 from lstm_ts.backfill import BackfillResult, backfill, plan_spans
@@ -39,7 +40,6 @@ from lstm_ts.store import BarStore
 from tests.tws import Tws
 from tests.tws.faults import FAULTS, Meets
 
-ROOT = Path(__file__).parents[1]
 CLIENT = "ib_async" if find_spec("ib_async") else "ib_insync"  # where both are, the lock has brought the other one
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 START = datetime(2015, 3, 1, tzinfo=UTC)
@@ -481,7 +481,7 @@ def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", FILL, str(folder), str(tws.port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    assert read_line(process) == "ready"
     return process
 
 
@@ -495,7 +495,7 @@ def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(
             process = start_filling(place.raw.folder.parents[1], tws)
             time.sleep(wait_s)
             process.send_signal(kill)
-            process.communicate()
+            output(process)
             stamps = place.raw.read_stamps()
             for answer in place.answers():
                 within = stamps.filter((stamps >= answer.start) & (stamps < answer.end))
@@ -528,14 +528,12 @@ def test_ctrl_c_of_the_command_is_one_sentence(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "lstm_ts.ingest", "source=ib", f"source.port={tws.port}"]
         command += ["span.start=2015-03-01", f"source.client._target_={CLIENT}.IB"]
         command += [f"paths.data={tmp_path}/d", f"paths.outputs={tmp_path}/o"]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "Connected to IB" in line:
-                    break
+        with child(command, stderr=subprocess.PIPE) as process:
+            while "Connected to IB" not in read_line(process, process.stderr):
+                pass
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
-            rest = process.stderr.read()
+            _, rest = output(process)
     assert process.returncode == 130
     assert "Stopped: what was answered is stored" in rest and "Traceback" not in rest
 
@@ -667,7 +665,7 @@ def test_a_span_in_the_future_is_refused_before_anybody_is_asked(place: Place) -
 def test_the_command_says_one_sentence_and_ends_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lstm_ts.ingest", "source=ib", "source.port=1", "span.start=2015-03-01"]
     command += [f"source.client._target_={CLIENT}.IB", f"paths.data={tmp_path}/d", f"paths.outputs={tmp_path}/o"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=WAIT_S)
     assert done.returncode == 2
     [said] = [line for line in done.stderr.splitlines() if line.startswith("Error")]
     assert said.startswith("Error: Expected TWS at 127.0.0.1:1, got ")

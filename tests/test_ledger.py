@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import WAIT_S, join, output, read_line, stop, wait_for
 from sqlalchemy.exc import DBAPIError
 
 from lstm_ts.bars import Answer
@@ -129,8 +129,7 @@ def start() -> Iterator[Start]:
 
     yield start_all
     for process in started:
-        process.kill()
-        process.communicate()
+        stop(process)
 
 
 def let_go(process: subprocess.Popen[str]) -> None:
@@ -140,8 +139,7 @@ def let_go(process: subprocess.Popen[str]) -> None:
 
 
 def hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().rstrip()
+    return read_line(process)
 
 
 def execute(url: str, *statements: str) -> None:
@@ -429,7 +427,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
 ) -> None:
     [victim] = start(DIE_WHILE_UPGRADING, ledger_url, "")
     let_go(victim)
-    assert victim.wait() == -signal.SIGKILL
+    assert victim.wait(WAIT_S) == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     assert caplog.messages[-1].endswith("is new, now at 0005")
@@ -442,7 +440,7 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
     processes = start(OPEN, ledger_url, *"1234")
     for process in processes:
         let_go(process)
-    said = [process.communicate()[0] for process in processes]
+    said = [output(process)[0] for process in processes]
     assert all("opened" in text for text in said), said
     assert sum("is new, now at 0005" in text for text in said) == 1
     assert tables(ledger_url) == {*TABLES, "ledger_version"}
@@ -463,7 +461,7 @@ def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: s
 def test_a_ledger_that_is_up_to_date_opens_without_alembic(ledger: Ledger, ledger_url: str, start: Start) -> None:
     [process] = start(OPEN, ledger_url, "")
     let_go(process)
-    assert process.communicate()[0] == "opened False\n"
+    assert output(process)[0] == "opened False\n"
 
 
 def test_a_ledger_of_a_newer_schema_is_refused(ledger: Ledger, ledger_url: str) -> None:
@@ -487,13 +485,12 @@ def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog
             done.append("second")
 
     with caplog.at_level(logging.INFO, "lstm_ts"):
-        thread = threading.Thread(target=second)
+        thread = threading.Thread(target=second, daemon=True)
         with ledger.exclusive_ingestion("XAGUSD"):
             thread.start()
-            while not caplog.messages:
-                time.sleep(0.01)
+            wait_for(lambda: caplog.messages)
             done.append("first")
-        thread.join()
+        join(thread)
     assert caplog.messages[0].startswith("Waiting for the ingestion of XAGUSD in the ledger ")
     assert done == ["first", "second"]
 

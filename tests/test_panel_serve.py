@@ -2,15 +2,14 @@
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from browsing import looking, open_browser
 from playwright.sync_api import expect
+from processes import ROOT, WAIT_S, child
 from serving import wait_for
-from test_cli import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -36,11 +35,10 @@ def test_panel_serve_shows_the_pages_on_this_machines_own_address_alone(
     command = [sys.executable, "-m", "panel", "serve", str(ROOT / "dashboard/app.py"), "--port", str(port)]
     command += ["--address", address, "--allow-websocket-origin", f"{address}:{port}"]
     environment = os.environ | {"LSTM_TS_SERVICE": "http://127.0.0.1:9"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment) as served:
-        try:
-            wait_for(lambda: answers(address, port))
-            with open_browser() as browser, looking(browser, f"http://{address}:{port}/app") as page:
-                expect(page.get_by_text(told)).to_be_visible()
-        finally:
-            served.terminate()
+    with child(command, cwd=tmp_path, env=environment) as served:
+        wait_for(lambda: answers(address, port))
+        with open_browser() as browser, looking(browser, f"http://{address}:{port}/app") as page:
+            expect(page.get_by_text(told)).to_be_visible()
+        served.terminate()
+        served.wait(WAIT_S)
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,8 @@ import dagster as dg
 import polars as pl
 import pytest
 from omegaconf import OmegaConf
-from test_cli import ROOT, mistake
+from processes import ROOT, join, wait_for
+from test_cli import mistake
 from test_retrain import SETTINGS
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -188,17 +188,16 @@ def test_a_source_that_comes_late_is_asked_again(start: Start, tmp_path: Path) -
     day = synthetic_minutes("source.start=2022-02-01", "source.end=2022-02-02")
 
     def arrive() -> None:
-        while not (runs := pipeline.instance.get_runs()):
-            time.sleep(0.05)
-        while not pipeline.instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY):
-            time.sleep(0.05)
+        run = wait_for(pipeline.instance.get_runs)[0]
+        retry = dg.DagsterEventType.STEP_UP_FOR_RETRY
+        wait_for(lambda: pipeline.instance.all_logs(run.run_id, of_type=retry))
         day.write_parquet(late.with_suffix(".part"))
         late.with_suffix(".part").rename(late)
 
     arrival = threading.Thread(target=arrive, daemon=True)
     arrival.start()
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
-    arrival.join(10)
+    join(arrival)
     assert result.success
     assert retried(result) >= 1
     assert pipeline.minutes().equals(day)

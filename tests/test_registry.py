@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from processes import ROOT, WAIT_S
 
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
@@ -28,7 +29,6 @@ from lstm_ts.session import Session
 from lstm_ts.shelf import Shelf
 from lstm_ts.windows import WindowSpec
 
-ROOT = Path(__file__).parents[1]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GATE = {
     "verdict": "promote",
@@ -336,14 +336,14 @@ STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry
 def start(task: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")  # imports once, then forks a clean process for each
     context.set_forkserver_preload(["lstm_ts.registry", "lstm_ts.data", "pytest", *STORES])
-    process = context.Process(target=task, args=arguments)
+    process = context.Process(target=task, args=arguments, daemon=True)
     process.start()
     return process
 
 
 def die(call: int, methods: tuple[str, ...], task: Callable[..., None], *arguments: Any) -> None:
     process = start(dying, call, methods, task, *arguments)
-    process.join(60)
+    process.join(WAIT_S)
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -393,7 +393,7 @@ def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, mod
     register(registry, model, count=4)
     processes = [start(promote_in_turn, folder, *pair) for pair in ((1, 2), (3, 4))]
     for process in processes:
-        process.join(60)
+        process.join(WAIT_S)
         assert process.exitcode == 0
     done = registry.history("XAGUSD", "champion")
     assert len(done) == 20
@@ -405,7 +405,7 @@ def test_two_processes_that_register_at_once_both_succeed(opened: Opened, model:
     registry, _ = opened
     processes = [start(register_three, folder, model) for _ in range(2)]
     for process in processes:
-        process.join(60)
+        process.join(WAIT_S)
         assert process.exitcode == 0
     versions = registry.versions("XAGUSD")
     assert [version.number for version in versions] == [1, 2, 3, 4, 5, 6]
@@ -418,7 +418,7 @@ def test_a_registry_whose_making_is_killed_can_be_made(tmp_path: Path, after_s: 
     process = start(open_registry, tmp_path)
     time.sleep(after_s)
     process.kill()
-    process.join(60)
+    process.join(WAIT_S)
     registry, ledger = open_registry(tmp_path)
     assert registry.shelf.names() == []
     ledger.close()
@@ -530,7 +530,7 @@ def test_a_mistake_on_the_command_line_moves_nothing(
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lstm_ts.registry", f"paths.outputs={folder}", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        command, capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=WAIT_S
     )
 
 
@@ -590,8 +590,8 @@ def server(folder: Path) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(WAIT_S)
 
 
 def wait_until_it_answers(registry: Registry, seconds: float = 120) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import random_hours
 from hydra.core.hydra_config import HydraConfig
-from test_cli import ROOT
+from processes import ROOT, WAIT_S, child, output, python, wait_for
 from test_configs import compose, without_hydra
 
 from lstm_ts.bars import HOURLY_SCHEMA
@@ -199,7 +199,7 @@ def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
 def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
     dies = "import os, lstm_ts.promotion as p, lstm_ts.retrain as r; p._promote = lambda *_: os.kill(os.getpid(), 9)"
     command = [sys.executable, "-c", f"{dies}; r.main()", *loop.arguments(weeks, *settings)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -228,10 +228,10 @@ def test_no_promotion_is_made_up_for_over_a_champion_it_was_not_judged_against(
 
 def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
     command = [sys.executable, "-m", "lstm_ts.retrain", *loop.arguments(20)]
-    both = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    said = [process.communicate() for process in both]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with child(command, **pipes) as first, child(command, **pipes) as second:
+        both = (first, second)
+        said = [output(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted("Nothing new" in out for out, _ in said) == [False, True]
     assert loop.verdicts == ["promote"]
@@ -243,15 +243,9 @@ def test_killed_at_any_moment_of_the_registration_it_leaves_whole_versions(loop:
     """The moment is counted from the report, which is the last thing written before the registration."""
     loop.retrain(20, *LENIENT)
     arguments = [*loop.arguments(24, *LENIENT), f"hydra.run.dir={loop.folder}/killed"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lstm_ts.retrain", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not (loop.folder / "killed/model").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(after_s)
-    process.kill()
-    process.wait()
+    with child(python("-m", "lstm_ts.retrain", *arguments), stderr=subprocess.DEVNULL) as process:
+        wait_for((loop.folder / "killed/model").exists, process=process)
+        time.sleep(after_s)
     assert loop.champion in (1, 2)
     versions = loop.registry.versions("XAGUSD")
     assert [loop.registry.load(version).provenance.symbol for version in versions] == ["XAGUSD"] * len(versions)

@@ -109,7 +109,7 @@ def test_a_client_keeps_its_arm_and_is_told_which(
     assert [(w.model and w.model.version, w.challenger and w.challenger.version) for w in info.workers] == [(1, 2)] * 2
     with registry_of(folder) as registry:
         promote(registry, 2)  # it is both now, and one arm is left
-    wait_for(lambda: all(w.model and w.model.version == 2 and not w.challenger for w in served.health().workers), 5)
+    wait_for(lambda: all(w.model and w.model.version == 2 and not w.challenger for w in served.health().workers))
     assert {(ask(served, bars, key).arm, ask(served, bars, key).model.version) for key in arms} == {("champion", 2)}
 
 
@@ -136,7 +136,7 @@ CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.
 def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, bars: list[Body]) -> None:
     """The challenger refuses windows that the champion answers."""
     challenge(folder, 3)
-    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [3], 5)
+    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [3])
     time.sleep(1)
     short = bars[-TSTEPS:]
     assert {ask(served, short).model.version for _ in range(15)} == {1}
@@ -151,7 +151,7 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     assert served.metric('lstm_ts_fell_back_total{version="3"}') >= 10
     assert {ask(served, bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked
     challenge(folder, 2)
-    wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2}, 5)
+    wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2})
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
     served: Server, folder: Path, bars: list[Body], arm: str
 ) -> None:
     challenge(folder, 4)
-    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [4], 20)
+    wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [4])
     with ThreadPoolExecutor(4) as pool:
         for _ in range(50):
             list(pool.map(lambda _: ask(served, bars), range(8)))
@@ -172,7 +172,7 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
                 break
     assert "of the challenger's" in served.log.read_text()
     assert "took longer than 8 ms" in served.log.read_text()
-    wait_for(lambda: logged(folder), 5)
+    wait_for(lambda: logged(folder))
     assert arm in {arm for _, arm in logged(folder)}
 
 

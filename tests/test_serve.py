@@ -25,6 +25,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import WAIT_S
 from serving import (
     HORIZON,
     MAX_MISSING,
@@ -137,7 +138,8 @@ def test_age_hash_and_id_are_told(server: Server, models: list[Path], now_bars: 
     assert reply.request_id == response.headers["X-Request-ID"]
     age_s = (datetime.now(UTC) - reply.origin_ts).total_seconds()
     assert reply.data_age_s == pytest.approx(age_s, abs=30)
-    assert reply.model.artifact_sha256 == subprocess.check_output(["sha256sum", models[0] / "SHA256SUMS"]).decode()[:64]
+    summed = subprocess.check_output(["sha256sum", models[0] / "SHA256SUMS"], timeout=60)
+    assert reply.model.artifact_sha256 == summed.decode()[:64]
     assert reply.model.trained_until == "2014-04-01T00:00:00+00:00"
 
 
@@ -302,7 +304,7 @@ def test_what_was_answered_is_in_the_ledger(server: Server, folder: Path, now_ba
     assert logged_path == [(s.target_ts, s.price, s.lower_80, s.upper_80) for s in first.path]
     assert 0 < row.latency_ms < 2000
     assert row.input_sha256 == other.input_sha256  # the window is the same, however much was sent before it
-    wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') >= 2, 5)
+    wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') >= 2)
     assert server.metric('lstm_ts_forecast_log_total{outcome="dropped"}') == 0
 
 
@@ -425,7 +427,7 @@ def test_promoting_and_rolling_back_under_load_fails_no_request_and_mixes_none(
 def test_the_alias_is_followed_without_being_told(server: Server, folder: Path) -> None:
     with registry_of(folder) as registry:
         promote(registry, 2)
-    wait_for(lambda: [w.model and w.model.version for w in server.health().workers] == [2, 2], 5)
+    wait_for(lambda: [w.model and w.model.version for w in server.health().workers] == [2, 2])
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(
@@ -525,7 +527,7 @@ def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path
 def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server, now_bars: list[Body]) -> None:
     first, second = server.workers()
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: not server.health().ready, 5)
+    wait_for(lambda: not server.health().ready)
     codes = [server.predict({"symbol": "XAGUSD", "bars": now_bars}).status_code for _ in range(5)]
     assert codes.count(200) >= 4  # one may have been in its hands
     assert set(codes) <= {200, 503}
@@ -551,10 +553,10 @@ def test_a_worker_without_a_model_is_not_asked(server: Server, folder: Path, now
 def test_a_registry_in_the_place_of_another_is_told(server: Server, folder: Path, now_bars: list[Body]) -> None:
     (folder / "mlflow.db").rename(folder / "away.db")
     shutil.copy(folder / "away.db", folder / "mlflow.db")
-    wait_for(lambda: all("got another file; restart" in str(w.reason) for w in server.health().workers), 5)
+    wait_for(lambda: all("got another file; restart" in str(w.reason) for w in server.health().workers))
     assert server.ask(now_bars).model.version == 1
     (folder / "away.db").replace(folder / "mlflow.db")
-    wait_for(lambda: not any(worker.reason for worker in server.health().workers), 5)
+    wait_for(lambda: not any(worker.reason for worker in server.health().workers))
 
 
 @pytest.mark.slow
@@ -601,7 +603,7 @@ def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -
 
 def test_log_lines_are_json_with_the_request_and_no_bars(server: Server, now_bars: list[Body]) -> None:
     asked = server.ask(now_bars).request_id
-    wait_for(lambda: asked in server.log.read_text(), 5)
+    wait_for(lambda: asked in server.log.read_text())
     (line,) = [line for line in server.log.read_text().splitlines() if asked in line]
     said = json.loads(line)
     assert (said["message"], said["route"], said["status"]) == ("answered", "/predict", 200)
@@ -651,8 +653,8 @@ def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
                 os.kill(pid, signal.SIGTERM)
             replies = [answer.result() for answer in answers]
         assert [reply.status_code for reply in replies] == [200] * 8
-        assert server.process.wait(15) == 0
-    wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 5)
+        assert server.process.wait(WAIT_S) == 0
+    wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
     with closing(Ledger(f"sqlite:///{bare}/ledger.db")) as ledger:
         since = datetime.now(UTC) - timedelta(minutes=5)
         logged = {row.request_id for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)}
@@ -668,7 +670,7 @@ def test_a_body_that_does_not_come_does_not_hold_the_server(bare: Path) -> None:
             client.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
             time.sleep(0.2)
             server.process.terminate()
-            assert server.process.wait(20) == 0
+            assert server.process.wait(WAIT_S) == 0
         assert "Forcibly" not in server.log.read_text()
         with pytest.raises(httpx.ConnectError):
             server.health()
@@ -680,7 +682,7 @@ def test_a_killed_server_leaves_no_process(bare: Path) -> None:
         wait_for(lambda: not server.health().ready)
         children = server.children()
         server.process.kill()
-        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
+        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
 
 
 def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> None:
@@ -689,8 +691,8 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         children = server.children()
         keeper = next(pid for pid in children if b"serve.server" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(keeper, signal.SIGKILL)
-        assert server.process.wait(30) == 1
-        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 10)
+        assert server.process.wait(WAIT_S) == 1
+        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
         assert "A process that all others need has ended" in server.log.read_text()
 
 

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import output, read_line
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError, DataError, NoRows
@@ -89,8 +90,7 @@ def start_processes(script: str, folder: Path, arguments: list[str]) -> list[sub
         for argument in arguments
     ]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready"
     return processes
 
 
@@ -278,14 +278,14 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: Bar
     first, *writers = start_processes(WRITER, store.folder, [str(1.0 + i) for i in range(16)])
     begun = time.monotonic()
     let_go(first)
-    first.communicate()
+    output(first)
     whole_s = time.monotonic() - begun
     stored = 1.0
     for i, writer in enumerate(writers):
         let_go(writer)
         time.sleep(whole_s * i / 10)
         writer.kill()
-        writer.communicate()
+        output(writer)
         found = store.read()["close"]
         assert found.len() == 24
         assert found.unique().to_list() in ([stored], [2.0 + i])
@@ -307,7 +307,7 @@ def test_competing_writers_end_with_the_union_and_readers_never_see_half_an_upse
         by_month = store.read().group_by(pl.col("ts").dt.month()).len()["len"].to_list()
         assert by_month[0] == by_month[1]
     for writer in writers:
-        writer.communicate()
+        output(writer)
         assert writer.returncode == 0
     january = [datetime(2014, 1, 1, tzinfo=UTC) + i * MINUTE for i in range(40)]
     assert store.read(end=datetime(2014, 2, 1, tzinfo=UTC))["ts"].to_list() == january

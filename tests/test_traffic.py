@@ -45,7 +45,9 @@ def test_a_key_has_the_same_arm_in_another_process() -> None:
         "print(*(choose_arm(f'client-{i}', half) for i in range(2000)))"
     )
     root = Path(__file__).parents[1]
-    said = subprocess.run([sys.executable, "-c", script], cwd=root, check=True, capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, check=True, capture_output=True, text=True, timeout=60
+    )
     assert said.stdout.split() == [choose_arm(key, traffic(0.5)) for key in KEYS]
 
 

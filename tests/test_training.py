@@ -1,11 +1,7 @@
 """Training as a whole: resumption, early stopping's choice, tracking, and the negative controls."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import lightning as L
@@ -13,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import child, python, wait_for
 from test_cli import TINY, run, succeed
 
 from dashboard.runs import read_runs
@@ -26,8 +23,6 @@ from lstm_ts.session import Session
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.train import train
 from lstm_ts.windows import WindowSpec
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +44,9 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
     settings = (*TINY, *settings, f"paths.data={stored}/data")
     whole = Path(succeed("train", tmp_path / "whole", *settings)[-1])
     paths = (f"paths.outputs={tmp_path}/cut/outputs",)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lstm_ts.train", *settings, *paths],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").rglob("last.ckpt")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with child(python("-m", "lstm_ts.train", *settings, *paths), **quiet) as process:
+        wait_for(lambda: list((tmp_path / "cut").rglob("last.ckpt")), process=process)
     assert not list((tmp_path / "cut").rglob("model")), "the run was over before it could be killed"
     resumed = Path(succeed("train", tmp_path / "cut", *settings, "ckpt_path=last")[-1])
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()

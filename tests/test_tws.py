@@ -19,13 +19,13 @@ from random import Random
 
 import polars as pl
 import pytest
+from processes import child, output, read_line
 
 from tests.tws import Tws, parse_faults
 from tests.tws.faults import FAULTS, Meets, Schedule
 from tests.tws.history import Pace
 
 ibi = importlib.import_module(os.environ.get("TWS_CLIENT", "ib_insync"))
-ROOT = Path(__file__).parents[1]
 DAY = datetime(2015, 3, 3, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
 HOUR = timedelta(hours=1)
@@ -486,7 +486,9 @@ def ask_for_hours(tws: Tws, one: Client, hours: range) -> Iterator[tuple[pl.Data
             came = one.fetch(end, wait_s=0.4)
         except ConnectionError:
             came = BARS.clear()
+        deadline = time.monotonic() + 30
         while not one.ib.isConnected():
+            assert time.monotonic() < deadline, "it does not connect again"
             time.sleep(0.02)
             with suppress(ConnectionError, TimeoutError):
                 one.connect(tws, number=known)
@@ -562,18 +564,18 @@ def test_it_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
         "with Tws(pathlib.Path(sys.argv[1])) as tws: print(tws.port, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, tmp_path / "bars.parquet"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        port = int(parent.stdout.readline())
+    with child(command, stdout=subprocess.PIPE) as parent:
+        port = int(read_line(parent))
         socket.create_connection(("127.0.0.1", port)).close()
         parent.kill()
     wait_until_refused(port)
 
 
 def wait_until_refused(port: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except ConnectionRefusedError:
             return
         time.sleep(0.05)
@@ -584,12 +586,12 @@ def wait_until_refused(port: int) -> None:
 def test_it_ends_by_itself_and_says_what_happened(how: str, tmp_path: Path) -> None:
     BARS.write_csv(tmp_path / "bars.csv")
     command = [sys.executable, "-m", "tests.tws", "--bars", tmp_path / "bars.csv", "--lifetime", "0.7"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        first = server.stdout.readline()
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        first = read_line(server)
         assert first.startswith("listening on 127.0.0.1:")
         if how == "SIGTERM":
             os.kill(server.pid, signal.SIGTERM)
-        rest, errors = server.communicate(timeout=10)
+        rest, errors = output(server)
     assert server.returncode == 0
     assert '"orders": []' in rest
     assert "Traceback" not in errors

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ import polars as pl
 from .market import PRICES
 
 ROOT = Path(__file__).parents[2]
+ANSWER_S = 60
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Tws:
             command += [f"--{name.replace('_', '-')}", str(value)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload]
-        line = self._process.stdout.readline()
+        line = self._read_line()
         if not line.startswith("listening on "):
             self.__exit__()
             raise RuntimeError(f"Expected the server to listen, got {line!r}")
@@ -59,7 +61,7 @@ class Tws:
         with self._folder, self._process:
             self._process.stdin.close()
             try:
-                self._process.wait(timeout=10)
+                self._process.wait(timeout=ANSWER_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 raise
@@ -90,7 +92,17 @@ class Tws:
     def _command(self, command: str) -> Any:
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return json.loads(self._read_line())
+
+    def _read_line(self) -> str:
+        """Read one; a server that is silent for ANSWER_S is killed, and has none."""
+        timer = threading.Timer(ANSWER_S, self._process.kill)
+        timer.start()
+        try:
+            line: str = self._process.stdout.readline()
+        finally:
+            timer.cancel()
+        return line
 
     def _ask(self, command: str) -> Status:
         answer = self._command(command)
