@@ -1,6 +1,7 @@
 """What every entry point does at its edge: run Hydra, say a user's mistake in one sentence, keep stdout for results."""
 
 import functools
+import logging
 import os
 import socket
 import sys
@@ -31,6 +32,8 @@ from lstm_ts.symbol import check_name, check_symbol
 CONF = str(Path(__file__).parents[1] / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], Callable[[], None]]:
@@ -177,6 +180,8 @@ def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
     """Raises    ConfigError: its bars were stored with another session than the configured one"""
     store = BarStore(Path(cfg.paths.data) / stage / cfg.symbol, schema)
     store.check_session(construct(cfg.session))
+    if foreign := store.describe_foreign_files():
+        log.warning(foreign)
     return store
 
 

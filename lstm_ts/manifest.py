@@ -1,11 +1,14 @@
 """What a store holds: its manifest."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lstm_ts.errors import DataError
+from lstm_ts.journal import STORE_FILE
 from lstm_ts.symbol import SYMBOL
 
 MANIFEST = "manifest.json"
@@ -31,21 +34,49 @@ class Manifest:
         """Those that a span from start to before end touches."""
         return [file for month, file in self.months.items() if _overlaps(month, start, end)]
 
+    @property
+    def files(self) -> dict[str, MonthFile]:
+        """By name."""
+        return {file.file: file for file in (*self.months.values(), *self.revisions.values())}
+
 
 def read_manifest(folder: Path) -> Manifest:
+    """Empty where there is none.    Raises    DataError: no manifest of a store"""
     path = folder / MANIFEST
-    if not path.exists():
-        return Manifest("", "nothing", {}, {})
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except FileNotFoundError:
+        return Manifest("", "nothing", {}, {})
+    except (ValueError, RecursionError):
         raise DataError(f"Expected JSON in {path}, got something else; restore it, or refill {folder}") from None
-    months, revisions = (
-        {month: MonthFile(**entry) for month, entry in content.get(files, {}).items()}
-        for files in ("months", "revisions")  # a store may be older than its revisions, and than its id
-    )
-    session = (content.get(key, "") for key in ("calendar", "zone"))
-    return Manifest(content.get("id", ""), content["source"], months, revisions, *session)
+    try:
+        months, revisions = (
+            {month: _read_entry(month, entry, prefix) for month, entry in content.get(files, {}).items()}
+            for files, prefix in (("months", ""), ("revisions", "revisions-"))  # a store may be older than these
+        )
+        given, calendar, zone = (_text(content.get(key, "")) for key in ("id", "calendar", "zone"))
+        return Manifest(given, _text(content["source"]), months, revisions, calendar, zone)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise DataError(
+            f"Expected the manifest of a store of bars in {path}, got other JSON; "
+            f"restore it, or move it elsewhere and set another paths.data"
+        ) from None
+
+
+def _read_entry(month: str, entry: Mapping[str, Any], prefix: str) -> MonthFile:
+    """Raises    ValueError, KeyError, TypeError: not as a store writes it, say a path out of the folder"""
+    file = MonthFile(**entry)
+    if not STORE_FILE.fullmatch(file.file) or not file.file.startswith(f"{prefix}{month}-") or len(month) != 7:
+        raise ValueError(file.file)
+    if not isinstance(file.rows, int) or file.rows < 0 or not _text(file.sha256).startswith(Path(file.file).stem[-12:]):
+        raise ValueError(file.rows)
+    return file
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 def stores_in(folder: Path) -> list[str]:

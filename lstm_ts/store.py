@@ -3,19 +3,20 @@
     <folder>/manifest.json                            id, source, session; month -> file, rows, sha256: what it holds
     <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
     <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
-    <folder>/staging/                                 an upsert that has not ended
+    <folder>/staging-<12 hex digits>/                 an upsert that has not ended
+    <folder>/upsert.journal                           names that it has given, or is about to drop
     <folder>/writer.lock                              held by a writer from the first row to the last: a second waits
-    <folder>/reader.lock                              shared by readers, exclusive while unnamed files are removed
+    <folder>/reader.lock                              shared by readers, exclusive while files are removed
 
 Replacing the manifest is the one step that changes what a reader sees. A process killed before it leaves
-the old rows, one killed after it the new ones; the next writer removes what was left lying.
+the old rows, one killed after it the new ones; the next writer removes what the journal names. No other file is
+read, overwritten or removed: what someone else has put into the folder is named in a warning.
 """
 
 import fcntl
 import hashlib
 import json
-import os
-import shutil
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,12 +28,17 @@ from uuid import uuid4
 import polars as pl
 
 from lstm_ts.bars import is_synthetic
+from lstm_ts.disk import fsync_folder, hash_file, locked, write_durably
 from lstm_ts.errors import ConfigError, DataError, NoRows
+from lstm_ts.journal import JOURNAL, STAGING, Journal, remove_staging
 from lstm_ts.manifest import MANIFEST, Manifest, MonthFile, read_manifest
 from lstm_ts.session import Session
 from lstm_ts.staging import REVISED, Staging, UpsertResult, find_changes
 
-MONTH_FILES = "*[0-9][0-9][0-9][0-9]-[0-9][0-9]-*.parquet"
+WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
+SHOWN_FILES = 5
+
+log = logging.getLogger(__name__)
 
 
 class BarStore:
@@ -41,6 +47,7 @@ class BarStore:
     def __init__(self, folder: Path, schema: pl.Schema) -> None:
         self.folder = folder
         self.schema = schema
+        self._journal = Journal(folder)
         revised = {REVISED.format(name): dtype for name, dtype in schema.items() if name != "ts"}
         self.revision_schema = pl.Schema(schema | revised | {"revised_at": schema["ts"], "source": pl.String()})
 
@@ -112,19 +119,42 @@ class BarStore:
         session   that the rows belong to; none: the one that is stored
         Raises    DataError: synthetic bars would join real ones, or real ones synthetic; ConfigError: another session
         """
+        read_manifest(self.folder)  # of someone else: nothing is put beside it
         self.folder.mkdir(parents=True, exist_ok=True)
-        staging = Staging(self.folder / "staging", self.schema)
-        with _locked(self.folder / "writer.lock", fcntl.LOCK_EX):
-            self._remove_unnamed()
+        staging = Staging(self.folder / f"staging-{uuid4().hex[:12]}", self.schema)
+        with locked(self.folder / WRITER_LOCK, fcntl.LOCK_EX):
+            self._remove_leftovers()
             self._check_mixture(source)
             if session:
                 self.check_session(session)
-            staging.folder.mkdir()
             try:
+                self._journal.add([staging.folder.name])
+                staging.folder.mkdir()
                 yield staging
                 staging.result, staging.store_id = self._commit(staging, source, session)
             finally:
-                self._remove_unnamed()
+                self._remove_leftovers()
+
+    def foreign_files(self) -> list[str]:
+        """Names in the folder that no upsert has given; those that begin with a dot are the system's."""
+        if not self.folder.is_dir():
+            return []
+        with self._reading(lenient=True) as before:
+            found = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+            own = {MANIFEST, JOURNAL, WRITER_LOCK, READER_LOCK, *self._journal.names()}
+            own |= before.files.keys() | read_manifest(self.folder).files.keys()  # a writer may be replacing it
+        return sorted(found - own)
+
+    def describe_foreign_files(self) -> str:
+        """A sentence; empty where there are none."""
+        if not (foreign := self.foreign_files()):
+            return ""
+        named = ", ".join(foreign[:SHOWN_FILES]) + (" …" if len(foreign) > SHOWN_FILES else "")
+        return (
+            f"{self.folder} holds {len(foreign)} file{'s' * (len(foreign) > 1)} that no command has written there "
+            f"({named}), left alone and not read; move {'them' if len(foreign) > 1 else 'it'} elsewhere, and store "
+            f"bars by python -m lstm_ts.ingest source=files source.paths=<file> symbol={self.folder.name}"
+        )
 
     def _check_mixture(self, source: str) -> None:
         manifest = read_manifest(self.folder)
@@ -138,7 +168,7 @@ class BarStore:
         """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
         manifest = read_manifest(self.folder)
         store_id = manifest.id or uuid4().hex
-        months, revisions = manifest.months, manifest.revisions
+        months, revisions = dict(manifest.months), dict(manifest.revisions)
         new = revised = total = 0
         changed = []
         for month in sorted(staging.parts):
@@ -148,62 +178,75 @@ class BarStore:
             new, revised, total = new + month_new, revised + differing.height, total + staged.height
             if month_new or differing.height:
                 merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
-                months[month] = self._write(month, merged)
+                months[month] = self._stage(staging.folder, month, merged)
                 changed.append(month)
             if differing.height:
-                revisions[month] = self._add_revisions(month, revisions.get(month), differing, source)
+                rows = self._revisions(revisions.get(month), differing, source)
+                revisions[month] = self._stage(staging.folder, f"revisions-{month}", rows)
         calendar, zone = (session.calendar, session.zone) if session else (manifest.calendar, manifest.zone)
         if changed or not manifest.id or calendar != manifest.calendar:
             said = source if changed or not months else manifest.source
             files = dict(sorted(months.items())), dict(sorted(revisions.items()))
-            written = Manifest(store_id, said, *files, calendar, zone)
-            self._publish(MANIFEST, json.dumps(asdict(written), indent=1).encode())
+            self._publish(staging.folder, manifest, Manifest(store_id, said, *files, calendar, zone))
         return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 
-    def _add_revisions(self, month: str, before: MonthFile | None, differing: pl.DataFrame, source: str) -> MonthFile:
+    def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
         rows = differing.with_columns(revised_at=pl.lit(datetime.now(UTC)), source=pl.lit(source))
         rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
-        return self._write(f"revisions-{month}", pl.concat([self._read_month(before), rows]) if before else rows)
+        return pl.concat([self._read_month(before), rows]) if before else rows
 
-    def _write(self, name: str, rows: pl.DataFrame) -> MonthFile:
+    def _stage(self, staging: Path, name: str, rows: pl.DataFrame) -> MonthFile:
         buffer = BytesIO()
         rows.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
         sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        written = MonthFile(f"{name}-{sha256[:12]}.parquet", rows.height, sha256)
-        self._publish(written.file, buffer.getvalue())
-        return written
+        staged = MonthFile(f"{name}-{sha256[:12]}.parquet", rows.height, sha256)
+        write_durably(staging / staged.file, buffer.getvalue())
+        return staged
 
-    def _publish(self, name: str, content: bytes) -> None:
-        """Put a file in place whole, and on the disk before the next step."""
-        staged = self.folder / "staging" / name
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self.folder / name)
-        with _opened(self.folder, os.O_RDONLY) as folder:
-            os.fsync(folder)
+    def _publish(self, staging: Path, before: Manifest, after: Manifest) -> None:
+        """Put the new files in place, then the manifest that names them."""
+        new = [file for file in after.files.values() if not self._is_there(file)]
+        self._journal.add([*(file.file for file in new), *(before.files.keys() - after.files.keys())])
+        for file in new:
+            (staging / file.file).rename(self.folder / file.file)
+        fsync_folder(self.folder)
+        write_durably(staging / MANIFEST, json.dumps(asdict(after), indent=1).encode())
+        (staging / MANIFEST).replace(self.folder / MANIFEST)
+        fsync_folder(self.folder)
 
-    def _remove_unnamed(self) -> None:
-        with _locked(self.folder / "reader.lock", fcntl.LOCK_EX):
-            manifest = read_manifest(self.folder)
-            named = {file.file for file in (*manifest.months.values(), *manifest.revisions.values())}
-            for path in self.folder.glob(MONTH_FILES):
-                if path.name not in named:
+    def _is_there(self, file: MonthFile) -> bool:
+        """Raises    DataError: someone has put another file there, which stays"""
+        path = self.folder / file.file
+        if path.exists() and hash_file(path) != file.sha256:
+            raise DataError(f"Expected no file of another kind at {path}, got one; move it elsewhere")
+        return path.exists()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what the journal names and the manifest does not, if it is as it was written."""
+        with locked(self.folder / READER_LOCK, fcntl.LOCK_EX):
+            named = read_manifest(self.folder).files
+            for name in self._journal.names():
+                path = self.folder / name
+                if STAGING.fullmatch(name):
+                    remove_staging(path)
+                elif name not in named and path.is_file() and hash_file(path).startswith(path.stem[-12:]):
                     path.unlink()
-            if (self.folder / "staging").exists():
-                shutil.rmtree(self.folder / "staging")
+            self._journal.clear()
 
     @contextmanager
-    def _reading(self) -> Iterator[Manifest]:
-        """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock."""
-        if not (self.folder / MANIFEST).exists():
+    def _reading(self, *, lenient: bool = False) -> Iterator[Manifest]:
+        """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock.
+
+        lenient   go on without a lock where the folder has none
+        """
+        lock = self.folder / READER_LOCK
+        if not (self.folder / MANIFEST).exists() or (lenient and not lock.exists()):
             yield read_manifest(self.folder)
             return
-        lock = self.folder / "reader.lock"
         if not lock.exists():
+            read_manifest(self.folder)  # says what it is, if it is no store's
             raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
-        with _locked(lock, fcntl.LOCK_SH):
+        with locked(lock, fcntl.LOCK_SH):
             yield read_manifest(self.folder)
 
     def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
@@ -218,27 +261,10 @@ class BarStore:
     def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
         if not manifest.months:
-            return f"Expected bars in {self.folder}, got an empty store; run {command} first"
+            hint = self.describe_foreign_files() or f"run {command} first"
+            return f"Expected bars in {self.folder}, got an empty store; {hint}"
         months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
         return (
             f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
             f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
         )
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(path: Path, operation: int) -> Iterator[None]:
-    """Hold a lock on the file until the block ends; the kernel frees it when the process dies."""
-    writable = os.O_RDWR | os.O_CREAT if operation == fcntl.LOCK_EX else os.O_RDONLY
-    with _opened(path, writable) as descriptor:
-        fcntl.flock(descriptor, operation)
-        yield

@@ -568,9 +568,9 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
     store = bare / "data/processed/XAGUSD"
     store.mkdir(parents=True)
     (store / "reader.lock").touch()
-    os.mkfifo(store / MANIFEST)
     with running(Server(bare, "answer_s=2", "max_waiting=1")) as server, ThreadPoolExecutor(4) as pool:
         wait_for(lambda: server.health().ready)
+        os.mkfifo(store / MANIFEST)
         before = server.workers()
         server.ask(now_bars)
         time.sleep(2.5)

@@ -1,0 +1,46 @@
+"""Durable writes and locks of files."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Return once the bytes are on the disk; the name is after `fsync_folder`."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fsync_folder(folder: Path) -> None:
+    with _opened(folder, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, operation: int) -> Iterator[None]:
+    """Hold a lock on the file until the block ends; the kernel frees it when the process dies.
+
+    operation   fcntl.LOCK_EX, which makes the file where there is none, or LOCK_SH, which does not
+    """
+    with _opened(path, os.O_RDWR | os.O_CREAT if operation & fcntl.LOCK_EX else os.O_RDONLY) as descriptor:
+        fcntl.flock(descriptor, operation)
+        yield
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
