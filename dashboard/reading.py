@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -14,13 +13,11 @@ import polars as pl
 from dashboard.settings import Limits, Settings
 from lstm_ts.bars import BarBatch, count_by_hour, make_hourly_bars
 from lstm_ts.errors import DataError, LstmTsError, NoRows, WrongZone
+from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
-from lstm_ts.sources.formats import SAMPLE_LINES, Layout, recognise
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
-LONGEST_LINE = 4096  # of a text file's first ones
 
 
 class OverLimit(LstmTsError):
@@ -59,22 +56,13 @@ def unzip(path: Path, name: str, limits: Limits) -> None:
     plain.replace(path)
 
 
-def recognise_file(path: Path, name: str) -> Recognised:
-    """Raises    UnknownFormat, NoRows"""
-    with path.open("rb") as file:
-        if file.read(len(PARQUET)) == PARQUET:
-            dtype = pl.read_parquet_schema(path).get("ts")
-            return Recognised("Parquet", isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
-    with path.open(encoding="utf-8-sig", errors="replace") as text:
-        first = [line.strip() for line in islice(iter(lambda: text.readline(LONGEST_LINE), ""), 3 * SAMPLE_LINES)]
-    layout = recognise([line for line in first if line], file=name)
-    return Recognised(_words(layout), layout.utc)
-
-
-def _words(layout: Layout) -> str:
-    what = "Ticks" if layout.ticks else "Bars"
-    columns = ", ".join(layout.names) if layout.header else "no header: known by the shape of a row"
-    return f"{what} as text, separated by {SEPARATORS[layout.separator]} ({columns})"
+def recognise_file(path: Path, name: str, symbol: str) -> Recognised:
+    """Raises    DataError, with `name` for the path"""
+    try:
+        found = open_blocks(path, 1, symbol=symbol, dates=None)
+    except DataError as error:
+        raise type(error)(str(error).replace(str(path), name)) from None
+    return Recognised(found.words, found.utc or found.zone is not None)
 
 
 def read(path: Path, name: str, zone: str, settings: Settings, tell: Callable[[int], None]) -> Read:

@@ -73,7 +73,7 @@ class Upload:
     def _recognise(self) -> None:
         try:
             unzip(self._drop.path, self._drop.file_name, self._visit.settings.upload)
-            found = recognise_file(self._drop.path, self._drop.file_name)
+            found = recognise_file(self._drop.path, self._drop.file_name, self._symbol)
         except LstmTsError as error:
             self._refuse(error)
             return

@@ -22,10 +22,24 @@ ROOMS = {
     "bars": {"errors"},
     "session": {"bars", "errors"},
     "sources.synthetic": {"bars", "errors", "session"},
-    "sources.formats": {"bars", "errors"},
+    "sources.zones": {"errors"},
+    "sources.stamps": set(),
+    "sources.numbers": set(),
+    "sources.symbols": {"errors"},
+    "sources.containers": {"errors"},
+    "sources.columns": {"bars", "errors", "sources.stamps"},
+    "sources.formats": {"bars", "errors", "sources.columns", "sources.numbers", "sources.stamps", "sources.zones"},
+    "sources.parquet": {"bars", "errors", "sources.columns", "sources.formats", "sources.numbers", "sources.stamps"},
     "sources.testimony": {"bars"},
-    "sources.blocks": {"bars", "errors", "sources.formats"},
-    "sources.files": {"bars", "errors", "sources.blocks", "sources.formats", "sources.testimony"},
+    "sources.blocks": {
+        "errors",
+        "sources.containers",
+        "sources.formats",
+        "sources.parquet",
+        "sources.symbols",
+        "sources.zones",
+    },
+    "sources.files": {"bars", "errors", "sources.blocks", "sources.formats", "sources.testimony", "sources.zones"},
     "sources.pacing": {"errors"},
     "sources.ib_errors": set(),
     "sources.ib_line": {"sources.ib_errors"},
@@ -96,7 +110,7 @@ ROOMS = {
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
 SERVED |= {"net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
-SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.formats"}
+SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
 SHOWN |= {"tables", "rows", "cli", "manifest", "staging", "prices", "symbol"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}

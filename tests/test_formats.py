@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
-from lstm_ts.sources.formats import parse, parse_zone, recognise
+from lstm_ts.sources.formats import parse, recognise
+from lstm_ts.sources.zones import parse_zone
 
 # One bar at 2025-01-06 22:00 UTC in each format: text, zone, volume.
 FORMATS = {
@@ -83,6 +84,7 @@ def valid_bars(draw: st.DrawFn) -> list[tuple[datetime, float, float, float, flo
     return rows
 
 
+@settings(deadline=None)
 @given(rows=valid_bars(), style=st.sampled_from(["%Y.%m.%d,%H:%M", "%Y%m%d %H%M%S"]))
 def test_bars_written_in_a_format_come_back_identical(rows: list[tuple[datetime, float]], style: str) -> None:
     separator = "," if "," in style else ";"
@@ -125,11 +127,10 @@ def test_an_unknown_zone_is_named(zone: str) -> None:
     assert f"source.zone={zone}" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["when,bid\n2025,1\n", "Date,Open,High,Low,Close\n2025-01-06,1,1,1,1\n"])
-def test_an_unknown_format_shows_the_first_lines_and_names_the_known_ones(text: str) -> None:
+def test_an_unknown_format_shows_the_first_lines_and_names_the_known_ones() -> None:
     with pytest.raises(UnknownFormat) as error:
-        recognise(text.splitlines(), file="sample")
-    assert all(repr(line) in str(error.value) for line in text.splitlines())
+        recognise(["when,what", "2025,1"], file="sample")
+    assert all(repr(line) in str(error.value) for line in ("when,what", "2025,1"))
     assert "MetaTrader 5" in str(error.value)
 
 

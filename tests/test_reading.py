@@ -28,7 +28,7 @@ def read_file(path: Path, zone: str = "UTC", *overrides: str) -> Read:
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     path = write(tmp_path / "bars", hourly_bars)
-    found = recognise_file(path, "mine.csv")
+    found = recognise_file(path, "mine.csv", "XAGUSD")
     assert found.words == "Bars as text, separated by commas (time, open, high, low, close)"
     assert not found.zoned
     done = read_file(path)
@@ -40,10 +40,10 @@ def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: 
     plain = write(tmp_path / "plain", hourly_bars, "%Y-%m-%dT%H:%M:%SZ")
     (tmp_path / "zipped").write_bytes(gzip.compress(plain.read_bytes()))
     unzip(tmp_path / "zipped", "mine.gz", settings_of().upload)
-    assert recognise_file(tmp_path / "zipped", "mine.gz").zoned
+    assert recognise_file(tmp_path / "zipped", "mine.gz", "XAGUSD").zoned
     assert read_file(tmp_path / "zipped").hourly_bars.height == hourly_bars.height
     hourly_bars.write_parquet(tmp_path / "parquet")
-    found = recognise_file(tmp_path / "parquet", "mine.parquet")
+    found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD")
     assert (found.words, found.zoned) == ("Parquet", True)
 
 
@@ -53,10 +53,10 @@ def test_a_cut_gzip_and_a_letter_are_named_as_the_visitor_named_them(tmp_path: P
         unzip(tmp_path / "cut", "mine.gz", settings_of().upload)
     (tmp_path / "letter").write_text("Dear reader,\n")
     with pytest.raises(UnknownFormat, match=r"mine\.csv that begins"):
-        recognise_file(tmp_path / "letter", "mine.csv")
+        recognise_file(tmp_path / "letter", "mine.csv", "XAGUSD")
     (tmp_path / "long").write_bytes(b"x" * 50_000_000)  # one line, not read as one
     with pytest.raises(UnknownFormat):
-        recognise_file(tmp_path / "long", "mine.csv")
+        recognise_file(tmp_path / "long", "mine.csv", "XAGUSD")
 
 
 def test_bad_rows_are_counted_and_nothing_but_bad_rows_is_refused(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:

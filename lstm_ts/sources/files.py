@@ -16,8 +16,9 @@ import polars as pl
 from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch, reject_reason
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.sources.blocks import open_blocks
-from lstm_ts.sources.formats import DATES, SHOWN_CHARS, Zone, parse_zone
+from lstm_ts.sources.formats import DATES, SHOWN_CHARS
 from lstm_ts.sources.testimony import Testimony
+from lstm_ts.sources.zones import Zone, parse_zone
 
 MIN_HOURLY_ROWS = 12  # a thin minute file may have a few stamps that are all full hours
 ALREADY_READ = (DUPLICATE, LATE_TICK) = "duplicate time stamp", "tick of a minute already read"

@@ -1,0 +1,229 @@
+"""What a file is by its first bytes, and the lines of text in it: plain, in gzip, zip or xlsx.
+
+A block of lines is all that is ever in memory, whatever the file: a line has a limit, and so has a workbook.
+"""
+
+import codecs
+import gzip
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import BufferedIOBase, BytesIO, TextIOBase, TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import polars as pl
+
+from lstm_ts.errors import DataError, NoRows, UnknownFormat
+
+HEAD_BYTES = 1 << 16
+CHUNK_CHARS = 1 << 22
+LONGEST_LINE = 1 << 20
+BLOCK_CHARS = 1 << 25
+MAX_WORKBOOK_BYTES = 400_000_000  # unpacked; a sheet that is full of minutes takes some 250 MB
+BLANKS = " \r\n\x00\ufeff"
+
+PARQUET, GZIP, ZIP = b"PAR1", b"\x1f\x8b", b"PK\x03\x04"
+KINDS = {
+    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF document",
+    b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an old Excel file (xls)",
+    b"ARROW1": "a Feather file", b"FEA1": "a Feather file", b"\x89HDF": "an HDF5 file", b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", 
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"\x5d\x00\x00": "an LZMA file (such as Dukascopy's .bi5)",
+    b"\x93NUMPY": "a NumPy array", b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file", b"PK\x05\x06": "an empty zip archive", b"\x80\x02": "a Python pickle",
+    b"\x80\x03": "a Python pickle", b"\x80\x04": "a Python pickle", b"\x80\x05": "a Python pickle",
+    b"\x7fELF": "a program", b"MZ": "a program", b"{": "JSON", b"[{": "JSON", b"[[": "JSON",
+    b"<!": "a web page", b"<html": "a web page", b"<?xml": "XML",
+    b"\x90\x01\x00\x00": "a MetaTrader history (.hst)", b"\x91\x01\x00\x00": "a MetaTrader history (.hst)",
+}  # fmt: skip
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text file, or one within an archive."""
+
+    label: str
+    open: Callable[[], BufferedIOBase]
+
+
+def is_parquet(file: Path) -> bool:
+    return _head(file.open("rb"), len(PARQUET)) == PARQUET
+
+
+def find_texts(file: Path) -> list[Text]:
+    """Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked"""
+    with _whole(file):
+        head = _head(file.open("rb"), HEAD_BYTES)
+        if head.startswith(GZIP):
+            return [Text(str(file), lambda: gzip.open(file))]
+        if head.startswith(ZIP):
+            return _in_archive(file)
+        return [Text(str(file), lambda: file.open("rb"))]
+
+
+def _head(opened: BufferedIOBase, size: int) -> bytes:
+    with opened:
+        return opened.read(size)
+
+
+@contextmanager
+def _whole(file: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile):
+        raise DataError(f"Expected a whole file, got a cut or damaged one: {file}; fetch it again") from None
+    except (NotImplementedError, RuntimeError) as error:  # of zipfile: a method it lacks, a password
+        raise DataError(f"Expected an archive without a password, got {file} ({error}); unpack it first") from None
+    except OSError as error:
+        raise DataError(f"Expected a file that can be read, got {file}: {error.strerror or error}") from None
+
+
+def _in_archive(file: Path) -> list[Text]:
+    with zipfile.ZipFile(file) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir() and member.file_size]
+    names = {member.filename for member in members}
+    if "xl/workbook.xml" in names:
+        if sum(member.file_size for member in members) > MAX_WORKBOOK_BYTES:
+            raise DataError(
+                f"Expected a workbook of at most {MAX_WORKBOOK_BYTES:,} bytes unpacked, got {file}; export it as CSV"
+            )
+        return [Text(str(file), lambda: BytesIO(_workbook_text(file)))]
+    hidden = ("__MACOSX", ".")
+    texts = sorted(name for name in names if not name.startswith(hidden) and not Path(name).name.startswith("."))
+    tables = [name for name in texts if name.lower().endswith(".csv")] or texts
+    if not tables:
+        raise NoRows(f"Expected a text file in {file}, got none; leave it out of source.paths")
+    return [Text(f"{file}/{name}", partial(_Member, file, name)) for name in tables]
+
+
+class _Member(BufferedIOBase):
+    """One file of a zip archive, which is closed with it."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        self._archive = zipfile.ZipFile(file)
+        try:
+            self._opened: BufferedIOBase = self._archive.open(name)  # type: ignore[assignment]
+        except BaseException:
+            self._archive.close()
+            raise
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._opened.read(-1 if size is None else size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._opened.read1(size)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._opened.close()
+            self._archive.close()
+        super().close()
+
+
+def _workbook_text(file: Path) -> bytes:
+    """The first sheet that has rows, as lines of cells between tabs."""
+    try:
+        sheets = pl.read_excel(
+            file, sheet_id=0, engine="calamine", has_header=False, infer_schema_length=0, raise_if_empty=False
+        )
+    except Exception as error:  # fastexcel's and calamine's errors have no common root
+        raise DataError(f"Expected a workbook that can be read, got {file} ({error}); export it as CSV") from None
+    filled = [sheet for sheet in sheets.values() if sheet.width]
+    if not filled:
+        return b""
+    cells = filled[0].select(pl.all().cast(pl.String).fill_null(""))
+    return "\n".join(cells.select(pl.concat_str(pl.all(), separator="\t")).to_series().to_list()).encode()
+
+
+@contextmanager
+def open_text(text: Text) -> Iterator[TextIOBase]:
+    """Raises    UnknownFormat: it is no text; DataError: it is damaged"""
+    with _whole(text.label):
+        head = _head(text.open(), HEAD_BYTES)
+        encoding = _encoding(head, text.label)
+        with (
+            text.open() as opened,
+            TextIOWrapper(cast(BinaryIO, opened), encoding=encoding, errors="replace") as decoded,
+        ):
+            yield decoded
+
+
+def _encoding(head: bytes, label: str) -> str:
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    kind = next((kind for magic, kind in KINDS.items() if head.lstrip(b" \r\n").startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        kind = "a tar archive"
+    if head.startswith((PARQUET, GZIP, ZIP)):
+        kind = "a packed file within another"
+    if kind:
+        raise UnknownFormat(f"Expected text, gzip, zip, xlsx or Parquet, got {kind}: {label}; export it as CSV")
+    nul = head.rstrip(b"\x00").count(0)
+    if 0.4 < nul / max(len(head), 1) < 0.6:
+        return "utf-16-le" if head[1:2] == b"\x00" else "utf-16-be"
+    odd = sum(byte < 9 or 13 < byte < 32 for byte in head.rstrip(b"\x00")[:4096])
+    if odd > 40 or (odd and odd * 10 > len(head)):
+        raise UnknownFormat(f"Expected text, gzip, zip, xlsx or Parquet, got binary data: {label}; export it as CSV")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def first_lines(text: Text, count: int) -> list[str]:
+    """That are not blank."""
+    found: list[str] = []
+    for block in read_lines(text, count):
+        found.extend(block["text"].to_list())
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
+    """Frames `line` (from 1), `text`, without the blank lines.
+
+    Raises    UnknownFormat: a line is longer than any table's
+    """
+    offset, held, left = 1, pl.Series("text", [], pl.String), ""
+    with open_text(text) as opened:
+        while True:
+            chunk = opened.read(min(CHUNK_CHARS, 256 * block_rows + 4096))
+            piece = left + chunk
+            cut = piece.rfind("\n") + 1 if chunk else len(piece)
+            left = piece[cut:]
+            if len(left) > LONGEST_LINE:
+                raise UnknownFormat(
+                    f"Expected lines of at most {LONGEST_LINE:,} characters, got a longer one in {text.label}; "
+                    "it is no table of bars"
+                )
+            if cut:
+                lines = pl.Series("text", [piece[: cut - 1] if piece[cut - 1] == "\n" else piece[:cut]])
+                held = pl.concat([held, lines.str.split("\n").explode()])
+            while len(held) >= block_rows or held.estimated_size() > BLOCK_CHARS or (not chunk and len(held)):
+                yield _numbered(held[:block_rows], offset)
+                offset, held = offset + len(held[:block_rows]), held[block_rows:]
+            if not chunk:
+                return
+
+
+def _numbered(lines: pl.Series, offset: int) -> pl.DataFrame:
+    block = lines.to_frame().with_row_index("line", offset)
+    return block.with_columns(pl.col("text").str.strip_chars(BLANKS)).filter(pl.col("text").str.contains(r"[^\s]"))

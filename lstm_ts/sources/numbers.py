@@ -1,0 +1,73 @@
+"""Numbers as text: with a decimal comma, thousands set apart, a vendor's word for none."""
+
+import re
+from collections.abc import Iterable
+
+import polars as pl
+
+NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "#n/a", "nil", "-", "--")  # in lower case
+MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
+APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
+
+
+def decimal_comma(cells: Iterable[str]) -> bool:
+    """Whether commas in these prices are decimal ones.
+
+    Of two signs the last is the decimal one. A lone comma is, unless it comes twice in a number.
+    """
+    votes = [_comma_is_decimal(cell) for cell in cells if "," in cell]
+    return sum(votes) * 2 > len(votes)
+
+
+def _comma_is_decimal(cell: str) -> bool:
+    if "." in cell:
+        return cell.rindex(",") > cell.rindex(".")
+    return cell.count(",") == 1
+
+
+def ambiguous_commas(cells: Iterable[str]) -> bool:
+    """Whether each comma stands where one of thousands would, and no point says more: 2,030 is one of two numbers."""
+    return all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell.strip()) for cell in cells)
+
+
+def parse_numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
+    """Float64, null where a cell is no number."""
+    plain = cells
+    if comma:
+        no_point = ~cells.str.contains(".", literal=True)
+        plain = cells.str.replace(",", ".", literal=True).set(~no_point.fill_null(True), None)
+    found = plain.cast(pl.Float64, strict=False)
+    odd = found.is_null() & cells.is_not_null()
+    if odd.any():
+        rows = odd.arg_true()
+        found = found.scatter(rows, _parse_odd(cells.gather(rows), comma=comma))
+    return found
+
+
+def _parse_odd(cells: pl.Series, *, comma: bool) -> pl.Series:
+    decimal, thousand = (",", r"\.") if comma else (r"\.", ",")
+    grouped = rf"^[+-]?\d{{1,3}}((?:{thousand}\d{{3}})+|(?:{APART}\d{{3}})+)({decimal}\d*)?$"
+    text = cells.str.strip_chars().str.replace(r"^([+-]?)\$", "$1")
+    apart = text.str.contains(grouped)
+    text = pl.select(pl.when(apart).then(text.str.replace_all(rf"{thousand}|{APART}", "")).otherwise(text)).to_series()
+    if comma:
+        text = text.str.replace(",", ".", literal=True).set(~apart & text.str.contains(".", literal=True), None)
+    return text.cast(pl.Float64, strict=False)
+
+
+def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Series]:
+    """Volumes, null where there is none; and which cells are neither a number nor a word for none.
+
+    A negative volume stands for none, as brokers use it.
+    """
+    found = parse_numbers(cells, comma=comma)
+    odd = (~found.is_finite()).fill_null(True)
+    if odd.any():
+        rows = odd.arg_true()
+        parts = cells.gather(rows).str.strip_chars().str.to_lowercase().str.extract_groups(r"^(.*\d)([kmb])$")
+        number, unit = parts.struct.field("1"), parts.struct.field("2")
+        scaled = parse_numbers(number, comma=comma) * unit.replace_strict(MULTIPLES, return_dtype=pl.Float64)
+        found = found.scatter(rows, scaled)
+    none = cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE).fill_null(True)
+    bad = found.is_null() & ~none
+    return found.set((found < 0).fill_null(False), None), bad

@@ -1,0 +1,160 @@
+"""Parquet files: columns by name as in text, of whatever type they are."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from lstm_ts.bars import PRICES
+from lstm_ts.errors import DataError, NoRows, UnknownFormat
+from lstm_ts.sources.columns import Columns, find_columns, named_zone
+from lstm_ts.sources.formats import SHOWN_CHARS, TICK_PRICES, is_day_first
+from lstm_ts.sources.numbers import parse_numbers, parse_volumes
+from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
+
+SAMPLE_ROWS = 200
+PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999
+MAX_INT = 2**63 - 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Parquet file whose columns are known."""
+
+    file: Path
+    rows: int
+    names: tuple[str, ...]
+    columns: Columns
+    utc: bool
+
+    def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
+        """Frames `line` and the columns that are used."""
+        columns = self.columns
+        used = {*columns.stamp, *columns.prices, columns.volume, columns.symbol, columns.period}
+        scan = pl.scan_parquet(self.file).select(self.names[i] for i in sorted(i for i in used if i is not None))
+        for offset in range(0, self.rows, batch_rows):
+            block = _read(self.file, scan.slice(offset, batch_rows).collect)
+            yield block.rename({name: f"column {name}" for name in block.columns}).with_row_index("line", offset + 1)
+
+    def cells(self, block: pl.DataFrame, column: int) -> pl.Series:
+        return block[f"column {self.names[column]}"]
+
+    def texts(self, block: pl.DataFrame) -> pl.Series:
+        """The stamps as text."""
+        day, *clock = (_text(self.cells(block, i)) for i in self.columns.stamp)
+        return day + " " + clock[0] if clock else day
+
+
+def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
+    """The table, and frames as from formats.parse.
+
+    Raises   NoRows, UnknownFormat; DataError: a damaged file
+    """
+    scan = pl.scan_parquet(file)
+    schema = _read(file, scan.collect_schema)
+    total = _read(file, lambda: scan.select(pl.len()).collect().item())
+    if total == 0:
+        raise NoRows(f"Expected rows, got an empty file: {file}; leave it out of source.paths")
+    columns = _recognise(file, schema, _read(file, scan.head(SAMPLE_ROWS).collect))
+    names = tuple(schema.names())
+    said = (named_zone(names[columns.stamp[0]]) or "").upper() in ("UTC", "GMT")
+    table = Table(file, total, names, columns, utc=columns.stamps.utc or said)
+    if columns.stamps.date == "dmy":
+        pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
+        first = is_day_first(pairs, names[columns.stamp[0]], dates, file=str(file))
+        table = replace(table, columns=replace(columns, stamps=with_order(columns.stamps, first)))
+    return table, (_parse(block, table) for block in table.blocks(batch_rows))
+
+
+def _read(file: Path, ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        raise DataError(f"Expected a whole Parquet file, got a cut or damaged one: {file}; fetch it again") from None
+
+
+def _recognise(file: Path, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
+    texts = [_text(column).fill_null("").to_list() for column in sample.get_columns()]
+    rows = [list(row) for row in zip(*texts, strict=True)]
+    try:
+        columns = find_columns(schema.names(), rows)
+    except UnknownFormat as error:
+        raise UnknownFormat(f"{error} in {file}; leave one of them") from None
+    if columns is None:
+        found = ", ".join(f"{column} {dtype}" for column, dtype in schema.items())[:SHOWN_CHARS]
+        raise UnknownFormat(
+            f"Expected Parquet columns open, high, low, close and a column of time stamps, got {found} in {file}; "
+            "rename them"
+        )
+    if not columns.stamps.clock:
+        raise UnknownFormat(
+            f"Expected bars of an hour or less, got stamps without a time of day in {file}; export M1 or H1"
+        )
+    return columns
+
+
+def _text(column: pl.Series) -> pl.Series:
+    if column.dtype.is_nested() or column.dtype == pl.Object:
+        return pl.Series(column.name, [None], dtype=pl.String).new_from_index(0, len(column))
+    if isinstance(column.dtype, pl.Datetime):
+        column = _within_years(column)
+    if column.dtype == pl.Binary:
+        return column.cast(pl.String, strict=False)
+    return column.cast(pl.String, strict=False).str.strip_chars()
+
+
+def _within_years(stamps: pl.Series) -> pl.Series:
+    assert isinstance(stamps.dtype, pl.Datetime)
+    count = PER_SECOND[stamps.dtype.time_unit]
+    first, last = (max(min(second * count, MAX_INT), -MAX_INT) for second in (FIRST_SECOND, LAST_SECOND))
+    inside = stamps.to_physical().is_between(first, last)
+    return stamps.set(~inside.fill_null(False), None)
+
+
+def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
+    columns = table.columns
+    prices = [_numbers(table.cells(block, i)) for i in columns.prices]
+    volume, bad = pl.lit(None, pl.Float64), pl.lit(False)
+    if columns.volume is not None and not columns.ticks:
+        found, wrong = _volumes(table.cells(block, columns.volume))
+        volume, bad = pl.lit(found), pl.lit(wrong)
+    extras = {"symbol": columns.symbol, "period": columns.period}
+    order = TICK_PRICES if columns.ticks else range(4)
+    return block.select(
+        "line",
+        _stamps(block, table).alias("stamp"),
+        *(prices[i].alias(name) for name, i in zip(PRICES, order, strict=True)),
+        volume=volume,
+        text=pl.lit(None, pl.String),
+        reason=pl.when(bad).then(pl.lit("unparseable volume")),
+        **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},
+    )
+
+
+def _stamps(block: pl.DataFrame, table: Table) -> pl.Series:
+    stamps = table.cells(block, table.columns.stamp[0])
+    if isinstance(stamps.dtype, pl.Datetime) and len(table.columns.stamp) == 1:
+        found = _within_years(stamps).dt.cast_time_unit("us")
+        found = found.dt.convert_time_zone("UTC") if stamps.dtype.time_zone else found
+    else:
+        found = parse_stamps(table.texts(block), table.columns.stamps)
+    naive = isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone is None
+    return found.dt.replace_time_zone("UTC") if table.utc and naive else found
+
+
+def _numbers(cells: pl.Series) -> pl.Series:
+    if cells.dtype.is_numeric():
+        return cells.cast(pl.Float64)
+    return parse_numbers(_text(cells), comma=False)
+
+
+def _volumes(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    if not cells.dtype.is_numeric():
+        return parse_volumes(_text(cells), comma=False)
+    found = cells.cast(pl.Float64)
+    return found.set((~found.is_finite() | (found < 0)).fill_null(True), None), found.is_infinite().fill_null(False)

@@ -1,0 +1,74 @@
+"""The symbol column of a file: rows of other symbols are left out, and told."""
+
+import re
+from collections import Counter
+
+import polars as pl
+
+from lstm_ts.errors import UnknownFormat
+
+
+def same_symbol(written: str, symbol: str) -> bool:
+    """Whether a file's `XAG/USD`, `xagusd`, `OANDA:XAGUSD`, `XAGUSD.m`, `XAGUSDm` is the symbol asked for."""
+    name = re.sub(r"^[A-Za-z]+:", "", written.strip())
+    broker = re.fullmatch(r"([A-Z0-9/]{4,})[a-z]{1,3}|(.{4,}?)[.#+_][A-Za-z]{0,5}", name)
+    names = {name, *(group for group in (broker.groups() if broker else ()) if group)}
+    return _plain(symbol) in {_plain(name) for name in names} or written.strip() == symbol
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s/_.\-]", "", name).upper()
+
+
+class SymbolFilter:
+    def __init__(self, symbol: str, file: str) -> None:
+        self._symbol, self._file = symbol, file
+        self._others: Counter[str] = Counter()
+        self._ours: dict[str, int] = {}
+        self._periods: set[str] = set()
+
+    def keep(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of the symbol, without the columns `symbol` and `period`.
+
+        Raises    UnknownFormat: bars of two spellings of it, or of two periods, are mixed
+        """
+        if "symbol" in rows.columns:
+            rows = self._of_symbol(rows)
+        if "period" in rows.columns:
+            good = rows.filter(pl.col("stamp").is_not_null())
+            self._periods |= set(good["period"].drop_nulls().unique().to_list())
+            self._one(self._periods, "one timeframe")
+        return rows.drop("symbol", "period", strict=False)
+
+    def _of_symbol(self, rows: pl.DataFrame) -> pl.DataFrame:
+        counts = rows.filter(pl.col("stamp").is_not_null()).group_by("symbol").len()
+        ours = []
+        for written, count in counts.rows():
+            if same_symbol(written or "", self._symbol):
+                ours.append(written)
+                self._ours[written] = self._ours.get(written, 0) + count
+            else:
+                self._others[written or "no symbol"] += count
+        self._one(set(self._ours), f"one spelling of {self._symbol}")
+        return rows.filter(pl.col("symbol").is_in(ours) | pl.col("stamp").is_null())
+
+    def _one(self, found: set[str], wanted: str) -> None:
+        if len(found) > 1:
+            raise UnknownFormat(
+                f"Expected {wanted}, got {', '.join(sorted(found)[:5])} in {self._file}; leave one of them in the file"
+            )
+
+    def notes(self) -> list[str]:
+        """What was left out.
+
+        Raises    UnknownFormat: all of it
+        """
+        if not self._others:
+            return []
+        names = ", ".join(f"{count:,} of {name}" for name, count in self._others.most_common(5))
+        if not self._ours:
+            raise UnknownFormat(
+                f"Expected rows of {self._symbol}, got {names} in {self._file}; correct symbol, or set source.symbol "
+                "to what the file calls it"
+            )
+        return [f"Rows of other symbols in {self._file} are left out: {names}"]

@@ -1,0 +1,52 @@
+"""Zones of stamps that carry no offset."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lstm_ts.errors import WrongZone
+
+
+@dataclass(frozen=True)
+class Zone:
+    """An IANA zone, and by how much the file's clock runs ahead of it.
+
+    `America/New_York+7h` is the clock of most MetaTrader servers: GMT+2, GMT+3 on US DST dates, so that the
+    trading day ends at its midnight.
+    """
+
+    name: str
+    ahead: timedelta
+
+    def __str__(self) -> str:
+        return self.name + (f"{self.ahead // timedelta(hours=1):+d}h" if self.ahead else "")
+
+    def to_utc(self, local: pl.Expr) -> pl.Expr:
+        """UTC of naive local stamps in file order; null for those that the spring change skips.
+
+        The hour that autumn repeats is taken as the earlier one until an ambiguous stamp steps back to, or below,
+        an ambiguous one before it in the same block; from there it is the later one. This presumes ascending rows.
+        """
+        wall = local - self.ahead
+        early, late = (
+            wall.dt.replace_time_zone(self.name, ambiguous=side, non_existent="null") for side in ("earliest", "latest")
+        )
+        ambiguous = pl.when(early != late).then(wall)
+        step = ambiguous - ambiguous.cum_max().shift(1)
+        second_pass = step.is_between(timedelta(hours=-1), timedelta(0))
+        return pl.when(second_pass).then(late).otherwise(early).dt.convert_time_zone("UTC")
+
+
+def parse_zone(text: str) -> Zone:
+    """Raises   WrongZone: not a name of the time zone database, with or without a shift such as +7h"""
+    shifted = re.fullmatch(r"(.+)([+-]\d{1,2})h", text)
+    name, hours = (shifted[1], int(shifted[2])) if shifted else (text, 0)
+    try:
+        pl.Series([datetime(2000, 1, 1)]).dt.replace_time_zone(name)
+    except pl.exceptions.ComputeError:
+        raise WrongZone(
+            f"Expected an IANA zone such as Europe/London or America/New_York+7h, got source.zone={text}"
+        ) from None
+    return Zone(name, timedelta(hours=hours))
