@@ -21,7 +21,7 @@ from dashboard.settings import Settings
 from dashboard.visit import Visit
 
 HERE = Path(__file__).parent
-TEMPLATE, CSS = (HERE / "page.html").read_text(), (HERE / "page.css").read_text()
+TEMPLATE, CSS, JS = ((HERE / name).read_text() for name in ("page.html", "page.css", "typed.js"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def shell(client: Client, settings: Settings) -> Template:
     pn.config.theme = shade  # type: ignore[misc]  # of this visitor's session
     template = Template(TEMPLATE, design=Dress, theme=Dress._themes[shade])
     template.add_panel("main", place)
-    variables = {"pages": PAGES, "current": page, "css": CSS, "zone": visit.zone.key, "shade": shade}
+    variables = {"pages": PAGES, "current": page, "css": CSS, "js": JS, "zone": visit.zone.key, "shade": shade}
     for name, value in variables.items():
         template.add_variable(name, value)
     pn.state.execute(lambda: setattr(pn.state.curdoc, "title", f"{page.title} · lstm_ts"), schedule=True)

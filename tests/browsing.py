@@ -71,9 +71,26 @@ def shown(dashboard: Dashboard) -> Iterator[Dashboard]:
         end(dashboard.process)
 
 
+# What comes over the websocket is late by `lateness`, in its order.
+LATE = """const Real = WebSocket;
+window.lateness = 0;
+window.WebSocket = class extends Real {
+  set onmessage(handler) { super.onmessage = event => setTimeout(() => handler(event), window.lateness); }
+};"""
+
+
+def delay_answers(page: Page, delay_ms: int) -> None:
+    """Every answer of the server, over HTTP or the websocket, of a page that was opened with `LATE`."""
+    page.evaluate("delay_ms => { window.lateness = delay_ms }", delay_ms)
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Network.enable")
+    speed = {"downloadThroughput": -1, "uploadThroughput": -1}
+    devtools.send("Network.emulateNetworkConditions", {"offline": False, "latency": delay_ms, **speed})
+
+
 @contextmanager
-def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Page]:
-    """A new visitor, in Berlin."""
+def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False, script: str = "") -> Iterator[Page]:
+    """A new visitor, in Berlin; `script` runs before those of a page."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=ZONE
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import polars as pl
 import pytest
-from browsing import Dashboard, click_at, looking, shown, violations
+from browsing import LATE, Dashboard, click_at, delay_answers, looking, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -156,6 +156,53 @@ def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page)
     page.keyboard.type(".5")
     page.keyboard.press("Enter")
     expect(cells.nth(4)).to_have_text("29.5")
+
+
+KEY_MS = 80  # between two keys
+
+
+@pytest.mark.parametrize("delay_ms", [0, 50, 300, 2000])
+def test_what_is_typed_stays_however_late_the_server_answers(
+    browser: Browser, dashboard: Dashboard, tmp_path: Path, delay_ms: int
+) -> None:
+    with looking(browser, dashboard.url, script=LATE) as page:
+        forecast_of(page)
+        delay_answers(page, delay_ms)  # the table's stylesheets, too, of which each draws it again
+        choose(page, "Type it in")
+        rows, key = page.locator(".tabulator-row"), page.keyboard
+
+        def field(row: int, column: str) -> Locator:
+            return rows.nth(row).locator(f".tabulator-cell[tabulator-field='{column}']")
+
+        def type_into(row: int, column: str, *texts: str, end: str) -> None:
+            """Over the cell and those that the Tab key leads to."""
+            wait_for(lambda: field(row, column).click() or field(row, column).locator("input").count())
+            for number, text in enumerate(texts, start=1):
+                key.type(text, delay=KEY_MS)
+                key.press(end if number == len(texts) else "Tab")
+
+        type_into(1, "High", "1", "0.5", "0.75", end="Tab")
+        key.press("Enter")
+        type_into(1, "Open", "0.8", end="Enter")
+        choose(page, "Add a row")
+        type_into(3, "High", "1234.5", end="Enter")  # before the row is there
+        expect(rows).to_have_count(TSTEPS + 1)
+        for column, text in {"Open": "0.8", "High": "1", "Low": "0.5", "Close": "0.75"}.items():
+            expect(field(1, column)).to_have_text(text)
+        expect(field(3, "High")).to_have_text("1234.5")
+        page.get_by_role("button", name="Forecast", exact=True).click()
+        forecast_of(page)
+        with page.expect_download() as download:
+            page.get_by_text("Window as JSON").click()
+        download.value.save_as(tmp_path / "window.json")
+        bars = json.loads((tmp_path / "window.json").read_text())["bars"]
+        assert [bars[1][price] for price in ("open", "high", "low", "close")] == [0.8, 1, 0.5, 0.75]
+        assert bars[3]["high"] == 1234.5
+        choose(page, "Latest hours again")
+        type_into(5, "Low", "0.25", end="Enter")  # before they are there
+        expect(rows).to_have_count(TSTEPS)
+        expect(field(1, "High")).not_to_have_text("1")
+        expect(field(5, "Low")).to_have_text("0.25")
 
 
 def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: pl.DataFrame) -> None:

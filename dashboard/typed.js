@@ -1,0 +1,115 @@
+// A table that is typed into. What the server says meanwhile neither redraws nor closes an open editor: rows wait until
+// it is closed, marks are set beside the data. What was typed since rows were last asked for is typed into them again.
+(function () {
+  const POLL_MS = 50, known = new WeakMap();
+  const frame = () => new Promise(resolve => requestAnimationFrame(resolve));
+  const settled = link => new Promise(resolve => {
+    for (const name of ["load", "error"]) link.addEventListener(name, resolve);
+  });
+
+  class TypedTable {
+    constructor(model) {
+      this.model = model; // its tags are the marks: [row, column, reason]
+      this.edits = new Map();
+      this.marked = [];
+    }
+
+    // Return the content of a row's last cell, what is wrong in the row, and mark the cells.
+    format(cell) {
+      const row = cell.getRow();
+      if (this.table !== cell.getTable()) this.adopt(cell.getTable());
+      this.markCells(row);
+      return document.createTextNode(this.reasons(row));
+    }
+
+    adopt(table) {
+      const draw = table.setData.bind(table);
+      this.table = table;
+      table.on("cellEdited", cell => {
+        const row = cell.getRow().getIndex(), field = cell.getField();
+        this.edits.set(`${row} ${field}`, {row, field, value: cell.getValue()});
+      });
+      table.setData = rows => new Promise(resolve => {
+        const wait = () => {
+          if (this.newest !== rows) resolve();
+          else if (this.isEdited(rows)) setTimeout(wait, POLL_MS);
+          else resolve(draw(rows).then(() => this.typeAgain()));
+        };
+        this.newest = rows;
+        wait();
+      });
+      // Nothing in a grid may take the focus but its cells: Tabulator's body does.
+      table.element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
+      this.waitForStyles(table.element);
+    }
+
+    // Take no input yet: Panel redraws a table once the last of its stylesheets has come.
+    async waitForStyles(element) {
+      element.inert = true;
+      const links = [...element.getRootNode().querySelectorAll("link[rel=stylesheet]")];
+      await Promise.all(links.filter(link => !link.sheet).map(settled));
+      await frame().then(frame);
+      element.inert = false;
+    }
+
+    // Close the editor of a row that is gone from the new rows.
+    isEdited(rows) {
+      const open = this.table.element.querySelector(".tabulator-cell.tabulator-editing");
+      if (!open) return false;
+      const row = this.table.getRow(open.closest(".tabulator-row"));
+      if (rows.some(({_index}) => _index === row.getIndex())) return true;
+      row.getCells().find(cell => cell.getElement() === open).cancelEdit();
+      return false;
+    }
+
+    typeAgain() {
+      for (const {row, field, value} of [...this.edits.values()])
+        this.rows().get(row)?.getCell(field).setValue(value);
+    }
+
+    forget() {
+      this.edits.clear();
+    }
+
+    // Change what is marked, without a word to Tabulator, which would close the editor of a row that it draws.
+    mark() {
+      const before = this.marked, rows = this.table ? this.rows() : new Map();
+      this.marked = this.model.tags.map(([row]) => row);
+      for (const index of new Set([...before, ...this.marked])) {
+        const row = rows.get(index);
+        if (!row) continue;
+        row.getCells().at(-1).getElement().textContent = this.reasons(row);
+        this.markCells(row);
+      }
+    }
+
+    markCells(row) {
+      const wrong = this.marksOf(row).map(([, column]) => column);
+      for (const cell of row.getCells()) cell.getElement().classList.toggle("wrong", wrong.includes(cell.getField()));
+    }
+
+    reasons(row) {
+      return this.marksOf(row).map(([, column, reason]) => `${column}: ${reason}`).join("; ");
+    }
+
+    marksOf(row) {
+      return this.model.tags.filter(([index]) => index === row.getIndex());
+    }
+
+    rows() {
+      return new Map(this.table.getRows().map(row => [row.getIndex(), row]));
+    }
+  }
+
+  const modelOf = table => {
+    const {host} = table.element.getRootNode();
+    return [...Bokeh.index.query(view => view.el === host)][0].model;
+  };
+  const of = model => known.get(model) ?? known.set(model, new TypedTable(model)).get(model);
+
+  window.typedTable = {
+    format: cell => of(modelOf(cell.getTable())).format(cell),
+    mark: model => of(model).mark(),
+    forget: model => of(model).forget(),
+  };
+})();
