@@ -21,6 +21,7 @@ from lstm_ts.errors import DataError, NoRows, UnknownFormat
 
 HEAD_BYTES = 1 << 16
 CHUNK_CHARS = 1 << 22
+FIRST_ROWS = 10_000  # read at once to find the first lines that are not blank
 LONGEST_LINE = 1 << 20
 BLOCK_CHARS = 1 << 25
 MAX_WORKBOOK_BYTES = 400_000_000  # unpacked; a sheet that is full of minutes takes some 250 MB
@@ -141,8 +142,8 @@ def _workbook_text(file: Path) -> bytes:
         sheets = pl.read_excel(
             file, sheet_id=0, engine="calamine", has_header=False, infer_schema_length=0, raise_if_empty=False
         )
-    except Exception as error:  # fastexcel's and calamine's errors have no common root
-        raise DataError(f"Expected a workbook that can be read, got {file} ({error}); export it as CSV") from None
+    except (Exception, pl.exceptions.PanicException):  # fastexcel's and calamine's errors have no common root
+        raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV") from None
     filled = [sheet for sheet in sheets.values() if sheet.width]
     if not filled:
         return b""
@@ -190,7 +191,7 @@ def _encoding(head: bytes, label: str) -> str:
 def first_lines(text: Text, count: int) -> list[str]:
     """That are not blank."""
     found: list[str] = []
-    for block in read_lines(text, count):
+    for block in read_lines(text, FIRST_ROWS):
         found.extend(block["text"].to_list())
         if len(found) >= count:
             break

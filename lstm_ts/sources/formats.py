@@ -14,7 +14,17 @@ import polars as pl
 
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
-from lstm_ts.sources.columns import CLOCK_CELL, DIGITS_CELL, Columns, find_columns, find_prices, named_zone, normalise
+from lstm_ts.sources.columns import (
+    CLOCK_CELL,
+    DIGITS_CELL,
+    PRICE_NAMES,
+    TICK_NAMES,
+    Columns,
+    find_columns,
+    find_prices,
+    named_zone,
+    normalise,
+)
 from lstm_ts.sources.numbers import ambiguous_commas, decimal_comma, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, day_first, parse_stamps, recognise_stamp, with_order, with_seconds
 from lstm_ts.sources.zones import Zone, parse_zone
@@ -109,8 +119,8 @@ def _with_header(sample: Sequence[str], *, file: str) -> Layout | None:
 
 def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequence[str], *, file: str) -> Layout:
     below = [split_line(line, separator) for line in sample[at + 1 :] if line != sample[at]]
-    notes = [row for row in below if not any(re.search(r"\d", cell) for cell in row)]
-    rows = [row for row in below if row not in notes]
+    notes = [row for row in below if not re.search(r"\d", "".join(row)) and not _is_header(row)]
+    rows = [row for row in below if re.search(r"\d", "".join(row))]
     if not rows:
         raise NoRows(f"Expected rows, got only a header in {file}; leave it out of source.paths")
     names = _fit(names, rows, file=file)
@@ -126,6 +136,11 @@ def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequenc
     return _finish(
         Layout(separator, tuple(names), columns, file, header=True, first=sample[at], skipped=frozenset(skipped)), rows
     )
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    names = [normalise(cell) for cell in cells]
+    return any(set(wanted) <= set(names) for wanted in (*PRICE_NAMES, *TICK_NAMES))
 
 
 def _fit(names: Sequence[str], rows: Sequence[Sequence[str]], *, file: str) -> list[str]:
@@ -383,7 +398,7 @@ def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         again = layout.header and names == [normalise(name) for name in split_line(layout.first, layout.separator)]
         if again or text in layout.skipped:
             dropped.append(line)
-        elif find_prices(names):
+        elif _is_header(names):
             raise UnknownFormat(
                 f"Expected one layout in {layout.file}, got another header in line {line}: {text[:SHOWN_CHARS]!r}; "
                 "cut the file there"

@@ -1,0 +1,433 @@
+"""What people bring: one small file of each kind, read through `Files`, and the sentence where it cannot be read."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pytest
+
+from lstm_ts.bars import BarBatch
+from lstm_ts.errors import DataError, UnknownFormat
+from lstm_ts.sources.files import Files
+
+Row = tuple[datetime, float, float, float, float, float | None]
+FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)
+PRICES = "29.5,29.6,29.4,29.55"
+
+
+def read(path: Path, zone: str | None = "UTC", dates: str | None = None, rows: int = 7) -> list[BarBatch]:
+    source = Files(paths=str(path), symbol="XAGUSD", zone=zone, dates=dates, price_factor=1.0, batch_rows=rows)
+    return list(source.read_batches())
+
+
+def bars_of(batches: list[BarBatch]) -> list[Row]:
+    assert all(batch.rejects.is_empty() for batch in batches), batches
+    return pl.concat([batch.bars for batch in batches]).sort("ts").rows()
+
+
+def expected(volume: float | None = 3, first: datetime = FIRST, count: int = 15) -> list[Row]:
+    return [(first + timedelta(minutes=i), 29.5, 29.6, 29.4, 29.55, volume) for i in range(count)]
+
+
+def table(header: str, stamp: str, rest: str = PRICES + ",3", *, first: datetime = FIRST) -> str:
+    rows = [f"{(first + timedelta(minutes=i)).strftime(stamp)},{rest}\n" for i in range(15)]
+    return f"{header}\n" * bool(header) + "".join(rows)
+
+
+def epochs(per_second: int) -> str:
+    rows = [f"{int((FIRST + timedelta(minutes=i)).timestamp()) * per_second},{PRICES},3\n" for i in range(15)]
+    return "unix,open,high,low,close,volume\n" + "".join(rows)
+
+
+BARS = "time,open,high,low,close,volume"
+PLAIN = table(BARS, "%Y-%m-%d %H:%M:%S")
+READ = {
+    "quotes beside the bars": table("time,open,high,low,close,bid,ask,volume", "%Y-%m-%d %H:%M", PRICES + ",29,30,3"),
+    "quotes before the bars": table(
+        "bid,time,ask,open,high,low,close,volume", "29,%Y-%m-%d %H:%M,30", first=FIRST, rest=PRICES + ",3"
+    ),
+    "columns in another order": table("time,volume,close,low,high,open", "%Y-%m-%d %H:%M", "3,29.55,29.4,29.6,29.5"),
+    "an unnamed first column": table(",Open,High,Low,Close,Volume", "%Y-%m-%d %H:%M:%S"),
+    "a name of one's own": table("moment,open,high,low,close,volume", "%Y-%m-%d %H:%M:%S"),
+    "letters": table("t,o,h,l,c,v", "%Y-%m-%d %H:%M:%S"),
+    "numbered names": table("timestamp,1. open,2. high,3. low,4. close,5. volume", "%Y-%m-%d %H:%M:%S"),
+    "twelve hours": table(BARS, "%Y-%m-%d %I:%M:%S %p"),
+    "twelve hours without seconds": table(BARS, "%Y-%m-%d %I:%M %p"),
+    "UTC behind the stamp": table(BARS, "%Y-%m-%d %H:%M:%S UTC"),
+    "nanoseconds": table(BARS, "%Y-%m-%dT%H:%M:%S.000000000Z"),
+    "GMT and an offset": table("Local time,Open,High,Low,Close,Volume", "%d.%m.%Y 15:%M:%S.000 GMT+0100"),
+    "an offset without a colon": table(BARS, "%Y-%m-%d 12:%M:%S -0200"),
+    "an abbreviated zone": table(BARS, "%Y-%m-%d 09:%M:%S EST"),
+    "a month by its name": table(BARS, "%d-%b-%Y %H:%M"),
+    "no leading zeros": table(BARS, "2025-1-7 14:%M"),
+    "fourteen digits": table(BARS, "%Y%m%d%H%M%S"),
+    "HistData's digits": table(BARS, "%Y%m%d %H%M%S"),
+    "JForex": table("Time (EET),Open,High,Low,Close,Volume ", "%Y.%m.%d 16:%M:%S"),
+    "a zone by its IANA name": table("time (America/New_York),open,high,low,close,volume", "%Y.%m.%d 09:%M:%S"),
+    "Finam": table("<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", "XAGUSD,1,%Y%m%d,%H%M%S"),
+    "Finam without a header": table("", "XAGUSD,1,%Y%m%d,%H%M%S"),
+    "MetaStock": table("<TICKER>,<DTYYYYMMDD>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", "XAGUSD,%Y%m%d,%H%M"),
+    "MetaTrader in one column": table("", "%Y.%m.%d %H:%M"),
+    "Binance": table("", "{epoch}", PRICES + ",3,1736258459999,1.5,9,2.0,3.0,0").replace("{epoch}", "{}"),
+    "epoch seconds": epochs(1),
+    "epoch milliseconds": epochs(1000),
+    "epoch microseconds": epochs(1_000_000),
+    "epoch nanoseconds": epochs(1_000_000_000),
+    "a time that the header forgot": table("Date,Open,High,Low,Close,Volume", "%Y-%m-%d,%H:%M:%S"),
+    "a comma at each row's end": table(BARS, "%Y-%m-%d %H:%M:%S", PRICES + ",3,"),
+    "numbered rows": BARS + "\n" + "".join(f"{i},{row}\n" for i, row in enumerate(PLAIN.splitlines()[1:], 1)),
+    "a vendor's line above": "https://www.example.com\n" + table("unix,date," + BARS[5:], "%s,%Y-%m-%d %H:%M:%S"),
+    "Excel's line above": "sep=;\n" + PLAIN.replace(",", ";"),
+    "Yahoo's three lines": "Price,Open,High,Low,Close,Volume\nTicker,X,X,X,X,X\nDatetime,,,,,\n"
+    + table("", "%Y-%m-%d %H:%M:%S+00:00"),
+    "two exports in one file": PLAIN[: len(PLAIN) // 2 + 7].rsplit("\n", 1)[0] + "\n" + BARS + "\n"
+    + PLAIN[: len(PLAIN) // 2 + 7].rsplit("\n", 1)[1] + PLAIN[len(PLAIN) // 2 + 7 :],
+    "a bar between the cells": PLAIN.replace(",", "|"),
+    "blanks around the cells": PLAIN.replace(",", " , "),
+    "quotes": PLAIN.replace(",", '","').replace("\n", '"\n"').rstrip('"').replace("time", '"time', 1),
+    "decimal commas": PLAIN.replace(",", ";").replace(".", ","),
+    "decimal commas in quotes": table(BARS, "%Y-%m-%d %H:%M", '"29,5","29,6","29,4","29,55",3'),
+    "decimal commas between tabs": PLAIN.replace(",", "\t").replace(".", ","),
+    "a volume in thousands": table(BARS, "%Y-%m-%d %H:%M", PRICES + ",0.003K"),
+    "a volume of the base currency": table(
+        "time,open,high,low,close,quote volume,Volume BTC", "%Y-%m-%d %H:%M", PRICES + ",9,3"
+    ),
+    "MetaTrader 5 in Python": table(
+        "time,open,high,low,close,tick_volume,real_volume", "%Y-%m-%d %H:%M", PRICES + ",3,0"
+    ),
+    "carriage returns alone": PLAIN.replace("\n", "\r"),
+    "NULs at the end": PLAIN + "\0" * 400,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", READ.values(), ids=READ.keys())
+def test_each_kind_of_text_gives_the_same_bars(tmp_path: Path, text: str) -> None:
+    if "{}" in text:
+        stamps = [int((FIRST + timedelta(minutes=i)).timestamp()) * 1000 for i in range(15)]
+        text = "".join(row.replace("{}", str(ms)) + "\n" for row, ms in zip(text.splitlines(), stamps, strict=True))
+    (tmp_path / "bars.csv").write_text(text, newline="")
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [PLAIN, table("", "%Y.%m.%d,%H:%M")], ids=["header", "headerless"])
+def test_each_encoding_gives_the_same_bars(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "bars.csv").write_bytes(text.encode(encoding))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+def test_bytes_of_latin_1_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_bytes(table(BARS + ",Währung", "%Y-%m-%d %H:%M", PRICES + ",3,é").encode("latin-1"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize("word", ["", "nan", "None", "null", "-", "n/a", "-1"])
+def test_a_vendors_word_for_no_volume_is_none(tmp_path: Path, word: str) -> None:
+    (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", f"{PRICES},{word}"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected(None)
+
+
+def test_a_price_keeps_all_its_digits(tmp_path: Path) -> None:
+    rows = "2025-01-07 14:00,0.0000030250,0.0000030260,0.0000030240,0.0000030255,3\n"
+    (tmp_path / "bars.csv").write_text(f"{BARS}\n{rows}")
+    assert bars_of(read(tmp_path / "bars.csv")) == [(FIRST, 3.0250e-6, 3.0260e-6, 3.0240e-6, 3.0255e-6, 3)]
+
+
+@pytest.mark.parametrize(
+    ("price", "value"),
+    [('"2,030.250"', 2030.25), ('"1,234,567.5"', 1234567.5), ("2 030.25", 2030.25), ("2'030.25", 2030.25)],
+)
+def test_thousands_may_be_set_apart(tmp_path: Path, price: str, value: float) -> None:
+    (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", ",".join([price] * 4 + ["3"])))
+    assert bars_of(read(tmp_path / "bars.csv"))[0] == (FIRST, value, value, value, value, 3)
+
+
+def test_midnight_may_be_24_hours_or_a_date_alone(tmp_path: Path) -> None:
+    midnights = ("2025-01-07 24:00:00", "2025-01-08", "2025-01-08 00:00:00")
+    for midnight in midnights:
+        stamps = ("2025-01-07 23:59:00", midnight, "2025-01-08 00:01:00")
+        (tmp_path / "bars.csv").write_text("\n".join([BARS, *(f"{stamp},{PRICES},3" for stamp in stamps)]))
+        assert bars_of(read(tmp_path / "bars.csv")) == expected(first=datetime(2025, 1, 7, 23, 59, tzinfo=UTC), count=3)
+
+
+@pytest.mark.parametrize("per_hour", [100, 10_000], ids=["hhmm", "hhmmss"])
+def test_a_clock_whose_leading_zeros_are_lost_is_read_by_the_whole_file(tmp_path: Path, per_hour: int) -> None:
+    clocks = [minute // 60 * per_hour + minute % 60 * (per_hour // 100) for minute in range(300)]
+    rows = [f"20250107,{clock},{PRICES},3" for clock in clocks]
+    (tmp_path / "bars.csv").write_text("\n".join(["<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", *rows]))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected(first=datetime(2025, 1, 7, tzinfo=UTC), count=300)
+
+
+def test_day_and_month_are_told_apart_by_the_last_row(tmp_path: Path) -> None:
+    stamps = [f"{day:02}/01/2025 14:{minute:02}" for day in range(1, 14) for minute in range(30)]
+    for order in ("{0}/{1}", "{1}/{0}"):
+        rows = [f"{order.format(*stamp.split('/')[:2])}{stamp[5:]},{PRICES},3" for stamp in stamps]
+        (tmp_path / "bars.csv").write_text("\n".join([BARS, *rows]))
+        found = bars_of(read(tmp_path / "bars.csv"))
+        assert (found[0][0], found[-1][0]) == (
+            datetime(2025, 1, 1, 14, tzinfo=UTC),
+            datetime(2025, 1, 13, 14, 29, tzinfo=UTC),
+        )
+
+
+def test_days_that_follow_one_another_tell_day_and_month(tmp_path: Path) -> None:
+    rows = [f"01.{day:02}.2025 14:{minute:02},{PRICES},3" for day in (6, 7, 8) for minute in range(30)]
+    (tmp_path / "bars.csv").write_text("\n".join([BARS, *rows]))
+    assert bars_of(read(tmp_path / "bars.csv"))[-1][0] == datetime(2025, 1, 8, 14, 29, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("stamp", ["%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d-%m-%Y %H:%M"])
+def test_a_date_that_is_two_dates_is_asked_for(tmp_path: Path, stamp: str) -> None:
+    (tmp_path / "bars.csv").write_text(table(BARS, stamp))
+    with pytest.raises(UnknownFormat, match=r"got such as 07/01/2025 .*source\.dates=dayfirst or source\.dates=monthf"):
+        read(tmp_path / "bars.csv")
+    assert bars_of(read(tmp_path / "bars.csv", dates="dayfirst")) == expected()
+    july = expected(first=datetime(2025, 7, 1, 14, tzinfo=UTC))
+    assert bars_of(read(tmp_path / "bars.csv", dates="monthfirst")) == july
+
+
+def test_a_zone_that_the_header_names_is_used_and_told(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(READ["JForex"])
+    batches = read(tmp_path / "bars.csv", zone=None)
+    assert bars_of(batches) == expected()
+    (note,) = [note for batch in batches for note in batch.notes]
+    assert "taken as Europe/Athens" in note
+
+
+def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None:
+    ticks = ["2025.01.07\t14:00:01.5\t30.1\t30.2\t\t\t6", "2025.01.07\t14:00:02.5\t30.0\t\t\t\t2"]
+    ticks += ["2025.01.07\t14:00:03.5\t\t30.4\t\t\t4", "2025.01.07\t14:01:00.5\t30.2\t30.4\t\t\t6"]
+    (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>", *ticks]))
+    for rows in (1, 2, 7):
+        first, _ = bars_of(read(tmp_path / "ticks.csv", rows=rows))
+        assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
+
+
+SYMBOLS = "".join(
+    f"2025-01-07 14:{minute:02},{symbol},M1,{prices},3\n"
+    for symbol, prices in (("XAU/USD", "2650,2651,2649,2650"), ("xag-usd.m", PRICES))
+    for minute in range(15)
+)
+
+
+def test_rows_of_another_symbol_are_left_out_and_told(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text("datetime,symbol,timeframe,open,high,low,close,volume\n" + SYMBOLS)
+    batches = read(tmp_path / "bars.csv")
+    assert bars_of(batches) == expected()
+    (note,) = [note for batch in batches for note in batch.notes]
+    assert note.endswith("are left out: 15 of XAU/USD")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("xag-usd.m", "XAUUSD", "Expected rows of XAGUSD, got .*XAUUSD"),
+        ("XAU/USD", "XAGUSD", "Expected one spelling of XAGUSD, got XAGUSD, xag-usd.m"),
+        ("xag-usd.m,M1", "XAGUSD,H1", "Expected one timeframe|left out"),
+    ],
+)
+def test_a_file_of_another_symbol_or_of_two_like_ours_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    text = "datetime,symbol,timeframe,open,high,low,close,volume\n" + SYMBOLS.replace(old, new)
+    if new.endswith("H1"):
+        text = text.replace("XAU/USD", "XAGUSD")
+    (tmp_path / "bars.csv").write_text(text)
+    with pytest.raises(UnknownFormat, match=message):
+        read(tmp_path / "bars.csv")
+
+
+REFUSED = {
+    "closes alone": ("time,close\n2025-01-07 14:00,29.5\n", "got time, close"),
+    "days": (table(BARS, "%Y-%m-%d"), "without a time of day"),
+    "a close twice": (table("time,open,high,low,close,Close", "%Y-%m-%d %H:%M"), "Expected one column close, got 2"),
+    "no stamp": (table("what,open,high,low,close,volume", "x"), "a column of time stamps"),
+    "two layouts": (PLAIN + "close,low,high,open,volume,time\n", "got another header in line 17"),
+    "2,030 with no point": (table(BARS, "%Y-%m-%d %H:%M", '"2,030","2,031","2,029","2,030",3'), "got '2,030'"),
+    "a column too many": (table(BARS, "%Y-%m-%d %H:%M,x,y"), "Expected 6 columns as the header names them, got rows"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_told_is_refused_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bars.csv").write_text(text)
+    with pytest.raises(UnknownFormat, match=message):
+        read(tmp_path / "bars.csv")
+
+
+def zipped(**members: str | bytes) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_", "."), content)
+    return written.getvalue()
+
+
+def tarred() -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        member = tarfile.TarInfo("a.csv")
+        member.size = len(PLAIN)
+        archive.addfile(member, io.BytesIO(PLAIN.encode()))
+    return written.getvalue()
+
+
+def workbook(rows: list[list[object]]) -> bytes:
+    """An xlsx file as small as it can be, with texts, numbers and one style for dates."""
+    cells = "".join(
+        f'<row r="{r}">'
+        + "".join(
+            f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
+            if isinstance(cell, str)
+            else f'<c s="1"><v>{(cell - datetime(1899, 12, 30)).total_seconds() / 86400!r}</v></c>'
+            if isinstance(cell, datetime)
+            else f"<c><v>{cell}</v></c>"
+            for cell in row
+        )
+        + "</row>"
+        for r, row in enumerate(rows, 1)
+    )
+    main, office = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
+    relation = f"{office}/officeDocument/2006/relationships"
+    part = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{office}/package/2006/content-types"><Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
+        f'ContentType="{part}.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" '
+        f'ContentType="{part}.worksheet+xml"/><Override PartName="/xl/styles.xml" ContentType="{part}.styles+xml"/>'
+        "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship Id="r1" '
+        f'Type="{relation}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets><sheet name="M1" sheetId="1" '
+        'r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship '
+        f'Id="r1" Type="{relation}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" '
+        f'Type="{relation}/styles" Target="styles.xml"/></Relationships>',
+        "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs>'
+        "</styleSheet>",
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
+    }
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def test_a_workbook_is_read_with_stamps_as_text_or_as_dates(tmp_path: Path) -> None:
+    naive = [FIRST.replace(tzinfo=None) + timedelta(minutes=i) for i in range(15)]
+    for stamps in (naive, [f"{stamp}" for stamp in naive]):
+        rows: list[list[object]] = [BARS.split(",")]
+        rows += [[stamp, 29.5, 29.6, 29.4, 29.55, 3] for stamp in stamps]
+        (tmp_path / "bars.xlsx").write_bytes(workbook(rows))
+        assert bars_of(read(tmp_path / "bars.xlsx")) == expected()
+
+
+def test_a_zip_of_one_file_or_of_several_is_read(tmp_path: Path) -> None:
+    later = table(BARS, "%Y-%m-%d %H:%M:%S", first=FIRST + timedelta(minutes=15))
+    (tmp_path / "bars.zip").write_bytes(zipped(b_csv=later, a_csv=PLAIN, read_txt="Gap report"))
+    assert bars_of(read(tmp_path / "bars.zip")) == expected(count=30)
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "PNG": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(99), "got a PNG picture"),
+    "PDF": (lambda: b"%PDF-1.7\n" + bytes(99), "got a PDF document"),
+    "SQLite": (lambda: b"SQLite format 3\0" + bytes(99), "got an SQLite database"),
+    "xls": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "got an old Excel file"),
+    "Feather": (lambda: b"ARROW1\0\0" + bytes(99), "got a Feather file"),
+    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "got an HDF5 file"),
+    "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(99), "got a 7z archive"),
+    "pickle": (lambda: b"\x80\x04\x95" + bytes(99), "got a Python pickle"),
+    "bi5": (lambda: b"\x5d\0\0\x80\0" + bytes(99), "got an LZMA file"),
+    "hst": (lambda: b"\x91\x01\0\0(C)opyright" + bytes(99), "got a MetaTrader history"),
+    "JSON": (lambda: b'{"timestamp": 1736258400000}', "got JSON"),
+    "web page": (lambda: b"<!DOCTYPE html><html>", "got a web page"),
+    "noise": (lambda: bytes(range(256)) * 9, "got binary data"),
+    "tar": (tarred, "got a tar archive"),
+    "gzip in gzip": (lambda: gzip.compress(gzip.compress(PLAIN.encode())), "got a packed file within another"),
+    "a picture in a zip": (lambda: zipped(a_png=b"\x89PNG" + bytes(9)), "got a PNG picture"),
+    "one endless line": (lambda: b"0" * 3_000_000, "Expected lines of at most 1,048,576 characters"),
+    "a bomb in gzip": (lambda: gzip.compress(b"0" * 30_000_000), "Expected lines of at most"),
+    "a bomb in zip": (lambda: zipped(a_csv=b"0" * 30_000_000), "Expected lines of at most"),
+    "a cut gzip": (lambda: gzip.compress(PLAIN.encode())[:-9], "a cut or damaged one"),
+    "a damaged gzip": (lambda: flipped(gzip.compress(PLAIN.encode()), 40), "a cut or damaged one"),
+    "rubbish behind gzip": (lambda: gzip.compress(PLAIN.encode()) + b"rubbish", "a cut or damaged one"),
+    "a cut zip": (lambda: zipped(a_csv=PLAIN)[:-9], "a cut or damaged one"),
+    "a damaged zip": (lambda: flipped(zipped(a_csv=PLAIN), 60), "a cut or damaged one"),
+    "a damaged workbook": (
+        lambda: flipped(workbook([["time"], ["x"]]), 400),
+        "Expected a whole workbook|a cut or damaged one",
+    ),
+    "half a Parquet file": (lambda: b"PAR1" + bytes(99), "a cut or damaged one"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), OTHERS.values(), ids=OTHERS.keys())
+def test_what_is_no_table_is_named_by_what_it_is(tmp_path: Path, content: Callable[[], bytes], message: str) -> None:
+    (tmp_path / "bars.csv").write_bytes(content())
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path / "bars.csv")
+    assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+FRAME = pl.DataFrame(
+    {
+        "ts": [FIRST.replace(tzinfo=None) + timedelta(minutes=i) for i in range(15)],
+        **{name: [float(value)] * 15 for name, value in zip(BARS.split(",")[1:5], PRICES.split(","), strict=True)},
+        "volume": [3.0] * 15,
+    }
+)
+STAMP = pl.col("ts")
+PARQUETS = {
+    "milliseconds": FRAME.with_columns(STAMP.dt.epoch("ms")),
+    "seconds as floats": FRAME.with_columns(STAMP.dt.epoch("s").cast(pl.Float64)),
+    "text": FRAME.with_columns(STAMP.dt.strftime("%Y-%m-%d %H:%M")),
+    "nanoseconds": FRAME.with_columns(STAMP.cast(pl.Datetime("ns"))),
+    "a day and its time": FRAME.select(STAMP.dt.date().alias("Date"), STAMP.dt.time().alias("Time"), pl.exclude("ts")),
+    "decimals": FRAME.with_columns(pl.col("open", "high", "low", "close").cast(pl.Decimal(10, 3))),
+    "prices as text": FRAME.with_columns(pl.col("open", "high", "low", "close").cast(pl.String)),
+    "other names": FRAME.rename({"ts": "DateTime", "open": "Open", "high": "HIGH"}),
+    "the index of pandas": FRAME.select(pl.exclude("ts"), STAMP.alias("__index_level_0__")),
+    "two symbols": pl.concat([FRAME.with_columns(symbol=pl.lit(name)) for name in ("XAGUSD", "XAUUSD")]),
+    "a symbol of categories": FRAME.with_columns(ticker=pl.lit("XAGUSD").cast(pl.Categorical)),
+}
+
+
+@pytest.mark.parametrize("frame", PARQUETS.values(), ids=PARQUETS.keys())
+def test_parquet_of_any_type_and_name_gives_the_same_bars(tmp_path: Path, frame: pl.DataFrame) -> None:
+    frame.write_parquet(tmp_path / "bars.parquet")
+    assert bars_of(read(tmp_path / "bars.parquet")) == expected()
+
+
+def test_parquet_without_a_volume_has_none(tmp_path: Path) -> None:
+    FRAME.with_columns(volume=None).write_parquet(tmp_path / "bars.parquet")
+    assert bars_of(read(tmp_path / "bars.parquet")) == expected(None)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_parquet_stamps_out_of_range_are_rejects(tmp_path: Path, unit: Literal["ms", "us", "ns"]) -> None:
+    stamps = FRAME["ts"].cast(pl.Datetime(unit)).to_physical().scatter(3, 2**63 - 1)
+    FRAME.with_columns(stamps.cast(pl.Datetime(unit)).alias("ts")).write_parquet(tmp_path / "bars.parquet")
+    batches = read(tmp_path / "bars.parquet")
+    assert sum(batch.bars.height for batch in batches) >= 14
+    refused = pl.concat([batch.rejects for batch in batches]).select("line", "reason").rows()
+    assert refused == [(4, "unparseable time stamp")] or unit == "ns"
+
+
+def test_parquet_of_another_symbol_or_of_days_is_refused(tmp_path: Path) -> None:
+    FRAME.with_columns(symbol=pl.lit("XAUUSD")).write_parquet(tmp_path / "bars.parquet")
+    with pytest.raises(UnknownFormat, match="Expected rows of XAGUSD, got 15 of XAUUSD"):
+        read(tmp_path / "bars.parquet")
+    FRAME.with_columns(STAMP.dt.date()).write_parquet(tmp_path / "bars.parquet")
+    with pytest.raises(UnknownFormat, match="without a time of day"):
+        read(tmp_path / "bars.parquet")
