@@ -8,7 +8,7 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 │   ├── UnknownFormat       a file whose first lines fit no known format
 │   ├── WrongZone           an unknown time zone, or one that puts minutes into closed hours
 │   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
-│   └── NotEnoughBars       fewer bars than one window needs
+│   └── NotEnoughBars       fewer bars than one window needs, or none that a market could have made
 ├── BrokerError             the broker refuses, or its account, contract or clock is not what it must be
 │   └── BrokerAway          nobody answers: the same later may succeed
 ├── ArtifactError           a model folder that is incomplete, altered, or made for other windows

@@ -23,6 +23,7 @@ from lstm_ts.session import Session
 from lstm_ts.windows import FEATURES, TARGET_COLUMNS, Batch, WindowSpec, make_windows
 
 BATCH = 4096
+MAX_MOVE = 1e4  # usual returns: no quantile of returns is that far out, and NaN is not below it
 Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -99,6 +100,10 @@ class Forecaster:
         windows = make_windows(grid, self.scaler, origins_N, self.spec)
         batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
         z_NHQ = np.concatenate([self._run(batch) + batch.drift_BH[..., None] for batch in batches])
+        if not (np.abs(z_NHQ) < MAX_MOVE).all():
+            raise ArtifactError(
+                f"Expected finite forecasts of {self.provenance.symbol}, got others by its weights; train again"
+            )
         scale_NH = windows.scale_GH[origins_N].astype(np.float64)
         return z_NHQ * scale_NH[..., None], scale_NH, windows.volatility_G[origins_N].astype(np.float64)
 
@@ -114,7 +119,8 @@ class Forecaster:
     def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
 
-        Raises    NotEnoughBars: fewer session hours than `tsteps`, or too many of them missing
+        Raises    NotEnoughBars: fewer session hours than `tsteps`, too many of them missing, or moves beyond any price
+                  ArtifactError: the weights give no finite forecast
         """
         spec, bars = self.spec, Bars.of(hourly_bars)
         grid = self.grid(bars)
@@ -136,7 +142,7 @@ class Forecaster:
             )
         q_NHQ, _, volatility_N = self.quantiles(grid, np.array([last]))
         utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
-        return Forecast(
+        forecast = Forecast(
             symbol=self.provenance.symbol,
             origin_ts=utc[0],
             last_close=float(grid.close_G[last]),
@@ -146,6 +152,12 @@ class Forecaster:
             missing_hours=missing,
             volatility=float(volatility_N[0]),
         )
+        with np.errstate(over="ignore"):
+            if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
+                raise NotEnoughBars(
+                    "Expected bars that a market could have made, got moves beyond any price; correct them"
+                )
+        return forecast
 
 
 def build_net(shape: NetShape, reference: Reference) -> LSTMNet:

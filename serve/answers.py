@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from lstm_ts.bars import HOURLY_SCHEMA
@@ -164,12 +163,9 @@ def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
 
 def _forecast(forecaster: Forecaster, bars: Bars) -> Forecast:
     try:
-        forecast = forecaster.forecast(bars)
+        return forecaster.forecast(bars)
     except NotEnoughBars as error:
         raise _not_enough(str(error)) from None
-    if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
-        raise _not_enough("Expected bars that a market could have made, got moves beyond any price; correct them")
-    return forecast
 
 
 def _not_enough(text: str) -> Refused:

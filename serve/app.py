@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.forecast_log import ForecastLog
 from serve.line import Lines, NoAnswer
-from serve.metrics import FELL_BACK, LEDGER_UP, LOG_DEPTH, LOGGED, SHADOWED
+from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED
 from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
@@ -146,7 +146,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         while True:
             counts = self._forecast_log.counts()
             LOG_DEPTH.set(counts.queued)
-            LEDGER_UP.set(self.ledger_trouble is None)
+            LEDGER_AWAY.set(self.ledger_trouble is not None)
             for outcome in ("written", "dropped", "refused"):
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts

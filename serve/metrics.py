@@ -19,10 +19,8 @@ REQUEST_SECONDS = Histogram(
 )
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
 LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
-LEDGER_UP = Gauge(
-    "lstm_ts_ledger_up",
-    "1 while the ledger takes forecasts; of several processes, the least",
-    multiprocess_mode="livemin",
+LEDGER_AWAY = Gauge(
+    "lstm_ts_ledger_away", "1 while forecasts cannot be written to the ledger, else 0", multiprocess_mode="livemax"
 )
 LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
 FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])

@@ -312,16 +312,16 @@ def test_a_ledger_that_is_removed_while_the_service_runs_is_said_and_gets_its_fo
     server: Server, folder: Path, now_bars: list[Body]
 ) -> None:
     file, away = folder / "ledger.db", folder / "ledger.away"
-    assert (server.health().reason, server.metric("lstm_ts_ledger_up")) == (None, 1)
+    assert (server.health().reason, server.metric("lstm_ts_ledger_away")) == (None, 0)
     file.rename(away)
     wait_for(lambda: "ledger.db, got no file there; put it back" in str(server.health().reason), 5)
-    wait_for(lambda: server.metric("lstm_ts_ledger_up") == 0, 5)
+    wait_for(lambda: server.metric("lstm_ts_ledger_away") == 1, 5)
     assert server.health().ready
     asked = [server.ask(now_bars).request_id for _ in range(3)]
     wait_for(lambda: server.metric("lstm_ts_forecast_log_depth") == 3, 5)
     assert not file.exists()
     away.rename(file)
-    wait_for(lambda: server.health().reason is None and server.metric("lstm_ts_ledger_up") == 1, 5)
+    wait_for(lambda: server.health().reason is None and server.metric("lstm_ts_ledger_away") == 0, 5)
     with closing(Ledger(f"sqlite:///{file}")) as ledger:
         since = datetime.now(UTC) - timedelta(minutes=5)
         logged = [row.request_id for row in ledger.forecasts("XAGUSD", since=since, until=since + HOUR)]

@@ -1,0 +1,222 @@
+"""The manifest of a model folder: what a forecaster consists of beside its weights, as JSON, and read strictly.
+
+Legend: W hours of the week, D hours of the day, H steps, Q levels.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+import numpy as np
+
+from lstm_ts.baselines import Reference
+from lstm_ts.errors import LstmTsError
+from lstm_ts.features import Array
+from lstm_ts.forecaster import Forecaster, NetShape, Provenance
+from lstm_ts.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
+from lstm_ts.session import Session
+from lstm_ts.symbol import check_symbol
+from lstm_ts.windows import WindowSpec
+
+FORMAT = 1
+PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
+MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
+MAX_WIDTH, MAX_LAYERS, MAX_TSTEPS = 65_536, 64, 100_000  # far beyond any use; a network of more fits no memory
+SHOWN = 60  # characters of a value
+Part = TypeVar("Part")
+
+
+class BadManifest(ValueError):
+    """Begins with what was expected: `net.hidden to be a whole number, got "8"`."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    shape: NetShape
+    spec: WindowSpec
+    session: Session
+    scaler: Scaler
+    reference: Reference
+    provenance: Provenance
+    scores: Mapping[str, Any]
+
+
+def format_manifest(forecaster: Forecaster) -> str:
+    manifest = {
+        "format": FORMAT,
+        "net": asdict(forecaster.shape),
+        "spec": asdict(forecaster.spec),
+        "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
+        "scaler": _plain(forecaster.scaler),
+        "reference": _plain(forecaster.reference),
+        "provenance": asdict(forecaster.provenance),
+        "scores": forecaster.scores,
+    }
+    return json.dumps(manifest, indent=1, allow_nan=False)
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """Raises    BadManifest: something is missing, too much, or of another type, shape or range"""
+    try:
+        values = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadManifest(f"JSON, got {str(error)[:SHOWN]}") from None
+    found = _object(values, "an object", ())
+    if found.get("format") != FORMAT:
+        raise BadManifest(f"format {FORMAT}, got {_shown(found.get('format'))}")
+    parts = _object(values, "the parts", PARTS)
+    spec = _build(WindowSpec, parts["spec"], "spec")
+    session = _build(Session, parts["session"], "session")
+    _check_calendar(session)
+    return Manifest(
+        shape=_check_shape(_build(NetShape, parts["net"], "net")),
+        spec=_check_spec(spec),
+        session=session,
+        scaler=_read_scaler(parts["scaler"]),
+        reference=_read_reference(parts["reference"], spec),
+        provenance=_check_provenance(_build(Provenance, parts["provenance"], "provenance")),
+        scores=_object(parts["scores"], "scores as an object", ()),
+    )
+
+
+def _plain(values: Scaler | Reference) -> dict[str, Any]:
+    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in asdict(values).items()}
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"the number {name}")
+
+
+def _object(values: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """names   of its members, all of them; none: whatever it has"""
+    if not isinstance(values, dict):
+        raise BadManifest(f"{what}, got {_shown(values)}")
+    if names and values.keys() != set(names):
+        different = sorted(values.keys() ^ set(names))
+        state = "without" if different[0] in names else "with"
+        raise BadManifest(f"{what} {', '.join(names)}, got one {state} {different[0][:SHOWN]}")
+    return values
+
+
+def _build(kind: type[Part], values: Any, where: str) -> Part:
+    """By the annotations of its constructor."""
+    hints = get_type_hints(kind.__init__)
+    hints.pop("return")
+    found = _object(values, f"{where} with", tuple(hints))
+    try:
+        return kind(**{name: _member(found[name], hint, f"{where}.{name}") for name, hint in hints.items()})
+    except LstmTsError as error:
+        raise BadManifest(f"a {where} that can be used, got this: {str(error).rstrip('.')}") from None
+
+
+def _member(value: Any, hint: Any, where: str) -> Any:
+    if hint == Array:
+        return value  # its shape is not in the annotation
+    fits, what = {
+        int: (type(value) is int, "a whole number"),
+        float: (_is_number(value), "a finite number"),
+        str: (isinstance(value, str), "text"),
+        tuple: (isinstance(value, list) and all(map(_is_number, value)), "a list of finite numbers"),
+        Mapping: (isinstance(value, dict), "an object"),
+    }[get_origin(hint) or hint]
+    if not fits:
+        raise BadManifest(f"{where} to be {what}, got {_shown(value)}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= 1e300  # neither infinite nor NaN
+
+
+def _check_calendar(session: Session) -> None:
+    try:
+        session.hours(datetime.fromisoformat("2024-01-02T00:00Z"), datetime.fromisoformat("2024-01-03T00:00Z"))
+    except LstmTsError as error:
+        raise BadManifest(f"a session that can be used, got this: {error}") from None
+
+
+def _check_shape(shape: NetShape) -> NetShape:
+    if max(shape.hidden, shape.decoder) > MAX_WIDTH or shape.layers > MAX_LAYERS:
+        raise BadManifest(f"a net of at most {MAX_LAYERS} layers and {MAX_WIDTH} units, got {_shown(asdict(shape))}")
+    return shape
+
+
+def _check_spec(spec: WindowSpec) -> WindowSpec:
+    if spec.tsteps > MAX_TSTEPS:
+        raise BadManifest(f"spec.tsteps of at most {MAX_TSTEPS}, got {_shown(spec.tsteps)}")
+    return spec
+
+
+def _check_provenance(provenance: Provenance) -> Provenance:
+    try:
+        check_symbol(provenance.symbol)
+    except LstmTsError as error:
+        raise BadManifest(f"a provenance that can be used, got this: {error}") from None
+    for name in MOMENTS:
+        if (text := getattr(provenance, name)) and not _is_moment(text):
+            raise BadManifest(f"provenance.{name} to be an ISO time with its offset, got {_shown(text)}")
+    for library, version in provenance.versions.items():
+        if not isinstance(version, str):
+            raise BadManifest(f"provenance.versions.{library[:SHOWN]} to be text, got {_shown(version)}")
+    return provenance
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _read_scaler(values: Any) -> Scaler:
+    scaler, where = _build(Scaler, values, "scaler"), "scaler"
+    if not min(scaler.return_unit, scaler.half_life_hours) > 0:
+        raise BadManifest(
+            f"scaler.return_unit and half_life_hours above 0, got {scaler.return_unit} and {scaler.half_life_hours}"
+        )
+    return Scaler(
+        return_profile_W=_array(scaler.return_profile_W, (HOURS_OF_WEEK,), f"{where}.return_profile_W", above=0.0),
+        range_profile_W=_array(scaler.range_profile_W, (HOURS_OF_WEEK,), f"{where}.range_profile_W", above=0.0),
+        drift_D=_array(scaler.drift_D, (HOURS_OF_DAY,), f"{where}.drift_D"),
+        return_unit=scaler.return_unit,
+        half_life_hours=scaler.half_life_hours,
+    )
+
+
+def _read_reference(values: Any, spec: WindowSpec) -> Reference:
+    given, where = _build(Reference, values, "reference"), "reference"
+    quantiles = {}
+    for name in ("climatology_HQ", "volatility_HQ"):
+        quantiles[name] = _array(getattr(given, name), (spec.horizon, len(spec.levels)), f"{where}.{name}")
+        if (np.diff(quantiles[name]) < 0).any():
+            raise BadManifest(f"{where}.{name} to be ascending quantiles, got others")
+    below = -np.finfo(np.float64).tiny  # a loss of 0 is that of a market that stands still
+    return Reference(
+        **quantiles,
+        volatility_pinball_H=_array(
+            given.volatility_pinball_H, (spec.horizon,), f"{where}.volatility_pinball_H", above=below
+        ),
+        mase_scale_H=_array(given.mase_scale_H, (spec.horizon,), f"{where}.mase_scale_H", above=below),
+    )
+
+
+def _array(values: Any, shape: tuple[int, ...], where: str, *, above: float = -math.inf) -> Array:
+    try:
+        array = np.array(values)
+    except ValueError:  # ragged
+        array = np.array(None)
+    size = " x ".join(map(str, shape))
+    if array.shape != shape or array.dtype.kind not in "if":
+        raise BadManifest(f"{where} to be {size} numbers, got {_shown(values)}")
+    if not (np.isfinite(array).all() and (array > above).all()):
+        bound = "finite" if above == -math.inf else f"finite and {'above 0' if above == 0 else 'at least 0'}"
+        raise BadManifest(f"{where} to be {bound}, got {array.min()} to {array.max()}")
+    return array.astype(np.float64)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, int) or abs(value) < 10**SHOWN else "a larger number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -1,0 +1,302 @@
+"""Model folders that are broken although their sums match, each by one change to a sound one."""
+
+import hashlib
+import json
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from serving import save_model
+
+from lstm_ts.artifact import load_forecaster
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.session import Session
+
+WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
+Values = dict[str, Any]
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def sound(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("sound") / "model", hourly_bars, silver, seed=1)
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for name in (WEIGHTS, MANIFEST, SUMS):
+        (copy / name).write_bytes((sound / name).read_bytes())
+    return copy
+
+
+def sign(folder: Path) -> None:
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in (WEIGHTS, MANIFEST)]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ArtifactError) as refused:
+        load_forecaster(folder)
+    said = str(refused.value)
+    assert said.startswith("Expected ") and ", got " in said and "; " in said
+    assert "\n" not in said and len(said) < 700
+    return said
+
+
+def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
+    """Also what the weights say they were fitted to, as someone would who knows the format."""
+    values = json.loads((folder / MANIFEST).read_text())
+    change(values)
+    (folder / MANIFEST).write_text(json.dumps(values))
+    if isinstance(values.get("spec"), dict) and isinstance(values.get("net"), dict):
+        fitted_to = json.dumps([values["spec"], values["net"]], sort_keys=True)
+        save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"fitted_to": fitted_to})
+    sign(folder)
+
+
+def change_weights(folder: Path, change: Callable[[Tensors], object]) -> None:
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        metadata = weights.metadata()
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata=metadata)
+    sign(folder)
+
+
+def assign(path: str, value: Any) -> Callable[[Values], None]:
+    """path   as in "net.hidden" """
+
+    def change(values: Values) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            values = values[parent]
+        values[last] = value
+
+    return change
+
+
+def first_of(path: str, value: Any) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        part, name = path.split(".")
+        values[part][name][0] = value
+
+    return change
+
+
+MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
+    "no format": (lambda values: values.pop("format"), "with format 1, got null"),
+    "a later format": (assign("format", 2), "with format 1, got 2"),
+    "a part too few": (lambda values: values.pop("scaler"), "got one without scaler"),
+    "a part too many": (assign("more", 1), "got one with more"),
+    "a key too few": (lambda values: values["net"].pop("hidden"), "net with .* got one without hidden"),
+    "a key too many": (assign("provenance.more", 1), "got one with more"),
+    "a list for an object": (assign("net", [1]), r"net with, got \[1\]"),
+    "no scores": (assign("scores", None), "scores as an object, got null"),
+    "text for a number": (assign("net.hidden", "4"), 'net.hidden to be a whole number, got "4"'),
+    "a fraction of a unit": (assign("net.hidden", 4.5), "net.hidden to be a whole number, got 4.5"),
+    "true for one": (assign("net.layers", True), "net.layers to be a whole number, got true"),
+    "no units": (assign("net.hidden", 0), "hidden, layers and decoder >= 1"),
+    "units beyond memory": (assign("net.hidden", 10**9), "at most 64 layers and 65536 units"),
+    "units beyond any number": (assign("net.hidden", 10**400), "at most 64 layers"),
+    "layers beyond time": (assign("net.layers", 10**9), "at most 64 layers"),
+    "more units than weights": (assign("net.hidden", 60_000), "float32 numbers, got"),
+    "a dropout of all": (assign("net.dropout", 1), "dropout in 0..1"),
+    "tsteps below 0": (assign("spec.tsteps", -24), "tsteps >= 2"),
+    "tsteps beyond time": (assign("spec.tsteps", 10**9), "spec.tsteps of at most 100000, got 1000000000"),
+    "a horizon below 0": (assign("spec.horizon", -4), "horizon >= 1"),
+    "another horizon": (assign("spec.horizon", 5), "reference.climatology_HQ to be 5 x 3 numbers"),
+    "levels that descend": (assign("spec.levels", [0.9, 0.5, 0.1]), "ascending levels"),
+    "levels without a median": (assign("spec.levels", [0.1, 0.4, 0.9]), "that hold 0.5"),
+    "levels of text": (assign("spec.levels", ["0.1", 0.5]), "spec.levels to be a list of finite numbers"),
+    "no levels": (assign("spec.levels", []), "ascending levels"),
+    "an unknown calendar": (assign("session.calendar", "MOON"), "MOON"),
+    "a calendar that is none": (assign("session.calendar", 7), "session.calendar to be text, got 7"),
+    "an unknown zone": (assign("session.zone", "Mars/Olympus"), "Mars/Olympus"),
+    "a short profile": (
+        lambda values: values["scaler"]["return_profile_W"].pop(),
+        "return_profile_W to be 168 numbers",
+    ),
+    "a ragged profile": (first_of("scaler.drift_D", [1, 2]), "scaler.drift_D to be 24 numbers"),
+    "a profile of null": (first_of("scaler.range_profile_W", None), "scaler.range_profile_W to be 168 numbers"),
+    "a profile of text": (first_of("scaler.range_profile_W", "1"), "scaler.range_profile_W to be 168 numbers"),
+    "a profile of NaN": (first_of("scaler.range_profile_W", float("nan")), "JSON, got the number NaN"),
+    "a profile of infinity": (first_of("scaler.drift_D", float("inf")), "JSON, got the number Infinity"),
+    "a profile of 0": (first_of("scaler.range_profile_W", 0.0), "finite and above 0, got 0.0"),
+    "a profile below 0": (first_of("scaler.return_profile_W", -1.0), "finite and above 0, got -1.0"),
+    "a unit of null": (assign("scaler.return_unit", None), "scaler.return_unit to be a finite number, got null"),
+    "a unit of 0": (assign("scaler.return_unit", 0.0), "return_unit and half_life_hours above 0, got 0.0"),
+    "a half-life below 0": (assign("scaler.half_life_hours", -1.0), "half_life_hours above 0, got .* and -1.0"),
+    "quantiles that cross": (
+        lambda values: values["reference"]["volatility_HQ"][0].reverse(),
+        "reference.volatility_HQ to be ascending",
+    ),
+    "quantiles of others": (
+        assign("reference.volatility_HQ", [[-2.0, 0.0, 2.0]] * 4),
+        "base_HQ as the manifest's quantiles make it",
+    ),
+    "a loss below 0": (first_of("reference.mase_scale_H", -1.0), "mase_scale_H to be finite and at least 0, got -1.0"),
+    "a symbol with a path": (assign("provenance.symbol", "../../x"), "a symbol of 1 to 32 characters"),
+    "an empty symbol": (assign("provenance.symbol", ""), "a symbol of 1 to 32 characters"),
+    "a moment that is none": (assign("provenance.trained_until", "soon"), 'an ISO time with its offset, got "soon"'),
+    "a moment without offset": (assign("provenance.data_end", "2014-01-01"), "an ISO time with its offset"),
+    "a seed of text": (assign("provenance.seed", "7"), "provenance.seed to be a whole number"),
+    "a library without version": (assign("provenance.versions", {"torch": 2}), "versions.torch to be text, got 2"),
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_no_training_writes_is_refused_in_a_sentence(folder: Path, name: str) -> None:
+    change, words = MANIFESTS[name]
+    change_manifest(folder, change)
+    with pytest.raises(ArtifactError, match=words):
+        load_forecaster(folder)
+    refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b'{"format": 1', b"\xff\xfe\x00", b"[" * 100_000, b'{"format": 1' + b"0" * 5000 + b"}"],
+    ids=["empty", "a list", "null", "cut", "no text", "deep", "a long number"],
+)
+def test_a_manifest_that_is_no_object_is_refused_in_a_sentence(folder: Path, content: bytes) -> None:
+    (folder / MANIFEST).write_bytes(content)
+    sign(folder)
+    assert MANIFEST in refusal(folder)
+
+
+def replaced(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], None]:
+    def change(tensors: Tensors) -> None:
+        tensors[name] = make(tensors[name]).contiguous()
+
+    return change
+
+
+def filled(value: float) -> Callable[[Tensors], None]:
+    return replaced("head.weight", lambda tensor: torch.full_like(tensor, value))
+
+
+TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
+    "one too few": (lambda tensors: tensors.pop("gate.bias"), "got others or none as gate.bias"),
+    "one too many": (lambda tensors: tensors.update(more=torch.zeros(1)), "got others or none as more"),
+    "none": (lambda tensors: tensors.clear(), "the tensors of such a network alone"),
+    "another shape": (replaced("head.weight", lambda tensor: tensor[:1]), r"head.weight of \(2, 4\) .* got \(1, 4\)"),
+    "no shape": (replaced("lstm.weight_ih_l0", lambda tensor: tensor[0, 0]), r"lstm.weight_ih_l0 of .*, got \(\)"),
+    "half precision": (replaced("head.weight", torch.Tensor.half), "float32 numbers, got .* of torch.float16"),
+    "whole numbers": (replaced("head.weight", torch.Tensor.int), "float32 numbers, got .* of torch.int32"),
+    "NaN": (filled(float("nan")), "finite numbers in head.weight, got others"),
+    "infinity": (filled(float("inf")), "finite numbers in head.weight, got others"),
+    "other quantiles": (replaced("base_HQ", lambda tensor: 2 * tensor), "base_HQ as the manifest's quantiles make it"),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_weights_of_no_such_network_are_refused_in_a_sentence(folder: Path, name: str) -> None:
+    change, words = TENSORS[name]
+    change_weights(folder, change)
+    with pytest.raises(ArtifactError, match=words):
+        load_forecaster(folder)
+    refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda content: b"",
+        lambda content: content[:100],
+        lambda content: content[:-1],
+        lambda content: content + b"0",
+        lambda content: (2**62).to_bytes(8, "little") + content[8:],
+        lambda content: content[:8] + b"[" + content[9:],
+        lambda content: b"\x80\x04" + content,
+    ],
+    ids=["empty", "a header cut", "cut", "longer", "a huge header", "a broken header", "a pickle"],
+)
+def test_weights_that_are_no_safetensors_are_refused_in_a_sentence(
+    folder: Path, alter: Callable[[bytes], bytes]
+) -> None:
+    (folder / WEIGHTS).write_bytes(alter((folder / WEIGHTS).read_bytes()))
+    sign(folder)
+    assert "to hold a safetensors file, got this: " in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sums: "",
+        lambda sums: sums + sums,
+        lambda sums: sums.splitlines()[0],
+        lambda sums: sums.replace("\n", "\r\n"),
+        lambda sums: sums.replace("manifest", "../manifest"),
+        lambda sums: f"{sums}{'0' * 64}  /etc/passwd\n",
+        lambda sums: sums.replace("  ", " *"),
+    ],
+    ids=["empty", "twice", "one", "CRLF", "a path", "another file", "binary"],
+)
+def test_sums_of_other_files_are_refused_in_a_sentence(folder: Path, change: Callable[[str], str]) -> None:
+    (folder / SUMS).write_bytes(change((folder / SUMS).read_text()).encode())
+    assert f"{SUMS} of {WEIGHTS} and {MANIFEST} alone" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, MANIFEST, SUMS])
+@pytest.mark.parametrize("other", ["a folder", "a pipe", "a link to nothing", "a larger file"])
+def test_what_is_no_file_or_too_large_is_refused_at_once(folder: Path, name: str, other: str) -> None:
+    path = folder / name
+    path.unlink()
+    if other == "a folder":
+        path.mkdir()
+    elif other == "a pipe":
+        os.mkfifo(path)
+    elif other == "a link to nothing":
+        path.symlink_to("nothing")
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**40)  # takes no room
+    assert f"a model folder with {name}" in refusal(folder)
+
+
+def test_a_link_to_the_file_is_followed(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder.parent / "blob")
+    (folder / WEIGHTS).symlink_to("../blob")
+    load_forecaster(folder)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """A gigabyte more than now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_a_network_larger_than_its_weights_takes_no_memory(folder: Path, little_memory: None) -> None:
+    change_manifest(folder, assign("net.hidden", 60_000))  # 58 GB
+    assert "float32 numbers, got" in refusal(folder)
+
+
+def test_weights_that_give_no_finite_forecast_give_none(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    change_weights(folder, filled(3e38))
+    with pytest.raises(ArtifactError, match="Expected finite forecasts of XAGUSD, got others by its weights"):
+        load_forecaster(folder).forecast(hourly_bars)
+
+
+def test_bars_beyond_any_price_give_no_forecast(sound: Path, hourly_bars: pl.DataFrame) -> None:
+    step = pl.int_range(pl.len()) % 2
+    wild = hourly_bars.with_columns(
+        high=pl.when(step == 0).then(1e300).otherwise(pl.col("high")),
+        low=pl.when(step == 0).then(1e-300).otherwise(pl.col("low")),
+    )
+    with pytest.raises(NotEnoughBars, match="moves beyond any price"):
+        load_forecaster(sound).forecast(wild)
+    assert np.isfinite(load_forecaster(sound).forecast(hourly_bars).q_HQ).all()
