@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -116,18 +117,19 @@ def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, sourc
     kept_scaler = previous.scaler if previous and cfg.scaler == PREVIOUS else None
     work = training.folder.with_name(f".{training.folder.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
-    data = make_data(cfg, bars, split, kept_scaler=kept_scaler)
-    fitted = fit(cfg, data, build_trainer(cfg, work), source=source, start=previous)
-    shutil.rmtree(work / "checkpoints")
-    save_forecaster(fitted.forecaster, work / "model")
-    costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
-    (work / "fold.json").write_text(json.dumps(costs, indent=1))
-    try:
-        work.rename(training.folder)
-    except OSError:
-        if not training.done:
-            raise
-        shutil.rmtree(work)  # another job has just finished the same fold
+    with ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, work, ignore_errors=True)  # it is there no more once it has its own name
+        data = make_data(cfg, bars, split, kept_scaler=kept_scaler)
+        fitted = fit(cfg, data, build_trainer(cfg, work), source=source, start=previous)
+        shutil.rmtree(work / "checkpoints")
+        save_forecaster(fitted.forecaster, work / "model")
+        costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
+        (work / "fold.json").write_text(json.dumps(costs, indent=1))
+        try:
+            work.rename(training.folder)
+        except OSError:
+            if not training.done:  # else another job has just finished the same fold
+                raise
 
 
 def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """Where a training runs: in a folder of its own, or on from the checkpoint of one that was interrupted."""
 
 from pathlib import Path
+from zipfile import is_zipfile
 
 from lstm_ts.errors import ConfigError
 
@@ -26,8 +27,11 @@ def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
     if ckpt_path != "last":
         if not Path(ckpt_path).is_file():
             raise ConfigError(f"Expected ckpt_path=last or a checkpoint, got {ckpt_path}, which is no file")
+        if not is_zipfile(ckpt_path):
+            raise ConfigError(f"Expected a whole checkpoint at {ckpt_path}, got a damaged file; leave ckpt_path out")
         return Path(ckpt_path)
-    found = [path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists()]
+    unended = (path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists())
+    found = [path for path in unended if is_zipfile(path)]  # a full disk cuts one off
     if not found:
         raise ConfigError(
             f"Expected an interrupted run under {outputs} for ckpt_path=last, got none; leave ckpt_path out"

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.faults import describe_fault, is_disk_full
 from lstm_ts.store import BarStore
 from lstm_ts.symbol import check_name, check_symbol
 
@@ -52,6 +53,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
 
         def main() -> None:
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
+            logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
             with _one_sentence():
                 hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
@@ -114,17 +116,34 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
 def _one_sentence() -> Iterator[None]:
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; the interpreter would complain once more while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (LstmTsError, HydraException, OmegaConfBaseException) as error:
-        mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        users = isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException)
-        if not users or os.environ.get(TRACEBACKS) == "1":
+    except Exception as error:
+        sentence = _describe(error)
+        if sentence is None or os.environ.get(TRACEBACKS) == "1":
             raise
-        print("Error:", " ".join(str(mistake).split()).split(" full_key: ")[0], file=sys.stderr)
+        _print_error(sentence)
         sys.exit(2)
+
+
+def _describe(error: Exception) -> str | None:
+    """A sentence, if it is the user's mistake or a fault of the machine."""
+    mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
+        return describe_fault(error)
+    return " ".join(str(mistake).split()).split(" full_key: ")[0]
+
+
+def _print_error(sentence: str) -> None:
+    """Where a stream cannot be written, drop what it holds: the interpreter would complain of it while it closes."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"Error: {sentence}\n")):
+        try:
+            print(end=text, file=stream, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:

@@ -16,6 +16,16 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace the file in one step: what is at `path` is the old content or the new."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write_durably(part, content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def fsync_folder(folder: Path) -> None:
     with _opened(folder, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
@@ -35,6 +45,23 @@ def locked(path: Path, operation: int) -> Iterator[None]:
     with _opened(path, os.O_RDWR | os.O_CREAT if operation & fcntl.LOCK_EX else os.O_RDONLY) as descriptor:
         fcntl.flock(descriptor, operation)
         yield
+
+
+def hold_lock(path: Path, holder: str) -> None:
+    """Hold the lock for as long as this process lives, also after an `exec`, and write the holder into its file.
+
+    Raises    BlockingIOError: another process holds it, whose text is the error's
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, holder.encode())
+    except BlockingIOError:
+        held_by = os.read(descriptor, 200).decode(errors="replace")
+        os.close(descriptor)
+        raise BlockingIOError(held_by) from None
+    os.set_inheritable(descriptor, True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -94,14 +95,21 @@ def with_lightgbm(
 def write_scores(
     folder: Path, record: ForecastRecord, scores: Scores, source: str, *, notes: Sequence[str] = ()
 ) -> Path:
-    """scores.json, forecasts.parquet, report.html, which begins with `notes`, and its pictures; returns the first."""
+    """scores.json, forecasts.parquet, report.html, which begins with `notes`, and its pictures; returns the first.
+
+    All of them appear once all are written, scores.json last.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    to_frame(record).write_parquet(folder / "forecasts.parquet")
-    report = write_report(folder, record, scores, source, notes=notes)
-    path = folder / "scores.json"
-    path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
-    log.info("Pictures and tables: %s", report)
-    return path
+    with TemporaryDirectory(dir=folder, prefix=".") as staging:
+        staged = Path(staging)
+        to_frame(record).write_parquet(staged / "forecasts.parquet")
+        report = write_report(staged, record, scores, source, notes=notes)
+        path = staged / "scores.json"
+        path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
+        for written in sorted(staged.iterdir(), key=lambda other: other == path):
+            written.replace(folder / written.name)
+    log.info("Pictures and tables: %s", folder / report.name)
+    return folder / path.name
 
 
 def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
@@ -121,6 +129,8 @@ def main(cfg: DictConfig) -> None:
     store = processed_store(cfg)
     span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))
     folder = run_folder() / "scores"
+    if folder.exists():
+        raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")
     score(forecaster, store.read(), span, source=store.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder)
 
 

@@ -25,9 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts import ingest, process
 from lstm_ts.backfill import BackfillResult
 from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command
+from lstm_ts.disk import hold_lock, write_whole
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
-from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, why_closed
+from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, read_symbols, why_closed
 from lstm_ts.session import HOUR
 from lstm_ts.staging import UpsertResult
 
@@ -37,6 +38,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
 SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
 SHOWN_HOURS = 50
+WRITTEN_HERE = "# Written by lstm_ts.pipeline at each start, from conf/pipeline.yaml.\n"
 MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later, by themselves
 
 
@@ -221,9 +223,29 @@ def _mistakes_told() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
+def hold_stores(data: Path, symbols: Sequence[str], address: str) -> None:
+    """For as long as this process lives.    Raises    ConfigError: another pipeline ingests one of the symbols"""
+    data.mkdir(parents=True, exist_ok=True)
+    for symbol in symbols:
+        try:
+            hold_lock(data / f"pipeline-{symbol}.lock", f"process {os.getpid()}, {address}")
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Expected no other pipeline of {symbol} in {data}, got one that runs ({error}); "
+                f"stop that one, or set another paths.data"
+            ) from None
+
+
 def make_home(home: Path, dagster_yaml: str) -> Path:
+    """Raises    ConfigError: the home of another Dagster"""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(dagster_yaml)
+    settings, content = home / "dagster.yaml", f"{WRITTEN_HERE}{dagster_yaml}".encode()
+    before = settings.read_bytes() if settings.exists() else content
+    if not before.startswith(WRITTEN_HERE.encode()) and before != dagster_yaml.encode():
+        raise ConfigError(
+            f"Expected a home of this pipeline, got {settings} of another Dagster, which stays; set another home"
+        )
+    write_whole(settings, content)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for pool in (SOURCE, TRAINING):  # Dagster 1.13 sets a pool's limit once a run has waited for it: too late
             instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
@@ -236,6 +258,7 @@ def main(cfg: DictConfig) -> None:
     GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
     build_definitions(overrides)  # a mistake is told now, not on a Saturday
     check_port(cfg.host, cfg.port)
+    hold_stores(Path(cfg.paths.data), read_symbols(cfg.symbols), f"http://{cfg.host}:{cfg.port}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
     print(f"Dagster: http://{cfg.host}:{cfg.port}", flush=True)

@@ -16,7 +16,6 @@ read, overwritten or removed: what someone else has put into the folder is named
 import fcntl
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,13 +31,11 @@ from lstm_ts.disk import fsync_folder, hash_file, locked, write_durably
 from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.journal import JOURNAL, STAGING, Journal, remove_staging
 from lstm_ts.manifest import MANIFEST, Manifest, MonthFile, read_manifest
+from lstm_ts.missing import describe_elsewhere, describe_foreign
 from lstm_ts.session import Session
 from lstm_ts.staging import REVISED, Staging, UpsertResult, find_changes
 
 WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
-SHOWN_FILES = 5
-
-log = logging.getLogger(__name__)
 
 
 class BarStore:
@@ -147,14 +144,7 @@ class BarStore:
 
     def describe_foreign_files(self) -> str:
         """A sentence; empty where there are none."""
-        if not (foreign := self.foreign_files()):
-            return ""
-        named = ", ".join(foreign[:SHOWN_FILES]) + (" …" if len(foreign) > SHOWN_FILES else "")
-        return (
-            f"{self.folder} holds {len(foreign)} file{'s' * (len(foreign) > 1)} that no command has written there "
-            f"({named}), left alone and not read; move {'them' if len(foreign) > 1 else 'it'} elsewhere, and store "
-            f"bars by python -m lstm_ts.ingest source=files source.paths=<file> symbol={self.folder.name}"
-        )
+        return describe_foreign(self.folder, self.foreign_files())
 
     def _check_mixture(self, source: str) -> None:
         manifest = read_manifest(self.folder)
@@ -261,7 +251,9 @@ class BarStore:
     def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
         if not manifest.months:
-            hint = self.describe_foreign_files() or f"run {command} first"
+            run = f"run {command} first"
+            elsewhere = describe_elsewhere(self.folder)
+            hint = self.describe_foreign_files() or (f"{elsewhere}, or {run}" if elsewhere else run)
             return f"Expected bars in {self.folder}, got an empty store; {hint}"
         months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
         return (

@@ -5,8 +5,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from lstm_ts.session import Session
 
 if TYPE_CHECKING:
     from browsing import Dashboard
+    from commands import Command
     from playwright.sync_api import Browser
     from serving import Server
 
@@ -77,6 +79,20 @@ def hourly_bars(silver: Session) -> pl.DataFrame:
     """Twenty weeks, about 2,300 hours."""
     start = datetime(2014, 1, 6, tzinfo=UTC)
     return random_hours(silver, start, start + timedelta(weeks=20))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Command":
+    """Call an entry point of this process with a command line."""
+    from commands import Ended, call
+
+    def run(main: Callable[[], None], *arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["lstm_ts", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setenv("LSTM_TS_TRACEBACKS", "0")
+        return Ended(call(main), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """What may be a symbol, and that no other text reaches the disk."""
 
-import logging
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Command
 
 from lstm_ts import ingest, process, registry
 from lstm_ts.cli import compose
@@ -14,18 +13,6 @@ from lstm_ts.manifest import stores_in
 from lstm_ts.symbol import check_name, check_symbol
 
 REFUSED = ["", " ", ".", "..", "../x", "../../x", "/abs", "a/b", "a\\b", "a b", "XAGUSD\n", "X\0", "é", "-x", "_x"]
-
-
-@pytest.fixture
-def logs() -> Iterator[None]:
-    """Hydra sets up the root logger of its process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in [handler for handler in root.handlers if handler not in handlers]:
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.mark.parametrize("symbol", ["XAGUSD", "BRK.B", "EUR-USD", "ES_F", "US30.cash", "7203", "x", "A" * 32])
@@ -85,7 +72,7 @@ def test_a_folder_without_a_name_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments"),
+    ("main", "arguments"),
     [
         (ingest.main, ("symbol=../../x",)),
         (process.main, ("symbol=a/b",)),
@@ -94,22 +81,16 @@ def test_a_folder_without_a_name_is_refused(path: str) -> None:
     ],
 )
 def test_a_refused_symbol_leaves_no_folder(
-    command: object,
+    main: Callable[[], None],
     arguments: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    logs: None,
+    command: Command,
 ) -> None:
     work = tmp_path / "a" / "b"
     work.mkdir(parents=True)
     monkeypatch.chdir(work)
-    monkeypatch.setattr(sys, "argv", ["lstm_ts", *arguments])
-    assert callable(command)
-    with pytest.raises(SystemExit) as ended:
-        command()
-    assert ended.value.code == 2
-    assert capfd.readouterr().err.startswith("Error: Expected a ")
+    assert command(main, *arguments).mistake.startswith("Expected a ")
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["a", "a/b"]
 
 
