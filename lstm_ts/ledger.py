@@ -63,7 +63,7 @@ class Ledger:
             return [AliasChange(**row._mapping) for row in connection.execute(wanted.order_by(number))]
 
     def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
-        """All of them or none; one of a request and arm that is there changes nothing.
+        """All of them or none; one of a request, arm and time that is there changes nothing.
 
         Raises    RowRefused: the database answers, and will not have one of them
         """

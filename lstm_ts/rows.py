@@ -144,7 +144,7 @@ FORECASTS = sa.Table(
     SCHEMA,
     sa.Column("request_id", sa.Text, primary_key=True),
     sa.Column("arm", sa.Text, primary_key=True),
-    sa.Column("at", UtcTime),
+    sa.Column("at", UtcTime, primary_key=True),
     sa.Column("name", sa.Text),
     sa.Column("symbol", sa.Text),
     sa.Column("version", sa.Integer),

@@ -16,12 +16,14 @@ from multiprocessing.managers import SyncManager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
 from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
+from serve.connections import Connections
 from serve.forecast_log import ForecastLog
 from serve.line import Lines, NoAnswer
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED
@@ -50,11 +52,22 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     _rollout: Rollout
 
     def __init__(
-        self, api: ForecastApi, traffic: Traffic, forecast_log: ForecastLog, *, workers: int, max_waiting: int
+        self,
+        api: ForecastApi,
+        traffic: Traffic,
+        forecast_log: ForecastLog,
+        connections: Connections,
+        *,
+        workers: int,
+        max_waiting: int,
     ) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers)
         self.slots, self._max_waiting, self.stopping, self.broken = workers, max_waiting, False, False
         self._traffic, self._forecast_log, self.answer_s = traffic, forecast_log, api.settings.answer_s
+        self._connections, self._health_s = connections, api.settings.health_s
+        self._states: list[State | None] = [None] * workers
+        self._states_read_at = time.monotonic()
+        self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `Routes.add_to` adds ours."""
@@ -129,13 +142,14 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Every process that speaks HTTP keeps what is answered: it outlives the workers."""
         end_with_parent()
         sockets = [self.lit_api.socket(number) for number in range(self.slots)]
-        self._lines = Lines(sockets, max_waiting=self._max_waiting)
+        self._lines = Lines(sockets, max_waiting=self._max_waiting, health_s=self._health_s)
         self._rollout = Rollout(self._traffic, self.board)
         self._lines.start()
         self._forecast_log.start()
-        watching = asyncio.create_task(self._watch())
+        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
         yield
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         if put_off := self._lines.end():
             SHADOWED.labels("dropped").inc(put_off)
             log.warning("%d forecasts of the challenger, put off until a worker is idle, were not made", put_off)
@@ -150,6 +164,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             for outcome in ("written", "dropped", "refused"):
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts
+            await self._read_states()
             sockets = map(self.lit_api.socket, range(self.slots))
             self._lines.prefer({socket for socket, worker in zip(sockets, self.workers(), strict=True) if worker.model})
             self._rollout.agree()
@@ -195,15 +210,31 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Why forecasts wait to be written down, None while they are."""
         return self._forecast_log.trouble
 
-    def states(self) -> list[State | None]:
-        """By worker; None for one that is starting, or starting again."""
-        board, status = self.board.copy(), self.workers_setup_status.copy()
+    async def _read_states(self) -> None:
+        """In a thread: the process that holds what is shared may not answer."""
+        board, status = await asyncio.to_thread(lambda: (self.board.copy(), self.workers_setup_status.copy()))
         ready = [status.get(f"predict_{number}") == WorkerSetupStatus.READY for number in range(self.slots)]
-        return [board.get(number) if ready[number] else None for number in range(self.slots)]
+        self._states = [board.get(number) if ready[number] else None for number in range(self.slots)]
+        self._states_read_at = time.monotonic()
+
+    def states(self) -> list[State | None]:
+        """By worker, as of a moment ago; None for one that is starting, or starting again."""
+        return self._states
 
     def workers(self) -> list[Worker]:
-        starting = Worker(model=None, reason="the worker is starting")
-        return [state.worker if state else starting for state in self.states()]
+        return [self._worker(number, state) for number, state in enumerate(self._states)]
+
+    def _worker(self, number: int, state: State | None) -> Worker:
+        """What it last said of itself, while it answers."""
+        if time.monotonic() - self._states_read_at > self._health_s:
+            reason = f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
+            return Worker(model=None, reason=reason)
+        if state is None:
+            return Worker(model=None, reason="the worker is starting")
+        if (self._lines.silent_s(self.lit_api.socket(number)) or 0.0) > self._health_s:
+            reason = f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
+            return Worker(model=None, reason=reason)
+        return state.worker
 
     def example(self) -> Example | None:
         """Of the version loaded last."""
@@ -215,7 +246,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         call, until = time.time_ns(), time.monotonic() + within_s
         self.board[CALL] = call
         while time.monotonic() < until:
-            if all(state and state.looked >= call for state in self.states()):
+            await self._read_states()
+            if all(state and state.looked >= call for state in self._states):
                 return True
             await asyncio.sleep(WATCH_S / 4)
         return False

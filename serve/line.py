@@ -1,18 +1,20 @@
 """From a process that speaks HTTP to the workers and back: a Unix socket from each to each.
 
 LitServe's queues go through one more process twice each way, and what a killed worker had in its hands times out there.
-A worker answers in the order it is asked, so that an answer needs no number.
+A worker answers in the order it is asked, so that an answer needs no number. An empty message is a ping.
 """
 
 import asyncio
 import os
 import signal
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +28,11 @@ from serve.traffic import Arm
 AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
 LATER = 100  # asks that may wait for an idle worker
 RETRY_S = 0.05
+CHECK_S = 0.1
+PING_S = 0.5  # a worker with nothing to do is asked for a sign of life as often
+STALL_S = 0.4  # without an answer for that long, what a worker was sent is sent to another too
 SIZES = struct.Struct("!II")
+PING = SIZES.pack(0, 0)
 ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
 ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
@@ -89,7 +95,7 @@ class Answering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
-            self._transport.write(write_answer(self._answer(read_ask(head, body))))
+            self._transport.write(write_answer(self._answer(read_ask(head, body))) if head else PING)
 
 
 def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
@@ -119,6 +125,7 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
 class Call:
     ask: Ask
     answer: asyncio.Future[Answer]
+    repeated: bool = False  # sent to another worker too: no third one is asked, lest it is the request that stalls them
 
 
 class Line(asyncio.Protocol):
@@ -126,8 +133,10 @@ class Line(asyncio.Protocol):
 
     def __init__(self, lines: "Lines", turn: int) -> None:
         self._lines, self.turn, self._frames = lines, turn, Frames()
-        self.sent: deque[Call] = deque()  # oldest first
+        self.sent: deque[Call | None] = deque()  # oldest first; None for a ping
         self.lost = asyncio.Event()
+        self.stalled = False
+        self._waits_since = self._answered_at = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
@@ -140,16 +149,27 @@ class Line(asyncio.Protocol):
     def hang_up(self) -> None:
         self._transport.close()
 
-    def send(self, call: Call) -> None:
+    def send(self, call: Call | None) -> None:
+        if not self.sent:
+            self._waits_since = time.monotonic()
         self.sent.append(call)
-        self._transport.write(write_ask(call.ask))
+        self._transport.write(write_ask(call.ask) if call else PING)
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
+            self._waits_since = self._answered_at = time.monotonic()
+            self.stalled = False
             call = self.sent.popleft()
-            if not call.answer.done():
+            if call and not call.answer.done():
                 call.answer.set_result(read_answer(head, body))
         self._lines.dispatch()
+
+    def unanswered_s(self, now: float) -> float:
+        """How long the oldest message has been with the worker; 0 where there is none."""
+        return now - self._waits_since if self.sent else 0.0
+
+    def is_due_for_ping(self, now: float) -> bool:
+        return not self.sent and now - self._answered_at >= PING_S
 
 
 class Lines:
@@ -158,8 +178,8 @@ class Lines:
     Of equals always the same, whose caches are warm; by chance of its number another process prefers another one.
     """
 
-    def __init__(self, sockets: Sequence[Path], *, max_waiting: int) -> None:
-        self._max_waiting = max_waiting
+    def __init__(self, sockets: Sequence[Path], *, max_waiting: int, health_s: float) -> None:
+        self._max_waiting, self._health_s = max_waiting, health_s
         first = os.getpid() % len(sockets)
         self._sockets = [*sockets[first:], *sockets[:first]]
         self._connected: list[Line] = []
@@ -169,6 +189,7 @@ class Lines:
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep(socket, turn)) for turn, socket in enumerate(self._sockets)]
+        self._tasks.append(asyncio.create_task(self._watch()))
 
     def end(self) -> int:
         """Hang up. How many asks were put off for ever."""
@@ -185,6 +206,8 @@ class Lines:
 
     async def ask(self, ask: Ask, within_s: float) -> Answer:
         """Raises    NoAnswer: the worker has ended with it in its hands, none was free in time, or too many wait"""
+        if self._none_answers():
+            raise NoAnswer(self._silence())
         if len(self._waiting) >= self._max_waiting:
             raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; ask later")
         call = Call(ask, asyncio.get_running_loop().create_future())
@@ -217,7 +240,7 @@ class Lines:
 
     def _least_busy(self, limit: int) -> Line | None:
         ready = [line for line in self._connected if self._sockets[line.turn] in self._ready]
-        free = (line for line in ready or self._connected if len(line.sent) < limit)
+        free = (line for line in ready or self._connected if len(line.sent) < limit and not line.stalled)
         return min(free, key=lambda line: (len(line.sent), line.turn), default=None)
 
     def open(self, line: Line) -> None:
@@ -225,12 +248,57 @@ class Lines:
         self.dispatch()
 
     def close(self, line: Line) -> None:
-        """What its worker had begun gets no answer, lest it end the next one too; others are asked what was behind."""
+        """Fail the in-flight request, lest it end the next worker too, and requeue those behind it."""
         self._connected.remove(line)
-        if line.sent and not (begun := line.sent.popleft()).answer.done():
-            begun.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
-        self._waiting.extendleft(call for call in reversed(line.sent) if not call.answer.done())
+        in_flight = line.sent.popleft() if line.sent else None
+        if in_flight and not self._is_settled(in_flight):
+            in_flight.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
+        behind = [call for call in line.sent if call and not self._is_settled(call) and call not in self._waiting]
+        self._waiting.extendleft(reversed(behind))
         self.dispatch()
+
+    def _is_settled(self, call: Call) -> bool:
+        """It is answered, or another worker has it too."""
+        return call.answer.done() or any(call in line.sent for line in self._connected)
+
+    async def _watch(self) -> None:
+        while True:
+            self._check()
+            await asyncio.sleep(CHECK_S)
+
+    def _check(self) -> None:
+        """Ping idle workers; send what a worker has not answered in time to another; fail what no worker will."""
+        now = time.monotonic()
+        for line in self._connected:
+            if line.is_due_for_ping(now):
+                line.send(None)
+            elif not line.stalled and line.unanswered_s(now) > STALL_S:
+                line.stalled = True
+                self._repeat(line)
+        if self._none_answers():
+            for call in chain(self._waiting, *(line.sent for line in self._connected)):
+                if call and not call.answer.done():
+                    call.answer.set_exception(NoAnswer(self._silence()))
+        self.dispatch()
+
+    def silent_s(self, socket: Path) -> float | None:
+        """How long the worker at `socket` has owed an answer; None where it is not connected."""
+        now = time.monotonic()
+        return next((line.unanswered_s(now) for line in self._connected if self._sockets[line.turn] == socket), None)
+
+    def _repeat(self, line: Line) -> None:
+        calls = [call for call in line.sent if call and not call.answer.done() and not call.repeated]
+        calls = [call for call in calls if call.ask.arm is not Arm.SHADOW]
+        for call in calls:
+            call.repeated = True
+        self._waiting.extendleft(reversed(calls))
+
+    def _none_answers(self) -> bool:
+        now = time.monotonic()
+        return bool(self._connected) and all(line.unanswered_s(now) > self._health_s for line in self._connected)
+
+    def _silence(self) -> str:
+        return f"Expected an answer of a worker within {self._health_s:g} s, got none of any; ask again"
 
     async def _keep(self, socket: Path, turn: int) -> None:
         """A connection to the worker at `socket`, and to the one that takes its place."""

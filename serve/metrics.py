@@ -32,6 +32,8 @@ FOLLOWED = Gauge(
     ["name"],
     multiprocess_mode="livemin",
 )
+CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multiprocess_mode="livesum")
+REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 

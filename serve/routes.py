@@ -1,11 +1,8 @@
 """The routes: who may ask, how much, and what is answered when there is no forecast."""
 
 import json
-import logging
-import time
 from copy import deepcopy
 from typing import Annotated, Any
-from uuid import uuid4
 
 from fastapi import Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
@@ -14,21 +11,19 @@ from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.app import ForecastServer
 from serve.keys import Keys
 from serve.line import NoAnswer
-from serve.metrics import REQUEST_SECONDS, REQUESTS, scrape
-from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window
+from serve.metrics import scrape
+from serve.middleware import Counted
+from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
 from serve.window import unknown_symbol
 
 RETRY_S = 2
 RELOAD_S = 10.0
-PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
+ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
 KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
-
-log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -39,53 +34,13 @@ class Refused(Exception):
         self.status, self.reason = status, reason
 
 
-class Counted:
-    """ASGI middleware: gives each request its id; counts, times and logs its answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
-        state = scope.setdefault("state", {})
-        state |= {"request_id": str(uuid4()), "version": "", "arm": "", "fell_back": ""}
-
-        async def read() -> Message:
-            nonlocal start
-            message = await receive()
-            start = time.perf_counter()
-            return message
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, read, counted)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            seconds = time.perf_counter() - start
-            REQUESTS.labels(route, status, state["arm"], state["version"]).inc()
-            REQUEST_SECONDS.labels(route).observe(seconds)
-            facts = {name: state[name] for name in ("request_id", "version", "arm", "fell_back")}
-            facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
-            quiet = route in PROBES and status == 200
-            log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)
-
-
 class Routes:
     def __init__(self, server: ForecastServer, keys: Keys, *, symbol: str, body_limit_bytes: int) -> None:
         self._server, self._keys, self._symbol, self._limit = server, keys, symbol, body_limit_bytes
         self._seen_ready = False
 
     def add_to(self, app: FastAPI) -> None:
-        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 503)}
+        refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 415, 503)}
         asked: dict[str, Any] = {
             "responses": {200: {"model": Forecast}, 422: {"model": Problems}, **refusals},
             "dependencies": [Depends(self._check_key)],
@@ -113,6 +68,7 @@ class Routes:
 
     async def predict(self, request: Request) -> Response:
         """The next session hours after a window of closed hourly bars."""
+        _check_content(request)
         return await self._ask(request, await self._read_body(request))
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
@@ -167,12 +123,15 @@ class Routes:
 
     async def _read_body(self, request: Request) -> bytes:
         """Reads no further than the limit, whatever the headers say."""
+        too_long = Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
+        if int(request.headers.get("content-length", 0)) > self._limit:
+            raise too_long
         body = bytearray()
         try:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > self._limit:
-                    raise Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
+                    raise too_long
         except ClientDisconnect:
             raise Refused(400, "Expected the whole body, got a part of it; send it again") from None
         return bytes(body)
@@ -193,6 +152,20 @@ class Routes:
         return Response(answer.body, answer.status, headers, "application/json")
 
 
+def _check_content(request: Request) -> None:
+    """Raises    Refused: the body is not plain JSON, by its headers; without a Content-Type it is taken for that"""
+    encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
+    if any(encoding.lower() not in ("", "identity", "chunked") for encoding in encodings):
+        got = shown(", ".join(filter(None, encodings)))
+        raise Refused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
+    if not (given := request.headers.get("content-type")):
+        return
+    kind, _, parameters = given.lower().partition(";")
+    charset = parameters.partition("charset=")[2].strip(' "')
+    if not (kind.strip() == "application/json" or kind.strip().endswith("+json")) or charset not in ("", "utf-8"):
+        raise Refused(415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named")
+
+
 def window_schema() -> dict[str, Any]:
     """Of the body of /predict, in one piece."""
     schema = Window.model_json_schema()
@@ -206,7 +179,7 @@ def _problems(request: Request, problems: list[Problem]) -> Response:
 
 
 def _refusal(request: Request, status: int, reason: str) -> Response:
-    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}}.get(status)
+    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}, 415: ACCEPTED}.get(status)
     content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
     return Response(content, status, headers, "application/json")
 
@@ -226,7 +199,11 @@ def _on_error(request: Request, error: Exception | None) -> Response:
 
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _refusal(request, error.status_code, f"{error.detail}; /docs lists what there is")
+    refusal = _refusal(request, error.status_code, f"{error.detail}; /docs lists what there is")
+    refusal.headers.update(error.headers or {})
+    if "GET" in (allowed := refusal.headers.get("Allow", "").split(", ")):
+        refusal.headers["Allow"] = ", ".join([*allowed, "HEAD"])
+    return refusal
 
 
 def _on_invalid(request: Request, error: Exception) -> Response:

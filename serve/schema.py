@@ -30,7 +30,10 @@ def _stamp(value: Any) -> datetime:
 
 
 def shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        text = f"a {type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

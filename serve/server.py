@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +16,14 @@ from lstm_ts.cli import check_port, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
+from serve.limits import Limits
 from serve.settings import Settings
 from serve.traffic import Traffic
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
 LONGEST_S = 3600
+OTHER_FILES = 256  # open files of an HTTP process beside its connections
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
         bars=processed_store(cfg).folder,
         poll_s=cfg.poll_s,
         answer_s=cfg.answer_s,
+        health_s=cfg.health_s,
         challenger=traffic.needs_challenger,
         flags=construct(cfg.flags),
         logging=_without_files(cast(dict[str, Any], logging_config)),
@@ -49,7 +53,7 @@ def check(cfg: DictConfig) -> None:
     for name in ("port", "workers_per_device", "api_servers", "body_limit_bytes", "max_waiting"):
         if not isinstance(cfg[name], int) or cfg[name] <= 0:
             raise ConfigError(f"Expected {name} to be a whole number above 0, got {cfg[name]}")
-    for name in ("answer_s", "poll_s"):
+    for name in ("answer_s", "health_s", "poll_s"):
         if not isinstance(cfg[name], int | float) or not 0 < cfg[name] <= LONGEST_S:
             raise ConfigError(f"Expected {name} above 0 and at most {LONGEST_S}, got {cfg[name]}")
     if not isinstance(cfg.api_keys.given, str):
@@ -59,23 +63,43 @@ def check(cfg: DictConfig) -> None:
     check_port(cfg.host, cfg.port)
 
 
+def allow_connections(count: int) -> None:
+    """Raises    ConfigError: the system allows fewer open files"""
+    needed = count + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            most = hard - OTHER_FILES
+            raise ConfigError(
+                f"Expected limits.connections to be at most {most}, as the system allows {hard} open files, "
+                f"got {count}; lower it, or raise ulimit -n"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 @entry_point("serve")
 def main(cfg: DictConfig) -> None:
     check(cfg)
     forecast_log: ForecastLog = construct(cfg.forecast_log)
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
+    limits: Limits = construct(cfg.limits)
+    allow_connections(limits.connections)
     forecast_log.find_ledger()
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder
         from serve.api import ForecastApi
         from serve.app import ForecastServer
+        from serve.connection import protocol_of
+        from serve.connections import Connections
         from serve.routes import Routes
 
+        connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
         server = ForecastServer(
             ForecastApi(settings, Path(folder)),
             traffic,
             forecast_log,
+            connections,
             workers=cfg.workers_per_device,
             max_waiting=cfg.max_waiting,
         )
@@ -91,6 +115,9 @@ def main(cfg: DictConfig) -> None:
             generate_client_file=False,
             access_log=False,
             log_config=None,
+            http=protocol_of(connections),
+            ws="none",
+            timeout_keep_alive=limits.idle_s,
         )
         if server.broken:
             sys.exit(1)

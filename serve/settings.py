@@ -33,6 +33,7 @@ class Settings:
     bars: Path  # the store of hourly bars
     poll_s: float
     answer_s: float
+    health_s: float
     challenger: bool  # whether it is loaded too
     flags: Flags
     logging: Mapping[str, Any]

@@ -8,10 +8,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any
 
+import jiter
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import FailFast, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails
 
 from lstm_ts.bars import PRICES
 from lstm_ts.features import Bars
@@ -60,7 +61,7 @@ def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) ->
 
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
-        content = from_json(body)
+        content = jiter.from_json(body, catch_duplicate_keys=True)
     except ValueError as error:
         raise Refused([Problem(path="body", problem=f"Expected JSON, got {error}; send an object")]) from None
     if not isinstance(content, dict):

@@ -106,6 +106,7 @@ ROOMS = {
     "migrations.versions.0003_forecasts": {"migrations.append_only"},
     "migrations.versions.0004_answers": {"migrations.append_only"},
     "migrations.versions.0005_identity": {"migrations.append_only"},
+    "migrations.versions.0006_repeated_ids": {"migrations.append_only"},
     "serve.traffic": {"errors"},
     "serve.forecast_log": {"database", "errors", "ledger", "rows"},
 }

@@ -254,6 +254,12 @@ def test_a_request_has_a_forecast_of_each_arm(ledger: Ledger) -> None:
     assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST, shadow]
 
 
+def test_a_request_id_that_a_client_gives_twice_loses_no_forecast(ledger: Ledger) -> None:
+    again = replace(FORECAST, at=AT + timedelta(seconds=1), last_close=99.0)
+    ledger.record_forecasts([FORECAST, again])
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST, again]
+
+
 def test_forecasts_are_listed_oldest_first_of_one_name_from_since_to_before_until(ledger: Ledger) -> None:
     later = [
         replace(FORECAST, request_id=key, at=AT + timedelta(hours=hours))
@@ -395,7 +401,7 @@ def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     shown = ledger_url.replace("correct-horse", "***")
-    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0005"
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0006"
     assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
     ledger.record_alias(CHANGE)
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
@@ -410,7 +416,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0005"]
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0006"]
     assert not logging.getLogger("lstm_ts.database").disabled
 
 
@@ -430,7 +436,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
     assert victim.wait(WAIT_S) == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
-    assert caplog.messages[-1].endswith("is new, now at 0005")
+    assert caplog.messages[-1].endswith("is new, now at 0006")
     ledger.record_decision(DECISION)
     assert ledger.decisions("XAGUSD") == [DECISION]
     ledger.close()
@@ -442,7 +448,7 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
         let_go(process)
     said = [output(process)[0] for process in processes]
     assert all("opened" in text for text in said), said
-    assert sum("is new, now at 0005" in text for text in said) == 1
+    assert sum("is new, now at 0006" in text for text in said) == 1
     assert tables(ledger_url) == {*TABLES, "ledger_version"}
 
 

@@ -37,7 +37,7 @@ def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
 
 def test_no_more_wait_than_may(tmp_path: Path) -> None:
     async def ask_all() -> list[BaseException | Answer]:
-        lines = Lines([tmp_path / "nobody.sock"], max_waiting=2)
+        lines = Lines([tmp_path / "nobody.sock"], max_waiting=2, health_s=5)
         asks = [lines.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
         return await asyncio.gather(*asks, return_exceptions=True)
 

@@ -1,0 +1,222 @@
+"""`python -m benchmarks.hostile [NAME] [--before PATH]`: what an honest client waits while others attack the service.
+
+Serves the champion under outputs/NAME (default: demo, as `make demo` leaves it) with two workers. While each attack
+runs, an honest client asks for forecasts, each on a connection of its own. With --before, a checkout of another commit
+answers the same requests in turn with this one, and both p50 are printed. Attacks go to 127.0.0.1 only, are bounded in
+number and time, and end with the command.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from benchmarks.serve import Server, ask, running, window_of
+from benchmarks.servers import HOST
+from lstm_ts.artifact import load_forecaster
+from lstm_ts.tables import align
+
+ATTACK_S, CLIENTS, HALF, REQUESTS = 8.0, 300, 1000, 50_000
+ROUNDS, IN_ROUND, WARM_UPS = 12, 200, 100
+PAUSE_S = 0.05
+Attack = Callable[[Server, bytes], Awaitable[None]]
+
+
+async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(HOST, server.port)
+
+
+async def send(server: Server, *pieces: bytes, hold_s: float = 0.0) -> None:
+    """One connection's, given up where it is refused."""
+    with suppress(OSError):
+        _, writer = await connect(server)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        await asyncio.sleep(hold_s)
+        writer.close()
+
+
+async def flood_with_a_header(server: Server, body: bytes) -> None:
+    await send(server, b"GET /health HTTP/1.1\r\nX: ", *[b"a" * 1_000_000] * 100)
+
+
+async def flood_with_a_url(server: Server, body: bytes) -> None:
+    await send(server, b"GET /", *[b"a" * 1_000_000] * 25)
+
+
+async def flood_with_headers(server: Server, body: bytes) -> None:
+    pieces = (b"GET /health HTTP/1.1\r\nX: ", b"a" * 1_000_000)
+    await asyncio.gather(*(send(server, *pieces, hold_s=ATTACK_S) for _ in range(CLIENTS)))
+
+
+async def send_half_requests(server: Server, body: bytes) -> None:
+    half = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
+    await asyncio.gather(*(send(server, half, hold_s=ATTACK_S) for _ in range(HALF)))
+
+
+async def send_half_bodies(server: Server, body: bytes) -> None:
+    half = b"POST /predict HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b" " * 100_000
+    await asyncio.gather(*(send(server, half, hold_s=ATTACK_S) for _ in range(HALF)))
+
+
+async def read_nothing(server: Server, body: bytes) -> None:
+    asks = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 8
+    await asyncio.gather(*(send(server, asks, hold_s=ATTACK_S) for _ in range(CLIENTS)))
+
+
+async def ask_for_health(server: Server, body: bytes) -> None:
+    message = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
+    until = time.monotonic() + ATTACK_S
+
+    async def ask_on() -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            reader, writer = await connect(server)
+            while time.monotonic() < until:
+                writer.write(message)
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            writer.close()
+
+    await asyncio.gather(*(ask_on() for _ in range(8)))
+
+
+async def stop_a_worker(server: Server, body: bytes) -> None:
+    worker = workers_of(server)[0]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(ATTACK_S)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+async def ask_many_times(server: Server, body: bytes) -> None:
+    await ask(server, body, connections=16, count=REQUESTS)
+
+
+ATTACKS: dict[str, Attack] = {
+    "no attack": lambda server, body: asyncio.sleep(ATTACK_S),
+    "a header of 100 MB": flood_with_a_header,
+    "a URL of 25 MB": flood_with_a_url,
+    f"{CLIENTS} headers of 1 MB": flood_with_headers,
+    f"{HALF:,} half requests": send_half_requests,
+    f"{HALF:,} half bodies of 100 KB": send_half_bodies,
+    f"{CLIENTS} that read nothing": read_nothing,
+    "a flood of /health": ask_for_health,
+    "a stopped worker": stop_a_worker,
+    f"{REQUESTS:,} forecasts": ask_many_times,
+}
+
+
+async def be_honest(server: Server, body: bytes, attack: asyncio.Task[None]) -> list[float]:
+    """Seconds of each request, until the attack has ended."""
+    taken_s = []
+    while not attack.done():
+        started = time.perf_counter()
+        await asyncio.wait_for(ask(server, body, connections=1, count=1), 120)
+        taken_s.append(time.perf_counter() - started)
+        await asyncio.sleep(PAUSE_S)
+    return taken_s
+
+
+async def measure_attack(server: Server, body: bytes, attack: Attack) -> tuple[list[float], int]:
+    """Waits of the honest client, and the most memory in between."""
+    task = asyncio.ensure_future(attack(server, body))
+    most = 0
+
+    async def look() -> None:
+        nonlocal most
+        while not task.done():
+            most = max(most, resident_bytes(server))
+            await asyncio.sleep(0.2)
+
+    taken_s, _ = await asyncio.gather(be_honest(server, body, task), look())
+    await task
+    return taken_s, most
+
+
+def processes_of(server: Server) -> list[int]:
+    """All of its process group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[2]) == server.pid:
+                found.append(int(path.parent.name))
+    return found
+
+
+def workers_of(server: Server) -> list[int]:
+    return [pid for pid in processes_of(server) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def resident_bytes(server: Server) -> int:
+    pages = 0
+    for pid in processes_of(server):
+        with suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
+    """In `checkout`, whose modules it imports."""
+    before = Path.cwd()
+    os.chdir(checkout)
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running(name, *command))
+        finally:
+            os.chdir(before)
+        yield server
+
+
+def attack_all(server: Server, body: bytes) -> str:
+    rows = [("", "requests", "p50 ms", "worst wait s", "failed", "memory MB: most", "afterwards")]
+    for name, attack in ATTACKS.items():
+        server.failed = 0
+        taken_s, most = asyncio.run(measure_attack(server, body, attack))
+        cells = (f"{len(taken_s):,}", f"{1e3 * statistics.median(taken_s):.1f}", f"{max(taken_s):.3f}")
+        memory = (f"{most / 1e6:,.0f}", f"{resident_bytes(server) / 1e6:,.0f}")
+        rows.append((name, *cells, str(server.failed), *memory))
+    return "\n".join(align(rows))
+
+
+def compare(servers: list[Server], body: bytes) -> str:
+    """p50 of each, alternating."""
+    for server in servers:
+        asyncio.run(ask(server, body, connections=1, count=WARM_UPS))
+    for turn in range(ROUNDS):
+        for server in servers if turn % 2 else servers[::-1]:
+            server.latencies_ms += asyncio.run(ask(server, body, connections=1, count=IN_ROUND))
+    rows = [("", "p50 ms", "p95 ms", "failed")]
+    for server in servers:
+        percentiles = statistics.quantiles(server.latencies_ms, n=20)
+        rows.append((server.name, f"{percentiles[9]:.3f}", f"{percentiles[18]:.3f}", str(server.failed)))
+    return "\n".join(align(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile")
+    parser.add_argument("name", nargs="?", default="demo")
+    parser.add_argument("--before", type=Path, help="a checkout of the commit to compare with")
+    arguments = parser.parse_args()
+    data, outputs = (Path(kind).absolute() / arguments.name for kind in ("data", "outputs"))
+    body = window_of(load_forecaster(outputs / "champion"), data)
+    command = ("-m", "serve.server", f"host={HOST}", "port={port}", f"paths.data={data}", f"paths.outputs={outputs}")
+    if arguments.before:
+        checkouts = (("this commit", Path.cwd()), ("the one before", arguments.before))
+        with ExitStack() as stack:
+            servers = [stack.enter_context(serving(name, path, *command)) for name, path in checkouts]
+            print(compare(servers, body), flush=True)
+    with serving("this commit", Path.cwd(), *command, "workers_per_device=2") as server:
+        print(attack_all(server, body))
+    print(f"{os.cpu_count()} cores, shared with the attackers")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What every request passes: its id, its count, its line in the log."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.metrics import REQUEST_SECONDS, REQUESTS
+
+PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PAGE_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
+)
+
+log = logging.getLogger(__name__)
+
+
+class Counted:
+    """ASGI middleware: gives each request its id; counts, times and logs its answer. HEAD is answered as GET.
+
+    The server sends no body in answer to HEAD: it keeps the method that came.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+        state = scope.setdefault("state", {})
+        connection = state.pop("connection", None)
+        state |= {"request_id": _request_id(scope), "version": "", "arm": "", "fell_back": ""}
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+
+        async def read() -> Message:
+            nonlocal start
+            message = await receive()
+            start = time.perf_counter()
+            return message
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
+                if (b"content-type", b"text/html; charset=utf-8") in message["headers"]:
+                    message["headers"] += [(b"content-security-policy", PAGE_POLICY)]
+            await send(message)
+
+        try:
+            await self._app(scope, read, counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = time.perf_counter() - start
+            REQUESTS.labels(route, status, state["arm"], state["version"]).inc()
+            REQUEST_SECONDS.labels(route).observe(seconds)
+            facts = {name: state[name] for name in ("request_id", "version", "arm", "fell_back")}
+            facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
+            quiet = route in PROBES and status == 200
+            log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)
+            if connection:
+                connection.answered()
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's or the proxy's, where there is one and it is well-formed."""
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
+    return given[0] if len(given) == 1 and REQUEST_ID.fullmatch(given[0]) else str(uuid4())
