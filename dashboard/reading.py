@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from dashboard.settings import Limits, Settings
-from lstm_ts.bars import BarBatch, count_by_hour, make_hourly_bars
+from lstm_ts.bars import BarBatch, count_by_hour, describe_rejects, make_hourly_bars
 from lstm_ts.errors import DataError, LstmTsError, NoRows, WrongZone
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
@@ -105,7 +105,8 @@ def _hourly(batches: list[BarBatch], settings: Settings) -> Read:
     hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     if not rows:
-        raise NoRows(f"Expected hourly or minute bars, got no good row and {rejected} bad ones; look at the file")
+        why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
+        raise NoRows(f"Expected hourly or minute bars, got no good row and {rejected} bad ones{why}; look at the file")
     settings.session.check_zone(
         pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=settings.max_mismatch
     )

@@ -110,6 +110,18 @@ def reject_reason() -> pl.Expr:
     )
 
 
+def describe_rejects(rejects: pl.DataFrame) -> str:
+    """Why the first rows are bad, in words.
+
+    rejects   REJECT_SCHEMA, at least one row
+    """
+    shown = [
+        f"line {line}: {reason} in {text[:80]!r}" for line, reason, text in rejects[:2]["line", "reason", "text"].rows()
+    ]
+    reasons = rejects["reason"].value_counts(sort=True)["reason"][:3].to_list()
+    return f"{', '.join(reasons)} ({'; '.join(shown)})"
+
+
 def make_answers(
     start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, witness: str
 ) -> tuple[Answer, ...]:

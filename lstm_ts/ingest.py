@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lstm_ts.backfill import BackfillResult, append_rejects, backfill
-from lstm_ts.bars import HOURLY_SCHEMA, TS, Answer, BarBatch, Broker, Source, count_by_hour
+from lstm_ts.bars import (
+    HOURLY_SCHEMA,
+    REJECT_SCHEMA,
+    TS,
+    Answer,
+    BarBatch,
+    Broker,
+    Source,
+    count_by_hour,
+    describe_rejects,
+)
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.ledger import Ledger
@@ -121,13 +131,19 @@ def _stored_columns(batch: BarBatch) -> pl.DataFrame:
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
     if kept == 0:
-        raise NoRows(f"Expected bars from {source.name}, got no good row and {rejected} bad ones")
+        why = f": {_first_rejects(rejects_csv)}; {rejects_csv} names each" if rejected else ""
+        raise NoRows(f"Expected bars from {source.name}, got no good row and {rejected} bad ones{why}")
     share = rejected / (kept + rejected)
     if share > max_reject_share:
         raise TooManyRejects(
             f"Expected at most {max_reject_share:.2%} bad rows from {source.name}, got {rejected} of {kept + rejected} "
-            f"({share:.2%}), and nothing was stored; {rejects_csv} names each, max_reject_share allows more"
+            f"({share:.2%}): {_first_rejects(rejects_csv)}; nothing was stored; {rejects_csv} names each, "
+            "max_reject_share allows more"
         )
+
+
+def _first_rejects(rejects_csv: Path) -> str:
+    return describe_rejects(pl.read_csv(rejects_csv, schema=REJECT_SCHEMA, n_rows=1000))
 
 
 def _progress() -> Progress:

@@ -10,7 +10,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import Source, count_by_hour, make_hourly_bars
+from lstm_ts.bars import Source, count_by_hour, describe_rejects, make_hourly_bars
 from lstm_ts.cli import entry_point, processed_store
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecast
@@ -37,7 +37,8 @@ def read_hourly_bars(
     hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
     rejected = sum(batch.rejects.height for batch in batches)
     if not sum(bars.height for bars in (*minutes, *hours)):
-        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones")
+        why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
+        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones{why}")
     session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
     if minutes:
         minute_bars = pl.concat(minutes).sort("ts")

@@ -109,6 +109,19 @@ def test_too_many_bad_rows_store_nothing(stores: Stores, tmp_path: Path, silver:
         stores.raw.read()
 
 
+def test_a_file_without_one_good_row_says_why_its_first_rows_are_bad(
+    stores: Stores, silver: Session, tmp_path: Path
+) -> None:
+    path = tmp_path / "negative.csv"
+    path.write_text("time,open,high,low,close\n" + "2025-01-06 22:00,-1,-1,-1,-1\n" * 3)
+    with pytest.raises(
+        NoRows,
+        match=r"no good row and 3 bad ones: price is not positive \(line 2: price is not positive in "
+        r"'2025-01-06 22:00,-1,-1,-1,-1'; line 3: .*rejects\.csv names each",
+    ):
+        stores.ingest(path, silver)
+
+
 def test_a_wrong_zone_stores_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     new_york_evening = datetime(2019, 3, 4, 18, tzinfo=UTC)  # the stamps are New York's, the session's opening
     path = mt4(tmp_path / "m.csv", new_york_evening, 23 * 60)
