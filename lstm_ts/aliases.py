@@ -40,18 +40,25 @@ class Aliases:
         The lock is not the one that a retraining holds for as long as it runs: a rollback need not wait for it.
         """
         with self._ledger.exclusive(f"{name}'s aliases"):
-            if row := self._missing_row(name, alias):
-                self._ledger.record_alias(row)
-                log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
-            yield self._shelf.aliases(name).get(alias)
+            yield self.settle(name, alias)
 
-    def move(self, name: str, alias: str, current: int | None, number: int, **why: str) -> None:
-        """Within `moving`, which has given `current`."""
+    def settle(self, name: str, alias: str) -> int | None:
+        """Within `moving`: write down what is missing; the version that the alias names."""
+        if row := self._missing_row(name, alias):
+            self._ledger.record_alias(row)
+            log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
+        return self._shelf.aliases(name).get(alias)
+
+    def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
+        """Within `moving`, which has given `current`; to None, it is taken away."""
         change = AliasChange(
             datetime.now(UTC), name, alias, from_version=current, to_version=number, state=INTENDED, **why
         )
         self._ledger.record_alias(change)
-        self._shelf.set_alias(name, alias, number)
+        if number is None:
+            self._shelf.remove_alias(name, alias)
+        else:
+            self._shelf.set_alias(name, alias, number)
         self._ledger.record_alias(replace(change, state=DONE))
 
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:

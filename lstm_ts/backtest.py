@@ -4,7 +4,6 @@
 <paths.outputs>/backtest/folds/<key>/fold.json   configuration, first weights; so no fold is trained twice
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -26,11 +25,11 @@ from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, writ
 from lstm_ts.features import make_grid
 from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.provenance import hash_bars, hash_code, library_versions, select_decisive
+from lstm_ts.provenance import hash_bars, hash_training, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord, concatenate
 from lstm_ts.report import format_table
 from lstm_ts.scores import compare, compute_scores
-from lstm_ts.train import build_trainer, fit, has_bf16, make_data
+from lstm_ts.train import build_trainer, fit, make_data
 from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
-    decisive = [hash_code(), library_versions(), has_bf16(), select_decisive(asked)]
+    decisive = select_decisive(asked)
     seen = {fold: hash_bars(select_bars(hourly_bars, fold)) for fold in folds}
     plans: dict[str, list[Training]] = {start: [] for start in starts}
     for start, trainings in plans.items():
@@ -77,7 +76,7 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
             previous = trainings[-1] if start == PREVIOUS and trainings else None
             borders = [str(fold.valid_from), str(fold.seen_until), seen[fold]]
             warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
-            key = hashlib.sha256(json.dumps([decisive, borders, warm]).encode()).hexdigest()[:24]
+            key = hash_training(decisive, borders, warm)[:24]
             trainings.append(Training(fold, start, kept / key, previous))
     return {start: [t for t in trainings if t.fold.number in (wanted or numbers)] for start, trainings in plans.items()}
 

@@ -38,6 +38,7 @@ class Criteria:
     power: float
     min_skill: float
     margin: float
+    min_effect: float
     tercile_margin: float
     coverage: Sequence[float]
     anchor: Sequence[float]
@@ -49,7 +50,7 @@ class Criteria:
             raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
         if not self.baselines or not set(self.baselines) <= set(ALWAYS[1:]):
             raise ConfigError(f"Expected gate.baselines among {', '.join(ALWAYS[1:])}, got {list(self.baselines)}")
-        for name in ("alpha", "relation_alpha", "min_skill", "margin", "tercile_margin", "power"):
+        for name in ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "tercile_margin", "power"):
             low, high = (0.5, 1) if name == "power" else (0, 0.5)
             if not low < getattr(self, name) < high:
                 raise ConfigError(f"Expected gate.{name} between {low} and {high}, got {getattr(self, name)}")
@@ -78,6 +79,7 @@ class Decision:
     verdict: Verdict
     experimental: bool  # a first model, promoted without skill over every baseline
     checks: tuple[Check, ...]
+    better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -86,7 +88,8 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         checks = [asdict(check) for check in self.checks]
-        return {"verdict": self.verdict.value, "experimental": self.experimental, "checks": checks}
+        verdict = {"verdict": self.verdict.value, "experimental": self.experimental, "better": self.better}
+        return {**verdict, "checks": checks}
 
 
 def decide(
@@ -111,7 +114,8 @@ def decide(
     assert candidate.levels == champion.levels
     assert np.array_equal(candidate.origin_ts_N, champion.origin_ts_N), "judged on different origins"
     checks = (samples, *skill, *sound, *_check_champion(candidate, champion, criteria, fresher=fresher))
-    return Decision(_judge(checks), False, checks)
+    first = _compare_at(candidate, champion, criteria.steps[0], criteria)
+    return Decision(_judge(checks), False, checks, better=_is_better(first, criteria))
 
 
 def _judge(checks: Sequence[Check]) -> Verdict:
@@ -221,7 +225,7 @@ def _check_champion(
 ) -> Iterator[Check]:
     ours_NH, theirs_NH, first = candidate.pinball_NH[LSTM], champion.pinball_NH[LSTM], criteria.steps[0]
     for step in criteria.steps:
-        found = _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
+        found = _compare_at(candidate, champion, step, criteria)
         yield _check_step(found, f"champion at {step} h", criteria, may_equal=fresher or step != first)
     for name, rows_N in candidate.volatility_terciles.items():
         if rows_N.any():
@@ -229,10 +233,23 @@ def _check_champion(
             yield _check_tercile(found, f"{name} volatility", criteria)
 
 
+def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, criteria: Criteria) -> _Comparison:
+    ours_NH, theirs_NH = candidate.pinball_NH[LSTM], champion.pinball_NH[LSTM]
+    return _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
+
+
+def _is_better(found: _Comparison, criteria: Criteria) -> bool:
+    """By the test and by the smallest effect that counts: another seed alone is better by the test too."""
+    return found.upper < 0 and found.difference <= -criteria.min_effect
+
+
 def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> Check:
     margin = f"the margin of {criteria.margin:.2%}"
-    if found.upper < 0:
+    if _is_better(found, criteria):
         return Check(name, True, f"{found.words}: better.")
+    if found.upper < 0 and not may_equal:
+        effect = f"less than the {criteria.min_effect:.2%} that counts, as another seed may be"
+        return Check(name, False, f"{found.words}: better by {effect}, and not fresher.")
     if not may_equal:
         told = found.lower > 0 or found.detectable <= criteria.margin
         sure = "not better" if told else "better or not, too few origins tell"

@@ -1,6 +1,7 @@
 """Where a model comes from: its bars and its code, hashed and dated."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 
 from lstm_ts.data import BarsDataModule
 from lstm_ts.forecaster import Provenance
@@ -63,6 +65,21 @@ def code_revision() -> str:
     except FileNotFoundError:
         return "unknown"
     return found.stdout.strip() or "unknown"
+
+
+def hash_training(*decisive: Any) -> str:
+    """SHA-256 of what decides a training: bars and configuration as given, code, libraries, and how it multiplies.
+
+    decisive   JSON
+    """
+    return hashlib.sha256(json.dumps([hash_code(), library_versions(), has_bf16(), *decisive]).encode()).hexdigest()
+
+
+def has_bf16() -> bool:
+    """Whether multiplying in bf16 is an instruction here: on the GPU, or AVX-512 bf16 on the CPU."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def hash_code() -> str:

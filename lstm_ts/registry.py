@@ -26,6 +26,7 @@ from lstm_ts.shelf import MODEL, Shelf, sha256, sqlite_path
 from lstm_ts.symbol import check_name
 from lstm_ts.versions import (
     PROMOTE,
+    RELEASE,
     ROLLBACK,
     Version,
     format_history,
@@ -35,8 +36,7 @@ from lstm_ts.versions import (
     version_before,
 )
 
-CHAMPION = "champion"
-ALIASES = (CHAMPION, "challenger")
+CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
 MODEL_SHA256 = "sha256"  # a tag: of the file SHA256SUMS
 
 log = logging.getLogger(__name__)
@@ -117,11 +117,21 @@ class Registry:
         return self.shelf.read_gate(version)
 
     def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str) -> None:
-        """Move an alias to a version that loads; where it names that version already, nothing is written."""
+        """Move an alias to a version that loads; where it names that version already, nothing is written.
+
+        A challenger that becomes champion is challenger no more.    Raises    RegistryError: the champion as challenger
+        """
         if alias not in ALIASES:
             raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
         with self._aliases.moving(name, alias) as current:
             self.load(self.version(name, number))
+            if alias == CHALLENGER and (champion := self.champion(name)) and champion.number == number:
+                raise RegistryError(
+                    f"Expected a {CHALLENGER} beside the {CHAMPION}, got {champion}, which is the {CHAMPION}; "
+                    f"promote another version"
+                )
+            if alias == CHAMPION:
+                self._release_challenger(name, number, actor=actor)
             if number == current:
                 log.info("The %s of %s is version %d already", alias, name, number)
             else:
@@ -138,8 +148,16 @@ class Registry:
                     f"action=promote version=… takes another one"
                 )
             self.load(self.version(name, before))
+            self._release_challenger(name, before, actor=actor)
             self._aliases.move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
         return self.version(name, before)
+
+    def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
+        """Before a version becomes champion: after a kill in between, it has no role rather than two."""
+        if self._aliases.settle(name, CHALLENGER) == number:
+            reason = f"version {number} becomes {CHAMPION}"
+            self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)
+            log.info("Version %d of %s is no longer %s: it becomes %s", number, name, CHALLENGER, CHAMPION)
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """What was done, oldest first."""

@@ -4,8 +4,6 @@ The alias `champion` moves only if the gate promotes. What was decided stands in
 after a kill in between, the next run finds it and does what was still to be done (see `promotion.py`).
 """
 
-import hashlib
-import json
 import logging
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,11 +19,11 @@ from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.gate import Criteria, Decision, decide
+from lstm_ts.gate import Criteria, Decision, Verdict, decide
 from lstm_ts.holdout import Champion, Held, check_champion, hold_out
 from lstm_ts.ledger import Ledger
 from lstm_ts.promotion import promote_undecided
-from lstm_ts.provenance import select_decisive
+from lstm_ts.provenance import hash_training, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.registry import CHAMPION, Registry
 from lstm_ts.report import format_table
@@ -98,14 +96,16 @@ def judge(
 def describe_decision(decision: Decision, champion: Champion | None) -> list[str]:
     """The verdict, then a line for each check, failed ones first."""
     verdict = f"{decision.verdict.value}{', experimental' if decision.experimental else ''}"
+    if champion and decision.verdict is Verdict.PROMOTE:
+        verdict += " as better" if decision.better else " as fresher, not as better"
     judged = f"judged against {champion.version}" if champion else "there is no champion yet"
     return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
 
 
 def hash_request(cfg: DictConfig, held: Held) -> str:
-    """Of the bars and of the configuration that decides what becomes of them: the same again is nothing new."""
+    """Of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(plain(cfg), "warm_lr", "retrain", "gate")
-    return hashlib.sha256(json.dumps([held.data_sha256, decisive]).encode()).hexdigest()
+    return hash_training(held.data_sha256, decisive)
 
 
 def register(
@@ -155,7 +155,9 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
         promote_undecided(registry, ledger, cfg.name)
     if same and not cfg.retrain.dry_run:
         verdict = describe_verdict(same[-1].tags)
-        print(f"Nothing new since {same[-1]}: the same bars and configuration, the verdict was {verdict}")
+        print(
+            f"Nothing new since {same[-1]}: the same bars, configuration, code and libraries; the verdict was {verdict}"
+        )
         return None
     return train_and_judge(cfg, registry, ledger, held, criteria)
 

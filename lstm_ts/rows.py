@@ -32,7 +32,7 @@ class AliasChange:
     at: datetime
     name: str
     alias: str
-    action: str  # promote | rollback | found
+    action: str  # promote | rollback | release | found
     from_version: int | None
     to_version: int | None
     actor: str

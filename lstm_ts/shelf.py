@@ -40,7 +40,7 @@ from mlflow.store.db import utils as mlflow_database  # noqa: E402
 
 mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as away
 
-MODEL, GATE = "model", "gate.json"
+MODEL, GATE, ARTIFACTS = "model", "gate.json", "artifacts"
 GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
@@ -85,23 +85,48 @@ class Shelf:
             made = self._client.create_model_version(
                 name, f"{run.artifact_uri}/{MODEL}", run.run_id, tags=tags, description=describe(tags, gate)
             )
-        return _version(made, ())
+        return self._read_version(made, ())
 
     def _experiment(self, name: str) -> str:
-        """Id of the MLflow experiment of that name, made if need be."""
-        if found := self._client.get_experiment_by_name(name):
+        """Id of the MLflow experiment that keeps its models here, made if need be.
+
+        MLflow writes an experiment's folder down for good: a registry that was moved or copied begins another one.
+        """
+        location = (self._path.parent / ARTIFACTS / name).resolve().as_uri() if self._path else None
+        title, found = name, self._client.get_experiment_by_name(name)
+        if found and self._path and self._is_elsewhere(found.artifact_location, location):
+            title = f"{name} in {self._path.parent.resolve()}"
+            found = self._client.get_experiment_by_name(title)
+        if found:
             return str(found.experiment_id)
-        location = None
-        if self._path:
-            location = (self._path.parent / "artifacts" / name).resolve().as_uri()
-        elif not self._uri.startswith(("http://", "https://")):  # a bare database: MLflow would take ./mlruns
+        served = self._uri.startswith(("http://", "https://"))
+        if not self._path and not served:  # a bare database: MLflow would take ./mlruns
             raise RegistryError(
                 f"Expected an MLflow experiment {name} that says where models are kept, got none in "
                 f"{_shown(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
             )
         with _ignoring(THERE):
-            return self._client.create_experiment(name, artifact_location=location, tags=TRAINING)
+            return self._client.create_experiment(title, artifact_location=location, tags=TRAINING)
         return self._experiment(name)
+
+    def _is_elsewhere(self, location: str, ours: str | None) -> bool:
+        """Whether it is where a registry like this one once kept its models, and this one does not lie there."""
+        return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
+
+    def _find_source(self, source: str) -> str:
+        """Of a version of a SQLite registry, the folder beside it, wherever both were when it was registered."""
+        tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
+        if self._path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
+            beside = self._path.parent.resolve().joinpath(*map(url2pathname, tail))
+            if beside.exists():
+                return beside.as_uri()
+        return source
+
+    def _read_version(self, found: Any, aliases: Iterable[str]) -> Version:
+        created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+        tags = {key: value or "" for key, value in found.tags.items()}
+        source = self._find_source(found.source)
+        return Version(found.name, int(found.version), created, source, found.run_id, tuple(aliases), tags)
 
     def names(self) -> list[str]:
         """Those with a version: a registration that was killed leaves a name without one."""
@@ -119,7 +144,9 @@ class Shelf:
         aliases = self.aliases(name)
         with self._answering():
             found = [v for v in _all_versions(self._client) if v.name == name]
-        versions = [_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found]
+        versions = [
+            self._read_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found
+        ]
         return sorted(versions, key=lambda version: version.number)
 
     def find(self, name: str, ref: int | str) -> Version | None:
@@ -128,7 +155,7 @@ class Shelf:
         ask = client.get_model_version if str(ref).isdecimal() else client.get_model_version_by_alias
         with self._answering(), _ignoring(*UNKNOWN):
             found = ask(name, str(ref))
-            return _version(found, found.aliases)
+            return self._read_version(found, found.aliases)
         return None
 
     def metrics(self, version: Version) -> Mapping[str, float]:
@@ -147,6 +174,10 @@ class Shelf:
     def set_alias(self, name: str, alias: str, number: int) -> None:
         with self._answering():
             self._client.set_registered_model_alias(name, alias, str(number))
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        with self._answering():
+            self._client.delete_registered_model_alias(name, alias)
 
     @contextmanager
     def files(self, version: Version, what: str) -> Iterator[Path]:
@@ -206,12 +237,6 @@ def _all_versions(client: MlflowClient) -> list[Any]:
         page = client.search_model_versions(page_token=page.token)
         found += page
     return found
-
-
-def _version(found: Any, aliases: Iterable[str]) -> Version:
-    created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
-    tags = {key: value or "" for key, value in found.tags.items()}
-    return Version(found.name, int(found.version), created, found.source, found.run_id, tuple(aliases), tags)
 
 
 def sha256(path: Path) -> str:

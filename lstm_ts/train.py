@@ -30,7 +30,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.forecaster import Forecaster, NetShape, build_net
 from lstm_ts.model import LSTMForecaster, Optimisation
-from lstm_ts.provenance import describe
+from lstm_ts.provenance import describe, has_bf16
 from lstm_ts.scaler import Scaler
 from lstm_ts.tracking import close, log_results
 from lstm_ts.windows import find_origins
@@ -172,13 +172,6 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
     return trainer
-
-
-def has_bf16() -> bool:
-    """Whether multiplying in bf16 is an instruction here: on the GPU, or AVX-512 bf16 on the CPU."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @entry_point("train")

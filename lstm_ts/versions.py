@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_ts.rows import AliasChange
 
-PROMOTE, ROLLBACK, FOUND = "promote", "rollback", "found"
+PROMOTE, ROLLBACK, RELEASE, FOUND = "promote", "rollback", "release", "found"
 INTENDED, DONE = "intended", "done"
 WIDTH = 120
 SHOWN = {True: "passed", False: "failed", None: "open"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.registry import CHAMPION, MODEL_SHA256, Registry, check_there
+from lstm_ts.registry import CHALLENGER, CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
 from serve.network import CompiledNet
@@ -83,6 +83,16 @@ def load(registry: Registry, version: Version, alias: str, symbol: str) -> Servi
     return Serving(replace(forecaster, compiled=network), model, network)
 
 
+def lacks_challenger(uri: str, name: str) -> bool:
+    """Whether there is a champion without one; False where the registry does not say."""
+    try:
+        check_there(uri)
+        registry = Registry(uri, None)
+        return registry.champion(name) is not None and registry.holder(name, CHALLENGER) is None
+    except LstmTsError:
+        return False
+
+
 class Follower:
     """Asks the registry, in a thread of its own, whose the aliases are; what loads and answers takes over."""
 
@@ -145,7 +155,8 @@ class Follower:
             return replace(loaded, champion=replace(loaded.champion, reason=reason))
         champion = self._fill(loaded.champion, version, CHAMPION)
         if wanted is None or wanted.number == version.number:
-            return Loaded(champion, Slot())
+            missing = f"Expected a {CHALLENGER} of {name} for this traffic, got none; {version} answers everything"
+            return Loaded(champion, Slot(reason=missing if self._settings.challenger else None))
         return Loaded(champion, self._fill(loaded.challenger, wanted, Arm.CHALLENGER))
 
     def _fill(self, slot: Slot, version: Version, alias: str) -> Slot:

@@ -4,6 +4,8 @@ import logging
 import os
 import resource
 import sys
+from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -13,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
 from lstm_ts.cli import check_port, construct, entry_point, processed_store
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, LedgerError
+from lstm_ts.ledger import Ledger
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.settings import Settings
-from serve.traffic import Traffic
+from serve.traffic import Arm, Traffic
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
@@ -77,14 +80,44 @@ def allow_connections(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
+    """Refuse traffic for a challenger that there never was: one that became champion, or was taken away, stops nothing.
+
+    Raises    ConfigError: traffic needs a challenger, and no version has ever been one
+    """
+    if not traffic.needs_challenger:
+        return
+    try:
+        with closing(Ledger(cfg.registry.ledger, make=False)) as ledger:
+            if ledger.alias_changes(cfg.name, Arm.CHALLENGER):
+                return
+    except LedgerError:
+        return
+    with get_context("spawn").Pool(1) as pool:  # MLflow and PyTorch stay out of this process: others are forked of it
+        if pool.apply(_lacks_challenger, (cfg.registry.uri, cfg.name)):
+            raise ConfigError(
+                f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
+                f"python -m lstm_ts.registry action=promote alias=challenger version=…, or serve with traffic=champion"
+            )
+
+
+def _lacks_challenger(uri: str, name: str) -> bool:
+    from serve.deployment import lacks_challenger
+
+    return lacks_challenger(uri, name)
+
+
 @entry_point("serve")
 def main(cfg: DictConfig) -> None:
     check(cfg)
     forecast_log: ForecastLog = construct(cfg.forecast_log)
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
+<<<<<<< HEAD
     limits: Limits = construct(cfg.limits)
     allow_connections(limits.connections)
+=======
+    check_challenger(cfg, traffic)
     forecast_log.find_ledger()
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder

@@ -26,6 +26,7 @@ SETTINGS = {
     "power": 0.8,
     "min_skill": 0.005,
     "margin": 0.005,
+    "min_effect": 0.002,
     "tercile_margin": 0.02,
     "coverage": [0.0, 1.0],
     "anchor": [0.98, 1.02],
@@ -106,6 +107,10 @@ def test_skill_over_a_baseline(m, s, passed, words):
         ),
         (-1, 1, False, None, "at most +5.19%): better or not, too few origins tell, and not fresher"),
         (0, 0, False, False, "not better, and not fresher"),
+        # -0.015 + 1.519 * 0.001 < 0, but 0.15 % is less than the 0.2 % that counts
+        (-0.015, 0.001, False, False, "better by less than the 0.20% that counts, as another seed may be, and not"),
+        (-0.015, 0.001, True, True, "not inferior by the margin of 0.50%"),
+        (-0.021, 0.001, False, True, "-0.21% (with 95% confidence at most -0.19%): better"),
         (0, 0, True, True, "not inferior by the margin of 0.50%"),
         # 1.519 * 0.02 = 0.030 < 0.05
         (0, 0.02, True, True, "at most +0.30%): not inferior by the margin of 0.50%"),
@@ -137,6 +142,15 @@ def test_a_candidate_with_skill_that_is_better_is_promoted():
     decision = decide(SKILLED, CHAMPION, criteria(), fresher=False)
     assert (decision.verdict, decision.experimental) == (Verdict.PROMOTE, False)
     assert all(check.passed for check in decision.checks)
+
+
+@pytest.mark.parametrize(("m", "better"), [(-0.021, True), (-0.015, False), (0, False)])
+def test_a_fresher_candidate_is_promoted_and_told_apart_from_a_better_one(m, better):
+    champion = planted(np.array(differing(-2, 1)))
+    candidate = planted(np.array(differing(-2, 1)) + m)
+    decision = decide(candidate, champion, criteria(min_effect=0.0025), fresher=True)  # of 8 bps: 0.02 bps
+    assert (decision.verdict, decision.better) == (Verdict.PROMOTE, better)
+    assert decision.to_json()["better"] is better
 
 
 def test_better_than_the_champion_is_not_enough_without_skill():

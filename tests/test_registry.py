@@ -27,6 +27,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.registry import Registry, Request, answer
 from lstm_ts.session import Session
 from lstm_ts.shelf import Shelf
+from lstm_ts.versions import Version
 from lstm_ts.windows import WindowSpec
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -284,6 +285,105 @@ def test_an_alias_moved_outside_is_found(registry: Registry, model: Path) -> Non
     assert "outside" in found.reason
     assert targets(registry) == [1, 2]  # and only once
     assert registry.rollback("XAGUSD", actor="a test", reason="").number == 1
+
+
+def challengers(registry: Registry) -> list[tuple[str, int | None]]:
+    return [(row.action, row.to_version) for row in registry.history("XAGUSD", "challenger")]
+
+
+def challenge(registry: Registry, number: int) -> None:
+    registry.promote("XAGUSD", number, alias="challenger", actor="a test", reason="to be tried")
+
+
+def test_the_champion_is_not_made_its_own_challenger(registry: Registry, model: Path) -> None:
+    register(registry, model)
+    promote(registry, 1)
+    with pytest.raises(RegistryError, match="a challenger beside the champion, got version 1 of XAGUSD, which is the"):
+        challenge(registry, 1)
+    assert registry.version("XAGUSD", 1).aliases == ("champion",)
+
+
+def test_a_challenger_that_becomes_champion_is_challenger_no_more(registry: Registry, model: Path) -> None:
+    register(registry, model, count=2)
+    promote(registry, 1)
+    challenge(registry, 2)
+    promote(registry, 2)
+    assert registry.version("XAGUSD", 2).aliases == ("champion",)
+    assert challengers(registry) == [("promote", 2), ("release", None)]
+    challenge(registry, 1)
+    registry.rollback("XAGUSD", actor="a test", reason="worse")
+    assert registry.version("XAGUSD", 1).aliases == ("champion",)
+    assert challengers(registry)[2:] == [("promote", 1), ("release", None)]
+
+
+def test_two_roles_given_elsewhere_become_one(registry: Registry, model: Path) -> None:
+    register(registry, model)
+    promote(registry, 1)
+    registry.shelf.set_alias("XAGUSD", "challenger", 1)
+    promote(registry, 1)
+    assert registry.version("XAGUSD", 1).aliases == ("champion",)
+    assert challengers(registry) == [("found", 1), ("release", None)]
+
+
+# Registries that are moved or copied
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_registry_elsewhere_works_and_writes_nothing_where_it_was(
+    folder: Path, model: Path, tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    home, old = tmp_path_factory.mktemp("new") / "registry", folder / "registry"
+    old.mkdir()
+    for name in ("mlflow.db", "ledger.db"):
+        (folder / name).rename(old / name)
+    registry, ledger = open_registry(old)
+    register(registry, model)
+    promote(registry, 1)
+    ledger.close()
+    if how == "moved":
+        old.rename(home)
+    else:
+        shutil.copytree(old, home)
+    before = snapshot(old)
+    registry, ledger = open_registry(home)
+    first = registry.version("XAGUSD", 1)
+    assert place(first).is_relative_to(home)
+    registry.load(first)
+    assert registry.read_gate(first) == GATE
+    assert str(home) in ask(registry, "show")
+    assert "champion" in ask(registry, "list")
+    ask(registry, "export", version=1, to=str(home / "exported"))
+    register(registry, model, count=2)
+    promote(registry, 3)
+    ledger.close()
+    for number in (2, 3):
+        assert place(registry.version("XAGUSD", number)).is_relative_to(home)
+        registry.load(registry.version("XAGUSD", number))
+    assert snapshot(old) == before
+    if how == "copied":
+        registry, ledger = open_registry(old)
+        assert [version.number for version in registry.versions("XAGUSD")] == [1]
+        ledger.close()
+
+
+def place(version: Version) -> Path:
+    return Path(version.source.removeprefix("file://"))
+
+
+def test_a_copy_of_the_databases_alone_reads_the_models_where_they_are(
+    opened: Opened, folder: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    register(opened[0], model)
+    alone = tmp_path_factory.mktemp("alone")
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(folder / name, alone / name)
+    registry, ledger = open_registry(alone)
+    registry.load(registry.version("XAGUSD", 1))
+    ledger.close()
 
 
 # Processes that die, and processes at once

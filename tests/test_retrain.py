@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from processes import ROOT, WAIT_S, child, output, python, wait_for
 from test_configs import compose, without_hydra
 
+from lstm_ts import provenance
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError, RegistryError
 from lstm_ts.ledger import Ledger
@@ -119,12 +120,17 @@ def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys:
     assert "Gate: promote, experimental" in capsys.readouterr().out
 
 
-def test_the_same_bars_again_are_nothing_new(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_bars_again_are_nothing_new_until_code_or_libraries_change(
+    loop: Loop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop.retrain(20)
     loop.retrain(20)
     assert "Nothing new since version 1 of XAGUSD" in capsys.readouterr().out
     assert loop.verdicts == ["promote"]
     assert len(loop.ledger.alias_changes("XAGUSD", CHAMPION)) == 2
+    monkeypatch.setattr(provenance, "LIBRARIES", (*provenance.LIBRARIES, "scipy"))  # another one counts
+    loop.retrain(20)
+    assert len(loop.registry.versions("XAGUSD")) == 2
     loop.retrain(20, "name=another", "seed=1")
     assert [version.number for version in loop.registry.versions("another")] == [1]
 
