@@ -113,10 +113,8 @@ def main(cfg: DictConfig) -> None:
     forecast_log: ForecastLog = construct(cfg.forecast_log)
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
-<<<<<<< HEAD
     limits: Limits = construct(cfg.limits)
     allow_connections(limits.connections)
-=======
     check_challenger(cfg, traffic)
     forecast_log.find_ledger()
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
