@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
+from lstm_ts.overrides import check_values, explain, read_command_line
 from lstm_ts.store import BarStore
 from lstm_ts.symbol import check_name, check_symbol
 
@@ -47,6 +48,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
+                node = HydraConfig.get()
+                check_values(cfg, config_name, node.overrides.task, node.runtime.choices)
                 _check_names(cfg)
                 _check_complete(cfg)
                 return task(cfg)
@@ -55,7 +58,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
-            with _one_sentence():
+            with _one_sentence(), _explained(config_name, sys.argv[1:]):
+                sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
                 hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
 
         return main
@@ -93,19 +97,42 @@ def _check_complete(cfg: DictConfig) -> None:
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration that a command line of these overrides has, where there is none.
 
-    Raises    ConfigError: a value is missing, or no name; HydraException: an override fits nothing
+    Raises    ConfigError: a value is missing, of another kind, or no name; or an override fits nothing
     """
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
-        cfg = hydra.compose(config_name, list(overrides))
+        cfg = _compose(config_name, overrides)
+    OmegaConf.set_struct(cfg, False)
+    del cfg.hydra
+    OmegaConf.set_struct(cfg, True)
     _check_names(cfg)
     _check_complete(cfg)
     return cfg
 
 
+def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with Hydra's own node, its values checked."""
+    with _explained(config_name, overrides):
+        read = read_command_line(overrides, config_name)
+        cfg = hydra.compose(config_name, read, return_hydra_config=True)
+        check_values(cfg, config_name, read, cfg.hydra.runtime.choices)
+        return cfg
+
+
+@contextmanager
+def _explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Raises    ConfigError: what Hydra refuses, in a sentence of ours"""
+    try:
+        yield
+    except HydraException as error:
+        if isinstance(error, InstantiationException):
+            raise
+        raise ConfigError(explain(error, config_name, overrides)) from error
+
+
 def run_command(config_name: str, task: Callable[[DictConfig], Result], overrides: Sequence[str]) -> Result:
     """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
-        config = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        config = _compose(config_name, overrides)
         _check_names(config)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
@@ -134,7 +161,10 @@ def _describe(error: Exception) -> str | None:
     mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
         return describe_fault(error)
-    return " ".join(str(mistake).split()).split(" full_key: ")[0]
+    text = " ".join(str(mistake).split()).split(" full_key: ")[0]
+    if isinstance(mistake, OmegaConfBaseException):
+        return f"Expected values that the configuration can hold, got: {text}; correct them on the command line"
+    return text
 
 
 def _print_error(sentence: str) -> None:

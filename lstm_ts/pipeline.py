@@ -18,7 +18,6 @@ from typing import Any
 import dagster as dg
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,7 +42,7 @@ MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later,
 
 
 def build_definitions(overrides: Sequence[str]) -> dg.Definitions:
-    """Raises    ConfigError, HydraException: a step would refuse its configuration"""
+    """Raises    ConfigError: a step would refuse its configuration"""
     cfg = compose("pipeline", overrides)
     plan = make_plan(cfg, overrides)
     plan.check()
@@ -219,7 +218,7 @@ def _mistakes_told() -> Iterator[None]:
         yield
     except MENDING:
         raise
-    except (LstmTsError, HydraException, OmegaConfBaseException) as error:
+    except (LstmTsError, OmegaConfBaseException) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

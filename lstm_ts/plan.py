@@ -31,7 +31,7 @@ class Plan:
         return [*self.shared, *self.own[step], f"symbol={symbol}", *more]
 
     def check(self) -> None:
-        """Raises    ConfigError, HydraException: a step would refuse its command line"""
+        """Raises    ConfigError: a step would refuse its command line"""
         for symbol in self.symbols:
             for step in STEPS:
                 compose(step, self.command(step, symbol))

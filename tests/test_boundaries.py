@@ -98,6 +98,7 @@ ROOMS = {
     "shelf": {"errors", "versions"},
     "aliases": {"errors", "ledger", "rows", "shelf", "versions"},
     "promotion": {"gate", "ledger", "registry", "rows", "versions"},
+    "overrides": {"errors"},
     "plan": {"cli", "errors", "session", "symbol"},
     "migrations.env": set(),
     "migrations.append_only": set(),
@@ -126,8 +127,8 @@ PURE |= {"comparison", "completeness", "forecaster", "prices", "serve.traffic"}
 # Which rooms alone may import a library.
 KEPT = {
     "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli", "plan", "serve.server", "dashboard.server"},
-    "omegaconf": ENTRY_POINTS | {"cli", "plan", "serve.server", "dashboard.server"},
+    "hydra": ENTRY_POINTS | {"cli", "overrides", "plan", "serve.server", "dashboard.server"},
+    "omegaconf": ENTRY_POINTS | {"cli", "overrides", "plan", "serve.server", "dashboard.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
     "pandas_market_calendars": {"session"},

@@ -1,0 +1,312 @@
+"""What a user can get wrong in `key=value`, and the sentence that says what to type instead.
+
+`read_command_line` runs before Hydra, `explain` on what Hydra refuses, `check_values` on what it has accepted.
+"""
+
+import glob
+import inspect
+import os
+import re
+import shlex
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
+FLAGS |= {"-sc", "--shell-completion"}
+FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
+FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
+PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
+FREE = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
+OPEN = ("trainer.devices", "trainer.precision", "trainer.accelerator", "trainer.gradient_clip_val")  # Lightning checks
+NEAR = 0.6
+KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+
+
+def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
+    """The arguments for Hydra, with quotes around paths that its grammar would not take as they are.
+
+    Raises    ConfigError: an argument that is neither a flag nor key=value
+    """
+    flags: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word.partition("=")[0] in FLAGS | FLAGS_WITH_VALUE:
+            flags += [word, *([next(rest, "")] if word in FLAGS_WITH_VALUE else [])]
+        elif word.startswith("-"):
+            name = word.lstrip("-")
+            raise ConfigError(
+                f"Expected key=value, got {word}; write it without dashes: {name}{'' if '=' in name else '=…'}"
+            )
+        elif "=" not in word and not word.startswith("~") and words and _names_file(_value(f"{words[-1]} {word}")):
+            words[-1] = f"{words[-1]} {word}"  # the shell has split a path at its blanks
+        else:
+            words.append(word)
+    return flags + [_read(word, words, command) for word in words]
+
+
+def _read(text: str, words: Sequence[str], command: str) -> str:
+    key, value = _key(text), _value(text)
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(f"Expected key=value, got {text}; {_advise(text, words, command)}")
+    if not key or key != key.strip() or (value != value.lstrip() and value.strip()):
+        raise ConfigError(f"Expected key=value without blanks around =, got {text!r}; leave them out")
+    parsed = _parse(text)
+    names = re.findall(r"\$\{(\w+)\}", value)
+    if "${" in value and (parsed is None or any(name in os.environ for name in names)):
+        raise ConfigError(
+            f"Expected ${{…}} with the name of an option in it, got {text}; write ${{oc.env:{(names or ['NAME'])[0]}}} for "
+            f"an environment variable, or leave it out"
+        )
+    if parsed is not None and (CONF / key).is_dir() and not isinstance(parsed._value, str | ChoiceSweep | QuotedString):
+        raise ConfigError(_explain_group(key, value))
+    if parsed is not None and not (isinstance(parsed._value, ChoiceSweep) and _names_file(value)):
+        return text
+    if _names_file(value) or (key in PATHS and not value.startswith("[")):
+        return f"{text.partition('=')[0]}={_quoted(value)}"
+    raise ConfigError(f"Expected a value in quotes where it has special characters, got {text}; type {_typed(text)}")
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
+
+
+def _value(text: str) -> str:
+    return text.partition("=")[2]
+
+
+def _advise(text: str, words: Sequence[str], command: str) -> str:
+    place = words.index(text)
+    before = words[place - 1] if place else ""
+    if "=" in before and not before.startswith("-"):
+        return f"if it belongs to the value before it, quote both: {_typed(f'{before} {text}')}"
+    if (CONF / "experiment" / f"{text}.yaml").is_file():
+        return f"write +experiment={text}"
+    if Path(text).exists():
+        option = "source=files source.paths" if command == "ingest" else "model" if Path(text).is_dir() else "bars"
+        return f"write {option}={text}"
+    return f"write action={text}" if _look_up("action", command, {}) else f"write {text}=…"
+
+
+def _names_file(value: str) -> bool:
+    try:
+        return bool(value.strip()) and (Path(value).exists() or bool(glob.glob(value)))  # noqa: PTH207 (absolute, too)
+    except (OSError, ValueError):  # too long for a name, or a null byte
+        return False
+
+
+def _quoted(value: str) -> str:
+    return '"' + re.sub(r'(\\*)"', r'\1\1\\"', re.sub(r"(\\+)$", r"\1\1", value)) + '"'
+
+
+def _typed(text: str) -> str:
+    """The override with its value quoted, as one types it in a shell."""
+    key, value = text.partition("=")[::2]
+    if value.startswith("[") and value.endswith("]"):
+        return shlex.quote(f"{key}=[{','.join(_quoted(item.strip()) for item in value[1:-1].split(','))}]")
+    return shlex.quote(f"{key}={_quoted(value)}")
+
+
+def _parse(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
+
+
+def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
+    """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
+        return _explain_group(found[1], _value(_find(overrides, found[1])))
+    if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
+        cfg = _compose(command, overrides)
+        return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        return _explain_group(found[1], found[2], listed=re.findall(r"\n\t(\w+)(?=\n)", text.partition("Config se")[0]))
+    if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
+        key, value = found[1].partition("=")[::2]
+        return (
+            f"Expected one value, got {found[1]}; write '{key}=[{value}]' for a list, {_typed(found[1])} for one text, "
+            f"or add -m to run once with each"
+        )
+    if found := re.search(r"already at '([^']+)'", text):
+        return f"Expected {found[1]}=… without the +, since {found[1]} exists, got {_find(overrides, found[1])}"
+    if found := re.search(r"(\S+) appears more than once", text):
+        return f"Expected {found[1]} once, got {_find(overrides, found[1])} beside it; leave the + out"
+    return f"Expected overrides that Hydra accepts, got: {' '.join(text.partition('To append')[0].split())}"
+
+
+def _find(overrides: Sequence[str], key: str) -> str:
+    return next((text for text in overrides if _key(text) == key), key)
+
+
+def _explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
+    names = listed or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    plus = "+" if group == "experiment" else ""
+    if got in names:
+        return f"Expected {plus}{group}={got}, got {group}={got}; add the +"
+    return f"Expected {plus}{group}= with one of {', '.join(names)}, got {got}; choose one of them"
+
+
+def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
+    """The sentence for a key that `command` does not have: the nearest one, with its default value and its file."""
+    known = {name: value for name, value in _flatten(OmegaConf.to_container(cfg)) if name != key}
+    known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
+    if found := _takes(cfg, key):
+        return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
+    last = key.rpartition(".")[2]
+    near = last if last in known else max(known, key=lambda name: _likeness(key, name))
+    if _likeness(key, near) < NEAR:
+        keys = ", ".join(name for name in sorted(known) if "." not in name and not key.startswith(f"{name}."))
+        return f"Expected a key of {command}, got {got}; its keys are {keys} (--cfg job shows all with their values)"
+    if near in choices:
+        return f"Expected a key of {command}, got {got}; did you mean {near}={choices[near]}?"
+    while isinstance(known[near], dict) and known[near]:
+        near = f"{near}.{next(iter(known[near]))}"
+    found_at = _look_up(near, command, choices)
+    where = f" ({found_at[0].relative_to(CONF.parent)})" if found_at else ""
+    return f"Expected a key of {command}, got {got}; did you mean {near}={_shown(known[near])}{where}?"
+
+
+def _shown(value: Any) -> str:
+    """As one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return "…" if value == "???" else str(value)
+
+
+def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """With the overrides that choose among files of a group, as far as they exist."""
+    groups = [text for text in overrides if (CONF / _key(text)).is_dir() and not text.startswith("~")]
+    chosen = [text for text in groups if (CONF / _key(text) / f"{_value(text)}.yaml").is_file()]
+    with ExitStack() as stack:
+        if not GlobalHydra.instance().is_initialized():
+            stack.enter_context(hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name=command))
+        return hydra.compose(command, chosen, return_hydra_config=True)
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+
+
+def _likeness(key: str, name: str) -> float:
+    """Of two keys, within 0..1: as a whole, and of what follows the last dot."""
+    pairs = ((key, name), (key.rpartition(".")[2], name.rpartition(".")[2]))
+    return sum(SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
+
+
+def _takes(cfg: DictConfig, key: str) -> str | None:
+    """The class of another library that takes the key as a parameter, where its node does not name it."""
+    parent, _, name = key.rpartition(".")
+    target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
+    if not target or target.startswith("lstm_ts."):
+        return None
+    return target if name in inspect.signature(get_object(target)).parameters else None
+
+
+def _look_up(key: str, command: str, choices: Mapping[str, Any]) -> tuple[Path, Any] | None:
+    """The file that names the key, and its value there."""
+    group, _, rest = key.partition(".")
+    if rest and choices.get(group):
+        path = CONF / group / f"{choices[group]}.yaml"
+        known = dict(_flatten(OmegaConf.to_container(OmegaConf.load(path)))) if path.is_file() else {}
+        if rest in known:
+            return path, known[rest]
+    for path in _primary_files(command):
+        known = dict(_flatten(OmegaConf.to_container(OmegaConf.load(path))))
+        if key in known:
+            return path, known[key]
+    return None
+
+
+def _primary_files(command: str) -> Iterator[Path]:
+    path = CONF / f"{command}.yaml"
+    yield path
+    for item in cast(DictConfig, OmegaConf.load(path)).get("defaults", ()):
+        if isinstance(item, str) and item != "_self_":
+            yield from _primary_files(item)
+
+
+def check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than their key has, and keys that nothing reads; take numbers as text for text.
+
+    Raises    ConfigError
+    """
+    for text in overrides:
+        key = _key(text)
+        parsed = _parse(text)
+        if parsed is None or parsed.is_delete() or (CONF / key).is_dir() or key.split(".")[0].split("/")[0] in FREE:
+            continue
+        found = _look_up(key, command, choices)
+        if found is None:
+            if not _is_read(cfg, key):
+                raise ConfigError(unknown_key(key, text, cfg, command, choices))
+            continue
+        _check_value(cfg, key, found[1], text)
+
+
+def _is_read(cfg: DictConfig, key: str) -> bool:
+    """Whether the key lies in a node that a class is made of, which knows its parameters."""
+    parents = key.split(".")[:-1]
+    nodes = [OmegaConf.select(cfg, ".".join(parents[: depth + 1])) for depth in range(len(parents))]
+    return any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
+
+
+def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
+    parent, _, name = key.rpartition(".")
+    holder = OmegaConf.select(cfg, parent) if parent else cfg
+    if isinstance(default, dict) and not isinstance(OmegaConf.select(cfg, key), DictConfig):
+        options = ", ".join(f"{key}.{option}" for option in default if not option.startswith("_"))
+        raise ConfigError(f"Expected a value for one of {options}, got {text}; set that")
+    if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in _value(text):
+        return
+    value = holder[name] if not OmegaConf.is_missing(holder, name) else None
+    if _fits(value, default) or key.startswith(OPEN) or type(value) in _allowed(holder, name):
+        return
+    if isinstance(default, str) and isinstance(value, int | float):
+        OmegaConf.update(cfg, key, _value(text))
+        return
+    kind = next((words for known, words in KINDS.items() if type(default) is known), "text")
+    raise ConfigError(f"Expected {kind} for {key}, got {text}; write it as in {key}={_shown(default)}")
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if default is None or default == "???" or (isinstance(default, str) and "${" in default):
+        return True
+    if isinstance(default, list):
+        return OmegaConf.is_list(value)
+    if isinstance(default, float):
+        return type(value) in (int, float)
+    return type(value) is type(default)
+
+
+def _allowed(holder: DictConfig, name: str) -> set[type]:
+    """The types that the parameter of one of our classes takes."""
+    target = str(holder.get("_target_", ""))
+    if not target.startswith(("lstm_ts.", "serve.")):
+        return set()
+    made = get_object(target)
+    hint: Any = typing.get_type_hints(vars(made)["__init__"] if isinstance(made, type) else made).get(name)
+    return set(typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint])
