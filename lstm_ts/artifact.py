@@ -124,7 +124,9 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         got = f"{error.strerror} for the one"
     limit = f" of at most {MAX_BYTES[path.name]:,} bytes" * (got == "a larger file")
-    raise ArtifactError(f"Expected a model folder with {path.name}{limit}, got {got} at {path}; give model=<run>/model")
+    raise ArtifactError(
+        f"Expected a model folder with {path.name}{limit}, got {got} at {path}; put the folder that train printed"
+    )
 
 
 def _sum(name: str, content: bytes) -> str:

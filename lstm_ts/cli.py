@@ -3,10 +3,12 @@
 import functools
 import logging
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,9 +27,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError, NoRows
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import check_values, explain, read_command_line
+from lstm_ts.overrides import check_values, explain, explain_parameter, flatten, read_command_line
 from lstm_ts.store import BarStore
 from lstm_ts.symbol import check_name, check_symbol
 
@@ -48,11 +50,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
-                node = HydraConfig.get()
-                check_values(cfg, config_name, node.overrides.task, node.runtime.choices)
-                _check_names(cfg)
-                _check_complete(cfg)
-                return task(cfg)
+                _check(cfg, HydraConfig.get())
+                with _no_folder_of_a_refusal(HydraConfig.get()):
+                    return task(cfg)
 
         def main() -> None:
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
@@ -67,14 +67,36 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
     return decorate
 
 
+@contextmanager
+def _no_folder_of_a_refusal(hydra_node: Any) -> Iterator[None]:
+    """Remove the run folder of a command that ends in a user's mistake before it has written anything into it."""
+    try:
+        yield
+    except LstmTsError:
+        folder = Path(hydra_node.runtime.output_dir)
+        hydras = {folder / f"{hydra_node.job.name}.log"}
+        if hydra_node.output_subdir is not None:
+            hydras |= set((folder / hydra_node.output_subdir).glob("*"))
+            if {path for path in folder.rglob("*") if not path.is_dir()} <= hydras:
+                shutil.rmtree(folder)
+        raise
+
+
 class Checks(Callback):
     """Refuse a configuration before Hydra makes a run folder for it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
-            _check_names(config)
+            _check(config, config.hydra)
 
     on_multirun_start = on_run_start
+
+
+def _check(cfg: DictConfig, hydra_node: Any) -> None:
+    """Raises    ConfigError"""
+    check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
+    _check_names(cfg)
+    _check_complete(cfg)
 
 
 def _check_names(cfg: DictConfig) -> None:
@@ -89,9 +111,13 @@ def _check_names(cfg: DictConfig) -> None:
 
 
 def _check_complete(cfg: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise ConfigError(f"Expected a value for {missing[0]}, got none; add {missing[0]}=…")
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    missing = sorted(key for key, value in flatten(content) if value == "???" and not key.startswith("hydra."))
+    if not missing:
+        return
+    newest = newest_model(Path(cfg.paths.outputs)) if missing[0] == "model" else None
+    advice = f"{missing[0]}={newest}, the newest one" if newest else f"{missing[0]}=…"
+    raise ConfigError(f"Expected a value for {missing[0]}, got none; add {advice}")
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -101,21 +127,17 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         cfg = _compose(config_name, overrides)
+        _check(cfg, cfg.hydra)
     OmegaConf.set_struct(cfg, False)
     del cfg.hydra
     OmegaConf.set_struct(cfg, True)
-    _check_names(cfg)
-    _check_complete(cfg)
     return cfg
 
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with Hydra's own node, its values checked."""
+    """The configuration with Hydra's own node."""
     with _explained(config_name, overrides):
-        read = read_command_line(overrides, config_name)
-        cfg = hydra.compose(config_name, read, return_hydra_config=True)
-        check_values(cfg, config_name, read, cfg.hydra.runtime.choices)
-        return cfg
+        return hydra.compose(config_name, read_command_line(overrides, config_name), return_hydra_config=True)
 
 
 @contextmanager
@@ -133,7 +155,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
     """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         config = _compose(config_name, overrides)
-        _check_names(config)
+        _check(config, config.hydra)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
     return cast(Result, done.return_value)
@@ -202,7 +224,7 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
         mistake = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(mistake, LstmTsError) or not isinstance(mistake, TypeError | ValueError):
             raise
-        raise ConfigError(f"Expected values that {cfg._target_} accepts, got: {mistake}") from error
+        raise ConfigError(explain_parameter(mistake, cfg._target_)) from error
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -232,6 +254,67 @@ def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
     if foreign := store.describe_foreign_files():
         log.warning(foreign)
     return store
+
+
+def hours_to_read(cfg: DictConfig) -> BarStore:
+    """The store of hourly bars.
+
+    Raises    NoRows: nothing is stored there
+    """
+    store = processed_store(cfg)
+    _check_stored(cfg, store, "process" if (Path(cfg.paths.data) / "raw" / cfg.symbol).is_dir() else "ingest")
+    return store
+
+
+def minutes_to_read(cfg: DictConfig) -> BarStore:
+    """The store of minute bars.
+
+    Raises    NoRows: nothing is stored there
+    """
+    store = raw_store(cfg)
+    _check_stored(cfg, store, "ingest")
+    return store
+
+
+def _check_stored(cfg: DictConfig, store: BarStore, command: str) -> None:
+    """Name what exists beside a store that does not."""
+    if store.folder.is_dir():
+        return  # an empty one explains itself
+    data = Path(cfg.paths.data)
+    kind = "minute" if store.folder.parent.name == "raw" else "hourly"
+    symbols = sorted(path.name for path in store.folder.parent.glob("*") if path.is_dir())
+    if not data.is_dir():
+        folders = [path for path in data.parent.glob("*") if (path / "raw").is_dir() or (path / "processed").is_dir()]
+        near = sorted(folders, key=lambda path: SequenceMatcher(None, path.name, data.name).ratio())[-3:][::-1]
+        known = f"; there is {' and '.join(f'paths.data={path}' for path in near)}" if near else ""
+        raise NoRows(f"Expected bars in paths.data={data}, got no such folder{known}; {_first(command)}")
+    known = f", which has those of {', '.join(symbols)}" if symbols else ""
+    raise NoRows(f"Expected {kind} bars of {cfg.symbol} in {data}{known}, got none; {_first(command)}")
+
+
+def _first(command: str) -> str:
+    return f"correct that, or run python -m lstm_ts.{command} first"
+
+
+def model_folder(cfg: DictConfig) -> Path:
+    """The folder that `model` names.
+
+    Raises    ArtifactError: there is none
+    """
+    folder = Path(str(cfg.model))
+    if (folder / "model" / "manifest.json").is_file():
+        return folder / "model"  # a run's folder, which holds one
+    if folder.is_dir():
+        return folder
+    newest = newest_model(Path(cfg.paths.outputs))
+    advice = f"model={newest} is the newest" if newest else "run python -m lstm_ts.train first"
+    raise ArtifactError(f"Expected a model folder, as train prints it, got model={folder}; {advice}")
+
+
+def newest_model(outputs: Path) -> Path | None:
+    """The model folder of the latest run, by the date and time in its path."""
+    found = list(outputs.glob("*train/**/model/manifest.json"))
+    return max(found, key=lambda path: path.relative_to(outputs).parts[1:]).parent if found else None
 
 
 def run_folder() -> Path:

@@ -71,8 +71,8 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
     names = re.findall(r"\$\{(\w+)\}", value)
     if "${" in value and (parsed is None or any(name in os.environ for name in names)):
         raise ConfigError(
-            f"Expected ${{…}} with the name of an option in it, got {text}; write ${{oc.env:{(names or ['NAME'])[0]}}} for "
-            f"an environment variable, or leave it out"
+            f"Expected ${{…}} with the name of an option in it, got {text}; "
+            f"write ${{oc.env:{names[0] if names else 'NAME'}}} for an environment variable, or leave it out"
         )
     if parsed is not None and (CONF / key).is_dir() and not isinstance(parsed._value, str | ChoiceSweep | QuotedString):
         raise ConfigError(_explain_group(key, value))
@@ -167,7 +167,7 @@ def _explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
 
 def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
     """The sentence for a key that `command` does not have: the nearest one, with its default value and its file."""
-    known = {name: value for name, value in _flatten(OmegaConf.to_container(cfg)) if name != key}
+    known = {name: value for name, value in flatten(OmegaConf.to_container(cfg)) if name != key}
     known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
     if found := _takes(cfg, key):
         return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
@@ -204,11 +204,11 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(command, chosen, return_hydra_config=True)
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
 
 
 def _likeness(key: str, name: str) -> float:
@@ -231,11 +231,11 @@ def _look_up(key: str, command: str, choices: Mapping[str, Any]) -> tuple[Path, 
     group, _, rest = key.partition(".")
     if rest and choices.get(group):
         path = CONF / group / f"{choices[group]}.yaml"
-        known = dict(_flatten(OmegaConf.to_container(OmegaConf.load(path)))) if path.is_file() else {}
+        known = dict(flatten(OmegaConf.to_container(OmegaConf.load(path)))) if path.is_file() else {}
         if rest in known:
             return path, known[rest]
     for path in _primary_files(command):
-        known = dict(_flatten(OmegaConf.to_container(OmegaConf.load(path))))
+        known = dict(flatten(OmegaConf.to_container(OmegaConf.load(path))))
         if key in known:
             return path, known[key]
     return None
@@ -247,6 +247,16 @@ def _primary_files(command: str) -> Iterator[Path]:
     for item in cast(DictConfig, OmegaConf.load(path)).get("defaults", ()):
         if isinstance(item, str) and item != "_self_":
             yield from _primary_files(item)
+
+
+def explain_parameter(error: Exception, target: str) -> str:
+    """What a class says of the values under its node, as a sentence."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not found:
+        return f"Expected values that {target} accepts, got: {error}"
+    names = sorted(inspect.signature(get_object(target)).parameters)
+    near = max(names, key=lambda name: _likeness(found[1], name))
+    return f"Expected parameters of {target}, got {found[1]}; the nearest is {near}"
 
 
 def check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> None:

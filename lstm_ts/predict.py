@@ -3,7 +3,6 @@
 import json
 import logging
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,7 +10,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import Source, count_by_hour, describe_rejects, make_hourly_bars
-from lstm_ts.cli import entry_point, processed_store
+from lstm_ts.cli import entry_point, hours_to_read, model_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecast
 from lstm_ts.prices import price_format, quote_currency
@@ -107,11 +106,11 @@ def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
 
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
-    forecaster = load_forecaster(Path(cfg.model))
+    forecaster = load_forecaster(model_folder(cfg))
     if cfg.format not in ("table", "json"):
         raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
     if cfg.bars is None:
-        store = processed_store(cfg)
+        store = hours_to_read(cfg)
         hourly_bars, source = store.read(), store.source
     else:
         files = Files(

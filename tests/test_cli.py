@@ -159,8 +159,8 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
         ("ingest", ("source=files", "source.paths=nowhere.csv"), "Expected a file, or a glob that matches one"),
         ("ingest", ("source=files",), "Expected a value for source.paths"),
         ("ingest", ("source=files", "source.paths=README.md"), "Expected"),
-        ("ingest", ("source=filess",), "Could not find 'source/filess'"),
-        ("ingest", ("sourcee=files",), "Could not override 'sourcee'"),
+        ("ingest", ("source=filess",), "Expected source= with one of files, ib, synthetic, got filess"),
+        ("ingest", ("sourcee=files",), "did you mean source=synthetic?"),
         ("ingest", ("session.zone=Mars/Base",), "Mars/Base"),
         ("process", (), "run python -m lstm_ts.ingest first"),
         ("train", (), "run python -m lstm_ts.process first"),
@@ -184,7 +184,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
         (("trainer.precision=3-bit",), "precision"),
         (("tsteps=20000",), "Expected at least 20012 session hours"),
         (("ckpt_path=last",), "Expected an interrupted run"),
-        (("net.hidden=many",), "lstm_ts.forecaster.NetShape"),
+        (("net.hidden=many",), "Expected a whole number for net.hidden, got net.hidden=many"),
     ],
 )
 def test_a_value_out_of_range_is_named(stored: Path, arguments: tuple[str, ...], words: str) -> None:

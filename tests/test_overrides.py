@@ -1,0 +1,131 @@
+"""What is wrong on a command line, in one sentence that says what to type."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstm_ts import evaluate, predict, train
+from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError
+from lstm_ts.overrides import read_command_line
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "words"),
+    [
+        ("registry", "history", "got history; write action=history"),
+        ("train", "quickstart", "write +experiment=quickstart"),
+        ("train", "seed", "got seed; write seed=…"),
+        ("train", "--symbol=XAGUSD", "write it without dashes: symbol=XAGUSD"),
+        ("train", "seed =3", "without blanks around ="),
+        ("train", "seed= 3", "without blanks around ="),
+        ("train", "=3", "Expected key=value"),
+        ("train", "symbol=XAG&USD", """type 'symbol="XAG&USD"'"""),
+        ("ingest", "source.paths=[a.csv,b (1).csv]", """type 'source.paths=["a.csv","b (1).csv"]'"""),
+        ("train", "paths.data=${HOME}/x", "write ${oc.env:HOME} for an environment variable"),
+        ("train", "paths.data=${", "write ${oc.env:NAME} for an environment variable"),
+        ("train", "net=[1]", "Expected net= with one of lstm, got [1]"),
+    ],
+)
+def test_an_argument_that_is_no_override_is_told_as_one_would_type_it(command: str, typed: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_command_line([typed], command)
+
+
+@pytest.mark.parametrize("name", ["my file.csv", "bars (1).csv", "a,b.csv", "a=b.csv", "silver[1].csv", "größe.csv"])
+def test_a_path_needs_no_quotes_where_it_exists(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert compose("ingest", ["source=files", f"source.paths={name}"]).source.paths == name
+    by_shell = f"source.paths={name}".split()  # what a shell hands over where nothing is quoted
+    assert compose("ingest", ["source=files", *by_shell]).source.paths == name
+
+
+@pytest.mark.parametrize("name", ["data/größe (x)", "a=b", 'with "quotes" (2)'])
+def test_a_folder_that_is_still_to_be_made_needs_no_quotes(name: str) -> None:
+    assert compose("ingest", [f"paths.data={name}"]).paths.data == name
+
+
+def test_blanks_that_the_shell_has_split_are_told_with_the_quotes_to_type() -> None:
+    with pytest.raises(ConfigError, match=re.escape("""quote both: 'source.paths="no such.csv"'""")):
+        read_command_line(["source=files", "source.paths=no", "such.csv"], "ingest")
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "words"),
+    [
+        ("retrain", "net.hiden=3", "did you mean net.hidden=32 (conf/net/lstm.yaml)?"),
+        ("retrain", "hiden=3", "did you mean net.hidden=32 (conf/net/lstm.yaml)?"),
+        ("retrain", "epochs=3", "did you mean trainer.max_epochs=8 (conf/trainer/default.yaml)?"),
+        ("retrain", "paths.dat=x", "did you mean paths.data=data (conf/project.yaml)?"),
+        ("retrain", "+nonsense=1", "Expected a key of retrain, got +nonsense=1; its keys are"),
+        ("retrain", "trainer.max_steps=5", "write +trainer.max_steps=5"),
+        ("ingest", "zone=UTC", "Expected a key of ingest, got zone=UTC; did you mean"),
+        ("ingest", "sourcee=files", "did you mean source=synthetic?"),
+        ("retrain", "+experiment=nope", "Expected +experiment= with one of quickstart, sweep_capacity, sweep_tpe"),
+        ("retrain", "experiment=quickstart", "Expected +experiment=quickstart, got experiment=quickstart"),
+        ("retrain", "trainer=nope", "Expected trainer= with one of default, got nope"),
+        ("retrain", "levels=0.1,0.5", "write 'levels=[0.1,0.5]' for a list"),
+        ("retrain", "+seed=1", "without the +"),
+        ("retrain", "horizon=abc", "Expected a whole number for horizon, got horizon=abc; write it as in horizon=24"),
+        ("retrain", "seed=x", "Expected a whole number for seed, got seed=x; write it as in seed=0"),
+        ("retrain", "seed=null", "Expected a whole number for seed"),
+        ("retrain", "tsteps=4.5", "Expected a whole number for tsteps"),
+        ("retrain", "weight_averaging=true", "Expected a number for weight_averaging"),
+        ("retrain", "levels=0.5", "Expected a list for levels"),
+        ("retrain", "gate.steps=6", "got gate.steps=6; write it as in gate.steps=[1,6]"),
+        ("retrain", "split.valid_from=[1]", "for split.valid_from"),
+        ("retrain", "symbol=[a]", "symbol"),
+        ("retrain", "paths=data/real", "Expected a value for one of paths.data, paths.outputs, got paths=data/real"),
+        ("retrain", "paths.data=${nowhere}", "Interpolation key 'nowhere' not found"),
+        ("serve", "port=x", "write it as in port=8000"),
+        ("pipeline", "symbols=XAGUSD", "Expected a list for symbols"),
+        ("predict", "source.zone=UTC", "did you mean zone=null (conf/predict.yaml)?"),
+    ],
+)
+def test_a_key_or_a_value_that_does_not_fit_is_told_with_what_exists(command: str, typed: str, words: str) -> None:
+    with pytest.raises(Exception) as raised:
+        compose(command, [*(["model=x"] if command == "predict" else []), typed])
+    assert words in str(raised.value)
+    assert "append to your config" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["split.valid_from=2014-10-01", "trainer.devices=auto", "+trainer.max_steps=5", "trainer.precision=32"]
+)
+def test_a_value_of_another_kind_that_is_allowed_stays_allowed(typed: str) -> None:
+    compose("retrain", [typed])
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "words"),
+    [
+        (train, ["paths.data=reel"], "got no such folder; there is paths.data=real"),
+        (
+            train,
+            ["paths.data=real", "symbol=XAUUSD"],
+            "hourly bars of XAUUSD in real, which has those of XAGUSD",
+        ),
+        (predict, ["model=outputs/train/<run>/model"], "model=outputs/train/2026-01-02/03-04-05/model is the newest"),
+        (predict, [], "got none; add model=outputs/train/2026-01-02/03-04-05/model, the newest one"),
+        (evaluate, ["model=x"], "model=outputs/train/2026-01-02/03-04-05/model is the newest"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(command, typed, words, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "real/processed/XAGUSD").mkdir(parents=True)
+    for run in ("2025-12-31/23-00-00", "2026-01-02/03-04-05"):
+        model = tmp_path / "outputs/train" / run / "model"
+        model.mkdir(parents=True)
+        (model / "manifest.json").touch()
+    before = set(tmp_path.glob("outputs/*/*/*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", *typed])
+    monkeypatch.setenv("LSTM_TS_TRACEBACKS", "0")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+    assert set(tmp_path.glob("outputs/*/*/*")) == before, "a refused command left a run folder"
