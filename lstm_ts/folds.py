@@ -17,7 +17,7 @@ import polars as pl
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.session import Moment, moment
-from lstm_ts.tables import align, number, p_cell
+from lstm_ts.tables import align, p_cell, percent
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
             row.start,
             f"{row.origins:,}",
             f"{row.pinball_bps:.3f}",
-            *(number(100 * row.skill.get(name, math.nan), "{:+.1f} %") for name in over),
+            *(percent(row.skill.get(name, math.nan), signed=True) for name in over),
             p_cell(row.dm_p["volatility"]),
             f"{min(row.losses):.4f}",
             f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",

@@ -16,6 +16,7 @@ from lstm_ts import metrics
 from lstm_ts.errors import ConfigError
 from lstm_ts.metrics import Array
 from lstm_ts.records import ALWAYS, BPS, LSTM, ForecastRecord
+from lstm_ts.tables import percent
 
 INTERVAL = "0.8"
 NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
@@ -127,7 +128,10 @@ def _judge(checks: Sequence[Check]) -> Verdict:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Of the candidate's loss with another's; everything but `words` is a share of the other's."""
+    """Of the candidate's loss with another's: shares of the other's, below 0 where the candidate is better.
+
+    In `words` the sign is that of skill, as in every table: above 0 is better.
+    """
 
     words: str
     difference: float
@@ -145,9 +149,11 @@ def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Cr
     test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
     share = 1 / max(theirs := metrics.mean_of_known(theirs_N), NO_LOSS)
     upper = share * test.bound(1 - criteria.alpha)
-    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}, {share * test.mean:+.2%}"
+    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}"
+    skill, least = (percent(-value, 2, signed=True) for value in (share * test.mean, upper))
+    sure = percent(1 - criteria.alpha, 0)
     return _Comparison(
-        words=f"Pinball {step} h ahead is {losses} (with {1 - criteria.alpha:.0%} confidence at most {upper:+.2%})",
+        words=f"Pinball {step} h ahead is {losses}, skill {skill} (with {sure} confidence at least {least})",
         difference=share * test.mean,
         lower=share * test.bound(criteria.alpha),
         upper=upper,
@@ -168,13 +174,17 @@ def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> C
     ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (LSTM, baseline))
     found, name = _compare(ours_N, theirs_N, baseline, step, criteria), f"skill over {baseline}"
     if found.upper < 0:
-        return Check(name, True, f"{found.words}: skill.")
+        return Check(name, True, f"{found.words}: shown.")
     if found.lower > 0:
-        return Check(name, False, f"{found.words}: worse, with the same confidence by at least {found.lower:.2%}.")
+        return Check(
+            name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
+        )
     if found.detectable <= criteria.min_skill:
-        return Check(name, False, f"{found.words}: no skill, where one of {found.detectable:.2%} would have shown.")
+        return Check(
+            name, False, f"{found.words}: no skill, where one of {percent(found.detectable, 2)} would have shown."
+        )
     needed = found.origins_for(criteria.min_skill)
-    return Check(name, None, f"{found.words}: to see a skill of {criteria.min_skill:.2%} takes {needed}.")
+    return Check(name, None, f"{found.words}: to see a skill of {percent(criteria.min_skill, 2)} takes {needed}.")
 
 
 def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
@@ -184,8 +194,9 @@ def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
     share = metrics.central_coverage(y_N, record.quantiles[LSTM][:, step - 1], record.levels)[INTERVAL]
     least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
     passed = low <= share <= high or (False if most < low or least > high else None)
-    found = f"{share:.1%} of the targets ({least:.1%} to {most:.1%} with 95% confidence)"
-    reason = f"The central 80% interval {step} h ahead covers {found}; {low:.1%} to {high:.1%} is asked for."
+    found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
+    asked = f"{percent(low)} to {percent(high)} is asked for"
+    reason = f"The central 80 % interval {step} h ahead covers {found}; {asked}."
     return Check("coverage", passed, reason)
 
 
@@ -215,7 +226,7 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
     verdict = "beyond twice as far, which is made up" if made_up else "not shown to be beyond twice as far"
     reason = (
         f"From a last bar that closed at its high to one at its low, the median {step} h ahead moves by {claimed:+.2f} "
-        f"bps and the return by {true:+.2f}: {verdict} ({1 - criteria.relation_alpha:.1%} confidence)."
+        f"bps and the return by {true:+.2f}: {verdict} ({percent(1 - criteria.relation_alpha)} confidence)."
     )
     return Check("last bar", not made_up, reason)
 
@@ -244,11 +255,11 @@ def _is_better(found: _Comparison, criteria: Criteria) -> bool:
 
 
 def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> Check:
-    margin = f"the margin of {criteria.margin:.2%}"
+    margin = f"the margin of {percent(criteria.margin, 2)}"
     if _is_better(found, criteria):
         return Check(name, True, f"{found.words}: better.")
     if found.upper < 0 and not may_equal:
-        effect = f"less than the {criteria.min_effect:.2%} that counts, as another seed may be"
+        effect = f"less than the {percent(criteria.min_effect, 2)} that counts, as another seed may be"
         return Check(name, False, f"{found.words}: better by {effect}, and not fresher.")
     if not may_equal:
         told = found.lower > 0 or found.detectable <= criteria.margin
@@ -257,7 +268,9 @@ def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal:
     if found.upper < criteria.margin:
         return Check(name, True, f"{found.words}: not inferior by {margin}.")
     if found.lower > 0:
-        return Check(name, False, f"{found.words}: worse, with the same confidence by at least {found.lower:.2%}.")
+        return Check(
+            name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
+        )
     if found.detectable <= criteria.margin:
         return Check(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
     return Check(name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}.")
@@ -266,4 +279,6 @@ def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal:
 def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> Check:
     """Beyond the margin counts against it if it is worse by the test too."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
-    return Check(name, passed, f"In {name}, p{found.words[1:]}; {criteria.tercile_margin:+.2%} is allowed.")
+    return Check(
+        name, passed, f"In {name}, p{found.words[1:]}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
+    )

@@ -12,7 +12,7 @@ from lstm_ts.pictures import draw_pictures
 from lstm_ts.prices import quote_currency, significant
 from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores, describe_skill, step_name
-from lstm_ts.tables import align, number, p_cell
+from lstm_ts.tables import align, number, p_cell, percent
 
 DPI = 110
 
@@ -59,7 +59,7 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
         number(scores.mae_bps, "{:.2f}"),
         significant(scores.mae_usd),
         "-" if math.isnan(scores.directional_accuracy) else direction,
-        number(100 * scores.coverage.get("0.8", math.nan), "{:.1f} %"),
+        percent(scores.coverage.get("0.8", math.nan)),
     )
 
 
@@ -125,7 +125,7 @@ def _fold_table(step: str, scores: Scores) -> str:
 
 
 def _skill_cell(skill: float) -> str:
-    return number(100 * skill, "{:+.1f} %")
+    return percent(skill, signed=True)
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:
@@ -159,5 +159,5 @@ def _group_cells(group: GroupScores) -> tuple[str, ...]:
         _skill_cell(group.skill["persistence"]),
         _skill_cell(group.skill["volatility"]),
         p_cell(group.dm_p["volatility"]),
-        number(100 * group.coverage.get("0.8", math.nan), "{:.1f} %"),
+        percent(group.coverage.get("0.8", math.nan)),
     )

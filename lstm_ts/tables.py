@@ -18,5 +18,10 @@ def number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else form.format(value)
 
 
+def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
+    """Of a share, with a sign where it is one of better or worse; zero is not minus zero."""
+    return number(round(100 * share, digits) + 0.0, f"{{:{'+' * signed}.{digits}f}} %")
+
+
 def p_cell(p: float) -> str:
     return "<0.001" if p < 0.001 else number(p, "{:.3f}")

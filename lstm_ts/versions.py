@@ -4,6 +4,7 @@ Of the ledger's rows about one alias, the oldest comes first. An `intended` row 
 unless the alias is where it wanted.
 """
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from lstm_ts.rows import AliasChange
+from lstm_ts.tables import percent
 
 PROMOTE, ROLLBACK, RELEASE, FOUND = "promote", "rollback", "release", "found"
 INTENDED, DONE = "intended", "done"
@@ -72,16 +74,16 @@ def describe_verdict(tags: Mapping[str, str]) -> str:
 
 
 def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, float]]) -> str:
-    rows = [("version", "created (UTC)", "aliases", "verdict", "data until", "pinball 1h", "over volatility 1h")]
+    rows = [("version", "created (UTC)", "aliases", "verdict", "trained until", "pinball 1 h", "skill over volatility")]
     for version, scores in zip(versions, metrics, strict=True):
         row = (
             str(version.number),
             f"{version.created:%Y-%m-%d %H:%M}",
             ", ".join(version.aliases) or "-",
             describe_verdict(version.tags),
-            version.tags.get("data_end", "-")[:10],
+            version.tags.get("trained_until", "-")[:10],
             _number(scores, "pinball_1h_bps", "{:.3f} bps"),
-            _number(scores, "skill_volatility_1h", "{:+.1%}"),
+            percent(scores.get("skill_volatility_1h", math.nan), signed=True),
         )
         rows.append(row)
     return _table(rows)

@@ -75,17 +75,22 @@ CHAMPION = planted([OTHERS_BPS] * 4)
     ("m", "s", "passed", "words"),
     [
         # -2 + 1.519 = -0.481
-        (-2, 1, True, "8.000 bps against 10.000 of volatility, -20.00% (with 95% confidence at most -4.81%): skill"),
+        (
+            -2,
+            1,
+            True,
+            "8.000 bps against 10.000 of volatility, skill +20.00 % (with 95 % confidence at least +4.81 %): shown",
+        ),
         # -1 + 1.519 > 0; 2.1507 / 0.05 = 43.014, and 4 * 43.014^2 = 7400.8
         (
             -1,
             1,
             None,
-            "-10.00% (with 95% confidence at most +5.19%): to see a skill of 0.50% takes 7,401 origins, not 4",
+            "+10.00 % (with 95 % confidence at least -5.19 %): to see a skill of 0.50 % takes 7,401 origins, not 4",
         ),
         # 2.151 * 0.02 = 0.043 <= 0.05
-        (0, 0.02, False, "at most +0.30%): no skill, where one of 0.43% would have shown"),
-        (2, 1, False, "worse, with the same confidence by at least 4.81%"),
+        (0, 0.02, False, "at least -0.30 %): no skill, where one of 0.43 % would have shown"),
+        (2, 1, False, "worse, with the same confidence by at least 4.81 %"),
         (0, 0, False, "no skill"),
     ],
 )
@@ -103,23 +108,23 @@ def test_skill_over_a_baseline(m, s, passed, words):
             1,
             False,
             True,
-            "8.000 bps against 10.000 of the champion, -20.00% (with 95% confidence at most -4.81%): better",
+            "8.000 bps against 10.000 of the champion, skill +20.00 % (with 95 % confidence at least +4.81 %): better",
         ),
-        (-1, 1, False, None, "at most +5.19%): better or not, too few origins tell, and not fresher"),
+        (-1, 1, False, None, "at least -5.19 %): better or not, too few origins tell, and not fresher"),
         (0, 0, False, False, "not better, and not fresher"),
         # -0.015 + 1.519 * 0.001 < 0, but 0.15 % is less than the 0.2 % that counts
-        (-0.015, 0.001, False, False, "better by less than the 0.20% that counts, as another seed may be, and not"),
-        (-0.015, 0.001, True, True, "not inferior by the margin of 0.50%"),
-        (-0.021, 0.001, False, True, "-0.21% (with 95% confidence at most -0.19%): better"),
-        (0, 0, True, True, "not inferior by the margin of 0.50%"),
+        (-0.015, 0.001, False, False, "better by less than the 0.20 % that counts, as another seed may be, and not"),
+        (-0.015, 0.001, True, True, "not inferior by the margin of 0.50 %"),
+        (-0.021, 0.001, False, True, "skill +0.21 % (with 95 % confidence at least +0.19 %): better"),
+        (0, 0, True, True, "not inferior by the margin of 0.50 %"),
         # 1.519 * 0.02 = 0.030 < 0.05
-        (0, 0.02, True, True, "at most +0.30%): not inferior by the margin of 0.50%"),
+        (0, 0.02, True, True, "at least -0.30 %): not inferior by the margin of 0.50 %"),
         # worse for certain (0.03 - 0.015 > 0), but by less than the margin (0.03 + 0.015 < 0.05)
-        (0.03, 0.01, True, True, "at most +0.45%): not inferior"),
-        (2, 1, True, False, "worse, with the same confidence by at least 4.81%"),
+        (0.03, 0.01, True, True, "at least -0.45 %): not inferior"),
+        (2, 1, True, False, "worse, with the same confidence by at least 4.81 %"),
         # 0.03 + 0.0304 > 0.05, 0.03 - 0.0304 < 0, 2.151 * 0.02 = 0.043 <= 0.05
-        (0.03, 0.02, True, False, "at most +0.60%): beyond the margin of 0.50%, which an equal would have kept"),
-        (0, 1, True, None, "to keep the margin of 0.50% an equal needs 7,401 origins, not 4"),
+        (0.03, 0.02, True, False, "at least -0.60 %): beyond the margin of 0.50 %, which an equal would have kept"),
+        (0, 1, True, None, "to keep the margin of 0.50 % an equal needs 7,401 origins, not 4"),
     ],
 )
 def test_the_first_step_against_the_champion(m, s, fresher, passed, words):
@@ -135,7 +140,7 @@ def test_a_later_step_need_only_be_no_worse_even_where_the_candidate_is_not_fres
     assert (equal.verdict, found(equal, "champion at 2 h").passed) == (Verdict.PROMOTE, True)
     worse = decide(planted(differing(-2, 1), [OTHERS_BPS + 1] * 4), champion, both, fresher=False)
     assert (worse.verdict, found(worse, "champion at 2 h").passed) == (Verdict.REJECT, False)
-    assert "11.000 bps against 10.000 of the champion, +10.00%" in found(worse, "champion at 2 h").reason
+    assert "11.000 bps against 10.000 of the champion, skill -10.00 %" in found(worse, "champion at 2 h").reason
 
 
 def test_a_candidate_with_skill_that_is_better_is_promoted():
@@ -192,7 +197,7 @@ def test_a_first_model_that_beats_only_some_baselines_says_which_it_does_not_bea
     weak = replace(record, quantiles={**record.quantiles, "climatology": record.quantiles["lstm"]})
     decision = decide(weak, None, criteria(baselines=["climatology", "volatility"]), fresher=True)
     assert decision.experimental
-    assert "of climatology, +0.00%" in decision.reasons[0]
+    assert "of climatology, skill +0.00 %" in decision.reasons[0]
 
 
 def with_interval(inside, of=100):
@@ -206,10 +211,10 @@ def with_interval(inside, of=100):
 @pytest.mark.parametrize(
     ("inside", "verdict", "words"),
     [
-        (80, Verdict.PROMOTE, "covers 80.0% of the targets (71.1% to 86.7% with 95% confidence)"),
-        (70, Verdict.INSUFFICIENT, "covers 70.0% of the targets (60.4% to 78.1%"),
-        (50, Verdict.REJECT, "covers 50.0% of the targets (40.4% to 59.6%"),
-        (100, Verdict.REJECT, "75.0% to 85.0% is asked for"),
+        (80, Verdict.PROMOTE, "covers 80.0 % of the targets (71.1 % to 86.7 % with 95 % confidence)"),
+        (70, Verdict.INSUFFICIENT, "covers 70.0 % of the targets (60.4 % to 78.1 %"),
+        (50, Verdict.REJECT, "covers 50.0 % of the targets (40.4 % to 59.6 %"),
+        (100, Verdict.REJECT, "75.0 % to 85.0 % is asked for"),
     ],
 )
 def test_coverage_outside_its_bounds_counts_once_chance_cannot_explain_it(inside, verdict, words):
@@ -240,7 +245,7 @@ POSITION_N = np.array([-1.0, -1.0, 1.0, 1.0])
             5.0,
             0.0,
             False,
-            "+10.00 bps and the return by +0.00: beyond twice as far, which is made up (99.9% confidence)",
+            "+10.00 bps and the return by +0.00: beyond twice as far, which is made up (99.9 % confidence)",
         ),
         (-5.0, 5.0, False, "by -10.00 bps and the return by +10.00: beyond twice as far"),
         (5.0, 2.4, False, "the return by +4.80: beyond twice as far"),
@@ -271,9 +276,9 @@ def test_noise_alone_makes_no_relation_up():
 @pytest.mark.parametrize(
     ("m", "s", "passed", "words"),
     [
-        (0.19, 1, True, "+1.90%"),
-        (0.3, 0.1, False, "10.300 bps against 10.000 of the champion, +3.00%"),  # 0.3 - 0.152 > 0
-        (0.3, 1, None, "+2.00% is allowed"),  # 0.3 - 1.519 < 0
+        (0.19, 1, True, "skill -1.90 %"),
+        (0.3, 0.1, False, "10.300 bps against 10.000 of the champion, skill -3.00 %"),  # 0.3 - 0.152 > 0
+        (0.3, 1, None, "at least -2.00 % is asked for"),  # 0.3 - 1.519 < 0
     ],
 )
 def test_no_volatility_tercile_may_regress_beyond_its_margin(m, s, passed, words):

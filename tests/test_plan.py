@@ -85,7 +85,7 @@ def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
     ("override", "words"),
     [
         ("symbols=[]", r"Expected symbols as a list .*, got \[\]"),
-        ("symbols=XAGUSD", "Expected symbols as a list .*, got XAGUSD"),
+        ("symbols=XAGUSD", "Expected a list for symbols, got symbols=XAGUSD"),
         ("symbols=[XAG.USD,XAG_USD]", "differ in their letters and digits"),
         ("symbols=[XAGUSD,../x]", r"Expected a symbol of 1 to 32 characters .*, got '\.\./x'"),
         ("symbols=[XAGUSD,XAGUSD]", "each once"),
