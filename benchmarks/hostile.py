@@ -175,15 +175,18 @@ def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
         yield server
 
 
-def attack_all(server: Server, body: bytes) -> str:
-    rows = [("", "requests", "p50 ms", "worst wait s", "failed", "memory MB: most", "afterwards")]
+def attack_all(server: Server, body: bytes) -> None:
+    print(row("", "requests", "p50 ms", "worst wait s", "failed", "most MB", "MB after"))
     for name, attack in ATTACKS.items():
         server.failed = 0
         taken_s, most = asyncio.run(measure_attack(server, body, attack))
         cells = (f"{len(taken_s):,}", f"{1e3 * statistics.median(taken_s):.1f}", f"{max(taken_s):.3f}")
         memory = (f"{most / 1e6:,.0f}", f"{resident_bytes(server) / 1e6:,.0f}")
-        rows.append((name, *cells, str(server.failed), *memory))
-    return "\n".join(align(rows))
+        print(row(name, *cells, str(server.failed), *memory), flush=True)
+
+
+def row(name: str, *cells: str) -> str:
+    return f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells)
 
 
 def compare(servers: list[Server], body: bytes) -> str:
@@ -214,7 +217,7 @@ def main() -> None:
             servers = [stack.enter_context(serving(name, path, *command)) for name, path in checkouts]
             print(compare(servers, body), flush=True)
     with serving("this commit", Path.cwd(), *command, "workers_per_device=2") as server:
-        print(attack_all(server, body))
+        attack_all(server, body)
     print(f"{os.cpu_count()} cores, shared with the attackers")
 
 

@@ -29,7 +29,7 @@ from lstm_ts.tables import align
 
 SYMBOL = "XAGUSD"
 ROUNDS, WARM_UPS, ALONE, CONNECTIONS, CROWD = 8, 100, 300, 32, 600  # requests in each round
-READY_S, END_S = 60.0, 15.0
+READY_S, END_S = 180.0, 15.0
 OURS, TWO, FLOOR, PLAIN = "lstm_ts", "lstm_ts, two workers", "LitServe, a constant", "FastAPI + torch"
 
 

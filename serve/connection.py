@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
 
     def evict(self, kind: str) -> None:
         """Make room for another connection."""
-        if self.phase is not Phase.CLOSING:
+        if self.phase is not Phase.CLOSING:  # it has been counted
             self._connections.count_refusal(kind, self.address)
         if self.phase in UNFINISHED and self._may_reply():
             self._reply(Violation(503, kind, "Expected fewer connections at a time, got too many; ask again"))
@@ -297,6 +297,7 @@ class Connection(asyncio.Protocol):
 
     def _leave(self, error: Exception | None) -> None:
         self._connections.leave(self)
+        self.phase = Phase.CLOSING
         self._release()
         self._end_uvicorn(error)
 

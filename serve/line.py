@@ -1,16 +1,15 @@
 """From a process that speaks HTTP to the workers and back: a Unix socket from each to each.
 
 LitServe's queues go through one more process twice each way, and what a killed worker had in its hands times out there.
-A worker answers in the order it is asked, so that an answer needs no number. An empty message is a ping.
+A worker answers in the order it is asked, so that an answer needs no number.
 """
 
 import asyncio
 import os
 import signal
-import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,8 @@ from pathlib import Path
 from typing import cast
 
 import uvloop
-from pydantic import TypeAdapter
 
-from lstm_ts.rows import ForecastRow
+from serve.frames import PING, Frames, read_answer, read_ask, write_answer, write_ask
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
@@ -31,52 +29,10 @@ RETRY_S = 0.05
 CHECK_S = 0.1
 PING_S = 0.5  # a worker with nothing to do is asked for a sign of life as often
 STALL_S = 0.4  # without an answer for that long, what a worker was sent is sent to another too
-SIZES = struct.Struct("!II")
-PING = SIZES.pack(0, 0)
-ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
-ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
 class NoAnswer(Exception):
     """Why there is none, in a sentence."""
-
-
-def write_ask(ask: Ask) -> bytes:
-    return _frame(ASK_HEAD.dump_json((ask.request_id, ask.arm, ask.asked_at, ask.body is None)), ask.body or b"")
-
-
-def read_ask(head: bytes, body: bytes) -> Ask:
-    request_id, arm, asked_at, empty = ASK_HEAD.validate_json(head)
-    return Ask(request_id, arm, asked_at, None if empty else body)
-
-
-def write_answer(answer: Answer) -> bytes:
-    return _frame(ANSWER_HEAD.dump_json(answer[:-1]), answer.body)
-
-
-def read_answer(head: bytes, body: bytes) -> Answer:
-    return Answer(*ANSWER_HEAD.validate_json(head), body)
-
-
-def _frame(head: bytes, body: bytes) -> bytes:
-    return SIZES.pack(len(head), len(body)) + head + body
-
-
-class Frames:
-    """Whole messages, head and body, out of the pieces that a socket brings."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
-        self._bytes += piece
-        while len(self._bytes) >= SIZES.size:
-            head, body = SIZES.unpack_from(self._bytes)
-            if len(self._bytes) < (end := SIZES.size + head + body):
-                return
-            message = bytes(self._bytes[SIZES.size : end])
-            del self._bytes[:end]
-            yield message[:head], message[head:]
 
 
 class Answering(asyncio.Protocol):

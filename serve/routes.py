@@ -1,5 +1,6 @@
 """The routes: who may ask, how much, and what is answered when there is no forecast."""
 
+import asyncio
 import json
 from copy import deepcopy
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ class Routes:
     def __init__(self, server: ForecastServer, keys: Keys, *, symbol: str, body_limit_bytes: int) -> None:
         self._server, self._keys, self._symbol, self._limit = server, keys, symbol, body_limit_bytes
         self._seen_ready = False
+        self._scrape: asyncio.Task[bytes] | None = None
 
     def add_to(self, app: FastAPI) -> None:
         refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 415, 503)}
@@ -99,7 +101,13 @@ class Routes:
         return self._health()
 
     async def metrics(self) -> Response:
-        return Response(scrape(self._server.workers(), self._server.slots), media_type=CONTENT_TYPE_LATEST)
+        """Requests of the same moment share a scrape, which takes milliseconds."""
+        if self._scrape is None or self._scrape.done():
+            self._scrape = asyncio.create_task(self._make_scrape())
+        return Response(await asyncio.shield(self._scrape), media_type=CONTENT_TYPE_LATEST)
+
+    async def _make_scrape(self) -> bytes:
+        return scrape(self._server.workers(), self._server.slots)
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""

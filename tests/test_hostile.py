@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import polars as pl
@@ -30,6 +31,9 @@ from lstm_ts.session import HOUR, Session
 from serve.connection import protocol_of
 from serve.connections import Connections
 from serve.server import allow_connections
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CONNECTIONS = 40
 LIMITS = (
@@ -276,7 +280,7 @@ async def greet(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_one_address_may_be_kept_to_its_share() -> None:
-    limits = construct(compose("serve", "limits.connections_per_address=3").limits)
+    limits = construct(compose("serve", "limits.connections_per_address=3", "limits.connections=4").limits)
     http = protocol_of(Connections(limits, body_limit_bytes=100))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(greet, http=http, ws="none", lifespan="off", log_config=None)
@@ -292,8 +296,13 @@ def test_one_address_may_be_kept_to_its_share() -> None:
         try:
             wait_for(lambda: serving.started, 10)
             port = listening.getsockname()
+            with ExitStack() as stack:  # two addresses take each other's places
+                for turn in range(24):
+                    source = (f"127.0.0.{1 + turn % 2}", 0)
+                    client = stack.enter_context(socket.create_connection(port, timeout=5, source_address=source))
+                    client.sendall(GET)
             held = [socket.create_connection(port, timeout=5) for _ in range(3)]
-            assert status() == 429
+            wait_for(lambda: status() == 429, 5)
             for client in held:
                 client.close()
             wait_for(lambda: status() == 200, 5)
@@ -455,6 +464,21 @@ def test_the_documentation_names_no_other_host(server: Server, path: str) -> Non
         assert asset.startswith("/") and not asset.startswith("//")
         assert server.client.get(asset).status_code == 200
     assert "://" not in re.sub(r"<style>.*?</style>", "", page.text, flags=re.DOTALL)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("path", "shown"), [("/docs", "/predict"), ("/redoc", "Predict")])
+def test_a_browser_draws_the_documentation_without_asking_another_host(
+    server: Server, browser: "Browser", path: str, shown: str
+) -> None:
+    base, asked = str(server.client.base_url), []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(base + path)
+    page.get_by_text(shown).first.wait_for()
+    page.close()
+    assert len(asked) >= 3
+    assert [url for url in asked if not url.startswith((base, "data:", "blob:"))] == []
 
 
 # Workers that do not answer

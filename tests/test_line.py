@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.rows import ForecastRow, ServedPath
-from serve.line import Frames, Lines, read_answer, read_ask, write_answer, write_ask
+from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
+from serve.line import Answering, Lines, NoAnswer
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
@@ -49,3 +50,45 @@ def test_no_more_wait_than_may(tmp_path: Path) -> None:
         f"Expected {late}",
         f"Expected {more}, got more; ask later",
     ]
+
+
+async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[BaseException | Answer]:
+    """Four requests, of workers of which some never answer."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    def answer(ask: Ask) -> Answer:
+        return Answer(200, "1", ask.arm, "", 0.0, None, b"")
+
+    sockets = [folder / f"{number}.sock" for number in range(silent + answering)]
+    servers: list[asyncio.Server] = [await asyncio.start_unix_server(say_nothing, path) for path in sockets[:silent]]
+    for path in sockets[silent:]:
+        servers.append(await loop.create_unix_server(lambda: Answering(answer, set(), lambda: None), str(path)))
+    lines = Lines(sockets, max_waiting=10, health_s=1)
+    lines.start()
+    await asyncio.sleep(0.1)
+    asks = [lines.ask(Ask(str(number), Arm.CHAMPION, 0.0, b""), 20) for number in range(4)]
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    lines.end()
+    over.set()
+    for server in servers:
+        server.close()
+    await asyncio.sleep(0.1)
+    return answers
+
+
+def test_what_a_worker_does_not_answer_is_asked_of_another(tmp_path: Path) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        answers = loop.run_until_complete(ask_workers(tmp_path, silent=1, answering=1))
+    assert [answer.status for answer in answers if isinstance(answer, Answer)] == [200] * 4
+
+
+def test_where_no_worker_answers_nobody_waits_for_long(tmp_path: Path) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        answers = loop.run_until_complete(ask_workers(tmp_path, silent=2, answering=0))
+    assert [str(answer) for answer in answers if isinstance(answer, NoAnswer)] == [
+        "Expected an answer of a worker within 1 s, got none of any; ask again"
+    ] * 4

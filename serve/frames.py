@@ -1,0 +1,53 @@
+"""Messages between an HTTP process and a worker as bytes: two sizes, a head in JSON, a body. An empty one is a ping."""
+
+import struct
+from collections.abc import Iterator
+
+from pydantic import TypeAdapter
+
+from lstm_ts.rows import ForecastRow
+from serve.settings import Answer, Ask
+from serve.traffic import Arm
+
+SIZES = struct.Struct("!II")
+PING = SIZES.pack(0, 0)
+ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
+ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
+
+
+def write_ask(ask: Ask) -> bytes:
+    return _frame(ASK_HEAD.dump_json((ask.request_id, ask.arm, ask.asked_at, ask.body is None)), ask.body or b"")
+
+
+def read_ask(head: bytes, body: bytes) -> Ask:
+    request_id, arm, asked_at, empty = ASK_HEAD.validate_json(head)
+    return Ask(request_id, arm, asked_at, None if empty else body)
+
+
+def write_answer(answer: Answer) -> bytes:
+    return _frame(ANSWER_HEAD.dump_json(answer[:-1]), answer.body)
+
+
+def read_answer(head: bytes, body: bytes) -> Answer:
+    return Answer(*ANSWER_HEAD.validate_json(head), body)
+
+
+def _frame(head: bytes, body: bytes) -> bytes:
+    return SIZES.pack(len(head), len(body)) + head + body
+
+
+class Frames:
+    """Whole messages, head and body, out of the pieces that a socket brings."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self._bytes += piece
+        while len(self._bytes) >= SIZES.size:
+            head, body = SIZES.unpack_from(self._bytes)
+            if len(self._bytes) < (end := SIZES.size + head + body):
+                return
+            message = bytes(self._bytes[SIZES.size : end])
+            del self._bytes[:end]
+            yield message[:head], message[head:]
