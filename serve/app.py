@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ from serve.traffic import Arm, Traffic
 
 WATCH_S = 0.2
 CLOSE_S = 30
+SEND_BUFFER_BYTES = 131072  # of a reply, in the kernel, where its client does not read; it would take megabytes
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         At the end, requests that have not come whole are given up in time to write what is queued.
         """
         self.uvicorn_graceful_timeout = math.ceil(self.answer_s)
+        for listening in args[3]:  # what it accepts inherits it
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
         self.uvicorn_graceful_timeout += CLOSE_S
         for listening in args[3]:
