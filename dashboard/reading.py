@@ -5,14 +5,14 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 
 from dashboard.settings import Limits, Settings
-from lstm_ts.bars import BarBatch, count_by_hour, describe_rejects, make_hourly_bars
+from lstm_ts.bars import BarBatch, count_by_hour, describe_rejects
 from lstm_ts.errors import DataError, LstmTsError, NoRows, WrongZone
+from lstm_ts.hours import make_hours
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 
@@ -101,8 +101,6 @@ def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[B
 
 
 def _hourly(batches: list[BarBatch], settings: Settings) -> Read:
-    minutes = [batch.bars for batch in batches if not batch.hourly]
-    hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     if not rows:
         why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
@@ -110,11 +108,7 @@ def _hourly(batches: list[BarBatch], settings: Settings) -> Read:
     settings.session.check_zone(
         pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=settings.max_mismatch
     )
-    if minutes:
-        minute_bars = pl.concat(minutes).sort("ts")
-        session_hours = settings.session.hours(minute_bars["ts"][0], minute_bars["ts"][-1] + timedelta(minutes=1))
-        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=settings.min_minutes_share))
-    hourly_bars = pl.concat(hours).sort("ts")
+    hourly_bars = make_hours(batches, settings.session, min_minutes_share=settings.min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows("Expected hourly or minute bars, got not one whole session hour; send a longer file")
-    return Read(hourly_bars, rows + rejected, rejected, bool(minutes))
+    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches))

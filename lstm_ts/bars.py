@@ -35,10 +35,14 @@ class BarBatch:
     """One piece of what a source delivers: valid bars, and beside them every row that was refused."""
 
     bars: pl.DataFrame  # BAR_SCHEMA, ascending and unique in ts
-    hourly: bool = False  # the source's bars are whole hours, not minutes
+    minutes: int = 1  # that a bar spans: a divisor of 60, or 60
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
     answers: tuple[Answer, ...] = ()  # whole with this batch
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
+
+    @property
+    def hourly(self) -> bool:
+        return self.minutes == 60
 
 
 class Source(Protocol):
@@ -47,8 +51,11 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def read_batches(self) -> Iterator[BarBatch]:
-        """Bars in batches that fit in memory, in any order; no stamp comes twice."""
+    def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
+        """Bars in batches that fit in memory, in any order; of bars with the same stamp the last one counts.
+
+        start, end   of what is wanted; a source may deliver more
+        """
         ...
 
 
@@ -145,33 +152,35 @@ def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def make_hourly_bars(
-    minute_bars: pl.DataFrame,
+    bars: pl.DataFrame,
     session_hours: pl.DataFrame,
     *,
     min_minutes_share: float,
+    minutes: int = 1,
     complete_until: datetime | None = None,
 ) -> pl.DataFrame:
-    """Aggregate minutes to the session hours that are known from end to end.
+    """Aggregate minutes, or longer bars that divide an hour, to the session hours that are known from end to end.
 
-    An hour counts only if the minutes seen span it: the first minute seen opens the known span and the last one
+    An hour counts only if the bars seen span it: the first one seen opens the known span and the last one
     ends it, unless `complete_until` (a closing time, UTC) vouches for more. So a part-hour at either
-    edge never becomes a bar. Minutes outside the session belong to no hour.
+    edge never becomes a bar. Bars outside the session belong to no hour.
 
-    session_hours   frame covering the minutes' span (see `session.Session.hours`)
-    Returns         HOURLY_SCHEMA, `volume` null where no minute has one; no hour with too few minutes
+    session_hours   frame covering the bars' span (see `session.Session.hours`)
+    minutes         that one bar spans
+    Returns         HOURLY_SCHEMA, `volume` null where no bar has one; no hour with too few minutes
     """
-    if minute_bars.is_empty():
+    if bars.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
-    known_from: datetime = minute_bars["ts"][0]
-    known_until = minute_bars.select(pl.col("ts").last() + pl.duration(minutes=1)).item()
+    known_from: datetime = bars["ts"][0]
+    known_until = bars["ts"][-1] + timedelta(minutes=minutes)
     known_until = max(known_until, complete_until or known_until)
-    hours = minute_bars.group_by_dynamic("ts", every="1h").agg(
+    hours = bars.group_by_dynamic("ts", every="1h").agg(
         pl.col("open").first(),
         pl.col("high").max(),
         pl.col("low").min(),
         pl.col("close").last(),
         pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()),
-        minutes=pl.len(),
+        minutes=pl.len() * minutes,
     )
     return (
         hours.join(session_hours, on="ts", how="inner", maintain_order="left")

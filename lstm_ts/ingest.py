@@ -16,7 +16,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lstm_ts.backfill import BackfillResult, append_rejects, backfill
 from lstm_ts.bars import (
-    HOURLY_SCHEMA,
     REJECT_SCHEMA,
     TS,
     Answer,
@@ -28,8 +27,9 @@ from lstm_ts.bars import (
 )
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
+from lstm_ts.hours import make_hours
 from lstm_ts.ledger import Ledger
-from lstm_ts.session import Mismatch, Session, utc
+from lstm_ts.session import HOUR, Mismatch, Session, utc
 from lstm_ts.staging import Staging, UpsertResult
 from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
@@ -42,6 +42,7 @@ class IngestResult:
     upserts: dict[Path, UpsertResult]  # by store folder
     rejected: int
     mismatch: Mismatch
+    kept_hours: int = 0  # came whole, and had been made of stored minutes: these stay
 
     @property
     def new(self) -> int:
@@ -64,30 +65,32 @@ def ingest(
     session: Session,
     ledger: Ledger,
     symbol: str,
+    min_minutes_share: float,
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> IngestResult:
-    """Store what the source delivers with start <= ts < end: minutes in `raw`, whole hours in `processed`; then note
-    what of that span it answered for.
+    """Store what the source delivers with start <= ts < end: minutes in `raw`, and in `processed` hours, as they are
+    or made of bars that divide one; then note what of that span it answered for.
 
     Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
     answers: list[Answer] = []
-    kept = rejected = 0
+    longer: list[BarBatch] = []  # than minutes
+    kept = rejected = kept_hours = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
     with ExitStack() as stack, _progress() as progress:
         task = progress.add_task(source.name, total=None, rows=0)
-        for batch in _within(source.read_batches(), start, end):
-            store = processed if batch.hourly else raw
-            if store.folder not in stagings:
-                stagings[store.folder] = stack.enter_context(store.upsert(source.name, session))
-            stagings[store.folder].add(_stored_columns(batch))
+        for batch in _within(source.read_batches(start, end), start, end):
+            if batch.minutes > 1:
+                longer.append(batch)
+            else:
+                _stage(stagings, stack, raw, source, session).add(batch.bars)
             for note in batch.notes:
                 log.warning(note)
             counts.append(count_by_hour(batch.bars))
@@ -97,10 +100,40 @@ def ingest(
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+        if longer:
+            hours = make_hours(longer, session, min_minutes_share=min_minutes_share)
+            if hours.is_empty() and raw.folder not in stagings:
+                raise NoRows(f"Expected at least one whole session hour from {source.name}, got parts of hours only")
+            staging = _stage(stagings, stack, processed, source, session)
+            new = _without_made_hours(hours, raw, processed, session, min_minutes_share)
+            kept_hours = hours.height - new.height
+            staging.add(new)
     # A process killed before this leaves unknown what it stored.
     if answers:
         ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, answers)
-    return IngestResult({folder: staging.result for folder, staging in stagings.items()}, rejected, mismatch)
+    upserts = {folder: staging.result for folder, staging in stagings.items()}
+    return IngestResult(upserts, rejected, mismatch, kept_hours)
+
+
+def _stage(
+    stagings: dict[Path, Staging], stack: ExitStack, store: BarStore, source: Source, session: Session
+) -> Staging:
+    if store.folder not in stagings:
+        stagings[store.folder] = stack.enter_context(store.upsert(source.name, session))
+    return stagings[store.folder]
+
+
+def _without_made_hours(
+    hours: pl.DataFrame, raw: BarStore, processed: BarStore, session: Session, min_minutes_share: float
+) -> pl.DataFrame:
+    """The hours but for those that are stored, and of which as many minutes are stored as make an hour."""
+    minutes = count_by_hour(raw.read_stamps().to_frame())
+    if hours.is_empty() or minutes.is_empty():
+        return hours
+    grid = session.hours(hours["ts"][0], hours["ts"][-1] + HOUR)
+    made = minutes.join(grid, on="ts").filter(pl.col("bars") >= min_minutes_share * pl.col("session_minutes"))
+    stored = processed.read_stamps().to_frame().join(made, on="ts", how="semi")
+    return hours.join(stored, on="ts", how="anti", maintain_order="left")
 
 
 def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
@@ -121,12 +154,6 @@ def _within(batches: Iterator[BarBatch], start: datetime | None, end: datetime |
         )
         if bars.height or batch.rejects.height or answers or batch.notes:
             yield replace(batch, bars=bars, answers=answers)
-
-
-def _stored_columns(batch: BarBatch) -> pl.DataFrame:
-    if not batch.hourly:
-        return batch.bars
-    return batch.bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())
 
 
 def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: float, rejects_csv: Path) -> None:
@@ -233,6 +260,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
         session=construct(cfg.session),
         ledger=ledger,
         symbol=cfg.symbol,
+        min_minutes_share=cfg.min_minutes_share,
         max_reject_share=cfg.max_reject_share,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
@@ -241,6 +269,8 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
     )
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
+    if result.kept_hours:
+        print(f"{result.kept_hours:,} hours left out: stored minutes have made them, and those hours stay")
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     print(f"Against the sessions of their span: {result.mismatch}")

@@ -2,17 +2,17 @@
 
 import json
 import logging
-from datetime import timedelta
 from typing import Any
 
 import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import Source, count_by_hour, describe_rejects, make_hourly_bars
+from lstm_ts.bars import Source, count_by_hour, describe_rejects
 from lstm_ts.cli import entry_point, hours_to_read, model_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecast
+from lstm_ts.hours import make_hours
 from lstm_ts.prices import price_format, quote_currency
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
@@ -32,18 +32,12 @@ def read_hourly_bars(
     batches = list(source.read_batches())
     for note in (note for batch in batches for note in batch.notes):
         log.warning(note)
-    minutes = [batch.bars for batch in batches if not batch.hourly]
-    hours = [batch.bars.with_columns(minutes_share=pl.lit(1.0)) for batch in batches if batch.hourly]
     rejected = sum(batch.rejects.height for batch in batches)
-    if not sum(bars.height for bars in (*minutes, *hours)):
+    if not any(batch.bars.height for batch in batches):
         why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
         raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones{why}")
     session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
-    if minutes:
-        minute_bars = pl.concat(minutes).sort("ts")
-        session_hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1] + timedelta(minutes=1))
-        hours.append(make_hourly_bars(minute_bars, session_hours, min_minutes_share=min_minutes_share))
-    hourly_bars = pl.concat(hours).sort("ts")
+    hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows(f"Expected hourly or minute bars from {source.name}, got not one whole session hour")
     return hourly_bars, rejected

@@ -30,7 +30,6 @@ ROOMS = {
     "sources.columns": {"bars", "errors", "sources.stamps"},
     "sources.formats": {"bars", "errors", "sources.columns", "sources.numbers", "sources.stamps", "sources.zones"},
     "sources.parquet": {"bars", "errors", "sources.columns", "sources.formats", "sources.numbers", "sources.stamps"},
-    "sources.testimony": {"bars"},
     "sources.blocks": {
         "errors",
         "sources.containers",
@@ -39,7 +38,26 @@ ROOMS = {
         "sources.symbols",
         "sources.zones",
     },
-    "sources.files": {"bars", "errors", "sources.blocks", "sources.formats", "sources.testimony", "sources.zones"},
+    "spacing": set(),
+    "hours": {"bars", "session"},
+    "sources.testimony": {"bars"},
+    "sources.spool": set(),
+    "sources.ticks": {"bars"},
+    "sources.overlap": {"spacing"},
+    "sources.checks": {"bars", "sources.formats", "sources.zones", "spacing"},
+    "sources.files": {
+        "bars",
+        "errors",
+        "sources.blocks",
+        "sources.checks",
+        "sources.formats",
+        "sources.overlap",
+        "sources.spool",
+        "sources.testimony",
+        "sources.ticks",
+        "sources.zones",
+        "spacing",
+    },
     "sources.pacing": {"errors"},
     "sources.ib_errors": set(),
     "sources.ib_line": {"sources.ib_errors"},
@@ -117,12 +135,12 @@ SERVED |= {"net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"tables", "rows", "cli", "manifest", "staging", "prices", "symbol"}
+SHOWN |= {"hours", "tables", "rows", "cli", "manifest", "staging", "prices", "symbol"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"comparison", "completeness", "forecaster", "prices", "serve.traffic"}
+PURE |= {"spacing", "hours", "comparison", "completeness", "forecaster", "prices", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {

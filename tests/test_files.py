@@ -2,7 +2,7 @@
 
 import gzip
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -101,14 +101,27 @@ def test_bad_rows_are_rejected_with_their_line_and_reason_in_batches_of_any_size
     ]
 
 
-def test_the_later_file_of_a_glob_rejects_the_stamps_of_the_earlier_with_file_line_and_text(tmp_path: Path) -> None:
-    first = write(tmp_path, mt4("2025.01.06,22:00", "2025.01.06,22:01"), "a.csv")
-    second = write(tmp_path, mt4("2025.01.06,22:02", "2025.01.06,22:01") + "x" * 300, "b.csv")
-    found = batches([tmp_path / "*.csv", first], "UTC")
-    assert stamps_of(found) == ["01-06 22:00", "01-06 22:01", "01-06 22:02"]
-    assert found[1].rejects.rows() == [
-        (str(second), 2, "duplicate time stamp", "2025.01.06,22:01,29.5,29.6,29.4,29.55,1"),
-        (str(second), 3, "expected 7 columns, got 1", "x" * 200),
+def test_the_file_that_ends_later_is_taken_where_files_overlap_and_a_difference_is_told(tmp_path: Path) -> None:
+    ends_later = write(tmp_path, mt4("2025.01.06,22:02", "2025.01.06,22:01") + "x" * 300, "a.csv")
+    unfinished = mt4("2025.01.06,22:00") + "2025.01.06,22:01,29.5,29.6,29.4,29.5205,1\n"
+    write(tmp_path, unfinished, "b.csv")
+    for order in ([tmp_path / "*.csv", ends_later], [tmp_path / "b.csv", ends_later]):
+        found = batches(order, "UTC")
+        bars = pl.concat([batch.bars for batch in found]).unique("ts", keep="last", maintain_order=True).sort("ts")
+        assert bars["ts"].dt.strftime("%H:%M").to_list() == ["22:00", "22:01", "22:02"]
+        assert bars["close"].to_list() == [29.55] * 3
+        assert rejects_of(found) == [(3, "expected 7 columns, got 1")]
+        (note,) = [note for batch in found for note in batch.notes]
+        assert "has 1 bars that another file has too, and 1 of them close 10 bps apart in the mean" in note
+    same = write(tmp_path, mt4("2025.01.06,22:01"), "c.csv")
+    assert not [note for batch in batches([ends_later, same], "UTC") for note in batch.notes]
+
+
+def test_a_bad_row_is_shown_with_its_file_line_and_the_beginning_of_its_text(tmp_path: Path) -> None:
+    path = write(tmp_path, mt4("2025.01.06,22:02") * 2 + "x" * 300, "b.csv")
+    assert batches(path, "UTC")[0].rejects.rows() == [
+        (str(path), 2, "duplicate time stamp", "2025.01.06,22:02,29.5,29.6,29.4,29.55,1"),
+        (str(path), 3, "expected 7 columns, got 1", "x" * 200),
     ]
 
 
@@ -120,25 +133,127 @@ def test_a_list_from_the_configuration_is_accepted(tmp_path: Path) -> None:
     assert [batch.bars.height for batch in source.read_batches()] == [1]
 
 
-def test_twelve_whole_hours_and_nothing_else_make_a_file_hourly(tmp_path: Path) -> None:
-    hours = [f"2025.01.06,{hour:02}:00" for hour in range(12)]
-    assert batches(write(tmp_path, mt4(*hours)), "UTC")[0].hourly
-    assert not batches(write(tmp_path, mt4(*hours[:11])), "UTC")[0].hourly
-    late_minute = write(tmp_path, mt4(*hours, "2025.01.06,12:01"))
-    assert not batches(late_minute, "UTC")[0].hourly
-    assert rejects_of(batches(late_minute, "UTC", rows=12)) == [(13, "not on a whole hour")]
+def spaced(minutes: int, rows: int, start: str = "2025-01-06 00:00") -> list[str]:
+    first = datetime.fromisoformat(start)
+    return [f"{first + timedelta(minutes=minutes * i):%Y.%m.%d,%H:%M}" for i in range(rows)]
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60])
+def test_bars_of_any_spacing_that_divides_an_hour_are_known(tmp_path: Path, minutes: int) -> None:
+    found = batches(write(tmp_path, mt4(*spaced(minutes, 30))), "UTC")
+    assert [(batch.minutes, batch.bars.height) for batch in found] == [(minutes, 30)]
+    assert found[0].hourly == (minutes == 60) and bool(found[0].answers) == (minutes == 1)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "said"),
+    [
+        (spaced(7, 30), "got bars 7 minutes apart in"),
+        (spaced(7, 100) + spaced(7, 100, "2025-01-07"), "got bars 7 minutes apart in"),
+        (spaced(45, 30), "got bars 45 minutes apart in"),
+        (spaced(90, 30), "got bars 90 minutes apart in"),
+        (spaced(240, 30), "got bars 4 hours apart in"),
+        (spaced(1440, 30), "got bars 1 day apart in"),
+        (spaced(7 * 1440, 30), "got bars 1 week apart in"),
+        (spaced(60, 24, "2025-01-06 23:30"), "got bars 1 hour apart that open 30 minutes past the full hour in"),
+        (spaced(5, 24, "2025-01-06 23:02"), "got bars 5 minutes apart that open 2 minutes past the full one in"),
+    ],
+)
+def test_bars_that_make_no_hours_are_refused_with_their_spacing(tmp_path: Path, stamps: list[str], said: str) -> None:
+    path = write(tmp_path, mt4(*stamps))
+    for rows in (1, 1000):
+        with pytest.raises(UnknownFormat, match=rf"{said} .*bars\.csv; export M1 or H1"):
+            batches(path, "UTC", rows=rows)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
+def test_the_whole_file_decides_whatever_its_blocks_and_order(tmp_path: Path, rows: int, order: str) -> None:
+    stamps = [*spaced(15, 40), "2025.01.06,02:07"]  # a damaged row
+    stamps = {"ascending": sorted(stamps), "descending": sorted(stamps)[::-1], "shuffled": stamps[::3] + stamps}[order]
+    stamps = list(dict.fromkeys(stamps))
+    found = batches(write(tmp_path, mt4(*stamps)), "UTC", rows=rows)
+    assert {batch.minutes for batch in found} == {15} and bars_of(found).height == 40
+    assert [reason for _, reason in rejects_of(found)] == ["not on the grid of 15 minutes"]
+
+
+def test_thin_minutes_stay_minutes(tmp_path: Path) -> None:
+    thin = ["00:00", "00:05", "00:15", "00:16", "00:25", "00:30", "00:47", "00:50", "01:00", "01:05", "01:10"]
+    assert batches(write(tmp_path, mt4(*(f"2025.01.06,{at}" for at in thin))), "UTC")[0].minutes == 1
+    assert batches(write(tmp_path, mt4("2025.01.06,00:00", "2025.01.06,01:00")), "UTC")[0].minutes == 1
+
+
+def test_a_file_of_too_few_bars_has_the_spacing_of_the_file_before_it(tmp_path: Path) -> None:
+    quarters = write(tmp_path, mt4(*spaced(15, 96)), "a.csv")
+    rest = write(tmp_path, mt4("2025.01.07,00:00"), "b.csv")
+    assert [batch.minutes for batch in batches([quarters, rest], "UTC")] == [15, 15]
+    assert [batch.minutes for batch in batches([rest, quarters], "UTC")] == [1, 15]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (spaced(1440, 20, "2024-12-01"), spaced(60, 50, "2024-12-21 00:00"), "bars 1 day apart from 2024-12-01 00:00"),
+        (spaced(15, 100), spaced(1, 60, "2025-01-07 01:00"), "bars 15 minutes apart from 2025-01-06 00:00"),
+        (spaced(15, 3000, "2024-12-01"), spaced(1, 60, "2025-01-01 06:00"), "bars 15 minutes apart from 2024-12-01"),
+        (spaced(60, 100), spaced(5, 60, "2025-01-10 04:00"), "bars 1 hour apart from 2025-01-06 00:00"),
+    ],
+)
+@pytest.mark.parametrize("rows", [10, 10_000])
+def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_asked(
+    tmp_path: Path, before: list[str], after: list[str], said: str, rows: int
+) -> None:
+    path = write(tmp_path, mt4(*before, *after))
+    with pytest.raises(UnknownFormat, match=said) as error:
+        batches(path, "UTC", rows=rows)
+    since = str(error.value).split("add span.start=")[1].split()[0]
+    assert since[:10].replace("-", ".") in (after[0][:10], after[1][:10])
+    start = datetime.fromisoformat(since).replace(tzinfo=UTC)
+    source = Files(paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=rows)
+    found = list(source.read_batches(start))
+    assert len(after) - 1 <= sum(batch.bars.height for batch in found) <= len(after) and not rejects_of(found)
+
+
+def test_a_file_that_grows_coarser_is_taken_up_to_there_if_asked(tmp_path: Path) -> None:
+    path = write(tmp_path, mt4(*spaced(60, 100), *spaced(1440, 20, "2025-01-11")))
+    with pytest.raises(UnknownFormat, match=r"1 day apart .*; add span\.end=2025-01-1\dT\d\d:00 to take those before"):
+        batches(path, "UTC")
+    source = Files(paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=1000)
+    assert bars_of(list(source.read_batches(None, datetime(2025, 1, 10, tzinfo=UTC)))).height == 96
+
+
+def test_stamps_that_cannot_be_are_rejects(tmp_path: Path) -> None:
+    good = spaced(1, 120)
+    odd = ["1970.01.01,00:00", "1899.12.31,00:00", "2568.01.06,00:00", f"{datetime.now(UTC).year + 1}.03.01,00:00"]
+    for rows in (1, 1000):
+        found = batches(write(tmp_path, mt4(odd[0], *good[:60], *odd[1:], *good[60:])), "UTC", rows=rows)
+        assert bars_of(found).height == 120
+        assert rejects_of(found) == [
+            (1, "far from the rest of its file"),
+            (62, "before 1900"),
+            (63, "after now: in the future, or in another zone"),
+            (64, "after now: in the future, or in another zone"),
+        ]
+
+
+def test_a_bar_that_has_not_closed_is_left_out(tmp_path: Path) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    stamps = [f"{hour - timedelta(hours=i):%Y.%m.%d,%H:%M}" for i in range(20)]
+    found = batches(write(tmp_path, mt4(*stamps)), "UTC")
+    assert rejects_of(found) == [(1, "not closed yet")] and bars_of(found).height == 19
+
+
+def test_gaps_between_many_bars_are_no_damage(tmp_path: Path) -> None:
+    years = [*spaced(60, 500, "2019-01-07"), *spaced(60, 12, "2021-01-04"), *spaced(60, 500, "2023-01-02")]
+    assert bars_of(batches(write(tmp_path, mt4(*years)), "UTC")).height == 1012
+    weeks = [*spaced(1, 20, "2025-01-03 21:00"), *spaced(1, 1, "2025-01-16 22:00")]
+    assert bars_of(batches(write(tmp_path, mt4(*weeks)), "UTC")).height == 21
 
 
 def test_an_hour_and_its_first_minute_are_no_duplicates(tmp_path: Path) -> None:
     hours = write(tmp_path, mt4(*(f"2025.01.06,{hour:02}:00" for hour in range(12))), "h1.csv")
-    minutes = write(tmp_path, mt4("2025.01.06,00:00"), "m1.csv")
-    assert [(batch.hourly, batch.bars.height) for batch in batches([hours, minutes], "UTC")] == [(True, 12), (False, 1)]
-
-
-def test_daily_bars_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, mt4(*(f"2025.01.{day:02},00:00" for day in range(1, 13))))
-    with pytest.raises(UnknownFormat, match="got bars 24 hours apart"):
-        batches(path, "UTC")
+    minutes = write(tmp_path, mt4("2025.01.06,00:00", "2025.01.06,00:01"), "m1.csv")
+    assert [(batch.hourly, batch.bars.height) for batch in batches([hours, minutes], "UTC")] == [(True, 12), (False, 2)]
 
 
 TICKS = """2025.01.06 22:00:00.137,0.29,0.31,0.02,0.02\r
@@ -160,11 +275,12 @@ def test_ticks_become_whole_minutes_of_the_mid_price_across_batches(tmp_path: Pa
     assert rejects_of(found) == [(5, "ask below bid"), (6, "price is not positive")]
 
 
-def test_a_tick_that_comes_after_its_minute_was_read_is_a_reject(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 1000])
+def test_the_order_of_ticks_changes_no_minute(tmp_path: Path, rows: int) -> None:
     lines = TICKS.splitlines()
-    found = batches(write(tmp_path, "\n".join([lines[0], lines[3], lines[1]])), rows=2)
-    assert bars_of(found)["volume"].to_list() == [1, 1]
-    assert rejects_of(found) == [(3, "tick of a minute already read")]
+    usual = bars_of(batches(write(tmp_path, "\n".join(lines)), rows=1000))
+    for order in (lines[::-1], lines[1::2] + lines[::2]):
+        assert bars_of(batches(write(tmp_path, "\n".join(order)), rows=rows)).equals(usual)
 
 
 def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Stores:
             session=session,
             ledger=self.ledger,
             symbol="XAGUSD",
+            min_minutes_share=0.25,
             max_reject_share=max_reject_share,
             max_mismatch=0.02,
             rejects_csv=self.rejects,
@@ -414,3 +415,59 @@ def test_no_command_opens_a_store_with_other_sessions_than_it_was_stored_with(st
         with pytest.raises(ConfigError, match=rf"{stored}; add session\.calendar=NYSE session\.zone=America/New_York"):
             command()
     assert stores.processed.read().equals(before)
+
+
+def spaced(path: Path, start: datetime, bars: int, *, minutes: int, price: float = 15.1) -> Path:
+    stamps = [start + timedelta(minutes=minutes * i) for i in range(bars)]
+    path.write_text("".join(f"{ts:%Y.%m.%d,%H:%M},{price},15.2,15.0,{price},7\n" for ts in stamps))
+    return path
+
+
+@pytest.mark.parametrize("minutes", [5, 15, 30])
+def test_bars_that_divide_an_hour_make_hours_and_are_no_minutes(
+    stores: Stores, tmp_path: Path, silver: Session, minutes: int
+) -> None:
+    begin = START + timedelta(minutes=30)  # 10:30 to 15:00
+    result = stores.ingest(spaced(tmp_path / "m.csv", begin, 270 // minutes, minutes=minutes), silver)
+    assert list(result.upserts) == [stores.processed.folder]
+    hours = stores.processed.read()
+    assert hours["ts"].to_list() == [START + timedelta(hours=i) for i in range(1, 5)]
+    assert hours["volume"].to_list() == [7.0 * 60 / minutes] * 4 and hours["minutes_share"].to_list() == [1.0] * 4
+    with pytest.raises(NoRows):
+        stores.raw.read()
+
+
+def test_the_share_of_an_hour_is_that_of_its_bars(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    quarters = spaced(tmp_path / "m.csv", START, 48, minutes=15).read_text().splitlines()
+    del quarters[5:7]  # of 11:00
+    del quarters[-8:-5]  # of 20:00, which keeps one
+    (tmp_path / "m.csv").write_text("\n".join(quarters))
+    stores.ingest(tmp_path / "m.csv", silver)
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 0.5, *[1.0] * 8, 0.25, 1.0]
+
+
+def test_hours_that_minutes_have_made_stay_when_longer_bars_come(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    stores.ingest(mt4(tmp_path / "m1.csv", START, 120), silver)
+    minutes = stores.raw.read()
+    longer = spaced(tmp_path / "m15.csv", START, 12, minutes=15, price=15.15)
+    stores.ingest(longer, silver)
+    assert stores.process(silver).upsert.revised == 2  # and where they came first, minutes revise them
+    made = stores.processed.read()
+    result = stores.ingest(longer, silver)
+    assert (result.kept_hours, result.new, result.revised) == (2, 0, 0)
+    assert stores.processed.read().equals(made) and stores.raw.read().equals(minutes)
+    assert made["close"].to_list() == [15.1, 15.1, 15.15]
+
+
+def test_parts_of_hours_alone_are_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    path = spaced(tmp_path / "m.csv", START + timedelta(minutes=5), 10, minutes=5)
+    with pytest.raises(NoRows, match="got parts of hours only"):
+        stores.ingest(path, silver)
+
+
+def test_a_damaged_stamp_costs_no_time(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    far = ("1970.01.01,00:00,15.1,15.2,15.0,15.1,7", "2205.01.01,00:00,15.1,15.2,15.0,15.1,7")
+    result = stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=far), silver)
+    assert (result.new, result.rejected, result.mismatch.bare_hours) == (60, 2, 0)

@@ -1,27 +1,37 @@
 """Bars and ticks from files, a block at a time, so one may be larger than memory.
 
-Ticks become minute bars of the mid price. Rows that are refused are delivered beside the bars, with file, line and
-reason.
+A file is read twice: once to learn the spacing of its bars and which stamps are damaged, from the file's own rows, and
+once, as those rows were spooled, to deliver them. So neither the size of a block nor the order of rows decides
+anything. Ticks become minute bars of the mid price. Rows that are refused are delivered beside the bars, with file,
+line and reason.
 """
 
 import glob
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch, reject_reason
+from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.sources.blocks import open_blocks
-from lstm_ts.sources.formats import DATES, SHOWN_CHARS
+from lstm_ts.sources.checks import check_rows, find_lonely, make_rejects, refuse
+from lstm_ts.sources.formats import DATES
+from lstm_ts.sources.overlap import Overlap
+from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.testimony import Testimony
+from lstm_ts.sources.ticks import join_partials, make_partials
 from lstm_ts.sources.zones import Zone, parse_zone
+from lstm_ts.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
 
-MIN_HOURLY_ROWS = 12  # a thin minute file may have a few stamps that are all full hours
-ALREADY_READ = (DUPLICATE, LATE_TICK) = "duplicate time stamp", "tick of a minute already read"
+DUPLICATE = "duplicate time stamp"
+LONELY = "far from the rest of its file"
+UNCLOSED = "not closed yet"
 
 
 class _SeenStamps:
@@ -40,6 +50,21 @@ class _SeenStamps:
         self._stamps = np.sort(np.concatenate([self._stamps, ts.to_physical().to_numpy()]), kind="stable")
 
 
+@dataclass(frozen=True)
+class _File:
+    """What the first pass has learnt of one file."""
+
+    path: Path
+    rows: Spool
+    ticks: bool
+    spacing: int
+    last: int  # stamp within the span
+    span: tuple[datetime, datetime]
+    now: datetime
+    lonely: Sequence[tuple[int, int]] = ()
+    notes: list[str] = field(default_factory=list)
+
+
 class Files:
     """Bars of the files that `paths` names: files or globs, in the order given, a glob's matches by name."""
 
@@ -54,6 +79,7 @@ class Files:
         batch_rows: int,
     ) -> None:
         """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open"""
+        self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
@@ -71,20 +97,40 @@ class Files:
     def name(self) -> str:
         return f"files {', '.join(self.patterns)}"
 
-    def read_batches(self) -> Iterator[BarBatch]:
-        """Raises   NoSuchFile, NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file"""
-        # An hour and its first minute share a stamp without being duplicates.
-        seen = {False: _SeenStamps(), True: _SeenStamps()}
-        for file in dict.fromkeys(file for pattern in self.patterns for file in _find(pattern)):
-            opened = open_blocks(file, self.batch_rows, symbol=self.symbol, dates=self.dates)
-            zone = None if opened.utc else opened.zone or self._zone_for(file)
-            blocks = (_check(block, zone, ticks=opened.ticks) for block in opened.rows)
-            testimony = Testimony(already_read=ALREADY_READ)
-            if opened.ticks:
-                batches = self._tick_batches(blocks, file, seen[False], testimony)
-            else:
-                batches = self._bar_batches(blocks, file, seen, testimony)
-            yield from _with_answers(batches, testimony, opened.notes)
+    def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
+        """start, end   rows at other times are not looked at
+
+        Raises    NoSuchFile, NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file
+        """
+        first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
+        overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
+        before: int | None = None
+        for path in dict.fromkeys(path for pattern in self.patterns for path in _find(pattern)):
+            with Spool() as spool:
+                file = self._learn(path, spool, (first, last), before)
+                before = file.spacing
+                testimony = Testimony(already_read=(DUPLICATE,))
+                overlap = overlaps[file.spacing]
+                batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
+                yield from _with_answers(batches, testimony, file, overlap)
+
+    def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> _File:
+        """before   spacing of the file before this one"""
+        opened = open_blocks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+        zone = None if opened.utc else opened.zone or self._zone_for(path)
+        now, stamps = datetime.now(UTC), [np.empty(0, np.int64)]
+        for block in opened.rows:
+            rows = check_rows(block, zone, ticks=opened.ticks, now=now)
+            good = rows.filter(pl.col("reason").is_null())["ts"]
+            stamps.append((good.dt.truncate("1m").unique() if opened.ticks else good).to_physical().to_numpy())
+            spool.add(rows)
+            self.on_rows(rows.height)
+        stamps_N = np.unique(np.concatenate(stamps))
+        lonely = find_lonely(stamps_N)
+        stamps_N = _within(stamps_N, lonely, span)
+        last = int(stamps_N[-1]) if len(stamps_N) else 0
+        spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
+        return _File(path, spool, opened.ticks, spacing, last, span, now, lonely, opened.notes)
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:
@@ -94,52 +140,95 @@ class Files:
             )
         return self.zone
 
-    def _bar_batches(
-        self, blocks: Iterator[pl.DataFrame], file: Path, seen: dict[bool, _SeenStamps], testimony: Testimony
-    ) -> Iterator[BarBatch]:
-        hourly = None
-        for block in blocks:
-            if hourly is None:  # the first block decides for the file
-                hourly = _is_hourly(block.filter(pl.col("reason").is_null())["ts"], file)
-            rows = _refuse(block, hourly & (pl.col("ts") != pl.col("ts").dt.truncate("1h")), "not on a whole hour")
+    def _bar_batches(self, file: _File, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
+        seen = _SeenStamps()
+        every = f"{file.spacing // MINUTE}m"
+        grid = {MINUTE: "minute", HOUR: "hour"}.get(file.spacing)
+        off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {in_words(file.spacing)}"
+        for block in file.rows:
+            rows = refuse(_of_span(block, file), pl.col("ts") != pl.col("ts").dt.truncate(every), off_grid)
+            unclosed = pl.col("ts") > pl.lit(file.now) - pl.duration(microseconds=file.spacing)
+            rows = refuse(_refuse_lonely(rows, file), unclosed, UNCLOSED)
             good = pl.when(pl.col("reason").is_null()).then(pl.col("ts"))
-            rows = _refuse(rows, seen[hourly].contains(rows["ts"]) | ~good.is_first_distinct(), DUPLICATE)
+            rows = refuse(rows, seen.contains(rows["ts"]) | ~good.is_first_distinct(), DUPLICATE)
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(PRICES) * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts")
-            seen[hourly].add(bars["ts"])
-            testimony.add(bars["ts"], rows)
-            yield BarBatch(bars, hourly=hourly, rejects=_rejects(rows, file))
-
-    def _tick_batches(
-        self, blocks: Iterator[pl.DataFrame], file: Path, seen: _SeenStamps, testimony: Testimony
-    ) -> Iterator[BarBatch]:
-        """A minute is delivered once a tick of a later one has come; the last of each block is held until then."""
-        minute = pl.col("ts").dt.truncate("1m")
-        held = pl.DataFrame(schema={"ts": TS, "mid": pl.Float64()})
-        for block in blocks:
-            rows = _refuse(block, seen.contains(block["ts"].dt.truncate("1m")), LATE_TICK)
-            mid = (pl.col("low") + pl.col("high")) / 2 * self.price_factor
-            ticks = pl.concat([held, rows.filter(pl.col("reason").is_null()).select("ts", mid=mid)])
-            held = ticks.filter(minute == minute.max())
-            bars = _minute_bars(ticks.filter(minute < minute.max()))
             seen.add(bars["ts"])
-            testimony.add(bars["ts"], rows)
-            yield BarBatch(bars, rejects=_rejects(rows, file))
-        bars = _minute_bars(held)
-        seen.add(bars["ts"])
+            testimony.add(bars["ts"])
+            testimony.add_refused(rows)
+            bars = overlap.take(bars, file.last)
+            yield BarBatch(bars, minutes=file.spacing // MINUTE, rejects=make_rejects(rows, file.path))
+
+    def _tick_batches(self, file: _File, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
+        """All minutes come with the last batch, since any block may have ticks of them."""
+        partials = []
+        for block in file.rows:
+            rows = _refuse_lonely(_of_span(block, file), file)
+            mid = (pl.col("low") + pl.col("high")) / 2 * self.price_factor
+            partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid)))
+            testimony.add_refused(rows)
+            yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
+        bars = join_partials(partials)
         testimony.add(bars["ts"])
-        yield BarBatch(bars)
+        yield BarBatch(overlap.take(bars, file.last))
 
 
-def _with_answers(batches: Iterator[BarBatch], testimony: Testimony, notes: Sequence[str]) -> Iterator[BarBatch]:
-    """The last batch carries what the file proves, and the notes; hours prove nothing about minutes."""
+def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
+    kept_N = np.ones(len(stamps_N), np.bool_)
+    for first, last in lonely:
+        kept_N &= (stamps_N < first) | (stamps_N > last)
+    ts = pl.Series(stamps_N).cast(TS)
+    kept_N &= ((ts >= span[0]) & (ts < span[1])).to_numpy()
+    return stamps_N[kept_N]
+
+
+def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
+    """before    spacing of the file before, which one of too few bars shares if it can
+
+    Raises    UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
+    """
+    stretches = find_stretches(stamps_N)
+    last = stretches[-1]
+    if len(stretches) > 1:
+        since, until = at_minute(last.first), at_minute(stretches[-2].first)
+        edge = "start" if last.usable else "end"
+        part = "them from then on" if last.usable else "those before"
+        raise UnknownFormat(
+            f"Expected bars of one spacing in {file}, got {stretches[-2]} from {until} and {last} from {since} UTC on; "
+            f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
+        )
+    if not last.usable:
+        raise UnknownFormat(
+            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got {last} in {file}; "
+            f"export M1 or H1"
+        )
+    return before if before and not last.certain and not (stamps_N % before).any() else last.spacing
+
+
+def _of_span(rows: pl.DataFrame, file: _File) -> pl.DataFrame:
+    start, end = file.span
+    ts = pl.col("ts")
+    return rows.filter(ts.is_null() | ((ts >= start) & (ts < end)))
+
+
+def _refuse_lonely(rows: pl.DataFrame, file: _File) -> pl.DataFrame:
+    for first, last in file.lonely:
+        rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last), LONELY)
+    return rows
+
+
+def _with_answers(
+    batches: Iterator[BarBatch], testimony: Testimony, file: _File, overlap: Overlap
+) -> Iterator[BarBatch]:
+    """The last batch carries what the file proves, and the notes; longer bars prove nothing about minutes."""
     held = None
     for batch in batches:
         if held is not None:
             yield held
         held = batch
-    if held is not None:
-        yield replace(held, answers=() if held.hourly else testimony.answers(), notes=tuple(notes))
+    held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+    notes = (*file.notes, *overlap.end_file(file.last, file.path))
+    yield replace(held, answers=testimony.answers() if held.minutes == 1 else (), notes=notes)
 
 
 def _find(pattern: str) -> list[Path]:
@@ -149,53 +238,3 @@ def _find(pattern: str) -> list[Path]:
     if not found:
         raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
     return found
-
-
-def _check(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool) -> pl.DataFrame:
-    """Adds `ts` (UTC), and to `reason` all that is wrong with a row by itself."""
-    rows = raw.with_columns(ts=zone.to_utc(pl.col("stamp")) if zone else pl.col("stamp").dt.convert_time_zone("UTC"))
-    if zone:
-        rows = _refuse(rows, pl.col("stamp").is_not_null() & pl.col("ts").is_null(), f"does not exist in {zone}")
-    if ticks:
-        rows = _refuse(rows, pl.col("high") < pl.col("low"), "ask below bid")
-    else:
-        rows = _refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate("1m"), "not on a whole minute")
-    return rows.with_columns(reason=pl.coalesce("reason", reject_reason()))
-
-
-def _refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
-    """Rows whose `reason` is still null get this one where `bad` holds."""
-    return rows.with_columns(reason=pl.coalesce("reason", pl.when(bad).then(pl.lit(reason))))
-
-
-def _rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:
-    """REJECT_SCHEMA; a Parquet row is shown as its values."""
-    values = [pl.col(column).cast(pl.String).fill_null("") for column in ("stamp", *PRICES)]
-    return rows.filter(pl.col("reason").is_not_null()).select(
-        file=pl.lit(str(file)),
-        line=pl.col("line").cast(pl.Int64),
-        reason=pl.col("reason"),
-        text=pl.coalesce("text", pl.concat_str(values, separator=",")).str.head(SHOWN_CHARS),
-    )
-
-
-def _is_hourly(ts: pl.Series, file: Path) -> bool:
-    """Whether all stamps are full hours, with rows enough that minutes would have shown.
-
-    Raises   UnknownFormat: bars longer than an hour
-    """
-    stamps = ts.unique().sort()
-    if len(stamps) < MIN_HOURLY_ROWS or (stamps != stamps.dt.truncate("1h")).any():
-        return False
-    spacing = stamps.diff().dt.total_hours().min()
-    if spacing != 1:
-        raise UnknownFormat(f"Expected minute or hourly bars, got bars {spacing!r} hours apart in {file}; export H1")
-    return True
-
-
-def _minute_bars(ticks: pl.DataFrame) -> pl.DataFrame:
-    minutes = ticks.sort("ts", maintain_order=True).group_by_dynamic("ts", every="1m")
-    mid = pl.col("mid")
-    return minutes.agg(
-        open=mid.first(), high=mid.max(), low=mid.min(), close=mid.last(), volume=pl.len().cast(pl.Float64)
-    )

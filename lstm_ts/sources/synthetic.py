@@ -113,8 +113,8 @@ class Synthetic:
     def name(self) -> str:
         return f"synthetic {self.signal}, seed {self.seed}"
 
-    def read_batches(self) -> Iterator[BarBatch]:
-        """A month a batch."""
+    def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
+        """All it has, a month a batch."""
         bars = self._compute_bars()
         months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
         yield from map(BarBatch, months[:-1])

@@ -23,11 +23,12 @@ class Testimony:
         self._bad: list[pl.Series] = []
         self._undated = 0
 
-    def add(self, bars_ts: pl.Series, rows: pl.DataFrame | None = None) -> None:
-        """bars_ts   of the bars made of the file; rows   `ts, reason` of its rows, null where nothing was wrong"""
+    def add(self, bars_ts: pl.Series) -> None:
+        """bars_ts   of bars made of the file, each once"""
         self._good.append(bars_ts)
-        if rows is None:
-            return
+
+    def add_refused(self, rows: pl.DataFrame) -> None:
+        """rows   `ts, reason` of the file's rows, null where nothing was wrong"""
         refused = rows.filter(pl.col("reason").is_not_null())
         repeated = pl.col("reason").is_in(self._already_read)
         self._repeated.append(refused.filter(repeated)["ts"])

@@ -1,0 +1,62 @@
+"""What is wrong with a row of a file, by itself and beside the others of its file."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.bars import PRICES, reject_reason
+from lstm_ts.sources.formats import SHOWN_CHARS
+from lstm_ts.sources.zones import Zone
+from lstm_ts.spacing import MINUTE, Times
+
+CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
+FIRST_YEAR = 1900
+FUTURE = "after now: in the future, or in another zone"
+APART = 14 * 24 * 60 * MINUTE  # no market pauses longer, but files may have larger gaps between many bars
+LONELY_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
+BULK = 10  # bars that others can be far from
+
+
+def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: datetime) -> pl.DataFrame:
+    """Adds `ts` (UTC), and to `reason` all that is wrong with a row by itself."""
+    rows = raw.with_columns(ts=zone.to_utc(pl.col("stamp")) if zone else pl.col("stamp").dt.convert_time_zone("UTC"))
+    if zone:
+        rows = refuse(rows, pl.col("stamp").is_not_null() & pl.col("ts").is_null(), f"does not exist in {zone}")
+    if ticks:
+        rows = refuse(rows, pl.col("high") < pl.col("low"), "ask below bid")
+    rows = refuse(rows, pl.col("ts").dt.year() < FIRST_YEAR, f"before {FIRST_YEAR}")
+    rows = refuse(rows, pl.col("ts") > now + CLOCK_SKEW, FUTURE)
+    return rows.with_columns(reason=pl.coalesce("reason", reject_reason()))
+
+
+def refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
+    """Rows whose `reason` is still null get this one where `bad` holds."""
+    return rows.with_columns(reason=pl.coalesce("reason", pl.when(bad).then(pl.lit(reason))))
+
+
+def make_rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """REJECT_SCHEMA; a Parquet row is shown as its values."""
+    values = [pl.col(column).cast(pl.String).fill_null("") for column in ("stamp", *PRICES)]
+    return rows.filter(pl.col("reason").is_not_null()).select(
+        file=pl.lit(str(file)),
+        line=pl.col("line").cast(pl.Int64),
+        reason=pl.col("reason"),
+        text=pl.coalesce("text", pl.concat_str(values, separator=",")).str.head(SHOWN_CHARS),
+    )
+
+
+def find_lonely(stamps_N: Times) -> list[tuple[int, int]]:
+    """First and last stamp of the few that lie far from the bulk of their file.
+
+    stamps_N   ascending and unique, microseconds
+    """
+    borders = np.flatnonzero(np.diff(stamps_N) > APART) + 1
+    clusters = np.split(stamps_N, borders)
+    few = max(1, int(LONELY_SHARE * len(stamps_N)))
+    lonely = [cluster for cluster in clusters if len(cluster) <= few]
+    bulk = len(stamps_N) - sum(map(len, lonely))
+    if bulk < BULK or bulk < 0.9 * len(stamps_N):
+        return []
+    return [(int(cluster[0]), int(cluster[-1])) for cluster in lonely]

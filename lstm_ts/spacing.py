@@ -1,0 +1,134 @@
+"""How far apart the bars of a file are, judged by all of its stamps, whatever their order.
+
+The spacing is the most frequent difference of successive stamps. It may change on the way: a stretch of bars further
+apart counts as one where finer bars would hardly fall on its grid by chance. Times are microseconds since 1970.
+
+Legend: N stamps, D differences of successive stamps.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+SECOND = 1_000_000
+MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
+UNITS = ((7 * 24 * HOUR, "week"), (24 * HOUR, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+ON_GRID = 0.9  # of the stamps; the others are damaged rows
+SURE = 1e3  # to one that finer bars would not all have fallen on the grid
+SURE_OF_A_CHANGE = 1e9  # the same for a stretch that may begin at any bar of a file
+FREQUENT = 3  # differences that make a spacing
+CANDIDATES = 12
+STRAY = 8  # differences in a row that are damaged rows within a stretch, not a stretch of their own
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    first: int  # stamp
+    spacing: int
+    certain: bool  # otherwise there are too few bars to tell
+    phase: int  # of the stamps within the spacing, or within the hour where it is longer
+    mixed: int = 0  # another spacing that bars off the grid have
+
+    @property
+    def usable(self) -> bool:
+        """Whether such bars are minutes, or make hours."""
+        return HOUR % self.spacing == 0 and self.spacing % MINUTE == 0 and not self.phase and not self.mixed
+
+    def __str__(self) -> str:
+        apart = f"bars {in_words(self.spacing)} apart"
+        if self.mixed:
+            return f"{apart}, some of them {in_words(self.mixed)}"
+        if self.phase and HOUR % self.spacing == 0:
+            return f"{apart} that open {in_words(self.phase)} past the full {'hour' if self.spacing == HOUR else 'one'}"
+        return apart
+
+
+def in_words(span: int) -> str:
+    """The largest unit that counts it whole: 90 minutes, 1 day."""
+    size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND, "second"))
+    count = span / size
+    return f"{count:g} {unit}{'s' * (count != 1)}"
+
+
+def at_minute(stamp: int) -> str:
+    return datetime.fromtimestamp(stamp / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def find_stretches(stamps_N: Times) -> list[Stretch]:
+    """stamps_N   ascending and unique"""
+    gaps_D = np.diff(stamps_N)
+    spacing_D = _stretch_spacings(gaps_D)
+    starts = np.append(0, np.flatnonzero(np.diff(spacing_D)) + 1)
+    stretches = []
+    for start, end in zip(starts, [*starts[1:], len(spacing_D)], strict=True):
+        # The difference across a border belongs to the coarser side, whose last bar it follows or precedes.
+        first = start + 1 if start and spacing_D[start - 1] > spacing_D[start] else start
+        last = end if end < len(spacing_D) and spacing_D[end] > spacing_D[start] else end + 1
+        stretches.append(_stretch(stamps_N[first : max(last, first + 1)]))
+    return stretches or [_stretch(stamps_N)]
+
+
+def _stretch_spacings(gaps_D: Times) -> Times:
+    """The spacing of the stretch that each difference lies in; 0 for all where it does not change."""
+    values, counts = np.unique(gaps_D, return_counts=True)
+    frequent = np.sort(values[counts >= FREQUENT][np.argsort(counts[counts >= FREQUENT])[-CANDIDATES:]])
+    spacing_D = np.zeros(len(gaps_D), np.int64)
+    if len(frequent) < 2:
+        return spacing_D
+    for candidate in frequent[:0:-1]:
+        shortest = int(np.ceil(np.log(SURE_OF_A_CHANGE) / np.log(candidate / frequent[0])))
+        on_grid = gaps_D % candidate == 0 if candidate <= HOUR else gaps_D >= 0.9 * candidate
+        for start, end in _runs((spacing_D == 0) & on_grid, at_least=max(shortest, FREQUENT)):
+            if 2 * (gaps_D[start:end] == candidate).sum() >= end - start:
+                spacing_D[start:end] = candidate
+    _absorb_strays(spacing_D)
+    finer = gaps_D[spacing_D == 0]
+    if len(finer):
+        spacing_D[spacing_D == 0] = _mode(finer)
+    return spacing_D
+
+
+def _absorb_strays(spacing_D: Times) -> None:
+    if not spacing_D.any():
+        return
+    for start, end in _runs(spacing_D == 0):
+        if end - start < STRAY and end - start < len(spacing_D):
+            spacing_D[start:end] = spacing_D[start - 1] if start else spacing_D[end]
+
+
+def _runs(flags_D: NDArray[np.bool_], at_least: int = 1) -> list[tuple[int, int]]:
+    """Starts and ends of the runs of flags that are long enough."""
+    edges = np.flatnonzero(np.diff(flags_D, prepend=False, append=False)).reshape(-1, 2)
+    return [(start, end) for start, end in edges[edges[:, 1] - edges[:, 0] >= at_least].tolist()]
+
+
+def _mode(gaps_D: Times) -> int:
+    values, counts = np.unique(gaps_D, return_counts=True)
+    return int(values[counts.argmax()])
+
+
+def _stretch(stamps_N: Times) -> Stretch:
+    gaps_D, first = np.diff(stamps_N), int(stamps_N[0])
+    if not len(gaps_D):
+        return Stretch(first, MINUTE, certain=False, phase=0)
+    spacing = _mode(gaps_D)
+    if spacing == MINUTE:
+        return Stretch(first, MINUTE, certain=True, phase=0)
+    grid = int(np.gcd(spacing, HOUR)) if spacing > HOUR else spacing
+    phases, counts = np.unique(stamps_N % grid, return_counts=True)
+    whole = (gaps_D % spacing == 0).mean()  # bars of 7 minutes begin anew each day
+    phase, on_grid = int(phases[counts.argmax()]), max(counts.max() / len(stamps_N), whole)
+    if spacing < MINUTE:
+        return Stretch(first, spacing, certain=len(gaps_D) >= FREQUENT, phase=0)
+    finest = int(np.gcd.reduce(gaps_D))
+    sure = len(gaps_D) * np.log(spacing / MINUTE) >= np.log(SURE)
+    if on_grid >= ON_GRID:
+        # One minute bar an hour is as well a thin file of minutes, where there are but two of them.
+        return Stretch(first, spacing, True, phase) if sure else Stretch(first, MINUTE, certain=False, phase=0)
+    if finest <= MINUTE or not sure:
+        return Stretch(first, MINUTE, certain=finest == MINUTE, phase=0)
+    return Stretch(first, spacing, certain=True, phase=0, mixed=int(gaps_D.min()))
