@@ -43,10 +43,10 @@ pipeline: install  ## the schedule on synthetic bars: Dagster on http://127.0.0.
 	@$(RUN) lstm_ts.pipeline $(PIPELINE)
 
 test: install  ## the suite, but for the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 slow: install  ## the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Beside the lock, whose client it replaces: the two cannot be installed together.
 .venv-ib_async/installed: .venv/installed

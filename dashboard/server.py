@@ -5,10 +5,16 @@ import secrets
 import signal
 import sys
 from argparse import ArgumentParser
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from lstm_ts.cli import check_arguments, check_port, compose, construct, entry_point, plain
+
+if __name__ == "__main__":
+    check_arguments("dashboard")  # before what is slow to import
 
 import panel as pn
 from omegaconf import DictConfig
@@ -20,7 +26,6 @@ from dashboard.app import shell
 from dashboard.blocks import problem
 from dashboard.client import Client
 from dashboard.settings import Limits, Service, Settings
-from lstm_ts.cli import check_port, compose, construct, entry_point, plain
 from lstm_ts.errors import ConfigError, LstmTsError
 
 EXTENSIONS = ("tabulator", "filedropper")
@@ -117,9 +122,9 @@ def main(cfg: DictConfig) -> None:
     check(cfg)
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
     set_up_panel(cfg.threads)
-    with TemporaryDirectory(prefix=UPLOADS) as uploads:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
+    with suppress(KeyboardInterrupt), TemporaryDirectory(prefix=UPLOADS) as uploads:  # told to end before Panel listens
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)

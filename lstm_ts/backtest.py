@@ -13,6 +13,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("backtest")  # before what is slow to import
+
 import numpy as np
 import polars as pl
 from omegaconf import DictConfig

@@ -110,6 +110,18 @@ def _check_names(cfg: DictConfig) -> None:
         cfg.paths[kind] = str(path)
 
 
+def check_arguments(config_name: str) -> None:
+    """Say a mistake in this command line at once: called before what is slow to import.
+
+    Options of Hydra's own, and sweeps, are left to `entry_point`.
+    """
+    if any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
+        return
+    os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
+    with _one_sentence():
+        compose(config_name, sys.argv[1:])
+
+
 def _check_complete(cfg: DictConfig) -> None:
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     missing = sorted(key for key, value in flatten(content) if value == "???" and not key.startswith("hydra."))

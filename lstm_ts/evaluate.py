@@ -9,6 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("evaluate")  # before what is slow to import
+
 import numpy as np
 import polars as pl
 from omegaconf import DictConfig

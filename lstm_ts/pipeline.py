@@ -15,6 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("pipeline")  # before what is slow to import
+
 import dagster as dg
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig

@@ -4,6 +4,11 @@ import json
 import logging
 from typing import Any
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("predict")  # before what is slow to import
+
 import polars as pl
 from omegaconf import DictConfig
 

@@ -12,6 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("registry")  # before what is slow to import
+
 from omegaconf import DictConfig
 
 from lstm_ts.aliases import Aliases

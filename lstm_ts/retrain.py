@@ -10,6 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("retrain")  # before what is slow to import
+
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster

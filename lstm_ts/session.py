@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import available_timezones
 
-import pandas_market_calendars as pmc
 import polars as pl
 
 from lstm_ts.errors import ConfigError, WrongZone
@@ -30,6 +29,8 @@ def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
 @lru_cache(maxsize=128)
 def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
     """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
+    import pandas_market_calendars as pmc  # slow to import, with pandas
+
     try:
         known = pmc.get_calendar(calendar)
     except RuntimeError:

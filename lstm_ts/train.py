@@ -7,6 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("train")  # before what is slow to import
+
 import lightning as L
 import polars as pl
 import torch

@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -34,6 +34,7 @@ from serve.settings import Answer, Ask, Example, State
 from serve.traffic import Arm, Traffic
 
 WATCH_S = 0.2
+TOLD_S = 1.0  # between the SIGTERM to the first process and to the last, where all get one
 CLOSE_S = 30
 SEND_BUFFER_BYTES = 131072  # of a reply, in the kernel, where its client does not read; it would take megabytes
 
@@ -44,6 +45,16 @@ def _outlast() -> None:
     """Of the process that holds what is shared: a SIGTERM to all of them at once comes too early for it."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _sigterm_put_off() -> Iterator[None]:
+    """A SIGTERM that comes meanwhile is delivered afterwards; a child process that is started never gets it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ForecastServer(LitServer):  # type: ignore[misc]
@@ -80,7 +91,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     def _init_manager(self, num_api_servers: int) -> SyncManager:
         """As LitServe's, but it ends with the server, and holds the board."""
         manager = SyncManager()
-        manager.start(initializer=_outlast)
+        with _sigterm_put_off():  # it would end the manager before it ignores it
+            manager.start(initializer=_outlast)
         self.transport_config.manager, self.transport_config.num_consumers = manager, num_api_servers
         self.workers_setup_status, self._shutdown_event = manager.dict(), manager.Event()
         self.board = self.lit_api.board = manager.dict()
@@ -125,6 +137,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                     log.error("Worker %d has ended%s; a new one starts", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
+                time.sleep(TOLD_S)
+                if self.stopping:  # all are told to end, one after the other
+                    return
                 log.critical("A process that all others need has ended, and the server with it")
                 self.broken = True
                 return

@@ -1,5 +1,7 @@
 """Child processes of the tests: every wait for one is bounded, and none is left behind."""
 
+import multiprocessing
+import multiprocessing.process
 import subprocess
 import sys
 import threading
@@ -90,6 +92,23 @@ def wait_for(condition: Callable[[], Found], seconds: float = WAIT_S, *, process
         assert time.monotonic() < until, f"it did not happen within {seconds:g} s"
         time.sleep(0.01)
     return found
+
+
+PRELOAD = (
+    "lstm_ts.retrain",
+    "pytest",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+)
+
+
+def fork(task: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A process that runs the task, of a server that has imported what is slow; it ends with this one."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD])
+    process = context.Process(target=task, args=arguments, daemon=True)
+    process.start()
+    return process
 
 
 def join(thread: threading.Thread, seconds: float = WAIT_S) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import mistake, run_process, succeed, succeed_process
 from conftest import random_hours
 from omegaconf import DictConfig
 from processes import child, wait_for
-from test_cli import TINY, mistake, run, succeed
+from test_cli import TINY
 from test_configs import compose, without_hydra
 
 from lstm_ts.backtest import plan_jobs, plan_trainings
@@ -45,7 +46,7 @@ def stored(bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def walked(stored: Path) -> list[str]:
     """Lines of stdout."""
-    return succeed("backtest", stored, *WALK)
+    return succeed_process("backtest", stored, *WALK)
 
 
 def trained(folder: Path) -> dict[Path, float]:
@@ -93,7 +94,7 @@ def test_a_killed_walk_goes_on_where_it_was(stored: Path, walked: list[str], tmp
         wait_for(lambda: len(trained(tmp_path)) >= 2, process=process)
     before = trained(tmp_path)
     assert 2 <= len(before) < 7
-    again = succeed("backtest", tmp_path, *WALK, f"paths.data={stored}/data")
+    again = succeed_process("backtest", tmp_path, *WALK, f"paths.data={stored}/data")
     assert before.items() <= trained(tmp_path).items()
     assert table(again) == table(walked)
 
@@ -109,7 +110,7 @@ def table(lines: list[str]) -> list[str]:
 @pytest.mark.slow
 def test_ray_gives_the_same_folds(stored: Path, walked: list[str], tmp_path: Path) -> None:
     ray = ("hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false")
-    lines = succeed("backtest", tmp_path, *WALK, *ray, f"paths.data={stored}/data")
+    lines = succeed_process("backtest", tmp_path, *WALK, *ray, f"paths.data={stored}/data")
     assert table(lines) == table(walked)
 
 
@@ -171,7 +172,7 @@ def test_a_plan_that_cannot_be_is_named(bars: pl.DataFrame, tmp_path: Path, chan
 
 @pytest.mark.slow
 def test_a_mistake_within_a_job_is_one_sentence(stored: Path, tmp_path: Path) -> None:
-    said = mistake(run("backtest", tmp_path, *WALK, "trainer.max_epochs=0", f"paths.data={stored}/data"))
+    said = mistake(run_process("backtest", tmp_path, *WALK, "trainer.max_epochs=0", f"paths.data={stored}/data"))
     assert said == "Expected at least one epoch to train, got trainer.max_epochs=0"
 
 

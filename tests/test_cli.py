@@ -1,47 +1,18 @@
-"""The commands as a user types them, each in a process of its own."""
+"""The commands as a user types them."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from processes import ROOT, WAIT_S
+from commands import mistake, run, succeed
+from processes import ROOT, WAIT_S, python
 
 from lstm_ts.cli import check_port
 from lstm_ts.errors import ConfigError
-
-
-def run(command: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
-    return subprocess.run(
-        [sys.executable, "-m", f"lstm_ts.{command}", *paths, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-        timeout=WAIT_S,
-    )
-
-
-def succeed(command: str, folder: Path, *arguments: str) -> list[str]:
-    """Lines of stdout."""
-    done = run(command, folder, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def mistake(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence of a user's mistake."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    return line.removeprefix("Error: ")
-
 
 TINY = (
     "tsteps=24",
@@ -214,6 +185,24 @@ def test_a_model_of_another_symbol_is_refused(stored: Path, trained: Path) -> No
 
 def test_a_span_without_bars_is_said(stored: Path, trained: Path) -> None:
     assert "got none among bars" in mistake(run("evaluate", stored, f"model={trained}", "span.start=2031-01-01"))
+
+
+COMMANDS = ("ingest", "process", "train", "evaluate", "predict", "backtest", "retrain", "registry", "pipeline")
+ENTRY_POINTS = [*(f"lstm_ts.{command}" for command in COMMANDS), "serve.server", "dashboard.server"]
+SLOW = {"torch", "lightning", "mlflow", "dagster", "litserve", "panel", "pandas", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize(
+    "module", [*(f"lstm_ts.{command}" for command in COMMANDS), "serve.server", "dashboard.server"]
+)
+def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(module: str, tmp_path: Path) -> None:
+    command = python("-X", "importtime", "-m", module, f"paths.outputs={tmp_path}", "sourcee=files")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    assert "sourcee" in mistake(done)
+    assert done.stdout == ""
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "hydra" in imported
+    assert not imported & SLOW
 
 
 def test_a_traceback_is_shown_when_asked_for(tmp_path: Path) -> None:

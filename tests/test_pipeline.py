@@ -14,9 +14,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from commands import mistake
 from omegaconf import OmegaConf
 from processes import ROOT, join, wait_for
-from test_cli import mistake
 from test_retrain import SETTINGS
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA

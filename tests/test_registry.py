@@ -1,5 +1,4 @@
 import hashlib
-import multiprocessing
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from processes import ROOT, WAIT_S
+from processes import ROOT, WAIT_S, fork
 
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
@@ -430,19 +429,8 @@ def promote_in_turn(folder: Path, first: int, second: int) -> None:
         promote(registry, first, second)
 
 
-STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
-
-
-def start(task: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("forkserver")  # imports once, then forks a clean process for each
-    context.set_forkserver_preload(["lstm_ts.registry", "lstm_ts.data", "pytest", *STORES])
-    process = context.Process(target=task, args=arguments, daemon=True)
-    process.start()
-    return process
-
-
 def die(call: int, methods: tuple[str, ...], task: Callable[..., None], *arguments: Any) -> None:
-    process = start(dying, call, methods, task, *arguments)
+    process = fork(dying, call, methods, task, *arguments)
     process.join(WAIT_S)
     assert process.exitcode == -signal.SIGKILL
 
@@ -491,7 +479,7 @@ def test_a_registration_killed_before_any_step_leaves_no_version_or_the_whole(
 def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, model: Path, folder: Path) -> None:
     registry, _ = opened
     register(registry, model, count=4)
-    processes = [start(promote_in_turn, folder, *pair) for pair in ((1, 2), (3, 4))]
+    processes = [fork(promote_in_turn, folder, *pair) for pair in ((1, 2), (3, 4))]
     for process in processes:
         process.join(WAIT_S)
         assert process.exitcode == 0
@@ -503,7 +491,7 @@ def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, mod
 
 def test_two_processes_that_register_at_once_both_succeed(opened: Opened, model: Path, folder: Path) -> None:
     registry, _ = opened
-    processes = [start(register_three, folder, model) for _ in range(2)]
+    processes = [fork(register_three, folder, model) for _ in range(2)]
     for process in processes:
         process.join(WAIT_S)
         assert process.exitcode == 0
@@ -515,7 +503,7 @@ def test_two_processes_that_register_at_once_both_succeed(opened: Opened, model:
 @pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.3, 0.6, 0.9, 1.2, 1.5])
 def test_a_registry_whose_making_is_killed_can_be_made(tmp_path: Path, after_s: float) -> None:
-    process = start(open_registry, tmp_path)
+    process = fork(open_registry, tmp_path)
     time.sleep(after_s)
     process.kill()
     process.join(WAIT_S)

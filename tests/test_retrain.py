@@ -1,27 +1,28 @@
 """Retraining as a whole: in this process where a command's own is not what is tested."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import random_hours
 from hydra.core.hydra_config import HydraConfig
-from processes import ROOT, WAIT_S, child, output, python, wait_for
+from processes import WAIT_S, child, fork, python, wait_for
 from test_configs import compose, without_hydra
 
-from lstm_ts import provenance
+from lstm_ts import promotion, provenance
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError, RegistryError
 from lstm_ts.ledger import Ledger
 from lstm_ts.registry import CHAMPION, Registry
-from lstm_ts.retrain import retrain
+from lstm_ts.retrain import main, retrain
 from lstm_ts.session import Session
 from lstm_ts.store import BarStore
 
@@ -202,11 +203,19 @@ def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
     assert loop.verdicts == ["promote"]
 
 
+def retrain_alone(arguments: list[str], said: Path, dies: bool) -> None:
+    """In a process of its own, as the command; it may die of SIGKILL before the promotion."""
+    if dies:
+        promotion._promote = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    sys.argv[1:] = arguments
+    with said.open("w") as file, redirect_stdout(file):
+        main()
+
+
 def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
-    dies = "import os, lstm_ts.promotion as p, lstm_ts.retrain as r; p._promote = lambda *_: os.kill(os.getpid(), 9)"
-    command = [sys.executable, "-c", f"{dies}; r.main()", *loop.arguments(weeks, *settings)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = fork(retrain_alone, loop.arguments(weeks, *settings), loop.folder / "said", True)
+    process.join(WAIT_S)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("weeks", [20, 24])
@@ -233,13 +242,12 @@ def test_no_promotion_is_made_up_for_over_a_champion_it_was_not_judged_against(
 
 
 def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
-    command = [sys.executable, "-m", "lstm_ts.retrain", *loop.arguments(20)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with child(command, **pipes) as first, child(command, **pipes) as second:
-        both = (first, second)
-        said = [output(process) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sorted("Nothing new" in out for out, _ in said) == [False, True]
+    said = [loop.folder / name for name in ("one", "other")]
+    both = [fork(retrain_alone, loop.arguments(20), path, False) for path in said]
+    for process in both:
+        process.join(WAIT_S)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sorted("Nothing new" in path.read_text() for path in said) == [False, True]
     assert loop.verdicts == ["promote"]
 
 

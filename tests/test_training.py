@@ -8,9 +8,10 @@ import lightning as L
 import numpy as np
 import polars as pl
 import pytest
+from commands import run_process, succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import child, python, wait_for
-from test_cli import TINY, run, succeed
+from test_cli import TINY
 
 from dashboard.runs import read_runs
 from lstm_ts.bars import make_hourly_bars
@@ -56,7 +57,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
 def test_wandb_keeps_each_run_of_a_sweep_in_files_while_no_key_is_set(stored: Path, tmp_path: Path) -> None:
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path)}
     sweep = ("hydra.mode=MULTIRUN", "seed=0,1", "data.batch_size=32", "logger=wandb", f"paths.data={stored}/data")
-    done = run("train", tmp_path, *TINY, *sweep, **environment)
+    done = run_process("train", tmp_path, *TINY, *sweep, **environment)
     assert done.returncode == 0, done.stderr
     runs = [path.read_bytes() for path in (tmp_path / "outputs").rglob("offline-run-*/*.wandb")]
     assert len(runs) == 2

@@ -1,13 +1,19 @@
 """The server in a process of its own, which ends with the test that started it."""
 
+import atexit
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +37,59 @@ class Status:
     bars_sent: int
 
 
+class _Process:
+    """A server's process, a child of the forker of this one."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        (stdin, self._input), (self._output, stdout) = os.pipe(), os.pipe()
+        forker = _forker()
+        socket.send_fds(forker, [json.dumps(arguments).encode()], [stdin, stdout])
+        os.close(stdin)
+        os.close(stdout)
+        self._pid = int(forker.recv(64))
+        self._commands, self._answers = os.fdopen(self._input, "w"), os.fdopen(self._output)
+
+    def write(self, line: str) -> None:
+        self._commands.write(f"{line}\n")
+        self._commands.flush()
+
+    def read(self) -> str:
+        """Its next line, empty at its end; a server that is silent for ANSWER_S is killed."""
+        timer = threading.Timer(ANSWER_S, self._kill)
+        timer.start()
+        try:
+            return self._answers.readline()
+        finally:
+            timer.cancel()
+
+    def end(self) -> None:
+        with suppress(BrokenPipeError):
+            self._commands.close()
+        while self.read():
+            pass
+        self._answers.close()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+
+@cache
+def _forker() -> socket.socket:
+    """Of this process, with which it ends."""
+    ours, its = socket.socketpair()
+    with its:
+        process = subprocess.Popen([sys.executable, "-m", "tests.tws.forker"], cwd=ROOT, stdin=its)
+    ours.settimeout(ANSWER_S)
+
+    def end() -> None:
+        ours.close()
+        process.wait(ANSWER_S)
+
+    atexit.register(end)
+    return ours
+
+
 class Tws:
     """`with Tws(bars, faults="silence@2", pace=0) as tws:` serves on `tws.port`; the options are those of the command.
 
@@ -43,14 +102,13 @@ class Tws:
 
     def __enter__(self) -> "Tws":
         self._folder = tempfile.TemporaryDirectory(prefix="tws_")
-        command = [sys.executable, "-m", "tests.tws", "--control"]
+        arguments = ["--control"]
         for symbol, bars in self._bars.items():
-            command += ["--bars", f"{symbol}={self._file(symbol, bars)}"]
+            arguments += ["--bars", f"{symbol}={self._file(symbol, bars)}"]
         for name, value in self._options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload]
-        line = self._read_line()
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+        self._process = _Process(arguments)
+        line = self._process.read()
         if not line.startswith("listening on "):
             self.__exit__()
             raise RuntimeError(f"Expected the server to listen, got {line!r}")
@@ -58,13 +116,8 @@ class Tws:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._folder, self._process:
-            self._process.stdin.close()
-            try:
-                self._process.wait(timeout=ANSWER_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                raise
+        with self._folder:
+            self._process.end()
 
     @property
     def truth(self) -> pl.DataFrame:
@@ -90,19 +143,8 @@ class Tws:
         return rows.select("symbol", *PRICES, ts=ts)
 
     def _command(self, command: str) -> Any:
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
-        return json.loads(self._read_line())
-
-    def _read_line(self) -> str:
-        """Read one; a server that is silent for ANSWER_S is killed, and has none."""
-        timer = threading.Timer(ANSWER_S, self._process.kill)
-        timer.start()
-        try:
-            line: str = self._process.stdout.readline()
-        finally:
-            timer.cancel()
-        return line
+        self._process.write(command)
+        return json.loads(self._process.read())
 
     def _ask(self, command: str) -> Status:
         answer = self._command(command)
