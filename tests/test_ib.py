@@ -479,7 +479,7 @@ place.fill(make_broker(int(sys.argv[2])))
 
 def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", FILL, str(folder), str(tws.port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert read_line(process) == "ready"
     return process
