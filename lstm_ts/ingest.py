@@ -3,9 +3,9 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -29,10 +29,13 @@ from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.hours import make_hours
 from lstm_ts.ledger import Ledger
+from lstm_ts.levels import check_levels
 from lstm_ts.session import HOUR, Mismatch, Session, utc
 from lstm_ts.staging import Staging, UpsertResult
 from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
+
+MINUTE = timedelta(minutes=1)
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +72,20 @@ def ingest(
     max_reject_share: float,
     max_mismatch: float,
     rejects_csv: Path,
+    allow_level_change: bool = False,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> IngestResult:
     """Store what the source delivers with start <= ts < end: minutes in `raw`, and in `processed` hours, as they are
     or made of bars that divide one; then note what of that span it answered for.
 
-    Raises    TooManyRejects, WrongZone, NoRows: nothing was stored; the bad rows are named in `rejects_csv`
+    Raises    TooManyRejects, WrongZone, NoRows, DataError: nothing was stored; `rejects_csv` names the bad rows
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
     answers: list[Answer] = []
     longer: list[BarBatch] = []  # than minutes
+    prices: list[pl.DataFrame] = []
     kept = rejected = kept_hours = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
@@ -94,12 +99,16 @@ def ingest(
             for note in batch.notes:
                 log.warning(note)
             counts.append(count_by_hour(batch.bars))
+            prices.append(batch.bars.select("ts", "open", "close"))
             answers.extend(batch.answers)
             kept += batch.bars.height
             rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+        if not allow_level_change:
+            came = pl.concat(prices)
+            check_levels(came, _stored_about(came["ts"], raw, processed), source.name)
         if longer:
             hours = make_hours(longer, session, min_minutes_share=min_minutes_share)
             if hours.is_empty() and raw.folder not in stagings:
@@ -113,6 +122,21 @@ def ingest(
         ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, answers)
     upserts = {folder: staging.result for folder, staging in stagings.items()}
     return IngestResult(upserts, rejected, mismatch, kept_hours)
+
+
+def _stored_about(ts: pl.Series, *stores: BarStore) -> pl.DataFrame:
+    """`ts, open, close` of what is stored within the span, and nearest before and after it."""
+    frames = [pl.DataFrame(schema={"ts": TS, "open": pl.Float64(), "close": pl.Float64()})]
+    for store in stores:
+        stamps = store.read_stamps()
+        first, last = ts.min(), ts.max()
+        before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
+        if stamps.is_empty():
+            continue
+        start, end = (*before, first)[0], (*after, last)[0]
+        with suppress(NoRows):
+            frames.append(store.read(start, end + MINUTE).select("ts", "open", "close"))
+    return pl.concat(frames)
 
 
 def _stage(
@@ -262,6 +286,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
         symbol=cfg.symbol,
         min_minutes_share=cfg.min_minutes_share,
         max_reject_share=cfg.max_reject_share,
+        allow_level_change=cfg.allow_level_change,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
         start=utc(cfg.span.start),

@@ -6,9 +6,10 @@ forecast is one session hour; closed hours do not exist.
 
 import warnings
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from zoneinfo import available_timezones
+from typing import ClassVar
+from zoneinfo import ZoneInfo, available_timezones
 
 import polars as pl
 
@@ -40,11 +41,50 @@ def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pandas', of what the calendars call
         schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
+    columns = (
+        ("opens", "market_open"),
+        ("break_start", "break_start"),
+        ("break_end", "break_end"),
+        ("closes", "market_close"),
+    )
     stamps = {
         name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
-        for name, column in (("opens", "market_open"), ("closes", "market_close"))
+        for name, column in columns
+        if column in schedule
     }
-    return pl.DataFrame(stamps).with_columns(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    sessions = pl.DataFrame(stamps).with_columns(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    return _without_breaks(sessions) if "break_start" in sessions.columns else sessions
+
+
+def _without_breaks(sessions: pl.DataFrame) -> pl.DataFrame:
+    """Two sessions of each that has a lunch break."""
+    has_break = (pl.col("break_start") > pl.col("opens")) & (pl.col("break_end") > pl.col("break_start"))
+    has_break = has_break.fill_null(False)
+    first = sessions.select("opens", closes=pl.when(has_break).then("break_start").otherwise("closes"))
+    second = sessions.filter(has_break).select(opens="break_end", closes="closes")
+    return pl.concat([first, second]).sort("opens")
+
+
+class SpotFX(pmc.MarketCalendar):  # type: ignore[misc]
+    """Sunday 17:00 to Friday 17:00 New York without a daily break; brokers pause for Christmas and New Year's Day.
+
+    A session is a day from 17:00 on the day before; those of 25 December and 1 January do not trade.
+    """
+
+    aliases = ("SpotFX",)
+    regular_market_times: ClassVar = {"market_open": ((None, time(17), -1),), "market_close": ((None, time(17)),)}
+
+    @property
+    def name(self) -> str:
+        return "SpotFX"
+
+    @property
+    def tz(self) -> ZoneInfo:
+        return ZoneInfo("America/New_York")
+
+    @property
+    def adhoc_holidays(self) -> list[str]:
+        return [f"{year}-{day}" for year in range(1900, 2101) for day in ("01-01", "12-25")]
 
 
 @dataclass(frozen=True)

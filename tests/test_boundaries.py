@@ -40,6 +40,7 @@ ROOMS = {
     },
     "spacing": set(),
     "hours": {"bars", "session"},
+    "levels": {"errors"},
     "sources.testimony": {"bars"},
     "sources.spool": set(),
     "sources.ticks": {"bars"},
@@ -140,7 +141,7 @@ PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"spacing", "hours", "comparison", "completeness", "forecaster", "prices", "serve.traffic"}
+PURE |= {"spacing", "hours", "levels", "comparison", "completeness", "forecaster", "prices", "serve.traffic"}
 
 # Which rooms alone may import a library.
 KEPT = {

@@ -8,7 +8,7 @@ import pytest
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.cli import compose, processed_store, raw_store
-from lstm_ts.errors import ConfigError, NoRows, TooManyRejects, WrongZone
+from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
 from lstm_ts.process import ProcessResult, process
@@ -368,9 +368,8 @@ def test_status_of_a_span_that_is_none_says_what_there_is(stores: Stores, tmp_pa
 
 @pytest.mark.parametrize("value", ["commit_s=x", "commit_s=-1", "commit_s=True", "again=maybe", "again=1"])
 def test_a_value_that_fits_nothing_is_one_sentence(tmp_path: Path, value: str) -> None:
-    cfg = compose("ingest", [value, f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"])
     with pytest.raises(ConfigError, match=rf"Expected .*{value.partition('=')[0]}.* got {value.partition('=')[2]}"):
-        run(cfg)
+        run(compose("ingest", [value, f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"]))
     assert not list(tmp_path.iterdir())
 
 
@@ -471,3 +470,37 @@ def test_a_damaged_stamp_costs_no_time(stores: Stores, tmp_path: Path, silver: S
     far = ("1970.01.01,00:00,15.1,15.2,15.0,15.1,7", "2205.01.01,00:00,15.1,15.2,15.0,15.1,7")
     result = stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=far), silver)
     assert (result.new, result.rejected, result.mismatch.bare_hours) == (60, 2, 0)
+
+
+def priced(path: Path, start: datetime, price: float, *, rows: int = 60) -> Path:
+    stamps = [start + timedelta(minutes=i) for i in range(rows)]
+    path.write_text("".join(f"{ts:%Y.%m.%d,%H:%M},{price},{price * 1.01},{price * 0.99},{price},7\n" for ts in stamps))
+    return path
+
+
+@pytest.mark.parametrize("hours", [-3, 3, 24 * 42])
+@pytest.mark.parametrize(
+    ("price", "factor"), [(3010.0, "100 times as"), (0.301, "100 times as"), (2650.0, "88 times as")]
+)
+def test_another_price_level_than_the_stored_one_is_refused_with_both(
+    stores: Stores, tmp_path: Path, silver: Session, hours: int, price: float, factor: str
+) -> None:
+    stores.ingest(priced(tmp_path / "a.csv", START, 30.1), silver)
+    before = stores.raw.read()
+    with pytest.raises(DataError, match=rf"got .*(30\.1 at|and 30\.1).*, {factor}.*allow_level_change=true"):
+        stores.ingest(priced(tmp_path / "b.csv", START + timedelta(hours=hours), price), silver)
+    assert stores.raw.read().equals(before)
+
+
+def test_a_jump_of_the_level_within_a_file_is_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    path = priced(tmp_path / "a.csv", START, 30.1)
+    path.write_text(path.read_text() + priced(tmp_path / "b.csv", START + timedelta(hours=1), 3010.0).read_text())
+    with pytest.raises(DataError, match=r"got 30\.1 at 2019-03-05 10:59 and 3010 at 2019-03-05 11:00 UTC, 100 times"):
+        stores.ingest(path, silver)
+
+
+def test_what_markets_do_is_no_other_level(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(priced(tmp_path / "a.csv", START, 30.1), silver)
+    stores.ingest(priced(tmp_path / "b.csv", START + timedelta(hours=1), 26.4), silver)  # 12 % in an hour, as in 2011
+    stores.ingest(priced(tmp_path / "c.csv", START + timedelta(days=364), 66.0), silver)
+    assert stores.raw.read().height == 180

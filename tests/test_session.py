@@ -110,3 +110,26 @@ def test_a_day_of_stamps_in_a_wrong_zone_is_told_by_its_bars_in_closed_hours(sil
     assert silver.shift_hours(day.filter(pl.col("ts").dt.hour() != 17), max_mismatch=0.02) == 0
     off = day.with_columns(pl.col("ts") + pl.duration(hours=hours))
     assert silver.shift_hours(off, max_mismatch=0.02) == -hours
+
+
+def test_a_lunch_break_is_no_session() -> None:
+    tokyo = Session(calendar="JPX", zone="Asia/Tokyo")
+    day = datetime(2025, 1, 8, tzinfo=UTC)
+    hours = tokyo.hours(day, day + timedelta(days=1)).select(pl.col("ts").dt.hour(), "session_minutes").rows()
+    assert hours == [(0, 60), (1, 60), (2, 30), (3, 30), (4, 60), (5, 60), (6, 30)]
+    hong_kong = Session(calendar="HKEX", zone="Asia/Hong_Kong").hours(day, day + timedelta(days=1))
+    assert hong_kong["ts"].dt.hour().to_list() == [1, 2, 3, 5, 6, 7]
+
+
+def test_spot_fx_trades_from_sunday_to_friday_at_17_in_new_york_but_not_at_christmas() -> None:
+    fx = Session(calendar="SpotFX", zone="America/New_York")
+    start = datetime(2025, 1, 10, 20, tzinfo=UTC)
+    assert fx.hours(start, start + timedelta(days=3))["ts"].dt.strftime("%a %H").to_list()[:4] == [
+        "Fri 20", "Fri 21", "Sun 22", "Sun 23",
+    ]  # fmt: skip
+    summer = datetime(2025, 7, 7, tzinfo=UTC)
+    assert (
+        fx.hours(summer, summer + timedelta(days=7)).height == 24 * 5 - 3 + 3
+    )  # until Friday 21:00, from Sunday 21:00
+    christmas = datetime(2024, 12, 24, 21, tzinfo=UTC)
+    assert fx.next_hours(christmas, 1) == [datetime(2024, 12, 25, 22, tzinfo=UTC)]
