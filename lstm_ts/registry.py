@@ -180,6 +180,10 @@ def check_there(uri: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
         raise RegistryError(text) from None
+    except OSError as error:
+        raise RegistryError(
+            f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
+        ) from None
 
 
 def _load(version: Version, folder: Path) -> Forecaster:

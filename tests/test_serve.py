@@ -54,11 +54,11 @@ from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
 from serve import schema
 from serve.answers import Desk
-from serve.deployment import Loaded, Serving, Slot
+from serve.deployment import Loaded, Serving, Slot, lacks_challenger
 from serve.keys import Keys
 from serve.metrics import PARTS
 from serve.network import CompiledNet
-from serve.server import check, read_settings
+from serve.server import check, check_challenger, read_settings
 from serve.settings import Ask, Flags
 from serve.traffic import Arm
 
@@ -721,6 +721,26 @@ def test_a_value_out_of_range_is_named(override: str, words: str, tmp_path: Path
     HydraConfig.instance().set_config(cfg)
     with pytest.raises(ConfigError, match=words):
         check(cfg), read_settings(cfg, construct(cfg.traffic)), Keys(cfg.api_keys.given, cfg.api_keys.file)
+
+
+def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_that_was_it_is_not(
+    empty: Path, models: list[Path], tmp_path: Path
+) -> None:
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, tmp_path / name)
+    uris = f"registry.uri=sqlite:///{tmp_path}/mlflow.db", f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
+    cfg = compose("serve", "traffic=canary", *uris)
+    check_challenger(cfg, construct(cfg.traffic))  # nor a champion: the service says what it waits for
+    with registry_of(tmp_path) as registry:
+        register(registry, models[0])
+        promote(registry, 1)
+        with pytest.raises(ConfigError, match=r"Expected a challenger of XAGUSD for this traffic, got none; name one"):
+            check_challenger(cfg, construct(cfg.traffic))
+        register(registry, models[1])
+        registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="to be tried")
+        promote(registry, 2)
+    check_challenger(cfg, construct(cfg.traffic))
+    assert not lacks_challenger(f"sqlite:///{tmp_path}/nowhere.db", "XAGUSD")
 
 
 # Slow: whatever is sent, no error of the server's own
