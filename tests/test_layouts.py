@@ -247,6 +247,11 @@ REFUSED = {
     "closes alone": ("time,close\n2025-01-07 14:00,29.5\n", "got time, close"),
     "days": (table(BARS, "%Y-%m-%d"), "without a time of day"),
     "a close twice": (table("time,open,high,low,close,Close", "%Y-%m-%d %H:%M"), "Expected one column close, got 2"),
+    "names in words that nobody knows": (
+        table("Datum,Schluss,Hoch,Tief,Anfang,Umsatz", "%Y-%m-%d %H:%M"),
+        "that names time, open, high",
+    ),
+    "hours without minutes": (table("date,time,open,high,low,close,volume", "%Y-%m-%d,14"), "such as 1400 or 140000"),
     "no stamp": (table("what,open,high,low,close,volume", "x"), "a column of time stamps"),
     "two layouts": (PLAIN + "close,low,high,open,volume,time\n", "got another header in line 17"),
     "2,030 with no point": (table(BARS, "%Y-%m-%d %H:%M", '"2,030","2,031","2,029","2,030",3'), "got '2,030'"),

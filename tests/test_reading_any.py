@@ -16,7 +16,7 @@ from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 
 Row = tuple[datetime, float, float, float, float, float]
-FEW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 STAMPS = {  # strptime formats, and the hours that stamps are ahead of UTC
     "%Y-%m-%d %H:%M:%S": 0, "%Y-%m-%d %H:%M": 0, "%Y-%m-%dT%H:%M:%S.%f": 0, "%Y.%m.%d %H:%M": 0, "%Y/%m/%d %H:%M:%S": 0,
@@ -123,7 +123,7 @@ GOOD = {
 }
 
 
-@settings(FEW, max_examples=60)
+@settings(FEW, max_examples=40)
 @given(
     kind=st.sampled_from(sorted(GOOD)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 3)), min_size=1, max_size=6),
@@ -138,7 +138,7 @@ def test_damaged_bytes_give_rejects_or_one_sentence(
     try:
         batches = read(tmp_path / "bars", content, 16)
     except LstmTsError as error:
-        assert str(error).startswith("Expected") and "\n" not in str(error)
+        assert str(error).startswith("Expected") and str(error).isprintable()
     else:
         assert all(
             batch.bars.null_count().select("ts", "open", "close").sum_horizontal().item() == 0 for batch in batches
@@ -152,4 +152,4 @@ def test_a_file_cut_anywhere_gives_its_rows_or_one_sentence(tmp_path: Path, kind
     try:
         read(tmp_path / "bars", content[: int(share * len(content))], 16)
     except LstmTsError as error:
-        assert str(error).startswith("Expected") and "\n" not in str(error)
+        assert str(error).startswith("Expected") and str(error).isprintable()

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, Layout, Sides, parse, recognise, settle
 from lstm_ts.sources.parquet import open_parquet
@@ -46,6 +47,9 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
             raise UnknownFormat(f"Expected files of one layout in an archive, got another in {text.label}; unpack it")
     notes = [f"Stamps of {first.file} are taken as {first.zone}, which its header names"] if first.zone else []
+    price = normalise(first.names[first.columns.prices[0]])
+    if first.header and not first.ticks and "bid" in price:
+        notes.append(f"Bars of {first.file} are those of the bid ({price})")
     frames = (frame for text, layout in zip(texts, layouts, strict=True) for frame in _frames(text, layout, batch_rows))
     return Blocks(
         _kept(frames, kept, notes),

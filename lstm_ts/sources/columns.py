@@ -16,7 +16,7 @@ STAMP_NAMES = (
 )  # fmt: skip
 NO_STAMP = ("close time", "closetime", "end time", "expiry")
 DAY_NAMES = ("date", "dtyyyymmdd", "yyyymmdd", "day", "trade date", "trading date", "datum")
-CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "hour", "zeit")
+CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
 SYMBOL_NAMES = ("symbol", "ticker", "instrument", "pair", "currency pair", "sym")
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
@@ -54,6 +54,12 @@ def normalise(name: str) -> str:
     """A column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
     name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>\ufeff").lower())
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
+
+
+def printable(names: Sequence[str]) -> str:
+    """Names from a file, as a sentence can show them."""
+    text = ", ".join(names)[:200]
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def named_zone(name: str) -> str | None:

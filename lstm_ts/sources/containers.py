@@ -203,13 +203,13 @@ def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
 
     Raises    UnknownFormat: a line is longer than any table's
     """
-    offset, held, left = 1, pl.Series("text", [], pl.String), ""
+    offset, held, left, size = 1, pl.Series("text", [], pl.String), "", 0
     with open_text(text) as opened:
         while True:
             chunk = opened.read(min(CHUNK_CHARS, 256 * block_rows + 4096))
             piece = left + chunk
             cut = piece.rfind("\n") + 1 if chunk else len(piece)
-            left = piece[cut:]
+            left, size = piece[cut:], size + cut
             if len(left) > LONGEST_LINE:
                 raise UnknownFormat(
                     f"Expected lines of at most {LONGEST_LINE:,} characters, got a longer one in {text.label}; "
@@ -218,9 +218,9 @@ def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
             if cut:
                 lines = pl.Series("text", [piece[: cut - 1] if piece[cut - 1] == "\n" else piece[:cut]])
                 held = pl.concat([held, lines.str.split("\n").explode()])
-            while len(held) >= block_rows or held.estimated_size() > BLOCK_CHARS or (not chunk and len(held)):
+            while len(held) >= block_rows or (len(held) and (size > BLOCK_CHARS or not chunk)):
                 yield _numbered(held[:block_rows], offset)
-                offset, held = offset + len(held[:block_rows]), held[block_rows:]
+                offset, held, size = offset + len(held[:block_rows]), held[block_rows:], 0
             if not chunk:
                 return
 

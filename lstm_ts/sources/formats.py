@@ -24,6 +24,7 @@ from lstm_ts.sources.columns import (
     find_prices,
     named_zone,
     normalise,
+    printable,
 )
 from lstm_ts.sources.numbers import ambiguous_commas, decimal_comma, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, day_first, parse_stamps, recognise_stamp, with_order, with_seconds
@@ -87,7 +88,7 @@ def _explain(sample: Sequence[str], file: str) -> str:
             if len(names) > 1 and {"close", "last", "price", "bid", "ask", "open"} & set(names):
                 return (
                     f"Expected columns open, high, low and close, or bid and ask, and a time, got "
-                    f"{', '.join(names)[:SHOWN_CHARS]} in {file}; export whole bars"
+                    f"{printable(names)} in {file}; export whole bars"
                 )
     shown = ", ".join(repr(line[:SHOWN_CHARS]) for line in sample[:2])
     return f"Expected {KNOWN_FORMATS}, got {file} that begins {shown}"
@@ -128,7 +129,7 @@ def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequenc
     columns = find_columns(names, rows)
     if columns is None:
         raise UnknownFormat(
-            f"Expected a column of time stamps such as 2025-01-07 14:00:00, got columns {', '.join(names)} with "
+            f"Expected a column of time stamps such as 2025-01-07 14:00:00, got columns {printable(names)} with "
             f"{separator.join(rows[0])[:SHOWN_CHARS]!r} in {file}; name one of them time"
         )
     above = [line for line in sample[:at] if len(split_line(line, separator)) != len(names)]
@@ -201,6 +202,9 @@ def _header_zone(said: str) -> Zone | None:
 def _without_header(sample: Sequence[str], *, file: str) -> Layout | None:
     for separator in SEPARATORS:
         split = [split_line(line, separator) for line in sample]
+        # Names in words that are not known: which price is which cannot be told by the look of the rows.
+        if any(len(row) >= 5 and not re.search(r"\d", "".join(row)) for row in split[:HEADER_LINES]):
+            return None
         widths = Counter(len(row) for row in split if len(row) >= 4)
         for width, _ in widths.most_common(2):
             rows = [row for row in split if len(row) == width]
@@ -299,6 +303,10 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
     if not clock:
         raise UnknownFormat(
             f"Expected bars of an hour or less, got stamps without a time of day in {layout.file}; export M1 or H1"
+        )
+    if stamps.digits == 4 and longest <= 2:
+        raise UnknownFormat(
+            f"Expected a clock such as 1400 or 140000, got one or two digits in {layout.file}; export hours and minutes"
         )
     if longest > 4:
         stamps = with_seconds(stamps)

@@ -9,8 +9,8 @@ import polars as pl
 
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.columns import Columns, find_columns, named_zone
-from lstm_ts.sources.formats import SHOWN_CHARS, TICK_PRICES, is_day_first
+from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
+from lstm_ts.sources.formats import TICK_PRICES, is_day_first
 from lstm_ts.sources.numbers import parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
 
@@ -86,7 +86,7 @@ def _recognise(file: Path, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
     except UnknownFormat as error:
         raise UnknownFormat(f"{error} in {file}; leave one of them") from None
     if columns is None:
-        found = ", ".join(f"{column} {dtype}" for column, dtype in schema.items())[:SHOWN_CHARS]
+        found = printable([f"{column} {dtype}" for column, dtype in schema.items()])
         raise UnknownFormat(
             f"Expected Parquet columns open, high, low, close and a column of time stamps, got {found} in {file}; "
             "rename them"

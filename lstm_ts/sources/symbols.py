@@ -6,6 +6,7 @@ from collections import Counter
 import polars as pl
 
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.sources.columns import printable
 
 
 def same_symbol(written: str, symbol: str) -> bool:
@@ -55,7 +56,7 @@ class SymbolFilter:
     def _one(self, found: set[str], wanted: str) -> None:
         if len(found) > 1:
             raise UnknownFormat(
-                f"Expected {wanted}, got {', '.join(sorted(found)[:5])} in {self._file}; leave one of them in the file"
+                f"Expected {wanted}, got {printable(sorted(found)[:5])} in {self._file}; leave one of them in the file"
             )
 
     def notes(self) -> list[str]:
@@ -65,7 +66,7 @@ class SymbolFilter:
         """
         if not self._others:
             return []
-        names = ", ".join(f"{count:,} of {name}" for name, count in self._others.most_common(5))
+        names = printable([f"{count:,} of {name}" for name, count in self._others.most_common(5)])
         if not self._ours:
             raise UnknownFormat(
                 f"Expected rows of {self._symbol}, got {names} in {self._file}; correct symbol, or set source.symbol "

@@ -1,0 +1,87 @@
+"""`python -m benchmarks.files [FOLDER]`: what comes out of every file of a folder, and how fast minutes are read.
+
+Exit code 1 if a file ends in anything but bars, rejects or a sentence.
+"""
+
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import hydra
+import polars as pl
+
+from lstm_ts.bars import BarBatch, describe_rejects
+from lstm_ts.cli import CONF, construct
+from lstm_ts.errors import LstmTsError
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+FOLDERS = (REAL / "field", REAL / "formats", REAL / "feeds")
+YEARS = (2012, 2013, 2014, 2015)  # 1.4 million minutes
+SHOWN = 150
+
+
+def read(file: Path) -> list[BarBatch]:
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
+        cfg = hydra.compose("ingest", ["source=files", "source.paths=files", "source.zone=UTC"])
+    cfg.source.paths = str(file)
+    return list(construct(cfg.source).read_batches())
+
+
+def describe(file: Path) -> str:
+    """Rows, rejects, spacing, first stamp and price; or the sentence."""
+    try:
+        batches = read(file)
+    except LstmTsError as error:
+        return f"refused: {str(error).replace(str(file), file.name)[:SHOWN]}"
+    bars = pl.concat([batch.bars for batch in batches]).sort("ts")
+    rejects = pl.concat([batch.rejects for batch in batches])
+    notes = [note.replace(str(file), file.name) for batch in batches for note in batch.notes]
+    if rejects.height:
+        notes.append(describe_rejects(rejects))
+    if bars.is_empty():
+        return f"no bar, {rejects.height} rejects | {'; '.join(notes)[:SHOWN]}"
+    spacing = bars["ts"].diff().dt.total_minutes().mode().sort()[0]
+    first = bars.row(0, named=True)
+    return (
+        f"{bars.height:>5} bars {rejects.height:>3} rejects {spacing or 0:>4} min {first['ts']:%Y-%m-%d %H:%M} "
+        f"{first['open']:.10g} {first['volume']} | {'; '.join(notes)[:SHOWN]}"
+    )
+
+
+def show(folder: Path) -> int:
+    """How many files ended in an error of ours."""
+    failed = 0
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        try:
+            print(f"{file.name[:28]:<28} {describe(file)}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"{file.name[:28]:<28} TRACEBACK\n{traceback.format_exc()}", flush=True)
+    return failed
+
+
+def time_minutes(folder: Path) -> None:
+    minutes = pl.concat([pl.read_parquet(REAL / f"xagusd_m1_{year}.parquet") for year in YEARS])
+    local = pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time")
+    minutes.select(local, "open", "high", "low", "close", "volume").write_csv(folder / "minutes.csv")
+    taken = []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        rows = sum(batch.bars.height for batch in read(folder / "minutes.csv"))
+        taken.append((time.perf_counter() - wall, time.process_time() - cpu))
+    wall, cpu = min(taken)
+    print(f"{rows:,} minutes of CSV: {wall:.2f} s, {cpu:.2f} s of processor time (best of {len(taken)})")
+
+
+def main(*folders: str) -> int:
+    failed = sum(show(folder) for folder in (map(Path, folders) if folders else FOLDERS))
+    if not folders:
+        with tempfile.TemporaryDirectory() as temporary:
+            time_minutes(Path(temporary))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
