@@ -23,7 +23,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster, save_forecaster
-from lstm_ts.cli import construct, entry_point, hours_to_read, launch, plain, refuse, run_folder
+from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, run_folder
 from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
@@ -101,7 +101,7 @@ def select_bars(hourly_bars: pl.DataFrame, fold: Fold) -> pl.DataFrame:
 
 def train_folds(cfg: DictConfig) -> None:
     """What one job does: the folds it is given, and before them those whose weights they begin with."""
-    store = hours_to_read(cfg)
+    store = processed_store(cfg)
     hourly_bars = store.read()
     for trainings in plan_trainings(cfg, hourly_bars).values():
         for training in trainings:
@@ -184,7 +184,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 def main(cfg: DictConfig) -> None:
     refuse(cfg, "ckpt_path")
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
-    store = hours_to_read(cfg)
+    store = processed_store(cfg)
     hourly_bars = store.read()
     plans = plan_trainings(cfg, hourly_bars)
     jobs = plan_jobs(plans)

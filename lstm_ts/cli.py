@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError, NoRows
+from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
 from lstm_ts.overrides import check_values, explain, explain_parameter, flatten, read_command_line
 from lstm_ts.store import BarStore
@@ -266,46 +265,6 @@ def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
     if foreign := store.describe_foreign_files():
         log.warning(foreign)
     return store
-
-
-def hours_to_read(cfg: DictConfig) -> BarStore:
-    """The store of hourly bars.
-
-    Raises    NoRows: nothing is stored there
-    """
-    store = processed_store(cfg)
-    _check_stored(cfg, store, "process" if (Path(cfg.paths.data) / "raw" / cfg.symbol).is_dir() else "ingest")
-    return store
-
-
-def minutes_to_read(cfg: DictConfig) -> BarStore:
-    """The store of minute bars.
-
-    Raises    NoRows: nothing is stored there
-    """
-    store = raw_store(cfg)
-    _check_stored(cfg, store, "ingest")
-    return store
-
-
-def _check_stored(cfg: DictConfig, store: BarStore, command: str) -> None:
-    """Name what exists beside a store that does not."""
-    if store.folder.is_dir():
-        return  # an empty one explains itself
-    data = Path(cfg.paths.data)
-    kind = "minute" if store.folder.parent.name == "raw" else "hourly"
-    symbols = sorted(path.name for path in store.folder.parent.glob("*") if path.is_dir())
-    if not data.is_dir():
-        folders = [path for path in data.parent.glob("*") if (path / "raw").is_dir() or (path / "processed").is_dir()]
-        near = sorted(folders, key=lambda path: SequenceMatcher(None, path.name, data.name).ratio())[-3:][::-1]
-        known = f"; there is {' and '.join(f'paths.data={path}' for path in near)}" if near else ""
-        raise NoRows(f"Expected bars in paths.data={data}, got no such folder{known}; {_first(command)}")
-    known = f", which has those of {', '.join(symbols)}" if symbols else ""
-    raise NoRows(f"Expected {kind} bars of {cfg.symbol} in {data}{known}, got none; {_first(command)}")
-
-
-def _first(command: str) -> str:
-    return f"correct that, or run python -m lstm_ts.{command} first"
 
 
 def model_folder(cfg: DictConfig) -> Path:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import is_synthetic
 from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
-from lstm_ts.cli import entry_point, hours_to_read, model_folder, run_folder
+from lstm_ts.cli import entry_point, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.records import ForecastRecord, to_frame
@@ -131,7 +131,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.symbol != forecaster.provenance.symbol:
         raise ConfigError(f"Expected a model of symbol={cfg.symbol}, got one of {forecaster.provenance.symbol}")
     check_lightgbm(cfg.lightgbm_steps, horizon=forecaster.spec.horizon)
-    store = hours_to_read(cfg)
+    store = processed_store(cfg)
     span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))
     folder = run_folder() / "scores"
     if folder.exists():

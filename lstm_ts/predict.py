@@ -2,6 +2,10 @@
 
 import json
 import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from lstm_ts.cli import check_arguments
@@ -14,9 +18,9 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import Source, count_by_hour, describe_rejects
-from lstm_ts.cli import entry_point, hours_to_read, model_folder
-from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.forecaster import Forecast
+from lstm_ts.cli import entry_point, model_folder, processed_store
+from lstm_ts.errors import ConfigError, DataError, NoRows
+from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.hours import make_hours
 from lstm_ts.prices import price_format, quote_currency
 from lstm_ts.session import Session
@@ -48,8 +52,8 @@ def read_hourly_bars(
     return hourly_bars, rejected
 
 
-def format_forecast(forecast: Forecast, source: str) -> str:
-    """The path, persistence beside it, and the last hour in words."""
+def format_forecast(forecast: Forecast, source: str, now: datetime) -> str:
+    """How old the bars are, the path with persistence beside it, and the last hour in words."""
     prices = price_format(forecast.symbol, forecast.last_close)
     close = prices.number(forecast.last_close)
     rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]
@@ -62,17 +66,33 @@ def format_forecast(forecast: Forecast, source: str) -> str:
         f"{forecast.symbol}, last close {close}{prices.suffix} at {forecast.origin_ts:%Y-%m-%d %H:%M} UTC; "
         f"bars: {source}"
     )
+    age = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {format_age(forecast.origin_ts, now)} ago."
     missing = [f"{forecast.missing_hours} hours of the window are missing."] if forecast.missing_hours else []
-    return "\n".join([head, *align(rows), *missing, describe(forecast)])
+    return "\n".join([head, *align(rows), age, *missing, describe(forecast, now)])
 
 
-def describe(forecast: Forecast) -> str:
-    """The last hour of the path, as a sentence."""
+def format_age(then: datetime, now: datetime) -> str:
+    """Two units of it, such as "10 years 10 months" or "3 hours 5 minutes"."""
+    months = 12 * (now.year - then.year) + now.month - then.month - ((now.day, now.time()) < (then.day, then.time()))
+    minutes = max(int((now - then).total_seconds()) // 60, 0)
+    days, rest = divmod(minutes, 24 * 60)
+    counts = {"year": months // 12, "month": months % 12} if months > 0 else {}
+    counts = (
+        counts or {"day": days, "hour": rest // 60} if days else counts or {"hour": rest // 60, "minute": rest % 60}
+    )
+    words = [f"{count} {unit}{'s' * (count != 1)}" for unit, count in counts.items() if count]
+    return " ".join(words) or "less than a minute"
+
+
+def describe(forecast: Forecast, now: datetime) -> str:
+    """The last hour of the path, as a sentence; its date has the year where that is not this one."""
     prices = price_format(forecast.symbol, forecast.last_close)
     median, low, high = map(prices.number, forecast.price_HL(0.5, *INTERVAL)[-1])
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
+    year = f" {target_ts:%Y}" * (target_ts.year != now.year)
+    when = f"{target_ts:%A} {target_ts.day} {target_ts:%B}{year} {target_ts:%H:%M}"
     return (
-        f"In {hours} session hour{'s' * (hours > 1)}, by {target_ts:%A %H:%M} UTC, {forecast.symbol} stands at "
+        f"In {hours} session hour{'s' * (hours > 1)}, by {when} UTC, {forecast.symbol} stands at "
         f"{median}{prices.suffix}, with 80 % probability between {low} and {high}; persistence says "
         f"{prices.number(forecast.last_close)}."
     )
@@ -108,10 +128,25 @@ def main(cfg: DictConfig) -> None:
     forecaster = load_forecaster(model_folder(cfg))
     if cfg.format not in ("table", "json"):
         raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
-    if cfg.bars is None:
-        store = hours_to_read(cfg)
-        hourly_bars, source = store.read(), store.source
+    hourly_bars, source = _read_stored(cfg, forecaster) if cfg.bars is None else _read_file(cfg, forecaster)
+    forecast = forecaster.forecast(hourly_bars)
+    if cfg.format == "json":
+        print(json.dumps(to_json(forecast, source), indent=1, allow_nan=False))
     else:
+        print(format_forecast(forecast, source, datetime.now(UTC)))
+
+
+def _read_stored(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:
+    """Raises    ConfigError: the model is one of another symbol"""
+    symbol = forecaster.provenance.symbol
+    if cfg.symbol != symbol:
+        raise ConfigError(f"Expected a model of symbol={cfg.symbol}, got one of {symbol}; set symbol={symbol}")
+    store = processed_store(cfg)
+    return store.read(), store.source
+
+
+def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:
+    with _own_keys():
         files = Files(
             paths=str(cfg.bars),
             symbol=forecaster.provenance.symbol,
@@ -123,13 +158,19 @@ def main(cfg: DictConfig) -> None:
         hourly_bars, rejected = read_hourly_bars(
             files, forecaster.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch
         )
-        source = files.name
-        if rejected:
-            log.warning("%d bad rows of %s left out; python -m lstm_ts.ingest names each", rejected, source)
-    forecast = forecaster.forecast(hourly_bars)
-    print(
-        json.dumps(to_json(forecast, source), indent=1) if cfg.format == "json" else format_forecast(forecast, source)
-    )
+    if rejected:
+        log.warning("%d bad rows of %s left out; python -m lstm_ts.ingest names each", rejected, files.name)
+    return hourly_bars, files.name
+
+
+@contextmanager
+def _own_keys() -> Iterator[None]:
+    """Name the keys of this command where those of `ingest` are meant: zone, not source.zone."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        text = re.sub(r"\bsource\.(\w+)", lambda key: "bars" if key[1] == "paths" else key[1], str(error))
+        raise type(error)(text) from error
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.bars import Answer, make_hourly_bars
-from lstm_ts.cli import construct, entry_point, minutes_to_read, processed_store
+from lstm_ts.cli import construct, entry_point, processed_store, raw_store
 from lstm_ts.completeness import classify, known_hours, untold
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger import Ledger
@@ -87,7 +87,7 @@ def _known(
 
 
 def run(cfg: DictConfig) -> ProcessResult:
-    raw, processed = minutes_to_read(cfg), processed_store(cfg)
+    raw, processed = raw_store(cfg), processed_store(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         answers = ledger.answers(cfg.symbol, raw.id)
     result = process(

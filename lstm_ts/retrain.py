@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster
 from lstm_ts.checkpoints import claim
-from lstm_ts.cli import construct, entry_point, hours_to_read, plain, refuse, run_folder
+from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
@@ -153,7 +153,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
     end, settings = utc(cfg.span.end), cfg.retrain
-    held = hold_out(hours_to_read(cfg), end=end, valid=settings.valid, holdout=settings.holdout)
+    held = hold_out(processed_store(cfg), end=end, valid=settings.valid, holdout=settings.holdout)
     request = hash_request(cfg, held)
     same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
     if not cfg.retrain.dry_run:

@@ -29,7 +29,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.artifact import save_forecaster
 from lstm_ts.checkpoints import claim, find_checkpoint
-from lstm_ts.cli import construct, entry_point, hours_to_read, plain, run_folder
+from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
@@ -184,7 +184,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
-    store = hours_to_read(cfg)
+    store = processed_store(cfg)
     data = make_data(cfg, store.read(), construct(cfg.split))
     check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")

@@ -102,11 +102,11 @@ def test_a_value_of_another_kind_that_is_allowed_stays_allowed(typed: str) -> No
 @pytest.mark.parametrize(
     ("command", "typed", "words"),
     [
-        (train, ["paths.data=reel"], "got no such folder; there is paths.data=real"),
+        (train, ["paths.data=reel"], "there is no folder reel, but there are bars in real: set paths.data"),
         (
             train,
             ["paths.data=real", "symbol=XAUUSD"],
-            "hourly bars of XAUUSD in real, which has those of XAGUSD",
+            "there are bars of XAGUSD: set symbol to one of those",
         ),
         (predict, ["model=outputs/train/<run>/model"], "model=outputs/train/2026-01-02/03-04-05/model is the newest"),
         (predict, [], "got none; add model=outputs/train/2026-01-02/03-04-05/model, the newest one"),
@@ -115,6 +115,7 @@ def test_a_value_of_another_kind_that_is_allowed_stays_allowed(typed: str) -> No
 )
 def test_what_is_not_there_is_told_with_what_is(command, typed, words, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "real/processed/XAGUSD").mkdir(parents=True)
+    (tmp_path / "real/processed/XAGUSD/manifest.json").touch()
     for run in ("2025-12-31/23-00-00", "2026-01-02/03-04-05"):
         model = tmp_path / "outputs/train" / run / "model"
         model.mkdir(parents=True)

@@ -1,12 +1,16 @@
 """What predict says."""
 
+import re
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.forecaster import Forecast
-from lstm_ts.predict import format_forecast, to_json
+from lstm_ts.predict import _own_keys, format_age, format_forecast, to_json
+
+NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
 
 def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0):
@@ -31,9 +35,47 @@ def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0):
     ],
 )
 def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(symbol, close, said, row):
-    lines = format_forecast(make_forecast(symbol, close), "files").splitlines()
+    lines = format_forecast(make_forecast(symbol, close), "files", NOW).splitlines()
     assert lines[2] == f"   1  2026-01-05 10:00  {row}"
     assert f"{symbol} stands at {said} 80 % probability" in lines[-1]
+
+
+def test_an_old_forecast_says_how_old_it_is_and_its_year():
+    lines = format_forecast(make_forecast(), "files", datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
+    assert lines[-2] == "From bars that end 2026-01-05 09:00 UTC, 10 years 10 months ago."
+    assert "by Monday 5 January 2026 11:00 UTC" in lines[-1]
+    fresh = format_forecast(make_forecast(), "files", NOW).splitlines()
+    assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
+    assert "by Monday 5 January 11:00 UTC" in fresh[-1]
+
+
+@pytest.mark.parametrize(
+    ("then", "age"),
+    [
+        (datetime(2026, 1, 5, 9, 11, 30, tzinfo=UTC), "less than a minute"),
+        (datetime(2026, 1, 5, 8, 10, tzinfo=UTC), "1 hour 2 minutes"),
+        (datetime(2026, 1, 3, 8, 12, tzinfo=UTC), "2 days 1 hour"),
+        (datetime(2025, 12, 6, 9, 0, tzinfo=UTC), "30 days"),
+        (datetime(2025, 12, 5, 9, 0, tzinfo=UTC), "1 month"),
+        (datetime(2024, 12, 5, 10, 0, tzinfo=UTC), "1 year"),
+        (datetime(2026, 1, 5, 10, 0, tzinfo=UTC), "less than a minute"),
+    ],
+)
+def test_an_age_has_two_units(then, age):
+    assert format_age(then, NOW) == age
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (WrongZone("Expected source.zone for a.csv; set source.zone"), "Expected zone for a.csv; set zone"),
+        (ConfigError("got source.price_factor=0"), "got price_factor=0"),
+        (NoSuchFile("got source.paths=a.csv; correct the path"), "got bars=a.csv; correct the path"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_keys_of_this_command(raised, told):
+    with pytest.raises(type(raised), match=re.escape(told)), _own_keys():
+        raise raised
 
 
 @pytest.mark.parametrize(("symbol", "currency"), [("EURGBP", "GBP"), ("SPY", None)])
