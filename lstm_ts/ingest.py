@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,10 +27,12 @@ from lstm_ts.bars import (
 )
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
+from lstm_ts.evidence import join_to_stored
 from lstm_ts.hours import make_hours
 from lstm_ts.ledger import Ledger
 from lstm_ts.levels import check_levels
 from lstm_ts.session import HOUR, Mismatch, Session, utc
+from lstm_ts.sources.testimony import WITNESS as FILES
 from lstm_ts.staging import Staging, UpsertResult
 from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
@@ -83,7 +85,7 @@ def ingest(
     """
     stagings: dict[Path, Staging] = {}
     counts: list[pl.DataFrame] = []
-    answers: list[Answer] = []
+    answers: list[tuple[Answer, ...]] = []  # of each batch
     longer: list[BarBatch] = []  # than minutes
     prices: list[pl.DataFrame] = []
     kept = rejected = kept_hours = 0
@@ -100,7 +102,7 @@ def ingest(
                 log.warning(note)
             counts.append(count_by_hour(batch.bars))
             prices.append(batch.bars.select("ts", "open", "close"))
-            answers.extend(batch.answers)
+            answers.append(batch.answers)
             kept += batch.bars.height
             rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
@@ -118,10 +120,21 @@ def ingest(
             kept_hours = hours.height - new.height
             staging.add(new)
     # A process killed before this leaves unknown what it stored.
-    if answers:
-        ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, answers)
+    if any(answers):
+        told = _join_files(answers, raw, session)
+        ledger.record_answers(symbol, stagings[raw.folder].store_id, source.name, told)
     upserts = {folder: staging.result for folder, staging in stagings.items()}
     return IngestResult(upserts, rejected, mismatch, kept_hours)
+
+
+def _join_files(answers: Sequence[tuple[Answer, ...]], raw: BarStore, session: Session) -> list[Answer]:
+    stored = raw.read_stamps()
+    sessions = session.spans(stored[0], stored[-1] + MINUTE)
+    told: list[Answer] = []
+    for batch in answers:
+        of_files = batch and batch[0].witness == FILES
+        told.extend(join_to_stored(batch, stored, sessions) if of_files else batch)
+    return told
 
 
 def _stored_about(ts: pl.Series, *stores: BarStore) -> pl.DataFrame:

@@ -6,10 +6,9 @@ forecast is one session hour; closed hours do not exist.
 
 import warnings
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import ClassVar
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import polars as pl
 
@@ -30,10 +29,10 @@ def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
 @lru_cache(maxsize=128)
 def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
     """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
-    import pandas_market_calendars as pmc  # slow to import, with pandas
+    from lstm_ts.calendars import get_calendar  # pandas is slow to import
 
     try:
-        known = pmc.get_calendar(calendar)
+        known = get_calendar(calendar)
     except RuntimeError:
         raise ConfigError(
             f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
@@ -63,28 +62,6 @@ def _without_breaks(sessions: pl.DataFrame) -> pl.DataFrame:
     first = sessions.select("opens", closes=pl.when(has_break).then("break_start").otherwise("closes"))
     second = sessions.filter(has_break).select(opens="break_end", closes="closes")
     return pl.concat([first, second]).sort("opens")
-
-
-class SpotFX(pmc.MarketCalendar):  # type: ignore[misc]
-    """Sunday 17:00 to Friday 17:00 New York without a daily break; brokers pause for Christmas and New Year's Day.
-
-    A session is a day from 17:00 on the day before; those of 25 December and 1 January do not trade.
-    """
-
-    aliases = ("SpotFX",)
-    regular_market_times: ClassVar = {"market_open": ((None, time(17), -1),), "market_close": ((None, time(17)),)}
-
-    @property
-    def name(self) -> str:
-        return "SpotFX"
-
-    @property
-    def tz(self) -> ZoneInfo:
-        return ZoneInfo("America/New_York")
-
-    @property
-    def adhoc_holidays(self) -> list[str]:
-        return [f"{year}-{day}" for year in range(1900, 2101) for day in ("01-01", "12-25")]
 
 
 @dataclass(frozen=True)

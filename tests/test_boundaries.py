@@ -20,7 +20,8 @@ ROOMS = {
     "errors": set(),
     "symbol": {"errors"},
     "bars": {"errors"},
-    "session": {"bars", "errors"},
+    "calendars": set(),
+    "session": {"bars", "calendars", "errors"},
     "sources.synthetic": {"bars", "errors", "session"},
     "sources.zones": {"errors"},
     "sources.stamps": set(),
@@ -42,6 +43,7 @@ ROOMS = {
     "spacing": set(),
     "hours": {"bars", "session"},
     "levels": {"errors"},
+    "evidence": {"bars"},
     "sources.testimony": {"bars"},
     "sources.spool": set(),
     "sources.ticks": {"bars"},
@@ -142,7 +144,17 @@ PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
 PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
-PURE |= {"spacing", "hours", "levels", "comparison", "completeness", "forecaster", "prices", "serve.traffic"}
+PURE |= {
+    "evidence",
+    "spacing",
+    "hours",
+    "levels",
+    "comparison",
+    "completeness",
+    "forecaster",
+    "prices",
+    "serve.traffic",
+}
 
 # Which rooms alone may import a library.
 KEPT = {
@@ -151,7 +163,7 @@ KEPT = {
     "omegaconf": ENTRY_POINTS | {"cli", "overrides", "plan", "serve.server", "dashboard.server"},
     "wandb": {"tracking"},
     "matplotlib": {"pictures", "report"},
-    "pandas_market_calendars": {"session"},
+    "pandas_market_calendars": {"calendars"},
     "lightgbm": {"baselines"},
     "ib_insync": {"sources.ib"},
     "ib_async": {"sources.ib"},
