@@ -79,7 +79,7 @@ def _forker() -> socket.socket:
     """Of this process, with which it ends."""
     ours, its = socket.socketpair()
     with its:
-        process = subprocess.Popen([sys.executable, "-m", "tests.tws.forker"], cwd=ROOT, stdin=its)
+        process = subprocess.Popen([sys.executable, "-m", "tests.tws.forker"], cwd=ROOT, stdin=its.fileno())
     ours.settimeout(ANSWER_S)
 
     def end() -> None:
