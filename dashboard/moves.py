@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from time import monotonic
+from typing import Any
 
 import panel as pn
 
@@ -92,7 +93,7 @@ class Moves:
                     "Expected a reason for it, got none; it is kept with the move, for those who come later."
                 )
             secret, self._secret.value = self._secret.value or "", ""
-            operator_of(self._password).check(secret, now=monotonic())
+            operator_of(self._password).check(secret, address=_address(), now=monotonic())
             try:
                 self._registered.move(self._name, wanted, reason=reason, user=pn.state.user)
                 self._reason.value, moved = "", f'<p role="status">{escape(done(self._name, wanted))}</p>'
@@ -102,6 +103,12 @@ class Moves:
 
     def _say(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._said, "object", text))
+
+
+def _address() -> str:
+    """Of the visitor."""
+    context: Any = pn.state.curdoc.session_context if pn.state.curdoc else None
+    return context.request.remote_ip if context else ""
 
 
 def question(name: str, move: Move, judged: str) -> str:

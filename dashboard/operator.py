@@ -3,11 +3,10 @@
 import logging
 from functools import cache
 from hmac import compare_digest
-from threading import Lock
+from math import ceil
 
+from dashboard.attempts import Attempts
 from lstm_ts.errors import LstmTsError
-
-PAUSE_S = 1.0  # after a wrong password, for everyone
 
 log = logging.getLogger(__name__)
 
@@ -19,19 +18,20 @@ class NotAllowed(LstmTsError):
 class Operator:
     def __init__(self, password: str) -> None:
         assert password, "an empty password would let everyone in"
-        self._password, self._closed_until, self._lock = password.encode(), 0.0, Lock()
+        self._password, self._attempts = password.encode(), Attempts()
 
-    def check(self, given: str, *, now: float) -> None:
+    def check(self, given: str, *, address: str, now: float) -> None:
         """now    s, of a clock that never goes back    Raises    NotAllowed"""
         if not given:
             raise NotAllowed("Expected the operator password, got none; nothing was changed.")
-        with self._lock:
-            if now < self._closed_until:
-                raise NotAllowed("A wrong password was given just now. Wait a second, and try again.")
-            if not compare_digest(given.encode(errors="replace"), self._password):
-                self._closed_until = now + PAUSE_S
-                log.warning("A wrong operator password was given")
-                raise NotAllowed("Expected the operator password, got another one; nothing was changed.")
+        if pause_s := self._attempts.pause_s(address, now=now):
+            wait = f"{ceil(pause_s)} second{'s' * (pause_s > 1)}"
+            raise NotAllowed(f"A wrong password was given just now. Wait {wait}, and try again.")
+        if not compare_digest(given.encode(errors="replace"), self._password):
+            pause_s = self._attempts.fail(address, now=now)
+            log.warning("A wrong operator password from %s, which is not heard for %g s", address, pause_s)
+            raise NotAllowed("Expected the operator password, got another one; nothing was changed.")
+        self._attempts.succeed(address)
 
 
 @cache

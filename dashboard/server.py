@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import panel as pn
 from omegaconf import DictConfig
+from panel.auth import AUTH_PROVIDERS
 from panel.pane import HTML
 from panel.template import Template
 from tornado.websocket import WebSocketClosedError
@@ -25,11 +26,14 @@ from tornado.websocket import WebSocketClosedError
 from dashboard.app import shell
 from dashboard.blocks import problem
 from dashboard.client import Client
+from dashboard.headers import Secured, SiteCookies
+from dashboard.login import PasswordProvider
 from dashboard.settings import Limits, Service, Settings
 from lstm_ts.errors import ConfigError, LstmTsError
 
 EXTENSIONS = ("tabulator", "filedropper")
 UPLOADS = "lstm_ts_uploads_"
+LOGIN_BYTES = 1 << 16  # of a request's body; uploads come over the websocket
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
@@ -66,7 +70,10 @@ def auth_of(cfg: DictConfig) -> dict[str, Any]:
         return {}
     known: dict[str, Any] = {"cookie_secret": auth.cookie_secret or secrets.token_hex(32)}
     if auth.basic:
-        return known | {"basic_auth": auth.basic}
+        return known | {"auth_provider": PasswordProvider(auth.basic)}
+    if handler := AUTH_PROVIDERS.get(oauth.provider):  # else Panel refuses it
+        secured: Any = type(handler.__name__, (SiteCookies, handler), {})
+        AUTH_PROVIDERS[oauth.provider] = secured
     named = {"provider": oauth.provider, "key": oauth.key, "secret": oauth.secret, "redirect_uri": oauth.redirect_uri}
     return known | {f"oauth_{name}": value for name, value in named.items() if value}
 
@@ -128,16 +135,21 @@ def main(cfg: DictConfig) -> None:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
-        pn.serve(
+        server = pn.serve(
             {"/": lambda: shell(client, settings)},
             address=cfg.host,
             port=cfg.port,
             websocket_origin=list(cfg.origins) or None,
+            start=False,
             show=False,
             verbose=False,
             liveness="health",
+            http_server_kwargs={"max_body_size": LOGIN_BYTES, "xheaders": cfg.behind_proxy},
             **auth,
         )
+        server._tornado.add_transform(Secured)  # Bokeh has no other name for it
+        server.start()
+        server.io_loop.start()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from test_configs import compose
 from test_registry import promote, register
 from tornado.websocket import WebSocketClosedError
 
+from dashboard.headers import HEADERS
+from dashboard.login import PasswordProvider
 from dashboard.server import auth_of, check, is_no_goodbye
 from dashboard.upload import ORIGINS
 from lstm_ts.bars import HOURLY_SCHEMA
@@ -394,7 +396,7 @@ def test_an_open_address_needs_authentication() -> None:
         auth_of(compose("dashboard", "host=0.0.0.0"))
     assert auth_of(compose("dashboard")) == {}
     given = auth_of(compose("dashboard", "host=0.0.0.0", "auth.basic=secret"))
-    assert given["basic_auth"] == "secret"
+    assert isinstance(given["auth_provider"], PasswordProvider)
     assert len(given["cookie_secret"]) == 64
     oauth = ("auth.oauth.provider=github", "auth.oauth.key=k", "auth.oauth.secret=s")
     assert auth_of(compose("dashboard", *oauth))["oauth_provider"] == "github"
@@ -407,10 +409,39 @@ def test_a_password_is_asked_for(browser: Browser, folder: Path, service: Server
         assert reply.status_code == 302
         assert "/login" in reply.headers["location"]
         with looking(browser, dashboard.url) as page:
-            page.locator("input[type=password]").fill("open sesame")
-            page.locator("input[name=username]").fill("me")
+            assert violations(page) == []
+            page.get_by_label("Password").fill("guess-1")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("alert")).to_contain_text("Expected your user name and password")
+            page.get_by_label("Password").fill("open sesame")
+            page.get_by_label("User name").fill("me")
             page.keyboard.press("Enter")
             forecast_of(page)
+        log = dashboard.log.read_text()
+        assert "A wrong password from 127.0.0.1" in log
+        assert "guess-1" not in log
+
+
+def test_no_page_asks_another_host_for_anything_nor_breaks_its_own_policy(
+    browser: Browser, dashboard: Dashboard
+) -> None:
+    with looking(browser, "about:blank") as page:
+        asked: list[str] = []
+        refused: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url.replace("ws://", "http://")))
+        page.on("console", lambda line: refused.append(line.text) if "Content Security" in line.text else None)
+        for name in ("models", "data", "experiments", "forecast"):
+            reply = page.goto(f"{dashboard.url}/?page={name}")
+            assert reply
+            assert {key: reply.headers[key.lower()] for key in HEADERS} == HEADERS
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            expect(page.get_by_text("Loading…")).to_have_count(0)
+        for way in ("Type it in", "Upload"):
+            choose(page, way)
+            expect(page.locator(".tabulator-row, input[type=file]").first).to_be_attached()
+        away = [url for url in asked if not url.startswith((f"{dashboard.url}/", "data:", "blob:", "about:"))]
+        assert (away, refused) == ([], [])
 
 
 @pytest.mark.parametrize("option", ["threads=0", "poll_s=-1", "service.timeout_s=0", "upload.max_rows=0"])

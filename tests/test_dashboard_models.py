@@ -18,9 +18,10 @@ from test_configs import compose
 from test_registry import METRICS, TAGS, champion, promote, register
 
 from dashboard import models
+from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
 from dashboard.moves import OFF, Moves
-from dashboard.operator import PAUSE_S, NotAllowed, Operator
+from dashboard.operator import NotAllowed, Operator
 from dashboard.pair import choose_pair
 from dashboard.registered import Registered
 from dashboard.server import read_settings
@@ -249,16 +250,17 @@ def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path
         assert registered.history("XAGUSD")[0].actor == "dashboard (me)"
 
 
-def test_after_a_wrong_password_even_the_right_one_waits() -> None:
+def test_after_a_wrong_password_even_the_right_one_waits_at_that_address() -> None:
     operator = Operator(PASSWORD)
     with pytest.raises(NotAllowed, match="got none"):
-        operator.check("", now=10.0)
-    operator.check(PASSWORD, now=10.0)
+        operator.check("", address="10.0.0.1", now=10.0)
+    operator.check(PASSWORD, address="10.0.0.1", now=10.0)
     with pytest.raises(NotAllowed, match="got another one"):
-        operator.check("\ud800", now=10.0)  # no text that UTF-8 has
-    with pytest.raises(NotAllowed, match="Wait a second"):
-        operator.check(PASSWORD, now=10.9)
-    operator.check(PASSWORD, now=10.0 + PAUSE_S)
+        operator.check("\ud800", address="10.0.0.1", now=10.0)  # no text that UTF-8 has
+    with pytest.raises(NotAllowed, match="Wait 1 second, and"):
+        operator.check(PASSWORD, address="10.0.0.1", now=10.9)
+    operator.check(PASSWORD, address="10.0.0.2", now=10.9)
+    operator.check(PASSWORD, address="10.0.0.1", now=10.0 + PAUSE_S)
 
 
 def change(hour: int, action: str, before: int | None, after: int | None) -> AliasChange:

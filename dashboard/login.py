@@ -1,0 +1,115 @@
+"""The log-in page: one password for all, or a password for each user, and a growing pause after wrong ones."""
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from hmac import compare_digest
+from pathlib import Path
+
+from jinja2 import Environment
+from panel.auth import BasicAuthProvider
+from tornado.web import RequestHandler
+
+from dashboard.attempts import Attempts, source_of
+from dashboard.headers import SiteCookies
+from lstm_ts.errors import ConfigError
+
+PAGE = Environment(autoescape=True).from_string(Path(__file__).with_name("login.html").read_text())
+DAYS = 1  # that a log-in lasts
+WAITING = 4  # tries of one address that wait for its pause to end; more are refused
+WRONG = "Expected your user name and password, got others; try again."
+BUSY = "Too many tries from your address at once; wait a minute, and try again."
+
+log = logging.getLogger(__name__)
+
+
+class Passwords:
+    """Of `auth.basic`: a password, or a JSON file of user: password, which is read at each try."""
+
+    def __init__(self, basic: str) -> None:
+        """Raises    ConfigError"""
+        self._basic, self._file = basic, Path(basic)
+        self._users()
+
+    def are(self, user: str, password: str) -> bool:
+        """In a time that does not tell how much of it is right, nor whether there is such a user."""
+        users = self._users()
+        expected = self._basic if users is None else users.get(user, secrets.token_hex(16))
+        return compare_digest(password.encode(errors="replace"), expected.encode(errors="replace"))
+
+    def _users(self) -> dict[str, str] | None:
+        try:
+            if not self._file.is_file():
+                return None
+            users = json.loads(self._file.read_text())
+        except OSError:  # a password that no file can be called by
+            return None
+        except ValueError:
+            users = None  # refused below
+        passwords = users.values() if isinstance(users, dict) else [None]
+        if not all(isinstance(password, str) and password for password in passwords):
+            raise ConfigError(f"Expected a JSON file of user: password at {self._file}, got something else")
+        return dict(users)
+
+
+class LoginHandler(SiteCookies):
+    passwords: Passwords
+    attempts: Attempts
+    waiting: Counter[str]
+    turns: dict[str, asyncio.Lock]  # of the addresses that wait
+
+    def get(self) -> None:
+        self._show("")
+
+    async def post(self) -> None:
+        address = source_of(self.request.remote_ip or "")
+        if self.waiting[address] >= WAITING:
+            self._show(BUSY, status=429)
+            return
+        self.waiting[address] += 1
+        try:
+            async with self.turns.setdefault(address, asyncio.Lock()):
+                await self._try(address)
+        finally:
+            self.waiting[address] -= 1
+            if not self.waiting[address]:
+                del self.waiting[address], self.turns[address]
+
+    async def _try(self, address: str) -> None:
+        if pause_s := self.attempts.pause_s(address, now=time.monotonic()):
+            await asyncio.sleep(pause_s)
+        user, password = self.get_body_argument("username", ""), self.get_body_argument("password", "", strip=False)
+        if self.passwords.are(user, password):
+            self.attempts.succeed(address)
+            self.set_signed_cookie("user", user or "anonymous", expires_days=DAYS)
+            self.redirect(_within(self.get_query_argument("next", "/")))
+            return
+        pause_s = self.attempts.fail(address, now=time.monotonic())
+        log.warning("A wrong password from %s, whose next try waits %g s", self.request.remote_ip, pause_s)
+        self._show(WRONG, status=401)
+
+    def _show(self, problem: str, *, status: int = 200) -> None:
+        self.set_status(status)
+        self.write(PAGE.render(problem=problem))
+
+
+def _within(url: str) -> str:
+    """A path of this host, or the first page."""
+    return url if url.startswith("/") and not url.startswith(("//", "/\\", "/login")) else "/"
+
+
+class PasswordProvider(BasicAuthProvider):
+    """Tells who has logged in as Panel's does; the page is ours."""
+
+    def __init__(self, basic: str) -> None:
+        """Raises    ConfigError"""
+        shared = {"passwords": Passwords(basic), "attempts": Attempts(), "waiting": Counter[str](), "turns": {}}
+        self._handler = type("SharedLoginHandler", (LoginHandler,), shared)
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @property
+    def login_handler(self) -> type[RequestHandler]:
+        return self._handler

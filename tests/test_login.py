@@ -1,0 +1,121 @@
+"""Who logs in, and what becomes of those who try passwords."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from tornado.web import Application
+
+from dashboard.attempts import ADDRESSES, LONGEST_S, Attempts, source_of
+from dashboard.headers import HEADERS, Secured
+from dashboard.login import WAITING, LoginHandler, PasswordProvider, Passwords
+from lstm_ts.errors import ConfigError
+
+Post = Callable[..., Awaitable[httpx.Response]]
+
+
+def test_each_failure_doubles_the_pause_of_its_address_alone() -> None:
+    attempts = Attempts()
+    assert [attempts.fail("10.0.0.1", now=float(now)) for now in range(4)] == [1, 2, 4, 8]
+    assert attempts.pause_s("10.0.0.1", now=5.0) == 6
+    assert attempts.pause_s("10.0.0.2", now=5.0) == 0
+    assert [attempts.fail("10.0.0.1", now=60.0) for _ in range(99)][-1] == LONGEST_S
+    attempts.succeed("10.0.0.1")
+    assert attempts.pause_s("10.0.0.1", now=60.0) == 0
+    attempts.fail("10.0.0.1", now=100.0)
+    assert attempts.fail("10.0.0.1", now=100.0 + 3600) == 1  # after an hour nobody remembers
+
+
+def test_failures_of_ever_new_addresses_are_remembered_within_bounds() -> None:
+    attempts = Attempts()
+    for number in range(ADDRESSES + 1):
+        attempts.fail(f"host-{number}", now=0.0)
+    assert attempts.pause_s("host-0", now=0.0) == 0
+    assert attempts.pause_s("host-1", now=0.0) == 1
+    assert source_of("2001:db8::1") == source_of("2001:db8::ffff:2") == "2001:db8::/64"
+    assert source_of("::ffff:10.0.0.1") == "10.0.0.1"
+
+
+def test_passwords_are_one_for_all_or_one_for_each_user(tmp_path: Path) -> None:
+    assert Passwords("open sesame").are("anyone", "open sesame")
+    assert not Passwords("open sesame").are("anyone", "open\ud800")
+    file = tmp_path / "users.json"
+    file.write_text(json.dumps({"ann": "a-1", "bob": "b-2"}))
+    passwords = Passwords(str(file))
+    assert passwords.are("ann", "a-1")
+    assert not passwords.are("ann", "b-2")
+    assert not passwords.are("eve", "")
+    file.write_text('{"ann": ""}')
+    with pytest.raises(ConfigError, match="Expected a JSON file of user: password"):
+        Passwords(str(file))
+
+
+def ask(work: Callable[[Post], Awaitable[None]], scheme: str = "http") -> None:
+    """Serve the page on loopback."""
+    handler = PasswordProvider("open sesame").login_handler
+    assert issubclass(handler, LoginHandler)
+
+    async def serve() -> None:
+        application = Application([("/login", handler)], cookie_secret="s")
+        application.add_transform(Secured)
+        server = application.listen(0, "127.0.0.1", xheaders=scheme == "https")
+        (socket,) = server._sockets.values()
+        url = f"http://127.0.0.1:{socket.getsockname()[1]}/login"
+        async with httpx.AsyncClient(trust_env=False, timeout=20, headers={"X-Forwarded-Proto": scheme}) as client:
+
+            async def post(password: str, query: str = "", **headers: str) -> httpx.Response:
+                form = {"username": "me", "password": password}
+                return await client.post(url + query, data=form, headers=headers)
+
+            await work(post)
+        server.stop()
+
+    asyncio.run(serve())
+
+
+def test_a_wrong_password_is_logged_with_its_address_and_makes_the_next_try_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work(post: Post) -> None:
+        first = await post("guess-1")
+        assert first.status_code == 401
+        assert "Expected your user name and password" in first.text
+        since = time.monotonic()
+        forged = {"X-Forwarded-For": "9.9.9.9"}
+        late = await asyncio.gather(*(post("open sesame", **forged) for _ in range(WAITING + 2)))
+        assert time.monotonic() - since > 0.9
+        assert sorted(reply.status_code for reply in late) == [302] * WAITING + [429] * 2
+
+    with caplog.at_level(logging.WARNING, "dashboard.login"):
+        ask(work)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "dashboard.login"]
+    assert line == "A wrong password from 127.0.0.1, whose next try waits 1 s"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_cookie_of_a_log_in_is_for_this_site_alone(scheme: str) -> None:
+    async def work(post: Post) -> None:
+        reply = await post("open sesame")
+        cookie = reply.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+        assert ("secure" in cookie) == (scheme == "https")
+        assert {name: reply.headers[name] for name in HEADERS} == HEADERS
+
+    ask(work, scheme)
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [("?next=/%3Fpage=data", "/?page=data"), ("?next=//evil.example", "/"), ("?next=https://evil.example", "/")],
+)
+def test_a_log_in_leads_to_a_page_of_this_host(query: str, place: str) -> None:
+    async def work(post: Post) -> None:
+        assert (await post("open sesame", query)).headers["location"] == place
+
+    ask(work)
