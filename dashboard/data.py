@@ -72,7 +72,7 @@ def lists(known: Known) -> list[Viewable]:
     gaps = spans("Largest gaps, of session minutes without a bar", status.gaps, "No session minute is without a bar.")
     unknown = spans("Unknown: no source has answered for them", status.unknown, "No session minute is unknown.")
     room: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (12, 0, 0, 0)}
-    return [pn.Column(html(text), **room) for text in (gaps, unknown, revisions(status.revisions))]
+    return [pn.Column(html(text), **room) for text in (gaps, unknown, revisions(status.revisions, status.symbol))]
 
 
 class Prices:

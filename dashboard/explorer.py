@@ -22,11 +22,12 @@ from bokeh.models import WheelZoomTool as Wheel
 
 from dashboard.blocks import alert, html
 from dashboard.stored import HOURS, MINUTES, stored
-from dashboard.views import Shade, plain_figure, shade
+from dashboard.views import Shade, plain_figure, shade, show_prices
 from dashboard.visit import Visit
 from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import LstmTsError
+from lstm_ts.prices import PriceFormat, price_format
 
 COLUMNS, CANDLES = 750, 120  # of the span that is seen: at most; and so few that each is a candlestick
 BESIDE = 0.5  # of that span is drawn on either side, so that a hand that pans sees prices at once
@@ -47,7 +48,7 @@ HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the sam
 class PriceChart:
     """`show` changes what is drawn in place: call it where the document may be changed."""
 
-    def __init__(self, visit: Visit, span_ms: tuple[float, float]) -> None:
+    def __init__(self, visit: Visit, span_ms: tuple[float, float], prices: PriceFormat) -> None:
         self._colours = colours = shade(visit.dark)
         self.plot = plot = plain_figure(colours, height=420)
         plot.name = "prices"
@@ -65,7 +66,7 @@ class PriceChart:
         # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
         plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
         zones = list(dict.fromkeys([visit.zone.key, "UTC"]))
-        told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{0.0000}}") for price in PRICES)]
+        told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{%f}}") for price in PRICES)]
         times: dict[str, Any] = {"@left": CustomJSHover(args={"zones": zones}, code=OPENS)}
         plot.add_tools(HoverTool(renderers=[band, wicks], mode="vline", tooltips=told, formatters=times))
         drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
@@ -75,7 +76,7 @@ class PriceChart:
         plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
             minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
         plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=4)
-        plot.yaxis.axis_label = "USD"
+        show_prices(plot, prices)
 
     def show(self, columns: pl.DataFrame, width: timedelta, unknown: pl.DataFrame, *, candles: bool) -> None:
         nothing = columns.clear()
@@ -128,7 +129,7 @@ class Explorer:
         self._visit, self._symbol, self._kind = visit, symbol, kind
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
-        self._chart = PriceChart(visit, self._whole_ms)
+        self._chart = PriceChart(visit, self._whole_ms, price_format(symbol, self._bars["close"][-1]))
         self._says, self._wrong = html(height=52), html()
         latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
         day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))

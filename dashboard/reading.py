@@ -65,13 +65,13 @@ def recognise_file(path: Path, name: str, symbol: str) -> Recognised:
     return Recognised(found.words, found.utc or found.zone is not None)
 
 
-def read(path: Path, name: str, zone: str, settings: Settings, tell: Callable[[int], None]) -> Read:
+def read(path: Path, name: str, symbol: str, zone: str, settings: Settings, tell: Callable[[int], None]) -> Read:
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
     files = Files(
         paths=str(path),
-        symbol=settings.symbol,
+        symbol=symbol,
         zone=zone,
         dates=None,
         price_factor=1.0,

@@ -67,7 +67,7 @@ class Result:
             self._wrong.object = ""
             self._says.object = headline(forecast, visit.zone) + scored
             self._legend.object = self._chart.legend(after=after is not None)
-            self._trust.object = trust(forecast)
+            self._trust.object = trust(forecast, past=after is not None)
             self._table.object = path_table(forecast, visit.zone)
             self._curl.object = f'<p class="quiet">The same on a command line:</p><pre>{escape(command)}</pre>'
             self._window.visible = body is not None

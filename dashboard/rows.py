@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from math import isfinite
 
 import polars as pl
@@ -63,9 +64,9 @@ def to_rows(bars: pl.DataFrame) -> list[list[str]]:
 
 
 def _shown(price: float) -> str:
-    """Four places, or as many as the price has."""
+    """Four places, or as many as the price has; never an exponent."""
     text = f"{price:.4f}"
-    return text if float(text) == price else repr(price)
+    return text if float(text) == price else f"{Decimal(repr(price)):f}"
 
 
 def check(rows: Sequence[Sequence[str]], session: Session, needs: Needs, now: datetime) -> Checked:

@@ -35,7 +35,9 @@ def scores_of(runs: Sequence[Run]) -> list[Score]:
         _at(step, "skill over volatility, % (higher is better)", lambda h: 100 * h.skill[VOLATILITY], lambda _: 0.0)
         for step in steps
     ]
-    loss = Score("Validation loss over volatility's (lower is better)", lambda run: run.loss, lambda _: 1.0)
+    loss = Score(
+        "Validation loss over volatility's on the same hours (lower is better)", lambda run: run.loss, lambda _: 1.0
+    )
     return scores + [loss] * any(run.loss is not None for run in runs)
 
 

@@ -49,7 +49,14 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     """The newest runs, with what came of them and what was typed."""
     steps = [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
     scores = [f"{step_name(int(step))},<br>bps" for step in steps]
-    heads = [f"Started,<br>{escape(zone.key)}", "Run", "Validation<br>loss", *scores, "Verdict", "Set to"]
+    heads = [
+        f"Started,<br>{escape(zone.key)}",
+        "Run",
+        "Validation loss<br>over volatility's",
+        *scores,
+        "Verdict",
+        "Set to",
+    ]
     count = f"{ROWS} of {len(runs)} runs" if len(runs) > ROWS else f"{len(runs)} run{'s' * (len(runs) > 1)}"
     caption = f"{count}, newest first: pinball loss, and skill over volatility"
     rows = [_row(run, steps, zone) for run in runs[:ROWS]]

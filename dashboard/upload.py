@@ -12,10 +12,11 @@ from dashboard.blocks import alert, html
 from dashboard.drop import COMING, GONE, THERE, TOO_LARGE, Drop
 from dashboard.reading import Read, Recognised, read, recognise_file, unzip
 from dashboard.result import Result
-from dashboard.views import plain_figure, shade
+from dashboard.views import plain_figure, shade, show_prices
 from dashboard.visit import Visit
 from dashboard.words import body_of, short
 from lstm_ts.errors import LstmTsError
+from lstm_ts.prices import price_format
 from lstm_ts.session import HOUR
 
 ORIGINS = 500  # the latest hours to choose from
@@ -85,7 +86,8 @@ class Upload:
         if self._drop.state != THERE:
             return
         try:
-            done = read(self._drop.path, self._drop.file_name, self._zone.value, self._visit.settings, self._tell)
+            path, name = self._drop.path, self._drop.file_name
+            done = read(path, name, self._symbol, self._zone.value, self._visit.settings, self._tell)
             needs = self._visit.client.needs()
         except LstmTsError as error:
             self._refuse(error)
@@ -117,9 +119,9 @@ class Upload:
         if not closings:
             self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
             return
-        self._overview.show(done.hourly_bars.tail(len(closings)))
+        self._overview.show(self._symbol, done.hourly_bars.tail(len(closings)))
         self._picture.visible, self._origin.disabled = True, False
-        options = {f"{short(ts, zone)} {ts:%Y} ({ts:%d %b %H:%M} UTC)": ts for ts in reversed(closings)}
+        options = {f"{short(ts, zone)} ({ts:%d %b %H:%M} UTC)": ts for ts in reversed(closings)}
         again = self._origin.value == closings[-1]
         self._origin.param.update(options=options, value=closings[-1])
         if again:
@@ -160,7 +162,8 @@ class _Overview:
         self.plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=4, num_minor_ticks=0)
         self._closings: list[object] = []
 
-    def show(self, bars: pl.DataFrame) -> None:
+    def show(self, symbol: str, bars: pl.DataFrame) -> None:
+        show_prices(self.plot, price_format(symbol, bars["close"][-1]))
         closings = (bars["ts"] + HOUR).to_list()
         self._closings = closings
         self._label.args = {"labels": [f"{ts.astimezone(self._zone):%d %b %Y\n%H:%M}" for ts in closings]}

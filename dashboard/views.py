@@ -1,8 +1,9 @@
 """Bars and forecasts as pictures and tables. Nothing here asks anyone for anything."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,18 +16,21 @@ from bokeh.models import (
     CustomJSTickFormatter,
     HoverTool,
     NumeralTickFormatter,
+    PrintfTickFormatter,
 )
 from bokeh.plotting import figure
 
 from dashboard.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
 from dashboard.client import Forecast
-from dashboard.words import bps, short, signed, usd
+from dashboard.words import bps, prices_of, short, signed, year_of
 from lstm_ts.bars import PRICES
+from lstm_ts.prices import PriceFormat
 from lstm_ts.session import HOUR, Session
 
 BANDS = ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75))  # drawn in this order, each over the one before
 BAND_ALPHA = {"90": 0.16, "80": 0.20, "50": 0.30}
 TIMES = ("local", "utc")
+PRICE = re.compile(r"(@\w+)\{%[^}]*f\}")  # a price in a tip
 HOUR_COLUMNS = ("x", *PRICES, "colour", "fill", *TIMES)
 EDGES = tuple(f"{edge}_{100 * (high - low):.0f}" for low, high in BANDS for edge in ("low", "high"))
 PATH_COLUMNS = ("x", "median", "persistence", *EDGES, *TIMES)
@@ -69,6 +73,17 @@ def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
     return plot
 
 
+def show_prices(plot: figure, prices: PriceFormat) -> None:
+    """On the axis and in the tips, whose fields in braces are prices."""
+    plot.yaxis.axis_label = prices.unit
+    plot.yaxis.formatter = PrintfTickFormatter(format=f"%.{prices.decimals}f")
+    tools: list[Any] = list(plot.select(HoverTool))
+    for tool in tools:
+        tool.tooltips = [(name, PRICE.sub(rf"\1{{%.{prices.decimals}f}}", field)) for name, field in tool.tooltips]
+        fields = [found[1] for _, field in tool.tooltips for found in PRICE.finditer(field)]
+        tool.formatters = {**tool.formatters, **dict.fromkeys(fields, "printf")}
+
+
 class FanChart:
     """The last hours as candlesticks, and the forecast's fan; one step is one session hour, closed hours have no room.
 
@@ -84,7 +99,6 @@ class FanChart:
         self._label = CustomJSTickFormatter(args={"labels": [], "first": 0}, code="return labels[tick - first] || ''")
         plot.xaxis.formatter = self._label
         plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=4, num_minor_ticks=0)
-        plot.yaxis.axis_label = "USD"
         for low, high in BANDS:
             name = f"{(high - low) * 100:.0f}"
             plot.varea("x", f"low_{name}", f"high_{name}", source=self._fan, color=colours.fan,
@@ -96,14 +110,15 @@ class FanChart:
         after = plot.scatter("x", "close", source=self._after, size=7, color=colours.ink, marker="diamond")
         plot.vspan(x=[0], line_color=colours.ink, line_dash="dotted", line_width=1)
         times = [("Closes", "@local"), ("UTC", "@utc")]
-        prices = [(price.capitalize(), f"@{price}{{0.0000}}") for price in PRICES]
-        path = [("Median", "@median{0.0000}"), ("80 %", "@low_80{0.0000} to @high_80{0.0000}")]
-        for drawn, told in ((candles, prices), (median, path), (after, [("What came", "@close{0.0000}")])):
+        prices = [(price.capitalize(), f"@{price}{{%f}}") for price in PRICES]
+        path = [("Median", "@median{%f}"), ("80 %", "@low_80{%f} to @high_80{%f}")]
+        for drawn, told in ((candles, prices), (median, path), (after, [("What came", "@close{%f}")])):
             plot.add_tools(HoverTool(renderers=[drawn], tooltips=times + told, visible=False))
         self._colours = colours
 
     def show(self, bars: pl.DataFrame, forecast: Forecast, after: pl.DataFrame) -> None:
         """bars     hourly, up to the origin; after: those that came next, as far as they are known"""
+        show_prices(self.plot, prices_of(forecast))
         hours = self._session.hours(bars["ts"][0], forecast.origin_ts)["ts"].to_list()
         places = {ts: place - len(hours) + 1 for place, ts in enumerate(hours)}
         self._candles.data = self._hours(bars, places)
@@ -111,7 +126,8 @@ class FanChart:
         steps = {step.target_ts: number for number, step in enumerate(forecast.path, start=1)}
         self._after.data = self._hours(after, {ts - HOUR: number for ts, number in steps.items()})
         closings = [ts + HOUR for ts in hours] + list(steps)
-        labels = [f"{ts.astimezone(self._zone):%d %b\n%H:%M}" for ts in closings]
+        local = [ts.astimezone(self._zone) for ts in closings]
+        labels = [f"{ts:{f'%d %b{year_of(ts)}'}}\n{ts:%H:%M}" for ts in local]
         self._label.args = {"labels": labels, "first": 1 - len(hours)}
 
     def _hours(self, bars: pl.DataFrame, places: dict[datetime, int]) -> dict[str, list[object]]:
@@ -143,7 +159,7 @@ class FanChart:
     def _times(self, closings: Sequence[datetime]) -> dict[str, list[object]]:
         return {
             "local": [f"{short(ts, self._zone)} {self._zone.key}" for ts in closings],
-            "utc": [f"{ts:%a %d %b %H:%M}" for ts in closings],
+            "utc": [short(ts, UTC) for ts in closings],
         }
 
     def legend(self, *, after: bool) -> str:
@@ -156,16 +172,25 @@ class FanChart:
 
 
 def path_table(forecast: Forecast, zone: ZoneInfo) -> str:
+    prices = prices_of(forecast)
     rows = [
         (
             f"{number}",
-            f"{short(step.target_ts, zone)}<br><small>{step.target_ts:%a %d %b %H:%M} UTC</small>",
-            usd(step.price),
+            f"{short(step.target_ts, zone)}<br><small>{short(step.target_ts, UTC)} UTC</small>",
+            prices.number(step.price),
             signed(bps(step)),
-            f"{usd(step.lower_80)} to {usd(step.upper_80)}",
-            usd(step.persistence),
+            f"{prices.number(step.lower_80)} to {prices.number(step.upper_80)}",
+            prices.number(step.persistence),
         )
         for number, step in enumerate(forecast.path, start=1)
     ]
-    heads = ("Hour", f"Closes, {escape(zone.key)}", "Median, USD", "bps", "80 % interval, USD", "Persistence, USD")
+    unit = f", {prices.currency}" if prices.currency else ""
+    heads = (
+        "Hour",
+        f"Closes, {escape(zone.key)}",
+        f"Median{unit}",
+        "bps",
+        f"80 % interval{unit}",
+        f"Persistence{unit}",
+    )
     return table("The path, session hour by session hour", heads, rows, text=(1,))

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from html import escape
 from io import StringIO
 from zoneinfo import ZoneInfo
@@ -12,11 +12,22 @@ import polars as pl
 
 from dashboard.client import Forecast, Skill, Step
 from lstm_ts.bars import PRICES
+from lstm_ts.prices import PriceFormat, price_format
 from lstm_ts.session import HOUR
 
+STALE = "stale input"  # how a flag of the service begins that tells of the time since the last bar
+CSV_DECIMALS = 3  # beyond those that are shown
 
-def short(ts: datetime, zone: ZoneInfo) -> str:
-    return f"{ts.astimezone(zone):%a %d %b %H:%M}"
+
+def short(ts: datetime, zone: tzinfo) -> str:
+    """The year is told where it is not this one."""
+    local = ts.astimezone(zone)
+    return f"{local:{f'%a %d %b{year_of(local)} %H:%M'}}"
+
+
+def year_of(local: datetime) -> str:
+    """Part of a format, for a date of another year than this one."""
+    return "" if local.year == datetime.now(local.tzinfo or UTC).year else " %Y"
 
 
 def signed(number: float) -> str:
@@ -24,8 +35,8 @@ def signed(number: float) -> str:
     return f"{round(number, 1) + 0.0:+.1f}"
 
 
-def usd(price: float) -> str:
-    return f"{price:.4f}"
+def prices_of(forecast: Forecast) -> PriceFormat:
+    return price_format(forecast.symbol, forecast.last_close)
 
 
 def bps(step: Step) -> float:
@@ -34,20 +45,24 @@ def bps(step: Step) -> float:
 
 
 def headline(forecast: Forecast, zone: ZoneInfo) -> str:
-    last, hours = forecast.path[-1], len(forecast.path)
+    last, hours, prices = forecast.path[-1], len(forecast.path), prices_of(forecast)
     return (
         f"<p>By <strong>{short(last.target_ts, zone)}</strong> ({last.target_ts:%a %d %b %Y %H:%M} UTC), {hours} "
         f"session hour{'s' * (hours > 1)} ahead, {escape(forecast.symbol)} stands at "
-        f"<strong>{usd(last.price)} USD</strong> "
-        f"({signed(bps(last))} bps), with 80 % probability between {usd(last.lower_80)} and {usd(last.upper_80)}; "
-        f"persistence says {usd(last.persistence)}.</p>"
+        f"<strong>{prices.amount(last.price)}</strong> ({signed(bps(last))} bps), with 80 % probability between "
+        f"{prices.number(last.lower_80)} and {prices.number(last.upper_80)}; "
+        f"persistence says {prices.number(last.persistence)}.</p>"
     )
 
 
-def trust(forecast: Forecast) -> str:
-    """Skill and flags, in words."""
+def trust(forecast: Forecast, *, past: bool = False) -> str:
+    """Skill and flags, in words.
+
+    past    of hours that someone has chosen from a file: their age is no warning
+    """
     model = forecast.model
-    flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in forecast.flags)
+    told = [flag for flag in forecast.flags if not (past and flag.startswith(STALE))]
+    flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in told)
     known = f"<p>{escape(skill_words(forecast.skill, forecast.skill_reason))}</p>"
     by = f"Made by version {model.version} of {model.name} ({model.alias}), trained until {model.trained_until[:10]}."
     warned = f"<p>Before you trust it:</p><ul>{flags}</ul>" if flags else "<p>The service raises no flag.</p>"
@@ -90,7 +105,7 @@ def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:
 
 
 def to_csv(forecast: Forecast) -> str:
-    levels = sorted(forecast.path[0].quantiles)
+    levels, decimals = sorted(forecast.path[0].quantiles), prices_of(forecast).decimals + CSV_DECIMALS
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -98,7 +113,7 @@ def to_csv(forecast: Forecast) -> str:
     )
     for number, step in enumerate(forecast.path, start=1):
         prices = (step.price, step.lower_80, step.upper_80, step.persistence, *(step.quantiles[q] for q in levels))
-        writer.writerow([number, step.target_ts.isoformat(), *(f"{price:.6f}" for price in prices)])
+        writer.writerow([number, step.target_ts.isoformat(), *(f"{price:.{decimals}f}" for price in prices)])
     return out.getvalue()
 
 

@@ -150,8 +150,15 @@ class Desk:
             yield f"bars of hours to come: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}"
         closed = sum(ts <= now for ts in forecast.target_ts_H)
         if closed >= min(limits.stale_hours, len(forecast.target_ts_H)):
-            more = "or more " * (closed == len(forecast.target_ts_H))
-            yield f"stale input: {closed} {more}session hours have closed since the last bar"
+            yield f"stale input: {_age(forecast, closed, now)}"
+
+
+def _age(forecast: Forecast, closed: int, now: datetime) -> str:
+    """Of the last bar; the session hours since are known up to the horizon."""
+    if closed < len(forecast.target_ts_H):
+        return f"{closed} session hours have closed since the last bar"
+    hours = (now - forecast.origin_ts) // HOUR
+    return f"the last bar is {hours // 24} days old" if hours >= 48 else f"the last bar is {hours} hours old"
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from dashboard.server import auth_of, check, is_no_goodbye
 from dashboard.upload import ORIGINS
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
+from lstm_ts.prices import price_format
 from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
 
@@ -95,8 +96,9 @@ def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
 ) -> None:
     rows = forecast_of(page)
     reply = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()
-    assert [row[2] for row in rows] == [f"{step['price']:.4f}" for step in reply["path"]]
-    assert {row[5] for row in rows} == {f"{reply['last_close']:.4f}"}
+    prices = price_format("XAGUSD", reply["last_close"])
+    assert [row[2] for row in rows] == [prices.number(step["price"]) for step in reply["path"]]
+    assert {row[5] for row in rows} == {prices.number(reply["last_close"])}
     target = datetime.fromisoformat(reply["path"][0]["target_ts"])
     assert f"{target:%H:%M} UTC" in rows[0][1]
     assert f"{(target.hour + 2) % 24:02d}:{target:%M}" in rows[0][1]  # Berlin in May
@@ -122,7 +124,7 @@ def test_new_bars_are_shown_when_they_are_stored(
     last = hourly_bars.tail(1).with_columns(ts=pl.lit(silver.next_hours(hourly_bars["ts"][-1], 1)[0]))
     with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(last.select(HOURLY_SCHEMA.names()).cast(HOURLY_SCHEMA))
-    expect(page.get_by_role("region", name="The path").locator("tbody tr").first).not_to_contain_text(before[0][1][:16])
+    expect(page.get_by_role("region", name="The path").locator("tbody tr").first).not_to_contain_text(before[0][1][:21])
 
 
 def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, service: Server) -> None:
@@ -232,7 +234,9 @@ def test_an_uploaded_file_is_scored_against_what_came_next(
     bars = [{"ts": ts.isoformat(), "open": o, "high": h, "low": lo, "close": c} for ts, o, h, lo, c in window.select(
         "ts", "open", "high", "low", "close").iter_rows()]  # fmt: skip
     expected = service.ask(bars)
-    assert [row[2] for row in forecast_of(page)] == [f"{step.price:.4f}" for step in expected.path]
+    prices = price_format("XAGUSD", expected.last_close)
+    assert [row[2] for row in forecast_of(page)] == [prices.number(step.price) for step in expected.path]
+    expect(page.get_by_text("Stale input")).to_have_count(0)  # of hours that someone has chosen
 
 
 def test_the_hour_of_a_forecast_is_chosen_on_the_files_chart(

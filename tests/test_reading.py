@@ -1,6 +1,7 @@
 """Uploaded files, read within limits."""
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -22,8 +23,8 @@ def write(path: Path, bars: pl.DataFrame, stamp: str = "%Y-%m-%d %H:%M:%S") -> P
     return path
 
 
-def read_file(path: Path, zone: str = "UTC", *overrides: str) -> Read:
-    return read(path, "mine.csv", zone, settings_of(*overrides), lambda rows: None)
+def read_file(path: Path, zone: str = "UTC", *overrides: str, symbol: str = "XAGUSD") -> Read:
+    return read(path, "mine.csv", symbol, zone, settings_of(*overrides), lambda rows: None)
 
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -79,6 +80,24 @@ def test_a_small_gzip_of_much_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(gzip.compress(b"0" * 3_000_000))
     with pytest.raises(OverLimit, match="at most 1,000,000 bytes unpacked"):
         unzip(tmp_path / "bomb", "mine.gz", settings_of("upload.max_bytes=1000000").upload)
+
+
+def test_a_file_of_the_symbol_that_was_chosen_is_read_whatever_the_configured_one_is(
+    hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "bars"
+    time = pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time")
+    hourly_bars.select(time, pl.lit("XAUUSD").alias("symbol"), "open", "high", "low", "close").write_csv(path)
+    assert read_file(path, symbol="XAUUSD").hourly_bars.height == hourly_bars.height
+    with pytest.raises(DataError, match="XAUUSD"):
+        read_file(path)
+
+
+def test_one_line_without_an_end_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "long.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bars.csv", "time,open,high,low,close\n" + "0" * 3_000_000)
+    with pytest.raises(DataError, match="Expected lines of at most 1,048,576 characters"):
+        read_file(tmp_path / "long.zip")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.client import Forecast, Model, Skill, Step
 from dashboard.views import path_table
-from dashboard.words import curl, headline, outcome_words, signed, skill_words, to_csv, trust
+from dashboard.words import curl, headline, outcome_words, short, signed, skill_words, to_csv, trust
 from lstm_ts.bars import HOURLY_SCHEMA
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -16,7 +16,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 def step(hour: int, price: float) -> Step:
     return Step(
-        target_ts=datetime(2026, 1, 6, hour, tzinfo=UTC),
+        target_ts=datetime(2015, 1, 6, hour, tzinfo=UTC),
         price=price,
         lower_80=price - 1,
         upper_80=price + 1,
@@ -29,7 +29,7 @@ def step(hour: int, price: float) -> Step:
 def forecast() -> Forecast:
     return Forecast(
         symbol="<XAG>",
-        origin_ts=datetime(2026, 1, 6, 9, tzinfo=UTC),
+        origin_ts=datetime(2015, 1, 6, 9, tzinfo=UTC),
         last_close=30.0,
         path=[step(10, 30.03), step(11, 29.97)],
         model=Model(name="XAGUSD", version=3, alias="champion", trained_until="2025-12-01T00:00:00+00:00"),
@@ -58,10 +58,10 @@ def test_skill_is_said_with_what_it_proves(skill: tuple[float, float, float], wo
 
 def test_the_headline_names_both_times_and_escapes_what_it_is_told(forecast: Forecast) -> None:
     text = headline(forecast, BERLIN)
-    assert "Tue 06 Jan 12:00" in text
-    assert "(Tue 06 Jan 2026 11:00 UTC), 2 session hours ahead" in text
+    assert "Tue 06 Jan 2015 12:00" in text
+    assert "(Tue 06 Jan 2015 11:00 UTC), 2 session hours ahead" in text
     assert "&lt;XAG&gt;" in text
-    assert "29.9700 USD" in text
+    assert "<strong>29.970</strong> " in text  # of a symbol that names no currency
     assert "(-10.0 bps)" in text
 
 
@@ -71,15 +71,37 @@ def test_flags_and_provenance_are_sentences(forecast: Forecast) -> None:
     assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in text
 
 
-def test_the_table_has_both_times_and_four_places(forecast: Forecast) -> None:
+def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecast) -> None:
     table = path_table(forecast, BERLIN)
-    assert "Tue 06 Jan 11:00<br><small>Tue 06 Jan 10:00 UTC</small>" in table
-    for cell in ("30.0300", "+10.0", "29.0300 to 31.0300", "30.0000"):
+    assert "Tue 06 Jan 2015 11:00<br><small>Tue 06 Jan 2015 10:00 UTC</small>" in table
+    for cell in ("30.030", "+10.0", "29.030 to 31.030", "30.000"):
         assert f"<td>{cell}</td>" in table
+    assert "Median, JPY" in path_table(forecast.model_copy(update={"symbol": "XAGJPY"}), BERLIN)
+
+
+def test_a_price_of_millionths_is_not_nothing(forecast: Forecast) -> None:
+    path = [step.model_copy(update={"price": 3.1e-6, "persistence": 3e-6}) for step in forecast.path]
+    small = forecast.model_copy(update={"symbol": "SHBUSD", "last_close": 3e-6, "path": path})
+    assert "<strong>0.0000031000 USD</strong>" in headline(small, BERLIN)
+    assert "<td>0.0000031000</td>" in path_table(small, BERLIN)
+    assert ",0.0000031000000," in to_csv(small)
+
+
+def test_a_time_of_another_year_than_this_one_carries_it() -> None:
+    this_year = datetime(datetime.now(UTC).year, 6, 6, 12, tzinfo=UTC)
+    assert short(this_year, BERLIN) == f"{this_year:%a} 06 Jun 14:00"
+    assert short(datetime(2014, 5, 23, 20, tzinfo=UTC), BERLIN) == "Fri 23 May 2014 22:00"
+
+
+def test_the_age_of_hours_that_someone_chose_is_no_warning(forecast: Forecast) -> None:
+    old = forecast.model_copy(update={"flags": ["stale input: the last bar is 23 days old", "missing hours: 1"]})
+    assert "<li>Stale input: the last bar is 23 days old</li>" in trust(old)
+    assert "23 days" not in trust(old, past=True)
+    assert "<li>Missing hours: 1</li>" in trust(old, past=True)
 
 
 def test_what_came_is_scored_beside_persistence(forecast: Forecast) -> None:
-    rows = [(datetime(2026, 1, 6, hour, tzinfo=UTC), 30.0, 30.0, 30.0, 30.03, 1.0, 1.0) for hour in (9, 10)]
+    rows = [(datetime(2015, 1, 6, hour, tzinfo=UTC), 30.0, 30.0, 30.0, 30.03, 1.0, 1.0) for hour in (9, 10)]
     after = pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
     # the median: 0 and 20.0 bps off, persistence 10.0 twice
     assert "Over the 2 hours that followed, the median was off by 10.0 bps on average, persistence by 10.0" in (
@@ -92,7 +114,7 @@ def test_what_came_is_scored_beside_persistence(forecast: Forecast) -> None:
 def test_a_csv_holds_every_level(forecast: Forecast) -> None:
     head, first, _ = to_csv(forecast).splitlines()
     assert head == "step,target_ts,median,lower_80,upper_80,persistence,q0.1,q0.5,q0.9"
-    assert first.startswith("1,2026-01-06T10:00:00+00:00,30.030000,29.030000,31.030000,30.000000,")
+    assert first.startswith("1,2015-01-06T10:00:00+00:00,30.030000,29.030000,31.030000,30.000000,")
 
 
 def test_the_command_never_holds_the_key() -> None:
