@@ -75,7 +75,7 @@ def test_a_command_warns_of_them_when_it_opens_a_store(tmp_path: Path, caplog: p
 
 def test_an_empty_store_names_the_files_that_were_laid_into_it(store: BarStore) -> None:
     lay(store.folder, *(f"{month}.parquet" for month in "abcdefg"))
-    with pytest.raises(NoRows, match=r"got an empty store; .* holds 7 files .* \(a\.parquet, .*, e\.parquet …\)"):
+    with pytest.raises(NoRows, match=r"got an empty store; .* holds 7 files .* \(a\.parquet, .*, e\.parquet … \(7\)\)"):
         store.read()
 
 
