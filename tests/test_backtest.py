@@ -22,6 +22,7 @@ from lstm_ts.folds import FoldRow, describe_warm_start, format_folds
 from lstm_ts.session import Session
 from lstm_ts.store import BarStore
 
+pytestmark = pytest.mark.timeout(600)  # a walk trains seven models, in processes that import all anew
 START = datetime(2014, 1, 6, tzinfo=UTC)
 WALK = (*TINY, "walk.start=2014-04-01", "walk.every=1mo", "walk.valid=2w")
 
