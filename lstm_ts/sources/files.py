@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lstm_ts.bars import BAR_SCHEMA, PRICES, TS, BarBatch
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
@@ -125,7 +126,7 @@ class Files:
             stamps.append((good.dt.truncate("1m").unique() if opened.ticks else good).to_physical().to_numpy())
             spool.add(rows)
             self.on_rows(rows.height)
-        stamps_N = np.unique(np.concatenate(stamps))
+        stamps_N = _unique(np.concatenate(stamps))
         lonely = find_lonely(stamps_N)
         stamps_N = _within(stamps_N, lonely, span)
         last = int(stamps_N[-1]) if len(stamps_N) else 0
@@ -171,6 +172,13 @@ class Files:
         bars = join_partials(partials)
         testimony.add(bars["ts"])
         yield BarBatch(overlap.take(bars, file.last))
+
+
+def _unique(stamps_N: Times) -> Times:
+    """Ascending. np.unique hashes integers, which takes 3 s for 1.4 million stamps of whole minutes."""
+    ascending_N: Times = np.sort(stamps_N, kind="stable")
+    kept_N: NDArray[np.bool_] = np.diff(ascending_N, append=np.iinfo(np.int64).max) != 0
+    return ascending_N[kept_N]
 
 
 def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
