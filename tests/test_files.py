@@ -62,6 +62,84 @@ def test_a_time_that_the_spring_change_skips_is_a_reject(tmp_path: Path) -> None
     assert rejects_of(found) == [(2, "does not exist in Europe/London")]
 
 
+# New York on 2024-11-03: 01:00 to 02:00 comes at 05:00 UTC (summer time), and again at 06:00.
+AUTUMN = ["00:59", "01:00", "01:59", "01:00", "01:59", "02:00"]
+AUTUMN_UTC = ["11-03 04:59", "11-03 05:00", "11-03 05:59", "11-03 06:00", "11-03 06:59", "11-03 07:00"]
+
+
+def priced(*stamps: str, day: str = "2024.11.03") -> str:
+    """The close counts the rows, in the order of `stamps`."""
+    return "".join(f"{day},{at},1,99,1,{i},1\n" for i, at in enumerate(stamps, start=1))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 1000])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_hour_that_autumn_repeats_is_told_apart_in_either_order(
+    tmp_path: Path, rows: int, newest_first: bool
+) -> None:
+    lines = priced(*AUTUMN).splitlines()
+    text = "\n".join(lines[::-1] if newest_first else lines)
+    bars = bars_of(found := batches(write(tmp_path, text), "America/New_York", rows=rows))
+    assert stamps_of(found) == AUTUMN_UTC and bars["close"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert rejects_of(found) == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("minutes", [1, 15, 30, 60])
+def test_bars_of_any_spacing_are_told_apart_in_the_hour_that_autumn_repeats(
+    tmp_path: Path, minutes: int, newest_first: bool
+) -> None:
+    # 2024-10-27 01:00 UTC ends Berlin's summer time.
+    autumn = [datetime(2024, 10, 26, 20, tzinfo=UTC) + timedelta(minutes=i) for i in range(0, 24 * 60, minutes)]
+    local = pl.Series(autumn).dt.convert_time_zone("Europe/Berlin").dt.strftime("%Y.%m.%d,%H:%M").to_list()
+    path = write(tmp_path, mt4(*(local[::-1] if newest_first else local)))
+    for rows in (7, 100_000):
+        found = batches(path, "Europe/Berlin", rows=rows)
+        assert bars_of(found)["ts"].to_list() == autumn and rejects_of(found) == []
+
+
+def test_a_repeated_hour_that_comes_once_is_the_earlier_one(tmp_path: Path) -> None:
+    for order in (1, -1):
+        path = write(tmp_path, mt4(*["2024.11.03,01:00", "2024.11.03,01:30", "2024.11.03,02:00"][::order]))
+        assert stamps_of(batches(path, "America/New_York")) == ["11-03 05:00", "11-03 05:30", "11-03 07:00"]
+
+
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_ambiguous_stamps_of_a_file_in_no_order_are_rejects(tmp_path: Path, rows: int) -> None:
+    shuffled = ["02:00", "00:58", "01:00", "03:00", "01:59", "00:59", "01:00", "02:30"]
+    found = batches(write(tmp_path, priced(*shuffled)), "America/New_York", rows=rows)
+    assert stamps_of(found) == ["11-03 04:58", "11-03 04:59", "11-03 07:00", "11-03 07:30", "11-03 08:00"]
+    why = "in the hour that autumn repeats, in a file whose rows are not in order"
+    assert rejects_of(found) == [(3, why), (5, why), (7, why)]
+    # Of both of their moments nothing is proved: 05:00, 05:59, 06:00 and 06:59 UTC.
+    answered = [(answer.start, answer.end) for batch in found for answer in batch.answers]
+    for hour, minute in ((5, 0), (5, 59), (6, 0), (6, 59)):
+        moment = datetime(2024, 11, 3, hour, minute, tzinfo=UTC)
+        assert not any(start <= moment < end for start, end in answered)
+
+
+def test_a_repeated_hour_in_no_order_of_its_own_is_a_reject_in_a_file_that_goes_forward(tmp_path: Path) -> None:
+    twice = ["00:57", "00:58", "01:00", "01:30", "01:10", "01:40", "01:20", "02:00", "02:01", "02:02"]
+    found = batches(write(tmp_path, priced(*twice)), "America/New_York")
+    assert [line for line, _ in rejects_of(found)] == [3, 4, 5, 6, 7] and bars_of(found).height == 5
+
+
+def test_a_row_that_comes_twice_begins_no_second_pass_where_another_row_does(tmp_path: Path) -> None:
+    found = batches(write(tmp_path, priced("00:59", "01:00", "01:00", "01:59", "01:00", "02:00")), "America/New_York")
+    assert stamps_of(found) == ["11-03 04:59", "11-03 05:00", "11-03 05:59", "11-03 06:00", "11-03 07:00"]
+    assert rejects_of(found) == [(3, "duplicate time stamp")]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_ticks_of_one_moment_begin_no_second_pass(tmp_path: Path, newest_first: bool) -> None:
+    clock = ["01:10:00.100", "01:10:00.100", "01:50:00.200", "01:50:00.100", "01:10:00.000", "02:00:00.000"]
+    lines = [f"2024.11.03 {at},1.{i},1.{i}\n" for i, at in enumerate(clock, start=1)]
+    path = write(tmp_path, "time,bid,ask\n" + "".join(lines[::-1] if newest_first else lines))
+    bars = bars_of(found := batches(path, "America/New_York", rows=2))
+    assert stamps_of(found) == ["11-03 05:10", "11-03 05:50", "11-03 06:10", "11-03 07:00"]
+    assert bars["volume"].to_list() == [2, 2, 1, 1]
+
+
 BAD_ROWS = """Date,Open,High,Low,Close,Volume
 2025-01-06 22:00:00,29.5,29.6,29.4,29.55,3
 2025-01-06 22:01:00,29.5,29.3,29.4,29.55,3

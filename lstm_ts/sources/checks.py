@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lstm_ts.bars import PRICES, reject_reason
+from lstm_ts.bars import PRICES, TS, reject_reason
 from lstm_ts.sources.formats import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 from lstm_ts.spacing import MINUTE, Times
@@ -20,8 +20,10 @@ BULK = 10  # bars that others can be far from
 
 
 def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: datetime) -> pl.DataFrame:
-    """Adds `ts` (UTC), and to `reason` all that is wrong with a row by itself."""
-    rows = raw.with_columns(ts=zone.to_utc(pl.col("stamp")) if zone else pl.col("stamp").dt.convert_time_zone("UTC"))
+    """Adds `ts` and `late` (UTC, see `RepeatedHour.add`), and to `reason` all that is wrong with a row by itself."""
+    stamp = pl.col("stamp")
+    ts, late = zone.to_utc(stamp) if zone else (stamp.dt.convert_time_zone("UTC"), pl.lit(None, TS))
+    rows = raw.with_columns(ts=ts, late=late)
     if zone:
         rows = refuse(rows, pl.col("stamp").is_not_null() & pl.col("ts").is_null(), f"does not exist in {zone}")
     if ticks:

@@ -24,6 +24,7 @@ from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.checks import check_rows, find_lonely, make_rejects, refuse
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.overlap import Overlap
+from lstm_ts.sources.repeated_hour import AMBIGUOUS, RepeatedHour
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.testimony import Testimony
 from lstm_ts.sources.ticks import join_partials, make_partials
@@ -56,7 +57,7 @@ class _File:
     """What the first pass has learnt of one file."""
 
     path: Path
-    rows: Spool
+    rows: Iterator[pl.DataFrame]
     ticks: bool
     spacing: int
     last: int  # stamp within the span
@@ -119,19 +120,21 @@ class Files:
         """before   spacing of the file before this one"""
         opened = open_blocks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
         zone = None if opened.utc else opened.zone or self._zone_for(path)
-        now, stamps = datetime.now(UTC), [np.empty(0, np.int64)]
+        now, stamps, repeated = datetime.now(UTC), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
         for block in opened.rows:
             rows = check_rows(block, zone, ticks=opened.ticks, now=now)
-            good = rows.filter(pl.col("reason").is_null())["ts"]
-            stamps.append((good.dt.truncate("1m").unique() if opened.ticks else good).to_physical().to_numpy())
+            good = repeated.add(rows)
+            stamps.append(_physical(good, ticks=opened.ticks))
             spool.add(rows)
             self.on_rows(rows.height)
+        stamps.append(_physical(repeated.resolve(), ticks=opened.ticks))
         stamps_N = _unique(np.concatenate(stamps))
         lonely = find_lonely(stamps_N)
         stamps_N = _within(stamps_N, lonely, span)
         last = int(stamps_N[-1]) if len(stamps_N) else 0
         spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
-        return _File(path, spool, opened.ticks, spacing, last, span, now, lonely, opened.notes)
+        resolved = map(repeated.apply, spool)
+        return _File(path, resolved, opened.ticks, spacing, last, span, now, lonely, opened.notes)
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:
@@ -156,7 +159,7 @@ class Files:
             bars = valid.select(BAR_SCHEMA.names()).sort("ts")
             seen.add(bars["ts"])
             testimony.add(bars["ts"])
-            testimony.add_refused(rows)
+            testimony.add_refused(_either_pass(rows))
             bars = overlap.take(bars, file.last)
             yield BarBatch(bars, minutes=file.spacing // MINUTE, rejects=make_rejects(rows, file.path))
 
@@ -167,7 +170,7 @@ class Files:
             rows = _refuse_lonely(_of_span(block, file), file)
             mid = (pl.col("low") + pl.col("high")) / 2 * self.price_factor
             partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid)))
-            testimony.add_refused(rows)
+            testimony.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         bars = join_partials(partials)
         testimony.add(bars["ts"])
@@ -179,6 +182,16 @@ def _unique(stamps_N: Times) -> Times:
     ascending_N: Times = np.sort(stamps_N, kind="stable")
     kept_N: NDArray[np.bool_] = np.diff(ascending_N, append=np.iinfo(np.int64).max) != 0
     return ascending_N[kept_N]
+
+
+def _physical(ts: pl.Series, *, ticks: bool) -> Times:
+    return (ts.dt.truncate("1m").unique() if ticks else ts).to_physical().to_numpy()
+
+
+def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
+    """With both moments of a stamp that is ambiguous."""
+    ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
+    return pl.concat([rows, ambiguous.with_columns(ts="late")])
 
 
 def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:

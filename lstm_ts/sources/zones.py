@@ -23,20 +23,16 @@ class Zone:
     def __str__(self) -> str:
         return self.name + (f"{self.ahead // timedelta(hours=1):+d}h" if self.ahead else "")
 
-    def to_utc(self, local: pl.Expr) -> pl.Expr:
-        """UTC of naive local stamps in file order; null for those that the spring change skips.
-
-        The hour that autumn repeats is taken as the earlier one until an ambiguous stamp steps back to, or below,
-        an ambiguous one before it in the same block; from there it is the later one. This presumes ascending rows.
+    def to_utc(self, local: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+        """UTC of naive local stamps, null for those that the spring change skips; and, of those in the hour that
+        autumn repeats, UTC of its second pass, otherwise null.
         """
         wall = local - self.ahead
         early, late = (
-            wall.dt.replace_time_zone(self.name, ambiguous=side, non_existent="null") for side in ("earliest", "latest")
+            wall.dt.replace_time_zone(self.name, ambiguous=side, non_existent="null").dt.convert_time_zone("UTC")
+            for side in ("earliest", "latest")
         )
-        ambiguous = pl.when(early != late).then(wall)
-        step = ambiguous - ambiguous.cum_max().shift(1)
-        second_pass = step.is_between(timedelta(hours=-1), timedelta(0))
-        return pl.when(second_pass).then(late).otherwise(early).dt.convert_time_zone("UTC")
+        return early, pl.when(early != late).then(late)
 
 
 def parse_zone(text: str) -> Zone:

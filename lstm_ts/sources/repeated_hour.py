@@ -1,0 +1,94 @@
+"""Stamps without an offset in the hour that autumn repeats: which of its two passes each row belongs to.
+
+The order of the rows of the whole file tells: where a file goes forward, the stamp that steps back begins the second
+pass. A file with the newest row first is read backwards. In any other order the stamps are ambiguous.
+
+Legend: N rows, D steps from row to row.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lstm_ts.bars import TS
+from lstm_ts.spacing import MINUTE, Times
+
+AMBIGUOUS = "in the hour that autumn repeats, in a file whose rows are not in order"
+IN_ORDER = 0.9  # of the steps; the others are damaged rows, or borders of joined exports
+
+
+class RepeatedHour:
+    """Of one file: `add` every block, `resolve`, then `apply` to the same blocks in the same order."""
+
+    def __init__(self, *, ticks: bool) -> None:
+        self._ticks = ticks
+        self._steps = {within: np.zeros(2, np.int64) for within in (False, True)}  # forward, back; within the hour
+        self._last: tuple[int, bool] | None = None
+        self._ambiguous = [pl.DataFrame(schema={"ts": TS, "late": TS})]
+        self._resolved = pl.Series(dtype=TS)
+        self._applied = 0
+
+    def add(self, rows: pl.DataFrame) -> pl.Series:
+        """Stamps of the good rows that are not ambiguous.
+
+        rows   `stamp, ts, late, reason`; `late` is null but for ambiguous stamps, of which `ts` is the first pass
+        """
+        good = rows.filter(pl.col("reason").is_null())
+        ambiguous = good["late"].is_not_null()
+        self._count_steps(good["stamp"].to_physical().to_numpy(), ambiguous.to_numpy())
+        self._ambiguous.append(good.filter(ambiguous).select("ts", "late"))
+        return good["ts"].filter(~ambiguous)
+
+    def resolve(self) -> pl.Series:
+        """Stamps of the ambiguous rows that the order tells apart."""
+        forward, back = self._steps[False] if self._steps[False].any() else self._steps[True]
+        share = forward / (forward + back) if forward + back else 1.0
+        rows = pl.concat(self._ambiguous)
+        if share > 1 - IN_ORDER:
+            resolved = _resolve(rows, ticks=self._ticks)
+        else:
+            resolved = _resolve(rows.reverse(), ticks=self._ticks).reverse()
+        ordered = share >= IN_ORDER or share <= 1 - IN_ORDER
+        self._resolved = resolved if ordered else pl.Series([None], dtype=TS).new_from_index(0, rows.height)
+        return self._resolved.drop_nulls()
+
+    def apply(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The block with the `ts` and the `reason` of its ambiguous rows."""
+        at = (rows["reason"].is_null() & rows["late"].is_not_null()).arg_true()
+        if not len(at):
+            return rows
+        ts = self._resolved.slice(self._applied, len(at))
+        self._applied += len(at)
+        known = ts.is_not_null()
+        kept = ts.zip_with(known, rows["ts"].gather(at))
+        reasons = pl.select(pl.when(~known).then(pl.lit(AMBIGUOUS))).to_series()
+        return rows.with_columns(rows["ts"].scatter(at, kept), rows["reason"].scatter(at, reasons))
+
+    def _count_steps(self, stamps_N: Times, ambiguous_N: NDArray[np.bool_]) -> None:
+        if self._last is not None:
+            stamps_N, ambiguous_N = np.append(self._last[0], stamps_N), np.append(self._last[1], ambiguous_N)
+        if not len(stamps_N):
+            return
+        self._last = int(stamps_N[-1]), bool(ambiguous_N[-1])
+        steps_D, within_D = np.diff(stamps_N), ambiguous_N[1:] & ambiguous_N[:-1]
+        for within in (False, True):
+            of_D = steps_D[within_D == within]
+            self._steps[within] += ((of_D > 0).sum(), (of_D < 0).sum())
+
+
+def _resolve(rows: pl.DataFrame, *, ticks: bool) -> pl.Series:
+    """Null for all of a night that steps back more than once.
+
+    Equal stamps are the two passes of thin or hourly bars, unless others of the night step back. Ticks of one moment
+    are no bars, and some come a few seconds late.
+
+    rows   `ts, late` of ambiguous rows in the order of a file that goes forward
+    """
+    night, step = pl.col("ts").dt.truncate("1d"), pl.col("ts").diff().dt.total_microseconds()
+    back = (step.over(night) < (-MINUTE if ticks else 0)).fill_null(False)
+    equal = pl.lit(False) if ticks else (step.over(night) == 0).fill_null(False)
+    counted = rows.with_columns(night=night, back=back, equal=equal)
+    turn = pl.when(pl.col("back").any().over("night")).then("back").otherwise("equal")
+    second = turn.cast(pl.Int64).cum_sum().over("night") > 0
+    once = pl.col("back").sum().over("night") <= 1
+    return counted.select(pl.when(once).then(pl.when(second).then("late").otherwise("ts"))).to_series()
