@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.session import Session
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from commands import Command
     from playwright.sync_api import Browser
     from serving import Server
+
+settings.register_profile("no_deadline", deadline=None)  # a busy machine fails no test
+settings.load_profile("no_deadline")
 
 SLOW_S = 900
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"

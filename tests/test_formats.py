@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.bars import PRICES
@@ -84,7 +84,6 @@ def valid_bars(draw: st.DrawFn) -> list[tuple[datetime, float, float, float, flo
     return rows
 
 
-@settings(deadline=None)
 @given(rows=valid_bars(), style=st.sampled_from(["%Y.%m.%d,%H:%M", "%Y%m%d %H%M%S"]))
 def test_bars_written_in_a_format_come_back_identical(rows: list[tuple[datetime, float]], style: str) -> None:
     separator = "," if "," in style else ";"

@@ -217,7 +217,7 @@ def test_changes_of_an_alias_are_listed_as_recorded_whatever_the_clock_said(ledg
     assert ledger.alias_changes("XAGUSD", "nothing") == []
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     at=st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()),
     reason=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),

@@ -63,7 +63,7 @@ def test_bars_after_the_training_part_change_no_statistic_and_no_training_window
         np.testing.assert_array_equal(ours, theirs)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(back=st.integers(1, 400), price=st.sampled_from(SPOILS))
 def test_a_bar_after_the_origin_changes_no_forecast_at_or_before_it(
     forecaster: Forecaster, hourly_bars: pl.DataFrame, back: int, price: float | None
@@ -82,7 +82,7 @@ def test_the_bar_of_the_origin_does_change_its_forecast(forecaster: Forecaster, 
     assert not np.allclose(forecaster.forecast(hourly_bars).q_HQ, forecaster.forecast(moved).q_HQ)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(end=st.integers(100, 2000))
 def test_a_forecast_needs_exactly_the_bars_of_its_window(
     forecaster: Forecaster, hourly_bars: pl.DataFrame, end: int

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.net import LSTMNet, pinball_loss
@@ -27,7 +27,6 @@ def test_an_untrained_network_forecasts_the_base_quantiles() -> None:
     assert torch.allclose(net()(*inputs()), BASE_HQ.expand(B, -1, -1))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), wild=st.floats(0.1, 5))
 def test_quantiles_never_cross(seed: int, wild: float) -> None:
     q_BHQ = net(seed=seed, wild=wild)(*inputs(seed))

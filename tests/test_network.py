@@ -24,7 +24,7 @@ def make_net(
     return net
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**31),
     hidden=st.integers(1, 40),

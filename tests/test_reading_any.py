@@ -16,7 +16,7 @@ from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 
 Row = tuple[datetime, float, float, float, float, float]
-FEW = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 STAMPS = {  # strptime formats, and the hours that stamps are ahead of UTC
     "%Y-%m-%d %H:%M:%S": 0, "%Y-%m-%d %H:%M": 0, "%Y-%m-%dT%H:%M:%S.%f": 0, "%Y.%m.%d %H:%M": 0, "%Y/%m/%d %H:%M:%S": 0,

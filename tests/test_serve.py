@@ -762,7 +762,7 @@ VALUES = (
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 59), FIELDS, VALUES), max_size=6), drop=st.integers(0, 59))
 def test_no_change_of_a_window_is_an_error(
     started: Server, now_bars: list[Body], changes: list[tuple[int, str, Any]], drop: int
@@ -778,7 +778,7 @@ def test_no_change_of_a_window_is_an_error(
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_body_is_an_error(started: Server, body: bytes) -> None:
     assert started.predict(body).status_code == 422

@@ -318,7 +318,7 @@ MINUTES_FROM_YEAR_END = st.integers(min_value=-2, max_value=3)
 BATCH = st.lists(st.tuples(MINUTES_FROM_YEAR_END, st.sampled_from([1.0, 2.0])), max_size=5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(upserts=st.lists(st.lists(BATCH, max_size=3), max_size=3))
 def test_any_split_into_upserts_equals_one_dict_of_last_values(
     tmp_path_factory: pytest.TempPathFactory, upserts: list[list[list[tuple[int, float]]]]
