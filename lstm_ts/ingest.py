@@ -26,11 +26,12 @@ from lstm_ts.bars import (
     describe_rejects,
 )
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
-from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
+from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
 from lstm_ts.evidence import join_to_stored
 from lstm_ts.hours import make_hours
 from lstm_ts.ledger import Ledger
 from lstm_ts.levels import check_levels
+from lstm_ts.revisions import compare_closes
 from lstm_ts.session import HOUR, Mismatch, Session, utc
 from lstm_ts.sources.testimony import WITNESS as FILES
 from lstm_ts.staging import Staging, UpsertResult
@@ -38,6 +39,7 @@ from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
 
 MINUTE = timedelta(minutes=1)
+PRICES = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +75,9 @@ def ingest(
     min_minutes_share: float,
     max_reject_share: float,
     max_mismatch: float,
+    allow_level_change: bool,
+    allow_revisions: bool,
     rejects_csv: Path,
-    allow_level_change: bool = False,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> IngestResult:
@@ -87,7 +90,7 @@ def ingest(
     counts: list[pl.DataFrame] = []
     answers: list[tuple[Answer, ...]] = []  # of each batch
     longer: list[BarBatch] = []  # than minutes
-    prices: list[pl.DataFrame] = []
+    prices: list[pl.DataFrame] = [pl.DataFrame(schema=PRICES)]  # of minutes
     kept = rejected = kept_hours = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
@@ -98,25 +101,28 @@ def ingest(
                 longer.append(batch)
             else:
                 _stage(stagings, stack, raw, source, session).add(batch.bars)
+                prices.append(batch.bars.select(PRICES.names()))
             for note in batch.notes:
                 log.warning(note)
             counts.append(count_by_hour(batch.bars))
-            prices.append(batch.bars.select("ts", "open", "close"))
             answers.append(batch.answers)
             kept += batch.bars.height
             rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
+        came = pl.concat([*prices, *(batch.bars.select(PRICES.names()) for batch in longer)])
+        stored, stored_hours = (_stored_about(came["ts"], store) for store in (raw, processed))
         if not allow_level_change:
-            came = pl.concat(prices)
-            check_levels(came, _stored_about(came["ts"], raw, processed), source.name)
+            check_levels(came, pl.concat([stored, stored_hours]), source.name)
+        _check_revisions(pl.concat(prices), stored, raw, source, allow_revisions)
         if longer:
             hours = make_hours(longer, session, min_minutes_share=min_minutes_share)
             if hours.is_empty() and raw.folder not in stagings:
                 raise NoRows(f"Expected at least one whole session hour from {source.name}, got parts of hours only")
             staging = _stage(stagings, stack, processed, source, session)
             new = _without_made_hours(hours, raw, processed, session, min_minutes_share)
+            _check_revisions(new, stored_hours, processed, source, allow_revisions)
             kept_hours = hours.height - new.height
             staging.add(new)
     # A process killed before this leaves unknown what it stored.
@@ -137,19 +143,28 @@ def _join_files(answers: Sequence[tuple[Answer, ...]], raw: BarStore, session: S
     return told
 
 
-def _stored_about(ts: pl.Series, *stores: BarStore) -> pl.DataFrame:
+def _stored_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
     """`ts, open, close` of what is stored within the span, and nearest before and after it."""
-    frames = [pl.DataFrame(schema={"ts": TS, "open": pl.Float64(), "close": pl.Float64()})]
-    for store in stores:
-        stamps = store.read_stamps()
-        first, last = ts.min(), ts.max()
-        before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
-        if stamps.is_empty():
-            continue
-        start, end = (*before, first)[0], (*after, last)[0]
-        with suppress(NoRows):
-            frames.append(store.read(start, end + MINUTE).select("ts", "open", "close"))
-    return pl.concat(frames)
+    stamps, first, last = store.read_stamps(), ts.min(), ts.max()
+    before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
+    with suppress(NoRows):
+        return store.read((*before, first)[0], (*after, last)[0] + MINUTE).select(PRICES.names())
+    return pl.DataFrame(schema=PRICES)
+
+
+def _check_revisions(
+    bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, source: Source, allow_revisions: bool
+) -> None:
+    """Raises    DataError: the bars are another series than the stored ones, and that is not allowed"""
+    revision = compare_closes(bars, stored)
+    if revision.replaces and not allow_revisions:
+        raise DataError(
+            f"Expected {source.name} to bring the bars of {store.folder} again, or corrections of a few, got "
+            f"{revision}; the other side of the quote or another vendor has its own symbol=, or set "
+            f"allow_revisions=true to replace them; nothing was stored"
+        )
+    if revision.differing:
+        log.warning("%s revises in %s %s", source.name, store.folder, revision)
 
 
 def _stage(
@@ -235,8 +250,9 @@ def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
 
 
 def _check(cfg: DictConfig) -> None:
-    if not isinstance(cfg.again, bool):
-        raise ConfigError(f"Expected again=true or false, got {cfg.again}")
+    for name in ("again", "allow_level_change", "allow_revisions"):
+        if not isinstance(cfg[name], bool):
+            raise ConfigError(f"Expected {name}=true or false, got {cfg[name]}")
     if isinstance(cfg.commit_s, bool) or not isinstance(cfg.commit_s, int | float) or not cfg.commit_s >= 0:
         raise ConfigError(f"Expected commit_s as seconds of at least 0, got {cfg.commit_s}")
 
@@ -300,6 +316,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
         min_minutes_share=cfg.min_minutes_share,
         max_reject_share=cfg.max_reject_share,
         allow_level_change=cfg.allow_level_change,
+        allow_revisions=cfg.allow_revisions,
         max_mismatch=cfg.max_mismatch,
         rejects_csv=rejects_csv,
         start=utc(cfg.span.start),

@@ -1,8 +1,10 @@
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -37,6 +39,7 @@ class Stores:
         zone: str = "UTC",
         max_reject_share: float = 0.1,
         span: tuple[datetime | None, datetime | None] = (None, None),
+        allow_revisions: bool = False,
     ) -> IngestResult:
         return ingest(
             Files(paths=str(path), symbol="XAGUSD", zone=zone, dates=None, price_factor=1.0, batch_rows=1000),
@@ -48,6 +51,8 @@ class Stores:
             min_minutes_share=0.25,
             max_reject_share=max_reject_share,
             max_mismatch=0.02,
+            allow_level_change=False,
+            allow_revisions=allow_revisions,
             rejects_csv=self.rejects,
             start=span[0],
             end=span[1],
@@ -505,6 +510,76 @@ def test_what_markets_do_is_no_other_level(stores: Stores, tmp_path: Path, silve
     stores.ingest(priced(tmp_path / "b.csv", START + timedelta(hours=1), 26.4), silver)  # 12 % in an hour, as in 2011
     stores.ingest(priced(tmp_path / "c.csv", START + timedelta(days=364), 66.0), silver)
     assert stores.raw.read().height == 180
+
+
+MINUTES = [START + timedelta(minutes=i) for i in range(120)]
+
+
+def offset(path: Path, by: float, *, stamps: Sequence[datetime] = MINUTES, from_row: int = 0, digits: int = 5) -> Path:
+    """Bars around 20.00, those from `from_row` on `by` above it."""
+    lines = []
+    for i, ts in enumerate(stamps):
+        close = round(20 + 0.001 * (i % 7) + by * (i >= from_row), digits)
+        lines.append(f"{ts:%Y.%m.%d,%H:%M},{close},{close + 0.01},{close - 0.01},{close},7\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def test_another_series_over_the_stored_one_is_refused(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
+    ask, before = offset(tmp_path / "ask.csv", 0.02), stores.raw.read()
+    told = r"120 of 120 stored bars \(100\.0%\) with another close, by 10 bps .*mean difference \+10 bps"
+    with pytest.raises(DataError, match=rf"{told}.*allow_revisions=true.*nothing was stored"):
+        stores.ingest(ask, silver)
+    assert stores.raw.read().equals(before) and stores.raw.read_revisions().is_empty()
+    assert stores.ingest(ask, silver, allow_revisions=True).revised == 120
+    assert re.search(told, caplog.text)
+    assert stores.raw.read_revisions()["close_revised"][0] == 20.02
+
+
+def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    opens = silver.hours(START, START + timedelta(days=7))["ts"].to_list()
+    halves = [ts + timedelta(minutes=minutes) for ts in opens for minutes in (0, 30)]
+    stores.ingest(offset(tmp_path / "bid.csv", 0.0, stamps=halves), silver)
+    before = stores.processed.read()
+    with pytest.raises(DataError, match=r"with another close, by 10 bps.*allow_revisions=true"):
+        stores.ingest(offset(tmp_path / "ask.csv", 0.02, stamps=halves), silver)
+    assert before.height >= 100 and stores.processed.read().equals(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"by": 0.02, "from_row": 110}, "10 of 120 stored bars (8.3%) with another close, by 10 bps"),
+        ({"by": 0.02, "from_row": 60}, "60 of 120 stored bars (50.0%)"),
+        ({"by": 0.0003}, "120 of 120 stored bars (100.0%) with another close, by 0.15 bps"),
+        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 stored bars (100.0%)"),
+        ({"by": -0.02, "from_row": 119}, "(mean difference -10 bps)"),
+    ],
+)
+def test_corrections_are_stored_and_told(
+    stores: Stores,
+    tmp_path: Path,
+    silver: Session,
+    change: dict[str, Any],
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stores.ingest(offset(tmp_path / "before.csv", 0.0), silver)
+    path = offset(tmp_path / "after.csv", **change)
+    assert stores.ingest(path, silver).revised == len(change.get("stamps", MINUTES)) - change.get("from_row", 0)
+    assert told in caplog.text
+
+
+def test_the_same_bars_again_are_no_revision(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores.ingest(offset(tmp_path / "a.csv", 0.0), silver)
+    stores.ingest(offset(tmp_path / "b.csv", 1e-7, digits=9), silver)
+    stores.ingest(offset(tmp_path / "c.csv", 0.0), silver)
+    assert "another close" not in caplog.text
 
 
 def test_however_files_are_cut_they_make_the_same_hours(tmp_path: Path, silver: Session) -> None:
