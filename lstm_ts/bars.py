@@ -137,11 +137,13 @@ def make_answers(
     good, bad   stamps (TS) of the rows that were kept, and of those that were refused
     """
     refused = bad.dt.truncate("1m").unique().sort()
-    refused = refused.filter((refused >= start) & (refused < end) & ~refused.is_in(good.implode()))
+    refused = refused.filter((refused >= start) & (refused < end))
+    if len(refused):
+        refused = refused.filter(~refused.is_in(good.implode()))
     borders = [start, *(border for ts in refused for border in (ts, ts + timedelta(minutes=1))), end]
     spans = [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=True) if a < b]
     edges = pl.DataFrame(spans, schema={"start": TS, "end": TS}, orient="row")
-    before = good.sort().to_physical()
+    before = (good if good.is_sorted() else good.sort()).to_physical()
     bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
     return tuple(Answer(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
 

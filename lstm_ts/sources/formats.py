@@ -399,7 +399,7 @@ def _reason(wrong: pl.Series, bad_volume: pl.Series, text: pl.Series, layout: La
 
 def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Without the lines that stand above the rows, wherever they come again."""
-    odd = rows.filter(pl.col("stamp").is_null() & ~pl.col("text").str.contains(r"^\W*\d"))
+    odd = rows.filter(pl.col("stamp").is_null()).filter(~pl.col("text").str.contains(r"^\W*\d"))
     dropped = []
     for line, text in odd.select("line", "text").rows():
         names = [normalise(name) for name in split_line(text, layout.separator)]

@@ -68,6 +68,7 @@ def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Serie
         number, unit = parts.struct.field("1"), parts.struct.field("2")
         scaled = parse_numbers(number, comma=comma) * unit.replace_strict(MULTIPLES, return_dtype=pl.Float64)
         found = found.scatter(rows, scaled)
-    none = cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE).fill_null(True)
-    bad = found.is_null() & ~none
+    bad = found.is_null()
+    if bad.any():
+        bad &= ~cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE).fill_null(True)
     return found.set((found < 0).fill_null(False), None), bad
