@@ -76,6 +76,7 @@ def read(path: Path, name: str, symbol: str, zone: str, settings: Settings, tell
         dates=None,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
+        stamps="open",
     )
     try:
         batches = _within(settings.upload, files, tell)

@@ -26,6 +26,7 @@ from lstm_ts.bars import (
     describe_rejects,
 )
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
+from lstm_ts.close_stamps import warn_of_close_stamps
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
 from lstm_ts.evidence import join_to_stored
 from lstm_ts.hours import make_hours
@@ -91,6 +92,7 @@ def ingest(
     answers: list[tuple[Answer, ...]] = []  # of each batch
     longer: list[BarBatch] = []  # than minutes
     prices: list[pl.DataFrame] = [pl.DataFrame(schema=PRICES)]  # of minutes
+    stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
     kept = rejected = kept_hours = 0
     if not 0 <= max_reject_share < 1:
         raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {max_reject_share}")
@@ -105,11 +107,13 @@ def ingest(
             for note in batch.notes:
                 log.warning(note)
             counts.append(count_by_hour(batch.bars))
+            stamps.append((batch.minutes, batch.bars["ts"]))
             answers.append(batch.answers)
             kept += batch.bars.height
             rejected += append_rejects(rejects_csv, batch.rejects)
             progress.update(task, rows=kept)
         _check_rejects(source, kept, rejected, max_reject_share, rejects_csv)
+        warn_of_close_stamps(stamps, session, key="source.stamps")
         mismatch = session.check_zone(pl.concat(counts), max_mismatch=max_mismatch)
         came = pl.concat([*prices, *(batch.bars.select(PRICES.names()) for batch in longer)])
         stored, stored_hours = (_stored_about(came["ts"], store) for store in (raw, processed))

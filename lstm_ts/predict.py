@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import Source, count_by_hour, describe_rejects
 from lstm_ts.cli import entry_point, model_folder, processed_store
+from lstm_ts.close_stamps import warn_of_close_stamps
 from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.hours import make_hours
@@ -45,6 +46,7 @@ def read_hourly_bars(
     if not any(batch.bars.height for batch in batches):
         why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
         raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones{why}")
+    warn_of_close_stamps([(batch.minutes, batch.bars["ts"]) for batch in batches], session, key="stamps")
     session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
@@ -154,6 +156,7 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
             dates=cfg.dates,
             price_factor=cfg.price_factor,
             batch_rows=500_000,
+            stamps=cfg.stamps,
         )
         hourly_bars, rejected = read_hourly_bars(
             files, forecaster.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch

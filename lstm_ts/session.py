@@ -138,7 +138,7 @@ class Session:
         if not explained and found.closed_bars <= max_mismatch:
             return found
         when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
-        advice = f"stamps {when} would leave {left}; set source.zone, or" if explained else "set source.zone or"
+        advice = f"stamps {when} would leave {left}; {_zone_key(nearest)}, or" if explained else "set source.zone or"
         raise WrongZone(
             f"Expected bars that fit the sessions of {self.calendar}, got {found} "
             f"(a week opens {self._week_opening(counts)}); {advice} another session, "
@@ -181,6 +181,11 @@ class Session:
         """Local hour of the week of each UTC open, 0 (Monday 00:00) .. 167."""
         local = ts.dt.convert_time_zone(self.zone)
         return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
+
+
+def _zone_key(shift_hours: int) -> str:
+    at_close = ", or source.stamps=close if these bars are stamped when they close" if shift_hours == -1 else ""
+    return f"set source.zone{at_close}"
 
 
 def utc(text: str | datetime | date | None) -> datetime | None:

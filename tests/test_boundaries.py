@@ -42,6 +42,7 @@ ROOMS = {
     },
     "spacing": set(),
     "hours": {"bars", "session"},
+    "close_stamps": {"bars", "session"},
     "levels": {"errors"},
     "revisions": set(),
     "evidence": {"bars"},

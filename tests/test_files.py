@@ -17,9 +17,13 @@ REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")
 
 
-def batches(paths: object, zone: str | None = None, factor: float = 1.0, rows: int = 1000) -> list[BarBatch]:
+def batches(
+    paths: object, zone: str | None = None, factor: float = 1.0, rows: int = 1000, stamps: str = "open"
+) -> list[BarBatch]:
     patterns = [str(path) for path in paths] if isinstance(paths, Sequence) else str(paths)
-    source = Files(paths=patterns, symbol="XAGUSD", zone=zone, dates=None, price_factor=factor, batch_rows=rows)
+    source = Files(
+        paths=patterns, symbol="XAGUSD", zone=zone, dates=None, price_factor=factor, batch_rows=rows, stamps=stamps
+    )
     return list(source.read_batches())
 
 
@@ -206,7 +210,7 @@ def test_a_bad_row_is_shown_with_its_file_line_and_the_beginning_of_its_text(tmp
 def test_a_list_from_the_configuration_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, mt4("2025.01.06,22:00"))
     paths = OmegaConf.create([str(tmp_path / "*.csv")])
-    source = Files(paths=paths, symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=10)
+    source = Files(paths=paths, symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=10, stamps="open")
     assert source.name == f"files {tmp_path}/*.csv"
     assert [batch.bars.height for batch in source.read_batches()] == [1]
 
@@ -255,6 +259,23 @@ def test_the_whole_file_decides_whatever_its_blocks_and_order(tmp_path: Path, ro
     assert [reason for _, reason in rejects_of(found)] == ["not on the grid of 15 minutes"]
 
 
+@pytest.mark.parametrize(("minutes", "first"), [(1, "01-05 23:59"), (15, "01-05 23:45"), (60, "01-05 23:00")])
+def test_bars_stamped_at_their_close_are_shifted_on_request_alone(tmp_path: Path, minutes: int, first: str) -> None:
+    path = write(tmp_path, mt4(*spaced(minutes, 40)))
+    for rows in (7, 1000):
+        assert stamps_of(batches(path, "UTC", rows=rows))[0] == "01-06 00:00"
+        shifted = batches(path, "UTC", rows=rows, stamps="close")
+        assert stamps_of(shifted)[0] == first and bars_of(shifted).height == 40
+        assert {batch.minutes for batch in shifted} == {minutes}
+
+
+def test_what_a_stamp_is_of_a_bar_is_open_or_close_and_nothing_for_ticks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Expected source\.stamps=open or close, got middle"):
+        batches(write(tmp_path, mt4(*spaced(1, 3))), "UTC", stamps="middle")
+    with pytest.raises(ConfigError, match=r"Expected source\.stamps=open for ticks, which do not close, got close"):
+        batches(write(tmp_path, TICKS), stamps="close")
+
+
 def test_thin_minutes_stay_minutes(tmp_path: Path) -> None:
     thin = ["00:00", "00:05", "00:15", "00:16", "00:25", "00:30", "00:47", "00:50", "01:00", "01:05", "01:10"]
     assert batches(write(tmp_path, mt4(*(f"2025.01.06,{at}" for at in thin))), "UTC")[0].minutes == 1
@@ -287,7 +308,9 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
     since = str(error.value).split("add span.start=")[1].split()[0]
     assert since[:10].replace("-", ".") in (after[0][:10], after[1][:10])
     start = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    source = Files(paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=rows)
+    source = Files(
+        paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=rows, stamps="open"
+    )
     found = list(source.read_batches(start))
     assert len(after) - 1 <= sum(batch.bars.height for batch in found) <= len(after) and not rejects_of(found)
 
@@ -296,7 +319,9 @@ def test_a_file_that_grows_coarser_is_taken_up_to_there_if_asked(tmp_path: Path)
     path = write(tmp_path, mt4(*spaced(60, 100), *spaced(1440, 20, "2025-01-11")))
     with pytest.raises(UnknownFormat, match=r"1 day apart .*; add span\.end=2025-01-1\dT\d\d:00 to take those before"):
         batches(path, "UTC")
-    source = Files(paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=1000)
+    source = Files(
+        paths=str(path), symbol="X", zone="UTC", dates=None, price_factor=1.0, batch_rows=1000, stamps="open"
+    )
     assert bars_of(list(source.read_batches(None, datetime(2025, 1, 10, tzinfo=UTC)))).height == 96
 
 
@@ -385,7 +410,9 @@ def test_a_file_without_a_zone_needs_one_and_parquet_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(("factor", "rows"), [(0.0, 10), (-1.0, 10), (float("inf"), 10), (1.0, 0)])
 def test_a_value_out_of_range_is_a_config_error(factor: float, rows: int) -> None:
     with pytest.raises(ConfigError, match=r"got source\."):
-        Files(paths="x.csv", symbol="XAGUSD", zone=None, dates=None, price_factor=factor, batch_rows=rows)
+        Files(
+            paths="x.csv", symbol="XAGUSD", zone=None, dates=None, price_factor=factor, batch_rows=rows, stamps="open"
+        )
 
 
 @pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "", "/absent/**/*.csv"])

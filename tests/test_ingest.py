@@ -42,7 +42,15 @@ class Stores:
         allow_revisions: bool = False,
     ) -> IngestResult:
         return ingest(
-            Files(paths=str(path), symbol="XAGUSD", zone=zone, dates=None, price_factor=1.0, batch_rows=1000),
+            Files(
+                paths=str(path),
+                symbol="XAGUSD",
+                zone=zone,
+                dates=None,
+                price_factor=1.0,
+                batch_rows=1000,
+                stamps="open",
+            ),
             raw=self.raw,
             processed=self.processed,
             session=session,
@@ -464,6 +472,18 @@ def test_hours_that_minutes_have_made_stay_when_longer_bars_come(
     assert (result.kept_hours, result.new, result.revised) == (2, 0, 0)
     assert stores.processed.read().equals(made) and stores.raw.read().equals(minutes)
     assert made["close"].to_list() == [15.1, 15.1, 15.15]
+
+
+def test_bars_stamped_at_their_close_are_told(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    hours = silver.hours(START, START + timedelta(days=7))["ts"]
+    for minutes, shift, told in ((60, 0, False), (15, 15, True)):
+        stamps = [ts + timedelta(minutes=i) for ts in hours for i in range(shift, 60 + shift, minutes)]
+        path = tmp_path / f"{minutes}.csv"
+        path.write_text("".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.2,15.0,15.1,7\n" for ts in stamps))
+        stores.ingest(path, silver)
+        assert ("add source.stamps=close to shift them" in caplog.text) == told
 
 
 def test_parts_of_hours_alone_are_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
+from lstm_ts.close_stamps import stamped_at_close
 from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.session import Session, utc
 
@@ -71,6 +72,38 @@ def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) ->
 def test_holes_alone_are_not_taken_for_a_wrong_zone() -> None:
     holed = hours_read_as(0).sample(fraction=0.7, seed=1)
     assert SILVER.check_zone(holed, max_mismatch=0.02).bare_hours > 0.25
+
+
+def stamped(session: Session, minutes: int, shift: int = 0, days: int = 8) -> pl.Series:
+    """Bars of sessions from Monday 2015-06-01 on, each stamped `shift` minutes after its open."""
+    spans = session.spans(at(6, 1, 0), at(6, 1, 0) + timedelta(days=days))
+    opens = pl.datetime_ranges(
+        pl.col("opens").dt.truncate(f"{minutes}m"), "closes", interval=f"{minutes}m", closed="left"
+    )
+    return spans.select(ts=opens).explode("ts")["ts"].unique() + timedelta(minutes=shift)
+
+
+@pytest.mark.parametrize("calendar", ["CMEGlobex_Silver", "NYSE", "JPX", "HKEX"])
+@pytest.mark.parametrize("minutes", [5, 15, 30, 60])
+def test_stamps_at_the_close_are_known_by_the_edges_of_the_sessions(calendar: str, minutes: int) -> None:
+    session = Session(calendar=calendar, zone="America/New_York")
+    for thin in (1.0, 0.9):
+        at_open, at_close = (stamped(session, minutes, shift).sample(fraction=thin, seed=3) for shift in (0, minutes))
+        assert not stamped_at_close(at_open, session, minutes=minutes)
+        assert stamped_at_close(at_close, session, minutes=minutes)
+
+
+def test_too_few_sessions_say_nothing_of_stamps_at_the_close() -> None:
+    assert not stamped_at_close(stamped(SILVER, 30, 30, days=2), SILVER, minutes=30)
+    always = Session(calendar="24/7", zone="UTC")
+    assert not stamped_at_close(stamped(always, 60, 60), always, minutes=60)
+    assert not stamped_at_close(pl.Series("ts", [], pl.Datetime("us", "UTC")), SILVER, minutes=1)
+
+
+def test_stamps_at_the_close_of_spot_fx_are_known_by_its_weeks() -> None:
+    fx = Session(calendar="SpotFX", zone="America/New_York")
+    assert stamped_at_close(stamped(fx, 60, 60, days=28), fx, minutes=60)
+    assert not stamped_at_close(stamped(fx, 60, 0, days=28), fx, minutes=60)
 
 
 def test_an_unknown_calendar_is_named() -> None:

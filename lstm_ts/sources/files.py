@@ -34,6 +34,7 @@ from lstm_ts.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_w
 DUPLICATE = "duplicate time stamp"
 LONELY = "far from the rest of its file"
 UNCLOSED = "not closed yet"
+STAMPS = ("open", "close")
 
 
 class _SeenStamps:
@@ -64,6 +65,7 @@ class _File:
     span: tuple[datetime, datetime]
     now: datetime
     lonely: Sequence[tuple[int, int]] = ()
+    shift: int = 0  # from a bar's open to its stamp
     notes: list[str] = field(default_factory=list)
 
 
@@ -79,8 +81,11 @@ class Files:
         dates: str | None,
         price_factor: float,
         batch_rows: int,
+        stamps: str,
     ) -> None:
-        """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open"""
+        """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open
+        stamps   one of STAMPS: what of a bar its stamp is
+        """
         self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
@@ -89,6 +94,9 @@ class Files:
         self.patterns = [paths] if isinstance(paths, str) else list(paths)
         if dates not in (None, *DATES):
             raise ConfigError(f"Expected source.dates as one of {', '.join(DATES)} or null, got {dates}")
+        if stamps not in STAMPS:
+            raise ConfigError(f"Expected source.stamps={' or '.join(STAMPS)}, got {stamps}")
+        self.at_close = stamps == "close"
         self.symbol = symbol
         self.dates = dates
         self.zone = parse_zone(zone) if zone else None
@@ -119,6 +127,8 @@ class Files:
     def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> _File:
         """before   spacing of the file before this one"""
         opened = open_blocks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+        if opened.ticks and self.at_close:
+            raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         zone = None if opened.utc else opened.zone or self._zone_for(path)
         now, stamps, repeated = datetime.now(UTC), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
         for block in opened.rows:
@@ -134,7 +144,8 @@ class Files:
         last = int(stamps_N[-1]) if len(stamps_N) else 0
         spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
         resolved = map(repeated.apply, spool)
-        return _File(path, resolved, opened.ticks, spacing, last, span, now, lonely, opened.notes)
+        shift = spacing if self.at_close else 0
+        return _File(path, resolved, opened.ticks, spacing, last - shift, span, now, lonely, shift, opened.notes)
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:
@@ -150,9 +161,10 @@ class Files:
         grid = {MINUTE: "minute", HOUR: "hour"}.get(file.spacing)
         off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {in_words(file.spacing)}"
         for block in file.rows:
-            rows = refuse(_of_span(block, file), pl.col("ts") != pl.col("ts").dt.truncate(every), off_grid)
+            rows = _of_span(_at_open(_refuse_lonely(block, file), file), file)
+            rows = refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate(every), off_grid)
             unclosed = pl.col("ts") > pl.lit(file.now) - pl.duration(microseconds=file.spacing)
-            rows = refuse(_refuse_lonely(rows, file), unclosed, UNCLOSED)
+            rows = refuse(rows, unclosed, UNCLOSED)
             good = rows.select(pl.when(pl.col("reason").is_null()).then(pl.col("ts"))).to_series()
             rows = refuse(rows, seen.contains(rows["ts"]) | _repeats(good), DUPLICATE)
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(PRICES) * self.price_factor)
@@ -236,6 +248,10 @@ def _of_span(rows: pl.DataFrame, file: _File) -> pl.DataFrame:
     start, end = file.span
     ts = pl.col("ts")
     return rows.filter(ts.is_null() | ((ts >= start) & (ts < end)))
+
+
+def _at_open(rows: pl.DataFrame, file: _File) -> pl.DataFrame:
+    return rows.with_columns(pl.col("ts", "late") - pl.duration(microseconds=file.shift)) if file.shift else rows
 
 
 def _refuse_lonely(rows: pl.DataFrame, file: _File) -> pl.DataFrame:
