@@ -5,7 +5,7 @@ forecast is one session hour; closed hours do not exist.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import available_timezones
@@ -16,6 +16,8 @@ from lstm_ts.errors import ConfigError, WrongZone
 
 HOUR = timedelta(hours=1)
 LONGEST_CLOSURE = timedelta(days=7)
+ZONES_DIFFER = timedelta(hours=14)
+SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
 
@@ -70,12 +72,18 @@ class Mismatch:
 
     closed_bars: float  # share of the bars that lie in closed hours
     bare_hours: float  # share of the open hours without a bar
+    checkable: bool = True  # there are closed hours about the bars, so a wrong zone would show
 
     @property
     def total(self) -> float:
         return self.closed_bars + self.bare_hours
 
     def __str__(self) -> str:
+        if not self.checkable:
+            return (
+                f"no hour about theirs is closed, so the zone of stamps without one cannot be checked; "
+                f"{self.bare_hours:.2%} of the open hours bare"
+            )
         return f"{self.closed_bars:.2%} of them in closed hours and {self.bare_hours:.2%} of the open hours bare"
 
 
@@ -130,8 +138,9 @@ class Session:
         counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
         Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
         """
-        found = self._mismatch(counts, 0)
+        found = replace(self._mismatch(counts, 0), checkable=self._has_closed_hours(counts))
         if found.total <= max_mismatch:
+            self._check_edges(counts, max_mismatch)
             return found
         nearest, left = self._nearest_shift(counts)
         explained = left.total < found.total / 2
@@ -144,6 +153,57 @@ class Session:
             f"(a week opens {self._week_opening(counts)}); {advice} another session, "
             f"or raise max_mismatch; nothing was stored"
         )
+
+    def _has_closed_hours(self, counts: pl.DataFrame) -> bool:
+        """Within the span of the bars and as far about it as zones differ."""
+        first, last = counts["ts"].min(), counts["ts"].max()
+        assert isinstance(first, datetime) and isinstance(last, datetime)
+        start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER
+        return self.hours(start, end).height < (end - start) // HOUR
+
+    def _check_edges(self, counts: pl.DataFrame, max_mismatch: float) -> None:
+        """A market that closes once a week has too few closed hours for shares of bars to show an hour's shift.
+
+        Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
+        """
+        off = self._edge_shifts(counts)
+        shift = next(iter(off.filter(off != 0).mode().sort()), 0)
+        share = (off == shift).mean() if shift else 0.0
+        if isinstance(share, float) and share > max(SHIFTED_EDGES, max_mismatch):
+            when = f"{abs(shift)} hours {'late' if shift > 0 else 'early'}"
+            raise WrongZone(
+                f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
+                f"{share:.0%} of its long closures (a week opens {self._week_opening(counts)}); {_zone_key(-shift)}, "
+                f"or another session, or raise max_mismatch to 1; nothing was stored"
+            )
+
+    def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:
+        """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
+
+        Of bars that hold no such closure, those of the one before and the one behind them.
+        """
+        bars = counts.select(bar="ts").unique().sort("bar")
+        first, last = bars["bar"][0], bars["bar"][-1]
+        opens = self.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
+        closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
+            pl.col("begin") - pl.col("end") > pl.duration(days=1)
+        )
+        closures = closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+        found = closures.join_asof(bars, left_on="middle", right_on="bar").join_asof(
+            bars, left_on="middle", right_on="bar", strategy="forward", suffix="_after"
+        )
+        off = found.select(
+            late_end=(pl.col("bar") - pl.col("end")).dt.total_hours(),
+            late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(),
+        )
+        whole = off.drop_nulls()
+        if whole.is_empty():
+            begins, ends = off["late_begin"].drop_nulls().tail(1), off["late_end"].drop_nulls().head(1)
+            if not len(begins) or not len(ends):
+                return pl.Series([], dtype=pl.Int64)
+            whole = pl.DataFrame([begins, ends])
+        agree = pl.col("late_end") == pl.col("late_begin")
+        return whole.select(pl.when(agree).then("late_end").otherwise(0)).to_series()
 
     def shift_hours(self, counts: pl.DataFrame, *, max_mismatch: float) -> int:
         """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.

@@ -106,6 +106,48 @@ def test_stamps_at_the_close_of_spot_fx_are_known_by_its_weeks() -> None:
     assert not stamped_at_close(stamped(fx, 60, 0, days=28), fx, minutes=60)
 
 
+FX = Session(calendar="SpotFX", zone="America/New_York")
+
+
+def counted(session: Session, first: datetime, days: int, shift: int = 0) -> pl.DataFrame:
+    hours = session.hours(first, first + timedelta(days=days))
+    return hours.select(pl.col("ts") + pl.duration(hours=shift), bars=pl.col("session_minutes"))
+
+
+@pytest.mark.parametrize("days", [7, 28, 365])
+@pytest.mark.parametrize("shift", [-7, -1, 1, 2])
+def test_spot_fx_in_a_wrong_zone_is_caught_by_the_edges_of_its_weeks(days: int, shift: int) -> None:
+    sunday = at(6, 7, 0)
+    assert FX.check_zone(counted(FX, sunday, days), max_mismatch=0.02).total == 0
+    with pytest.raises(WrongZone, match=r"set source\.zone"):
+        FX.check_zone(counted(FX, sunday, days, shift), max_mismatch=0.02)
+
+
+def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> None:
+    year = counted(FX, at(1, 4, 0), 360)
+    thin = year.sample(fraction=0.985, seed=2)
+    late = year.filter(~((pl.col("ts").dt.weekday() == 7) & (pl.col("ts").dt.hour() < 23)))  # opens an hour late
+    holiday = year.filter(~pl.col("ts").dt.date().is_in([at(7, 3, 0).date(), at(11, 27, 0).date()]))
+    for bars in (thin, late, holiday):
+        FX.check_zone(bars, max_mismatch=0.02)
+
+
+def test_a_zone_that_closed_hours_cannot_show_is_said_to_be_unchecked() -> None:
+    always = Session(calendar="24/7", zone="UTC")
+    said = str(always.check_zone(counted(always, at(6, 1, 0), 7), max_mismatch=0.02))
+    assert "so the zone of stamps without one cannot be checked; 0.00% of the open hours bare" in said
+    assert "cannot be checked" not in str(FX.check_zone(counted(FX, at(6, 7, 0), 7), max_mismatch=0.02))
+
+
+@pytest.mark.parametrize("calendar", ["JPX", "HKEX", "SSE"])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_bars_of_a_market_with_a_lunch_break_in_a_wrong_zone_are_caught(calendar: str, shift: int) -> None:
+    session = Session(calendar=calendar, zone="Asia/Tokyo")
+    assert session.check_zone(counted(session, at(6, 1, 0), 60), max_mismatch=0.02).total == 0
+    with pytest.raises(WrongZone):
+        session.check_zone(counted(session, at(6, 1, 0), 60, shift), max_mismatch=0.02)
+
+
 def test_an_unknown_calendar_is_named() -> None:
     with pytest.raises(ConfigError, match=r"session\.calendar=CMX"):
         Session(calendar="CMX", zone="America/New_York").hours(at(1, 5, 0), at(1, 6, 0))
