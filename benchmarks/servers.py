@@ -55,7 +55,7 @@ def serve_plain(port: int, model: Path) -> None:
     async def predict(window: Window) -> dict[str, Any]:
         rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in window.bars]
         forecast = forecaster.forecast(pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row"))
-        return to_json(forecast, "a request")
+        return to_json(forecast, "a request", [])
 
     uvicorn.run(app, host=HOST, port=port, log_level="warning")
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,9 +18,10 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import Source, count_by_hour, describe_rejects
-from lstm_ts.cli import entry_point, model_folder, processed_store
+from lstm_ts.cli import construct, entry_point, model_folder, processed_store
 from lstm_ts.close_stamps import warn_of_close_stamps
 from lstm_ts.errors import ConfigError, DataError, NoRows
+from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.hours import make_hours
 from lstm_ts.prices import price_format, quote_currency
@@ -54,8 +55,8 @@ def read_hourly_bars(
     return hourly_bars, rejected
 
 
-def format_forecast(forecast: Forecast, source: str, now: datetime) -> str:
-    """How old the bars are, the path with persistence beside it, and the last hour in words."""
+def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
+    """The path with persistence beside it, the flags of its window, how old the bars are, the last hour in words."""
     prices = price_format(forecast.symbol, forecast.last_close)
     close = prices.number(forecast.last_close)
     rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]
@@ -69,8 +70,8 @@ def format_forecast(forecast: Forecast, source: str, now: datetime) -> str:
         f"bars: {source}"
     )
     age = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {format_age(forecast.origin_ts, now)} ago."
-    missing = [f"{forecast.missing_hours} hours of the window are missing."] if forecast.missing_hours else []
-    return "\n".join([head, *align(rows), age, *missing, describe(forecast, now)])
+    warned = [f"Before you trust it: {flag}." for flag in flags]
+    return "\n".join([head, *align(rows), *warned, age, describe(forecast, now)])
 
 
 def format_age(then: datetime, now: datetime) -> str:
@@ -100,7 +101,7 @@ def describe(forecast: Forecast, now: datetime) -> str:
     )
 
 
-def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
+def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, Any]:
     """Prices in the symbol's quote currency, null where the symbol does not tell it; stamps ISO 8601."""
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     steps = zip(forecast.target_ts_H, prices_HQ, strict=True)
@@ -121,6 +122,7 @@ def to_json(forecast: Forecast, source: str) -> dict[str, Any]:
         "origin_ts": forecast.origin_ts.isoformat(),
         "last_close": forecast.last_close,
         "missing_hours": forecast.missing_hours,
+        "flags": list(flags),
         "path": [step | price for step, price in zip(path, prices, strict=True)],
     }
 
@@ -131,11 +133,12 @@ def main(cfg: DictConfig) -> None:
     if cfg.format not in ("table", "json"):
         raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
     hourly_bars, source = _read_stored(cfg, forecaster) if cfg.bars is None else _read_file(cfg, forecaster)
-    forecast = forecaster.forecast(hourly_bars)
+    limits: Flags = construct(cfg.flags)
+    forecast, tsteps, now = forecaster.forecast(hourly_bars), forecaster.spec.tsteps, datetime.now(UTC)
     if cfg.format == "json":
-        print(json.dumps(to_json(forecast, source), indent=1, allow_nan=False))
+        print(json.dumps(to_json(forecast, source, limits.find(forecast, tsteps, now)), indent=1, allow_nan=False))
     else:
-        print(format_forecast(forecast, source, datetime.now(UTC)))
+        print(format_forecast(forecast, source, limits.of_window(forecast, tsteps), now))
 
 
 def _read_stored(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:

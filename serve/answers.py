@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
 from lstm_ts.features import Bars
+from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.rows import ForecastRow, ServedPath
 from lstm_ts.session import HOUR
@@ -20,7 +21,7 @@ from lstm_ts.store import BarStore
 from serve import schema
 from serve.deployment import Loaded, Serving
 from serve.schema import Problem
-from serve.settings import Answer, Ask, Example, Flags
+from serve.settings import Answer, Ask, Example
 from serve.traffic import Arm
 from serve.window import Refused, read_window
 
@@ -134,31 +135,9 @@ class Desk:
             skill=None,
             skill_reason=NO_SKILL,
             data_age_s=(now - forecast.origin_ts).total_seconds(),
-            flags=list(self._find_flags(serving.forecaster.spec.tsteps, forecast, now)),
+            flags=self._flags.find(forecast, serving.forecaster.spec.tsteps, now),
             request_id=ask.request_id,
         )
-
-    def _find_flags(self, tsteps: int, forecast: Forecast, now: datetime) -> Iterator[str]:
-        limits = self._flags
-        volatility, (low, high) = forecast.volatility, limits.volatility
-        if not low <= volatility <= high:
-            yield f"out of the training range: the window is {volatility:.2g} times as volatile as the training hours"
-        if missing := forecast.missing_hours:
-            many = "unusually many " * (missing > limits.missing_share * tsteps)
-            yield f"{many}missing hours: {missing} of the window's {tsteps}"
-        if forecast.origin_ts > now:
-            yield f"bars of hours to come: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}"
-        closed = sum(ts <= now for ts in forecast.target_ts_H)
-        if closed >= min(limits.stale_hours, len(forecast.target_ts_H)):
-            yield f"stale input: {_age(forecast, closed, now)}"
-
-
-def _age(forecast: Forecast, closed: int, now: datetime) -> str:
-    """Of the last bar; the session hours since are known up to the horizon."""
-    if closed < len(forecast.target_ts_H):
-        return f"{closed} session hours have closed since the last bar"
-    hours = (now - forecast.origin_ts) // HOUR
-    return f"the last bar is {hours // 24} days old" if hours >= 48 else f"the last bar is {hours} hours old"
 
 
 @contextmanager

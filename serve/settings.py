@@ -1,28 +1,14 @@
 """What a worker is told, in values that travel to another process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstm_ts.errors import ConfigError
+from lstm_ts.flags import Flags
 from lstm_ts.rows import ForecastRow
 from serve.schema import Input, Worker
 from serve.traffic import Arm
-
-
-@dataclass(frozen=True)
-class Flags:
-    stale_hours: int
-    missing_share: float
-    volatility: Sequence[float]
-
-    def __post_init__(self) -> None:
-        low, high = self.volatility
-        if self.stale_hours < 1 or not 0 <= self.missing_share <= 1 or not 0 < low < high:
-            raise ConfigError(
-                f"Expected stale_hours >= 1, missing_share in 0..1 and two ascending borders of volatility, got {self}"
-            )
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ ROOMS = {
     "report": {"bars", "pictures", "prices", "records", "scores", "tables"},
     "model": {"baselines", "errors", "net", "windows"},
     "forecaster": {"baselines", "errors", "features", "net", "scaler", "session", "windows"},
+    "flags": {"errors", "forecaster", "session"},
     "artifact_manifest": {"baselines", "errors", "features", "forecaster", "scaler", "session", "symbol", "windows"},
     "artifact": {"artifact_manifest", "errors", "forecaster", "net", "windows"},
     "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
@@ -139,7 +140,7 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"net", "prices", "rows", "windows"}
+SERVED |= {"flags", "net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
@@ -152,6 +153,7 @@ PURE |= {
     "evidence",
     "spacing",
     "hours",
+    "flags",
     "levels",
     "revisions",
     "comparison",

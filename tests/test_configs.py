@@ -20,7 +20,7 @@ from lstm_ts.sources.files import Files
 from lstm_ts.train import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
-SERVED = ("traffic", "forecast_log")
+SERVED = ("traffic", "forecast_log", "flags")
 GROUPS = ("source", "session", "net", "trainer", "logger", "gate", "experiment", *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 

@@ -1,19 +1,20 @@
 """What predict says."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
+from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast
 from lstm_ts.predict import _own_keys, format_age, format_forecast, to_json
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
 
-def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0):
+def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=1.0):
     return Forecast(
         symbol=symbol,
         origin_ts=datetime(2026, 1, 5, 9, tzinfo=UTC),
@@ -22,7 +23,7 @@ def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0):
         target_ts_H=[datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in (10, 11)],
         q_HQ=np.log([[0.99, 1.0, 1.01], [0.98, 1.0, 1.02]]),
         missing_hours=missing_hours,
-        volatility=1.0,
+        volatility=volatility,
     )
 
 
@@ -35,16 +36,16 @@ def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0):
     ],
 )
 def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(symbol, close, said, row):
-    lines = format_forecast(make_forecast(symbol, close), "files", NOW).splitlines()
+    lines = format_forecast(make_forecast(symbol, close), "files", [], NOW).splitlines()
     assert lines[2] == f"   1  2026-01-05 10:00  {row}"
     assert f"{symbol} stands at {said} 80 % probability" in lines[-1]
 
 
 def test_an_old_forecast_says_how_old_it_is_and_its_year():
-    lines = format_forecast(make_forecast(), "files", datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
+    lines = format_forecast(make_forecast(), "files", [], datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
     assert lines[-2] == "From bars that end 2026-01-05 09:00 UTC, 10 years 10 months ago."
     assert "by Monday 5 January 2026 11:00 UTC" in lines[-1]
-    fresh = format_forecast(make_forecast(), "files", NOW).splitlines()
+    fresh = format_forecast(make_forecast(), "files", [], NOW).splitlines()
     assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
     assert "by Monday 5 January 11:00 UTC" in fresh[-1]
 
@@ -80,4 +81,18 @@ def test_a_mistake_in_a_file_names_the_keys_of_this_command(raised, told):
 
 @pytest.mark.parametrize(("symbol", "currency"), [("EURGBP", "GBP"), ("SPY", None)])
 def test_json_names_the_currency(symbol, currency):
-    assert to_json(make_forecast(symbol), "files")["currency"] == currency
+    assert to_json(make_forecast(symbol), "files", [])["currency"] == currency
+
+
+def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_service():
+    limits = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
+    forecast = make_forecast(missing_hours=3, volatility=4.1)
+    wild = "out of the training range: the window is 4.1 times as volatile as the training hours"
+    told = [wild, "unusually many missing hours: 3 of the window's 24"]
+    assert limits.of_window(forecast, 24) == limits.find(forecast, 24, NOW) == told
+    assert format_forecast(forecast, "files", told, NOW).splitlines()[4:6] == [
+        f"Before you trust it: {flag}." for flag in told
+    ]
+    assert to_json(forecast, "files", told)["flags"] == told
+    assert limits.of_window(make_forecast(volatility=4.0), 24) == []
+    assert limits.find(make_forecast(), 24, NOW + timedelta(hours=2)) == ["stale input: the last bar is 2 hours old"]

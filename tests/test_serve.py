@@ -46,6 +46,7 @@ from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
+from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
 from lstm_ts.manifest import MANIFEST
@@ -59,7 +60,7 @@ from serve.keys import Keys
 from serve.metrics import PARTS
 from serve.network import CompiledNet
 from serve.server import check, check_challenger, read_settings
-from serve.settings import Ask, Flags
+from serve.settings import Ask
 from serve.traffic import Arm
 
 KEYS = ("correct-horse", "battery-staple")
@@ -710,7 +711,7 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         ("max_waiting=1.5", "max_waiting to be a whole number above 0, got 1.5"),
         ("answer_s=inf", "answer_s above 0 and at most 3600, got inf"),
         ("flags.volatility=[4,1]", "two ascending borders"),
-        ("flags.volatility=3", "values that serve.settings.Flags accepts"),
+        ("flags.volatility=3", "values that lstm_ts.flags.Flags accepts"),
         ("api_keys.given=123", "api_keys.given as text, got 123"),
         ('api_keys.given=" , "', "at least one key in api_keys.given"),
         ("api_keys.file=nowhere", "one API key a line"),
