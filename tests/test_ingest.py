@@ -336,11 +336,11 @@ def test_hours_up_to_which_somebody_vouches_count_whatever_was_answered(
     stores: Stores, tmp_path: Path, silver: Session
 ) -> None:
     stores.ingest(mt4(tmp_path / "a.csv", START, 100), silver)
-    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=130), 35), silver)
+    stores.ingest(mt4(tmp_path / "b.csv", START + timedelta(minutes=400), 35), silver)
     assert stores.process(silver).upsert.new == 1
     assert stores.process(silver, complete_until=START + timedelta(hours=2)).upsert.new == 1
-    assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
-    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 40 / 60, 35 / 60]
+    assert stores.process(silver, complete_until=START + timedelta(hours=7)).upsert.new == 1
+    assert stores.processed.read()["minutes_share"].to_list() == [1.0, 40 / 60, 20 / 60]
 
 
 def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path: Path, silver: Session) -> None:

@@ -93,10 +93,17 @@ def test_a_key_or_a_value_that_does_not_fit_is_told_with_what_exists(command: st
 
 
 @pytest.mark.parametrize(
-    "typed", ["split.valid_from=2014-10-01", "trainer.devices=auto", "+trainer.max_steps=5", "trainer.precision=32"]
+    ("command", "typed"),
+    [
+        ("retrain", "split.valid_from=2014-10-01"),
+        ("retrain", "trainer.devices=auto"),
+        ("retrain", "+trainer.max_steps=5"),
+        ("retrain", "trainer.precision=32"),
+        ("pipeline", "retries.first_delay_s=0.2"),
+    ],
 )
-def test_a_value_of_another_kind_that_is_allowed_stays_allowed(typed: str) -> None:
-    compose("retrain", [typed])
+def test_a_value_of_another_kind_that_is_allowed_stays_allowed(command: str, typed: str) -> None:
+    compose(command, [typed])
 
 
 @pytest.mark.parametrize(
