@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.forecaster import Forecast
 from lstm_ts.session import HOUR
+
+if TYPE_CHECKING:
+    from lstm_ts.forecaster import Forecast
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,10 @@ class Flags:
                 f"Expected stale_hours >= 1, missing_share in 0..1 and two ascending borders of volatility, got {self}"
             )
 
-    def find(self, forecast: Forecast, tsteps: int, now: datetime) -> list[str]:
+    def find(self, forecast: "Forecast", tsteps: int, now: datetime) -> list[str]:
         return [*self.of_window(forecast, tsteps), *self.of_age(forecast, now)]
 
-    def of_window(self, forecast: Forecast, tsteps: int) -> list[str]:
+    def of_window(self, forecast: "Forecast", tsteps: int) -> list[str]:
         found, volatility, (low, high) = [], forecast.volatility, self.volatility
         if not low <= volatility <= high:
             found.append(
@@ -38,7 +41,7 @@ class Flags:
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")
         return found
 
-    def of_age(self, forecast: Forecast, now: datetime) -> list[str]:
+    def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:
         found = []
         if forecast.origin_ts > now:
             found.append(f"bars of hours to come: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}")
@@ -48,7 +51,7 @@ class Flags:
         return found
 
 
-def _age(forecast: Forecast, closed: int, now: datetime) -> str:
+def _age(forecast: "Forecast", closed: int, now: datetime) -> str:
     """Of the last bar; the session hours since are known up to the horizon."""
     if closed < len(forecast.target_ts_H):
         return f"{closed} session hours have closed since the last bar"
