@@ -180,7 +180,7 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (19, [], "Expected a held-out span that version 1 of XAGUSD has not seen"),
         (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of NetShape"),
         (24, ["retrain.start=champion", "retrain.valid=7w"], "Expected a champion trained before the validation"),
-        (24, ["name=a b"], "Expected a name of letters"),
+        (24, ["name=a b"], "Expected a name of 1 to 64 characters"),
         (24, ["ckpt_path=last"], "Expected no ckpt_path here"),
         (24, ["retrain.start=warm"], "retrain.start=scratch, champion or both, got warm"),
         (24, ["retrain.holdout=1y"], "shorten them, or move span.end"),

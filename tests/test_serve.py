@@ -45,7 +45,7 @@ from test_registry import alter, files_of, promote, register
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ArtifactError, ConfigError
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
@@ -454,17 +454,14 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
         assert [worker.model and worker.model.version for worker in server.reload().workers] == [2, 2]
 
 
-def test_a_version_that_does_not_compile_leaves_the_old_one_serving(
-    server: Server, folder: Path, models: list[Path], now_bars: list[Body], tmp_path: Path
+def test_a_version_whose_weights_are_no_numbers_is_not_registered(
+    folder: Path, models: list[Path], tmp_path: Path
 ) -> None:
     forecaster = load_forecaster(models[1])
     torch.nn.init.constant_(forecaster.net.head.bias, float("nan"))
-    save_forecaster(forecaster, tmp_path / "model")
-    with registry_of(folder) as registry:
+    with registry_of(folder) as registry, pytest.raises(ArtifactError, match="hold finite numbers"):
+        save_forecaster(forecaster, tmp_path / "model")
         register(registry, tmp_path / "model")
-        registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
-    assert all("Expected the compiled network" in str(worker.reason) for worker in server.reload().workers)
-    assert server.ask(now_bars).model.version == 1
 
 
 def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
