@@ -464,6 +464,20 @@ def test_a_version_whose_weights_are_no_numbers_is_not_registered(
         register(registry, tmp_path / "model")
 
 
+def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
+    server: Server, folder: Path, models: list[Path], now_bars: list[Body], tmp_path: Path
+) -> None:
+    forecaster = load_forecaster(models[1])
+    torch.nn.init.constant_(forecaster.net.head.bias, 1e38)
+    save_forecaster(forecaster, tmp_path / "model")
+    with registry_of(folder) as registry:
+        register(registry, tmp_path / "model")
+        registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
+    reasons = [str(worker.reason) for worker in server.reload().workers]
+    assert all("Expected" in reason for reason in reasons), reasons
+    assert server.ask(now_bars).model.version == 1
+
+
 def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
     old, new = (compile_version(load_forecaster(model)) for model in models)
     desk = Desk("XAGUSD", Path("nowhere"), FLAGS)
