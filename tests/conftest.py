@@ -1,6 +1,7 @@
 """Bars and databases that several tests share. Real silver is read where it is, never copied."""
 
 import functools
+import logging
 import os
 import shutil
 import socket
@@ -40,6 +41,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_S))
+
+
+@pytest.fixture(autouse=True)
+def _no_log_handler_left() -> Iterator[None]:
+    """A command called in this process logs to a file in its run folder; later tests must not."""
+    before = set(logging.root.handlers)
+    yield
+    left = set(logging.root.handlers) - before
+    for handler in left:
+        logging.root.removeHandler(handler)
+        handler.close()
+    assert not left, "call commands through `command`, or commands.run"
 
 
 @pytest.fixture(scope="session")
