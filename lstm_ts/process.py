@@ -16,6 +16,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.session import Session, utc
 from lstm_ts.staging import UpsertResult
 from lstm_ts.store import BarStore
+from lstm_ts.tables import percent
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
@@ -103,7 +104,7 @@ def run(cfg: DictConfig) -> ProcessResult:
     print(f"Hourly bars → {processed.folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     print(
         f"{result.missing:,} of {result.session_hours:,} session hours have no bar "
-        f"({result.missing / result.session_hours:.2%})"
+        f"({percent(result.missing / result.session_hours, 2)})"
     )
     if result.unknown:
         print(

@@ -82,9 +82,9 @@ class Mismatch:
         if not self.checkable:
             return (
                 f"no hour about theirs is closed, so the zone of stamps without one cannot be checked; "
-                f"{self.bare_hours:.2%} of the open hours bare"
+                f"{100 * self.bare_hours:.2f} % of the open hours bare"
             )
-        return f"{self.closed_bars:.2%} of them in closed hours and {self.bare_hours:.2%} of the open hours bare"
+        return f"{100 * self.closed_bars:.2f} % of them in closed hours and {100 * self.bare_hours:.2f} % of the open hours bare"
 
 
 class Session:
@@ -173,7 +173,7 @@ class Session:
             when = f"{abs(shift)} hours {'late' if shift > 0 else 'early'}"
             raise WrongZone(
                 f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
-                f"{share:.0%} of its long closures (a week opens {self._week_opening(counts)}); {_zone_key(-shift)}, "
+                f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); {_zone_key(-shift)}, "
                 f"or another session, or raise max_mismatch to 1; nothing was stored"
             )
 

@@ -11,7 +11,7 @@ from lstm_ts.completeness import MISSING, State, classify, coverage, merge, span
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.session import Session
 from lstm_ts.staging import REVISED
-from lstm_ts.tables import align
+from lstm_ts.tables import align, percent
 
 SHOWN = 5  # gaps, unknown spans, revisions
 
@@ -82,7 +82,7 @@ def format_status(status: Status) -> str:
 def _cells(row: tuple[str | int, ...]) -> tuple[str, ...]:
     month, *minutes = row
     known, total = sum(map(int, minutes[:2])), sum(map(int, minutes))
-    return str(month), *(f"{count:,}" for count in minutes), f"{known / total:.2%}"
+    return str(month), *(f"{count:,}" for count in minutes), percent(known / total, 2)
 
 
 def _list_spans(title: str, spans: pl.DataFrame) -> list[str]:

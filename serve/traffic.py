@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.tables import percent
 
 
 class Arm(StrEnum):
@@ -100,7 +101,7 @@ def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> S
         if share - usual > allowed:
             return StopDecision(
                 True,
-                f"{own} of the challenger's {seen} requests {what} ({share:.1%}), against {usual:.1%} of the "
-                f"champion's {champion.requests}: more than {allowed:.1%} more",
+                f"{own} of the challenger's {seen} requests {what} ({percent(share)}), against {percent(usual)} of the "
+                f"champion's {champion.requests}: more than {percent(allowed)} more",
             )
     return StopDecision(False, f"errors and latency of the challenger's {seen} requests within the guardrails")

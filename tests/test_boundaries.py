@@ -135,7 +135,7 @@ ROOMS = {
     "migrations.versions.0004_answers": {"migrations.append_only"},
     "migrations.versions.0005_identity": {"migrations.append_only"},
     "migrations.versions.0006_repeated_ids": {"migrations.append_only"},
-    "serve.traffic": {"errors"},
+    "serve.traffic": {"errors", "tables"},
     "serve.forecast_log": {"database", "errors", "ledger", "rows"},
 }
 # What the rest of the service may import beside its own rooms.

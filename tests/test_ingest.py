@@ -355,8 +355,8 @@ def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path:
     assert said[0].startswith("XAGUSD, 2019-03-05 10:00 to 2019-03-06 13:00 UTC; ")
     assert [line.split() for line in said[1:4]] == [
         ["month", "present", "empty", "waiting", "unknown", "known"],
-        ["2019-03", "120", "0", "0", "1,440", "7.69%"],
-        ["total", "120", "0", "0", "1,440", "7.69%"],
+        ["2019-03", "120", "0", "0", "1,440", "7.69", "%"],
+        ["total", "120", "0", "0", "1,440", "7.69", "%"],
     ]
     gap = "  2019-03-05 11:00 to 2019-03-06 12:00  1,440"
     assert said[4:8] == [

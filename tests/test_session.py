@@ -65,7 +65,9 @@ def test_stamps_in_the_right_zone_pass_the_session_check() -> None:
 @pytest.mark.parametrize("shift", [-5, -1, 1, 7])
 def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) -> None:
     direction = "earlier" if shift > 0 else "later"
-    with pytest.raises(WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00%.*set source\.zone"):
+    with pytest.raises(
+        WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00 %.*set source\.zone"
+    ):
         SILVER.check_zone(hours_read_as(shift), max_mismatch=0.02)
 
 
@@ -135,7 +137,7 @@ def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> N
 def test_a_zone_that_closed_hours_cannot_show_is_said_to_be_unchecked() -> None:
     always = Session(calendar="24/7", zone="UTC")
     said = str(always.check_zone(counted(always, at(6, 1, 0), 7), max_mismatch=0.02))
-    assert "so the zone of stamps without one cannot be checked; 0.00% of the open hours bare" in said
+    assert "so the zone of stamps without one cannot be checked; 0.00 % of the open hours bare" in said
     assert "cannot be checked" not in str(FX.check_zone(counted(FX, at(6, 7, 0), 7), max_mismatch=0.02))
 
 

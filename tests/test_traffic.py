@@ -96,22 +96,22 @@ def test_tallies_of_processes_add_up() -> None:
             Tally(2000, errors=10),
             Tally(100, errors=3),
             True,
-            "3 of the challenger's 100 requests failed (3.0%), against 0.5% of the champion's 2000: "
-            "more than 2.0% more",
+            "3 of the challenger's 100 requests failed (3.0 %), against 0.5 % of the champion's 2000: "
+            "more than 2.0 % more",
         ),
         (
             Tally(1000, slow=10),
             Tally(200, slow=13),
             True,
-            "13 of the challenger's 200 requests took longer than 50 ms (6.5%), against 1.0% of the champion's 1000: "
-            "more than 5.0% more",
+            "13 of the challenger's 200 requests took longer than 50 ms (6.5 %), against 1.0 % of the champion's 1000: "
+            "more than 5.0 % more",
         ),
         (
             Tally(),
             Tally(100, slow=6),
             True,
-            "6 of the challenger's 100 requests took longer than 50 ms (6.0%), against 0.0% of the champion's 0: "
-            "more than 5.0% more",
+            "6 of the challenger's 100 requests took longer than 50 ms (6.0 %), against 0.0 % of the champion's 0: "
+            "more than 5.0 % more",
         ),
     ],
 )
