@@ -84,7 +84,10 @@ class Mismatch:
                 f"no hour about theirs is closed, so the zone of stamps without one cannot be checked; "
                 f"{100 * self.bare_hours:.2f} % of the open hours bare"
             )
-        return f"{100 * self.closed_bars:.2f} % of them in closed hours and {100 * self.bare_hours:.2f} % of the open hours bare"
+        return (
+            f"{100 * self.closed_bars:.2f} % of them in closed hours and "
+            f"{100 * self.bare_hours:.2f} % of the open hours bare"
+        )
 
 
 class Session:
@@ -173,8 +176,8 @@ class Session:
             when = f"{abs(shift)} hours {'late' if shift > 0 else 'early'}"
             raise WrongZone(
                 f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
-                f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); {_zone_key(-shift)}, "
-                f"or another session, or raise max_mismatch to 1; nothing was stored"
+                f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); "
+                f"{_zone_key(-shift)}, or another session, or raise max_mismatch to 1; nothing was stored"
             )
 
     def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:

@@ -547,8 +547,8 @@ def test_list_shows_each_version_in_a_row_and_other_names_after_it(registry: Reg
     promote(registry, 2)
     headings, first, second, other = ask(registry, "list").splitlines()
     assert headings.split()[:3] == ["version", "created", "(UTC)"]
-    assert first.split()[0::3] == ["1", "-", "2014-05-01", "+0.6"]
-    assert second.split()[3:] == ["champion", "promote", "(experimental)", "2014-05-01", "7.006", "bps", "+0.6", "%"]
+    assert first.split()[0::3] == ["1", "-", "2014-04-01", "+0.6"]
+    assert second.split()[3:] == ["champion", "promote", "(experimental)", "2014-04-01", "7.006", "bps", "+0.6", "%"]
     assert other == "Also registered: EURUSD, champion none yet"
 
 

@@ -65,9 +65,7 @@ def test_stamps_in_the_right_zone_pass_the_session_check() -> None:
 @pytest.mark.parametrize("shift", [-5, -1, 1, 7])
 def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) -> None:
     direction = "earlier" if shift > 0 else "later"
-    with pytest.raises(
-        WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00 %.*set source\.zone"
-    ):
+    with pytest.raises(WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00 %.* source\.zone"):
         SILVER.check_zone(hours_read_as(shift), max_mismatch=0.02)
 
 
