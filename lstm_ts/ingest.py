@@ -38,6 +38,7 @@ from lstm_ts.sources.testimony import WITNESS as FILES
 from lstm_ts.staging import Staging, UpsertResult
 from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
+from lstm_ts.tables import percent
 
 MINUTE = timedelta(minutes=1)
 PRICES = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
@@ -219,9 +220,9 @@ def _check_rejects(source: Source, kept: int, rejected: int, max_reject_share: f
     share = rejected / (kept + rejected)
     if share > max_reject_share:
         raise TooManyRejects(
-            f"Expected at most {max_reject_share:.2%} bad rows from {source.name}, got {rejected} of {kept + rejected} "
-            f"({share:.2%}): {_first_rejects(rejects_csv)}; nothing was stored; {rejects_csv} names each, "
-            "max_reject_share allows more"
+            f"Expected at most {percent(max_reject_share, 2)} bad rows from {source.name}, got {rejected} of "
+            f"{kept + rejected} ({percent(share, 2)}): {_first_rejects(rejects_csv)}; nothing was stored; "
+            f"{rejects_csv} names each, max_reject_share allows more"
         )
 
 

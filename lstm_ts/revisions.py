@@ -30,7 +30,7 @@ class Revision:
     def __str__(self) -> str:
         share = self.differing / max(self.common, 1)
         return (
-            f"{self.differing:,} of {self.common:,} stored bars ({share:.1%}) with another close, by "
+            f"{self.differing:,} of {self.common:,} stored bars ({100 * share:.1f} %) with another close, by "
             f"{self.size_bps:.2g} bps on average (mean difference {self.mean_bps:+.2g} bps)"
         )
 

@@ -116,7 +116,7 @@ def test_good_rows_are_stored_and_bad_ones_named(stores: Stores, tmp_path: Path,
 def test_too_many_bad_rows_store_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     path = mt4(tmp_path / "m.csv", START, 60, extra=("2019.03.05,11:00,-1,-1,-1,-1,7",) * 2)
     with pytest.raises(
-        TooManyRejects, match=r"at most 1\.00% bad rows .* got 2 of 62 .*nothing was stored; .*rejects\.csv"
+        TooManyRejects, match=r"at most 1\.00 % bad rows .* got 2 of 62 .*nothing was stored; .*rejects\.csv"
     ):
         stores.ingest(path, silver, max_reject_share=0.01)
     assert pl.read_csv(stores.rejects).height == 2
@@ -140,7 +140,7 @@ def test_a_file_without_one_good_row_says_why_its_first_rows_are_bad(
 def test_a_wrong_zone_stores_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     new_york_evening = datetime(2019, 3, 4, 18, tzinfo=UTC)  # the stamps are New York's, the session's opening
     path = mt4(tmp_path / "m.csv", new_york_evening, 23 * 60)
-    with pytest.raises(WrongZone, match=r"stamps 5 hours later would leave 0\.00%"):
+    with pytest.raises(WrongZone, match=r"stamps 5 hours later would leave 0\.00 %"):
         stores.ingest(path, silver, zone="UTC")
     with pytest.raises(NoRows):
         stores.raw.read()
@@ -550,7 +550,7 @@ def test_another_series_over_the_stored_one_is_refused(
 ) -> None:
     stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
     ask, before = offset(tmp_path / "ask.csv", 0.02), stores.raw.read()
-    told = r"120 of 120 stored bars \(100\.0%\) with another close, by 10 bps .*mean difference \+10 bps"
+    told = r"120 of 120 stored bars \(100\.0 %\) with another close, by 10 bps .*mean difference \+10 bps"
     with pytest.raises(DataError, match=rf"{told}.*allow_revisions=true.*nothing was stored"):
         stores.ingest(ask, silver)
     assert stores.raw.read().equals(before) and stores.raw.read_revisions().is_empty()
@@ -572,10 +572,10 @@ def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tm
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"by": 0.02, "from_row": 110}, "10 of 120 stored bars (8.3%) with another close, by 10 bps"),
-        ({"by": 0.02, "from_row": 60}, "60 of 120 stored bars (50.0%)"),
-        ({"by": 0.0003}, "120 of 120 stored bars (100.0%) with another close, by 0.15 bps"),
-        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 stored bars (100.0%)"),
+        ({"by": 0.02, "from_row": 110}, "10 of 120 stored bars (8.3 %) with another close, by 10 bps"),
+        ({"by": 0.02, "from_row": 60}, "60 of 120 stored bars (50.0 %)"),
+        ({"by": 0.0003}, "120 of 120 stored bars (100.0 %) with another close, by 0.15 bps"),
+        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 stored bars (100.0 %)"),
         ({"by": -0.02, "from_row": 119}, "(mean difference -10 bps)"),
     ],
 )
