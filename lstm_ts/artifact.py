@@ -57,6 +57,7 @@ def load_forecaster(folder: Path) -> Forecaster:
         session=manifest.session,
         provenance=manifest.provenance,
         scores=manifest.scores,
+        closes=manifest.closes,
     )
 
 

@@ -16,13 +16,14 @@ from lstm_ts.baselines import Reference
 from lstm_ts.errors import LstmTsError
 from lstm_ts.features import Array
 from lstm_ts.forecaster import Forecaster, NetShape, Provenance
+from lstm_ts.levels import CloseRange
 from lstm_ts.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
 from lstm_ts.session import Session
 from lstm_ts.symbol import check_symbol
 from lstm_ts.windows import WindowSpec
 
-FORMAT = 1
 PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
+FORMATS = {1: PARTS, 2: (*PARTS, "closes")}
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
 MAX_WIDTH, MAX_LAYERS, MAX_TSTEPS = 65_536, 64, 100_000  # far beyond any use; a network of more fits no memory
 SHOWN = 60  # characters of a value
@@ -42,11 +43,13 @@ class Manifest:
     reference: Reference
     provenance: Provenance
     scores: Mapping[str, Any]
+    closes: CloseRange | None
 
 
 def format_manifest(forecaster: Forecaster) -> str:
+    closes = {} if forecaster.closes is None else {"closes": asdict(forecaster.closes)}
     manifest = {
-        "format": FORMAT,
+        "format": 2 if closes else 1,
         "net": asdict(forecaster.shape),
         "spec": asdict(forecaster.spec),
         "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
@@ -54,6 +57,7 @@ def format_manifest(forecaster: Forecaster) -> str:
         "reference": _plain(forecaster.reference),
         "provenance": asdict(forecaster.provenance),
         "scores": forecaster.scores,
+        **closes,
     }
     return json.dumps(manifest, indent=1, allow_nan=False)
 
@@ -65,20 +69,23 @@ def read_manifest(content: bytes) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"JSON, got {str(error)[:SHOWN]}") from None
     found = _object(values, "an object", ())
-    if found.get("format") != FORMAT:
-        raise BadManifest(f"format {FORMAT}, got {_shown(found.get('format'))}")
-    parts = _object(values, "the parts", PARTS)
+    kind = found.get("format")
+    if type(kind) is not int or kind not in FORMATS:
+        raise BadManifest(f"format {' or '.join(map(str, FORMATS))}, got {_shown(kind)}")
+    parts = _object(values, "the parts", FORMATS[kind])
     spec = _build(WindowSpec, parts["spec"], "spec")
     session = _build(Session, parts["session"], "session")
     _check_calendar(session)
+    provenance = _check_provenance(_build(Provenance, parts["provenance"], "provenance"))
     return Manifest(
         shape=_check_shape(_build(NetShape, parts["net"], "net")),
         spec=_check_spec(spec),
         session=session,
         scaler=_read_scaler(parts["scaler"]),
         reference=_read_reference(parts["reference"], spec),
-        provenance=_check_provenance(_build(Provenance, parts["provenance"], "provenance")),
+        provenance=provenance,
         scores=_object(parts["scores"], "scores as an object", ()),
+        closes=_read_closes(parts["closes"], provenance) if "closes" in parts else None,
     )
 
 
@@ -201,6 +208,15 @@ def _read_reference(values: Any, spec: WindowSpec) -> Reference:
         ),
         mase_scale_H=_array(given.mase_scale_H, (spec.horizon,), f"{where}.mase_scale_H", above=below),
     )
+
+
+def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
+    closes = _build(CloseRange, values, "closes")
+    if not 0 < closes.lowest <= closes.highest:
+        raise BadManifest(f"closes above 0 and ascending, got {closes.lowest} to {closes.highest}")
+    if not provenance.trained_until:
+        raise BadManifest('provenance.trained_until beside closes, got ""')
+    return closes
 
 
 def _array(values: Any, shape: tuple[int, ...], where: str, *, above: float = -math.inf) -> Array:

@@ -124,10 +124,10 @@ class BarsDataModule(L.LightningDataModule):
         self.train_origins = find_origins(self.grid, spec, end=self.valid_from, purge=True)
         self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
         self._check_sizes()
-        train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
+        self.train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
         self.scaler = self.kept_scaler or fit_scaler(
             self.grid,
-            train_G,
+            self.train_G,
             tsteps=spec.tsteps,
             half_life_hours=self.half_life_hours,
             memory_hours=self.memory_hours,

@@ -36,6 +36,8 @@ class Flags:
             found.append(
                 f"out of the training range: the window is {volatility:.2g} times as volatile as the training hours"
             )
+        if forecast.level_jump:
+            found.append(f"another price level than that of the training hours: {forecast.level_jump}")
         if missing := forecast.missing_hours:
             many = "unusually many " * (missing > self.missing_share * tsteps)
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")

@@ -17,6 +17,7 @@ from torch import Tensor
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import ArtifactError, ConfigError, NotEnoughBars
 from lstm_ts.features import Array, Bars, Grid, make_grid
+from lstm_ts.levels import CloseRange, close_range
 from lstm_ts.net import LSTMNet
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
@@ -68,6 +69,7 @@ class Forecast:
     q_HQ: Array  # cumulative log return
     missing_hours: int  # in the window
     volatility: float  # of the window; 1 is as in the training hours
+    level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
 
     def price_HL(self, *levels: float) -> Array:
         """Prices at some of the levels; raises ArtifactError where the model has not learnt one."""
@@ -90,6 +92,7 @@ class Forecaster:
     session: Session
     provenance: Provenance
     scores: Mapping[str, Any]
+    closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
     compiled: Run | None = None  # does what `net` does, for one window
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
@@ -151,6 +154,7 @@ class Forecaster:
             q_HQ=q_NHQ[0],
             missing_hours=missing,
             volatility=float(volatility_N[0]),
+            level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
         )
         with np.errstate(over="ignore"):
             if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
@@ -158,6 +162,12 @@ class Forecaster:
                     "Expected bars that a market could have made, got moves beyond any price; correct them"
                 )
         return forecast
+
+    def _find_level_jump(self, closes: CloseRange, origin_ts: datetime) -> str:
+        if self.closes is None:
+            return ""
+        gap = origin_ts - datetime.fromisoformat(self.provenance.trained_until)
+        return self.closes.describe_jump(closes, abs(gap.total_seconds()))
 
 
 def build_net(shape: NetShape, reference: Reference) -> LSTMNet:

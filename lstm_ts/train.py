@@ -34,6 +34,7 @@ from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.forecaster import Forecaster, NetShape, build_net
+from lstm_ts.levels import close_range
 from lstm_ts.model import LSTMForecaster, Optimisation
 from lstm_ts.provenance import describe, has_bf16
 from lstm_ts.scaler import Scaler
@@ -140,7 +141,15 @@ def fit(
     config = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
     provenance = describe(data, symbol=cfg.symbol, source=source, config=config)
     forecaster = Forecaster(
-        model.net.cpu(), shape, data.scaler, data.reference, data.spec, data.session, provenance, scores={}
+        model.net.cpu(),
+        shape,
+        data.scaler,
+        data.reference,
+        data.spec,
+        data.session,
+        provenance,
+        scores={},
+        closes=close_range(data.grid.close_G[data.train_G]),
     )
     fitted = Fitted(
         forecaster, tuple(losses.values), len(data.train_dataloader()), round(time.perf_counter() - started, 2)

@@ -23,6 +23,7 @@ from lstm_ts.artifact import save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.levels import close_range
 from lstm_ts.registry import Registry
 from lstm_ts.session import HOUR, Session
 from lstm_ts.windows import WindowSpec
@@ -49,7 +50,9 @@ def save_model(
     torch.manual_seed(seed)
     net = build_net(shape, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
-    save_forecaster(Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}), folder)
+    closes = close_range(data.grid.close_G[data.train_G])
+    forecaster = Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}, closes)
+    save_forecaster(forecaster, folder)
     return folder
 
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from serving import save_model
 
-from lstm_ts.artifact import load_forecaster
+from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.session import Session
 
@@ -94,8 +94,16 @@ def first_of(path: str, value: Any) -> Callable[[Values], None]:
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1, got null"),
-    "a later format": (assign("format", 2), "with format 1, got 2"),
+    "no format": (lambda values: values.pop("format"), "with format 1 or 2, got null"),
+    "a later format": (assign("format", 3), "with format 1 or 2, got 3"),
+    "true for a format": (assign("format", True), "with format 1 or 2, got true"),
+    "a format that has no closes": (assign("format", 1), "got one with closes"),
+    "no closes": (lambda values: values.pop("closes"), "got one without closes"),
+    "half of the closes": (lambda values: values["closes"].pop("lowest"), "closes with .* got one without lowest"),
+    "closes of text": (assign("closes.highest", "21"), "closes.highest to be a finite number"),
+    "closes of 0": (assign("closes.lowest", 0), "closes above 0 and ascending, got 0 to"),
+    "closes that descend": (assign("closes.lowest", 1e9), "closes above 0 and ascending, got 1000000000.0 to"),
+    "closes of no time": (assign("provenance.trained_until", ""), "provenance.trained_until beside closes"),
     "a part too few": (lambda values: values.pop("scaler"), "got one without scaler"),
     "a part too many": (assign("more", 1), "got one with more"),
     "a key too few": (lambda values: values["net"].pop("hidden"), "net with .* got one without hidden"),
@@ -262,6 +270,20 @@ def test_what_is_no_file_or_too_large_is_refused_at_once(folder: Path, name: str
         with path.open("wb") as file:
             file.truncate(2**40)  # takes no room
     assert f"a model folder with {name}" in refusal(folder)
+
+
+def test_a_model_of_the_first_format_serves_without_a_flag_of_its_level(
+    folder: Path, hourly_bars: pl.DataFrame
+) -> None:
+    dear = hourly_bars.with_columns(pl.col("open", "high", "low", "close") * 100)
+    assert load_forecaster(folder).forecast(dear).level_jump.startswith("a close of ")
+    change_manifest(folder, lambda values: values.update(format=1) or values.pop("closes"))
+    first = load_forecaster(folder)
+    assert first.closes is None and first.forecast(dear).level_jump == ""
+    save_forecaster(first, folder.parent / "again")
+    assert (folder.parent / "again" / MANIFEST).read_text() == json.dumps(
+        json.loads((folder / MANIFEST).read_text()), indent=1
+    )
 
 
 def test_a_link_to_the_file_is_followed(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """The commands as a user types them."""
 
 import json
+import re
 import shutil
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +70,35 @@ def test_the_same_seed_gives_the_same_model(stored: Path, trained: Path) -> None
     assert (again / "weights.safetensors").read_bytes() == (trained / "weights.safetensors").read_bytes()
 
 
-def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, tmp_path: Path) -> None:
-    csv = tmp_path / "hours.csv"
-    hours = pl.concat([pl.read_parquet(path) for path in sorted((stored / "data/processed/XAGUSD").glob("*.parquet"))])
-    hours.select(time=pl.col("ts").dt.to_string("%Y-%m-%d %H:%M:%S+00:00"), open="open", high="high", low="low",
-                 close="close", volume="volume").tail(60).write_csv(csv)  # fmt: skip
+def read_hours(stored: Path) -> pl.DataFrame:
+    return pl.concat([pl.read_parquet(path) for path in sorted((stored / "data/processed/XAGUSD").glob("*.parquet"))])
+
+
+@pytest.fixture(scope="module")
+def csv(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last 60 hours of the store."""
+    csv = tmp_path_factory.mktemp("hours") / "hours.csv"
+    read_hours(stored).select(
+        "open", "high", "low", "close", "volume", time=pl.col("ts").dt.to_string("%Y-%m-%d %H:%M:%S+00:00")
+    ).tail(60).write_csv(csv)
+    return csv
+
+
+def test_a_model_keeps_the_closes_of_its_training_hours_and_predict_names_another_level(
+    stored: Path, trained: Path, csv: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((trained / "manifest.json").read_text())
+    until = datetime.fromisoformat(manifest["provenance"]["trained_until"])
+    closes = read_hours(stored).filter(pl.col("ts") + timedelta(hours=1) <= until)["close"]
+    assert manifest["closes"] == {"lowest": closes.min(), "highest": closes.max()}
+    said = succeed("predict", tmp_path, f"model={trained}", f"bars={csv}", "price_factor=100")
+    flag = (
+        r"Before you trust it: another price level than .*: a close of .* is \d+ times as much as their highest, .*\."
+    )
+    assert [line for line in said if re.fullmatch(flag, line)]
+
+
+def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, csv: Path, tmp_path: Path) -> None:
     from_file = json.loads("\n".join(succeed("predict", tmp_path, f"model={trained}", f"bars={csv}", "format=json")))
     from_store = json.loads("\n".join(succeed("predict", stored, f"model={trained}", "format=json")))
     assert from_file["path"][0]["target_ts"] == from_store["path"][0]["target_ts"]

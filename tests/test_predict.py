@@ -14,7 +14,7 @@ from lstm_ts.predict import _own_keys, format_age, format_forecast, to_json
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
 
-def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=1.0):
+def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=1.0, level_jump=""):
     return Forecast(
         symbol=symbol,
         origin_ts=datetime(2026, 1, 5, 9, tzinfo=UTC),
@@ -24,6 +24,7 @@ def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=
         q_HQ=np.log([[0.99, 1.0, 1.01], [0.98, 1.0, 1.02]]),
         missing_hours=missing_hours,
         volatility=volatility,
+        level_jump=level_jump,
     )
 
 
@@ -86,11 +87,13 @@ def test_json_names_the_currency(symbol, currency):
 
 def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_service():
     limits = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
-    forecast = make_forecast(missing_hours=3, volatility=4.1)
+    jump = "a close of 2000 is 100 times as much as their highest, 20"
+    forecast = make_forecast(missing_hours=3, volatility=4.1, level_jump=jump)
     wild = "out of the training range: the window is 4.1 times as volatile as the training hours"
-    told = [wild, "unusually many missing hours: 3 of the window's 24"]
+    level = f"another price level than that of the training hours: {jump}"
+    told = [wild, level, "unusually many missing hours: 3 of the window's 24"]
     assert limits.of_window(forecast, 24) == limits.find(forecast, 24, NOW) == told
-    assert format_forecast(forecast, "files", told, NOW).splitlines()[4:6] == [
+    assert format_forecast(forecast, "files", told, NOW).splitlines()[4:7] == [
         f"Before you trust it: {flag}." for flag in told
     ]
     assert to_json(forecast, "files", told)["flags"] == told

@@ -173,6 +173,11 @@ def test_flags_say_what_is_unusual(server: Server, now_bars: list[Body]) -> None
     wild = [bar | {"high": bar["high"] * 1.1} for bar in now_bars]
     assert any(flag.startswith("out of the training range: the window is ") for flag in server.ask(wild).flags)
     assert any(flag.startswith("stale input: 3 session hours") for flag in server.ask(now_bars[:-3]).flags)
+    for factor, words in ((100, "times as much as their highest"), (0.01, "times as little as their lowest")):
+        moved = [bar | {name: bar[name] * factor for name in ("open", "high", "low", "close")} for bar in now_bars]
+        (flag,) = (flag for flag in server.ask(moved).flags if "level" in flag)
+        assert flag.startswith("another price level than that of the training hours: a close of ") and words in flag
+    assert not any("level" in flag for flag in server.ask(now_bars).flags)
 
 
 CHANGES: dict[str, tuple[Callable[[list[Body]], object], str, str]] = {

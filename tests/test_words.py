@@ -71,6 +71,12 @@ def test_flags_and_provenance_are_sentences(forecast: Forecast) -> None:
     assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in text
 
 
+def test_a_flag_of_another_price_level_is_shown_for_hours_of_any_age(forecast: Forecast) -> None:
+    flag = "another price level than that of the training hours: a close of 2000 is 100 times as much as their highest"
+    for past in (False, True):
+        assert f"<li>{flag.capitalize()}</li>" in trust(forecast.model_copy(update={"flags": [flag]}), past=past)
+
+
 def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecast) -> None:
     table = path_table(forecast, BERLIN)
     assert "Tue 06 Jan 2015 11:00<br><small>Tue 06 Jan 2015 10:00 UTC</small>" in table
