@@ -33,7 +33,14 @@ TSTEPS, HORIZON, RUNS = CFG.tsteps, CFG.horizon, 5
 def first_batch(pattern: str) -> torch.Tensor:
     """As `ingest`, `process` and `train` do it, without the store between them."""
     files = Files(
-        paths=pattern, symbol=CFG.symbol, zone="UTC", dates=None, price_factor=1.0, batch_rows=500_000, stamps="open"
+        paths=pattern,
+        symbol=CFG.symbol,
+        zone="UTC",
+        dates=None,
+        price_factor=1.0,
+        batch_rows=500_000,
+        stamps="open",
+        keep_spikes=False,
     )
     minute_bars = pl.concat([batch.bars for batch in files.read_batches()])
     hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])

@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from dashboard.settings import Limits, Settings
-from lstm_ts.bars import BarBatch, count_by_hour, describe_rejects
-from lstm_ts.errors import DataError, LstmTsError, NoRows, WrongZone
-from lstm_ts.hours import make_hours
+from lstm_ts.bars import BarBatch
+from lstm_ts.errors import DataError, LstmTsError, WrongZone
+from lstm_ts.hours import check_hours
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 
@@ -77,15 +77,24 @@ def read(path: Path, name: str, symbol: str, zone: str, settings: Settings, tell
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
         stamps="open",
+        keep_spikes=False,
     )
     try:
         batches = _within(settings.upload, files, tell)
-        return _hourly(batches, settings)
+        hourly_bars = check_hours(
+            batches,
+            settings.session,
+            name,
+            min_minutes_share=settings.min_minutes_share,
+            max_mismatch=settings.max_mismatch,
+        )
     except WrongZone as error:
         text = str(error).split("; set source.zone")[0].replace(str(path), name)
         raise WrongZone(f"{text}. Choose another zone.") from None
     except DataError as error:
         raise type(error)(str(error).replace(str(path), name)) from None
+    rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
+    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches))
 
 
 def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
@@ -99,17 +108,3 @@ def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[B
             raise OverLimit(f"Reading took longer than {limits.max_s:g} s; send the latest part of the file.")
         tell(rows)
     return batches
-
-
-def _hourly(batches: list[BarBatch], settings: Settings) -> Read:
-    rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
-    if not rows:
-        why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
-        raise NoRows(f"Expected hourly or minute bars, got no good row and {rejected} bad ones{why}; look at the file")
-    settings.session.check_zone(
-        pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=settings.max_mismatch
-    )
-    hourly_bars = make_hours(batches, settings.session, min_minutes_share=settings.min_minutes_share)
-    if hourly_bars.is_empty():
-        raise NoRows("Expected hourly or minute bars, got not one whole session hour; send a longer file")
-    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches))

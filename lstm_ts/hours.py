@@ -5,8 +5,33 @@ from datetime import timedelta
 
 import polars as pl
 
-from lstm_ts.bars import HOURLY_SCHEMA, BarBatch, make_hourly_bars
+from lstm_ts.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
+from lstm_ts.errors import NoRows
+from lstm_ts.levels import check_levels
 from lstm_ts.session import Session
+
+
+def check_hours(
+    batches: Sequence[BarBatch], session: Session, name: str, *, min_minutes_share: float, max_mismatch: float
+) -> pl.DataFrame:
+    """Hourly bars of files, as `ingest` and `process` would make them.
+
+    Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels
+    """
+    rejects = pl.concat([batch.rejects for batch in batches])
+    if not any(batch.bars.height for batch in batches):
+        why = f": {describe_rejects(rejects)}" if rejects.height else ""
+        raise NoRows(
+            f"Expected hourly or minute bars from {name}, got no good row and {rejects.height} bad ones{why}; "
+            f"look at the file"
+        )
+    session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
+    hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
+    if hourly_bars.is_empty():
+        raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give a longer file")
+    bars = pl.concat([batch.bars for batch in batches])
+    check_levels(bars, bars.clear(), name, remedy="correct it, or give the bars of one level alone")
+    return hourly_bars
 
 
 def make_hours(batches: Sequence[BarBatch], session: Session, *, min_minutes_share: float) -> pl.DataFrame:

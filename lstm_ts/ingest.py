@@ -43,6 +43,11 @@ from lstm_ts.tables import percent
 MINUTE = timedelta(minutes=1)
 PRICES = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
 
+REMEDY = (
+    "set source.price_factor where the unit differs, take another symbol=, or allow_level_change=true if the market "
+    "moved so; nothing was stored"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -119,7 +124,7 @@ def ingest(
         came = pl.concat([*prices, *(batch.bars.select(PRICES.names()) for batch in longer)])
         stored, stored_hours = (_stored_about(came["ts"], store) for store in (raw, processed))
         if not allow_level_change:
-            check_levels(came, pl.concat([stored, stored_hours]), source.name)
+            check_levels(came, pl.concat([stored, stored_hours]), source.name, remedy=REMEDY)
         _check_revisions(pl.concat(prices), stored, raw, source, allow_revisions)
         if longer:
             hours = make_hours(longer, session, min_minutes_share=min_minutes_share)

@@ -1,7 +1,6 @@
 """Whether prices stay on one level: a jump by a factor that no market makes is another unit or another symbol. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -14,6 +13,7 @@ YEAR = (
     3.5  # log, at one year, growing with the root of time: 3.5 standard deviations of a market that moves 100 % a year
 )
 LARGEST = 3.7  # log: 40 times, whatever the gap
+TORN = 1.5  # log: 4.5 times within a bar, which may be one of an hour in a thin market
 YEAR_S = 365 * 86_400.0
 
 
@@ -44,29 +44,30 @@ def largest_move(gap_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.minimum(SESSION + YEAR * np.sqrt(np.asarray(gap_s) / YEAR_S), LARGEST)
 
 
-def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str) -> None:
-    """Compare each bar's open with the close before it, within what comes and where it meets what is stored.
+def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy: str) -> None:
+    """Compare each bar's open with the close before it, within what comes and where it meets what is stored, and the
+    close of each bar that comes with its open.
 
     bars, stored   `ts, open, close`; what is stored may be only what lies about the bars
     Raises         DataError: with both levels
     """
     both = pl.concat(
         [frame.select("ts", "open", "close", came=pl.lit(came)) for frame, came in ((stored, False), (bars, True))]
-    )
-    both = both.sort("ts", maintain_order=True)
-    gap_s = both["ts"].diff().dt.total_seconds().cast(pl.Float64).to_numpy()
-    move = (pl.col("open") / pl.col("close").shift(1)).log().abs()
-    jumps = both.with_columns(before=pl.col("close").shift(1), since=pl.col("ts").shift(1)).filter(
-        (move > pl.Series(largest_move(gap_s))) & (pl.col("came") | pl.col("came").shift(1))
-    )
-    if jumps.is_empty():
+    ).sort("ts", maintain_order=True)
+    open_N, close_N, came_N = (both[name].to_numpy() for name in ("open", "close", "came"))
+    limit_N = largest_move(both["ts"].to_physical().diff().to_numpy()[1:] / 1e6)
+    jumps_N = np.abs(np.log(close_N / open_N)) > TORN
+    jumps_N &= came_N
+    between_N = (np.abs(np.log(open_N[1:] / close_N[:-1])) > limit_N) & (came_N[1:] | came_N[:-1])
+    jumps_N[1:] |= between_N
+    if not jumps_N.any():
         return
-    ts, price, before, since = jumps.select("ts", "open", "before", "since").row(0)
+    at = int(jumps_N.argmax())
+    from_before = at > 0 and between_N[at - 1]
+    before, price = (close_N[at - 1], open_N[at]) if from_before else (open_N[at], close_N[at])
+    since, ts = both["ts"][at - 1 if from_before else at], both["ts"][at]
     factor = float(np.exp(abs(np.log(price / before))))
-    assert isinstance(ts, datetime)
     raise DataError(
         f"Expected prices of one level, got {before:g} at {since:%Y-%m-%d %H:%M} and {price:g} at "
-        f"{ts:%Y-%m-%d %H:%M} UTC, {factor:.3g} times as {'much' if price > before else 'little'}, in {where}; set "
-        f"source.price_factor where the unit differs, take another symbol=, or allow_level_change=true if the market "
-        f"moved so; nothing was stored"
+        f"{ts:%Y-%m-%d %H:%M} UTC, {factor:.3g} times as {'much' if price > before else 'little'}, in {where}; {remedy}"
     )

@@ -17,13 +17,13 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import Source, count_by_hour, describe_rejects
+from lstm_ts.bars import Source
 from lstm_ts.cli import construct, entry_point, model_folder, processed_store
 from lstm_ts.close_stamps import warn_of_close_stamps
-from lstm_ts.errors import ConfigError, DataError, NoRows
+from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast, Forecaster
-from lstm_ts.hours import make_hours
+from lstm_ts.hours import check_hours
 from lstm_ts.prices import price_format, quote_currency
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
@@ -36,23 +36,18 @@ INTERVAL = (0.1, 0.9)
 def read_hourly_bars(
     source: Source, session: Session, *, min_minutes_share: float, max_mismatch: float
 ) -> tuple[pl.DataFrame, int]:
-    """Hourly bars of a file of hourly or minute bars, as `ingest` and `process` would make them, and its bad rows.
+    """Hourly bars of a file of hourly or minute bars, and how many of its rows are bad.
 
-    Raises    NoRows: not one good row; WrongZone
+    Raises    as `check_hours`
     """
     batches = list(source.read_batches())
     for note in (note for batch in batches for note in batch.notes):
         log.warning(note)
-    rejected = sum(batch.rejects.height for batch in batches)
-    if not any(batch.bars.height for batch in batches):
-        why = f": {describe_rejects(pl.concat([batch.rejects for batch in batches]))}" if rejected else ""
-        raise NoRows(f"Expected hourly or minute bars from {source.name}, got no good row and {rejected} bad ones{why}")
     warn_of_close_stamps([(batch.minutes, batch.bars["ts"]) for batch in batches], session, key="stamps")
-    session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
-    hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
-    if hourly_bars.is_empty():
-        raise NoRows(f"Expected hourly or minute bars from {source.name}, got not one whole session hour")
-    return hourly_bars, rejected
+    hourly_bars = check_hours(
+        batches, session, source.name, min_minutes_share=min_minutes_share, max_mismatch=max_mismatch
+    )
+    return hourly_bars, sum(batch.rejects.height for batch in batches)
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
@@ -160,6 +155,7 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
             price_factor=cfg.price_factor,
             batch_rows=500_000,
             stamps=cfg.stamps,
+            keep_spikes=False,
         )
         hourly_bars, rejected = read_hourly_bars(
             files, forecaster.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch

@@ -50,6 +50,7 @@ class Stores:
                 price_factor=1.0,
                 batch_rows=1000,
                 stamps="open",
+                keep_spikes=False,
             ),
             raw=self.raw,
             processed=self.processed,
@@ -523,6 +524,43 @@ def test_a_jump_of_the_level_within_a_file_is_refused(stores: Stores, tmp_path: 
     path.write_text(path.read_text() + priced(tmp_path / "b.csv", START + timedelta(hours=1), 3010.0).read_text())
     with pytest.raises(DataError, match=r"got 30\.1 at 2019-03-05 10:59 and 3010 at 2019-03-05 11:00 UTC, 100 times"):
         stores.ingest(path, silver)
+
+
+def test_a_jump_of_the_level_within_a_bar_is_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    path = priced(tmp_path / "a.csv", START, 30.1)
+    torn = "2019.03.05,11:00,30.1,3010,30.1,3010,7\n"
+    after = priced(tmp_path / "b.csv", START + timedelta(minutes=61), 3010.0).read_text()
+    path.write_text(path.read_text() + torn + after)
+    with pytest.raises(DataError, match=r"got 30\.1 at 2019-03-05 11:00 and 3010 at 2019-03-05 11:00 UTC, 100 times"):
+        stores.ingest(path, silver)
+
+
+@pytest.mark.parametrize(
+    "price", ["3010,3010,3010,3010", "0,0,0,0", "-1,-1,-1,-1", "1e300,1e300,1e300,1e300", "x,1,1,1"]
+)
+def test_one_wrong_row_is_named_and_the_rest_is_stored(
+    stores: Stores, tmp_path: Path, silver: Session, price: str
+) -> None:
+    path = priced(tmp_path / "a.csv", START, 30.1, rows=120)
+    lines = path.read_text().splitlines()
+    lines[60] = f"{lines[60][:16]},{price},7"
+    path.write_text("\n".join(lines))
+    result = stores.ingest(path, silver)
+    assert (result.new, result.rejected) == (119, 1)
+    assert pl.read_csv(stores.rejects)["line"].to_list() == [61]
+    assert stores.status(silver).unknown["start"].to_list() == [START + timedelta(minutes=60)]
+    assert stores.ingest(path, silver).same == 119
+
+
+def test_the_last_rows_of_a_new_level_are_named_and_the_next_file_of_it_is_refused(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    path = priced(tmp_path / "a.csv", START, 30.1)
+    later = priced(tmp_path / "b.csv", START + timedelta(hours=1), 3010.0, rows=40)
+    path.write_text(path.read_text() + "".join(later.read_text().splitlines(keepends=True)[:3]))
+    assert stores.ingest(path, silver).rejected == 3
+    with pytest.raises(DataError, match=r"got 30\.1 at .* and 3010 at .*, 100 times as much"):
+        stores.ingest(later, silver)
 
 
 def test_what_markets_do_is_no_other_level(stores: Stores, tmp_path: Path, silver: Session) -> None:

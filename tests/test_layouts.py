@@ -23,7 +23,14 @@ PRICES = "29.5,29.6,29.4,29.55"
 
 def read(path: Path, zone: str | None = "UTC", dates: str | None = None, rows: int = 7) -> list[BarBatch]:
     source = Files(
-        paths=str(path), symbol="XAGUSD", zone=zone, dates=dates, price_factor=1.0, batch_rows=rows, stamps="open"
+        paths=str(path),
+        symbol="XAGUSD",
+        zone=zone,
+        dates=dates,
+        price_factor=1.0,
+        batch_rows=rows,
+        stamps="open",
+        keep_spikes=False,
     )
     return list(source.read_batches())
 

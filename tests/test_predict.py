@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
+from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast
-from lstm_ts.predict import _own_keys, format_age, format_forecast, to_json
+from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
+from lstm_ts.sources.files import Files
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
@@ -83,6 +84,29 @@ def test_a_mistake_in_a_file_names_the_keys_of_this_command(raised, told):
 @pytest.mark.parametrize(("symbol", "currency"), [("EURGBP", "GBP"), ("SPY", None)])
 def test_json_names_the_currency(symbol, currency):
     assert to_json(make_forecast(symbol), "files", [])["currency"] == currency
+
+
+def minutes_of(path, prices, start=datetime(2025, 1, 6, 23, tzinfo=UTC)):
+    """One bar a minute, of one price each."""
+    stamps = (start + timedelta(minutes=i) for i in range(len(prices)))
+    path.write_text("".join(f"{ts:%Y.%m.%d,%H:%M},{p},{p},{p},{p},1\n" for ts, p in zip(stamps, prices, strict=True)))
+    return Files(
+        paths=str(path), symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=50, stamps="open",
+        keep_spikes=False,
+    )  # fmt: skip
+
+
+def test_a_file_of_two_levels_gives_no_forecast_and_one_damaged_row_is_left_out(tmp_path, silver):
+    spike = minutes_of(tmp_path / "spike.csv", [30.0] * 100 + [3000.0] + [30.0] * 79)
+    hours, rejected = read_hourly_bars(spike, silver, min_minutes_share=0.25, max_mismatch=0.02)
+    assert (hours.height, rejected, hours["high"].max()) == (3, 1, 30.0)
+    jump = minutes_of(tmp_path / "jump.csv", [30.0] * 90 + [3000.0] * 90)
+    said = (
+        r"one level, got 30 at 2025-01-07 00:29 and 3000 at 2025-01-07 00:30 UTC, 100 times as much, in "
+        r"files .*jump\.csv; correct it, or give the bars of one level alone"
+    )
+    with pytest.raises(DataError, match=said):
+        read_hourly_bars(jump, silver, min_minutes_share=0.25, max_mismatch=0.02)
 
 
 def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_service():

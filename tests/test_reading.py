@@ -69,6 +69,23 @@ def test_bad_rows_are_counted_and_nothing_but_bad_rows_is_refused(hourly_bars: p
         read_file(path)
 
 
+def test_a_file_of_two_levels_is_refused_and_one_damaged_row_is_left_out(
+    hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    def scaled(rows: pl.Expr) -> Path:
+        prices = pl.col("open", "high", "low", "close")
+        bars = hourly_bars.with_columns(pl.when(rows).then(prices * 100).otherwise(prices).name.keep())
+        return write(tmp_path / "bars", bars)
+
+    at = pl.int_range(pl.len())
+    done = read_file(scaled(at == 1000))
+    assert (done.rejected, done.hourly_bars.height) == (1, hourly_bars.height - 1)
+    with pytest.raises(
+        DataError, match=r"prices of one level, got .* in mine\.csv; correct it, or give the bars of one"
+    ):
+        read_file(scaled(at >= 1000))
+
+
 def test_a_wrong_zone_is_explained_without_the_path(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     path = write(tmp_path / "bars", hourly_bars)
     with pytest.raises(WrongZone, match=r"Choose another zone\.$") as caught:

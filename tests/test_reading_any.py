@@ -84,7 +84,14 @@ def written(draw: st.DrawFn) -> tuple[bytes, list[Row]]:
 def read(path: Path, content: bytes, rows: int) -> list[BarBatch]:
     path.write_bytes(content)
     source = Files(
-        paths=str(path), symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=rows, stamps="open"
+        paths=str(path),
+        symbol="XAGUSD",
+        zone="UTC",
+        dates=None,
+        price_factor=1.0,
+        batch_rows=rows,
+        stamps="open",
+        keep_spikes=False,
     )
     return list(source.read_batches())
 

@@ -6,6 +6,8 @@ pass. A file with the newest row first is read backwards. In any other order the
 Legend: N rows, D steps from row to row.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ IN_ORDER = 0.9  # of the steps; the others are damaged rows, or borders of joine
 
 
 class RepeatedHour:
-    """Of one file: `add` every block, `resolve`, then `apply` to the same blocks in the same order."""
+    """Of one file: `add` every block, `resolve`, then `apply` to the same blocks in the same order, once or more."""
 
     def __init__(self, *, ticks: bool) -> None:
         self._ticks = ticks
@@ -26,7 +28,6 @@ class RepeatedHour:
         self._last: tuple[int, bool] | None = None
         self._ambiguous = [pl.DataFrame(schema={"ts": TS, "late": TS})]
         self._resolved = pl.Series(dtype=TS)
-        self._applied = 0
 
     def add(self, rows: pl.DataFrame) -> pl.Series:
         """Stamps of the good rows that are not ambiguous.
@@ -52,13 +53,16 @@ class RepeatedHour:
         self._resolved = resolved if ordered else pl.Series([None], dtype=TS).new_from_index(0, rows.height)
         return self._resolved.drop_nulls()
 
-    def apply(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The block with the `ts` and the `reason` of its ambiguous rows."""
-        at = (rows["reason"].is_null() & rows["late"].is_not_null()).arg_true()
-        if not len(at):
-            return rows
-        ts = self._resolved.slice(self._applied, len(at))
-        self._applied += len(at)
+    def apply(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The blocks with the `ts` and the `reason` of their ambiguous rows."""
+        applied = 0
+        for rows in blocks:
+            at = (rows["reason"].is_null() & rows["late"].is_not_null()).arg_true()
+            yield self._apply(rows, at, applied) if len(at) else rows
+            applied += len(at)
+
+    def _apply(self, rows: pl.DataFrame, at: pl.Series, applied: int) -> pl.DataFrame:
+        ts = self._resolved.slice(applied, len(at))
         known = ts.is_not_null()
         kept = ts.zip_with(known, rows["ts"].gather(at))
         reasons = pl.select(pl.when(~known).then(pl.lit(AMBIGUOUS))).to_series()

@@ -31,11 +31,11 @@ class Spool:
             self._written += 1
         self._last = block
 
-    def __iter__(self) -> Iterator[pl.DataFrame]:
+    def read(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         for number in range(self._written):
-            yield pl.read_ipc(self._part(number))
+            yield pl.read_ipc(self._part(number), columns=columns)
         if self._last is not None:
-            yield self._last
+            yield self._last.select(columns or pl.all())
 
     def _part(self, number: int) -> Path:
         self._folder = self._folder or TemporaryDirectory(prefix="lstm_ts_")

@@ -1,0 +1,162 @@
+"""What is learnt of a file before its rows are delivered: the spacing of its bars, damaged stamps, damaged prices.
+
+All of it comes from the file's own rows, as they were spooled, so neither the size of a block nor the order of rows
+decides anything.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lstm_ts.bars import PRICES, TS
+from lstm_ts.errors import UnknownFormat
+from lstm_ts.sources.blocks import Blocks
+from lstm_ts.sources.checks import check_rows, find_lonely, refuse
+from lstm_ts.sources.repeated_hour import RepeatedHour
+from lstm_ts.sources.spikes import SPIKE, Levels, Spikes
+from lstm_ts.sources.spool import Spool
+from lstm_ts.sources.zones import Zone
+from lstm_ts.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
+
+LONELY = "far from the rest of its file"
+UNCLOSED = "not closed yet"
+SEEN_OF_A_ROW = ["ts", "late", "reason", *PRICES]
+
+
+@dataclass(frozen=True)
+class LearntFile:
+    path: Path
+    spool: Spool
+    repeated: RepeatedHour
+    ticks: bool
+    spacing: int
+    last: int  # stamp within the span
+    span: tuple[datetime, datetime]
+    now: datetime
+    notes: list[str]
+    lonely: Sequence[tuple[int, int]] = ()
+    shift: int = 0  # from a bar's open to its stamp
+    spikes: Spikes | None = None
+
+    def read_rows(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The rows of the span in the order of the file, with the reason of each that is refused.
+
+        columns   of them, at least SEEN_OF_A_ROW; all by default
+        """
+        for block in self.repeated.apply(self.spool.read(columns)):
+            rows = self._of_span(self._at_open(self._refuse_lonely(block)))
+            rows = rows if self.ticks else self._refuse_off_grid(rows)
+            yield rows if self.spikes is None else refuse(rows, self.spikes.find(rows), SPIKE)
+
+    def _refuse_lonely(self, rows: pl.DataFrame) -> pl.DataFrame:
+        for first, last in self.lonely:
+            rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last), LONELY)
+        return rows
+
+    def _at_open(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.with_columns(pl.col("ts", "late") - pl.duration(microseconds=self.shift)) if self.shift else rows
+
+    def _of_span(self, rows: pl.DataFrame) -> pl.DataFrame:
+        start, end = self.span
+        ts = pl.col("ts")
+        return rows.filter(ts.is_null() | ((ts >= start) & (ts < end)))
+
+    def _refuse_off_grid(self, rows: pl.DataFrame) -> pl.DataFrame:
+        grid = {MINUTE: "minute", HOUR: "hour"}.get(self.spacing)
+        off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {in_words(self.spacing)}"
+        rows = refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate(f"{self.spacing // MINUTE}m"), off_grid)
+        return refuse(rows, pl.col("ts") > pl.lit(self.now) - pl.duration(microseconds=self.spacing), UNCLOSED)
+
+
+def learn_file(
+    path: Path,
+    opened: Blocks,
+    spool: Spool,
+    *,
+    zone: Zone | None,
+    span: tuple[datetime, datetime],
+    before: int | None,
+    at_close: bool,
+    keep_spikes: bool,
+    on_rows: Callable[[int], None],
+) -> LearntFile:
+    """Spool all rows of a file and learn from them.
+
+    before     spacing of the file before this one
+    on_rows    is told of each block how many it has
+
+    Raises     UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
+    """
+    now, stamps, repeated = datetime.now(UTC), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
+    for block in opened.rows:
+        rows = check_rows(block, zone, ticks=opened.ticks, now=now)
+        good = repeated.add(rows)
+        stamps.append(_physical(good, ticks=opened.ticks))
+        spool.add(rows)
+        on_rows(rows.height)
+    stamps.append(_physical(repeated.resolve(), ticks=opened.ticks))
+    stamps_N = _unique(np.concatenate(stamps))
+    lonely = find_lonely(stamps_N)
+    stamps_N = _within(stamps_N, lonely, span)
+    last = int(stamps_N[-1]) if len(stamps_N) else 0
+    spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
+    shift = spacing if at_close else 0
+    file = LearntFile(
+        path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift
+    )
+    return file if keep_spikes else replace(file, spikes=_find_spikes(file))
+
+
+def _find_spikes(file: LearntFile) -> Spikes | None:
+    levels = Levels(ticks=file.ticks)
+    for rows in file.read_rows(SEEN_OF_A_ROW):
+        levels.add(rows.filter(pl.col("reason").is_null()))
+    return levels.find_spikes()
+
+
+def _unique(stamps_N: Times) -> Times:
+    """Ascending. np.unique hashes integers, which takes 3 s for 1.4 million stamps of whole minutes."""
+    ascending_N: Times = np.sort(stamps_N, kind="stable")
+    kept_N: NDArray[np.bool_] = np.diff(ascending_N, append=np.iinfo(np.int64).max) != 0
+    return ascending_N[kept_N]
+
+
+def _physical(ts: pl.Series, *, ticks: bool) -> Times:
+    return (ts.dt.truncate("1m").unique() if ticks else ts).to_physical().to_numpy()
+
+
+def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
+    kept_N = np.ones(len(stamps_N), np.bool_)
+    for first, last in lonely:
+        kept_N &= (stamps_N < first) | (stamps_N > last)
+    ts = pl.Series(stamps_N).cast(TS)
+    kept_N &= ((ts >= span[0]) & (ts < span[1])).to_numpy()
+    return stamps_N[kept_N]
+
+
+def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
+    """before    spacing of the file before, which one of too few bars shares if it can
+
+    Raises    UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
+    """
+    stretches = find_stretches(stamps_N)
+    last = stretches[-1]
+    if len(stretches) > 1:
+        since, until = at_minute(last.first), at_minute(stretches[-2].first)
+        edge = "start" if last.usable else "end"
+        part = "them from then on" if last.usable else "those before"
+        raise UnknownFormat(
+            f"Expected bars of one spacing in {file}, got {stretches[-2]} from {until} and {last} from {since} UTC on; "
+            f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
+        )
+    if not last.usable:
+        raise UnknownFormat(
+            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got {last} in {file}; "
+            f"export M1 or H1"
+        )
+    return before if before and not last.certain and not (stamps_N % before).any() else last.spacing
