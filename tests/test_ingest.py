@@ -11,6 +11,7 @@ import pytest
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.cli import compose, processed_store, raw_store
+from lstm_ts.delivery import Limits
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
@@ -57,11 +58,13 @@ class Stores:
             session=session,
             ledger=self.ledger,
             symbol="XAGUSD",
-            min_minutes_share=0.25,
-            max_reject_share=max_reject_share,
-            max_mismatch=0.02,
-            allow_level_change=False,
-            allow_revisions=allow_revisions,
+            limits=Limits(
+                min_minutes_share=0.25,
+                max_reject_share=max_reject_share,
+                max_mismatch=0.02,
+                allow_level_change=False,
+                allow_revisions=allow_revisions,
+            ),
             rejects_csv=self.rejects,
             start=span[0],
             end=span[1],
