@@ -135,21 +135,18 @@ def main(cfg: DictConfig) -> None:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
-        server = pn.serve(
+        pn.serve(
             {"/": lambda: shell(client, settings)},
             address=cfg.host,
             port=cfg.port,
             websocket_origin=list(cfg.origins) or None,
-            start=False,
             show=False,
             verbose=False,
             liveness="health",
             http_server_kwargs={"max_body_size": LOGIN_BYTES, "xheaders": cfg.behind_proxy},
+            transforms=[Secured],
             **auth,
         )
-        server._tornado.add_transform(Secured)  # Bokeh has no other name for it
-        server.start()
-        server.io_loop.start()
 
 
 if __name__ == "__main__":
