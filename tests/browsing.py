@@ -17,7 +17,7 @@ from processes import ROOT, WAIT_S, end
 
 CHROMIUM = Path("/usr/bin/chromium")
 ZONE = "Europe/Berlin"
-expect.set_options(timeout=30_000)  # milliseconds; two cores may have more to do
+expect.set_options(timeout=60_000)  # milliseconds; two cores may have more to do
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", timezone_id=ZONE
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     try:
         page = context.new_page()
         page.goto(url)
