@@ -3,7 +3,8 @@
 import gzip
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import polars as pl
 
 from dashboard.settings import Limits, Settings
 from lstm_ts.bars import BarBatch
-from lstm_ts.errors import DataError, LstmTsError, WrongZone
+from lstm_ts.close_stamps import describe_close_stamps
+from lstm_ts.errors import DataError, LstmTsError
 from lstm_ts.hours import check_hours
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
+CHOOSE = {"zone": "Choose another zone", "dates": "Choose whether the day or the month comes first"}
 
 
 class OverLimit(LstmTsError):
@@ -31,11 +34,21 @@ class Recognised:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What a file may leave open: see `Files`."""
+
+    zone: str = "UTC"
+    dates: str | None = None
+    stamps: str = "open"
+
+
+@dataclass(frozen=True)
 class Read:
     hourly_bars: pl.DataFrame
     rows: int
     rejected: int
     minutes: bool
+    doubts: list[str]  # of the stamps
 
 
 def unzip(path: Path, name: str, limits: Limits) -> None:
@@ -56,30 +69,30 @@ def unzip(path: Path, name: str, limits: Limits) -> None:
     plain.replace(path)
 
 
-def recognise_file(path: Path, name: str, symbol: str) -> Recognised:
+def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> Recognised:
     """Raises    DataError, with `name` for the path"""
-    try:
-        found = open_blocks(path, 1, symbol=symbol, dates=None)
-    except DataError as error:
-        raise type(error)(str(error).replace(str(path), name)) from None
+    with _named(path, name):
+        found = open_blocks(path, 1, symbol=symbol, dates=dates)
     return Recognised(found.words, found.utc or found.zone is not None)
 
 
-def read(path: Path, name: str, symbol: str, zone: str, settings: Settings, tell: Callable[[int], None]) -> Read:
+def read(
+    path: Path, name: str, symbol: str, options: ReadOptions, settings: Settings, tell: Callable[[int], None]
+) -> Read:
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
     files = Files(
         paths=str(path),
         symbol=symbol,
-        zone=zone,
-        dates=None,
+        zone=options.zone,
+        dates=options.dates,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
-        stamps="open",
+        stamps=options.stamps,
         keep_spikes=False,
     )
-    try:
+    with _named(path, name):
         batches = _within(settings.upload, files, tell)
         hourly_bars = check_hours(
             batches,
@@ -88,13 +101,22 @@ def read(path: Path, name: str, symbol: str, zone: str, settings: Settings, tell
             min_minutes_share=settings.min_minutes_share,
             max_mismatch=settings.max_mismatch,
         )
-    except WrongZone as error:
-        text = str(error).split("; set source.zone")[0].replace(str(path), name)
-        raise WrongZone(f"{text}. Choose another zone.") from None
-    except DataError as error:
-        raise type(error)(str(error).replace(str(path), name)) from None
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
-    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches))
+    doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), settings.session)
+    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts)
+
+
+@contextmanager
+def _named(path: Path, name: str) -> Iterator[None]:
+    """Raises    DataError, with `name` for the path, and what to choose on the page for the options of a command"""
+    try:
+        yield
+    except DataError as error:
+        text, *advice = str(error).replace(str(path), name).split("; set source.")
+        option = advice[0] if advice else ""
+        choose = next((words for key, words in CHOOSE.items() if option.startswith(key)), "")
+        at_close = ", or that its bars are stamped when they close" if "source.stamps=close" in option else ""
+        raise type(error)(f"{text}. {choose}{at_close}." if choose else str(error).replace(str(path), name)) from None
 
 
 def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:

@@ -10,7 +10,7 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
 from dashboard.blocks import alert, html
 from dashboard.drop import COMING, GONE, THERE, TOO_LARGE, Drop
-from dashboard.reading import Read, Recognised, read, recognise_file, unzip
+from dashboard.reading import Read, ReadOptions, Recognised, read, recognise_file, unzip
 from dashboard.result import Result
 from dashboard.views import plain_figure, shade, show_prices
 from dashboard.visit import Visit
@@ -18,8 +18,10 @@ from dashboard.words import body_of, short
 from lstm_ts.errors import LstmTsError
 from lstm_ts.prices import price_format
 from lstm_ts.session import HOUR
+from lstm_ts.sources.files import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from
+DATE_ORDERS = {"as the file tells": None, "day first": "dayfirst", "month first": "monthfirst"}
 USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h")
 
 
@@ -38,6 +40,8 @@ class Upload:
         )
         zones = dict.fromkeys([*USUAL_ZONES, visit.zone.key, *sorted(available_timezones())])
         self._zone = pn.widgets.Select(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
+        self._dates = pn.widgets.Select(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
+        self._stamps = pn.widgets.Select(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
         self._origin = pn.widgets.Select(name="Forecast made at", options={}, width=300, disabled=True)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
@@ -49,12 +53,14 @@ class Upload:
         picture = pn.pane.Bokeh(self._overview.plot, sizing_mode="stretch_width", margin=0)
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(
-            self._drop, self._progress, self._says, pn.FlexBox(self._zone, self._origin), self._picture,
+            self._drop, self._progress, self._says,
+            pn.FlexBox(self._zone, self._dates, self._stamps, self._origin), self._picture,
             self._result.view, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self._drop.param.watch(lambda _: self._came(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
-        self._zone.param.watch(lambda _: self._read(), "value")
+        for choice in (self._zone, self._dates, self._stamps):
+            choice.param.watch(lambda _: self._read(), "value")
         self._origin.param.watch(lambda _: self._start_asking(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
 
@@ -67,33 +73,33 @@ class Upload:
             limit = self._visit.settings.upload.max_bytes // 1_000_000
             self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
         elif state == THERE:
-            pn.state.execute(self._recognise, schedule="thread")
+            pn.state.execute(self._read, schedule="thread")
         elif state == GONE:
-            self._says.object, self._zone.disabled, self._origin.disabled = "", True, True
-
-    def _recognise(self) -> None:
-        try:
-            unzip(self._drop.path, self._drop.file_name, self._visit.settings.upload)
-            found = recognise_file(self._drop.path, self._drop.file_name, self._symbol)
-        except LstmTsError as error:
-            self._refuse(error)
-            return
-        self._found = found
-        pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
-        self._read()
+            self._says.object = ""
+            for choice in (self._zone, self._dates, self._stamps, self._origin):
+                choice.disabled = True
 
     def _read(self) -> None:
         if self._drop.state != THERE:
             return
+        path, name, settings = self._drop.path, self._drop.file_name, self._visit.settings
+        options = ReadOptions(self._zone.value, self._dates.value, self._stamps.value)
+        pn.state.execute(self._offer_options)
         try:
-            path, name = self._drop.path, self._drop.file_name
-            done = read(path, name, self._symbol, self._zone.value, self._visit.settings, self._tell)
+            unzip(path, name, settings.upload)
+            found = recognise_file(path, name, self._symbol, options.dates)
+            pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
+            done = read(path, name, self._symbol, options, settings, self._tell)
             needs = self._visit.client.needs()
         except LstmTsError as error:
             self._refuse(error)
             return
         self._bars = done.hourly_bars
-        pn.state.execute(lambda: self._offer(done, needs.tsteps, self._found))
+        pn.state.execute(lambda: self._offer(done, needs.tsteps, found))
+
+    def _offer_options(self) -> None:
+        for choice in (self._dates, self._stamps):
+            choice.disabled = False
 
     def _tell(self, rows: int) -> None:
         pn.state.execute(lambda: setattr(self._says, "object", f'<p class="quiet">{rows:,} rows read…</p>'))
@@ -116,6 +122,7 @@ class Upload:
             f'<p class="quiet">{escape(self._drop.file_name)}: {escape(found.words)}; {stamps}. {done.rows:,} rows'
             f"{left_out}: {kind}; {done.hourly_bars.height:,} session hours.</p>"
         )
+        self._says.object += "".join(alert(f"{doubt}; choose so.") for doubt in done.doubts)
         if not closings:
             self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
             return

@@ -13,17 +13,26 @@ log = logging.getLogger(__name__)
 SEVERAL = 3  # openings, and closings, that have such bars
 
 
-def warn_of_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session, *, key: str) -> None:
-    """bars   minutes of a bar and stamps of some of that spacing; key   of the option that shifts them"""
+def describe_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session) -> list[str]:
+    """A sentence for each spacing whose bars seem to be stamped when they close.
+
+    bars   minutes of a bar and stamps of some of that spacing
+    """
     stamps: dict[int, list[pl.Series]] = {}
     for minutes, ts in bars:
         stamps.setdefault(minutes, []).append(ts)
-    for minutes, parts in stamps.items():
-        if stamped_at_close(pl.concat([pl.Series("ts", [], TS), *parts]), session, minutes=minutes):
-            log.warning(
-                f"No session of {session.calendar} has a bar at its opening, and most have one at their close: the "
-                f"bars of {minutes} minutes seem to be stamped when they close; add {key}=close to shift them"
-            )
+    return [
+        f"No session of {session.calendar} has a bar at its opening, and most have one at their close: the "
+        f"bars of {minutes} minutes seem to be stamped when they close"
+        for minutes, parts in stamps.items()
+        if stamped_at_close(pl.concat([pl.Series("ts", [], TS), *parts]), session, minutes=minutes)
+    ]
+
+
+def warn_of_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session, *, key: str) -> None:
+    """key   of the option that shifts them"""
+    for sentence in describe_close_stamps(bars, session):
+        log.warning("%s; add %s=close to shift them", sentence, key)
 
 
 def stamped_at_close(ts: pl.Series, session: Session, *, minutes: int) -> bool:

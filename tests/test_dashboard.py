@@ -277,6 +277,27 @@ def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: p
     forecast_of(page)
 
 
+def test_dates_that_do_not_tell_are_asked_for(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    time = pl.col("ts").dt.strftime("%d/%m/%Y %H:%M").alias("time")
+    bars = hourly_bars.filter(pl.col("ts").dt.day() <= 12).select(time, "open", "high", "low", "close")
+    bars.write_csv(tmp_path / "hours.csv")
+    upload(page, tmp_path / "hours.csv")
+    expect(page.get_by_text("Choose whether the day or the month comes first")).to_be_visible()
+    page.get_by_label("Dates such as").select_option("day first")
+    expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
+    forecast_of(page)
+
+
+def test_bars_stamped_at_their_close_are_shifted_on_request(
+    page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    upload(page, write_csv(tmp_path / "hours.csv", hourly_bars.with_columns(pl.col("ts") + HOUR)))
+    expect(page.get_by_text("or that its bars are stamped when they close")).to_be_visible()
+    page.get_by_label("Bars are stamped").select_option("close")
+    expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
+    forecast_of(page)
+
+
 def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path) -> None:
     (tmp_path / "letter.csv").write_text("Dear reader,\nthis is no table.\n")
     upload(page, tmp_path / "letter.csv")

@@ -2,16 +2,21 @@
 
 import gzip
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import random_hours
 from test_configs import compose
 
-from dashboard.reading import OverLimit, Read, read, recognise_file, unzip
+from dashboard.reading import OverLimit, Read, ReadOptions, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import Settings
 from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
+from lstm_ts.session import HOUR, Session
+
+OPEN = ReadOptions()
 
 
 def settings_of(*overrides: str) -> Settings:
@@ -23,8 +28,8 @@ def write(path: Path, bars: pl.DataFrame, stamp: str = "%Y-%m-%d %H:%M:%S") -> P
     return path
 
 
-def read_file(path: Path, zone: str = "UTC", *overrides: str, symbol: str = "XAGUSD") -> Read:
-    return read(path, "mine.csv", symbol, zone, settings_of(*overrides), lambda rows: None)
+def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: ReadOptions = OPEN) -> Read:
+    return read(path, "mine.csv", symbol, options, settings_of(*overrides), lambda rows: None)
 
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -89,8 +94,33 @@ def test_a_file_of_two_levels_is_refused_and_one_damaged_row_is_left_out(
 def test_a_wrong_zone_is_explained_without_the_path(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     path = write(tmp_path / "bars", hourly_bars)
     with pytest.raises(WrongZone, match=r"Choose another zone\.$") as caught:
-        read_file(path, "Asia/Bangkok")
+        read_file(path, options=ReadOptions(zone="Asia/Bangkok"))
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_dates_that_do_not_tell_day_from_month_are_as_the_visitor_chooses(
+    hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    first = hourly_bars.filter(pl.col("ts").dt.day() <= 12)  # no date tells
+    path = write(tmp_path / "bars", first, "%d/%m/%Y %H:%M")
+    with pytest.raises(UnknownFormat, match=r"in mine\.csv\. Choose whether the day or the month comes first\.$"):
+        recognise_file(path, "mine.csv", "XAGUSD")
+    assert recognise_file(path, "mine.csv", "XAGUSD", "dayfirst")
+    assert read_file(path, options=ReadOptions(dates="dayfirst")).hourly_bars["ts"].equals(first["ts"])
+
+
+def test_bars_stamped_when_they_close_are_doubted_and_shifted_on_request(
+    silver: Session, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    whole = random_hours(silver, datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 3, 3, tzinfo=UTC), missing=0)
+    path = write(tmp_path / "bars", whole.with_columns(pl.col("ts") + HOUR))
+    with pytest.raises(WrongZone, match=r"Choose another zone, or that its bars are stamped when they close\.$"):
+        read_file(path)
+    done = read_file(path, "max_mismatch=1")
+    (doubt,) = done.doubts
+    assert doubt.endswith("the bars of 60 minutes seem to be stamped when they close")
+    done = read_file(path, options=ReadOptions(stamps="close"))
+    assert (done.hourly_bars["ts"].equals(whole["ts"]), done.doubts) == (True, [])
 
 
 def test_a_small_gzip_of_much_is_refused(tmp_path: Path) -> None:
@@ -122,4 +152,4 @@ def test_one_line_without_an_end_in_a_zip_is_refused(tmp_path: Path) -> None:
 )
 def test_reading_stops_at_a_limit(hourly_bars: pl.DataFrame, tmp_path: Path, option: str, words: str) -> None:
     with pytest.raises(OverLimit, match=words):
-        read_file(write(tmp_path / "bars", hourly_bars), "UTC", option)
+        read_file(write(tmp_path / "bars", hourly_bars), option)
