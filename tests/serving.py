@@ -97,7 +97,8 @@ class Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
         headers = {"X-API-Key": keys.split(",")[0]} if keys else {}
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20, trust_env=False)
+        url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=url, headers=headers, timeout=WAIT_S, trust_env=False)
 
     def predict(self, body: Any) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

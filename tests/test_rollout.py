@@ -176,7 +176,7 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
     assert arm in {arm for _, arm in logged(folder)}
 
 
-@pytest.mark.parametrize("served", [("traffic=shadow", "answer_s=30")], indirect=True)
+@pytest.mark.parametrize("served", [("traffic=shadow", "answer_s=80")], indirect=True)
 def test_what_a_killed_worker_had_begun_is_answered_at_once_and_the_rest_by_the_next(
     served: Server, bars: list[Body]
 ) -> None:
