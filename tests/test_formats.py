@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
-from lstm_ts.sources.formats import parse, recognise
+from lstm_ts.sources.formats import recognise
+from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import parse_zone
 
 # One bar at 2025-01-06 22:00 UTC in each format: text, zone, volume.

@@ -12,9 +12,11 @@ import polars as pl
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
-from lstm_ts.sources.formats import SAMPLE_LINES, Layout, Sides, parse, recognise, settle
+from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
+from lstm_ts.sources.layout import Layout
 from lstm_ts.sources.parquet import open_parquet
 from lstm_ts.sources.symbols import SymbolFilter
+from lstm_ts.sources.text_rows import Sides, parse
 from lstm_ts.sources.zones import Zone
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
@@ -22,7 +24,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": 
 
 @dataclass(frozen=True)
 class Blocks:
-    rows: Iterator[pl.DataFrame]  # as from formats.parse
+    rows: Iterator[pl.DataFrame]  # as from text_rows.parse
     utc: bool
     ticks: bool
     zone: Zone | None = None  # of stamps without an offset, where the file names it

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.bars import PRICES, TS, reject_reason
-from lstm_ts.sources.formats import SHOWN_CHARS
+from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 from lstm_ts.spacing import MINUTE, Times
 

@@ -10,7 +10,8 @@ import polars as pl
 from lstm_ts.bars import PRICES
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
-from lstm_ts.sources.formats import TICK_PRICES, is_day_first
+from lstm_ts.sources.formats import is_day_first
+from lstm_ts.sources.layout import TICK_PRICES
 from lstm_ts.sources.numbers import parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
 
@@ -51,7 +52,7 @@ class Table:
 
 
 def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
-    """The table, and frames as from formats.parse.
+    """The table, and frames as from text_rows.parse.
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """

@@ -1,0 +1,94 @@
+"""The layout of a text file without a header, by the look of its rows."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from lstm_ts.bars import PRICES
+from lstm_ts.sources.cells import split_line
+from lstm_ts.sources.columns import CLOCK_CELL, DIGITS_CELL, find_columns
+from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout
+from lstm_ts.sources.numbers import decimal_comma, parse_numbers
+from lstm_ts.sources.stamps import recognise_stamp
+
+
+def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
+    for separator in SEPARATORS:
+        split = [split_line(line, separator) for line in sample]
+        # Names in words that are not known: which price is which cannot be told by the look of the rows.
+        if any(len(row) >= 5 and not re.search(r"\d", "".join(row)) for row in split[:HEADER_LINES]):
+            return None
+        widths = Counter(len(row) for row in split if len(row) >= 4)
+        for width, _ in widths.most_common(2):
+            rows = [row for row in split if len(row) == width]
+            if layout := _by_look(separator, rows, file=file):
+                return layout
+    return None
+
+
+def _by_look(separator: str, rows: Sequence[Sequence[str]], *, file: str) -> Layout | None:
+    """A stamp, or a day and its time, before them perhaps a symbol, behind them numbers."""
+    columns = list(zip(*rows, strict=True))
+    for at in range(min(3, len(columns) - 3)):
+        days = recognise_stamp([cell.strip() for cell in columns[at]])
+        if days is None:
+            continue
+        stamp: tuple[int, ...] = (at,)
+        if not days.clock and all(_is_clock(cell.strip()) for cell in columns[at + 1]):
+            stamp = (at, at + 1)
+            days = recognise_stamp([f"{a.strip()} {b.strip()}" for a, b in zip(*columns[at : at + 2], strict=True)])
+        if days is None:
+            continue
+        names = _names_by_look(columns, stamp)
+        if names is None:
+            return None
+        found = find_columns(names, rows)
+        if found is None:
+            return None
+        layout = finish_layout(Layout(separator, names, replace(found, stamp=stamp, stamps=days), file), rows)
+        # Dukascopy's ticks are documented as UTC.
+        duka = layout.ticks and len(columns) - len(stamp) == 4 and days.date == "ymd"
+        return replace(layout, utc=layout.utc or duka)
+    return None
+
+
+def _is_clock(cell: str) -> bool:
+    return bool(CLOCK_CELL.fullmatch(cell) or DIGITS_CELL.fullmatch(cell))
+
+
+def _names_by_look(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Names for the columns of a file without a header; null where the numbers are neither bars nor ticks."""
+    before = [
+        "symbol" if all(re.search("[A-Za-z]", cell) for cell in column) else "x" for column in columns[: stamp[0]]
+    ]
+    behind = columns[stamp[-1] + 1 :]
+    comma = decimal_comma(cell for column in behind[:4] for cell in column)
+    numbers = pl.DataFrame(
+        {
+            str(i): parse_numbers(pl.Series(list(column), dtype=pl.String), comma=comma)
+            for i, column in enumerate(behind[:4])
+        }
+    )
+    a, b, c, d = (pl.col(str(i)) for i in range(4))
+    kinds: tuple[str, ...]
+    if len(behind) >= 4 and _mostly(numbers, (b >= pl.max_horizontal(a, d)) & (c <= pl.min_horizontal(a, d))):
+        within_seconds = any(
+            re.search(r":\d\d:(?!00(?:[.,]0*)?\b)\d\d|\.\d*[1-9]\d*$", cell) for cell in columns[stamp[-1]]
+        )
+        tick = len(behind) == 4 and (within_seconds or not _mostly(numbers, c > b / 2))
+        kinds = ("bid", "ask", "bid volume", "ask volume") if tick else (*PRICES, "volume")
+    elif len(behind) in (3, 4) and _mostly(numbers, (a <= b) & (a > b / 2)):
+        kinds = ("bid", "ask", "volume") if len(behind) == 3 else ("bid", "ask", "bid volume", "ask volume")
+    else:
+        return None
+    stamps = ("date", "time")[: len(stamp)] if len(stamp) == 2 else ("time",)
+    named = [*before, *stamps, *kinds[: len(behind)]]
+    return (*named, *(f"x{i}" for i in range(len(columns) - len(named))))
+
+
+def _mostly(numbers: pl.DataFrame, true: pl.Expr) -> bool:
+    share = numbers.select(true.fill_null(False).mean()).item()
+    return share is not None and share > 0.5

@@ -1,0 +1,84 @@
+"""The layout of a text file by its header, which may stand below a vendor's own lines."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from lstm_ts.errors import NoRows, UnknownFormat
+from lstm_ts.sources.cells import split_line
+from lstm_ts.sources.columns import (
+    CLOCK_CELL,
+    PRICE_NAMES,
+    TICK_NAMES,
+    find_columns,
+    find_prices,
+    normalise,
+    printable,
+)
+from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
+from lstm_ts.sources.stamps import recognise_stamp
+
+
+def with_header(sample: Sequence[str], *, file: str) -> Layout | None:
+    for at, line in enumerate(sample[:HEADER_LINES]):
+        for separator in SEPARATORS:
+            names = split_line(line, separator)
+            try:
+                known = find_prices([normalise(name) for name in names])
+            except UnknownFormat as error:
+                raise UnknownFormat(f"{error} in {file}; leave one of them") from None
+            if known is not None:
+                return _below_header(sample, at, separator, names, file=file)
+    return None
+
+
+def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequence[str], *, file: str) -> Layout:
+    below = [split_line(line, separator) for line in sample[at + 1 :] if line != sample[at]]
+    notes = [row for row in below if not re.search(r"\d", "".join(row)) and not is_header(row)]
+    rows = [row for row in below if re.search(r"\d", "".join(row))]
+    if not rows:
+        raise NoRows(f"Expected rows, got only a header in {file}; leave it out of source.paths")
+    names = _fit(names, rows, file=file)
+    rows = [row for row in rows if len(row) == len(names)]
+    columns = find_columns(names, rows)
+    if columns is None:
+        raise UnknownFormat(
+            f"Expected a column of time stamps such as 2025-01-07 14:00:00, got columns {printable(names)} with "
+            f"{separator.join(rows[0])[:SHOWN_CHARS]!r} in {file}; name one of them time"
+        )
+    above = [line for line in sample[:at] if len(split_line(line, separator)) != len(names)]
+    skipped = {sample[at], *above, *(line for line in sample[at + 1 :] if split_line(line, separator) in notes)}
+    return finish_layout(
+        Layout(separator, tuple(names), columns, file, header=True, first=sample[at], skipped=frozenset(skipped)), rows
+    )
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    names = [normalise(cell) for cell in cells]
+    return any(set(wanted) <= set(names) for wanted in (*PRICE_NAMES, *TICK_NAMES))
+
+
+def _fit(names: Sequence[str], rows: Sequence[Sequence[str]], *, file: str) -> list[str]:
+    """The names for the cells that the rows have; some exports name a column too few, or end each row with a comma."""
+    (width, _), *_ = Counter(len(row) for row in rows).most_common()
+    rows, names = [row for row in rows if len(row) == width], list(names)
+    if width == len(names):
+        return names
+    if width == len(names) - 1 and not names[-1].strip():
+        return names[:-1]
+    if width == len(names) + 1:
+        if all(not row[-1].strip() for row in rows):
+            return [*names, "blank"]
+        for i in range(len(names)):
+            if all(_is_day(row[i]) and CLOCK_CELL.fullmatch(row[i + 1].strip()) for row in rows):
+                return [*names[: i + 1], "time", *names[i + 1 :]]
+        if all(re.fullmatch(r"\d{1,7}", row[0].strip()) for row in rows):
+            return ["row", *names]
+    raise UnknownFormat(
+        f"Expected {len(names)} columns as the header names them, got rows of {width} in {file}; correct the header"
+    )
+
+
+def _is_day(cell: str) -> bool:
+    shape = recognise_stamp([cell.strip()])
+    return shape is not None and not shape.clock

@@ -1,0 +1,67 @@
+"""How a text file is laid out: its separator, columns, decimal sign, and the zone its stamps are in."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lstm_ts.errors import UnknownFormat, WrongZone
+from lstm_ts.sources.columns import Columns, named_zone
+from lstm_ts.sources.numbers import ambiguous_commas, decimal_comma
+from lstm_ts.sources.zones import Zone, parse_zone
+
+HEADER_LINES = 20  # a vendor's own lines stand above a header
+SHOWN_CHARS = 200
+SEPARATORS = ("\t", ";", ",", "|", " ")
+TICK_PRICES = (0, 1, 0, 1)  # a tick as a bar: low is the bid, high the ask
+# Zones that vendors name in a header, where the name follows the summer time of a region.
+HEADER_ZONES = {"EET": "Europe/Athens", "CET": "Europe/Berlin", "MSK": "Europe/Moscow"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read one text file."""
+
+    separator: str
+    names: tuple[str, ...]  # of every column, as written
+    columns: Columns
+    file: str
+    header: bool = False
+    first: str = ""  # the header's line
+    skipped: frozenset[str] = frozenset()  # lines that are no rows: the header, and a vendor's lines beside it
+    comma: bool = False  # the decimal sign
+    zone: Zone | None = None  # of stamps without an offset, where the file names it
+    utc: bool = False  # stamps carry their offset, or the format is documented as UTC
+    settled: bool = True  # the first lines leave nothing open
+
+    @property
+    def ticks(self) -> bool:
+        return self.columns.ticks
+
+
+def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
+    """With the decimal sign, the zone, and whether the rows leave something open."""
+    columns, stamps = layout.columns, layout.columns.stamps
+    prices = [row[i] for row in rows for i in columns.prices]
+    commas = [cell for cell in prices if "," in cell]
+    if commas and layout.separator == "," and ambiguous_commas([cell for cell in prices if cell.strip()]):
+        raise UnknownFormat(
+            f"Expected prices with a decimal point, got {commas[0]!r} in {layout.file}, which may be a decimal comma "
+            "or one of thousands; export with a point, or separated by semicolons"
+        )
+    utc, zone = stamps.utc, None
+    said = named_zone(layout.names[columns.stamp[0]]) if layout.header and not utc else None
+    if said:
+        utc, zone = said.upper() in ("UTC", "GMT"), _header_zone(said)
+    settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
+    return replace(layout, comma=decimal_comma(prices), zone=zone, utc=utc, settled=settled)
+
+
+def _header_zone(said: str) -> Zone | None:
+    shifted = re.fullmatch(r"(?:UTC|GMT)\s*([+-])0?(\d{1,2})(?::?00)?", said.upper())
+    try:
+        if shifted:
+            return parse_zone(f"Etc/GMT{'-' if shifted[1] == '+' else '+'}{int(shifted[2])}")
+        known = HEADER_ZONES.get(said.upper(), said)
+        return parse_zone(known) if "/" in known else None
+    except WrongZone:
+        return None
