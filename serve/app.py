@@ -5,6 +5,7 @@ answered, SIGTERM ends everything in order, health knows the models, traffic has
 """
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
+from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
 from serve.line import Lines, NoAnswer
@@ -81,6 +83,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._states: list[State | None] = [None] * workers
         self._states_read_at = time.monotonic()
         self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
+        keep_in_memory(self.app)
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `Routes.add_to` adds ours."""
@@ -163,6 +166,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         sockets = [self.lit_api.socket(number) for number in range(self.slots)]
         self._lines = Lines(sockets, max_waiting=self._max_waiting, health_s=self._health_s)
         self._rollout = Rollout(self._traffic, self.board)
+        gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
         self._lines.start()
         self._forecast_log.start()
         watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]

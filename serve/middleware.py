@@ -39,12 +39,6 @@ class Counted:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
 
-        async def read() -> Message:
-            nonlocal start
-            message = await receive()
-            start = time.perf_counter()
-            return message
-
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -55,7 +49,7 @@ class Counted:
             await send(message)
 
         try:
-            await self._app(scope, read, counted)
+            await self._app(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start

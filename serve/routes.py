@@ -71,7 +71,13 @@ class Routes:
     async def predict(self, request: Request) -> Response:
         """The next session hours after a window of closed hourly bars."""
         _check_content(request)
-        return await self._ask(request, await self._read_body(request))
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise Refused(
+                400, "Expected a client that waits for its answer, got one that has gone; ask again"
+            ) from None
+        return await self._ask(request, body)
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """The same for the newest bars in the store."""
@@ -129,21 +135,6 @@ class Routes:
         if self._keys.are_set and not self._keys.accept(key):
             raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
 
-    async def _read_body(self, request: Request) -> bytes:
-        """Reads no further than the limit, whatever the headers say."""
-        too_long = Refused(413, f"Expected a body of at most {self._limit} bytes, got more; send fewer bars")
-        if int(request.headers.get("content-length", 0)) > self._limit:
-            raise too_long
-        body = bytearray()
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._limit:
-                    raise too_long
-        except ClientDisconnect:
-            raise Refused(400, "Expected the whole body, got a part of it; send it again") from None
-        return bytes(body)
-
     async def _ask(self, request: Request, body: bytes | None) -> Response:
         if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
             health = self._health()
@@ -187,7 +178,7 @@ def _problems(request: Request, problems: list[Problem]) -> Response:
 
 
 def _refusal(request: Request, status: int, reason: str) -> Response:
-    headers = {503: {"Retry-After": str(RETRY_S)}, 413: {"Connection": "close"}, 415: ACCEPTED}.get(status)
+    headers = {503: {"Retry-After": str(RETRY_S)}, 415: ACCEPTED}.get(status)
     content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
     return Response(content, status, headers, "application/json")
 

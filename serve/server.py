@@ -26,6 +26,7 @@ from serve.traffic import Arm, Traffic
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
 LONGEST_S = 3600
+DAY_S = 86400
 OTHER_FILES = 256  # open files of an HTTP process beside its connections
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def main(cfg: DictConfig) -> None:
             log_config=None,
             http=protocol_of(connections),
             ws="none",
-            timeout_keep_alive=limits.idle_s,
+            timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
         )
         if server.broken:
             sys.exit(1)

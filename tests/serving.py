@@ -97,8 +97,9 @@ class Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
         headers = {"X-API-Key": keys.split(",")[0]} if keys else {}
+        kept = httpx.Limits(keepalive_expiry=0.5)  # less than any test's limits.idle_s
         url = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=url, headers=headers, timeout=WAIT_S, trust_env=False)
+        self.client = httpx.Client(base_url=url, headers=headers, timeout=WAIT_S, trust_env=False, limits=kept)
 
     def predict(self, body: Any) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

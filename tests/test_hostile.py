@@ -1,25 +1,28 @@
 """Clients that send too much, too slowly, or what is no HTTP, against one real server with small limits."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 import polars as pl
 import pytest
 import uvicorn
 from serving import Body, Server, make_bars, registry_of, running, save_model, wait_for
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from test_configs import compose
 from test_registry import promote, register
@@ -99,6 +102,14 @@ def status_of(reply: bytes) -> int:
     return int(reply[9:12])
 
 
+def read_one(replies: BinaryIO) -> bytes:
+    """One whole reply of a connection that goes on, by its `makefile`."""
+    head = b"".join(iter(replies.readline, b"\r\n"))
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    assert length, head
+    return head + replies.read(int(length[1]))
+
+
 def refused(server: Server, reason: str) -> float:
     return server.metric(f'lstm_ts_connections_refused_total{{reason="{reason}"}}')
 
@@ -168,9 +179,10 @@ def resident_bytes(server: Server) -> int:
 
 def test_a_body_over_the_limit_gets_its_reply_though_it_goes_on(server: Server) -> None:
     for head in (b"Content-Length: 10000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n989680\r\n"):
-        assert status_of(talk(server, POST + head, *[b" " * 100_000] * 100)) == 413
-    reply = talk(server, GET + b"Content-Length: 10000000\r\n\r\n", *[b" " * 100_000] * 100)
-    assert status_of(reply) in (200, 503)  # by health; the body is nobody's
+        for start in (POST, GET):
+            assert status_of(talk(server, start + head, *[b" " * 100_000] * 100)) == 413
+    endless = [b"1000\r\n" + b" " * 4096 + b"\r\n"] * 1000
+    assert status_of(talk(server, POST + b"Transfer-Encoding: chunked\r\n\r\n", *endless)) == 413
 
 
 def test_a_client_that_asks_first_sends_no_body_in_vain(server: Server) -> None:
@@ -221,28 +233,35 @@ def half_requests(server: Server, count: int, sent: bytes) -> Iterator[list[sock
         (GET, "header_timeout"),
         (POST + b"Content-Length: 10\r\n\r\n{", "body_timeout"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5", "body_timeout"),
+        (POST + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", "body_timeout"),
     ],
 )
 def test_half_a_request_is_given_up_at_its_deadline(server: Server, sent: bytes, reason: str) -> None:
     before = refused(server, reason)
     with half_requests(server, 3, sent) as clients:
-        assert [status_of(read_all(client)) for client in clients] == [408] * 3
+        replies = [read_all(client).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n") for client in clients]
+        assert [status_of(reply) for reply in replies] == [408] * 3
     assert refused(server, reason) == before + 3
     wait_for(lambda: re.search(r"Refused or closed \d+ connections \(", server.log.read_text()), 15)
 
 
-def test_a_request_that_drips_is_given_up_at_its_deadline(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("sent", "drop"), [(GET, b"X: 1\r\n"), (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")]
+)
+def test_a_request_that_drips_is_given_up_at_its_deadline(server: Server, sent: bytes, drop: bytes) -> None:
     started = time.monotonic()
     with connect(server) as client, suppress(ConnectionError):
-        client.sendall(GET)
+        client.sendall(sent)
         while time.monotonic() - started < 5:
-            client.sendall(b"X: 1\r\n")
+            client.sendall(drop)
             time.sleep(0.1)
     assert time.monotonic() - started < 5
 
 
-def test_a_body_that_comes_steadily_may_take_longer(server: Server) -> None:
+def test_a_body_that_comes_steadily_may_take_longer_than_a_connection_may_be_idle(server: Server) -> None:
     with connect(server) as client:
+        client.sendall(GET + b"\r\n")
+        assert status_of(read_one(client.makefile("rb"))) in (200, 503)
         client.sendall(POST + b"Connection: close\r\nContent-Length: 16000\r\n\r\n")
         for _ in range(16):
             time.sleep(0.1)
@@ -274,41 +293,102 @@ def test_with_too_many_connections_the_oldest_unfinished_ones_are_closed(server:
     assert refused(server, "evicted") >= before + CONNECTIONS
 
 
-async def greet(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("hello")(scope, receive, send)
-    scope["state"]["connection"].answered()
+class Greeter:
+    """An application that answers with the body that it was sent."""
+
+    def __init__(self) -> None:
+        self.begun, self.doors = 0, threading.Event()
+        self.doors.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.begun += 1
+        body = (await receive())["body"]
+        while not self.doors.is_set():
+            await asyncio.sleep(0.01)
+        await Response(body or b"hello")(scope, receive, send)
+        scope["state"]["connection"].answered()
 
 
-def test_one_address_may_be_kept_to_its_share() -> None:
-    limits = construct(compose("serve", "limits.connections_per_address=3", "limits.connections=4").limits)
-    http = protocol_of(Connections(limits, body_limit_bytes=100))
+@contextmanager
+def greeting(greeter: Greeter, *overrides: str) -> Iterator[tuple[str, int]]:
+    """The address of a uvicorn in this process whose connections are ours."""
+    limits = construct(compose("serve", *overrides).limits)
+    http = protocol_of(Connections(limits, body_limit_bytes=20_000))
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(greet, http=http, ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(greeter, http=http, ws="none", lifespan="off", log_config=None)
         serving = uvicorn.Server(config)
         thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
         thread.start()
-
-        def status() -> int:
-            with socket.create_connection(listening.getsockname(), timeout=5) as client:
-                client.sendall(GET + b"Connection: close\r\n\r\n")
-                return status_of(read_all(client))
-
         try:
             wait_for(lambda: serving.started, 10)
-            port = listening.getsockname()
-            with ExitStack() as stack:  # two addresses take each other's places
-                for turn in range(24):
-                    source = (f"127.0.0.{1 + turn % 2}", 0)
-                    client = stack.enter_context(socket.create_connection(port, timeout=5, source_address=source))
-                    client.sendall(GET)
-            held = [socket.create_connection(port, timeout=5) for _ in range(3)]
-            wait_for(lambda: status() == 429, 5)
-            for client in held:
-                client.close()
-            wait_for(lambda: status() == 200, 5)
+            yield listening.getsockname()
         finally:
             serving.should_exit = True
             thread.join(10)
+
+
+def test_one_address_may_be_kept_to_its_share() -> None:
+    with greeting(Greeter(), "limits.connections_per_address=3", "limits.connections=4") as address:
+
+        def status() -> int:
+            with socket.create_connection(address, timeout=5) as client:
+                client.sendall(GET + b"Connection: close\r\n\r\n")
+                return status_of(read_all(client))
+
+        with ExitStack() as stack:  # two addresses take each other's places
+            for turn in range(24):
+                source = (f"127.0.0.{1 + turn % 2}", 0)
+                client = stack.enter_context(socket.create_connection(address, timeout=5, source_address=source))
+                client.sendall(GET)
+        held = [socket.create_connection(address, timeout=5) for _ in range(3)]
+        wait_for(lambda: status() == 429, 5)
+        for client in held:
+            client.close()
+        wait_for(lambda: status() == 200, 5)
+
+
+@pytest.mark.parametrize("before", [b"", GET + b"\r\n"])
+def test_the_application_begins_with_a_whole_request(before: bytes) -> None:
+    greeter = Greeter()
+    earlier = before.count(b"GET")
+    with greeting(greeter) as address, socket.create_connection(address, timeout=5) as client:
+        client.sendall(before + POST + b"Content-Length: 4\r\n\r\nab")
+        if earlier:
+            assert status_of(read_one(client.makefile("rb"))) == 200
+        time.sleep(0.2)
+        assert greeter.begun == earlier
+        client.sendall(b"cd")
+        assert read_one(client.makefile("rb")).endswith(b"\r\nabcd")
+        assert greeter.begun == earlier + 1
+
+
+def test_requests_ahead_of_their_answers_are_answered_in_turn_and_counted_once() -> None:
+    """A connection that never rests may send more, in the course of time, than may be pending."""
+    bodies = [b"%05d" % n + b" " * 15_000 for n in range(20)]
+    head = POST + b"Content-Length: 15005\r\n\r\n"
+    limit = "limits.pending_bytes=100000"
+    with greeting(Greeter(), limit) as address, socket.create_connection(address, timeout=5) as client:
+        replies = client.makefile("rb")
+        client.sendall(head + bodies[0])
+        for last, body in pairwise(bodies):
+            client.sendall(head + body)
+            assert read_one(replies).endswith(b"\r\n" + last)
+        assert read_one(replies).endswith(b"\r\n" + bodies[-1])
+
+
+def test_whoever_leaves_with_requests_unanswered_leaves_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    greeter = Greeter()
+    with greeting(greeter) as address:
+        greeter.doors.clear()
+        with socket.create_connection(address, timeout=5) as client:
+            client.sendall((GET + b"\r\n") * 5)
+            wait_for(lambda: greeter.begun > 0, 5)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.1)
+        greeter.doors.set()
+        time.sleep(0.2)
+    assert greeter.begun == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # No HTTP
@@ -346,13 +426,27 @@ def test_what_is_no_request_is_refused_and_closed(server: Server, case: str) -> 
     assert json.loads(reply.partition(b"\r\n\r\n")[2])["reason"].startswith("Expected ")
 
 
+@pytest.mark.parametrize("line", [b"GET /health HTTP/2.0\r\n", b"GET /health\r\n", b"GET /health HTTP/0.9\r\n"])
+def test_another_version_of_http_is_refused(server: Server, line: bytes) -> None:
+    assert status_of(talk(server, line + b"Host: here\r\n\r\n")) == 505
+
+
+def test_http_1_0_is_answered_and_closed(server: Server, window: Body) -> None:
+    body = json.dumps(window).encode()
+    head = b"POST /predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert status_of(talk(server, head + body)) == 200
+    assert status_of(talk(server, b"GET /info HTTP/1.0\r\n\r\n")) == 200
+
+
 def test_an_upgrade_that_is_offered_is_left_alone(server: Server) -> None:
     """As Java's client does with each first request, and browsers with websockets."""
     for kind in (b"h2c", b"websocket"):
         offer = b"Connection: Upgrade\r\nUpgrade: " + kind + b"\r\n\r\n"
         with connect(server) as client:
             client.sendall(GET + offer)
-            assert status_of(client.recv(65536)) == 200
+            assert status_of(read_one(client.makefile("rb"))) == 200
+            client.sendall(GET + b"\r\n")
+            assert status_of(read_one(client.makefile("rb"))) == 200
 
 
 # Requests that are refused for what they say
