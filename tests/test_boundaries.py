@@ -74,6 +74,7 @@ ROOMS = {
         "sources.containers",
         "sources.formats",
         "sources.layout",
+        "sources.numbers",
         "sources.parquet",
         "sources.symbols",
         "sources.text_rows",

@@ -139,6 +139,45 @@ def test_bytes_of_latin_1_are_no_obstacle(tmp_path: Path) -> None:
     assert bars_of(read(tmp_path / "bars.csv")) == expected()
 
 
+NONE = ["", "nan", "NaN", "None", "null", "NULL", "-", "n/a", "N/A", "#N/A", "NA", "nil", "<NA>", "#VALUE!", r"\N", "—"]
+
+
+@pytest.mark.parametrize("word", NONE)
+@pytest.mark.parametrize("minutes", [1, 60])
+@pytest.mark.parametrize("header", ["time,open,high,low,close,volume\n", ""], ids=["header", "headerless"])
+def test_a_vendors_word_for_none_in_bars_of_any_spacing(tmp_path: Path, word: str, minutes: int, header: str) -> None:
+    """In a volume it is null; a row of such prices is no bar, and one that has some of its prices is damaged."""
+    lines = [f"{FIRST + timedelta(minutes=minutes * i):%Y-%m-%d %H:%M:%S},{PRICES},3" for i in range(40)]
+    lines[10] = f"{lines[10][:-1]}{word}"
+    for at in (20, 21):
+        lines[at] = ",".join([lines[at][:19], *[word] * 5])
+    lines[30] = f"{lines[30][:20]}29.5,29.6,29.4,{word},3"
+    path = tmp_path / "bars.csv"
+    path.write_text(header + "\n".join(lines) + "\n")
+    for rows in (7, 1000):
+        found = read(path, rows=rows)
+        bars = pl.concat([batch.bars for batch in found])
+        rejects = pl.concat([batch.rejects for batch in found])
+        assert (bars.height, bars["volume"].null_count(), found[0].minutes) == (37, 1, minutes)
+        assert rejects["line"].to_list() == [31 + bool(header)]
+        assert [note for batch in found for note in batch.notes] == [
+            f"2 rows of {path} have no prices and are left out"
+        ]
+
+
+def test_hours_that_a_table_of_numbers_leaves_blank_are_no_bars(tmp_path: Path) -> None:
+    frame = FRAME.with_columns(
+        pl.when(pl.int_range(pl.len()).is_in([3, 4]))
+        .then(None)
+        .otherwise(pl.col("open", "high", "low", "close"))
+        .name.keep()
+    )
+    for blank in (None, float("nan")):
+        path = tmp_path / "bars.parquet"
+        frame.with_columns(pl.col(pl.Float64).fill_null(pl.lit(blank))).write_parquet(path)
+        assert len(bars_of(read(path))) == FRAME.height - 2
+
+
 @pytest.mark.parametrize("word", ["", "nan", "None", "null", "-", "n/a", "-1"])
 def test_a_vendors_word_for_no_volume_is_none(tmp_path: Path, word: str) -> None:
     (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", f"{PRICES},{word}"))

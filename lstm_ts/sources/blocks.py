@@ -14,6 +14,7 @@ from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout
+from lstm_ts.sources.numbers import NO_PRICES
 from lstm_ts.sources.parquet import open_parquet
 from lstm_ts.sources.symbols import SymbolFilter
 from lstm_ts.sources.text_rows import Sides, parse
@@ -83,6 +84,12 @@ def _frames(text: Text, layout: Layout, batch_rows: int) -> Iterator[pl.DataFram
 
 
 def _kept(frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str]) -> Iterator[pl.DataFrame]:
+    empty = 0
     for frame in frames:
-        yield kept.keep(frame)
+        rows = kept.keep(frame)
+        bare = (rows["reason"] == NO_PRICES).fill_null(False)
+        empty += int(bare.sum())
+        yield rows.filter(~bare) if bare.any() else rows
     notes.extend(kept.notes())
+    if empty:
+        notes.append(f"{empty:,} rows of {kept.file} have no prices and are left out")

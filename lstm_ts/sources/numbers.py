@@ -1,11 +1,31 @@
 """Numbers as text: with a decimal comma, thousands set apart, a vendor's word for none."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-NO_VALUE = ("", "nan", "none", "null", "na", "n/a", "#n/a", "nil", "-", "--")  # in lower case
+NO_VALUE = (  # in lower case
+    *(
+        "",
+        "-",
+        "--",
+        "---",
+        "\N{EN DASH}",
+        "\N{EM DASH}",
+        ".",
+        "?",
+        "undefined",
+        "missing",
+        "none",
+        "nil",
+        "nan",
+        "nat",
+    ),
+    *("null", "(null)", r"\n", "na", "<na>", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "#null!", "#num!", "#value!"),
+    *("#ref!", "#div/0!"),
+)
+NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
 
@@ -70,5 +90,21 @@ def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Serie
         found = found.scatter(rows, scaled)
     bad = found.is_null()
     if bad.any():
-        bad &= ~cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE).fill_null(True)
+        bad &= ~is_no_value(cells).fill_null(True)
     return found.set((found < 0).fill_null(False), None), bad
+
+
+def is_no_value(cells: pl.Series) -> pl.Series:
+    return cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
+
+
+def find_no_prices(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> pl.Series:
+    """Which rows have none of their prices.
+
+    prices, cells   columns of numbers, and the same as text, which are not looked at as a rule
+    """
+    missing = [~price.is_finite().fill_null(False) for price in prices]
+    found = missing[0] & missing[1] & missing[2] & missing[3]
+    for column in cells if found.any() else ():
+        found &= is_no_value(column).fill_null(False)
+    return found

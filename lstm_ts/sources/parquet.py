@@ -12,7 +12,7 @@ from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
-from lstm_ts.sources.numbers import parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
 
 SAMPLE_ROWS = 200
@@ -124,6 +124,8 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     if columns.volume is not None and not columns.ticks:
         found, wrong = _volumes(table.cells(block, columns.volume))
         volume, bad = pl.lit(found), pl.lit(wrong)
+    texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
+    empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
     extras = {"symbol": columns.symbol, "period": columns.period}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
@@ -132,7 +134,7 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         *(prices[i].alias(name) for name, i in zip(PRICES, order, strict=True)),
         volume=volume,
         text=pl.lit(None, pl.String),
-        reason=pl.when(bad).then(pl.lit("unparseable volume")),
+        reason=pl.when(empty).then(pl.lit(NO_PRICES)).when(bad).then(pl.lit("unparseable volume")),
         **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},
     )
 

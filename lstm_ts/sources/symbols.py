@@ -23,7 +23,7 @@ def _plain(name: str) -> str:
 
 class SymbolFilter:
     def __init__(self, symbol: str, file: str) -> None:
-        self._symbol, self._file = symbol, file
+        self._symbol, self.file = symbol, file
         self._others: Counter[str] = Counter()
         self._ours: dict[str, int] = {}
         self._periods: set[str] = set()
@@ -56,7 +56,7 @@ class SymbolFilter:
     def _one(self, found: set[str], wanted: str) -> None:
         if len(found) > 1:
             raise UnknownFormat(
-                f"Expected {wanted}, got {printable(sorted(found)[:5])} in {self._file}; leave one of them in the file"
+                f"Expected {wanted}, got {printable(sorted(found)[:5])} in {self.file}; leave one of them in the file"
             )
 
     def notes(self) -> list[str]:
@@ -69,7 +69,7 @@ class SymbolFilter:
         names = printable([f"{count:,} of {name}" for name, count in self._others.most_common(5)])
         if not self._ours:
             raise UnknownFormat(
-                f"Expected rows of {self._symbol}, got {names} in {self._file}; correct symbol, or set source.symbol "
+                f"Expected rows of {self._symbol}, got {names} in {self.file}; correct symbol, or set source.symbol "
                 "to what the file calls it"
             )
-        return [f"Rows of other symbols in {self._file} are left out: {names}"]
+        return [f"Rows of other symbols in {self.file} are left out: {names}"]

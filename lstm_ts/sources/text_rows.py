@@ -8,7 +8,7 @@ from lstm_ts.sources.cells import join_stamps, split_cells, split_line
 from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.headers import is_header
 from lstm_ts.sources.layout import SHOWN_CHARS, TICK_PRICES, Layout
-from lstm_ts.sources.numbers import parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import parse_stamps
 
 
@@ -35,7 +35,7 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
     sides     of the ticks before these lines
     Returns   `line, text, stamp` (naive local, or UTC where layout.utc) `open, high, low, close, volume, reason`, and
               `symbol`, `period` where the file has them; a tick has its bid as open and low, its ask as high and
-              close; reason is a wrong column count, a volume that is no number, or null
+              close; reason is a wrong column count, NO_PRICES, a volume that is no number, or null
     Raises    UnknownFormat: another header within the file
     """
     cells = split_cells(lines["text"], layout)
@@ -49,12 +49,15 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
     volume, bad_volume = pl.Series([None], dtype=pl.Float64), pl.Series([False])
     if columns.volume is not None and not layout.ticks:
         volume, bad_volume = parse_volumes(cells[columns.volume], comma=layout.comma)
+    empty = pl.Series([False])
+    if not layout.ticks:
+        empty = find_no_prices(prices, [cells[i] for i in columns.prices])
     wrong = cells[count - 1].is_null() | cells[count].is_not_null()
     rows = lines.select("line", "text").with_columns(
         stamp.alias("stamp"),
         *(prices[i].alias(name) for name, i in zip(PRICES, TICK_PRICES if layout.ticks else range(4), strict=True)),
         volume=pl.lit(volume) if len(volume) == len(lines) else pl.lit(None, pl.Float64),
-        reason=_reason(wrong, bad_volume, lines["text"], layout),
+        reason=_reason(wrong, empty, bad_volume, lines["text"], layout),
         **{name: cells[i].str.strip_chars() for name, i in _extras(columns).items()},
     )
     return _without_headers(rows, layout)
@@ -65,10 +68,12 @@ def _extras(columns: Columns) -> dict[str, int]:
     return {name: i for name, i in found.items() if i is not None}
 
 
-def _reason(wrong: pl.Series, bad_volume: pl.Series, text: pl.Series, layout: Layout) -> pl.Series:
+def _reason(wrong: pl.Series, empty: pl.Series, bad_volume: pl.Series, text: pl.Series, layout: Layout) -> pl.Series:
     reason = pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
     if bad_volume.any():
         reason = reason.scatter(bad_volume.arg_true(), "unparseable volume")
+    if empty.any():
+        reason = reason.scatter(empty.arg_true(), NO_PRICES)
     if wrong.any():
         rows, expected = wrong.arg_true(), len(layout.names)
         found = [len(split_line(line, layout.separator)) for line in text.gather(rows).to_list()]
