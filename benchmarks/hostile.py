@@ -3,7 +3,7 @@
 Serves the champion under outputs/NAME (default: demo, as `make demo` leaves it) with two workers. While each attack
 runs, an honest client asks for forecasts, each on a connection of its own. With --before, a checkout of another commit
 answers the same requests in turn with this one, and both p50 are printed. Attacks go to 127.0.0.1 only, are bounded in
-number and time, and end with the command.
+number and time, and end with the command. Memory is of all the service's processes, what they share counted for each.
 """
 
 import argparse
@@ -12,9 +12,11 @@ import os
 import signal
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from benchmarks.servers import HOST
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.tables import align
 
-ATTACK_S, CLIENTS, HALF, REQUESTS = 8.0, 300, 1000, 50_000
+ATTACK_S, CLIENTS, HALF = 8.0, 300, 1000
+REQUESTS, ASKING, REQUESTS_S = 50_000, 16, 900.0
 ROUNDS, IN_ROUND, WARM_UPS = 12, 200, 100
 LEAST_S, PAUSE_S = 3.0, 0.05
-Attack = Callable[[Server, bytes], Coroutine[Any, Any, None]]
+Attack = Callable[[Server, bytes], Coroutine[Any, Any, Counter[str] | None]]
 
 
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -73,20 +76,34 @@ async def read_nothing(server: Server, body: bytes) -> None:
     await asyncio.gather(*(send(server, asks, hold_s=ATTACK_S) for _ in range(CLIENTS)))
 
 
-async def ask_for_health(server: Server, body: bytes) -> None:
-    message = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
-    until = time.monotonic() + ATTACK_S
+async def ask_on(server: Server, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
+    """Answers by status, to `clients` that each ask again when they are answered."""
+    left, until, statuses = iter(range(count)), time.monotonic() + within_s, Counter[str]()
 
-    async def ask_on() -> None:
+    async def ask() -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await connect(server)
-            while time.monotonic() < until:
+            for _ in left:
+                if time.monotonic() > until:
+                    break
                 writer.write(message)
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+                statuses[head[9:12].decode()] += 1
             writer.close()
 
-    await asyncio.gather(*(ask_on() for _ in range(8)))
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return statuses
+
+
+async def ask_for_health(server: Server, body: bytes) -> Counter[str]:
+    message = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
+    return await ask_on(server, message, clients=8, count=REQUESTS, within_s=ATTACK_S)
+
+
+async def ask_many_times(server: Server, body: bytes) -> Counter[str]:
+    head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return await ask_on(server, head + body, clients=ASKING, count=REQUESTS, within_s=REQUESTS_S)
 
 
 async def stop_a_worker(server: Server, body: bytes) -> None:
@@ -96,10 +113,6 @@ async def stop_a_worker(server: Server, body: bytes) -> None:
         await asyncio.sleep(ATTACK_S)
     finally:
         os.kill(worker, signal.SIGCONT)
-
-
-async def ask_many_times(server: Server, body: bytes) -> None:
-    await ask(server, body, connections=16, count=REQUESTS)
 
 
 ATTACKS: dict[str, Attack] = {
@@ -116,9 +129,9 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def run_attack(name: str, server: Server, body: bytes) -> None:
+def run_attack(name: str, server: Server, body: bytes, said: Connection) -> None:
     """In a process of its own, so that the honest client does not wait for the attacker's work."""
-    asyncio.run(ATTACKS[name](server, body))
+    said.send(asyncio.run(ATTACKS[name](server, body)))
 
 
 async def be_honest(server: Server, body: bytes, attack: ForkProcess) -> tuple[list[float], int]:
@@ -169,16 +182,23 @@ def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
 
 
 def attack_all(server: Server, body: bytes) -> None:
-    print(row("", "requests", "p50 ms", "worst wait s", "failed", "most MB", "MB after"))
+    print(row("", "requests", "p50 ms", "worst wait s", "failed", "MB before", "most MB", "MB after"))
     for name in ATTACKS:
-        server.failed = 0
-        attack = get_context("fork").Process(target=run_attack, args=(name, server, body))
+        server.failed, before = 0, resident_bytes(server)
+        said, saying = Pipe(duplex=False)
+        attack = get_context("fork").Process(target=run_attack, args=(name, server, body, saying))
+        begun = time.perf_counter()
         attack.start()
+        saying.close()
         taken_s, most = asyncio.run(be_honest(server, body, attack))
         attack.join()
+        ended = time.perf_counter()
         cells = (f"{len(taken_s):,}", f"{1e3 * statistics.median(taken_s):.1f}", f"{max(taken_s):.3f}")
-        memory = (f"{most / 1e6:,.0f}", f"{resident_bytes(server) / 1e6:,.0f}")
+        memory = (f"{size / 1e6:,.0f}" for size in (before, most, resident_bytes(server)))
         print(row(name, *cells, str(server.failed), *memory), flush=True)
+        if statuses := said.recv():
+            told = ", ".join(f"{count:,} with {status}" for status, count in statuses.items())
+            print(f"  the attacker was answered {told}, in {ended - begun:,.0f} s")
 
 
 def row(name: str, *cells: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from copy import deepcopy
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response, Security
@@ -19,6 +20,7 @@ from serve.line import NoAnswer
 from serve.metrics import scrape
 from serve.middleware import Counted
 from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
+from serve.settings import Example
 from serve.window import unknown_symbol
 
 RETRY_S = 2
@@ -40,6 +42,8 @@ class Routes:
         self._server, self._keys, self._symbol, self._limit = server, keys, symbol, body_limit_bytes
         self._seen_ready = False
         self._scrape: asyncio.Task[bytes] | None = None
+        self._documented: Example | None = None  # the example in `_document`
+        self._document: dict[str, Any] | None = None
 
     def add_to(self, app: FastAPI) -> None:
         refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 415, 503)}
@@ -117,10 +121,16 @@ class Routes:
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""
+        example = self._server.example()
+        if self._document is None or example != self._documented:
+            self._document, self._documented = self._make_document(document, example), example
+        return self._document
+
+    def _make_document(self, document: dict[str, Any], example: Example | None) -> dict[str, Any]:
         document = deepcopy(document)
         asked, latest = document["paths"]["/predict"]["post"], document["paths"]["/forecast"]["get"]
         latest["parameters"][0]["schema"]["examples"] = [self._symbol]
-        if example := self._server.example():
+        if example:
             asked["requestBody"]["content"]["application/json"]["example"] = json.loads(example.body)
             for operation in (asked, latest):
                 operation["responses"]["200"]["content"]["application/json"]["example"] = json.loads(example.answer)
@@ -165,6 +175,7 @@ def _check_content(request: Request) -> None:
         raise Refused(415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named")
 
 
+@cache
 def window_schema() -> dict[str, Any]:
     """Of the body of /predict, in one piece."""
     schema = Window.model_json_schema()

@@ -27,7 +27,9 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is i
 
 LONGEST_S = 3600
 DAY_S = 86400
-OTHER_FILES = 256  # open files of an HTTP process beside its connections
+OPEN_FILES = resource.RLIMIT_NOFILE
+OTHER_FILES = 256  # of an HTTP process beside its connections
+LEAST_BACKLOG, BACKLOG = 64, 2048
 
 log = logging.getLogger(__name__)
 
@@ -67,18 +69,23 @@ def check(cfg: DictConfig) -> None:
     check_port(cfg.host, cfg.port)
 
 
-def allow_connections(count: int) -> None:
-    """Raises    ConfigError: the system allows fewer open files"""
+def allow_connections(count: int) -> int:
+    """Raise the limit of open files, and return how many connections may be accepted before those they replace close.
+
+    Raises    ConfigError: the system allows fewer open files
+    """
     needed = count + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            most = hard - OTHER_FILES
-            raise ConfigError(
-                f"Expected limits.connections to be at most {most}, as the system allows {hard} open files, "
-                f"got {count}; lower it, or raise ulimit -n"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    soft, hard = (most if most != resource.RLIM_INFINITY else sys.maxsize for most in resource.getrlimit(OPEN_FILES))
+    if hard < needed + LEAST_BACKLOG:
+        most = hard - OTHER_FILES - LEAST_BACKLOG
+        raise ConfigError(
+            f"Expected limits.connections to be at most {most}, as the system allows {hard} open files, "
+            f"got {count}; lower it, or raise ulimit -n"
+        )
+    allowed = max(soft, min(needed + BACKLOG, hard))
+    if allowed > soft:
+        resource.setrlimit(OPEN_FILES, (allowed, resource.getrlimit(OPEN_FILES)[1]))
+    return min(BACKLOG, allowed - needed)
 
 
 def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
@@ -115,7 +122,7 @@ def main(cfg: DictConfig) -> None:
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
     limits: Limits = construct(cfg.limits)
-    allow_connections(limits.connections)
+    backlog = allow_connections(limits.connections)
     check_challenger(cfg, traffic)
     forecast_log.find_ledger()
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
@@ -149,6 +156,7 @@ def main(cfg: DictConfig) -> None:
             log_config=None,
             http=protocol_of(connections),
             ws="none",
+            backlog=backlog,
             timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
         )
         if server.broken:

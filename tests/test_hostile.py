@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -646,3 +647,15 @@ def test_a_limit_out_of_range_is_named(override: str, words: str) -> None:
 def test_more_connections_than_the_system_allows_are_refused_at_the_start() -> None:
     with pytest.raises(ConfigError, match=r"limits.connections to be at most .* open files, got 1000000000"):
         allow_connections(10**9)
+
+
+def test_a_burst_of_connections_does_not_use_up_the_open_files() -> None:
+    """Those that are accepted in one turn, before any is closed, fit beside those that are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
+        backlog = allow_connections(900)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 900 + backlog
+        assert backlog == 2048
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

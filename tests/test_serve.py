@@ -354,6 +354,28 @@ def test_no_other_key_is(started: Server, call: str, key: str) -> None:
     assert "a valid key in the header X-API-Key" in response.json()["reason"]
 
 
+REFUSED = 'lstm_ts_requests_total{arm="",route="/info",status="401"'
+
+
+def test_a_flood_of_wrong_keys_is_refused_and_stops_nobody(started: Server) -> None:
+    before = started.metric(REFUSED)
+
+    def guess(turn: int) -> int:
+        with httpx.Client(base_url=started.client.base_url, timeout=WAIT_S, trust_env=False) as client:
+            return sum(client.get("/info", headers={"X-API-Key": f"{turn}-{n}"}).status_code == 401 for n in range(40))
+
+    with ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(guess, turn) for turn in range(8)]
+        waits = []
+        while not all(guess.done() for guess in guesses):
+            begun = time.monotonic()
+            assert started.client.get("/info").status_code == 200
+            waits.append(time.monotonic() - begun)
+        assert sum(guess.result() for guess in guesses) == 320
+    assert max(waits) < 1
+    assert started.metric(REFUSED) - before == 320
+
+
 def test_keys_of_the_file_are_changed_without_a_restart(started: Server, folder: Path) -> None:
     (folder / "keys.new").write_text("fresh\n\nand-another\n")
     (folder / "keys.new").replace(folder / "keys")
