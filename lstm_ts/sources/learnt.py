@@ -18,7 +18,7 @@ from lstm_ts.errors import UnknownFormat
 from lstm_ts.sources.blocks import Blocks
 from lstm_ts.sources.checks import check_rows, find_lonely, refuse
 from lstm_ts.sources.repeated_hour import RepeatedHour
-from lstm_ts.sources.spikes import SPIKE, Levels, Spikes
+from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.zones import Zone
 from lstm_ts.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
@@ -93,8 +93,10 @@ def learn_file(
     Raises     UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
     """
     now, stamps, repeated = datetime.now(UTC), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
+    prices = Continuity()
     for block in opened.rows:
         rows = check_rows(block, zone, ticks=opened.ticks, now=now)
+        prices.add(rows)
         good = repeated.add(rows)
         stamps.append(_physical(good, ticks=opened.ticks))
         spool.add(rows)
@@ -109,7 +111,7 @@ def learn_file(
     file = LearntFile(
         path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift
     )
-    return file if keep_spikes else replace(file, spikes=_find_spikes(file))
+    return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
 
 def _find_spikes(file: LearntFile) -> Spikes | None:

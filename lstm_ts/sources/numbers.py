@@ -5,26 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-NO_VALUE = (  # in lower case
-    *(
-        "",
-        "-",
-        "--",
-        "---",
-        "\N{EN DASH}",
-        "\N{EM DASH}",
-        ".",
-        "?",
-        "undefined",
-        "missing",
-        "none",
-        "nil",
-        "nan",
-        "nat",
-    ),
-    *("null", "(null)", r"\n", "na", "<na>", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "#null!", "#num!", "#value!"),
-    *("#ref!", "#div/0!"),
-)
+DASHES = "- -- --- \N{EN DASH} \N{EM DASH} . ?"
+WORDS = "undefined missing none nil nan nat null (null) na <na> n/a n.a."
+CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
+NO_VALUE = ("", "#n/a n/a", *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one

@@ -8,6 +8,7 @@ compares them.
 Legend: N rows, S stretches, D spans that are disturbed.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.bars import PRICES
-from lstm_ts.levels import TORN, largest_move
+from lstm_ts.levels import SESSION, TORN, largest_move
 from lstm_ts.spacing import MINUTE, SECOND, Times
 
 MAX_ROWS = 5  # of a spike; more stay, as another unit would
@@ -48,6 +49,26 @@ class Spikes:
             away_NP = np.abs(np.log(price_NP) - self.level_D[at_N[inside], None])
         found_N[inside] = (away_NP > self.limit_D[at_N[inside], None]).any(axis=1)
         return pl.Series(found_N)
+
+
+class Continuity:
+    """Whether prices stay together in the order of their file, as in most files: then no row is a spike."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self._last = pl.DataFrame(schema=dict.fromkeys(PRICES, pl.Float64()))
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """rows   PRICES and `reason`, null where nothing is wrong"""
+        if self.broken:
+            return
+        good = pl.concat([self._last, rows.select(*PRICES, "reason").filter(pl.col("reason").is_null()).select(PRICES)])
+        step = pl.col("open") / pl.col("close").shift(1)
+        apart = ~step.is_between(math.exp(-SESSION), math.exp(SESSION)) | (
+            pl.col("high") / pl.col("low") > math.exp(TORN)
+        )
+        self.broken = bool(good.select(apart.any()).item())  # the first step is null
+        self._last = good.tail(1)
 
 
 class Levels:
