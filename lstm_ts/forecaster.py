@@ -128,21 +128,7 @@ class Forecaster:
         spec, bars = self.spec, Bars.of(hourly_bars)
         grid = self.grid(bars)
         last = len(grid.ts_G) - spec.horizon - 1
-        if last + 1 < spec.tsteps:
-            raise NotEnoughBars(
-                f"Expected at least {spec.tsteps} session hours for one window, got {last + 1}; give earlier bars too"
-            )
-        missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
-        if grid.missing_G[last]:
-            raise NotEnoughBars(
-                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {bars.ts_N[-1]}; "
-                f"leave bars of closed hours out"
-            )
-        if missing > spec.max_missing:
-            raise NotEnoughBars(
-                f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
-                f"got {missing}; fill the gap"
-            )
+        missing = self._count_missing(grid, last, bars.ts_N[-1])
         q_NHQ, _, volatility_N = self.quantiles(grid, np.array([last]))
         utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
         forecast = Forecast(
@@ -162,6 +148,26 @@ class Forecaster:
                     "Expected bars that a market could have made, got moves beyond any price; correct them"
                 )
         return forecast
+
+    def _count_missing(self, grid: Grid, last: int, last_ts: np.datetime64) -> int:
+        """Of the hours of the window that ends at the row `last`.    Raises    NotEnoughBars"""
+        spec = self.spec
+        if last + 1 < spec.tsteps:
+            raise NotEnoughBars(
+                f"Expected at least {spec.tsteps} session hours for one window, got {last + 1}; give earlier bars too"
+            )
+        missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
+        if grid.missing_G[last]:
+            raise NotEnoughBars(
+                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {last_ts}; "
+                f"leave bars of closed hours out"
+            )
+        if missing > spec.max_missing:
+            raise NotEnoughBars(
+                f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
+                f"got {missing}; fill the gap"
+            )
+        return missing
 
     def _find_level_jump(self, closes: CloseRange, origin_ts: datetime) -> str:
         if self.closes is None:
