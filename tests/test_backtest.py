@@ -47,7 +47,7 @@ def stored(bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def walked(stored: Path) -> list[str]:
     """Lines of stdout."""
-    return succeed_process("backtest", stored, *WALK)
+    return succeed("backtest", stored, *WALK, "hydra/launcher=basic")
 
 
 def trained(folder: Path) -> dict[Path, float]:
@@ -82,7 +82,7 @@ def test_the_table_shows_both_starts_and_the_paired_test_between_them(walked: li
 def test_a_finished_fold_is_not_trained_again(stored: Path, walked: list[str]) -> None:
     before = trained(stored)
     assert len(before) == 7, "the first fold has no fold before it, so both starts share its model"
-    again = succeed("backtest", stored, *WALK)
+    again = succeed("backtest", stored, *WALK, "hydra/launcher=basic")
     assert trained(stored) == before
     assert again[:-1] == walked[:-1]
 
@@ -95,7 +95,7 @@ def test_a_killed_walk_goes_on_where_it_was(stored: Path, walked: list[str], tmp
         wait_for(lambda: len(trained(tmp_path)) >= 2, process=process)
     before = trained(tmp_path)
     assert 2 <= len(before) < 7
-    again = succeed_process("backtest", tmp_path, *WALK, f"paths.data={stored}/data")
+    again = succeed("backtest", tmp_path, *WALK, f"paths.data={stored}/data", "hydra/launcher=basic")
     assert before.items() <= trained(tmp_path).items()
     assert table(again) == table(walked)
 
@@ -109,9 +109,15 @@ def table(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_folds(stored: Path, walked: list[str], tmp_path: Path) -> None:
-    ray = ("hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false")
-    lines = succeed_process("backtest", tmp_path, *WALK, *ray, f"paths.data={stored}/data")
+@pytest.mark.parametrize(
+    "launcher",
+    [("hydra/launcher=joblib",), ("hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false")],
+    ids=["joblib", "ray"],
+)
+def test_other_processes_give_the_same_folds(
+    stored: Path, walked: list[str], tmp_path: Path, launcher: tuple[str, ...]
+) -> None:
+    lines = succeed_process("backtest", tmp_path, *WALK, *launcher, f"paths.data={stored}/data")
     assert table(lines) == table(walked)
 
 
