@@ -138,7 +138,7 @@ class Explorer:
         for button, move in zip(buttons, moves.values(), strict=False):
             button.on_click(partial(self._move, *move))
         buttons[-1].on_click(lambda _: self._look_at(*self._whole_ms))
-        day.param.watch(lambda _: self._go_to(day.value or ""), ["value", "enter_pressed"])  # the same day again, too
+        day.param.watch(lambda *_: self._go_to(day.value or ""), ["value", "enter_pressed"])  # the same day again, too
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         hint = html(f'<p class="quiet">{HINT}</p>')
         self.view = pn.Column(pn.FlexBox(day, *buttons), self._wrong, picture, self._says, hint,
