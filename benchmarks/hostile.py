@@ -2,8 +2,9 @@
 
 Serves the champion under outputs/NAME (default: demo, as `make demo` leaves it) with two workers. While each attack
 runs, an honest client asks for forecasts, each on a connection of its own. With --before, a checkout of another commit
-answers the same requests in turn with this one, and both p50 are printed. Attacks go to 127.0.0.1 only, are bounded in
-number and time, and end with the command. Memory is of all the service's processes, what they share counted for each.
+answers the same requests in turn with this one, from a NAME that it has made itself, and both p50 are printed. Attacks
+go to 127.0.0.1 only, are bounded in number and time, and end with the command. Memory is of all the service's
+processes, what they share counted for each.
 """
 
 import argparse
@@ -224,8 +225,8 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="demo")
     parser.add_argument("--before", type=Path, help="a checkout of the commit to compare with")
     arguments = parser.parse_args()
-    data, outputs = (Path(kind).absolute() / arguments.name for kind in ("data", "outputs"))
-    body = window_of(load_forecaster(outputs / "champion"), data)
+    data, outputs = f"data/{arguments.name}", f"outputs/{arguments.name}"
+    body = window_of(load_forecaster(Path(outputs) / "champion"), Path(data))
     command = ("-m", "serve.server", f"host={HOST}", "port={port}", f"paths.data={data}", f"paths.outputs={outputs}")
     if arguments.before:
         checkouts = (("this commit", Path.cwd()), ("the one before", arguments.before))
