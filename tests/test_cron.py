@@ -82,7 +82,7 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
                 )
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", ["crontab", pytest.param("kubernetes", marks=pytest.mark.slow)])  # the same commands
 def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: Path) -> None:
     at = f"symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
     environment = os.environ | {

@@ -304,26 +304,6 @@ def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path
     expect(page.get_by_text("Expected HistData ASCII M1")).to_contain_text("letter.csv")
 
 
-def test_a_file_over_the_limit_is_refused_and_nothing_stays_on_the_disk(
-    browser: Browser, folder: Path, service: Server, tmp_path: Path
-) -> None:
-    os.environ["TMPDIR"] = str(tmp_path)
-    (tmp_path / "much.csv").write_text("time,open,high,low,close\n" * 60_000)
-    url, limits = str(service.client.base_url), ("upload.max_bytes=1000000", "upload.max_rows=50")
-    try:
-        with shown(Dashboard(folder, url, *limits, key=KEY)) as small, looking(browser, small.url) as page:
-            upload(page, tmp_path / "much.csv")
-            expect(page.get_by_text("File is too large").first).to_be_visible()
-            assert not list(tmp_path.glob("lstm_ts_uploads_*/*"))
-            bars = BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).read()
-            page.locator("input[type=file]").set_input_files(write_csv(tmp_path / "rows.csv", bars))
-            expect(page.get_by_text("at most 50 rows")).to_be_visible()
-            assert list(tmp_path.glob("lstm_ts_uploads_*/*"))
-        assert not list(tmp_path.glob("lstm_ts_uploads_*"))
-    finally:
-        del os.environ["TMPDIR"]
-
-
 @pytest.mark.slow
 def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folder: Path) -> None:
     with running(Server(folder)) as first:
@@ -427,24 +407,64 @@ def test_an_open_address_needs_authentication() -> None:
     assert auth_of(compose("dashboard", *oauth))["oauth_provider"] == "github"
 
 
-def test_a_password_is_asked_for(browser: Browser, folder: Path, service: Server) -> None:
-    url = str(service.client.base_url)
-    with shown(Dashboard(folder, url, key=KEY, password="open sesame")) as dashboard:
-        reply = httpx.get(dashboard.url, trust_env=False)
-        assert reply.status_code == 302
-        assert "/login" in reply.headers["location"]
-        with looking(browser, dashboard.url) as page:
-            assert violations(page) == []
-            page.get_by_label("Password").fill("guess-1")
-            page.keyboard.press("Enter")
-            expect(page.get_by_role("alert")).to_contain_text("Expected your user name and password")
-            page.get_by_label("Password").fill("open sesame")
-            page.get_by_label("User name").fill("me")
-            page.keyboard.press("Enter")
-            forecast_of(page)
-        log = dashboard.log.read_text()
-        assert "A wrong password from 127.0.0.1" in log
-        assert "guess-1" not in log
+PASSWORD = "open sesame"
+
+
+@pytest.fixture(scope="module")
+def strict(
+    folder: Path, started: tuple[Server, Dashboard], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Dashboard, Path]]:
+    """With a password and low limits of uploads, and where it keeps them."""
+    server, _ = started
+    temporary = tmp_path_factory.mktemp("uploads")
+    limits = ("upload.max_bytes=1000000", "upload.max_rows=50")
+    os.environ["TMPDIR"] = str(temporary)
+    try:
+        dashboard = Dashboard(folder, str(server.client.base_url), *limits, key=KEY, password=PASSWORD)
+    finally:
+        del os.environ["TMPDIR"]
+    with shown(dashboard):
+        yield dashboard, temporary
+    assert not list(temporary.glob("lstm_ts_uploads_*"))
+
+
+def log_in(page: Page) -> None:
+    page.get_by_label("User name").fill("me")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+
+
+def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path]) -> None:
+    dashboard, _ = strict
+    reply = httpx.get(dashboard.url, trust_env=False)
+    assert reply.status_code == 302
+    assert "/login" in reply.headers["location"]
+    with looking(browser, dashboard.url) as page:
+        assert violations(page) == []
+        page.get_by_label("Password").fill("guess-1")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("Expected your user name and password")
+        log_in(page)
+        forecast_of(page)
+    log = dashboard.log.read_text()
+    assert "A wrong password from 127.0.0.1" in log
+    assert "guess-1" not in log
+
+
+def test_a_file_over_the_limit_is_refused_and_not_kept(
+    browser: Browser, strict: tuple[Dashboard, Path], hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    dashboard, temporary = strict
+    (tmp_path / "much.csv").write_text("time,open,high,low,close\n" * 60_000)
+    with looking(browser, dashboard.url) as page:
+        log_in(page)
+        upload(page, tmp_path / "much.csv")
+        expect(page.get_by_text("File is too large").first).to_be_visible()
+        assert not list(temporary.glob("lstm_ts_uploads_*/*"))
+        page.locator("input[type=file]").set_input_files(write_csv(tmp_path / "rows.csv", hourly_bars))
+        expect(page.get_by_text("at most 50 rows")).to_be_visible()
+        assert list(temporary.glob("lstm_ts_uploads_*/*"))
+    wait_for(lambda: not list(temporary.glob("lstm_ts_uploads_*/*")), 60)
 
 
 def test_no_page_asks_another_host_for_anything_nor_breaks_its_own_policy(
