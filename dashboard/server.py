@@ -85,6 +85,8 @@ def is_no_goodbye(record: logging.LogRecord) -> bool:
 
 def set_up_panel(threads: int) -> None:
     logging.getLogger("asyncio").addFilter(is_no_goodbye)
+    busy = pn.state.param.busy
+    busy.readonly = busy.constant = False  # Panel lifts and restores this in several threads at once, and fails by it
     pn.extension(*EXTENSIONS, nthreads=threads)
 
 

@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx
+import panel as pn
 import polars as pl
 import pytest
 from browsing import LATE, Dashboard, click_at, delay_answers, looking, shown, violations
+from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -22,7 +24,7 @@ from tornado.websocket import WebSocketClosedError
 
 from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
-from dashboard.server import auth_of, check, is_no_goodbye
+from dashboard.server import auth_of, check, is_no_goodbye, set_up_panel
 from dashboard.upload import ORIGINS
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
@@ -394,6 +396,17 @@ def test_a_visitor_who_leaves_is_no_error() -> None:
     assert not is_no_goodbye(record(WebSocketClosedError()))
     assert is_no_goodbye(record(OSError()))
     assert is_no_goodbye(logging.makeLogRecord({"msg": "slow"}))
+
+
+def test_threads_that_are_busy_at_once_do_not_hinder_each_other() -> None:
+    set_up_panel(threads=2)
+    first, second = edit_readonly(pn.state), edit_readonly(pn.state)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    pn.state.busy = True
+    pn.state.busy = False
+    second.__exit__(None, None, None)
 
 
 def test_an_open_address_needs_authentication() -> None:
