@@ -396,6 +396,7 @@ def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> 
         stores.status(silver)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_silver_fits_its_sessions(stores: Stores, real_minutes: str, silver: Session) -> None:
     result = stores.ingest(Path(real_minutes), silver)

@@ -91,6 +91,27 @@ def loop(stored: Path, databases: Path, tmp_path: Path) -> Iterator[Loop]:
     loop.ledger.close()
 
 
+@pytest.fixture(scope="module")
+def promoted(stored: Path, databases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where version 1 is champion."""
+    folder = tmp_path_factory.mktemp("promoted")
+    shutil.copytree(databases, folder / "registry")
+    loop = Loop(folder, stored, f"sqlite:///{folder}/registry/ledger.db")
+    loop.retrain(20)
+    loop.ledger.close()
+    return folder
+
+
+@pytest.fixture
+def turned(promoted: Path, stored: Path, tmp_path: Path) -> Iterator[Loop]:
+    """A loop that has made version 1 of twenty weeks champion."""
+    shutil.copytree(promoted, tmp_path, dirs_exist_ok=True)
+    loop = Loop(tmp_path, stored, f"sqlite:///{tmp_path}/registry/ledger.db")
+    loop.runs = 1
+    yield loop
+    loop.ledger.close()
+
+
 def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_path: Path, ledger_url: str) -> None:
     shutil.copytree(databases, tmp_path / "registry", dirs_exist_ok=True)
     loop = Loop(tmp_path, stored, ledger_url)
@@ -122,18 +143,17 @@ def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys:
 
 
 def test_the_same_bars_again_are_nothing_new_until_code_or_libraries_change(
-    loop: Loop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    turned: Loop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop.retrain(20)
-    loop.retrain(20)
+    turned.retrain(20)
     assert "Nothing new since version 1 of XAGUSD" in capsys.readouterr().out
-    assert loop.verdicts == ["promote"]
-    assert len(loop.ledger.alias_changes("XAGUSD", CHAMPION)) == 2
+    assert turned.verdicts == ["promote"]
+    assert len(turned.ledger.alias_changes("XAGUSD", CHAMPION)) == 2
     monkeypatch.setattr(provenance, "LIBRARIES", (*provenance.LIBRARIES, "scipy"))  # another one counts
-    loop.retrain(20)
-    assert len(loop.registry.versions("XAGUSD")) == 2
-    loop.retrain(20, "name=another", "seed=1")
-    assert [version.number for version in loop.registry.versions("another")] == [1]
+    turned.retrain(20)
+    assert len(turned.registry.versions("XAGUSD")) == 2
+    turned.retrain(20, "name=another", "seed=1")
+    assert [version.number for version in turned.registry.versions("another")] == [1]
 
 
 def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop) -> None:
@@ -148,12 +168,11 @@ def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop
     assert moves == [(None, 1, "retrain"), (1, 2, "retrain"), (2, 1, "a person")]
 
 
-def test_a_rejected_candidate_is_kept_and_serves_nobody(loop: Loop) -> None:
-    loop.retrain(20)
-    loop.retrain(24, "gate.anchor=[0.9999999,1.0000001]")
-    assert (loop.champion, loop.verdicts) == (1, ["promote", "reject"])
-    assert loop.ledger.decisions("XAGUSD")[1].verdict == "reject"
-    gate = loop.registry.read_gate(loop.registry.version("XAGUSD", 2))
+def test_a_rejected_candidate_is_kept_and_serves_nobody(turned: Loop) -> None:
+    turned.retrain(24, "gate.anchor=[0.9999999,1.0000001]")
+    assert (turned.champion, turned.verdicts) == (1, ["promote", "reject"])
+    assert turned.ledger.decisions("XAGUSD")[1].verdict == "reject"
+    gate = turned.registry.read_gate(turned.registry.version("XAGUSD", 2))
     assert {check["name"]: check["passed"] for check in gate["checks"]}["anchor"] is False
 
 
@@ -187,20 +206,18 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (24, ["gate.steps=[1,9]"], "within horizon=6"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_moves_nothing(loop: Loop, weeks: int, settings: list[str], words: str) -> None:
-    loop.retrain(20)
+def test_a_mistake_is_one_sentence_and_moves_nothing(turned: Loop, weeks: int, settings: list[str], words: str) -> None:
     with pytest.raises(LstmTsError, match=words):
-        loop.retrain(weeks, *settings)
-    assert (loop.champion, loop.verdicts) == (1, ["promote"])
+        turned.retrain(weeks, *settings)
+    assert (turned.champion, turned.verdicts) == (1, ["promote"])
 
 
-def test_a_tampered_champion_stops_the_retraining(loop: Loop) -> None:
-    loop.retrain(20)
-    (weights,) = (loop.folder / "registry/artifacts").rglob("weights.safetensors")
+def test_a_tampered_champion_stops_the_retraining(turned: Loop) -> None:
+    (weights,) = (turned.folder / "registry/artifacts").rglob("weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(RegistryError, match="version 1 of XAGUSD"):
-        loop.retrain(24)
-    assert loop.verdicts == ["promote"]
+        turned.retrain(24)
+    assert turned.verdicts == ["promote"]
 
 
 def retrain_alone(arguments: list[str], said: Path, dies: bool) -> None:

@@ -157,7 +157,7 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
 @pytest.mark.parametrize(
     ("served", "arm"),
     [((*CANARY, "traffic.guardrails.slow_ms=8"), "challenger"),
-     (("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=8"), "shadow")],
+     pytest.param(("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=8"), "shadow", marks=pytest.mark.slow)],
     indirect=["served"],
 )  # fmt: skip
 def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(

@@ -3,6 +3,7 @@
 Each test of one fault asks for it at a request, never by chance.
 """
 
+import asyncio
 import importlib
 import os
 import signal
@@ -90,6 +91,12 @@ def met(faults: str, **options: object) -> Iterator[tuple[Tws, Client]]:
     """A server of its own, so that its count of requests begins here."""
     with Tws(BARS, faults=faults, pace=0, **{"outage": OUTAGE_S, **options}) as tws, client(tws) as one:
         yield tws, one
+
+
+@pytest.fixture(scope="module", autouse=True)
+def event_loop() -> None:
+    """What the client runs on; an asyncio.run of an earlier test has left none."""
+    asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 @pytest.fixture(scope="module")
