@@ -32,6 +32,10 @@ def format_table(scores: Scores) -> str:
     """The score table and its verdicts as plain text, at most 120 columns wide."""
     first, last = scores.span
     blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the LSTM over each baseline"]
+    known = {step: scores.horizons[step].n for step in scores.shown_steps}
+    if set(known.values()) != {scores.n}:
+        counts = ", ".join(f"{count:,} at {step} h" for step, count in known.items())
+        blocks.append(f"A step is scored at the origins whose close that far ahead is known: {counts}.")
     for step in scores.shown_steps:
         horizon = scores.horizons[step]
         blocks += ["", *align(_score_rows(step, horizon, scores.symbol)), describe_skill(step, horizon)]

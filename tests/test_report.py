@@ -88,6 +88,14 @@ def test_the_table_fits_a_terminal_and_shows_persistence_at_every_step():
     assert "nan" not in table
 
 
+def test_origins_whose_close_is_not_known_are_told_apart():
+    record = make_record(horizon=6)
+    assert "is known" not in format_table(compute_scores(record))
+    record.y_NH[-1, :] = record.y_NH[-3:-1, 5] = np.nan
+    second = format_table(compute_scores(record)).splitlines()[1]
+    assert second == "A step is scored at the origins whose close that far ahead is known: 59 at 1 h, 57 at 6 h."
+
+
 def test_steps_beyond_the_horizon_are_not_shown():
     assert "24 hours" not in format_table(compute_scores(make_record(horizon=6)))
 
