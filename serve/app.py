@@ -252,9 +252,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         if time.monotonic() - self._states_read_at > self._health_s:
             reason = f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
             return Worker(model=None, reason=reason)
-        if state is None:
+        silent_s = self._lines.silent_s(self.lit_api.socket(number))
+        if state is None or silent_s is None:  # what is shared says only later that a worker has ended
             return Worker(model=None, reason="the worker is starting")
-        if (self._lines.silent_s(self.lit_api.socket(number)) or 0.0) > self._health_s:
+        if silent_s > self._health_s:
             reason = f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
             return Worker(model=None, reason=reason)
         return state.worker

@@ -612,12 +612,12 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
     store = bare / "data/processed/XAGUSD"
     store.mkdir(parents=True)
     (store / "reader.lock").touch()
-    with running(Server(bare, "answer_s=8", "max_waiting=1")) as server, ThreadPoolExecutor(4) as pool:
+    with running(Server(bare, "answer_s=2", "max_waiting=1")) as server, ThreadPoolExecutor(4) as pool:
         wait_for(lambda: server.health().ready)
         os.mkfifo(store / MANIFEST)
         before = server.workers()
         server.ask(now_bars)
-        time.sleep(8.5)
+        time.sleep(2.5)
         assert server.workers() == before, "a worker that has answered is left alone"
         hanging = [pool.submit(server.client.get, "/forecast", params={"symbol": "XAGUSD"}) for _ in range(4)]
         refused = [answer.result() for answer in hanging]  # the worker has two, one waits, one is too many
@@ -627,7 +627,7 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
         assert reasons[3] == "Expected at most 1 requests to wait for a worker, got more; ask later"
         wait_for(lambda: server.workers() not in ([], before) and server.health().ready)
         assert server.ask(now_bars).model.version == 1
-        assert "Worker 0 has ended, which took longer than answer_s=8" in server.log.read_text()
+        assert "Worker 0 has ended, which took longer than answer_s=2" in server.log.read_text()
 
 
 # What is counted
