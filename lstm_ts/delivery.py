@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class IngestLimits:
     """What makes an hour, and beyond what nothing is stored."""
 
     min_minutes_share: float
@@ -71,7 +71,7 @@ class Delivery:
         self.kept += batch.bars.height
         self.rejected += append_rejects(self._rejects_csv, batch.rejects)
 
-    def check(self, raw: BarStore, processed: BarStore, session: Session, limits: Limits) -> Mismatch:
+    def check(self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits) -> Mismatch:
         """By itself, and beside what is stored of that span.
 
         Raises    NoRows, TooManyRejects, WrongZone; DataError: another level, or another series than the stored minutes
@@ -88,7 +88,7 @@ class Delivery:
         return mismatch
 
     def make_hours(
-        self, raw: BarStore, processed: BarStore, session: Session, limits: Limits
+        self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits
     ) -> tuple[pl.DataFrame, int]:
         """Hours of the bars longer than minutes, and how many of them are left out, as stored minutes have made them.
 
@@ -102,7 +102,7 @@ class Delivery:
             self._compare(new, _read_about(new["ts"], processed), processed, limits)
         return new, hours.height - new.height
 
-    def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: Limits) -> None:
+    def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: IngestLimits) -> None:
         revision = compare_closes(bars, stored)
         if revision.replaces and not limits.allow_revisions:
             raise DataError(

@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lstm_ts.backfill import BackfillResult, backfill
 from lstm_ts.bars import Answer, Broker, Source
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
-from lstm_ts.delivery import Delivery, Limits, within_span
+from lstm_ts.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.errors import ConfigError
 from lstm_ts.evidence import join_to_stored
 from lstm_ts.ledger import Ledger
@@ -56,7 +56,7 @@ def ingest(
     session: Session,
     ledger: Ledger,
     symbol: str,
-    limits: Limits,
+    limits: IngestLimits,
     rejects_csv: Path,
     start: datetime | None = None,
     end: datetime | None = None,
@@ -200,7 +200,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
         session=construct(cfg.session),
         ledger=ledger,
         symbol=cfg.symbol,
-        limits=Limits(
+        limits=IngestLimits(
             min_minutes_share=cfg.min_minutes_share,
             max_reject_share=cfg.max_reject_share,
             max_mismatch=cfg.max_mismatch,

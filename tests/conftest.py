@@ -8,10 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -22,6 +22,7 @@ from hypothesis import settings
 
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.session import Session
+from lstm_ts.sources.files import Files
 
 if TYPE_CHECKING:
     from browsing import Dashboard
@@ -66,6 +67,12 @@ def real_minutes() -> str:
     if not REAL_DATA.is_dir():
         pytest.skip(f"the real silver minutes are not at {REAL_DATA}")
     return str(REAL_DATA / "xagusd_m1_*.parquet")
+
+
+def make_files(paths: str | Sequence[str], **changes: Any) -> Files:
+    """Silver in UTC, but for the changes."""
+    usual = {"symbol": "XAGUSD", "zone": "UTC", "dates": None, "price_factor": 1.0, "batch_rows": 1000}
+    return Files(paths=paths, **{**usual, "stamps": "open", "keep_spikes": False} | changes)
 
 
 def random_hours(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import make_files
 from omegaconf import OmegaConf
 
 from lstm_ts.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, UnknownFormat, WrongZone
-from lstm_ts.sources.files import Files
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")
@@ -21,16 +21,7 @@ def batches(
     paths: object, zone: str | None = None, factor: float = 1.0, rows: int = 1000, stamps: str = "open"
 ) -> list[BarBatch]:
     patterns = [str(path) for path in paths] if isinstance(paths, Sequence) else str(paths)
-    source = Files(
-        paths=patterns,
-        symbol="XAGUSD",
-        zone=zone,
-        dates=None,
-        price_factor=factor,
-        batch_rows=rows,
-        stamps=stamps,
-        keep_spikes=False,
-    )
+    source = make_files(patterns, zone=zone, price_factor=factor, batch_rows=rows, stamps=stamps)
     return list(source.read_batches())
 
 
@@ -217,16 +208,7 @@ def test_a_bad_row_is_shown_with_its_file_line_and_the_beginning_of_its_text(tmp
 def test_a_list_from_the_configuration_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, mt4("2025.01.06,22:00"))
     paths = OmegaConf.create([str(tmp_path / "*.csv")])
-    source = Files(
-        paths=paths,
-        symbol="XAGUSD",
-        zone="UTC",
-        dates=None,
-        price_factor=1.0,
-        batch_rows=10,
-        stamps="open",
-        keep_spikes=False,
-    )
+    source = make_files(paths, batch_rows=10)
     assert source.name == f"files {tmp_path}/*.csv"
     assert [batch.bars.height for batch in source.read_batches()] == [1]
 
@@ -324,16 +306,7 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
     since = str(error.value).split("add span.start=")[1].split()[0]
     assert since[:10].replace("-", ".") in (after[0][:10], after[1][:10])
     start = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    source = Files(
-        paths=str(path),
-        symbol="X",
-        zone="UTC",
-        dates=None,
-        price_factor=1.0,
-        batch_rows=rows,
-        stamps="open",
-        keep_spikes=False,
-    )
+    source = make_files(str(path), symbol="X", batch_rows=rows)
     found = list(source.read_batches(start))
     assert len(after) - 1 <= sum(batch.bars.height for batch in found) <= len(after) and not rejects_of(found)
 
@@ -342,16 +315,7 @@ def test_a_file_that_grows_coarser_is_taken_up_to_there_if_asked(tmp_path: Path)
     path = write(tmp_path, mt4(*spaced(60, 100), *spaced(1440, 20, "2025-01-11")))
     with pytest.raises(UnknownFormat, match=r"1 day apart .*; add span\.end=2025-01-1\dT\d\d:00 to take those before"):
         batches(path, "UTC")
-    source = Files(
-        paths=str(path),
-        symbol="X",
-        zone="UTC",
-        dates=None,
-        price_factor=1.0,
-        batch_rows=1000,
-        stamps="open",
-        keep_spikes=False,
-    )
+    source = make_files(str(path), symbol="X")
     assert bars_of(list(source.read_batches(None, datetime(2025, 1, 10, tzinfo=UTC)))).height == 96
 
 
@@ -440,16 +404,7 @@ def test_a_file_without_a_zone_needs_one_and_parquet_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(("factor", "rows"), [(0.0, 10), (-1.0, 10), (float("inf"), 10), (1.0, 0)])
 def test_a_value_out_of_range_is_a_config_error(factor: float, rows: int) -> None:
     with pytest.raises(ConfigError, match=r"got source\."):
-        Files(
-            paths="x.csv",
-            symbol="XAGUSD",
-            zone=None,
-            dates=None,
-            price_factor=factor,
-            batch_rows=rows,
-            stamps="open",
-            keep_spikes=False,
-        )
+        make_files("x.csv", zone=None, price_factor=factor, batch_rows=rows)
 
 
 @pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "", "/absent/**/*.csv"])

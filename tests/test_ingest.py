@@ -8,17 +8,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+from conftest import make_files
 
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.cli import compose, processed_store, raw_store
-from lstm_ts.delivery import Limits
+from lstm_ts.delivery import IngestLimits
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger import Ledger
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
 from lstm_ts.session import Session
-from lstm_ts.sources.files import Files
 from lstm_ts.status import Status, compute_status, format_status
 from lstm_ts.store import BarStore
 
@@ -43,22 +43,13 @@ class Stores:
         allow_revisions: bool = False,
     ) -> IngestResult:
         return ingest(
-            Files(
-                paths=str(path),
-                symbol="XAGUSD",
-                zone=zone,
-                dates=None,
-                price_factor=1.0,
-                batch_rows=1000,
-                stamps="open",
-                keep_spikes=False,
-            ),
+            make_files(str(path), zone=zone),
             raw=self.raw,
             processed=self.processed,
             session=session,
             ledger=self.ledger,
             symbol="XAGUSD",
-            limits=Limits(
+            limits=IngestLimits(
                 min_minutes_share=0.25,
                 max_reject_share=max_reject_share,
                 max_mismatch=0.02,

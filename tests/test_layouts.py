@@ -11,10 +11,10 @@ from typing import Literal
 
 import polars as pl
 import pytest
+from conftest import make_files
 
 from lstm_ts.bars import BarBatch
 from lstm_ts.errors import DataError, UnknownFormat
-from lstm_ts.sources.files import Files
 
 Row = tuple[datetime, float, float, float, float, float | None]
 FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)
@@ -22,16 +22,7 @@ PRICES = "29.5,29.6,29.4,29.55"
 
 
 def read(path: Path, zone: str | None = "UTC", dates: str | None = None, rows: int = 7) -> list[BarBatch]:
-    source = Files(
-        paths=str(path),
-        symbol="XAGUSD",
-        zone=zone,
-        dates=dates,
-        price_factor=1.0,
-        batch_rows=rows,
-        stamps="open",
-        keep_spikes=False,
-    )
+    source = make_files(str(path), zone=zone, dates=dates, batch_rows=rows)
     return list(source.read_batches())
 
 

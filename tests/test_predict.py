@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from conftest import make_files
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast
 from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
-from lstm_ts.sources.files import Files
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
@@ -90,10 +90,7 @@ def minutes_of(path, prices, start=datetime(2025, 1, 6, 23, tzinfo=UTC)):
     """One bar a minute, of one price each."""
     stamps = (start + timedelta(minutes=i) for i in range(len(prices)))
     path.write_text("".join(f"{ts:%Y.%m.%d,%H:%M},{p},{p},{p},{p},1\n" for ts, p in zip(stamps, prices, strict=True)))
-    return Files(
-        paths=str(path), symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=50, stamps="open",
-        keep_spikes=False,
-    )  # fmt: skip
+    return make_files(str(path), batch_rows=50)
 
 
 def test_a_file_of_two_levels_gives_no_forecast_and_one_damaged_row_is_left_out(tmp_path, silver):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import make_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm_ts.bars import BarBatch
 from lstm_ts.errors import LstmTsError
 from lstm_ts.sources.blocks import open_blocks
-from lstm_ts.sources.files import Files
 
 Row = tuple[datetime, float, float, float, float, float]
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,16 +83,7 @@ def written(draw: st.DrawFn) -> tuple[bytes, list[Row]]:
 
 def read(path: Path, content: bytes, rows: int) -> list[BarBatch]:
     path.write_bytes(content)
-    source = Files(
-        paths=str(path),
-        symbol="XAGUSD",
-        zone="UTC",
-        dates=None,
-        price_factor=1.0,
-        batch_rows=rows,
-        stamps="open",
-        keep_spikes=False,
-    )
+    source = make_files(str(path), batch_rows=rows)
     return list(source.read_batches())
 
 

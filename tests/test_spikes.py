@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import make_files
 from test_files import bars_of, batches, rejects_of, write
 
 from lstm_ts.bars import BarBatch
-from lstm_ts.sources.files import Files
 
 START = datetime(2025, 1, 6, 9)
 SPIKE = "far from the prices before and after"
@@ -187,10 +187,7 @@ def test_a_spike_in_the_hour_that_autumn_repeats_is_found(tmp_path: Path) -> Non
 
 def test_spikes_are_kept_where_the_market_moved_so(tmp_path: Path) -> None:
     path = write(tmp_path, "\n".join(lines_of({100: times(100)})))
-    source = Files(
-        paths=str(path), symbol="XAGUSD", zone="UTC", dates=None, price_factor=1.0, batch_rows=99, stamps="open",
-        keep_spikes=True,
-    )  # fmt: skip
+    source = make_files(str(path), batch_rows=99, keep_spikes=True)
     assert bars_of(list(source.read_batches())).height == COUNT
 
 
