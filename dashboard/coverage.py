@@ -62,9 +62,10 @@ def in_words(status: Status) -> str:
     minutes = {state: int(status.coverage[state].sum()) for state in State}
     total, stored = sum(minutes.values()), minutes.pop(State.PRESENT)
     rest = ", ".join(f"{count:,} {WORDS[state]}" for state, count in minutes.items())
+    closed = f"; {status.closed:,} more are stored of closed hours, which are not counted" if status.closed else ""
     return (
         f"<p><strong>{stored:,} of {total:,} session minutes are stored</strong> ({share(stored, total)}), "
-        f"from {minute(status.start)} to {minute(status.end)} UTC; {rest}.</p>"
+        f"from {minute(status.start)} to {minute(status.end)} UTC; {rest}{closed}.</p>"
     )
 
 

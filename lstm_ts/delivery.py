@@ -58,6 +58,12 @@ class Delivery:
         self._minutes = [pl.DataFrame(schema=PRICES)]
         self._stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
 
+    @property
+    def repeated(self) -> int:
+        """Minutes that came more than once, counted but for the last time."""
+        stamps = pl.concat([bars["ts"] for bars in self._minutes])
+        return len(stamps) - stamps.n_unique()
+
     def add(self, batch: BarBatch) -> None:
         if batch.minutes > 1:
             self.longer.append(batch)

@@ -34,6 +34,9 @@ class IngestResult:
     rejected: int
     mismatch: Mismatch
     kept_hours: int = 0  # came whole, and had been made of stored minutes: these stay
+    repeated: int = 0  # minutes that came again in a later file
+    longer: int = 0  # bars that hours are made of
+    made_hours: int = 0  # of these
 
     @property
     def new(self) -> int:
@@ -66,7 +69,7 @@ def ingest(
 
     Raises    TooManyRejects, WrongZone, NoRows, DataError: nothing was stored; `rejects_csv` names the bad rows
     """
-    delivery, kept_hours = Delivery(source.name, rejects_csv), 0
+    delivery, kept_hours, made_hours = Delivery(source.name, rejects_csv), 0, 0
     with ExitStack() as stack, _progress() as progress:
         stagings = _Stagings(stack, source.name, session)
         task = progress.add_task(source.name, total=None, rows=0)
@@ -79,11 +82,20 @@ def ingest(
         if delivery.longer:
             hours, kept_hours = delivery.make_hours(raw, processed, session, limits)
             stagings.of(processed).add(hours)
+            made_hours = hours.height + kept_hours
     # A process killed before this leaves unknown what it stored.
     if any(delivery.answers):
         told = _join_files(delivery.answers, raw, session)
         ledger.record_answers(symbol, stagings.of(raw).store_id, source.name, told)
-    return IngestResult(stagings.results(), delivery.rejected, mismatch, kept_hours)
+    return IngestResult(
+        stagings.results(),
+        delivery.rejected,
+        mismatch,
+        kept_hours,
+        repeated=delivery.repeated,
+        longer=sum(batch.bars.height for batch in delivery.longer),
+        made_hours=made_hours,
+    )
 
 
 class _Stagings:
@@ -213,6 +225,10 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
     )
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
+    if result.repeated:
+        print(f"{result.repeated:,} minutes left out: a later file has brought them again")
+    if result.longer != result.made_hours:
+        print(f"{result.longer:,} bars longer than a minute make {result.made_hours:,} hours; parts of hours make none")
     if result.kept_hours:
         print(f"{result.kept_hours:,} hours left out: stored minutes have made them, and those hours stay")
     if result.rejected:

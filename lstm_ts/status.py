@@ -25,6 +25,12 @@ class Status:
     gaps: pl.DataFrame  # without a bar, the longest first: `start, end, minutes`
     unknown: pl.DataFrame  # the same, the earliest first
     revisions: pl.DataFrame  # see `BarStore.read_revisions`; the latest first
+    stored: int  # minutes, those in closed hours too
+
+    @property
+    def closed(self) -> int:
+        """Stored minutes in closed hours, which `coverage` leaves out."""
+        return self.stored - int(self.coverage[State.PRESENT].sum())
 
 
 def compute_status(
@@ -59,6 +65,7 @@ def compute_status(
         merge(segments, MISSING).sort("minutes", "start", descending=[True, False]),
         merge(segments, [State.UNKNOWN]),
         revisions.filter(pl.col("ts") >= start, pl.col("ts") < end).sort("revised_at", "ts", descending=True),
+        int(bars_ts.is_between(start, end, closed="left").sum()),
     )
 
 
@@ -71,6 +78,7 @@ def format_status(status: Status) -> str:
             f"{status.symbol}, {_minute(status.start)} to {_minute(status.end)} UTC; "
             "minutes of the sessions, closed ones are not counted",
             *align([("month", *State, "known"), *rows]),
+            f"Stored: {status.stored:,} minutes, {status.closed:,} of them in closed hours, which the table leaves out",
             *_list_spans("Largest gaps, of minutes without a bar", status.gaps),
             *_list_spans("Unknown, as no source has answered for them", status.unknown),
             f"Waiting for a second witness that they are empty: {waiting:,} minutes",

@@ -8,8 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from commands import succeed
 from conftest import make_files
 
+from dashboard.coverage import in_words
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.cli import compose, processed_store, raw_store
 from lstm_ts.delivery import IngestLimits
@@ -354,7 +356,8 @@ def test_status_names_gaps_unknown_spans_and_revisions(stores: Stores, tmp_path:
         ["total", "120", "0", "0", "1,440", "7.69", "%"],
     ]
     gap = "  2019-03-05 11:00 to 2019-03-06 12:00  1,440"
-    assert said[4:8] == [
+    assert said[4:9] == [
+        "Stored: 120 minutes, 0 of them in closed hours, which the table leaves out",
         "Largest gaps, of minutes without a bar: 1,440 minutes in 1 spans",
         gap,
         "Unknown, as no source has answered for them: 1,440 minutes in 1 spans",
@@ -373,6 +376,35 @@ def test_status_of_a_span_that_is_none_says_what_there_is(stores: Stores, tmp_pa
     weekend = datetime(2019, 3, 9, 12, tzinfo=UTC)
     said = format_status(stores.status(silver, start=weekend, end=weekend + timedelta(hours=1)))
     assert "Largest gaps, of minutes without a bar: 0 minutes" in said
+
+
+def test_minutes_in_closed_hours_are_told_where_the_table_leaves_them_out(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    break_at = datetime(2019, 3, 5, 22, 0, tzinfo=UTC)  # 17:00 in New York
+    assert stores.ingest(mt4(tmp_path / "a.csv", break_at - timedelta(hours=8), 8 * 60 + 4), silver).new == 484
+    status = stores.status(silver)
+    assert (status.stored, status.closed, int(status.coverage["present"].sum())) == (484, 4, 480)
+    said = "Stored: 484 minutes, 4 of them in closed hours, which the table leaves out"
+    assert said in format_status(status).splitlines()
+    assert "480 of 480 session minutes are stored" in in_words(status)
+    assert "; 4 more are stored of closed hours, which are not counted." in in_words(status)
+    part = stores.status(silver, start=break_at - timedelta(minutes=5), end=break_at + timedelta(minutes=2))
+    assert (part.stored, part.closed) == (7, 2)
+
+
+def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:
+    mt4(tmp_path / "a.csv", START, 60)
+    mt4(tmp_path / "b.csv", START + timedelta(minutes=20), 60)
+    files = ("source=files", f"source.paths={tmp_path}/?.csv", "source.zone=UTC")
+    said = succeed("ingest", tmp_path, *files)
+    assert said[0].endswith("/raw/XAGUSD: 80 new, 0 the same, 0 revised")
+    assert said[1] == "40 minutes left out: a later file has brought them again"
+    stamps = [START + timedelta(minutes=5 * i) for i in range(30)]
+    (tmp_path / "five.txt").write_text("".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.2,15.0,15.1,7\n" for ts in stamps))
+    said = succeed("ingest", tmp_path / "five", *files[::2], f"source.paths={tmp_path}/five.txt")
+    assert said[0].endswith("/processed/XAGUSD: 2 new, 0 the same, 0 revised")
+    assert said[1] == "30 bars longer than a minute make 2 hours; parts of hours make none"
 
 
 @pytest.mark.parametrize("value", ["commit_s=x", "commit_s=-1", "commit_s=True", "again=maybe", "again=1"])
