@@ -48,7 +48,7 @@ def locked(path: Path, operation: int) -> Iterator[None]:
 
 
 def hold_lock(path: Path, holder: str) -> None:
-    """Hold the lock for as long as this process lives, also after an `exec`, and write the holder into its file.
+    """Hold the lock for as long as this process lives, or one that inherits it, and write the holder into its file.
 
     Raises    BlockingIOError: another process holds it, whose text is the error's
     """

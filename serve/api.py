@@ -5,15 +5,14 @@ import logging.config
 import multiprocessing
 import os
 import signal
-import sys
 import time
-from ctypes import CDLL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litserve import LitAPI
 from litserve.loops import LitLoop
 
+from lstm_ts.lifetime import end_with
 from serve.line import answer_until_told
 from serve.metrics import PART_SECONDS
 from serve.settings import Answer, Ask, Settings, State
@@ -26,18 +25,14 @@ if TYPE_CHECKING:
 # On the board:
 CALL = "call"  # the number of the newest call to look at the registry
 EXAMPLE = "example"  # of a request and its answer
-PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 
 
 def end_with_parent() -> None:
     """A server that was killed leaves no process behind, where the kernel is Linux."""
-    if sys.platform == "linux":
-        CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = multiprocessing.parent_process()
-        if parent and parent.pid != os.getppid():  # it was killed before this was asked for
-            os._exit(1)
+    parent = multiprocessing.parent_process()
+    end_with(parent.pid if parent and parent.pid else os.getppid(), signal.SIGKILL)
 
 
 class AnswerLoop(LitLoop):  # type: ignore[misc]

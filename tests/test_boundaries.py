@@ -140,6 +140,7 @@ ROOMS = {
     },
     "disk": set(),
     "faults": set(),
+    "lifetime": set(),
     "journal": {"disk", "errors"},
     "manifest": {"errors", "journal", "symbol"},
     "missing": {"manifest"},
@@ -217,7 +218,7 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"flags", "net", "prices", "rows", "windows"}
+SERVED |= {"flags", "lifetime", "net", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}

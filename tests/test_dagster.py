@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from processes import ROOT
+from processes import ROOT, WAIT_S, child, end, output, python, read_line, wait_for
 from test_pipeline import synthetic_minutes
 from test_retrain import SETTINGS
 
 from lstm_ts.bars import BAR_SCHEMA
+from lstm_ts.disk import hold_lock
 from lstm_ts.store import BarStore
 
 NEVER = '"0 0 29 2 *"'
@@ -113,9 +115,10 @@ def dagster(tmp_path: Path) -> Iterator[Dagster]:
     try:
         yield running
     finally:
-        if running.processes():
-            os.killpg(running.process.pid, signal.SIGKILL)
-            running.process.wait(60)
+        for id in running.processes():
+            with suppress(ProcessLookupError):
+                os.kill(id, signal.SIGKILL)
+        running.process.wait(60)
 
 
 @pytest.mark.slow
@@ -130,14 +133,14 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     selection = [{"path": ["XAGUSD", name]} for name in ("minute_bars", "hourly_bars")]
     launched = dagster.ask(BACKFILL, it={"assetSelection": selection, "partitionNames": DAYS})
     id = launched["launchPartitionBackfill"]["backfillId"]
-    started = dagster.wait(lambda: [run for run in dagster.runs(backfill=id) if run["status"] == "STARTED"], 60)
-    os.kill(dagster.wait(lambda: process_of(dagster, started[0]["runId"]), 60), signal.SIGKILL)
+    started = dagster.wait(lambda: [run for run in dagster.runs(backfill=id) if run["status"] == "STARTED"], 180)
+    os.kill(dagster.wait(lambda: process_of(dagster, started[0]["runId"]), 180), signal.SIGKILL)
 
     def ended() -> Any:
         status = dagster.ask(BACKFILL_STATUS, id=id)["partitionBackfillOrError"]
         return status if status["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
 
-    assert dagster.wait(ended, 240) == {"status": "COMPLETED_SUCCESS", "error": None}
+    assert dagster.wait(ended, 480) == {"status": "COMPLETED_SUCCESS", "error": None}
     statuses = sorted(run["status"] for run in dagster.runs(backfill=id))
     assert statuses.count("FAILURE") == 1
     truth = synthetic_minutes(*SOURCE).filter(pl.col("ts") < TODAY)
@@ -153,6 +156,49 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     dagster.stop()
     assert not dagster.processes()
     assert "Traceback" not in dagster.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_second_pipeline_is_refused_until_the_first_is_killed_which_leaves_no_process(
+    dagster: Dagster, tmp_path: Path
+) -> None:
+    dagster.wait(lambda: dagster.ask(ASSETS)["assetNodes"], 120)
+    assert len(dagster.processes()) >= 4  # its pages, its daemon, our code, and the one that watches them
+    with beside(tmp_path) as second:
+        _, said = output(second)
+    assert second.returncode == 2
+    assert said == (
+        f"Error: Expected no other pipeline of XAGUSD in {tmp_path}/data, got one that runs (process "
+        f"{dagster.process.pid}, http://127.0.0.1:{dagster.port}); stop that one, or set another paths.data\n"
+    )
+    dagster.process.kill()
+    dagster.process.wait(WAIT_S)
+    wait_for(lambda: not dagster.processes())
+    with beside(tmp_path) as third:
+        assert read_line(third).startswith("Dagster: http://127.0.0.1:")
+        end(third)
+
+
+@pytest.mark.slow
+def test_a_dagster_that_is_killed_leaves_no_process_and_no_lock(dagster: Dagster, tmp_path: Path) -> None:
+    dagster.wait(lambda: dagster.ask(ASSETS)["assetNodes"], 120)
+    (killed,) = (
+        id for id, command in dagster.processes().items() if " dagster dev " in command and "lifetime" not in command
+    )
+    os.kill(killed, signal.SIGKILL)
+    assert dagster.process.wait(WAIT_S) == 128 + signal.SIGKILL
+    wait_for(lambda: not dagster.processes())
+    hold_lock(tmp_path / "data/pipeline-XAGUSD.lock", "this test")
+
+
+def beside(folder: Path) -> AbstractContextManager["subprocess.Popen[str]"]:
+    """A pipeline on the store of the first, on a port that is free while that one runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/other", f"port={port}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return child(python("-m", "lstm_ts.pipeline", *paths), **pipes)
 
 
 def process_of(dagster: Dagster, run_id: str) -> int | None:
