@@ -59,7 +59,7 @@ def make_truth(folder: Path, days: int) -> pl.DataFrame:
 
 def fill(folder: Path, port: int, end: datetime, *, again: bool = False, commit_s: float = 0.0) -> BackfillResult:
     cfg = compose(folder, *QUICK, f"source.port={port}", f"again={again}", f"commit_s={commit_s}")
-    return ask(cfg, construct(cfg.source), construct(cfg.session), end)
+    return ask(cfg, construct(cfg.source), construct(cfg.symbol.session), end)
 
 
 def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> BackfillResult:
@@ -69,7 +69,7 @@ def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> Bac
             raw=raw_store(cfg),
             session=session,
             ledger=ledger,
-            symbol=cfg.symbol,
+            symbol=cfg.symbol.name,
             start=START,
             end=end,
             again=cfg.again,
@@ -91,9 +91,9 @@ class Found:
 def compare(folder: Path, truth: pl.DataFrame, told: pl.DataFrame, end: datetime) -> Found:
     """told   every bar that the server ever gave other values than the truth"""
     cfg = compose(folder)
-    raw, session = raw_store(cfg), construct(cfg.session)
+    raw, session = raw_store(cfg), construct(cfg.symbol.session)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        answers = ledger.answers(cfg.symbol, raw.id)
+        answers = ledger.answers(cfg.symbol.name, raw.id)
     segments = classify(session.spans(START, end), raw.read_stamps(), answers)
     stored = raw.read() if raw.read_stamps().len() else truth.clear()
     bar = ["ts", *PRICES]

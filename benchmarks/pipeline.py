@@ -26,7 +26,7 @@ from lstm_ts.train import make_data
 from lstm_ts.windows import Batch
 
 CFG = compose()
-SILVER: Session = construct(CFG.session)
+SILVER: Session = construct(CFG.symbol.session)
 TSTEPS, HORIZON, RUNS = CFG.tsteps, CFG.horizon, 5
 
 
@@ -34,7 +34,7 @@ def first_batch(pattern: str) -> torch.Tensor:
     """As `ingest`, `process` and `train` do it, without the store between them."""
     files = Files(
         paths=pattern,
-        symbol=CFG.symbol,
+        symbol=CFG.symbol.name,
         zone="UTC",
         dates=None,
         price_factor=1.0,

@@ -53,7 +53,7 @@ class Pair:
 
 
 def make_bars(cfg: DictConfig, signal: Signal, seed: int) -> pl.DataFrame:
-    session = construct(cfg.session)
+    session = construct(cfg.symbol.session)
     source = Synthetic(
         session=session, start=START, end=END, seed=seed, start_price_usd=20.0, signal=signal,
         ar_coefficient=AR_COEFFICIENT,

@@ -32,7 +32,7 @@ HIDDEN = (32, 128)
 
 def make_bars(cfg: DictConfig) -> pl.DataFrame:
     """Four years of synthetic silver; about 16,000 training windows."""
-    session = construct(cfg.session)
+    session = construct(cfg.symbol.session)
     settings = {"start": "2015-01-01", "end": "2019-01-01", "signal": "silver", "ar_coefficient": 0.0}
     source = Synthetic(session=session, seed=7, start_price_usd=20.0, **settings)  # type: ignore[arg-type]
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])

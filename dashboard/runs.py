@@ -51,7 +51,7 @@ class Run:
 
     @property
     def symbol(self) -> str:
-        return str(self.config.get("symbol", ""))
+        return str(self.config.get("symbol.name", self.config.get("symbol", "")))  # runs may be older than symbol.name
 
 
 def read_runs(outputs: Path) -> list[Run]:
@@ -181,12 +181,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Names of parameters that runs have different values of, those that someone typed first."""
+    """Names of parameters that runs have different values of, those that someone typed first.
+
+    What a symbol's name decides is none.
+    """
     seen: dict[str, set[Value]] = {}
     for run in runs:
         for name, value in run.config.items():
             seen.setdefault(name, set()).add(value)
     typed = {text.lstrip("+").partition("=")[0] for run in runs for text in run.overrides}
-    return sorted(
-        (name for name, values in seen.items() if len(values) > 1), key=lambda name: (name not in typed, name)
-    )
+    found = {name for name, values in seen.items() if len(values) > 1}
+    decided = {name for name in found - typed - {"symbol.name"} if name.startswith("symbol.")}
+    return sorted(found - decided, key=lambda name: (name not in typed, name))

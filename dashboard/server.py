@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 
 def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
     return Settings(
-        symbol=cfg.symbol,
+        symbol=cfg.symbol.name,
         name=cfg.name,
         data=Path(cfg.paths.data),
         outputs=Path(cfg.paths.outputs),
         registry_uri=cfg.registry.uri,
         ledger_url=cfg.registry.ledger,
-        session=construct(cfg.session),
+        session=construct(cfg.symbol.session),
         min_minutes_share=cfg.min_minutes_share,
         max_mismatch=cfg.max_mismatch,
         poll_s=cfg.poll_s,

@@ -89,7 +89,7 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
 def find_folds(cfg: DictConfig, hourly_bars: pl.DataFrame) -> list[Fold]:
     """Those with an origin to score: the rest of a quarter may be one closed day."""
     spec = construct(cfg.spec)
-    grid = make_grid(hourly_bars, construct(cfg.session), ahead=spec.horizon)
+    grid = make_grid(hourly_bars, construct(cfg.symbol.session), ahead=spec.horizon)
     folds = construct(cfg.walk).folds(hourly_bars["ts"][0], hourly_bars["ts"][-1])
     return [fold for fold in folds if len(find_origins(grid, spec, start=fold.test_from, end=fold.test_until).rows_N)]
 

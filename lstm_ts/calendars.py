@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pandas_market_calendars as pmc
+from pandas_market_calendars.calendars.ice import ICEExchangeCalendar
+
+MONDAY = 0
 
 
 class SpotFX(pmc.MarketCalendar):  # type: ignore[misc]
@@ -27,6 +30,20 @@ class SpotFX(pmc.MarketCalendar):  # type: ignore[misc]
     @property
     def adhoc_holidays(self) -> list[str]:
         return [f"{year}-{day}" for year in range(1900, 2101) for day in ("01-01", "12-25")]
+
+
+class ICEBrent(ICEExchangeCalendar):  # type: ignore[misc]
+    """ICE's calendar, 20:01 to 18:00 New York, with the earlier opening of Mondays: Sunday 18:00."""
+
+    aliases = ("ICEBrent",)
+
+    @property
+    def name(self) -> str:
+        return "ICEBrent"
+
+    @property
+    def special_opens(self) -> list[Any]:
+        return [((time(18), -1), MONDAY)]
 
 
 def get_calendar(name: str) -> Any:

@@ -94,13 +94,18 @@ class Checks(Callback):
 def _check(cfg: DictConfig, hydra_node: Any) -> None:
     """Raises    ConfigError"""
     check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
-    _check_names(cfg)
+    _check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)
 
 
-def _check_names(cfg: DictConfig) -> None:
+def _check_names(cfg: DictConfig, chosen: str) -> None:
     """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
-    cfg.symbol = check_symbol(cfg.symbol)
+    cfg.symbol.name = check_symbol(cfg.symbol.name)
+    if cfg.symbol.name != chosen:
+        raise ConfigError(
+            f"Expected name: {chosen} in the file {chosen}.yaml of symbol={chosen}, got {cfg.symbol.name}; correct it"
+        )
+    construct(cfg.symbol)  # says what it does not take
     if "name" in cfg:
         cfg.name = check_name(cfg.name)
     for kind, path in cfg.paths.items():
@@ -233,7 +238,9 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
         return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
     except (TypeError, ValueError, InstantiationException) as error:
         mistake = error.__cause__ if isinstance(error, InstantiationException) else error
-        if isinstance(mistake, LstmTsError) or not isinstance(mistake, TypeError | ValueError):
+        if isinstance(mistake, LstmTsError):
+            raise mistake from None
+        if not isinstance(mistake, TypeError | ValueError):
             raise
         raise ConfigError(explain_parameter(mistake, cfg._target_)) from error
 
@@ -260,8 +267,8 @@ def processed_store(cfg: DictConfig) -> BarStore:
 
 def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
     """Raises    ConfigError: its bars were stored with another session than the configured one"""
-    store = BarStore(Path(cfg.paths.data) / stage / cfg.symbol, schema)
-    store.check_session(construct(cfg.session))
+    store = BarStore(Path(cfg.paths.data) / stage / cfg.symbol.name, schema)
+    store.check_session(construct(cfg.symbol.session))
     if foreign := store.describe_foreign_files():
         log.warning(foreign)
     return store

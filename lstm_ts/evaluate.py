@@ -128,8 +128,8 @@ def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     forecaster = load_forecaster(model_folder(cfg))
-    if cfg.symbol != forecaster.provenance.symbol:
-        raise ConfigError(f"Expected a model of symbol={cfg.symbol}, got one of {forecaster.provenance.symbol}")
+    if cfg.symbol.name != forecaster.provenance.symbol:
+        raise ConfigError(f"Expected a model of symbol={cfg.symbol.name}, got one of {forecaster.provenance.symbol}")
     check_lightgbm(cfg.lightgbm_steps, horizon=forecaster.spec.horizon)
     store = processed_store(cfg)
     span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))

@@ -56,8 +56,8 @@ def check_champion(champion: Champion, data: BarsDataModule, held: Held, symbol:
     for what, theirs, ours in (
         ("symbol", provenance.symbol, symbol),
         ("bars", _kind(provenance.source), _kind(held.source)),
-        ("session.calendar", champion.forecaster.session.calendar, data.session.calendar),
-        ("session.zone", champion.forecaster.session.zone, data.session.zone),
+        ("symbol.session.calendar", champion.forecaster.session.calendar, data.session.calendar),
+        ("symbol.session.zone", champion.forecaster.session.zone, data.session.zone),
         ("tsteps", spec.tsteps, data.spec.tsteps),
         ("horizon", spec.horizon, data.spec.horizon),
         ("max_missing", spec.max_missing, data.spec.max_missing),

@@ -181,9 +181,9 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
         result = backfill(
             broker,
             raw=raw,
-            session=construct(cfg.session),
+            session=construct(cfg.symbol.session),
             ledger=ledger,
-            symbol=cfg.symbol,
+            symbol=cfg.symbol.name,
             start=utc(cfg.span.start),
             end=utc(cfg.span.end),
             again=cfg.again,
@@ -209,9 +209,9 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
         source,
         raw=raw_store(cfg),
         processed=processed_store(cfg),
-        session=construct(cfg.session),
+        session=construct(cfg.symbol.session),
         ledger=ledger,
-        symbol=cfg.symbol,
+        symbol=cfg.symbol.name,
         limits=IngestLimits(
             min_minutes_share=cfg.min_minutes_share,
             max_reject_share=cfg.max_reject_share,
@@ -239,13 +239,13 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
 
 def _status(cfg: DictConfig, ledger: Ledger) -> Status:
     raw = raw_store(cfg)
-    answers = ledger.answers(cfg.symbol, raw.id)  # before the bars: another process may be adding both
+    answers = ledger.answers(cfg.symbol.name, raw.id)  # before the bars: another process may be adding both
     return compute_status(
-        cfg.symbol,
+        cfg.symbol.name,
         raw.read_stamps(),
         answers,
         raw.read_revisions(),
-        construct(cfg.session),
+        construct(cfg.symbol.session),
         start=utc(cfg.span.start),
         end=utc(cfg.span.end),
     )

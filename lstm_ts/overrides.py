@@ -25,6 +25,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.symbol import check_symbol
 
 CONF = Path(__file__).parents[1] / "conf"
 FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
@@ -32,6 +33,8 @@ FLAGS |= {"-sc", "--shell-completion"}
 FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
 PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
+SYMBOL = "symbol"  # a group of one file each, which may lie in a folder of the user's own
+TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 FREE = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
 OPEN = ("trainer.devices", "trainer.precision", "trainer.accelerator", "trainer.gradient_clip_val")  # Lightning checks
 NEAR = 0.6
@@ -68,6 +71,10 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
     if not key or key != key.strip() or (value != value.lstrip() and value.strip()):
         raise ConfigError(f"Expected key=value without blanks around =, got {text!r}; leave them out")
     parsed = _parse(text)
+    if key == SYMBOL and parsed is not None and not parsed.is_delete():
+        return _read_symbol(text, parsed)
+    if re.search(r"\$\{symbol\}", value):
+        raise ConfigError(f"Expected ${{symbol.name}} for the symbol's name, got {text}; write that")
     names = re.findall(r"\$\{(\w+)\}", value)
     if "${" in value and (parsed is None or any(name in os.environ for name in names)):
         raise ConfigError(
@@ -81,6 +88,21 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
     if _names_file(value) or (key in PATHS and not value.startswith("[")):
         return f"{text.partition('=')[0]}={_quoted(value)}"
     raise ConfigError(f"Expected a value in quotes where it has special characters, got {text}; type {_typed(text)}")
+
+
+def _read_symbol(text: str, parsed: Override) -> str:
+    """With quotes where a symbol is a number, such as 7203, which Hydra takes for no file's name.
+
+    Raises    ConfigError: no symbol
+    """
+    value: Any = parsed._value
+    if parsed.is_sweep_override() and not isinstance(value, ChoiceSweep):
+        return text  # such as glob(*)
+    number = isinstance(value, int | float)
+    items = value.list if isinstance(value, ChoiceSweep) else [_value(text) if number else value]
+    names = [check_symbol(item.text if isinstance(item, QuotedString) else item) for item in items]
+    plain = not number and all(isinstance(item, str | QuotedString) for item in items)
+    return text if plain else f"{text.partition('=')[0]}={','.join(map(repr, names))}"
 
 
 def _key(text: str) -> str:
@@ -139,14 +161,16 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
         cfg = _compose(command, overrides)
         return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        return _explain_group(found[1], found[2], listed=re.findall(r"\n\t(\w+)(?=\n)", text.partition("Config se")[0]))
+        return _explain_group(found[1], found[2], listed=re.findall(r"\n\t(\S+)(?=\n)", text.partition("Config se")[0]))
     if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
         key, value = found[1].partition("=")[::2]
+        if (CONF / key).is_dir():
+            return f"Expected one {key}, got {found[1]}; add -m to run once with each"
         return (
             f"Expected one value, got {found[1]}; write '{key}=[{value}]' for a list, {_typed(found[1])} for one text, "
             f"or add -m to run once with each"
         )
-    if found := re.search(r"already at '([^']+)'", text):
+    if found := re.search(r"already at '([^']+)'", text) or re.search(r"Multiple values for (\w+)", text):
         return f"Expected {found[1]}=… without the +, since {found[1]} exists, got {_find(overrides, found[1])}"
     if found := re.search(r"(\S+) appears more than once", text):
         return f"Expected {found[1]} once, got {_find(overrides, found[1])} beside it; leave the + out"
@@ -162,7 +186,13 @@ def _explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
     plus = "+" if group == "experiment" else ""
     if got in names:
         return f"Expected {plus}{group}={got}, got {group}={got}; add the +"
-    return f"Expected {plus}{group}= with one of {', '.join(names)}, got {got}; choose one of them"
+    choose = f"Expected {plus}{group}= with one of {', '.join(names)}, got {got}; choose one of them"
+    if group != SYMBOL or not got:
+        return choose
+    return (
+        f"{choose}, or make {got} one: copy {TEMPLATE.relative_to(CONF.parent)} to {got}.yaml beside it, or to "
+        f"{SYMBOL}/{got}.yaml in a folder of your own that --config-dir names, and change what differs"
+    )
 
 
 def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
@@ -178,8 +208,8 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
         return f"Expected a key of {command}, got {got}; its keys are {keys} (--cfg job shows all with their values)"
     if near in choices:
         return f"Expected a key of {command}, got {got}; did you mean {near}={choices[near]}?"
-    while isinstance(known[near], dict) and known[near]:
-        near = f"{near}.{next(iter(known[near]))}"
+    while isinstance(known[near], dict) and known[near].keys() - {"_target_"}:
+        near = f"{near}.{next(name for name in known[near] if not name.startswith('_'))}"
     found_at = _look_up(near, command, choices)
     where = f" ({found_at[0].relative_to(CONF.parent)})" if found_at else ""
     return f"Expected a key of {command}, got {got}; did you mean {near}={_shown(known[near])}{where}?"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts.cli import compose, construct
 from lstm_ts.errors import ConfigError
+from lstm_ts.overrides import SYMBOL
 from lstm_ts.session import HOUR, Session, utc
 from lstm_ts.symbol import check_symbol
 
@@ -46,9 +47,9 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     first_day = utc(cfg.first_day)
     if first_day is None:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
-    unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol} is each symbol's own
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol.name} is each symbol's own
     own = {step: _split(step, unresolved[step]) for step in STEPS}
-    return Plan(symbols, construct(cfg.session), _shared(overrides), own, first_day)
+    return Plan(symbols, construct(cfg.symbol.session), _shared(overrides), own, first_day)
 
 
 def read_symbols(symbols: object) -> tuple[str, ...]:
@@ -77,10 +78,12 @@ def _split(step: str, command_line: str | None) -> tuple[str, ...]:
 
 
 def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Those of values that stand in project.yaml, but for the symbol, which each step is told."""
-    common = set(compose("project", [])) - {"symbol"}
+    """Those of values that stand in project.yaml, but for the symbol's name, which each step is told."""
+    common = set(compose("project", []))
     keys = [parsed.key_or_group for parsed in OverridesParser.create().parse_overrides(list(overrides))]
-    return tuple(text for text, key in zip(overrides, keys, strict=True) if key.split(".")[0] in common)
+    return tuple(
+        text for text, key in zip(overrides, keys, strict=True) if key != SYMBOL and key.split(".")[0] in common
+    )
 
 
 def last_closed_hour(at: datetime) -> datetime:

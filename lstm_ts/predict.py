@@ -139,8 +139,8 @@ def main(cfg: DictConfig) -> None:
 def _read_stored(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:
     """Raises    ConfigError: the model is one of another symbol"""
     symbol = forecaster.provenance.symbol
-    if cfg.symbol != symbol:
-        raise ConfigError(f"Expected a model of symbol={cfg.symbol}, got one of {symbol}; set symbol={symbol}")
+    if cfg.symbol.name != symbol:
+        raise ConfigError(f"Expected a model of symbol={cfg.symbol.name}, got one of {symbol}; set symbol={symbol}")
     store = processed_store(cfg)
     return store.read(), store.source
 

@@ -90,11 +90,11 @@ def _known(
 def run(cfg: DictConfig) -> ProcessResult:
     raw, processed = raw_store(cfg), processed_store(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        answers = ledger.answers(cfg.symbol, raw.id)
+        answers = ledger.answers(cfg.symbol.name, raw.id)
     result = process(
         raw,
         processed,
-        construct(cfg.session),
+        construct(cfg.symbol.session),
         min_minutes_share=cfg.min_minutes_share,
         max_unknown_share=cfg.max_unknown_share,
         answers=answers,

@@ -18,7 +18,7 @@ from lstm_ts.forecaster import Provenance
 
 LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
-DECISIVE = ("symbol", "seed", "session", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
+DECISIVE = ("seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
 SHOWN = ("enable_progress_bar", "log_every_n_steps")
 
 
@@ -45,7 +45,8 @@ def library_versions() -> dict[str, str]:
 
 def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """What of a configuration decides a model, and `more` of it."""
-    wanted = {name: config[name] for name in (*DECISIVE, *more)}
+    symbol = {name: config["symbol"][name] for name in ("name", "session")}
+    wanted = {"symbol": symbol} | {name: config[name] for name in (*DECISIVE, *more)}
     return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
 
 

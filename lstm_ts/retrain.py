@@ -175,7 +175,7 @@ def train_and_judge(
     split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
     data = make_data(cfg, held.hourly_bars, split)
     if champion:
-        check_champion(champion, data, held, cfg.symbol)
+        check_champion(champion, data, held, cfg.symbol.name)
     folder = claim(run_folder())
     trained = train_candidates(cfg, data, held.source, champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]

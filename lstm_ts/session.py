@@ -37,7 +37,7 @@ def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
         known = get_calendar(calendar)
     except RuntimeError:
         raise ConfigError(
-            f"Expected a calendar known to pandas_market_calendars, got session.calendar={calendar}"
+            f"Expected a calendar known to pandas_market_calendars, got symbol.session.calendar={calendar}"
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pandas', of what the calendars call
@@ -97,7 +97,7 @@ class Session:
         self.calendar = calendar
         self.zone = zone
         if zone not in available_timezones():
-            raise ConfigError(f"Expected an IANA time zone such as America/New_York, got session.zone={zone}")
+            raise ConfigError(f"Expected an IANA time zone such as America/New_York, got symbol.session.zone={zone}")
 
     def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
         """Session hours with start <= ts < end (UTC), ascending.

@@ -104,7 +104,8 @@ class BarStore:
         if manifest.calendar and stored != got:
             raise ConfigError(
                 f"Expected the sessions that {self.folder} was stored with, {' in '.join(stored)}, got "
-                f"{' in '.join(got)}; add session.calendar={stored[0]} session.zone={stored[1]}"
+                f"{' in '.join(got)}; set symbol.session.calendar={stored[0]} symbol.session.zone={stored[1]}, "
+                f"or another paths.data"
             )
 
     @contextmanager

@@ -113,7 +113,7 @@ def make_data(
     data: BarsDataModule = construct(
         cfg.data,
         hourly_bars=hourly_bars,
-        session=construct(cfg.session),
+        session=construct(cfg.symbol.session),
         spec=construct(cfg.spec),
         split=split,
         kept_scaler=kept_scaler,
@@ -139,7 +139,7 @@ def fit(
     started = time.perf_counter()
     model = train(data, shape, optimisation, trainer, ckpt_path=ckpt_path, start=start)
     config = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    provenance = describe(data, symbol=cfg.symbol, source=source, config=config)
+    provenance = describe(data, symbol=cfg.symbol.name, source=source, config=config)
     forecaster = Forecaster(
         model.net.cpu(),
         shape,

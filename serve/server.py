@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     return Settings(
-        symbol=cfg.symbol,
+        symbol=cfg.symbol.name,
         name=cfg.name,
         registry_uri=cfg.registry.uri,
         bars=processed_store(cfg).folder,
@@ -142,8 +142,8 @@ def main(cfg: DictConfig) -> None:
             workers=cfg.workers_per_device,
             max_waiting=cfg.max_waiting,
         )
-        server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol}", __version__
-        Routes(server, keys, symbol=cfg.symbol, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+        server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol.name}", __version__
+        Routes(server, keys, symbol=cfg.symbol.name, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
         server.stop_on_signals()
         log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
         server.run(

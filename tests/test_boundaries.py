@@ -18,7 +18,7 @@ DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 # What each room may import of ours.
 ROOMS = {
     "errors": set(),
-    "symbol": {"errors"},
+    "symbol": {"errors", "session"},
     "bars": {"errors"},
     "calendars": set(),
     "session": {"bars", "calendars", "errors"},
@@ -203,8 +203,8 @@ ROOMS = {
     "shelf": {"errors", "versions"},
     "aliases": {"errors", "ledger", "rows", "shelf", "versions"},
     "promotion": {"gate", "ledger", "registry", "rows", "versions"},
-    "overrides": {"errors"},
-    "plan": {"cli", "errors", "session", "symbol"},
+    "overrides": {"errors", "symbol"},
+    "plan": {"cli", "errors", "overrides", "session", "symbol"},
     "migrations.env": set(),
     "migrations.append_only": set(),
     "migrations.versions.0001_decisions": {"migrations.append_only"},

@@ -21,7 +21,7 @@ from lstm_ts.train import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")
-GROUPS = ("source", "session", "net", "trainer", "logger", "gate", "experiment", *SERVED)
+GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
 
@@ -54,8 +54,8 @@ def test_every_group_of_the_folder_is_tried() -> None:
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_an_entry_point_composes_with_its_defaults(name: str) -> None:
     cfg = compose(name)
-    assert cfg.symbol == "XAGUSD"
-    construct(cfg.session)
+    assert cfg.symbol.name == "XAGUSD"
+    construct(cfg.symbol)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -69,7 +69,7 @@ def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> Non
     if group in ("source", *SERVED):
         construct(cfg[group])
         return
-    for node in ("session", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):
+    for node in ("symbol", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):
         construct(cfg[node])
     build_trainer(cfg, tmp_path)
 

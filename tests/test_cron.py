@@ -75,7 +75,7 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
         for line in done.stdout.splitlines():
             _, module, *overrides = line.split()
             cfg = compose(module.removeprefix("lstm_ts."), overrides)
-            assert cfg.symbol == "XAGUSD"
+            assert cfg.symbol.name == "XAGUSD"
             if "span.start" in line:
                 assert datetime.fromisoformat(cfg.span.end) - datetime.fromisoformat(cfg.span.start) == timedelta(
                     days=look_back

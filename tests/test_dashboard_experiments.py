@@ -120,7 +120,12 @@ def test_scores_of_other_spans_are_not_to_be_compared(runs: list[Run]) -> None:
 
 
 def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run]) -> None:
-    gold = replace(runs[0], config={**runs[0].config, "symbol": "XAUUSD"})
+    gold = replace(runs[0], config={**runs[0].config, "symbol.name": "XAUUSD"})
+    assert gold.symbol == "XAUUSD"
+    other = replace(gold, config={**gold.config, "symbol.session.calendar": "CMEGlobex_Gold"})
+    assert differing([other, runs[0]]) == ["symbol.name"]
+    old = {key: value for key, value in runs[0].config.items() if not key.startswith("symbol.")}
+    assert replace(runs[0], config=old | {"symbol": "EURUSD"}).symbol == "EURUSD"
     assert label(gold, BERLIN) != label(runs[0], BERLIN)
     assert "other runs" not in details(gold, [gold], BERLIN)
 

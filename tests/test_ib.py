@@ -355,7 +355,7 @@ def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("invalid", "error 321: .*correct source.contract"),
+        ("invalid", "error 321: .*correct symbol.contract"),
         ("permission", "error 354: .*subscribe to the market data"),
         ("competing", "error 10197: .*log out of the other session"),
     ],
@@ -625,9 +625,9 @@ def test_a_clock_that_is_off_is_refused(place: Place, skew_s: int, sign: str) ->
 
 
 def test_an_unknown_contract_and_an_ambiguous_one_are_named(place: Place) -> None:
-    with serving() as tws, pytest.raises(BrokerError, match=r"XAGEUR CMDTY .*error 200: .*; correct source\.contract"):
+    with serving() as tws, pytest.raises(BrokerError, match=r"XAGEUR CMDTY .*error 200: .*; correct symbol\.contract"):
         place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR"}))
-    two = r"got 2: XAGUSD CMDTY SMART USD \(conId 77124483\), XAGUSD CMDTY LME USD \(conId \d+\); set source\.contract"
+    two = r"got 2: XAGUSD CMDTY SMART USD \(conId 77124483\), XAGUSD CMDTY LME USD \(conId \d+\); set symbol\.contract"
     with serving(faults="two_contracts@1") as tws, pytest.raises(BrokerError, match=two):
         place.fill(make_broker(tws.port))
 
@@ -639,7 +639,7 @@ def test_a_contract_by_its_number_is_found_and_a_field_that_ib_has_not_is_said(p
         broker.close()
         with pytest.raises(BrokerError, match=r"XAGEUR CMDTY SMART USD 1 from IB .*IB knows nothing similar"):
             place.fill(make_broker(tws.port, contract=CONTRACT | {"symbol": "XAGEUR", "conId": 1}))
-        with pytest.raises(ConfigError, match=r"Expected fields of IB's Contract in source\.contract, got: .*'foo'"):
+        with pytest.raises(ConfigError, match=r"Expected fields of IB's Contract in symbol\.contract, got: .*'foo'"):
             place.fill(make_broker(tws.port, contract=CONTRACT | {"foo": 1}))
 
 

@@ -146,7 +146,7 @@ def test_a_day_is_stored_by_itself(start: Start) -> None:
 
 
 def test_today_ends_with_the_last_closed_minute(start: Start) -> None:
-    always = "session.calendar=24/7"
+    always = "symbol.session.calendar=24/7"
     began = datetime.now(UTC)
     span = (f"source.start={(began - DAY).date()}", f"source.end={(began + 2 * DAY).date()}")
     pipeline = start(f"ingest='{' '.join(span)}'", always)
@@ -251,7 +251,7 @@ def test_hours_that_are_all_there_pass(start: Start) -> None:
     now = datetime.now(UTC)
     days = [f"{now - age * DAY:%Y-%m-%d}" for age in (3, 0)]
     source = f"source.start={days[0]} source.end={(now + 2 * DAY).date()} source.signal=random_walk"
-    pipeline = start(f"ingest='{source}'", "session.calendar=24/7", "look_back_days=2")
+    pipeline = start(f"ingest='{source}'", "symbol.session.calendar=24/7", "look_back_days=2")
     (check,) = pipeline.run("XAGUSD_bars", *days).get_asset_check_evaluations()
     assert check.metadata["missing"].value <= 1  # an hour may close meanwhile, and its last minute have no bar
     assert check.metadata["session_hours"].value == 48

@@ -57,12 +57,12 @@ def test_a_step_is_told_what_every_command_takes_then_its_own_then_its_symbol(tm
     mine = plan(
         "symbols=[XAGUSD,XAUUSD]",
         f"paths.data={tmp_path}",
-        "session.zone=Europe/London",
+        "symbol.session.zone=Europe/London",
         "port=4000",
         "ingest='source=files source.paths=\"a b.csv\"'",
         "++min_minutes_share=0.5",
     )
-    shared = [f"paths.data={tmp_path}", "session.zone=Europe/London", "++min_minutes_share=0.5"]
+    shared = [f"paths.data={tmp_path}", "symbol.session.zone=Europe/London", "++min_minutes_share=0.5"]
     assert mine.command("process", "XAUUSD") == [*shared, "symbol=XAUUSD"]
     assert mine.command("ingest", "XAGUSD", "span.end=2024-03-09") == [
         *shared, "source=files", "source.paths=a b.csv", "symbol=XAGUSD", "span.end=2024-03-09",
@@ -71,7 +71,7 @@ def test_a_step_is_told_what_every_command_takes_then_its_own_then_its_symbol(tm
 
 
 def test_each_symbol_has_a_source_of_its_own() -> None:
-    mine = plan("symbols=[XAGUSD,XAUUSD]", "ingest='source=files source.paths=minutes/${symbol}/*.csv'")
+    mine = plan("symbols=[XAGUSD,XAUUSD]", "ingest='source=files source.paths=minutes/${symbol.name}/*.csv'")
     paths = [compose("ingest", mine.command("ingest", symbol)).source.paths for symbol in mine.symbols]
     assert paths == ["minutes/XAGUSD/*.csv", "minutes/XAUUSD/*.csv"]
 

@@ -195,7 +195,7 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (24, ["tsteps=12"], "Expected a champion of tsteps 12, got 24 in version 1 of XAGUSD"),
         (24, ["horizon=7"], "Expected a champion of horizon 7, got 6"),
         (24, ["symbol=XAUUSD", "name=XAGUSD"], "Expected a champion of symbol XAUUSD, got XAGUSD"),
-        (24, ["session.zone=UTC"], "Expected a champion of session.zone UTC, got America/New_York"),
+        (24, ["symbol.session.zone=UTC"], "Expected a champion of symbol.session.zone UTC, got America/New_York"),
         (19, [], "Expected a held-out span that version 1 of XAGUSD has not seen"),
         (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of NetShape"),
         (24, ["retrain.start=champion", "retrain.valid=7w"], "Expected a champion trained before the validation"),

@@ -362,7 +362,7 @@ def test_a_store_keeps_its_calendar_and_zone_and_refuses_another(tmp_path: Path)
     assert (manifest["calendar"], manifest["zone"]) == ("NYSE", "America/New_York")
     before = (tmp_path / "SPY/manifest.json").read_bytes()
     for other in (silver, london):
-        said = f"NYSE in America/New_York, got {other.calendar} in {other.zone}; add session.calendar=NYSE session.zone"
+        said = f"NYSE in America/New_York, got {other.calendar} in {other.zone}; set symbol.session.calendar"
         with pytest.raises(ConfigError, match=said), store.upsert("test", other) as staging:
             staging.add(bars([21.0]))
     assert (tmp_path / "SPY/manifest.json").read_bytes() == before

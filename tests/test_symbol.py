@@ -1,17 +1,23 @@
 """What may be a symbol, and that no other text reaches the disk."""
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from commands import Command
+from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process, registry
-from lstm_ts.cli import compose
+from lstm_ts.cli import CONF, compose, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.manifest import stores_in
-from lstm_ts.symbol import check_name, check_symbol
+from lstm_ts.session import Session
+from lstm_ts.symbol import Symbol, check_name, check_symbol
 
+CONFIGS = ["ingest", "process", "train", "retrain", "evaluate", "predict", "backtest", "registry", "pipeline"]
+CONFIGS += ["serve", "dashboard"]
 REFUSED = ["", " ", ".", "..", "../x", "../../x", "/abs", "a/b", "a\\b", "a b", "XAGUSD\n", "X\0", "é", "-x", "_x"]
 
 
@@ -46,16 +52,136 @@ def test_a_name_may_be_longer_than_a_symbol() -> None:
             check_name(name)
 
 
-@pytest.mark.parametrize(
-    "config", ["ingest", "process", "retrain", "evaluate", "predict", "backtest", "dashboard", "serve"]
-)
-def test_every_configuration_checks_its_symbol(config: str) -> None:
+@pytest.fixture
+def own_conf(tmp_path: Path) -> Path:
+    """A folder of the user's own, with the file of a symbol that is a number."""
+    return make_symbol(tmp_path / "my conf", "7203", calendar="JPX", zone="Asia/Tokyo")
+
+
+def make_symbol(folder: Path, name: str, *, calendar: str, zone: str) -> Path:
+    """As the sentence about an unknown symbol says: a copy of silver's file, changed."""
+    text = (Path(CONF) / "symbol/XAGUSD.yaml").read_text().replace("name: XAGUSD", f"name: {name}")
+    (folder / "symbol").mkdir(parents=True)
+    (folder / "symbol" / f"{name}.yaml").write_text(
+        text.replace("CMEGlobex_Silver", calendar)
+        .replace("America/New_York", zone)
+        .replace("currency: USD", "currency: JPY")
+    )
+    return folder
+
+
+@pytest.mark.parametrize("path", sorted((Path(CONF) / "symbol").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_symbol_of_the_folder_has_hours_a_currency_and_a_contract(path: Path) -> None:
+    symbol: Symbol = construct(compose("project", [f"symbol={path.stem}"]).symbol)
+    assert symbol.name == path.stem
+    assert symbol.session.next_hours(datetime(2026, 3, 2, 12, tzinfo=UTC), 30)
+    assert (symbol.currency, symbol.contract["currency"]) == ("USD", "USD")
+    assert 2 <= symbol.decimals <= 5
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_command_takes_a_symbol_by_its_name_alone(config: str) -> None:
     model = ["model=somewhere"] if config in ("evaluate", "predict") else []
-    assert compose(config, [*model, "symbol=7203"]).symbol == "7203"
+    cfg = compose(config, [*model, "symbol=XAUUSD"])
+    assert (cfg.symbol.name, cfg.symbol.session.calendar) == ("XAUUSD", "CMEGlobex_Gold")
+    assert cfg.get("name", "XAUUSD") == "XAUUSD"
     with pytest.raises(ConfigError, match=r"Expected a symbol .*, got '\.\./x'"):
         compose(config, [*model, "symbol=../x"])
-    with pytest.raises(ConfigError, match="Expected text for symbol, got symbol=null"):
+    with pytest.raises(ConfigError, match=r"Expected a symbol .*, got none"):
         compose(config, [*model, "symbol=null"])
+
+
+def test_an_unknown_symbol_is_told_with_those_that_exist_and_how_to_add_it() -> None:
+    said = (
+        "Expected symbol= with one of BTCUSD, EURUSD, NZDUSD, SPY, UKOIL, XAGUSD, XAUUSD, got FOO; choose one of them, "
+        "or make FOO one: copy conf/symbol/XAGUSD.yaml to FOO.yaml beside it, or to symbol/FOO.yaml in a folder of "
+        "your own that --config-dir names, and change what differs"
+    )
+    with pytest.raises(ConfigError) as told:
+        compose("train", ["symbol=FOO"])
+    assert str(told.value) == said
+
+
+@pytest.mark.parametrize("way", ["--config-dir={}", "hydra.searchpath=['file://{}']"])
+def test_a_symbol_of_ones_own_is_one_file_and_may_be_a_number(
+    way: str, own_conf: Path, tmp_path: Path, command: Command
+) -> None:
+    where = (f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", "source.end=2019-01-08")
+    done = command(ingest.main, way.format(own_conf), "symbol=7203", *where)
+    assert done.code == 0, done.err
+    manifest = json.loads((tmp_path / "data/raw/7203/manifest.json").read_text())
+    assert (manifest["calendar"], manifest["zone"]) == ("JPX", "Asia/Tokyo")
+
+
+def test_a_sweep_over_symbols_stores_each_in_its_own_sessions(own_conf: Path, tmp_path: Path, command: Command) -> None:
+    where = (f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", "source.end=2019-01-08")
+    searched = f"hydra.searchpath=['file://{own_conf}']"
+    assert command(ingest.main, "-m", searched, "symbol=7203,XAUUSD", *where).code == 0
+    calendars = {name: json.loads((tmp_path / f"data/raw/{name}/manifest.json").read_text())["calendar"]
+                 for name in stores_in(tmp_path / "data/raw")}  # fmt: skip
+    assert calendars == {"7203": "JPX", "XAUUSD": "CMEGlobex_Gold"}
+
+
+def test_a_copied_file_that_kept_the_other_symbols_name_is_refused(
+    own_conf: Path, tmp_path: Path, command: Command
+) -> None:
+    path = own_conf / "symbol/7203.yaml"
+    path.write_text(path.read_text().replace("name: 7203", "name: XAGUSD"))
+    said = command(ingest.main, f"--config-dir={own_conf}", "symbol=7203", f"paths.data={tmp_path}/data").mistake
+    assert said == "Expected name: 7203 in the file 7203.yaml of symbol=7203, got XAGUSD; correct it"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("session.calendar=NYSE", "did you mean symbol.session.calendar=CMEGlobex_Silver (conf/symbol/XAGUSD.yaml)?"),
+        ("session.zone=UTC", "did you mean symbol.session.zone=America/New_York (conf/symbol/XAGUSD.yaml)?"),
+        ("session=silver", "did you mean symbol.session.calendar=CMEGlobex_Silver"),
+        ("source.contract.exchange=LME", "did you mean symbol.contract.exchange=SMART"),
+        ("source=files source.paths=bars/${symbol}/*.csv", "Expected ${symbol.name} for the symbol's name"),
+    ],
+)
+def test_a_key_of_before_symbols_had_files_is_told_with_the_one_that_took_its_place(old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        compose("ingest", old.split())
+    assert new in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("symbol=XAGUSD,XAUUSD", "Expected one symbol, got symbol=XAGUSD,XAUUSD; add -m to run once with each"),
+        ("+symbol=XAUUSD", "without the +"),
+        ("~symbol", "Expected symbol= with one of BTCUSD"),
+        ("symbol.name=FOO", "Expected name: XAGUSD in the file XAGUSD.yaml"),
+        ("symbol.currency=usd", "Expected symbol.currency as capital letters"),
+        ("symbol.decimals=-1", "Expected symbol.decimals within 0..12, got -1"),
+        ("symbol.session.zone=Mars/Base", "Mars/Base"),
+    ],
+)
+def test_what_no_symbol_can_be_is_told(typed: str, words: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        compose("process", [typed])
+    assert words in str(told.value)
+
+
+def test_a_run_remembers_all_of_its_symbol(tmp_path: Path, command: Command) -> None:
+    command(
+        ingest.main,
+        "symbol=XAUUSD",
+        f"paths.data={tmp_path}/data",
+        f"paths.outputs={tmp_path}",
+        "source.end=2019-01-03",
+    )
+    (path,) = tmp_path.glob("ingest/*/*/.hydra/config.yaml")
+    assert OmegaConf.load(path).symbol.session.calendar == "CMEGlobex_Gold"
+
+
+def test_symbols_can_be_compared_and_kept_in_sets() -> None:
+    session = Session(calendar="NYSE", zone="America/New_York")
+    made = [Symbol(name="SPY", session=session, currency="USD", decimals=2, contract={}, feed_code=None) for _ in "ab"]
+    assert len(set(made)) == 1
 
 
 @pytest.mark.parametrize("config", ["registry", "retrain", "dashboard", "serve"])

@@ -206,8 +206,8 @@ def test_a_value_out_of_range_is_refused(change: dict[str, Any], message: str) -
         Synthetic(**ARGUMENTS | change)
 
 
-def test_the_configuration_builds_the_source_with_the_session_of_the_root() -> None:
-    root = OmegaConf.create({"session": OmegaConf.load(CONF / "session" / "silver.yaml")})
+def test_the_configuration_builds_the_source_with_the_session_of_the_symbol() -> None:
+    root = OmegaConf.create({"symbol": OmegaConf.load(CONF / "symbol" / "XAGUSD.yaml")})
     root.source = OmegaConf.load(CONF / "source" / "synthetic.yaml")
     source = instantiate(root.source)
     assert isinstance(source, Synthetic)

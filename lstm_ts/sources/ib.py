@@ -57,6 +57,8 @@ class InteractiveBrokers:
             raise ConfigError(f"Expected source.port within 1..65535, got {port}")
         if min(max_skew_s, connect_s, answer_s) <= 0:
             raise ConfigError("Expected source.max_skew_s, source.connect_s and source.answer_s above 0")
+        if not contract.get("symbol"):
+            raise ConfigError("Expected fields of IB's Contract in symbol.contract, got none of its symbol; give them")
         self.session, self.max_mismatch = session, max_mismatch
         self.contract = dict(contract)
         self.address, self.client_id, self.live = f"{host}:{port}", client_id, live
@@ -123,7 +125,7 @@ class InteractiveBrokers:
         try:
             wanted = api.Contract(**self.contract)
         except TypeError as error:
-            raise ConfigError(f"Expected fields of IB's Contract in source.contract, got: {error}") from None
+            raise ConfigError(f"Expected fields of IB's Contract in symbol.contract, got: {error}") from None
         shown = " ".join(map(str, self.contract.values()))
         try:
             found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
@@ -133,7 +135,7 @@ class InteractiveBrokers:
             raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
         if len(found) != 1:
             candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
-            raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set source.contract")
+            raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set symbol.contract")
         contract = found[0].contract
         contract.exchange = self.contract.get("exchange", contract.exchange)
         return contract

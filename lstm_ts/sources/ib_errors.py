@@ -33,14 +33,14 @@ MEANINGS = {
     100: Meaning(Action.WAIT),  # more than 50 messages a second
     162: Meaning(Action.RETRY),  # with a text that is not in HISTORY
     165: Meaning(Action.INFORM),
-    200: Meaning(Action.FATAL, "correct source.contract"),
-    203: Meaning(Action.ALERT, "ask IB for the permission that source.contract needs"),
+    200: Meaning(Action.FATAL, "correct symbol.contract"),
+    203: Meaning(Action.ALERT, "ask IB for the permission that symbol.contract needs"),
     320: Meaning(Action.FATAL, WAY_IN),
-    321: Meaning(Action.FATAL, "correct source.contract, or update TWS"),
+    321: Meaning(Action.FATAL, "correct symbol.contract, or update TWS"),
     326: Meaning(Action.NEXT_ID),
-    354: Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
+    354: Meaning(Action.ALERT, "subscribe to the market data of symbol.contract at IB"),
     366: Meaning(Action.INFORM),
-    420: Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
+    420: Meaning(Action.ALERT, "subscribe to the market data of symbol.contract at IB"),
     502: Meaning(Action.LOST),
     503: Meaning(Action.FATAL, "update TWS"),
     504: Meaning(Action.LOST),
@@ -58,15 +58,15 @@ MEANINGS = {
     2110: Meaning(Action.DOWN),
     2157: Meaning(Action.INFORM),
     2158: Meaning(Action.INFORM),
-    10089: Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
+    10089: Meaning(Action.ALERT, "subscribe to the market data of symbol.contract at IB"),
     10197: Meaning(Action.ALERT, "log out of the other session that uses this account's market data"),
     10314: Meaning(Action.FATAL, "update TWS"),
 }
 HISTORY = {
     "pacing violation": Meaning(Action.WAIT),
     "returned no data": Meaning(Action.EMPTY),
-    "no market data permissions": Meaning(Action.ALERT, "subscribe to the market data of source.contract at IB"),
-    "No historical market data for": Meaning(Action.FATAL, "correct source.contract"),
+    "no market data permissions": Meaning(Action.ALERT, "subscribe to the market data of symbol.contract at IB"),
+    "No historical market data for": Meaning(Action.FATAL, "correct symbol.contract"),
 }
 FARMS = {2105, 2106, 2107}  # about the farm that the text ends with; the other codes are about IB as a whole
 
