@@ -20,9 +20,10 @@ from benchmarks import compose
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
 from lstm_ts.data import BarsDataModule, BatchOrder
-from lstm_ts.forecaster import build_net
 from lstm_ts.model import LSTMForecaster
+from lstm_ts.nets import build_net
 from lstm_ts.sources.synthetic import Synthetic
+from lstm_ts.tensors import to_tensors
 from lstm_ts.train import make_data
 from lstm_ts.windows import FEATURES
 
@@ -67,7 +68,7 @@ def time_lightning(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> floa
 def time_bare_loop(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> float:
     """Windows per second of a plain loop: the same batches, network, loss, AdamW, one-cycle, clipping and averaging."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, windows = make_model(data, cfg).to(device), data.train_windows.to(device)
+    model, windows = make_model(data, cfg).to(device), to_tensors(data.train_windows, device)
     chosen = model.optimisation
     optimizer = torch.optim.AdamW(model.net.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging), use_buffers=True)  # type: ignore[no-untyped-call]

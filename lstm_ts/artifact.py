@@ -1,56 +1,64 @@
 """What a training leaves behind: a forecaster in a folder.
 
-<folder>/weights.safetensors   the network
+<folder>/network.onnx          the network, as forecasts run it
+<folder>/weights.safetensors   its parameters, for a training that goes on from them
 <folder>/manifest.json         scaler, reference quantiles, window spec, session, provenance, scores
-<folder>/SHA256SUMS            of both; `sha256sum -c SHA256SUMS` checks it too
+<folder>/SHA256SUMS            of the three; `sha256sum -c SHA256SUMS` checks it too
+
+The manifest names the hashes of the network and of the weights, and the weights those of what they were fitted to: a
+file of another model is noticed even where the sums are right. Folders of formats 1 and 2 have no network.onnx.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
-from torch import Tensor
+from safetensors.numpy import load, save
 
-from lstm_ts.artifact_manifest import BadManifest, Manifest, format_manifest, read_manifest
+from lstm_ts.artifact_manifest import FITTED, BadManifest, Manifest, hash_fitted, read_manifest, to_json
 from lstm_ts.errors import ArtifactError
-from lstm_ts.forecaster import Forecaster, build_net
-from lstm_ts.net import LSTMNet
-from lstm_ts.windows import FEATURES
+from lstm_ts.forecaster import Forecaster
+from lstm_ts.network import Network
 
-WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
-MAX_BYTES = {WEIGHTS: 2**30, MANIFEST: 2**26, SUMS: 2**16}
+NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
+FILES, OLD_FILES = (NETWORK, WEIGHTS, MANIFEST), (WEIGHTS, MANIFEST)
+MAX_BYTES = {NETWORK: 2**30, WEIGHTS: 2**30, MANIFEST: 2**26, SUMS: 2**16}
+FITTED_TO = "fitted_to"  # in the header of the weights
 HEADER_SIZE = 8  # bytes of a safetensors file that say how long its JSON header is
 
 
 def save_forecaster(forecaster: Forecaster, folder: Path) -> None:
     """Write the artifact whole: the folder appears when everything is in it."""
+    parts, network = to_json(forecaster), forecaster.network
+    content = {NETWORK: network.graph, WEIGHTS: save(dict(network.weights), metadata={FITTED_TO: hash_fitted(parts)})}
+    parts["files"] = {name: _sha256(value) for name, value in content.items()}
+    content[MANIFEST] = json.dumps(parts, indent=1, allow_nan=False).encode()
+    content[SUMS] = "".join(f"{_sum(name, content[name])}\n" for name in FILES).encode()
     staged = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    save_file(forecaster.net.state_dict(), staged / WEIGHTS, metadata={"fitted_to": _fitted_to(forecaster)})
-    (staged / MANIFEST).write_text(format_manifest(forecaster))
-    sums = [_sum(name, (staged / name).read_bytes()) for name in (WEIGHTS, MANIFEST)]
-    (staged / SUMS).write_text("".join(f"{line}\n" for line in sums))
+    for name, value in content.items():
+        (staged / name).write_bytes(value)
     staged.replace(folder)
 
 
 def load_forecaster(folder: Path) -> Forecaster:
     """Raises    ArtifactError: the folder is no artifact, not as it was saved, or nothing that can forecast"""
-    content = {name: _read(folder / name) for name in (WEIGHTS, MANIFEST, SUMS)}
-    _check_sums(folder, content)
+    content = {name: _read(folder / name) for name in (*OLD_FILES, SUMS)}
+    names = _signed_names(folder, content[SUMS])
+    content |= {name: _read(folder / name) for name in names if name not in content}
+    _check_sums(folder, content, names)
     try:
         manifest = read_manifest(content[MANIFEST])
     except BadManifest as error:
         raise ArtifactError(f"Expected {folder / MANIFEST} with {error}; train again or restore it") from None
     return Forecaster(
-        net=_load_net(folder, content[WEIGHTS], manifest),
-        shape=manifest.shape,
+        network=_load_network(folder, content, manifest),
         scaler=manifest.scaler,
         reference=manifest.reference,
         spec=manifest.spec,
@@ -61,60 +69,58 @@ def load_forecaster(folder: Path) -> Forecaster:
     )
 
 
-def _check_sums(folder: Path, content: Mapping[str, bytes]) -> None:
-    lines = content[SUMS].decode(errors="replace").removesuffix("\n").split("\n")
-    names = sorted(line.partition("  ")[2] for line in lines)
-    if names != sorted((WEIGHTS, MANIFEST)):
-        raise ArtifactError(
-            f"Expected {folder / SUMS} of {WEIGHTS} and {MANIFEST} alone, got {str(names)[:99]}; restore it"
-        )
-    for name in (WEIGHTS, MANIFEST):
-        if _sum(name, content[name]) not in lines:
+def _signed_names(folder: Path, sums: bytes) -> tuple[str, ...]:
+    names = {line.partition("  ")[2] for line in _lines(sums)}
+    for files in (FILES, OLD_FILES):
+        if names == set(files) and len(_lines(sums)) == len(files):
+            return files
+    raise ArtifactError(
+        f"Expected {folder / SUMS} of {', '.join(FILES)} alone, got {str(sorted(names))[:99]}; restore it"
+    )
+
+
+def _check_sums(folder: Path, content: Mapping[str, bytes], names: tuple[str, ...]) -> None:
+    for name in names:
+        if _sum(name, content[name]) not in _lines(content[SUMS]):
             raise ArtifactError(f"Expected {folder / name} as it was saved, got other bytes; restore it or train again")
 
 
-def _load_net(folder: Path, content: bytes, manifest: Manifest) -> LSTMNet:
+def _lines(sums: bytes) -> list[str]:
+    return sums.decode(errors="replace").removesuffix("\n").split("\n")
+
+
+def _load_network(folder: Path, content: Mapping[str, bytes], manifest: Manifest) -> Network:
+    weights, fitted_to = _load_weights(folder, content[WEIGHTS])
+    if NETWORK not in content:
+        from lstm_ts.old_artifact import export_weights  # imports PyTorch
+
+        return export_weights(folder / WEIGHTS, weights, fitted_to, manifest)
+    for name in (NETWORK, WEIGHTS):
+        if manifest.files.get(name) != _sha256(content[name]):
+            raise ArtifactError(
+                f"Expected {folder / name} as {MANIFEST} names it, got one of another model; restore it or train again"
+            )
+    if fitted_to != manifest.fitted_to:
+        raise ArtifactError(
+            f"Expected weights fitted to {', '.join(FITTED)} of {folder / MANIFEST}, got others; "
+            f"restore it or train again"
+        )
+    try:
+        return Network(content[NETWORK], config=manifest.net, weights=weights, spec=manifest.spec)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} in {folder / NETWORK}; train again") from error
+
+
+def _load_weights(folder: Path, content: bytes) -> tuple[dict[str, NDArray[np.float32]], object]:
+    """The tensors, and what they say they were fitted to."""
     try:
         weights = load(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise _wrong_weights(folder, f"a safetensors file, got this: {error}") from None
-    header = json.loads(content[HEADER_SIZE : HEADER_SIZE + int.from_bytes(content[:HEADER_SIZE], "little")])
-    fitted_to, expected = (header.get("__metadata__") or {}).get("fitted_to"), _fitted_to(manifest)
-    if fitted_to != expected:
-        raise ArtifactError(f"Expected weights fitted to {expected}, got {fitted_to} in {folder}; train again")
-    first = weights.get("lstm.weight_ih_l0")
-    if first is not None and first.dim() == 2 and first.shape[1] != FEATURES:
         raise ArtifactError(
-            f"Expected a model of {FEATURES} features in {folder}, got one of {first.shape[1]}; train again"
-        )
-    with torch.device("meta"):  # takes no memory, whatever the manifest says
-        shapes = build_net(manifest.shape, manifest.reference).state_dict()
-    if different := sorted(weights.keys() ^ shapes.keys()):
-        raise _wrong_weights(folder, f"the tensors of such a network alone, got others or none as {different[0][:60]}")
-    for name, tensor in weights.items():
-        _check_tensor(folder, name, tensor, shapes[name])
-    net = build_net(manifest.shape, manifest.reference)
-    for name, buffer in net.named_buffers():
-        if not torch.allclose(weights[name], buffer, rtol=1e-4, atol=1e-6):
-            raise _wrong_weights(folder, f"{name} as the manifest's quantiles make it, got other numbers")
-    net.load_state_dict(weights)
-    return net
-
-
-def _check_tensor(folder: Path, name: str, tensor: Tensor, expected: Tensor) -> None:
-    if tensor.shape != expected.shape or tensor.dtype != torch.float32:
-        ours, theirs = tuple(expected.shape), tuple(tensor.shape)
-        raise _wrong_weights(folder, f"{name} of {ours} float32 numbers, got {theirs} of {tensor.dtype}")
-    if not tensor.isfinite().all():
-        raise _wrong_weights(folder, f"finite numbers in {name}, got others")
-
-
-def _wrong_weights(folder: Path, contract: str) -> ArtifactError:
-    return ArtifactError(f"Expected {folder / WEIGHTS} to hold {contract}; train again or restore it")
-
-
-def _fitted_to(fitted: Forecaster | Manifest) -> str:
-    return json.dumps([asdict(fitted.spec), asdict(fitted.shape)], sort_keys=True)
+            f"Expected {folder / WEIGHTS} to hold a safetensors file, got this: {error}; train again or restore it"
+        ) from None
+    header = json.loads(content[HEADER_SIZE : HEADER_SIZE + int.from_bytes(content[:HEADER_SIZE], "little")])
+    return weights, (header.get("__metadata__") or {}).get(FITTED_TO)
 
 
 def _read(path: Path) -> bytes:
@@ -130,5 +136,9 @@ def _read(path: Path) -> bytes:
     )
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _sum(name: str, content: bytes) -> str:
-    return f"{hashlib.sha256(content).hexdigest()}  {name}"
+    return f"{_sha256(content)}  {name}"

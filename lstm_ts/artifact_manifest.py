@@ -1,8 +1,9 @@
-"""The manifest of a model folder: what a forecaster consists of beside its weights, as JSON, and read strictly.
+"""The manifest of a model folder: what a forecaster consists of beside its network, as JSON, and read strictly.
 
 Legend: W hours of the week, D hours of the day, H steps, Q levels.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import numpy as np
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import LstmTsError
 from lstm_ts.features import Array
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance
+from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.levels import CloseRange
 from lstm_ts.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
 from lstm_ts.session import Session
@@ -23,9 +24,11 @@ from lstm_ts.symbol import check_symbol
 from lstm_ts.windows import WindowSpec
 
 PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
-FORMATS = {1: PARTS, 2: (*PARTS, "closes")}
+FORMAT = 3
+FORMATS = {1: PARTS, 2: (*PARTS, "closes"), FORMAT: (*PARTS, "closes", "files")}
+FITTED = ("net", "spec", "session", "scaler", "reference")  # what a network is trained with
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
-MAX_WIDTH, MAX_LAYERS, MAX_TSTEPS = 65_536, 64, 100_000  # far beyond any use; a network of more fits no memory
+MAX_TSTEPS = 100_000  # far beyond any use
 SHOWN = 60  # characters of a value
 Part = TypeVar("Part")
 
@@ -36,7 +39,8 @@ class BadManifest(ValueError):
 
 @dataclass(frozen=True)
 class Manifest:
-    shape: NetShape
+    format: int
+    net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
     spec: WindowSpec
     session: Session
     scaler: Scaler
@@ -44,22 +48,29 @@ class Manifest:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None
+    files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
+    fitted_to: str  # see `hash_fitted`
 
 
-def format_manifest(forecaster: Forecaster) -> str:
-    closes = {} if forecaster.closes is None else {"closes": asdict(forecaster.closes)}
-    manifest = {
-        "format": 2 if closes else 1,
-        "net": asdict(forecaster.shape),
+def to_json(forecaster: Forecaster) -> dict[str, Any]:
+    """All parts but the files."""
+    return {
+        "format": FORMAT,
+        "net": dict(forecaster.network.config),
         "spec": asdict(forecaster.spec),
         "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
         "scaler": _plain(forecaster.scaler),
         "reference": _plain(forecaster.reference),
         "provenance": asdict(forecaster.provenance),
         "scores": forecaster.scores,
-        **closes,
+        "closes": forecaster.closes and asdict(forecaster.closes),
     }
-    return json.dumps(manifest, indent=1, allow_nan=False)
+
+
+def hash_fitted(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the parts that a network is trained with."""
+    fitted = json.dumps([parts[name] for name in FITTED], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(fitted.encode()).hexdigest()
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -71,21 +82,24 @@ def read_manifest(content: bytes) -> Manifest:
     found = _object(values, "an object", ())
     kind = found.get("format")
     if type(kind) is not int or kind not in FORMATS:
-        raise BadManifest(f"format {' or '.join(map(str, FORMATS))}, got {_shown(kind)}")
+        raise BadManifest(f"format {', '.join(map(str, FORMATS))}, got {_shown(kind)}")
     parts = _object(values, "the parts", FORMATS[kind])
-    spec = _build(WindowSpec, parts["spec"], "spec")
-    session = _build(Session, parts["session"], "session")
+    spec = build(WindowSpec, parts["spec"], "spec")
+    session = build(Session, parts["session"], "session")
     _check_calendar(session)
-    provenance = _check_provenance(_build(Provenance, parts["provenance"], "provenance"))
+    provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
     return Manifest(
-        shape=_check_shape(_build(NetShape, parts["net"], "net")),
+        format=kind,
+        net=_object(parts["net"], "net as an object", ()),
         spec=_check_spec(spec),
         session=session,
         scaler=_read_scaler(parts["scaler"]),
         reference=_read_reference(parts["reference"], spec),
         provenance=provenance,
         scores=_object(parts["scores"], "scores as an object", ()),
-        closes=_read_closes(parts["closes"], provenance) if "closes" in parts else None,
+        closes=_read_closes(parts["closes"], provenance) if parts.get("closes") is not None or kind == 2 else None,
+        files=_object(parts.get("files", {}), "files as an object", ()),
+        fitted_to=hash_fitted(parts),
     )
 
 
@@ -108,7 +122,7 @@ def _object(values: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:
     return values
 
 
-def _build(kind: type[Part], values: Any, where: str) -> Part:
+def build(kind: type[Part], values: Any, where: str) -> Part:
     """By the annotations of its constructor."""
     hints = get_type_hints(kind.__init__)
     hints.pop("return")
@@ -145,12 +159,6 @@ def _check_calendar(session: Session) -> None:
         raise BadManifest(f"a session that can be used, got this: {error}") from None
 
 
-def _check_shape(shape: NetShape) -> NetShape:
-    if max(shape.hidden, shape.decoder) > MAX_WIDTH or shape.layers > MAX_LAYERS:
-        raise BadManifest(f"a net of at most {MAX_LAYERS} layers and {MAX_WIDTH} units, got {_shown(asdict(shape))}")
-    return shape
-
-
 def _check_spec(spec: WindowSpec) -> WindowSpec:
     if spec.tsteps > MAX_TSTEPS:
         raise BadManifest(f"spec.tsteps of at most {MAX_TSTEPS}, got {_shown(spec.tsteps)}")
@@ -179,7 +187,7 @@ def _is_moment(text: str) -> bool:
 
 
 def _read_scaler(values: Any) -> Scaler:
-    scaler, where = _build(Scaler, values, "scaler"), "scaler"
+    scaler, where = build(Scaler, values, "scaler"), "scaler"
     if not min(scaler.return_unit, scaler.half_life_hours) > 0:
         raise BadManifest(
             f"scaler.return_unit and half_life_hours above 0, got {scaler.return_unit} and {scaler.half_life_hours}"
@@ -194,7 +202,7 @@ def _read_scaler(values: Any) -> Scaler:
 
 
 def _read_reference(values: Any, spec: WindowSpec) -> Reference:
-    given, where = _build(Reference, values, "reference"), "reference"
+    given, where = build(Reference, values, "reference"), "reference"
     quantiles = {}
     for name in ("climatology_HQ", "volatility_HQ"):
         quantiles[name] = _array(getattr(given, name), (spec.horizon, len(spec.levels)), f"{where}.{name}")
@@ -211,7 +219,7 @@ def _read_reference(values: Any, spec: WindowSpec) -> Reference:
 
 
 def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
-    closes = _build(CloseRange, values, "closes")
+    closes = build(CloseRange, values, "closes")
     if not 0 < closes.lowest <= closes.highest:
         raise BadManifest(f"closes above 0 and ascending, got {closes.lowest} to {closes.highest}")
     if not provenance.trained_until:

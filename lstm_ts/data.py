@@ -18,6 +18,7 @@ from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.features import make_grid
 from lstm_ts.scaler import Scaler, fit_scaler
 from lstm_ts.session import Moment, Session, moment, utc
+from lstm_ts.tensors import to_tensors
 from lstm_ts.windows import Batch, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
 
 VALID_BATCH = 4096
@@ -165,7 +166,7 @@ class BarsDataModule(L.LightningDataModule):
     def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
         """The windows live on the trainer's device, and a batch is gathered there."""
         order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        here = windows.to(self.trainer.strategy.root_device if self.trainer else "cpu")
+        here = to_tensors(windows, self.trainer.strategy.root_device if self.trainer else "cpu")
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
         return DataLoader(cast(Dataset[Batch[Tensor]], here), sampler=order, batch_size=None, generator=own)
 

@@ -3,41 +3,26 @@
 Legend: N windows, H steps, Q levels.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lstm_ts.baselines import Reference
-from lstm_ts.errors import ArtifactError, ConfigError, NotEnoughBars
+from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.features import Array, Bars, Grid, make_grid
 from lstm_ts.levels import CloseRange, close_range
-from lstm_ts.net import LSTMNet
+from lstm_ts.network import Network
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import FEATURES, TARGET_COLUMNS, Batch, WindowSpec, make_windows
+from lstm_ts.windows import WindowSpec, make_windows
 
 BATCH = 4096
 MAX_MOVE = 1e4  # usual returns: no quantile of returns is that far out, and NaN is not below it
-Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class NetShape:
-    hidden: int
-    layers: int
-    decoder: int
-    dropout: float
-
-    def __post_init__(self) -> None:
-        if min(self.hidden, self.layers, self.decoder) < 1 or not 0 <= self.dropout < 1:
-            raise ConfigError(f"Expected hidden, layers and decoder >= 1 and dropout in 0..1, got {self}")
 
 
 @dataclass(frozen=True)
@@ -84,8 +69,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Forecaster:
-    net: LSTMNet
-    shape: NetShape
+    network: Network
     scaler: Scaler
     reference: Reference
     spec: WindowSpec
@@ -93,7 +77,6 @@ class Forecaster:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
-    compiled: Run | None = None  # does what `net` does, for one window
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
@@ -102,22 +85,18 @@ class Forecaster:
         """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`, and volatility_N."""
         windows = make_windows(grid, self.scaler, origins_N, self.spec)
         batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
-        z_NHQ = np.concatenate([self._run(batch) + batch.drift_BH[..., None] for batch in batches])
+        z_NHQ = np.concatenate(
+            [
+                self.network(batch.x_BTF, batch.calendar_BHC, batch.profile_BH) + batch.drift_BH[..., None]
+                for batch in batches
+            ]
+        )
         if not (np.abs(z_NHQ) < MAX_MOVE).all():
             raise ArtifactError(
                 f"Expected finite forecasts of {self.provenance.symbol}, got others by its weights; train again"
             )
         scale_NH = windows.scale_GH[origins_N].astype(np.float64)
         return z_NHQ * scale_NH[..., None], scale_NH, windows.volatility_G[origins_N].astype(np.float64)
-
-    def _run(self, batch: Batch[NDArray[Any]]) -> NDArray[np.float32]:
-        values = batch.x_BTF, batch.calendar_BHC, batch.profile_BH
-        if self.compiled:
-            return self.compiled(*values)
-        self.net.eval()
-        with torch.inference_mode():
-            z_BHQ: Tensor = self.net(*map(torch.from_numpy, values))
-        return z_BHQ.numpy()
 
     def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
@@ -174,10 +153,3 @@ class Forecaster:
             return ""
         gap = origin_ts - datetime.fromisoformat(self.provenance.trained_until)
         return self.closes.describe_jump(closes, abs(gap.total_seconds()))
-
-
-def build_net(shape: NetShape, reference: Reference) -> LSTMNet:
-    """A network that starts at the volatility forecast, made symmetric."""
-    symmetric_HQ = (reference.volatility_HQ - reference.volatility_HQ[:, ::-1]) / 2
-    base_HQ = torch.from_numpy(symmetric_HQ.astype(np.float32))
-    return LSTMNet(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(shape))

@@ -1,4 +1,4 @@
-"""Training of the network: loss, optimiser, schedule. The mathematics is in `net.py`."""
+"""Training of a network: loss, optimiser, schedule."""
 
 import time
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from lstm_ts.baselines import Reference
 from lstm_ts.errors import ConfigError
-from lstm_ts.net import LSTMNet, pinball_loss
-from lstm_ts.windows import Batch, mirror
+from lstm_ts.tensors import mirror
+from lstm_ts.windows import Batch
 
 
 class Optimisation:
@@ -38,7 +38,7 @@ class Optimisation:
 
 class LSTMForecaster(L.LightningModule):
     def __init__(
-        self, net: LSTMNet, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation, seed: int
+        self, net: nn.Module, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation, seed: int
     ) -> None:
         super().__init__()
         self.net = net
@@ -104,3 +104,11 @@ class LSTMForecaster(L.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.lr, steps, pct_start=chosen.warm_up)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def pinball_loss(z_BH: Tensor, q_BHQ: Tensor, levels_Q: Tensor, weight_H: Tensor) -> Tensor:
+    """Weighted mean over levels, steps and rows of the quantile loss; a missing (NaN) target has no weight."""
+    known_BH = ~z_BH.isnan()
+    error_BHQ = z_BH.nan_to_num()[..., None] - q_BHQ
+    loss_BH = torch.maximum(levels_Q * error_BHQ, (levels_Q - 1) * error_BHQ).mean(-1)
+    return (loss_BH * weight_H * known_BH).sum() / known_BH.sum().clamp(min=1)

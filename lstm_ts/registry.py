@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.aliases import Aliases
-from lstm_ts.artifact import MANIFEST, SUMS, WEIGHTS, load_forecaster
+from lstm_ts.artifact import FILES, SUMS, load_forecaster
 from lstm_ts.cli import entry_point
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
 from lstm_ts.forecaster import Forecaster
@@ -113,7 +113,7 @@ class Registry:
         with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.shelf.files(version, MODEL) as kept:
             staged = Path(staging) / MODEL
             _load(version, kept)
-            shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {MANIFEST, SUMS, WEIGHTS})
+            shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {*FILES, SUMS})
             _load(version, staged)
             staged.replace(folder)
 

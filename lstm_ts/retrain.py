@@ -27,6 +27,7 @@ from lstm_ts.forecaster import Forecaster
 from lstm_ts.gate import Criteria, Decision, Verdict, decide
 from lstm_ts.holdout import Champion, Held, check_champion, hold_out
 from lstm_ts.ledger import Ledger
+from lstm_ts.nets import describe_net
 from lstm_ts.promotion import promote_undecided
 from lstm_ts.provenance import hash_training, select_decisive
 from lstm_ts.records import LSTM, ForecastRecord
@@ -50,14 +51,14 @@ class RetrainResult:
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: datetime) -> list[str]:
     """Raises    ConfigError: a start that does not exist, or a champion whose weights cannot be gone on with"""
-    asked, shape = cfg.retrain.start, construct(cfg.net)
+    asked, config = cfg.retrain.start, describe_net(construct(cfg.net))
     if asked not in (SCRATCH, CHAMPION, BOTH):
         raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
     if champion is None or asked == SCRATCH:
         return [SCRATCH]
-    theirs, seen = champion.forecaster.shape, champion.forecaster.provenance.trained_until
-    if theirs != shape:
-        obstacle = f"a champion of {shape}, got {theirs}"
+    theirs, seen = champion.forecaster.network.config, champion.forecaster.provenance.trained_until
+    if theirs != config:
+        obstacle = f"a champion of {config}, got {dict(theirs)}"
     elif datetime.fromisoformat(seen) > valid_from:
         obstacle = f"a champion trained before the validation from {valid_from.isoformat()}, got one until {seen}"
     else:

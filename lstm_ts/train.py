@@ -33,9 +33,11 @@ from lstm_ts.cli import construct, entry_point, plain, processed_store, run_fold
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
-from lstm_ts.forecaster import Forecaster, NetShape, build_net
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster
 from lstm_ts.levels import close_range
 from lstm_ts.model import LSTMForecaster, Optimisation
+from lstm_ts.nets import NetConfig, build_net, describe_net, start_from
 from lstm_ts.provenance import describe, has_bf16
 from lstm_ts.scaler import Scaler
 from lstm_ts.tracking import close, log_results
@@ -77,7 +79,7 @@ class Losses(Callback):
 
 def train(
     data: BarsDataModule,
-    shape: NetShape,
+    config: NetConfig,
     optimisation: Optimisation,
     trainer: L.Trainer,
     *,
@@ -86,13 +88,12 @@ def train(
 ) -> LSTMForecaster:
     """Fit, and go back to the weights of the epoch with the lowest validation loss.
 
-    start   a model of the same shape whose weights are the first ones; None: from scratch
+    start   a model of the same network whose weights are the first ones; None: from scratch
     """
     data.setup()
-    net = build_net(shape, data.reference)
+    net = build_net(config, data.reference)
     if start is not None:
-        assert start.shape == shape, (start.shape, shape)
-        net.start_from(start.net)
+        start_from(net, start.network.weights)
     model = LSTMForecaster(
         net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=data.seed
     )
@@ -133,16 +134,15 @@ def fit(
 ) -> Fitted:
     """Train as configured, from a seed of its own; the forecaster has no scores yet."""
     L.seed_everything(cfg.seed, verbose=False)
-    shape = construct(cfg.net)
+    config = construct(cfg.net)
     optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
     (losses,) = (callback for callback in trainer.callbacks if isinstance(callback, Losses))  # type: ignore[attr-defined]
     started = time.perf_counter()
-    model = train(data, shape, optimisation, trainer, ckpt_path=ckpt_path, start=start)
-    config = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    provenance = describe(data, symbol=cfg.symbol.name, source=source, config=config)
+    model = train(data, config, optimisation, trainer, ckpt_path=ckpt_path, start=start)
+    settings = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
+    provenance = describe(data, symbol=cfg.symbol.name, source=source, config=settings)
     forecaster = Forecaster(
-        model.net.cpu(),
-        shape,
+        export(model.net.cpu(), describe_net(config), data.spec),
         data.scaler,
         data.reference,
         data.spec,

@@ -2,23 +2,23 @@
 
 Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, H steps.
 A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
-Arrays for one forecast, tensors for training: of operations this small, torch's take three times as long as numpy's.
+Arrays here, for forecasts; tensors for training are in `tensors.py`.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.features import CALENDAR_COLUMNS, Array, Grid
 from lstm_ts.scaler import Scaler
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BODY, GAP, RANGE, POSITION = 0, 1, 2, 3
 ODD = (BODY, GAP, POSITION)  # the columns that change their sign when prices are turned upside down
@@ -26,7 +26,7 @@ BAR_COLUMNS = 5
 FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
 TARGET_COLUMNS = CALENDAR_COLUMNS + 2
 MAX_RETURN = 8.0  # in units of the window's scale
-Values = TypeVar("Values", NDArray[Any], Tensor)  # float32, or int64 for rows
+Values = TypeVar("Values", NDArray[Any], "Tensor")  # float32, or int64 for rows
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,6 @@ class Batch(NamedTuple, Generic[Values]):
     z_BH: Values  # target in units of scale_BH, less the drift; NaN where missing
 
 
-def mirror(batch: Batch[Tensor], sign_B: Tensor) -> Batch[Tensor]:
-    """The windows as they were had each log price moved by `sign` (1 or -1) times as much around the drift."""
-    sign_F = torch.ones(len(sign_B), batch.x_BTF.shape[-1], device=sign_B.device)
-    sign_F[:, ODD] = sign_B[:, None]
-    return batch._replace(x_BTF=batch.x_BTF * sign_F[:, None], z_BH=batch.z_BH * sign_B[:, None])
-
-
 @dataclass(frozen=True)
 class Windows(Generic[Values]):
     """N windows, each named by the grid row of its origin."""
@@ -86,9 +79,6 @@ class Windows(Generic[Values]):
     def __len__(self) -> int:
         return len(self.origin_N)
 
-    def to(self, device: torch.device | str) -> "Windows[Tensor]":
-        return Windows(**{name: torch.as_tensor(values).to(device) for name, values in vars(self).items()})
-
     def at(self, origins_N: Values) -> "Windows[Values]":
         """Other windows of the same grid; what it holds is shared."""
         return replace(self, origin_N=origins_N)
@@ -97,7 +87,7 @@ class Windows(Generic[Values]):
         """Copy out the windows `rows_B` (positions in origin_N)."""
         origin_B = self.origin_N[rows_B]
         target_BH = origin_B[:, None] + self.ahead_H
-        x_BTF = _take(self.features_GF, origin_B[:, None] + self.back_T)
+        x_BTF = self._take_features(origin_B[:, None] + self.back_T)
         volatility_B11 = self.volatility_G[origin_B][:, None, None]
         x_BTF[..., BODY : GAP + 1] = (x_BTF[..., BODY : GAP + 1] / volatility_B11).clip(-MAX_RETURN, MAX_RETURN)
         x_BTF[..., RANGE] -= self.log_volatility_G[origin_B][:, None]
@@ -111,11 +101,9 @@ class Windows(Generic[Values]):
             z_BH=self.z_GH[origin_B],
         )
 
-
-def _take(values_GF: Values, rows_BT: Values) -> Values:
-    if isinstance(values_GF, Tensor):
-        return F.embedding(rows_BT, values_GF)  # indexing takes three times as long
-    return np.asarray(values_GF[rows_BT])
+    def _take_features(self, rows_BT: Values) -> Values:
+        taken: Values = self.features_GF[rows_BT]
+        return taken
 
 
 def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec) -> Windows[NDArray[Any]]:

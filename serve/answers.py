@@ -108,8 +108,8 @@ class Desk:
             return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
             return _refuse(503, str(error), ask, version)
-        seconds["network"] = serving.network.seconds
-        seconds["features"] -= serving.network.seconds
+        seconds["network"] = serving.forecaster.network.seconds
+        seconds["features"] -= seconds["network"]
         return Answer(200, version, ask.arm, "", 0.0, row, body)
 
     def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> Bars:

@@ -58,13 +58,10 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
-        import torch  # slow to import, with what these two import, and only workers need them
-
-        from serve.answers import Desk
+        from serve.answers import Desk  # slow to import, with what these two import, and only workers need them
         from serve.deployment import Follower
 
         logging.config.dictConfig(dict(self.settings.logging))
-        torch.set_num_threads(1)  # one window is too little to share
         self.desk = Desk(self.settings.symbol, self.settings.bars, self.settings.flags)
         self.follower = Follower(self.settings, try_out=self._try_out, asked=self._newest_call, tell=self._tell)
         self.follower.start()

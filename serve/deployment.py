@@ -10,7 +10,6 @@ from lstm_ts.forecaster import Forecaster
 from lstm_ts.registry import CHALLENGER, CHAMPION, MODEL_SHA256, Registry, check_there
 from lstm_ts.versions import Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
-from serve.network import CompiledNet
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
 from serve.traffic import Arm
@@ -26,7 +25,6 @@ class Serving:
 
     forecaster: Forecaster
     model: Model
-    network: CompiledNet
 
     @property
     def input(self) -> Input:
@@ -66,7 +64,7 @@ class Loaded:
 
 
 def load(registry: Registry, version: Version, alias: str, symbol: str) -> Serving:
-    """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol, or not to be compiled"""
+    """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
     forecaster = registry.load(version)
     if forecaster.provenance.symbol != symbol:
         raise ArtifactError(
@@ -79,8 +77,7 @@ def load(registry: Registry, version: Version, alias: str, symbol: str) -> Servi
         artifact_sha256=version.tags[MODEL_SHA256],
         trained_until=forecaster.provenance.trained_until,
     )
-    network = CompiledNet(forecaster.net, forecaster.spec)
-    return Serving(replace(forecaster, compiled=network), model, network)
+    return Serving(forecaster, model)
 
 
 def lacks_challenger(uri: str, name: str) -> bool:

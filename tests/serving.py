@@ -22,8 +22,11 @@ from test_registry import open_registry
 from lstm_ts.artifact import save_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.data import BarsDataModule, Split
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.levels import close_range
+from lstm_ts.nets import build_net, describe_net
+from lstm_ts.nets.lstm import LSTMConfig
 from lstm_ts.registry import Registry
 from lstm_ts.session import HOUR, Session
 from lstm_ts.windows import WindowSpec
@@ -35,7 +38,14 @@ Body = dict[str, Any]
 
 
 def save_model(
-    folder: Path, hourly_bars: pl.DataFrame, session: Session, *, seed: int, tsteps: int = TSTEPS, hidden: int = 4
+    folder: Path,
+    hourly_bars: pl.DataFrame,
+    session: Session,
+    *,
+    seed: int,
+    tsteps: int = TSTEPS,
+    hidden: int = 4,
+    head_bias: float = 0.0,
 ) -> Path:
     """Not trained; seeds disagree."""
     spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
@@ -46,12 +56,14 @@ def save_model(
     data.setup()
     until = "2014-04-01T00:00:00+00:00"
     provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
-    shape = NetShape(hidden=hidden, layers=1, decoder=4, dropout=0.0)
+    config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
     torch.manual_seed(seed)
-    net = build_net(shape, data.reference)
+    net = build_net(config, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
+    torch.nn.init.constant_(net.head.bias, head_bias)
     closes = close_range(data.grid.close_G[data.train_G])
-    forecaster = Forecaster(net, shape, data.scaler, data.reference, spec, session, provenance, {}, closes)
+    network = export(net, describe_net(config), spec)
+    forecaster = Forecaster(network, data.scaler, data.reference, spec, session, provenance, {}, closes)
     save_forecaster(forecaster, folder)
     return folder
 

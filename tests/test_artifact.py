@@ -20,7 +20,8 @@ from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.session import Session
 
-WEIGHTS, MANIFEST, SUMS = "weights.safetensors", "manifest.json", "SHA256SUMS"
+NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
+FITTED = ("net", "spec", "session", "scaler", "reference")
 Values = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
 
@@ -34,14 +35,31 @@ def sound(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.T
 def folder(sound: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "model"
     copy.mkdir()
-    for name in (WEIGHTS, MANIFEST, SUMS):
+    for name in (NETWORK, WEIGHTS, MANIFEST, SUMS):
         (copy / name).write_bytes((sound / name).read_bytes())
     return copy
 
 
+@pytest.fixture
+def old_folder(folder: Path) -> Path:
+    """As format 2 was: without the graph."""
+    (folder / NETWORK).unlink()
+
+    def to_format_2(values: Values) -> None:
+        values.update(format=2)
+        del values["files"], values["net"]["name"]
+
+    change_manifest(folder, to_format_2)
+    return folder
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def sign(folder: Path) -> None:
-    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in (WEIGHTS, MANIFEST)]
-    (folder / SUMS).write_text("".join(lines))
+    names = [name for name in (NETWORK, WEIGHTS, MANIFEST) if (folder / name).exists()]
+    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
 
 
 def refusal(folder: Path) -> str:
@@ -57,10 +75,16 @@ def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
     """Also what the weights say they were fitted to, as someone would who knows the format."""
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
-    (folder / MANIFEST).write_text(json.dumps(values))
-    if isinstance(values.get("spec"), dict) and isinstance(values.get("net"), dict):
-        fitted_to = json.dumps([values["spec"], values["net"]], sort_keys=True)
+    if values.keys() >= set(FITTED):
+        if values.get("format") == 3:
+            fitted = json.dumps([values[name] for name in FITTED], sort_keys=True)
+            fitted_to = hashlib.sha256(fitted.encode()).hexdigest()
+        else:
+            fitted_to = json.dumps([values["spec"], values["net"]], sort_keys=True)
         save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"fitted_to": fitted_to})
+    if isinstance(values.get("files"), dict) and WEIGHTS in values["files"]:
+        values["files"][WEIGHTS] = sha256(folder / WEIGHTS)
+    (folder / MANIFEST).write_text(json.dumps(values))
     sign(folder)
 
 
@@ -93,10 +117,21 @@ def first_of(path: str, value: Any) -> Callable[[Values], None]:
     return change
 
 
+def replaced(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], None]:
+    def change(tensors: Tensors) -> None:
+        tensors[name] = make(tensors[name]).contiguous()
+
+    return change
+
+
+def filled(value: float) -> Callable[[Tensors], None]:
+    return replaced("head.weight", lambda tensor: torch.full_like(tensor, value))
+
+
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1 or 2, got null"),
-    "a later format": (assign("format", 3), "with format 1 or 2, got 3"),
-    "true for a format": (assign("format", True), "with format 1 or 2, got true"),
+    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, got null"),
+    "a later format": (assign("format", 4), "with format 1, 2, 3, got 4"),
+    "true for a format": (assign("format", True), "with format 1, 2, 3, got true"),
     "a format that has no closes": (assign("format", 1), "got one with closes"),
     "no closes": (lambda values: values.pop("closes"), "got one without closes"),
     "half of the closes": (lambda values: values["closes"].pop("lowest"), "closes with .* got one without lowest"),
@@ -106,19 +141,23 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "closes of no time": (assign("provenance.trained_until", ""), "provenance.trained_until beside closes"),
     "a part too few": (lambda values: values.pop("scaler"), "got one without scaler"),
     "a part too many": (assign("more", 1), "got one with more"),
-    "a key too few": (lambda values: values["net"].pop("hidden"), "net with .* got one without hidden"),
     "a key too many": (assign("provenance.more", 1), "got one with more"),
-    "a list for an object": (assign("net", [1]), r"net with, got \[1\]"),
+    "a list for an object": (assign("net", [1]), r"net as an object, got \[1\]"),
+    "no files": (lambda values: values.pop("files"), "got one without files"),
+    "text for files": (assign("files", "all"), 'files as an object, got "all"'),
+    "another graph": (
+        lambda values: values["files"].update({NETWORK: "ab"}),
+        f"{NETWORK} as {MANIFEST} names it, got one of another model",
+    ),
+    "a graph of other tsteps": (assign("spec.tsteps", 12), r"a graph of the shapes .*\[12, 37\].*, got .*\[24, 37\]"),
+    "a graph of other levels": (
+        lambda values: (
+            values["spec"].update(levels=[0.5]),
+            values["reference"].update(climatology_HQ=[[0.0]] * 4, volatility_HQ=[[0.0]] * 4),
+        ),
+        r"a graph of the shapes .*\[4, 1\].*, got .*\[4, 3\]",
+    ),
     "no scores": (assign("scores", None), "scores as an object, got null"),
-    "text for a number": (assign("net.hidden", "4"), 'net.hidden to be a whole number, got "4"'),
-    "a fraction of a unit": (assign("net.hidden", 4.5), "net.hidden to be a whole number, got 4.5"),
-    "true for one": (assign("net.layers", True), "net.layers to be a whole number, got true"),
-    "no units": (assign("net.hidden", 0), "hidden, layers and decoder >= 1"),
-    "units beyond memory": (assign("net.hidden", 10**9), "at most 64 layers and 65536 units"),
-    "units beyond any number": (assign("net.hidden", 10**400), "at most 64 layers"),
-    "layers beyond time": (assign("net.layers", 10**9), "at most 64 layers"),
-    "more units than weights": (assign("net.hidden", 60_000), "float32 numbers, got"),
-    "a dropout of all": (assign("net.dropout", 1), "dropout in 0..1"),
     "tsteps below 0": (assign("spec.tsteps", -24), "tsteps >= 2"),
     "tsteps beyond time": (assign("spec.tsteps", 10**9), "spec.tsteps of at most 100000, got 1000000000"),
     "a horizon below 0": (assign("spec.horizon", -4), "horizon >= 1"),
@@ -148,10 +187,6 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
         lambda values: values["reference"]["volatility_HQ"][0].reverse(),
         "reference.volatility_HQ to be ascending",
     ),
-    "quantiles of others": (
-        assign("reference.volatility_HQ", [[-2.0, 0.0, 2.0]] * 4),
-        "base_HQ as the manifest's quantiles make it",
-    ),
     "a loss below 0": (first_of("reference.mase_scale_H", -1.0), "mase_scale_H to be finite and at least 0, got -1.0"),
     "a symbol with a path": (assign("provenance.symbol", "../../x"), "a symbol of 1 to 32 characters"),
     "an empty symbol": (assign("provenance.symbol", ""), "a symbol of 1 to 32 characters"),
@@ -159,6 +194,22 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a moment without offset": (assign("provenance.data_end", "2014-01-01"), "an ISO time with its offset"),
     "a seed of text": (assign("provenance.seed", "7"), "provenance.seed to be a whole number"),
     "a library without version": (assign("provenance.versions", {"torch": 2}), "versions.torch to be text, got 2"),
+}
+OLD_MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
+    "a key too few": (lambda values: values["net"].pop("hidden"), "net with .* got one without hidden"),
+    "text for a number": (assign("net.hidden", "4"), 'net.hidden to be a whole number, got "4"'),
+    "a fraction of a unit": (assign("net.hidden", 4.5), "net.hidden to be a whole number, got 4.5"),
+    "true for one": (assign("net.layers", True), "net.layers to be a whole number, got true"),
+    "no units": (assign("net.hidden", 0), "hidden, layers and decoder >= 1"),
+    "units beyond memory": (assign("net.hidden", 10**9), "at most 64 layers and 65536 units"),
+    "units beyond any number": (assign("net.hidden", 10**400), "at most 64 layers"),
+    "layers beyond time": (assign("net.layers", 10**9), "at most 64 layers"),
+    "more units than weights": (assign("net.hidden", 60_000), "float32 numbers, got"),
+    "a dropout of all": (assign("net.dropout", 1), "dropout in 0..1"),
+    "quantiles of others": (
+        assign("reference.volatility_HQ", [[-2.0, 0.0, 2.0]] * 4),
+        "base_HQ as the manifest's quantiles make it",
+    ),
 }
 
 
@@ -169,6 +220,50 @@ def test_a_manifest_that_no_training_writes_is_refused_in_a_sentence(folder: Pat
     with pytest.raises(ArtifactError, match=words):
         load_forecaster(folder)
     refusal(folder)
+
+
+@pytest.mark.parametrize("name", OLD_MANIFESTS)
+def test_a_network_that_no_training_made_is_refused_in_a_sentence(old_folder: Path, name: str) -> None:
+    change, words = OLD_MANIFESTS[name]
+    change_manifest(old_folder, change)
+    with pytest.raises(ArtifactError, match=words):
+        load_forecaster(old_folder)
+    refusal(old_folder)
+
+
+@pytest.mark.parametrize(
+    "part", ["net", "spec.levels", "session.calendar", "scaler.return_unit", "reference.mase_scale_H"]
+)
+def test_a_network_fitted_to_something_else_is_refused(folder: Path, sound: Path, part: str) -> None:
+    values = {"net": {"name": "gru"}, "spec.levels": [0.2, 0.5, 0.9], "session.calendar": "CMEGlobex_Gold"}
+    change_manifest(folder, assign(part, values.get(part, 0.5 if "." in part and "mase" not in part else [1.0] * 4)))
+    for name in (WEIGHTS, NETWORK):
+        (folder / name).write_bytes((sound / name).read_bytes())
+    restored = json.loads((folder / MANIFEST).read_text())
+    restored["files"] = json.loads((sound / MANIFEST).read_text())["files"]
+    (folder / MANIFEST).write_text(json.dumps(restored))
+    sign(folder)
+    assert f"weights fitted to {', '.join(FITTED)} of {folder / MANIFEST}, got others" in refusal(folder)
+
+
+@pytest.mark.parametrize("change", [lambda tensors: tensors.clear(), filled(float("nan"))], ids=["none", "NaN"])
+def test_weights_of_another_model_are_refused(folder: Path, change: Callable[[Tensors], object]) -> None:
+    change_weights(folder, change)
+    assert f"{WEIGHTS} as {MANIFEST} names it, got one of another model" in refusal(folder)
+
+
+def test_a_graph_that_is_none_is_refused_in_a_sentence(folder: Path) -> None:
+    (folder / NETWORK).write_bytes(b"\x80\x04")
+    change_manifest(folder, lambda values: values["files"].update({NETWORK: sha256(folder / NETWORK)}))
+    assert "Expected an ONNX graph, got this: " in refusal(folder)
+
+
+def test_a_model_of_the_second_format_gives_the_same_numbers(
+    sound: Path, old_folder: Path, hourly_bars: pl.DataFrame
+) -> None:
+    old, new = load_forecaster(old_folder), load_forecaster(sound)
+    np.testing.assert_allclose(old.forecast(hourly_bars).q_HQ, new.forecast(hourly_bars).q_HQ, rtol=1e-5)
+    assert old.network.config == new.network.config
 
 
 @pytest.mark.parametrize(
@@ -182,25 +277,14 @@ def test_a_manifest_that_is_no_object_is_refused_in_a_sentence(folder: Path, con
     assert MANIFEST in refusal(folder)
 
 
-def replaced(name: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], None]:
-    def change(tensors: Tensors) -> None:
-        tensors[name] = make(tensors[name]).contiguous()
-
-    return change
-
-
-def filled(value: float) -> Callable[[Tensors], None]:
-    return replaced("head.weight", lambda tensor: torch.full_like(tensor, value))
-
-
 TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "one too few": (lambda tensors: tensors.pop("gate.bias"), "got others or none as gate.bias"),
     "one too many": (lambda tensors: tensors.update(more=torch.zeros(1)), "got others or none as more"),
     "none": (lambda tensors: tensors.clear(), "the tensors of such a network alone"),
     "another shape": (replaced("head.weight", lambda tensor: tensor[:1]), r"head.weight of \(2, 4\) .* got \(1, 4\)"),
     "no shape": (replaced("lstm.weight_ih_l0", lambda tensor: tensor[0, 0]), r"lstm.weight_ih_l0 of .*, got \(\)"),
-    "half precision": (replaced("head.weight", torch.Tensor.half), "float32 numbers, got .* of torch.float16"),
-    "whole numbers": (replaced("head.weight", torch.Tensor.int), "float32 numbers, got .* of torch.int32"),
+    "half precision": (replaced("head.weight", torch.Tensor.half), "float32 numbers, got .* of float16"),
+    "whole numbers": (replaced("head.weight", torch.Tensor.int), "float32 numbers, got .* of int32"),
     "NaN": (filled(float("nan")), "finite numbers in head.weight, got others"),
     "infinity": (filled(float("inf")), "finite numbers in head.weight, got others"),
     "other quantiles": (replaced("base_HQ", lambda tensor: 2 * tensor), "base_HQ as the manifest's quantiles make it"),
@@ -208,12 +292,12 @@ TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_weights_of_no_such_network_are_refused_in_a_sentence(folder: Path, name: str) -> None:
+def test_weights_of_no_such_network_are_refused_in_a_sentence(old_folder: Path, name: str) -> None:
     change, words = TENSORS[name]
-    change_weights(folder, change)
+    change_weights(old_folder, change)
     with pytest.raises(ArtifactError, match=words):
-        load_forecaster(folder)
-    refusal(folder)
+        load_forecaster(old_folder)
+    refusal(old_folder)
 
 
 @pytest.mark.parametrize(
@@ -252,10 +336,10 @@ def test_weights_that_are_no_safetensors_are_refused_in_a_sentence(
 )
 def test_sums_of_other_files_are_refused_in_a_sentence(folder: Path, change: Callable[[str], str]) -> None:
     (folder / SUMS).write_bytes(change((folder / SUMS).read_text()).encode())
-    assert f"{SUMS} of {WEIGHTS} and {MANIFEST} alone" in refusal(folder)
+    assert f"{SUMS} of {NETWORK}, {WEIGHTS}, {MANIFEST} alone" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, MANIFEST, SUMS])
+@pytest.mark.parametrize("name", [NETWORK, WEIGHTS, MANIFEST, SUMS])
 @pytest.mark.parametrize("other", ["a folder", "a pipe", "a link to nothing", "a larger file"])
 def test_what_is_no_file_or_too_large_is_refused_at_once(folder: Path, name: str, other: str) -> None:
     path = folder / name
@@ -273,17 +357,17 @@ def test_what_is_no_file_or_too_large_is_refused_at_once(folder: Path, name: str
 
 
 def test_a_model_of_the_first_format_serves_without_a_flag_of_its_level(
-    folder: Path, hourly_bars: pl.DataFrame
+    old_folder: Path, hourly_bars: pl.DataFrame
 ) -> None:
+    folder = old_folder
     dear = hourly_bars.with_columns(pl.col("open", "high", "low", "close") * 100)
     assert load_forecaster(folder).forecast(dear).level_jump.startswith("a close of ")
     change_manifest(folder, lambda values: values.update(format=1) or values.pop("closes"))
     first = load_forecaster(folder)
     assert first.closes is None and first.forecast(dear).level_jump == ""
     save_forecaster(first, folder.parent / "again")
-    assert (folder.parent / "again" / MANIFEST).read_text() == json.dumps(
-        json.loads((folder / MANIFEST).read_text()), indent=1
-    )
+    again = load_forecaster(folder.parent / "again")
+    assert again.closes is None and again.forecast(dear).q_HQ.tolist() == first.forecast(dear).q_HQ.tolist()
 
 
 def test_a_link_to_the_file_is_followed(folder: Path) -> None:
@@ -302,15 +386,17 @@ def little_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def test_a_network_larger_than_its_weights_takes_no_memory(folder: Path, little_memory: None) -> None:
-    change_manifest(folder, assign("net.hidden", 60_000))  # 58 GB
-    assert "float32 numbers, got" in refusal(folder)
+def test_a_network_larger_than_its_weights_takes_no_memory(old_folder: Path, little_memory: None) -> None:
+    change_manifest(old_folder, assign("net.hidden", 60_000))  # 58 GB
+    assert "float32 numbers, got" in refusal(old_folder)
 
 
-def test_weights_that_give_no_finite_forecast_give_none(folder: Path, hourly_bars: pl.DataFrame) -> None:
-    change_weights(folder, filled(3e38))
+def test_weights_that_give_no_finite_forecast_give_none(
+    hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    model = save_model(tmp_path / "model", hourly_bars, silver, seed=1, head_bias=1e38)
     with pytest.raises(ArtifactError, match="Expected finite forecasts of XAGUSD, got others by its weights"):
-        load_forecaster(folder).forecast(hourly_bars)
+        load_forecaster(model).forecast(hourly_bars)
 
 
 def test_bars_beyond_any_price_give_no_forecast(sound: Path, hourly_bars: pl.DataFrame) -> None:

@@ -1,6 +1,8 @@
 """Who may import what, read from the sources."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -167,7 +169,13 @@ ROOMS = {
     "metrics": set(),
     "prices": set(),
     "baselines": {"features", "metrics", "windows"},
-    "net": set(),
+    "tensors": {"windows"},
+    "nets.recurrent": {"errors"},
+    "nets.lstm": {"nets.recurrent"},
+    "nets.gru": {"nets.recurrent"},
+    "nets.__init__": {"baselines", "windows"},
+    "network": {"errors", "windows"},
+    "export": {"errors", "network", "windows"},
     "records": {"metrics"},
     "scores": {"metrics", "records"},
     "gate": {"errors", "metrics", "records", "tables"},
@@ -175,8 +183,8 @@ ROOMS = {
     "pictures": {"metrics", "prices", "records", "scores"},
     "tables": set(),
     "report": {"bars", "pictures", "prices", "records", "scores", "tables"},
-    "model": {"baselines", "errors", "net", "windows"},
-    "forecaster": {"baselines", "errors", "features", "levels", "net", "scaler", "session", "windows"},
+    "model": {"baselines", "errors", "tensors", "windows"},
+    "forecaster": {"baselines", "errors", "features", "levels", "network", "scaler", "session", "windows"},
     "flags": {"errors", "forecaster", "session"},
     "artifact_manifest": {
         "baselines",
@@ -189,8 +197,9 @@ ROOMS = {
         "symbol",
         "windows",
     },
-    "artifact": {"artifact_manifest", "errors", "forecaster", "net", "windows"},
-    "data": {"baselines", "errors", "features", "scaler", "session", "windows"},
+    "old_artifact": {"artifact_manifest", "errors", "export", "network", "nets", "nets.lstm", "windows"},
+    "artifact": {"artifact_manifest", "errors", "forecaster", "network", "old_artifact"},
+    "data": {"baselines", "errors", "features", "scaler", "session", "tensors", "windows"},
     "folds": {"errors", "session", "tables"},
     "provenance": {"data", "forecaster"},
     "checkpoints": {"errors"},
@@ -218,7 +227,7 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"flags", "lifetime", "net", "prices", "rows", "windows"}
+SERVED |= {"flags", "lifetime", "prices", "rows", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
@@ -226,7 +235,19 @@ SHOWN |= {"hours", "tables", "rows", "cli", "manifest", "staging", "prices", "sy
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
-PURE = {"features", "scaler", "windows", "metrics", "baselines", "net", "records", "scores", "tables", "gate", "folds"}
+PURE = {
+    "features",
+    "scaler",
+    "windows",
+    "metrics",
+    "baselines",
+    "network",
+    "records",
+    "scores",
+    "tables",
+    "gate",
+    "folds",
+}
 PURE |= {
     "evidence",
     "spacing",
@@ -263,7 +284,21 @@ KEPT = {
     "bokeh": DASHBOARD,
     "litserve": SERVICE,
     "fastapi": SERVICE,
-    "onnxruntime": {"serve.network"},
+    "onnxruntime": {"network"},
+    "torch": {
+        "data",
+        "export",
+        "model",
+        "nets.__init__",
+        "nets.gru",
+        "nets.lstm",
+        "nets.recurrent",
+        "old_artifact",
+        "provenance",
+        "tensors",
+        "train",
+        "windows",  # for its types
+    },
     "prometheus_client": SERVICE,
 }
 DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}
@@ -326,3 +361,9 @@ def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
     for module, path in MODULES.items():
         assert "pickle" not in imports(path), module
         assert room(module) == "train" or "torch.load" not in path.read_text(), module
+
+
+def test_a_forecast_needs_no_pytorch() -> None:
+    code = "import sys, lstm_ts.predict, serve.deployment, dashboard.models; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "False", done.stderr

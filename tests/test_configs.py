@@ -14,8 +14,8 @@ from lstm_ts.checkpoints import find_checkpoint
 from lstm_ts.cli import CONF, construct
 from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
-from lstm_ts.forecaster import NetShape
 from lstm_ts.model import Optimisation
+from lstm_ts.nets.recurrent import RecurrentConfig
 from lstm_ts.sources.files import Files
 from lstm_ts.train import build_trainer
 
@@ -115,7 +115,7 @@ def test_a_value_out_of_range_is_named(node: str, overrides: list[str], words: s
 def test_constructors_repeat_no_default_that_the_configuration_gives() -> None:
     for kind in (Files, Split, Optimisation):
         assert kind.__init__.__kwdefaults__ is None
-    assert all(field.default is MISSING for field in fields(NetShape))
+    assert all(field.default is MISSING for field in fields(RecurrentConfig))
 
 
 def test_a_checkpoint_that_is_no_file_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-import hashlib
 import json
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,15 @@ import torch
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, NotEnoughBars
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
-from lstm_ts.net import LSTMNet
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster, Provenance
+from lstm_ts.nets import build_net, describe_net
+from lstm_ts.nets.lstm import LSTMConfig
 from lstm_ts.session import Session
-from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec
+from lstm_ts.windows import WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
-SHAPE = NetShape(hidden=8, layers=2, decoder=8, dropout=0.1)
+CONFIG = LSTMConfig(hidden=8, layers=2, decoder=8, dropout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,11 @@ def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     )
     data.setup()
     torch.manual_seed(0)
-    net = build_net(SHAPE, data.reference)
+    net = build_net(CONFIG, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
     provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 0, "", "", {"torch": "2"}, {"tsteps": 24})
-    return Forecaster(net, SHAPE, data.scaler, data.reference, SPEC, silver, provenance, {"n": 1})
+    network = export(net, describe_net(CONFIG), SPEC)
+    return Forecaster(network, data.scaler, data.reference, SPEC, silver, provenance, {"n": 1})
 
 
 @pytest.fixture
@@ -50,7 +52,12 @@ def test_a_loaded_model_gives_the_same_numbers(forecaster: Forecaster, folder: P
 
 
 def test_the_artifact_holds_no_pickle(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
+        "manifest.json",
+        "network.onnx",
+        "weights.safetensors",
+    ]
     json.loads((folder / "manifest.json").read_text())
     assert (folder / "weights.safetensors").read_bytes()[8:9] == b"{"  # safetensors opens with a JSON header
 
@@ -61,7 +68,7 @@ def test_anyone_can_check_the_hashes(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["network.onnx", "weights.safetensors", "manifest.json"])
 def test_a_model_altered_in_one_byte_is_refused(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-2] ^= 1
@@ -70,31 +77,11 @@ def test_a_model_altered_in_one_byte_is_refused(folder: Path, name: str) -> None
         load_forecaster(folder)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json", "SHA256SUMS"])
+@pytest.mark.parametrize("name", ["network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"])
 def test_an_incomplete_model_folder_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ArtifactError, match=rf"a model folder with {name}"):
         load_forecaster(folder)
-
-
-def test_weights_of_another_tsteps_are_refused_even_with_matching_hashes(folder: Path) -> None:
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"tsteps": 24,', '"tsteps": 12,', 1))
-    sums = [
-        f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n"
-        for n in ("weights.safetensors", "manifest.json")
-    ]
-    (folder / "SHA256SUMS").write_text("".join(sums))
-    with pytest.raises(ArtifactError, match=r'weights fitted to .*"tsteps": 12.* got .*"tsteps": 24'):
-        load_forecaster(folder)
-
-
-def test_a_model_of_other_features_is_refused(forecaster: Forecaster, tmp_path: Path) -> None:
-    base_HQ = torch.from_numpy(forecaster.reference.volatility_HQ.astype(np.float32))
-    wider = LSTMNet(features=FEATURES + 1, target_columns=TARGET_COLUMNS, base_HQ=base_HQ, **asdict(SHAPE))
-    save_forecaster(replace(forecaster, net=wider), tmp_path / "wider")
-    with pytest.raises(ArtifactError, match=f"a model of {FEATURES} features in .*wider, got one of {FEATURES + 1}"):
-        load_forecaster(tmp_path / "wider")
 
 
 def test_a_last_bar_of_a_closed_hour_is_refused(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:

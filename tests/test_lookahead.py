@@ -10,12 +10,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lstm_ts.data import BarsDataModule, Split
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster, Provenance
+from lstm_ts.nets import build_net, describe_net
+from lstm_ts.nets.lstm import LSTMConfig
 from lstm_ts.session import Session
 from lstm_ts.windows import WindowSpec, find_origins
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
-SHAPE = NetShape(hidden=8, layers=1, decoder=8, dropout=0.1)
+CONFIG = LSTMConfig(hidden=8, layers=1, decoder=8, dropout=0.1)
 VALID_FROM = datetime(2014, 4, 1, tzinfo=UTC)
 SPOILS = [None, 1e9]  # a bar left out, or an absurd price
 
@@ -34,10 +37,11 @@ def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     """A network with random weights everywhere, so that its forecasts depend on every input."""
     data = data_of(hourly_bars, silver)
     torch.manual_seed(0)
-    net = build_net(SHAPE, data.reference)
+    net = build_net(CONFIG, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
     provenance = Provenance("XAGUSD", "test hours", "", "", "", "", 0, "", "", {}, {})
-    return Forecaster(net, SHAPE, data.scaler, data.reference, SPEC, data.session, provenance, {})
+    network = export(net, describe_net(CONFIG), SPEC)
+    return Forecaster(network, data.scaler, data.reference, SPEC, data.session, provenance, {})
 
 
 def spoiled(bars: pl.DataFrame, start: datetime, price: float | None, end: datetime | None = None) -> pl.DataFrame:

@@ -1,17 +1,29 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm_ts.net import LSTMNet, pinball_loss
+from lstm_ts.model import pinball_loss
+from lstm_ts.nets.gru import GRUConfig
+from lstm_ts.nets.lstm import LSTMConfig
+from lstm_ts.nets.recurrent import RecurrentNet
 
 BASE_HQ = torch.tensor([[-1.0, 0.0, 1.0], [-1.5, 0.0, 1.5]])  # 2 steps, 3 levels
 B, T, F, C = 5, 6, 4, 3
+MakeNet = Callable[..., RecurrentNet]
 
 
-def net(*, seed: int = 0, wild: float = 0.0) -> LSTMNet:
+@pytest.fixture(params=[LSTMConfig, GRUConfig], ids=lambda kind: kind.name)
+def net(request: pytest.FixtureRequest) -> MakeNet:
+    return partial(make_net, request.param)
+
+
+def make_net(kind: type[LSTMConfig | GRUConfig], *, seed: int = 0, wild: float = 0.0) -> RecurrentNet:
     torch.manual_seed(seed)
-    made = LSTMNet(features=F, target_columns=C, base_HQ=BASE_HQ, hidden=8, layers=1, decoder=8, dropout=0.0)
+    made = kind(hidden=8, layers=1, decoder=8, dropout=0.0).build(features=F, target_columns=C, base_HQ=BASE_HQ)
     if wild:
         torch.nn.init.normal_(made.head.weight, std=wild)
     return made.eval()
@@ -23,17 +35,18 @@ def inputs(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x_BTF, calendar_BHC, torch.rand(B, 2, generator=generator) + 0.5
 
 
-def test_an_untrained_network_forecasts_the_base_quantiles() -> None:
+def test_an_untrained_network_forecasts_the_base_quantiles(net: MakeNet) -> None:
     assert torch.allclose(net()(*inputs()), BASE_HQ.expand(B, -1, -1))
 
 
 @given(seed=st.integers(0, 1000), wild=st.floats(0.1, 5))
-def test_quantiles_never_cross(seed: int, wild: float) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it makes networks
+def test_quantiles_never_cross(net: MakeNet, seed: int, wild: float) -> None:
     q_BHQ = net(seed=seed, wild=wild)(*inputs(seed))
     assert (q_BHQ.diff(dim=-1) > 0).all()
 
 
-def test_every_input_moves_the_forecast() -> None:
+def test_every_input_moves_the_forecast(net: MakeNet) -> None:
     made, (x_BTF, calendar_BHC, profile_BH) = net(wild=0.5), inputs()
     q_BHQ = made(x_BTF, calendar_BHC, profile_BH)
     assert not torch.allclose(q_BHQ, made(x_BTF.flip(1), calendar_BHC, profile_BH))
@@ -41,7 +54,7 @@ def test_every_input_moves_the_forecast() -> None:
     assert not torch.allclose(q_BHQ[:, 1], made(x_BTF, calendar_BHC, profile_BH.flip(1))[:, 1])
 
 
-def test_equal_hours_with_equal_stretch_add_up_to_that_stretch() -> None:
+def test_equal_hours_with_equal_stretch_add_up_to_that_stretch(net: MakeNet) -> None:
     made = net()
     with torch.no_grad():
         made.head.bias.copy_(torch.tensor([0.5, 0.0]))  # log stretch, drift

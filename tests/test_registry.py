@@ -21,8 +21,11 @@ from processes import ROOT, WAIT_S, fork
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance, build_net
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.ledger import Ledger
+from lstm_ts.nets import build_net, describe_net
+from lstm_ts.nets.lstm import LSTMConfig
 from lstm_ts.registry import Registry, Request, answer
 from lstm_ts.session import Session
 from lstm_ts.shelf import Shelf
@@ -58,12 +61,13 @@ def model(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.T
         hourly_bars, silver, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
     )
     data.setup()
-    shape = NetShape(hidden=4, layers=1, decoder=4, dropout=0.0)
-    net = build_net(shape, data.reference)
+    config = LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0)
+    net = build_net(config, data.reference)
     torch.nn.init.normal_(net.head.weight, std=0.3)
+    network = export(net, describe_net(config), spec)
     provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 7, "", "c0ffee", {"torch": "2"}, {"tsteps": 24})
     folder = tmp_path_factory.mktemp("trained") / "model"
-    save_forecaster(Forecaster(net, shape, data.scaler, data.reference, spec, silver, provenance, {"n": 1}), folder)
+    save_forecaster(Forecaster(network, data.scaler, data.reference, spec, silver, provenance, {"n": 1}), folder)
     return folder
 
 
@@ -585,7 +589,12 @@ def test_export_copies_the_verified_model_into_a_new_folder(registry: Registry, 
     register(registry, model)
     folder = tmp_path / "new" / "model"
     assert ask(registry, "export", version=1, to=str(folder)) == str(folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
+        "manifest.json",
+        "network.onnx",
+        "weights.safetensors",
+    ]
     load_forecaster(folder)
     with pytest.raises(ConfigError, match="a new folder"):
         ask(registry, "export", version=1, to=str(folder))

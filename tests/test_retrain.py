@@ -197,7 +197,7 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (24, ["symbol=XAUUSD", "name=XAGUSD"], "Expected a champion of symbol XAUUSD, got XAGUSD"),
         (24, ["symbol.session.zone=UTC"], "Expected a champion of symbol.session.zone UTC, got America/New_York"),
         (19, [], "Expected a held-out span that version 1 of XAGUSD has not seen"),
-        (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of NetShape"),
+        (24, ["retrain.start=champion", "net.hidden=5"], "Expected a champion of {'name': 'lstm', 'hidden': 5"),
         (24, ["retrain.start=champion", "retrain.valid=7w"], "Expected a champion trained before the validation"),
         (24, ["name=a b"], "Expected a name of 1 to 64 characters"),
         (24, ["ckpt_path=last"], "Expected no ckpt_path here"),

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,10 +40,10 @@ from serving import (
 from test_configs import compose
 from test_registry import alter, files_of, promote, register
 
-from lstm_ts.artifact import load_forecaster, save_forecaster
+from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import construct
-from lstm_ts.errors import ArtifactError, ConfigError
+from lstm_ts.errors import ConfigError
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
@@ -58,7 +56,6 @@ from serve.answers import Desk
 from serve.deployment import Loaded, Serving, Slot, lacks_challenger
 from serve.keys import Keys
 from serve.metrics import PARTS
-from serve.network import CompiledNet
 from serve.server import check, check_challenger, read_settings
 from serve.settings import Ask
 from serve.traffic import Arm
@@ -481,22 +478,10 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
         assert [worker.model and worker.model.version for worker in server.reload().workers] == [2, 2]
 
 
-def test_a_version_whose_weights_are_no_numbers_is_not_registered(
-    folder: Path, models: list[Path], tmp_path: Path
-) -> None:
-    forecaster = load_forecaster(models[1])
-    torch.nn.init.constant_(forecaster.net.head.bias, float("nan"))
-    with registry_of(folder) as registry, pytest.raises(ArtifactError, match="hold finite numbers"):
-        save_forecaster(forecaster, tmp_path / "model")
-        register(registry, tmp_path / "model")
-
-
 def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
-    server: Server, folder: Path, models: list[Path], now_bars: list[Body], tmp_path: Path
+    server: Server, folder: Path, hourly_bars: pl.DataFrame, silver: Session, now_bars: list[Body], tmp_path: Path
 ) -> None:
-    forecaster = load_forecaster(models[1])
-    torch.nn.init.constant_(forecaster.net.head.bias, 1e38)
-    save_forecaster(forecaster, tmp_path / "model")
+    save_model(tmp_path / "model", hourly_bars, silver, seed=2, head_bias=1e38)
     with registry_of(folder) as registry:
         register(registry, tmp_path / "model")
         registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
@@ -549,8 +534,7 @@ def test_bars_of_hours_to_come_are_flagged(
 
 def compile_version(forecaster: Forecaster) -> Serving:
     model = schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
-    network = CompiledNet(forecaster.net, forecaster.spec)
-    return Serving(replace(forecaster, compiled=network), model, network)
+    return Serving(forecaster, model)
 
 
 def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path, now_bars: list[Body]) -> None:

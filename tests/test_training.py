@@ -17,8 +17,11 @@ from dashboard.runs import read_runs
 from lstm_ts.bars import make_hourly_bars
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.forecaster import Forecaster, NetShape, Provenance
+from lstm_ts.export import export
+from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.model import Optimisation
+from lstm_ts.nets import describe_net
+from lstm_ts.nets.lstm import LSTMConfig
 from lstm_ts.scores import compute_scores
 from lstm_ts.session import Session
 from lstm_ts.sources.synthetic import Synthetic
@@ -114,7 +117,7 @@ def test_a_sweep_trains_a_model_per_job(stored: Path, tmp_path: Path, sweep: tup
 def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
     tmp_path: Path, silver: Session, shuffled: bool
 ) -> None:
-    data, shape = planted_data(silver, shuffled=shuffled), NetShape(hidden=16, layers=1, decoder=16, dropout=0.0)
+    data, config = planted_data(silver, shuffled=shuffled), LSTMConfig(hidden=16, layers=1, decoder=16, dropout=0.0)
     trainer = L.Trainer(
         max_epochs=4,
         callbacks=[ModelCheckpoint(tmp_path, monitor="val/loss")],
@@ -124,9 +127,10 @@ def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
     )
     optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0)
     L.seed_everything(0, verbose=False)
-    model = train(data, shape, optimisation, trainer, ckpt_path=None)
+    model = train(data, config, optimisation, trainer, ckpt_path=None)
     provenance = Provenance("XAGUSD", "synthetic planted_ar", "", "", "", "", 0, "", "", {}, {})
-    forecaster = Forecaster(model.net, shape, data.scaler, data.reference, data.spec, silver, provenance, {})
+    network = export(model.net, describe_net(config), data.spec)
+    forecaster = Forecaster(network, data.scaler, data.reference, data.spec, silver, provenance, {})
     one_hour = compute_scores(evaluate(forecaster, data.hourly_bars, Span(data.test_from, None))).horizons["1"]
     if shuffled:
         assert one_hour.skill["volatility"] < 0.01

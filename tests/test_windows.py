@@ -11,7 +11,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.features import Grid, make_grid
 from lstm_ts.scaler import Scaler, fit_scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows, mirror
+from lstm_ts.tensors import mirror, to_tensors
+from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
 
 LEVELS = (0.1, 0.5, 0.9)
 SPEC = WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=2)
@@ -94,18 +95,19 @@ def test_a_gathered_batch_is_a_copy(grid: Grid, scaler: Scaler) -> None:
     windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
     before = windows.features_GF.copy()
     windows[:50].x_BTF[:] = 0
-    windows.to("cpu")[torch.arange(50)].x_BTF.zero_()
+    to_tensors(windows, "cpu")[torch.arange(50)].x_BTF.zero_()
     np.testing.assert_array_equal(windows.features_GF, before)
 
 
 def test_arrays_and_tensors_hold_the_same_windows(grid: Grid, scaler: Scaler) -> None:
     windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
-    for ours, theirs in zip(windows[3:50], windows.to("cpu")[torch.arange(3, 50)], strict=True):
+    for ours, theirs in zip(windows[3:50], to_tensors(windows, "cpu")[torch.arange(3, 50)], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_mirrored_batch_turns_prices_upside_down(grid: Grid, scaler: Scaler) -> None:
-    batch = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC).to("cpu")[torch.arange(4)]
+    windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
+    batch = to_tensors(windows, "cpu")[torch.arange(4)]
     mirrored = mirror(batch, torch.tensor([1.0, -1.0, 1.0, -1.0]))
     even = [f for f in range(FEATURES) if f not in ODD]
     assert torch.equal(mirrored.x_BTF[..., even], batch.x_BTF[..., even])

@@ -1,0 +1,83 @@
+"""What recurrent networks share: a state of the window that shifts and stretches the quantiles of the training returns.
+
+Legend: B batch, T tsteps, F features, C target columns, H steps, Q levels, D units.
+Every return is in units of the window's scale (see `scaler.py`). With its last layer at zero, as it
+starts, the network is the volatility forecast: the train quantiles times that scale.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lstm_ts.errors import ConfigError
+
+MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    hidden: int  # units of each layer
+    layers: int
+    decoder: int  # units of the layer that joins the window with each target hour
+    dropout: float
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.layers, self.decoder) < 1 or not 0 <= self.dropout < 1:
+            raise ConfigError(f"Expected hidden, layers and decoder >= 1 and dropout in 0..1, got {self}")
+
+    @property
+    def between_layers(self) -> float:
+        """The dropout between recurrent layers, of which PyTorch warns where there is one layer."""
+        return self.dropout if self.layers > 1 else 0.0
+
+
+class RecurrentNet(nn.Module):
+    """(B, T, F) window and (B, H, C) calendar of the target hours -> (B, H, Q) quantiles that cannot cross."""
+
+    def __init__(self, config: RecurrentConfig, *, target_columns: int, base_HQ: Tensor, **encoder: nn.Module) -> None:
+        """base_HQ   train quantiles per step, ascending
+        encoder   the modules that `encode` uses, by the attribute they become
+        """
+        super().__init__()
+        for name, module in encoder.items():
+            self.add_module(name, module)
+        self.dropout = nn.Dropout(config.dropout)
+        self.from_window = nn.Linear(config.hidden, config.decoder)
+        self.from_target = nn.Linear(target_columns + 1, config.decoder, bias=False)
+        self.gate = nn.Linear(target_columns + 1, config.decoder)
+        self.head = nn.Linear(config.decoder, 2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("base_HQ", base_HQ)
+        log_step_H1 = torch.arange(1, len(base_HQ) + 1).log()[:, None] / 3  # 0..1.06 for 24 steps
+        self.register_buffer("log_step_H1", log_step_H1)
+
+    base_HQ: Tensor
+    log_step_H1: Tensor
+
+    def encode(self, x_BTF: Tensor) -> Tensor:
+        """(B, D) state after the window."""
+        raise NotImplementedError
+
+    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
+        state_BD = self.encode(x_BTF)
+        log_step_BH1 = self.log_step_H1.expand(x_BTF.shape[0], -1, -1)
+        target_BHC = torch.cat([calendar_BHC, log_step_BH1], dim=-1)
+        window_B1D = self.from_window(self.dropout(state_BD))[:, None]
+        both_BHD = F.gelu(window_B1D + self.from_target(target_BHC)) * (1 + self.gate(target_BHC))
+        out_BH2 = self.head(self.dropout(both_BHD)).float()
+        return self._quantiles(out_BH2[..., 0], out_BH2[..., 1], profile_BH)
+
+    def _quantiles(self, log_stretch_BH: Tensor, drift_BH: Tensor, profile_BH: Tensor) -> Tensor:
+        """Stretch each hour's variance, and move the whole path by the first hour's drift.
+
+        The variance of k hours is the sum of the hours', so neighbouring steps cannot contradict each other.
+        """
+        log_stretch_BH = log_stretch_BH.clamp(-MAX_LOG_STRETCH, MAX_LOG_STRETCH)
+        variance_BH = profile_BH**2
+        usual_BH = variance_BH.cumsum(1)
+        stretch_BH = ((variance_BH * (2 * log_stretch_BH).exp()).cumsum(1) / usual_BH).sqrt()
+        shift_BH = profile_BH[:, :1] * drift_BH[:, :1] / usual_BH.sqrt()
+        return shift_BH[..., None] + stretch_BH[..., None] * self.base_HQ

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lstm_ts.errors import ArtifactError
+from lstm_ts.export import TOLERANCE, export
+from lstm_ts.nets import describe_net
+from lstm_ts.nets.gru import GRUConfig
+from lstm_ts.nets.lstm import LSTMConfig
+from lstm_ts.network import Network
+from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec
+
+SPEC = WindowSpec(tsteps=7, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
+CONFIG = LSTMConfig(hidden=4, layers=1, decoder=5, dropout=0.0)
+
+
+def make_net(config: LSTMConfig | GRUConfig = CONFIG) -> nn.Module:
+    """Not trained, but with a last layer that is not zero."""
+    base_HQ = torch.tensor([[-1.5, 0.0, 1.5]]).expand(SPEC.horizon, -1)
+    net = config.build(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ)
+    nn.init.normal_(net.head.weight)
+    return net
+
+
+@settings(max_examples=20)
+@given(
+    kind=st.sampled_from([LSTMConfig, GRUConfig]),
+    seed=st.integers(0, 2**31),
+    hidden=st.integers(1, 40),
+    layers=st.integers(1, 3),
+    decoder=st.integers(1, 40),
+    dropout=st.sampled_from([0.0, 0.4]),
+    windows=st.integers(1, 9),
+)
+def test_an_exported_network_is_the_network(
+    kind: type[LSTMConfig | GRUConfig], seed: int, hidden: int, layers: int, decoder: int, dropout: float, windows: int
+) -> None:
+    torch.manual_seed(seed)
+    config = kind(hidden=hidden, layers=layers, decoder=decoder, dropout=dropout)
+    net = make_net(config)
+    network = export(net, describe_net(config), SPEC)
+    x_BTF, profile_BH = 8 * torch.randn(windows, 7, FEATURES), torch.rand(windows, 3) + 0.1
+    inputs = (x_BTF, torch.rand(windows, 3, TARGET_COLUMNS), profile_BH)
+    with torch.inference_mode():
+        expected = net(*inputs).numpy()
+    np.testing.assert_allclose(network(*(values.numpy() for values in inputs)), expected, rtol=1e-5, atol=TOLERANCE)
+    assert 0 < network.seconds < 1
+    assert network.config == {"name": kind.name, **vars(config)}
+
+
+class Counting(nn.Module):
+    """Gives something else at each call, which no graph can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.calls = make_net(), 0
+
+    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
+        self.calls += 1
+        z_BHQ: Tensor = self.net(x_BTF, calendar_BHC, profile_BH)
+        return z_BHQ + 1e-4 * self.calls
+
+
+def test_a_network_that_is_not_its_graph_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"Expected the exported network to agree with PyTorch within 1e-05, got "):
+        export(Counting(), {}, SPEC)
+
+
+def test_a_network_without_numbers_is_not_exported() -> None:
+    net = make_net()
+    nn.init.constant_(net.head.bias, float("nan"))
+    with pytest.raises(ArtifactError, match=r"Expected the exported network to agree .*, got nan"):
+        export(net, {}, SPEC)
+
+
+@pytest.mark.parametrize("graph", [b"", b"abc", b"\x80\x04" * 99])
+def test_what_is_no_graph_is_refused(graph: bytes) -> None:
+    with pytest.raises(ArtifactError, match="Expected an ONNX graph, got this: "):
+        Network(graph, config={}, weights={}, spec=SPEC)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        WindowSpec(tsteps=8, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2),
+        WindowSpec(tsteps=7, horizon=2, levels=(0.1, 0.5, 0.9), max_missing=2),
+        WindowSpec(tsteps=7, horizon=3, levels=(0.5,), max_missing=2),
+    ],
+)
+def test_a_graph_of_other_windows_is_refused(spec: WindowSpec) -> None:
+    graph = export(make_net(), {}, SPEC).graph
+    with pytest.raises(ArtifactError, match=r"Expected a graph of the shapes .*'x': \[\d+, 37\].*, got .*\[7, 37\]"):
+        Network(graph, config={}, weights={}, spec=spec)
