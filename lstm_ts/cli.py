@@ -34,6 +34,8 @@ from lstm_ts.symbol import check_name, check_symbol
 
 CONF = str(Path(__file__).parents[1] / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
+SEARCHPATH = "hydra.searchpath"
+OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # as Hydra names where it heard of a folder
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
@@ -293,6 +295,14 @@ def newest_model(outputs: Path) -> Path | None:
     """The model folder of the latest run, by the date and time in its path."""
     found = list(outputs.glob("*train/**/model/manifest.json"))
     return max(found, key=lambda path: path.relative_to(outputs).parts[1:]).parent if found else None
+
+
+def typed_overrides() -> list[str]:
+    """The overrides of this command line, with the folders that it names by options of Hydra's as one more."""
+    node = HydraConfig.get()
+    folders = [source.path for source in node.runtime.config_sources if source.provider in OWN_FOLDERS]
+    searched = [f"{SEARCHPATH}=[{','.join(repr(f'file://{folder}') for folder in folders)}]"] if folders else []
+    return [*node.overrides.task, *searched]
 
 
 def run_folder() -> Path:

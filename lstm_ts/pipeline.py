@@ -22,19 +22,19 @@ if __name__ == "__main__":
 
 import dagster as dg
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
 from lstm_ts.backfill import BackfillResult
-from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command
+from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command, typed_overrides
 from lstm_ts.disk import hold_lock, write_whole
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, read_symbols, why_closed
 from lstm_ts.session import HOUR
 from lstm_ts.staging import UpsertResult
+from lstm_ts.symbol import Symbol
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
 SOURCE, TRAINING = "source", "training"  # pools
@@ -65,12 +65,12 @@ def definitions() -> dg.Definitions:
     return build_definitions(json.loads(os.environ.get(OVERRIDES, "[]")))
 
 
-def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
+def build_symbol(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.Definitions:
     minute_bars = build_minute_bars(cfg, plan, symbol)
     hourly_bars = build_hourly_bars(cfg, plan, symbol, minute_bars)
     model = build_model(cfg, plan, symbol, hourly_bars)
-    bars = dg.define_asset_job(f"{asset_prefix(symbol)}_bars", [minute_bars, hourly_bars])
-    retraining = dg.define_asset_job(f"{asset_prefix(symbol)}_retraining", [model])
+    bars = dg.define_asset_job(f"{asset_prefix(symbol.name)}_bars", [minute_bars, hourly_bars])
+    retraining = dg.define_asset_job(f"{asset_prefix(symbol.name)}_retraining", [model])
     return dg.Definitions(
         assets=[minute_bars, hourly_bars, model],
         asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.look_back_days)],
@@ -79,10 +79,10 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: str) -> dg.Definitions:
     )
 
 
-def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefinition:
+def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=asset_prefix(symbol),
-        group_name=asset_prefix(symbol),
+        key_prefix=asset_prefix(symbol.name),
+        group_name=asset_prefix(symbol.name),
         partitions_def=dg.DailyPartitionsDefinition(plan.first_day, end_offset=1),  # today is one, too
         backfill_policy=dg.BackfillPolicy.multi_run(cfg.days_per_run),
         retry_policy=_retries(cfg),
@@ -94,12 +94,12 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefi
         closed = datetime.now(UTC).replace(second=0, microsecond=0)
         start, end = window.start, min(window.end, closed)
         days = f"{start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"  # one, or as many as a run of a backfill takes
-        why = why_closed(plan.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
+        why = why_closed(symbol.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
         if why:
             return _result(UpsertResult(0, 0, 0, ()), says=why, days=days)
         again = context.run.tags.get(AGAIN, "false")
         span = (f"span.start={start.isoformat()}", f"span.end={end.isoformat()}")
-        overrides = plan.command("ingest", symbol, *span, f"again={again}")
+        overrides = plan.command("ingest", symbol.name, *span, f"again={again}")
         with _mistakes_told():
             done = run_command("ingest", ingest.run, overrides)
         assert done is not None  # it was not asked for the status
@@ -109,27 +109,27 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: str) -> dg.AssetsDefi
 
 
 def build_hourly_bars(
-    cfg: DictConfig, plan: Plan, symbol: str, minute_bars: dg.AssetsDefinition
+    cfg: DictConfig, plan: Plan, symbol: Symbol, minute_bars: dg.AssetsDefinition
 ) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=asset_prefix(symbol),
-        group_name=asset_prefix(symbol),
+        key_prefix=asset_prefix(symbol.name),
+        group_name=asset_prefix(symbol.name),
         deps=[minute_bars],
         retry_policy=_retries(cfg),
         description="`lstm_ts.process` of all minutes",
     )
     def hourly_bars() -> dg.MaterializeResult[Any]:
         with _mistakes_told():
-            done = run_command("process", process.run, plan.command("process", symbol))
+            done = run_command("process", process.run, plan.command("process", symbol.name))
         return _result(done.upsert, session_hours=done.session_hours, missing=done.missing)
 
     return hourly_bars
 
 
-def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
+def build_model(cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
-        key_prefix=asset_prefix(symbol),
-        group_name=asset_prefix(symbol),
+        key_prefix=asset_prefix(symbol.name),
+        group_name=asset_prefix(symbol.name),
         deps=[hourly_bars],
         retry_policy=_retries(cfg),
         pool=TRAINING,
@@ -139,7 +139,7 @@ def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.Assets
         from lstm_ts import retrain  # seconds and 400 MB of libraries, of which the schedule needs none
 
         with _mistakes_told():
-            done = run_command("retrain", retrain.run, plan.command("retrain", symbol))
+            done = run_command("retrain", retrain.run, plan.command("retrain", symbol.name))
         return dg.MaterializeResult(
             metadata={
                 "says": f"registered {done.registered}" if done.registered else "nothing new, nothing registered",
@@ -151,12 +151,12 @@ def build_model(cfg: DictConfig, plan: Plan, symbol: str, hourly_bars: dg.Assets
     return model
 
 
-def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, days: int) -> dg.AssetChecksDefinition:
+def build_check(plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition, *, days: int) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=hourly_bars, description=f"Each session hour of the last {days} days has a bar")
     def no_hour_missing() -> dg.AssetCheckResult:
-        stored = processed_store(compose("process", plan.command("process", symbol))).read_stamps().to_frame()
+        stored = processed_store(compose("process", plan.command("process", symbol.name))).read_stamps().to_frame()
         closed = last_closed_hour(datetime.now(UTC)) + HOUR
-        expected = plan.session.hours(closed - days * DAY, closed)
+        expected = symbol.session.hours(closed - days * DAY, closed)
         missing = expected.join(stored, on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
         return dg.AssetCheckResult(
             passed=missing.is_empty(),
@@ -172,28 +172,29 @@ def build_check(plan: Plan, symbol: str, hourly_bars: dg.AssetsDefinition, *, da
 
 
 def build_schedules(
-    cfg: DictConfig, plan: Plan, symbol: str, bars: Any, retraining: Any
+    cfg: DictConfig, plan: Plan, symbol: Symbol, bars: Any, retraining: Any
 ) -> list[dg.ScheduleDefinition]:
-    running = dg.DefaultScheduleStatus.RUNNING
+    prefix, running = asset_prefix(symbol.name), dg.DefaultScheduleStatus.RUNNING
 
-    @dg.schedule(name=f"{asset_prefix(symbol)}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
+    @dg.schedule(name=f"{prefix}_hourly", job=bars, cron_schedule=cfg.cron.hourly, default_status=running)
     def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         hour = last_closed_hour(context.scheduled_execution_time.astimezone(UTC))
-        why = why_closed(plan.session, hour, hour + HOUR)
+        why = why_closed(symbol.session, hour, hour + HOUR)
         return dg.SkipReason(why) if why else dg.RunRequest(partition_key=f"{hour:%Y-%m-%d}")
 
-    @dg.schedule(
-        name=f"{asset_prefix(symbol)}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running
-    )
+    @dg.schedule(name=f"{prefix}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running)
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = day_of(context.scheduled_execution_time.astimezone(UTC))
         start = max(plan.first_day, today - cfg.look_back_days * DAY)
-        why = why_closed(plan.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
+        why = why_closed(symbol.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
         in_one_run = {AGAIN: "true", RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}
         return dg.SkipReason(why) if why else dg.RunRequest(tags=in_one_run)
 
     weekly = dg.ScheduleDefinition(
-        name=f"{asset_prefix(symbol)}_weekly", job=retraining, cron_schedule=cfg.cron.weekly, default_status=running
+        name=f"{prefix}_weekly",
+        job=retraining,
+        cron_schedule=cfg.cron.weekly,
+        default_status=running,
     )
     return [hourly, nightly, weekly]
 
@@ -258,7 +259,7 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
 
 @entry_point("pipeline")
 def main(cfg: DictConfig) -> None:
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = typed_overrides()
     GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
     build_definitions(overrides)  # a mistake is told now, not on a Saturday
     check_port(cfg.host, cfg.port)

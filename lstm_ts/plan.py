@@ -9,11 +9,11 @@ from typing import Any, cast
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lstm_ts.cli import compose, construct
+from lstm_ts.cli import SEARCHPATH, compose, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.overrides import SYMBOL
 from lstm_ts.session import HOUR, Session, utc
-from lstm_ts.symbol import check_symbol
+from lstm_ts.symbol import Symbol, check_symbol
 
 STEPS = ("ingest", "process", "retrain")
 DAY = timedelta(days=1)
@@ -21,8 +21,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Plan:
-    symbols: tuple[str, ...]
-    session: Session
+    symbols: tuple[Symbol, ...]
     shared: tuple[str, ...]  # overrides that every step takes
     own: dict[str, tuple[str, ...]]  # by step
     first_day: datetime
@@ -35,12 +34,12 @@ class Plan:
         """Raises    ConfigError: a step would refuse its command line"""
         for symbol in self.symbols:
             for step in STEPS:
-                compose(step, self.command(step, symbol))
+                compose(step, self.command(step, symbol.name))
 
 
 def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     """overrides   those `cfg` was composed with"""
-    symbols = read_symbols(cfg.symbols)
+    names, shared = read_symbols(cfg.symbols), _shared(overrides)
     for days in ("days_per_run", "look_back_days"):
         if cfg[days] < 1:
             raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
@@ -49,7 +48,8 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
     unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol.name} is each symbol's own
     own = {step: _split(step, unresolved[step]) for step in STEPS}
-    return Plan(symbols, construct(cfg.symbol.session), _shared(overrides), own, first_day)
+    symbols = tuple(construct(compose("project", [*shared, f"{SYMBOL}={name}"]).symbol) for name in names)
+    return Plan(symbols, shared, own, first_day)
 
 
 def read_symbols(symbols: object) -> tuple[str, ...]:
@@ -78,11 +78,13 @@ def _split(step: str, command_line: str | None) -> tuple[str, ...]:
 
 
 def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Those of values that stand in project.yaml, but for the symbol's name, which each step is told."""
+    """Those of values that stand in project.yaml, but for the symbol's name, which each step is told; and folders."""
     common = set(compose("project", []))
     keys = [parsed.key_or_group for parsed in OverridesParser.create().parse_overrides(list(overrides))]
     return tuple(
-        text for text, key in zip(overrides, keys, strict=True) if key != SYMBOL and key.split(".")[0] in common
+        text
+        for text, key in zip(overrides, keys, strict=True)
+        if key == SEARCHPATH or (key != SYMBOL and key.split(".")[0] in common)
     )
 
 

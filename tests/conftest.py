@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.cli import CONF
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 
@@ -54,6 +55,24 @@ def _no_log_handler_left() -> Iterator[None]:
         logging.root.removeHandler(handler)
         handler.close()
     assert not left, "call commands through `command`, or commands.run"
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path) -> Path:
+    """A folder of the user's own, with the file of a symbol that is a number."""
+    return make_symbol(tmp_path / "my conf", "7203", calendar="JPX", zone="Asia/Tokyo")
+
+
+def make_symbol(folder: Path, name: str, *, calendar: str, zone: str) -> Path:
+    """As the sentence about an unknown symbol says: a copy of silver's file, changed."""
+    text = (Path(CONF) / "symbol/XAGUSD.yaml").read_text().replace("name: XAGUSD", f"name: {name}")
+    (folder / "symbol").mkdir(parents=True)
+    (folder / "symbol" / f"{name}.yaml").write_text(
+        text.replace("CMEGlobex_Silver", calendar)
+        .replace("America/New_York", zone)
+        .replace("currency: USD", "currency: JPY")
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

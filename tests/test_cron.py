@@ -60,7 +60,7 @@ def test_both_examples_do_the_same_at_the_same_times() -> None:
 
 def test_the_examples_keep_the_times_of_the_schedule() -> None:
     cron = compose("pipeline", []).cron
-    assert (cron.hourly.split()[:2], cron.nightly, cron.weekly) == (HOURLY.split()[:2], NIGHTLY, WEEKLY)
+    assert (cron.hourly, cron.nightly, cron.weekly) == (HOURLY, NIGHTLY, WEEKLY)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -80,6 +80,19 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
                 assert datetime.fromisoformat(cfg.span.end) - datetime.fromisoformat(cfg.span.start) == timedelta(
                     days=look_back
                 )
+
+
+@pytest.mark.slow
+def test_several_symbols_come_by_one_command_each_in_its_own_sessions(tmp_path: Path) -> None:
+    at = f"-m symbol=XAGUSD,SPY paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
+    environment = os.environ | {"AT": at, "SOURCE": SOURCE, "LSTM_TS": str(ROOT), "PYTHON": sys.executable}
+    command = EXAMPLES["crontab"].commands[HOURLY]
+    subprocess.run(["/bin/bash", "-c", command], env=environment, check=True, capture_output=True, timeout=120)
+    stores = {name: BarStore(tmp_path / "data/processed" / name, HOURLY_SCHEMA).read() for name in ("XAGUSD", "SPY")}
+    assert {name: sorted({ts.hour for ts in hours["ts"]}) for name, hours in stores.items()} == {
+        "XAGUSD": [hour for hour in range(24) if hour != 22],  # the break of silver's day
+        "SPY": [14, 15, 16, 17, 18, 19, 20],
+    }
 
 
 @pytest.mark.parametrize("name", ["crontab", pytest.param("kubernetes", marks=pytest.mark.slow)])  # the same commands

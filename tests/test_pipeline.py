@@ -89,8 +89,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def scheduled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """By default, for two symbols; it runs nothing."""
-    pipeline = Pipeline(tmp_path_factory.mktemp("scheduled"), "symbols=[XAGUSD,XAUUSD]")
+    """By default, for two symbols of different sessions; it runs nothing."""
+    pipeline = Pipeline(tmp_path_factory.mktemp("scheduled"), "symbols=[XAGUSD,SPY]")
     yield pipeline
     pipeline.instance.dispose()
 
@@ -171,15 +171,17 @@ def test_a_day_without_a_session_asks_no_source_and_says_so(start: Start) -> Non
 
 
 def test_each_symbol_has_its_own_days(start: Start) -> None:
-    pipeline = start(SYNTHETIC, "symbols=[XAGUSD,XAUUSD]")
-    assert pipeline.run("XAUUSD_bars", "2022-02-01").success
-    assert pipeline.minutes("XAUUSD").height > 1300
+    pipeline = start(SYNTHETIC, "symbols=[XAGUSD,SPY]")
+    assert pipeline.run("SPY_bars", "2022-02-01").success
+    first, last = pipeline.minutes("SPY")["ts"][[0, -1]]
+    assert (first, last) == (datetime(2022, 2, 1, 14, 30, tzinfo=UTC), datetime(2022, 2, 1, 20, 59, tzinfo=UTC))
+    assert [ts.hour for ts in pipeline.hours("SPY")["ts"]] == [15, 16, 17, 18, 19, 20]  # that begin after 14:30
     assert not (pipeline.folder / "data/raw/XAGUSD").exists()
     days = {
         symbol: pipeline.instance.get_materialized_partitions(dg.AssetKey([symbol, "minute_bars"]))
-        for symbol in ("XAGUSD", "XAUUSD")
+        for symbol in ("XAGUSD", "SPY")
     }
-    assert days == {"XAGUSD": set(), "XAUUSD": {"2022-02-01"}}
+    assert days == {"XAGUSD": set(), "SPY": {"2022-02-01"}}
 
 
 def test_a_source_that_comes_late_is_asked_again(start: Start, tmp_path: Path) -> None:
@@ -281,6 +283,14 @@ def test_hours_are_asked_for_once_closed_and_in_the_session_only(scheduled: Pipe
     else:
         assert isinstance(found, dg.RunRequest)
         assert found.partition_key == day
+
+
+def test_each_symbol_is_asked_for_in_the_hours_of_its_own_session(scheduled: Pipeline) -> None:
+    night, noon = "2024-03-06T04:04", "2024-03-06T17:04"  # an hour after 22:00 and 11:00 in New York
+    assert isinstance(scheduled.tick("XAGUSD_hourly", night), dg.RunRequest)
+    assert str(scheduled.tick("SPY_hourly", night)).startswith("NYSE has no session from Wed 2024-03-06 03:00")
+    asked = [scheduled.tick(f"{symbol}_hourly", noon) for symbol in ("XAGUSD", "SPY")]
+    assert all(isinstance(found, dg.RunRequest) and found.partition_key == "2024-03-06" for found in asked)
 
 
 def test_each_night_the_last_days_are_asked_for_again_in_one_run(scheduled: Pipeline) -> None:

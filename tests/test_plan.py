@@ -67,18 +67,41 @@ def test_a_step_is_told_what_every_command_takes_then_its_own_then_its_symbol(tm
     assert mine.command("ingest", "XAGUSD", "span.end=2024-03-09") == [
         *shared, "source=files", "source.paths=a b.csv", "symbol=XAGUSD", "span.end=2024-03-09",
     ]  # fmt: skip
-    assert mine.session.zone == "Europe/London"
+    assert [symbol.session.zone for symbol in mine.symbols] == ["Europe/London"] * 2
 
 
 def test_each_symbol_has_a_source_of_its_own() -> None:
     mine = plan("symbols=[XAGUSD,XAUUSD]", "ingest='source=files source.paths=minutes/${symbol.name}/*.csv'")
-    paths = [compose("ingest", mine.command("ingest", symbol)).source.paths for symbol in mine.symbols]
+    paths = [compose("ingest", mine.command("ingest", symbol.name)).source.paths for symbol in mine.symbols]
     assert paths == ["minutes/XAGUSD/*.csv", "minutes/XAUUSD/*.csv"]
 
 
 def test_a_symbol_of_the_command_line_is_the_only_one() -> None:
     mine = plan("symbol=XAUUSD")
-    assert (mine.symbols, mine.command("process", "XAUUSD")) == (("XAUUSD",), ["symbol=XAUUSD"])
+    assert [symbol.name for symbol in mine.symbols] == ["XAUUSD"]
+    assert mine.command("process", "XAUUSD") == ["symbol=XAUUSD"]
+
+
+def test_each_symbol_has_its_own_sessions() -> None:
+    mine = plan("symbols=[XAGUSD,SPY,BTCUSD]")
+    assert {symbol.name: symbol.session.calendar for symbol in mine.symbols} == {
+        "XAGUSD": "CMEGlobex_Silver", "SPY": "NYSE", "BTCUSD": "24/7",
+    }  # fmt: skip
+    friday, saturday = "2024-03-08T13:00", "2024-03-09T13:00"
+    opened = [[is_open(symbol.session, hour) for symbol in mine.symbols] for hour in (friday, saturday)]
+    assert opened == [[True, False, True], [False, False, True]]  # 08:00 in New York
+
+
+def test_a_symbol_of_ones_own_folder_is_planned_like_any_other(own_conf: Path) -> None:
+    mine = plan(f"hydra.searchpath=['file://{own_conf}']", "symbols=[XAGUSD,7203]")
+    mine.check()
+    assert [symbol.session.calendar for symbol in mine.symbols] == ["CMEGlobex_Silver", "JPX"]
+    assert compose("process", mine.command("process", "7203")).symbol.currency == "JPY"
+
+
+def test_a_symbol_without_a_file_is_told() -> None:
+    with pytest.raises(ConfigError, match="or make FOO one: copy conf/symbol"):
+        plan("symbols=[XAGUSD,FOO]")
 
 
 @pytest.mark.parametrize(

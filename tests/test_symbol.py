@@ -52,24 +52,6 @@ def test_a_name_may_be_longer_than_a_symbol() -> None:
             check_name(name)
 
 
-@pytest.fixture
-def own_conf(tmp_path: Path) -> Path:
-    """A folder of the user's own, with the file of a symbol that is a number."""
-    return make_symbol(tmp_path / "my conf", "7203", calendar="JPX", zone="Asia/Tokyo")
-
-
-def make_symbol(folder: Path, name: str, *, calendar: str, zone: str) -> Path:
-    """As the sentence about an unknown symbol says: a copy of silver's file, changed."""
-    text = (Path(CONF) / "symbol/XAGUSD.yaml").read_text().replace("name: XAGUSD", f"name: {name}")
-    (folder / "symbol").mkdir(parents=True)
-    (folder / "symbol" / f"{name}.yaml").write_text(
-        text.replace("CMEGlobex_Silver", calendar)
-        .replace("America/New_York", zone)
-        .replace("currency: USD", "currency: JPY")
-    )
-    return folder
-
-
 @pytest.mark.parametrize("path", sorted((Path(CONF) / "symbol").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_symbol_of_the_folder_has_hours_a_currency_and_a_contract(path: Path) -> None:
     symbol: Symbol = construct(compose("project", [f"symbol={path.stem}"]).symbol)
