@@ -1,10 +1,11 @@
-"""Kill commands and fill the disk under them at random moments; each time the same command again must end as if
+"""Kill commands and servers, and fill the disk under them, at random moments; each time the same again must end as if
 nothing had been.
 
     python -m benchmarks.faults [--trials 50] [--seed 0]
 
 Needs root, to mount a small disk of memory. After each fault the stores' content, the registered versions, the aliases
-and what the command printed are compared with those of a clean run.
+and what the command printed are compared with those of a clean run. A server is killed while it starts or answers; it
+must leave no process, and its next start must answer, and end at SIGTERM.
 """
 
 import argparse
@@ -14,17 +15,19 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from lstm_ts.artifact import WEIGHTS
 from lstm_ts.disk import hash_file
@@ -45,7 +48,12 @@ STEPS: dict[str, tuple[str, ...]] = {  # in the order of their work, each on wha
     "retrain": (*TINY, "retrain.valid=1mo", "retrain.holdout=1mo", "gate.min_origins=100"),
     "registry": ("action=promote", "version=1", "reason=tried"),
 }
-WEIGHTED = [name for name in STEPS for _ in range(1 if name in ("train", "evaluate", "backtest", "retrain") else 4)]
+SERVERS = {"serve": "serve.server", "dashboard": "dashboard.server", "pipeline": "lstm_ts.pipeline"}
+ASKED = {"serve": "/forecast?symbol=XAGUSD", "dashboard": "/?page=data", "pipeline": "/server_info"}
+OFTEN = {"ingest": 4, "process": 4, "predict": 4, "registry": 4, "serve": 3, "dashboard": 3, "pipeline": 2}
+WEIGHTED = [name for name in (*STEPS, *SERVERS) for _ in range(OFTEN.get(name, 1))]
+ANSWERS_S, ENDS_S = 180, 60
+ASKED_S = 5  # that a server answers for before it is told to end
 State = dict[str, Any]
 Child = tuple[int, Path]  # its process, and the file of what it says
 
@@ -66,7 +74,7 @@ def main() -> None:
     for command in STEPS:
         importlib.import_module(f"lstm_ts.{command}")  # once, before the forks
     with mounted() as disk, tempfile.TemporaryDirectory() as aside:
-        clean = {command: run_clean(command, disk, Path(aside)) for command in STEPS}
+        clean = {name: run_clean(name, disk, Path(aside)) for name in (*STEPS, *SERVERS)}
         chosen, counts = random.Random(asked.seed), Counter[str]()
         for number in range(asked.trials):
             command, fault = chosen.choice(WEIGHTED), ("kill", "full")[number % 2]
@@ -91,9 +99,8 @@ def run_clean(command: str, disk: Path, aside: Path) -> Clean:
     before = aside / command
     shutil.copytree(disk, before)
     used, began = used_bytes(disk), time.monotonic()
-    code, said = wait_for(start(command, disk))
-    if code:
-        raise SystemExit(f"{command} ended with {code}: {said}")
+    if problem := run_once(command, disk):
+        raise SystemExit(f"{command}: {problem}")
     seconds = time.monotonic() - began
     print(f"{command:<9} {seconds:5.1f} s, {used_bytes(disk) - used:>10,} bytes", flush=True)
     return Clean(seconds, used_bytes(disk) - used, before, read_state(disk))
@@ -106,19 +113,114 @@ def try_fault(command: str, fault: str, share: float, clean: Clean, disk: Path) 
     shutil.copytree(clean.before, disk, dirs_exist_ok=True)
     if fault == "full":
         resize(disk, used_bytes(disk) + int(share * clean.grown))
-    child = start(command, disk)
-    if fault == "kill":
-        time.sleep(share * clean.seconds)
-        os.kill(child[0], signal.SIGKILL)
-    code, said = wait_for(child)
+    strike = strike_server if command in SERVERS else strike_command
+    problem = strike(command, disk, share * clean.seconds if fault == "kill" else None)
     resize(disk, DISK_MB << 20)
-    if fault == "full" and (code not in (0, 2) or "Traceback" in said or (code == 2) != (said.count("Error: ") == 1)):
-        return f"ended with {code}: {said[-400:]}"
-    code, said = wait_for(start(command, disk))
-    if code:
-        return f"did not go on: {said[-400:]}"
+    if problem:
+        return problem
+    if problem := run_once(command, disk):
+        return f"did not go on: {problem}"
     found = read_state(disk)
     return "" if found == clean.after else f"differs: {found} from {clean.after}"
+
+
+def strike_command(command: str, disk: Path, killed_after: float | None) -> str:
+    """killed_after    seconds; None: the disk is what strikes"""
+    child = start(command, disk)
+    if killed_after is not None:
+        time.sleep(killed_after)
+        os.kill(child[0], signal.SIGKILL)
+    code, said = wait_for(child)
+    return "" if killed_after is not None or is_told(code, said) else f"ended with {code}: {said[-400:]}"
+
+
+def strike_server(name: str, disk: Path, killed_after: float | None) -> str:
+    server = Server(name, disk)
+    if killed_after is None:
+        server.answers()
+        code = server.end()
+        said = server.said()
+        return "" if is_told(code, said) and not server.left() else f"ended with {code}: {said[-400:]} {server.left()}"
+    time.sleep(killed_after)
+    server.process.kill()
+    server.process.wait()
+    return f"left {left}" if (left := server.left()) else ""
+
+
+def is_told(code: int, said: str) -> bool:
+    """Whether it has done its work, or said in a sentence that it has not."""
+    return code in (0, 2) and "Traceback" not in said and (code == 2) == (said.count("Error: ") == 1)
+
+
+def run_once(name: str, disk: Path) -> str:
+    """From start to end, nothing in its way; what went wrong."""
+    if name not in SERVERS:
+        code, said = wait_for(start(name, disk))
+        return f"ended with {code}: {said[-400:]}" if code else ""
+    server = Server(name, disk)
+    if not server.answers():
+        return f"no answer: {server.said()[-400:]} {server.end()}"
+    time.sleep(ASKED_S)
+    code, left = server.end(), server.left()
+    return f"ended with {code}, left {left}: {server.said()[-400:]}" if code or left else ""
+
+
+class Server:
+    """Its processes are a session of their own."""
+
+    def __init__(self, name: str, disk: Path) -> None:
+        self._url = f"http://127.0.0.1:{(port := free_port())}{ASKED[name]}"
+        paths = (f"paths.data={disk}/data", f"paths.outputs={disk}/outputs", f"port={port}")
+        self._said = Path(tempfile.mkstemp()[1])
+        with self._said.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", SERVERS[name], *paths], stdout=file, stderr=file, start_new_session=True
+            )
+
+    def answers(self) -> bool:
+        until = time.monotonic() + ANSWERS_S
+        while self.process.poll() is None and time.monotonic() < until:
+            with suppress(OSError), urlopen(self._url, timeout=30) as answer:
+                return bool(answer.status == 200)
+            time.sleep(0.2)
+        return False
+
+    def end(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(ENDS_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def said(self) -> str:
+        return self._said.read_text(errors="replace")
+
+    def left(self) -> list[str]:
+        """Command lines of its processes that a while has not ended, and that are ended now."""
+        until = time.monotonic() + ENDS_S
+        while (left := processes_of(self.process.pid)) and time.monotonic() < until:
+            time.sleep(0.2)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return list(left.values())
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Command lines of all processes of a session, by process id; but for those that wait to be reaped."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                found[int(stat.parent.name)] = stat.with_name("cmdline").read_text().replace("\0", " ")
+    return {pid: line for pid, line in found.items() if line}
 
 
 def start(command: str, disk: Path) -> Child:

@@ -112,7 +112,7 @@ class Database:
             said = error.orig if isinstance(error, DBAPIError) else error
             raise LedgerError(
                 f"Expected the ledger {self._shown} to answer, got: {' '.join(str(said).split())}; "
-                f"check registry.ledger, and that its database is up and yours to write"
+                f"check registry.ledger, and that its database is up, yours to write, and its disk not full"
             ) from error
 
     def _revision(self) -> str | None:

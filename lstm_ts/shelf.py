@@ -45,6 +45,7 @@ GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
 THERE = "RESOURCE_ALREADY_EXISTS"
+BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +198,10 @@ class Shelf:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            said = _shown(" ".join(str(error).split()))[:300]
+            said = _shown(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
             raise RegistryError(
-                f"Expected an answer from the registry at {_shown(self._uri)}, got: {said}; check registry.uri"
+                f"Expected an answer from the registry at {_shown(self._uri)}, got: {said}; check registry.uri, "
+                f"and that its database is up, yours to write, and its disk not full"
             ) from error
 
 

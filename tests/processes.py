@@ -2,6 +2,7 @@
 
 import multiprocessing
 import multiprocessing.process
+import socket
 import subprocess
 import sys
 import threading
@@ -82,6 +83,12 @@ def read_line(process: "subprocess.Popen[str]", pipe: IO[str] | None = None, sec
         line = pipe.readline()
     assert line, f"Expected a line of {process.args}, got its end with {process.wait(WAIT_S)}"
     return line.rstrip("\n")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Found], seconds: float = WAIT_S, *, process: Any = None) -> Found:

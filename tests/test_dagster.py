@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from processes import ROOT, WAIT_S, child, end, output, python, read_line, wait_for
+from processes import ROOT, WAIT_S, child, end, free_port, output, python, read_line, wait_for
 from test_pipeline import synthetic_minutes
 from test_retrain import SETTINGS
 
@@ -42,9 +41,7 @@ class Dagster:
     """A session of processes of its own."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", f"port={self.port}")
         self.log = folder / "log"
         with self.log.open("wb") as log:
@@ -193,10 +190,7 @@ def test_a_dagster_that_is_killed_leaves_no_process_and_no_lock(dagster: Dagster
 
 def beside(folder: Path) -> AbstractContextManager["subprocess.Popen[str]"]:
     """A pipeline on the store of the first, on a port that is free while that one runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/other", f"port={port}")
+    paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/other", f"port={free_port()}")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return child(python("-m", "lstm_ts.pipeline", *paths), **pipes)
 
