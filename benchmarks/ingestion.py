@@ -52,7 +52,7 @@ def compose(folder: Path, *overrides: str) -> DictConfig:
 
 def make_truth(folder: Path, days: int) -> pl.DataFrame:
     end = START + timedelta(days=days)
-    cfg = compose(folder, f"source.start={START:%Y-%m-%d}", f"source.end={end:%Y-%m-%d}", "source.start_price_usd=16")
+    cfg = compose(folder, f"source.start={START:%Y-%m-%d}", f"source.end={end:%Y-%m-%d}", "source.start_price=16")
     bars: pl.DataFrame = pl.concat([batch.bars for batch in construct(cfg.source).read_batches()])
     return bars.with_columns(volume=pl.lit(None, pl.Float64))
 

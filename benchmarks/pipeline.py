@@ -97,7 +97,7 @@ def main(pattern: str) -> None:
 
 def main_on_synthetic() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"start": "2011-01-01", "end": "2016-01-01", "seed": 7, "start_price_usd": 20.0}
+        settings = {"start": "2011-01-01", "end": "2016-01-01", "seed": 7, "start_price": 20.0}
         source = Synthetic(session=SILVER, signal="silver", ar_coefficient=0.0, **settings)  # type: ignore[arg-type]
         for number, batch in enumerate(source.read_batches()):
             batch.bars.write_parquet(Path(folder) / f"{number:03}.parquet")

@@ -55,7 +55,7 @@ class Pair:
 def make_bars(cfg: DictConfig, signal: Signal, seed: int) -> pl.DataFrame:
     session = construct(cfg.symbol.session)
     source = Synthetic(
-        session=session, start=START, end=END, seed=seed, start_price_usd=20.0, signal=signal,
+        session=session, start=START, end=END, seed=seed, start_price=20.0, signal=signal,
         ar_coefficient=AR_COEFFICIENT,
     )  # fmt: skip
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])

@@ -35,7 +35,7 @@ def make_bars(cfg: DictConfig) -> pl.DataFrame:
     """Four years of synthetic silver; about 16,000 training windows."""
     session = construct(cfg.symbol.session)
     settings = {"start": "2015-01-01", "end": "2019-01-01", "signal": "silver", "ar_coefficient": 0.0}
-    source = Synthetic(session=session, seed=7, start_price_usd=20.0, **settings)  # type: ignore[arg-type]
+    source = Synthetic(session=session, seed=7, start_price=20.0, **settings)  # type: ignore[arg-type]
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])
     hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
     return make_hourly_bars(minute_bars, hours, min_minutes_share=cfg.min_minutes_share)

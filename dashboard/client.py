@@ -12,6 +12,7 @@ from dashboard.settings import Settings
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError
 from lstm_ts.manifest import stores_in
+from lstm_ts.prices import Quote
 from lstm_ts.store import BarStore
 from lstm_ts.symbol import check_symbol
 
@@ -65,6 +66,8 @@ class Forecast(BaseModel):
     symbol: str
     origin_ts: datetime
     last_close: float
+    currency: str | None = None
+    decimals: int | None = None
     path: list[Step]
     model: Model
     arm: str
@@ -72,6 +75,11 @@ class Forecast(BaseModel):
     skill_reason: str | None
     flags: list[str]
     request_id: str
+
+    @property
+    def quote(self) -> Quote | None:
+        """Raises    ConfigError: no currency"""
+        return None if self.currency is None or self.decimals is None else Quote(self.currency, self.decimals)
 
 
 class Needs(BaseModel):

@@ -20,7 +20,7 @@ from dashboard.blocks import table
 from dashboard.views import Shade, plain_figure
 from lstm_ts.bars import PRICES
 from lstm_ts.completeness import State, count_within
-from lstm_ts.prices import price_format
+from lstm_ts.prices import Quote, price_format
 from lstm_ts.staging import REVISED
 from lstm_ts.status import Status
 
@@ -197,14 +197,14 @@ def spans(caption: str, found: pl.DataFrame, none: str) -> str:
     return table(total, ("From (UTC)", "To (UTC)", "Minutes"), rows, text=(1,))
 
 
-def revisions(found: pl.DataFrame, symbol: str) -> str:
+def revisions(found: pl.DataFrame, quote: Quote | None) -> str:
     """The latest of them, as `Status` has them."""
     if found.is_empty():
         return '<p class="quiet">No bar has come again with other values.</p>'
 
     def prices(row: Mapping[str, float], form: str) -> str:
         numbers = [row[form.format(price)] for price in PRICES]
-        return " ".join(map(price_format(symbol, numbers[-1]).number, numbers))
+        return " ".join(map(price_format(quote, numbers[-1]).number, numbers))
 
     rows = [
         (minute(row["ts"]), prices(row, "{}"), prices(row, REVISED), minute(row["revised_at"]), escape(row["source"]))

@@ -18,6 +18,7 @@ from dashboard.views import shade
 from dashboard.visit import Visit
 from lstm_ts.bars import TS
 from lstm_ts.errors import LstmTsError
+from lstm_ts.prices import Quote
 
 NONE_UNKNOWN = pl.DataFrame(schema={"start": TS, "end": TS})
 TIME = "%a %d %b %Y %H:%M"
@@ -37,11 +38,12 @@ class Coverage:
         self._month = pn.widgets.Select(name="Month", options=months, width=240, margin=(12, 0, 4, 0))
         self._month.param.watch(lambda _: pn.state.execute(self._show), "value")
         self._says, self._calendar = html(height=28), html()
+        listed = lists(known, visit.settings.quote_of(symbol))
         self._show()
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
             html(in_words(known.status) + came(visit, known)), picture, html(legend(self._colours)), self._month,
-            self._says, self._calendar, *lists(known), sizing_mode="stretch_width", margin=0,
+            self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
     def _tapped(self, event: Event) -> None:
@@ -67,12 +69,12 @@ def came(visit: Visit, known: Known) -> str:
     return f'<p class="quiet">{told}; {answered}.</p>'
 
 
-def lists(known: Known) -> list[Viewable]:
+def lists(known: Known, quote: Quote | None) -> list[Viewable]:
     status = known.status
     gaps = spans("Largest gaps, of session minutes without a bar", status.gaps, "No session minute is without a bar.")
     unknown = spans("Unknown: no source has answered for them", status.unknown, "No session minute is unknown.")
     room: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (12, 0, 0, 0)}
-    return [pn.Column(html(text), **room) for text in (gaps, unknown, revisions(status.revisions, status.symbol))]
+    return [pn.Column(html(text), **room) for text in (gaps, unknown, revisions(status.revisions, quote))]
 
 
 class Prices:

@@ -129,7 +129,8 @@ class Explorer:
         self._visit, self._symbol, self._kind = visit, symbol, kind
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
-        self._chart = PriceChart(visit, self._whole_ms, price_format(symbol, self._bars["close"][-1]))
+        prices = price_format(visit.settings.quote_of(symbol), self._bars["close"][-1])
+        self._chart = PriceChart(visit, self._whole_ms, prices)
         self._says, self._wrong = html(height=52), html()
         latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
         day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))

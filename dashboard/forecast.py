@@ -29,7 +29,7 @@ class Latest:
 
     def __init__(self, visit: Visit, symbol: str) -> None:
         self._visit, self._symbol, self._shown, self._lock = visit, symbol, "", Lock()
-        self._result, self._status = Result(visit), html(height=28)
+        self._result, self._status = Result(visit, symbol), html(height=28)
         self.view = pn.Column(self._status, self._result.view, sizing_mode="stretch_width", margin=0)
 
     def poll(self) -> None:

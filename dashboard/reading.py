@@ -92,17 +92,18 @@ def read(
         stamps=options.stamps,
         keep_spikes=False,
     )
+    session = settings.session_of(symbol)
     with _named(path, name):
         batches = _within(settings.upload, files, tell)
         hourly_bars = check_hours(
             batches,
-            settings.session,
+            session,
             name,
             min_minutes_share=settings.min_minutes_share,
             max_mismatch=settings.max_mismatch,
         )
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
-    doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), settings.session)
+    doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), session)
     return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts)
 
 

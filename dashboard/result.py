@@ -23,11 +23,11 @@ NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)
 class Result:
     """Empty until the first forecast; its room is kept free. Its methods may be called in any thread."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: Visit, symbol: str) -> None:
         self._visit = visit
         self._answer: Answer | None = None
         self._body: bytes | None = None
-        self._chart = FanChart(visit.settings.session, visit.zone, dark=visit.dark)
+        self._chart = FanChart(visit.settings.session_of(symbol), visit.zone, dark=visit.dark)
         self._says, self._wrong = html(height=52), html()
         self._legend, self._trust, self._table, self._curl = html(), html(), html(), html()
         self._window = self._file("Window as JSON", "window.json", lambda _: (self._body or b"").decode())

@@ -127,7 +127,7 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
     if not path.exists():
         raise ValueError("No scores: it is still running, or was cut off.")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text().replace('"mae_usd"', '"mae_price"'))  # of runs before symbols had files
         first, last = content["span"]
         horizons = HORIZONS.validate_python(_known(content["horizons"]))
         for horizon in horizons.values():

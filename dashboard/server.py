@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.cli import check_arguments, check_port, compose, construct, entry_point, plain
+from lstm_ts.cli import check_arguments, check_port, compose, entry_point, plain, read_symbols
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -47,7 +47,7 @@ def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
         outputs=Path(cfg.paths.outputs),
         registry_uri=cfg.registry.uri,
         ledger_url=cfg.registry.ledger,
-        session=construct(cfg.symbol.session),
+        symbols=read_symbols(cfg),
         min_minutes_share=cfg.min_minutes_share,
         max_mismatch=cfg.max_mismatch,
         poll_s=cfg.poll_s,

@@ -1,9 +1,13 @@
 """What the configuration says, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lstm_ts.manifest import read_manifest
+from lstm_ts.prices import Quote, guess_quote
 from lstm_ts.session import Session
+from lstm_ts.symbol import Symbol, check_symbol
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    symbol: str
+    symbol: str  # shown first
     name: str  # of the registered model
     data: Path
     outputs: Path
     registry_uri: str
     ledger_url: str
-    session: Session
+    symbols: Mapping[str, Symbol] = field(hash=False)  # that have a file, by name
     min_minutes_share: float
     max_mismatch: float
     poll_s: float
@@ -39,3 +43,16 @@ class Settings:
     upload: Limits
     uploads: Path  # a temporary folder, which goes with the server
     operator_password: str = field(repr=False)  # empty: nobody promotes or rolls back here
+
+    def session_of(self, symbol: str) -> Session:
+        """As its bars were stored; else of its file; of the first symbol's, where it has neither."""
+        for stage in ("raw", "processed"):
+            manifest = read_manifest(self.data / stage / check_symbol(symbol))
+            if manifest.calendar:
+                return Session(calendar=manifest.calendar, zone=manifest.zone)
+        return self.symbols.get(symbol, self.symbols[self.symbol]).session
+
+    def quote_of(self, symbol: str) -> Quote | None:
+        """Of its file; by its name, where it has none."""
+        known = self.symbols.get(symbol)
+        return known.quote if known else guess_quote(symbol)

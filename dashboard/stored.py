@@ -70,7 +70,7 @@ class Stored:
 
     def known(self, symbol: str) -> Known:
         """As `python -m lstm_ts.ingest action=status` tells it.    Raises    NoRows, DataError, LedgerError"""
-        store, session = self._store(symbol, MINUTES), self._settings.session
+        store, session = self._store(symbol, MINUTES), self._settings.session_of(symbol)
         with closing(Ledger(self._settings.ledger_url, make=False)) as ledger:
             answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both
         bars_ts = self.bars(symbol, MINUTES)["ts"]

@@ -79,7 +79,7 @@ class Typed:
     def __init__(self, visit: Visit, symbol: str) -> None:
         self._visit, self._symbol = visit, symbol
         self._checking = self._changed = False
-        self._result = Result(visit)
+        self._result = Result(visit, symbol)
         self._table, self._count = BarTable(), html(height=28)
         self._paste = pn.widgets.TextAreaInput(
             name="Paste rows: hour, open, high, low, close",
@@ -149,7 +149,7 @@ class Typed:
     def _look(self, rows: list[list[str]]) -> Look:
         """Raises    ServiceError: it does not say what it needs"""
         needs = self._visit.client.needs()
-        checked = check(rows, self._visit.settings.session, needs, datetime.now(UTC))
+        checked = check(rows, self._visit.settings.session_of(self._symbol), needs, datetime.now(UTC))
         lack = checked.lacks(needs)
         return Look(needs, checked, checked.bad, [lack] if lack else [])
 

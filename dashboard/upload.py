@@ -16,7 +16,7 @@ from dashboard.views import plain_figure, shade, show_prices
 from dashboard.visit import Visit
 from dashboard.words import body_of, short
 from lstm_ts.errors import LstmTsError
-from lstm_ts.prices import price_format
+from lstm_ts.prices import Quote, price_format
 from lstm_ts.session import HOUR
 from lstm_ts.sources.files import STAMPS
 
@@ -29,7 +29,7 @@ class Upload:
     def __init__(self, visit: Visit, symbol: str) -> None:
         self._visit, self._symbol = visit, symbol
         self._bars = pl.DataFrame()
-        self._result = Result(visit)
+        self._result = Result(visit, symbol)
         limit = visit.settings.upload.max_bytes
         self._drop = Drop(
             visit.settings.uploads,
@@ -48,7 +48,7 @@ class Upload:
             f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
             height=28,
         )
-        self._overview = _Overview(visit)
+        self._overview = _Overview(visit, visit.settings.quote_of(symbol))
         self._overview.plot.on_event(Tap, self._tapped)
         picture = pn.pane.Bokeh(self._overview.plot, sizing_mode="stretch_width", margin=0)
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
@@ -126,7 +126,7 @@ class Upload:
         if not closings:
             self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
             return
-        self._overview.show(self._symbol, done.hourly_bars.tail(len(closings)))
+        self._overview.show(done.hourly_bars.tail(len(closings)))
         self._picture.visible, self._origin.disabled = True, False
         options = {f"{short(ts, zone)} ({ts:%d %b %H:%M} UTC)": ts for ts in reversed(closings)}
         again = self._origin.value == closings[-1]
@@ -158,7 +158,8 @@ class Upload:
 class _Overview:
     """Closes of the hours to choose from."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: Visit, quote: Quote | None) -> None:
+        self._quote = quote
         colours, self._zone = shade(visit.dark), visit.zone
         self.plot = plain_figure(colours, height=160)
         self._source, self._marked = ColumnDataSource({"x": [], "close": []}), ColumnDataSource({"x": []})
@@ -169,8 +170,8 @@ class _Overview:
         self.plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=4, num_minor_ticks=0)
         self._closings: list[object] = []
 
-    def show(self, symbol: str, bars: pl.DataFrame) -> None:
-        show_prices(self.plot, price_format(symbol, bars["close"][-1]))
+    def show(self, bars: pl.DataFrame) -> None:
+        show_prices(self.plot, price_format(self._quote, bars["close"][-1]))
         closings = (bars["ts"] + HOUR).to_list()
         self._closings = closings
         self._label.args = {"labels": [f"{ts.astimezone(self._zone):%d %b %Y\n%H:%M}" for ts in closings]}

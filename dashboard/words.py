@@ -36,7 +36,7 @@ def signed(number: float) -> str:
 
 
 def prices_of(forecast: Forecast) -> PriceFormat:
-    return price_format(forecast.symbol, forecast.last_close)
+    return price_format(forecast.quote, forecast.last_close)
 
 
 def bps(step: Step) -> float:

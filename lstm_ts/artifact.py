@@ -66,6 +66,7 @@ def load_forecaster(folder: Path) -> Forecaster:
         provenance=manifest.provenance,
         scores=manifest.scores,
         closes=manifest.closes,
+        quote=manifest.quote,
     )
 
 

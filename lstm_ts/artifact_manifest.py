@@ -18,14 +18,16 @@ from lstm_ts.errors import LstmTsError
 from lstm_ts.features import Array
 from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.levels import CloseRange
+from lstm_ts.prices import Quote, guess_quote
 from lstm_ts.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
 from lstm_ts.session import Session
 from lstm_ts.symbol import check_symbol
 from lstm_ts.windows import WindowSpec
 
 PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
-FORMAT = 3
-FORMATS = {1: PARTS, 2: (*PARTS, "closes"), FORMAT: (*PARTS, "closes", "files")}
+FORMAT = 4
+FORMATS = {1: PARTS, 2: (*PARTS, "closes"), 3: (*PARTS, "closes", "files")}
+FORMATS[FORMAT] = (*PARTS, "closes", "files", "quote")
 FITTED = ("net", "spec", "session", "scaler", "reference")  # what a network is trained with
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
 MAX_TSTEPS = 100_000  # far beyond any use
@@ -48,6 +50,7 @@ class Manifest:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None
+    quote: Quote | None  # guessed from the symbol's name before format 4
     files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
     fitted_to: str  # see `hash_fitted`
 
@@ -64,6 +67,7 @@ def to_json(forecaster: Forecaster) -> dict[str, Any]:
         "provenance": asdict(forecaster.provenance),
         "scores": forecaster.scores,
         "closes": forecaster.closes and asdict(forecaster.closes),
+        "quote": forecaster.quote and asdict(forecaster.quote),
     }
 
 
@@ -98,6 +102,7 @@ def read_manifest(content: bytes) -> Manifest:
         provenance=provenance,
         scores=_object(parts["scores"], "scores as an object", ()),
         closes=_read_closes(parts["closes"], provenance) if parts.get("closes") is not None or kind == 2 else None,
+        quote=_read_quote(parts, provenance),
         files=_object(parts.get("files", {}), "files as an object", ()),
         fitted_to=hash_fitted(parts),
     )
@@ -225,6 +230,12 @@ def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
     if not provenance.trained_until:
         raise BadManifest('provenance.trained_until beside closes, got ""')
     return closes
+
+
+def _read_quote(parts: Mapping[str, Any], provenance: Provenance) -> Quote | None:
+    if "quote" not in parts:
+        return guess_quote(provenance.symbol)
+    return None if parts["quote"] is None else build(Quote, parts["quote"], "quote")
 
 
 def _array(values: Any, shape: tuple[int, ...], where: str, *, above: float = -math.inf) -> Array:

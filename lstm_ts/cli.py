@@ -28,9 +28,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import check_values, explain, explain_parameter, flatten, read_command_line
+from lstm_ts.overrides import SYMBOL, check_values, explain, explain_parameter, flatten, read_command_line
 from lstm_ts.store import BarStore
-from lstm_ts.symbol import check_name, check_symbol
+from lstm_ts.symbol import Symbol, check_name, check_symbol
 
 CONF = str(Path(__file__).parents[1] / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
@@ -295,6 +295,21 @@ def newest_model(outputs: Path) -> Path | None:
     """The model folder of the latest run, by the date and time in its path."""
     found = list(outputs.glob("*train/**/model/manifest.json"))
     return max(found, key=lambda path: path.relative_to(outputs).parts[1:]).parent if found else None
+
+
+def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
+    """Every symbol that has a file, by name; the chosen one as it is configured."""
+    folders = [CONF]
+    if HydraConfig.initialized():
+        folders = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    files = {path.stem: path for folder in reversed(folders) for path in Path(folder).glob(f"{SYMBOL}/*.yaml")}
+    files.pop(cfg.symbol.name, None)
+    return {cfg.symbol.name: construct(cfg.symbol), **{name: _read_symbol(path) for name, path in files.items()}}
+
+
+def _read_symbol(path: Path) -> Symbol:
+    symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))
+    return symbol
 
 
 def typed_overrides() -> list[str]:

@@ -71,6 +71,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         last_bar_position_N=grid.position_G[rows_N],
         hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
         mase_scale_H=forecaster.reference.mase_scale_H,
+        quote=forecaster.quote,
     )
 
 

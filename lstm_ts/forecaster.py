@@ -17,6 +17,7 @@ from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.features import Array, Bars, Grid, make_grid
 from lstm_ts.levels import CloseRange, close_range
 from lstm_ts.network import Network
+from lstm_ts.prices import Quote
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
 from lstm_ts.windows import WindowSpec, make_windows
@@ -54,6 +55,7 @@ class Forecast:
     q_HQ: Array  # cumulative log return
     missing_hours: int  # in the window
     volatility: float  # of the window; 1 is as in the training hours
+    quote: Quote | None  # of its prices; None: nobody knows it
     level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
 
     def price_HL(self, *levels: float) -> Array:
@@ -77,6 +79,7 @@ class Forecaster:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
+    quote: Quote | None = None  # of the symbol; None: nobody knows it
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
@@ -119,6 +122,7 @@ class Forecaster:
             q_HQ=q_NHQ[0],
             missing_hours=missing,
             volatility=float(volatility_N[0]),
+            quote=self.quote,
             level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
         )
         with np.errstate(over="ignore"):

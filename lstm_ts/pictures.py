@@ -15,7 +15,6 @@ from scipy.special import stdtrit
 
 from lstm_ts import metrics
 from lstm_ts.metrics import Array
-from lstm_ts.prices import quote_currency
 from lstm_ts.records import LSTM, ForecastRecord, Times
 from lstm_ts.scores import CLAIM_P, Scores, step_name
 
@@ -74,7 +73,7 @@ def _draw_fan(record: ForecastRecord) -> Figure:
         "Volatile: 90th percentile of window volatility": int(order[len(order) * 9 // 10]),
     }
     figure, panels = _panels(f"{record.symbol}: forecast fan over prices", 1, 3, height=4.4)
-    unit = quote_currency(record.symbol) or "price"
+    unit = record.quote.currency if record.quote else "price"
     hours = np.union1d(record.origin_ts_N, record.target_ts_NH)
     for axes, (name, origin) in zip(panels, chosen.items(), strict=True):
         _draw_one_fan(axes, record, origin, np.searchsorted(hours, record.origin_ts_N))

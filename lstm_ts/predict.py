@@ -24,7 +24,7 @@ from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast, Forecaster
 from lstm_ts.hours import check_hours
-from lstm_ts.prices import price_format, quote_currency
+from lstm_ts.prices import price_format
 from lstm_ts.session import Session
 from lstm_ts.sources.files import Files
 from lstm_ts.tables import align
@@ -52,7 +52,7 @@ def read_hourly_bars(
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
     """The path with persistence beside it, the flags of its window, how old the bars are, the last hour in words."""
-    prices = price_format(forecast.symbol, forecast.last_close)
+    prices = price_format(forecast.quote, forecast.last_close)
     close = prices.number(forecast.last_close)
     rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]
     for step, (target_ts, path_L) in enumerate(
@@ -84,7 +84,7 @@ def format_age(then: datetime, now: datetime) -> str:
 
 def describe(forecast: Forecast, now: datetime) -> str:
     """The last hour of the path, as a sentence; its date has the year where that is not this one."""
-    prices = price_format(forecast.symbol, forecast.last_close)
+    prices = price_format(forecast.quote, forecast.last_close)
     median, low, high = map(prices.number, forecast.price_HL(0.5, *INTERVAL)[-1])
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
     year = f" {target_ts:%Y}" * (target_ts.year != now.year)
@@ -97,7 +97,7 @@ def describe(forecast: Forecast, now: datetime) -> str:
 
 
 def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, Any]:
-    """Prices in the symbol's quote currency, null where the symbol does not tell it; stamps ISO 8601."""
+    """Prices in the symbol's quote currency, null where nobody knows it; stamps ISO 8601."""
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     steps = zip(forecast.target_ts_H, prices_HQ, strict=True)
     path = [
@@ -112,7 +112,7 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
     prices = [{"price": prices_Q[median], "persistence": forecast.last_close} for prices_Q in prices_HQ]
     return {
         "symbol": forecast.symbol,
-        "currency": quote_currency(forecast.symbol),
+        "currency": forecast.quote and forecast.quote.currency,
         "bars": source,
         "origin_ts": forecast.origin_ts.isoformat(),
         "last_close": forecast.last_close,

@@ -1,14 +1,33 @@
 """Prices as text: with the digits of their size and the symbol's quote currency. Pure."""
 
 import math
+import re
 from dataclasses import dataclass
+
+from lstm_ts.errors import ConfigError
 
 MAX_STEP = 0.5e-4  # of the last close: the last decimal is worth at most half a basis point
 MIN_DECIMALS = 2
-CURRENCIES = (
+MOST_DECIMALS = 12
+CURRENCY = re.compile(r"[A-Z][A-Z0-9]{2,7}")
+CURRENCIES = (  # that a pair may end with; see `guess_quote`
     "AED ARS AUD BRL CAD CHF CLP CNH CNY COP CZK DKK EUR GBP HKD HUF IDR ILS INR JPY KRW KWD MXN MYR NOK NZD "
     "PEN PHP PKR PLN QAR RON RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
 )
+
+
+@dataclass(frozen=True)
+class Quote:
+    """How a symbol is quoted.    Raises    ConfigError"""
+
+    currency: str
+    decimals: int  # of a price, at least
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.currency, str) or not CURRENCY.fullmatch(self.currency):
+            raise ConfigError(f"Expected a currency in capital letters such as USD or USDT, got {self.currency}")
+        if type(self.decimals) is not int or not 0 <= self.decimals <= MOST_DECIMALS:
+            raise ConfigError(f"Expected decimals within 0..{MOST_DECIMALS}, got {self.decimals}")
 
 
 @dataclass(frozen=True)
@@ -36,19 +55,23 @@ class PriceFormat:
         return self.number(price) + self.suffix
 
 
-def price_format(symbol: str, last_close: float) -> PriceFormat:
-    """The format of all prices near `last_close`, which is positive: 30.123, 2650.50, 1.08341, 0.0000030250."""
+def price_format(quote: Quote | None, last_close: float) -> PriceFormat:
+    """The format of all prices near `last_close`, which is positive: 30.123, 2650.50, 1.08341, 0.0000030250.
+
+    quote   None: nobody knows it
+    """
     assert 0 < last_close < math.inf, last_close
-    decimals = MIN_DECIMALS
+    decimals = quote.decimals if quote else MIN_DECIMALS
     while 10.0**-decimals > MAX_STEP * last_close * (1 + 1e-9):
         decimals += 1
-    return PriceFormat(quote_currency(symbol), decimals)
+    return PriceFormat(quote.currency if quote else None, decimals)
 
 
-def quote_currency(symbol: str) -> str | None:
-    """The second half of a six-letter pair (EURGBP -> GBP), or None where the symbol does not tell."""
-    base, quote = symbol[:-3], symbol[-3:]
-    return quote if len(base) == 3 and base.isascii() and base.isupper() and quote in CURRENCIES.split() else None
+def guess_quote(symbol: str) -> Quote | None:
+    """By the second half of a six-letter pair (EURGBP -> GBP), for models that are older than a symbol's quote."""
+    base, currency = symbol[:-3], symbol[-3:]
+    is_pair = len(base) == 3 and base.isascii() and base.isupper() and currency in CURRENCIES.split()
+    return Quote(currency, MIN_DECIMALS) if is_pair else None
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lstm_ts import metrics
 from lstm_ts.metrics import Array
+from lstm_ts.prices import Quote
 
 LSTM = "lstm"
 ALWAYS = (LSTM, "persistence", "climatology", "volatility")
@@ -40,6 +41,7 @@ class ForecastRecord:
     last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
     mase_scale_H: Array  # MAE of persistence in training, log return
+    quote: Quote | None = None  # of the prices; None: nobody knows it
     fold_N: NDArray[np.str_] | None = None  # of a walk forward: which fold's model made the forecast
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
     return ForecastRecord(
         symbol=first.symbol,
         levels=first.levels,
+        quote=first.quote,
         quantiles={name: np.concatenate([r.quantiles[name] for r in records]) for name in first.quantiles},
         mase_scale_H=np.average([r.mase_scale_H for r in records], axis=0, weights=[r.n for r in records]),
         **{name: np.concatenate([getattr(r, name) for r in records]) for name in names},

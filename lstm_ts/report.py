@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
 from lstm_ts.pictures import draw_pictures
-from lstm_ts.prices import quote_currency, significant
+from lstm_ts.prices import significant
 from lstm_ts.records import LSTM, ForecastRecord
 from lstm_ts.scores import CLAIM_P, Groups, GroupScores, HorizonScores, Scores, StepScores, describe_skill, step_name
 from lstm_ts.tables import align, number, p_cell, percent
@@ -38,13 +38,13 @@ def format_table(scores: Scores) -> str:
         blocks.append(f"A step is scored at the origins whose close that far ahead is known: {counts}.")
     for step in scores.shown_steps:
         horizon = scores.horizons[step]
-        blocks += ["", *align(_score_rows(step, horizon, scores.symbol)), describe_skill(step, horizon)]
+        blocks += ["", *align(_score_rows(step, horizon, scores.currency)), describe_skill(step, horizon)]
     return "\n".join(blocks)
 
 
-def _score_rows(step: str, horizon: HorizonScores, symbol: str) -> list[tuple[str, ...]]:
+def _score_rows(step: str, horizon: HorizonScores, currency: str | None) -> list[tuple[str, ...]]:
     """The headings, then a row of cells per forecaster, the LSTM first."""
-    mae = f"MAE {quote_currency(symbol) or 'price'}"
+    mae = f"MAE {currency or 'price'}"
     headings = ("pinball bps", "LSTM's skill", "DM p", "MAE bps", mae, "direction (95 % CI)", "in 80 % interval")
     rows = [(step_name(int(step)), *headings), _score_row(LSTM, horizon, "", "")]
     for name, scores in horizon.baselines.items():
@@ -61,7 +61,7 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
         skill,
         p,
         number(scores.mae_bps, "{:.2f}"),
-        significant(scores.mae_usd),
+        significant(scores.mae_price),
         "-" if math.isnan(scores.directional_accuracy) else direction,
         percent(scores.coverage.get("0.8", math.nan)),
     )
@@ -138,7 +138,7 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
 
 def _score_table(step: str, scores: Scores) -> str:
     horizon = scores.horizons[step]
-    head, *rows = _score_rows(step, horizon, scores.symbol)
+    head, *rows = _score_rows(step, horizon, scores.currency)
     body = "".join(f'<tr class="{row[0]}">{_cells("td", row)}</tr>' for row in rows)
     sentence = html.escape(describe_skill(step, horizon))
     return f'<p><b>{sentence}</b></p><div class="wide"><table><tr>{_cells("th", head)}</tr>{body}</table></div>'

@@ -23,7 +23,7 @@ class StepScores:
     pinball_bps: float
     crps_bps: float
     mae_bps: float
-    mae_usd: float
+    mae_price: float  # in the symbol's currency
     directional_accuracy: float
     directional_accuracy_ci: tuple[float, float]
     coverage: dict[str, float]
@@ -57,6 +57,7 @@ Groups = dict[str, dict[str, GroupScores]]  # group -> step -> scores
 @dataclass(frozen=True)
 class Scores:
     symbol: str
+    currency: str | None  # of its prices; None: nobody knows it
     span: tuple[str, str]  # first and last origin, ISO
     n: int
     levels: tuple[float, ...]
@@ -93,6 +94,7 @@ def compute_scores(record: ForecastRecord) -> Scores:
     first, last = np.datetime_as_string(record.origin_ts_N[[0, -1]], unit="s")
     return Scores(
         symbol=record.symbol,
+        currency=record.quote.currency if record.quote else None,
         span=(f"{first}Z", f"{last}Z"),
         n=record.n,
         levels=record.levels,
@@ -120,7 +122,7 @@ def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
         pinball_bps=BPS * pinball,
         crps_bps=BPS * metrics.crps_from_pinball(pinball),
         mae_bps=BPS * mae,
-        mae_usd=metrics.mean_of_known(np.abs(record.last_close_N * (np.exp(median_N) - np.exp(y_N)))),
+        mae_price=metrics.mean_of_known(np.abs(record.last_close_N * (np.exp(median_N) - np.exp(y_N)))),
         directional_accuracy=direction.share,
         directional_accuracy_ci=direction.interval,
         coverage=metrics.central_coverage(y_N, record.quantiles[name][:, step - 1], record.levels),

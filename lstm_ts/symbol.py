@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.prices import Quote
 from lstm_ts.session import Session
 
 SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CHARACTERS = "letters of A-Z and a-z, digits, '.', '_' and '-', a letter or a digit first"
 SHOWN = 60  # characters of a refused value
-CURRENCY = re.compile(r"[A-Z][A-Z0-9]{2,7}")
-MOST_DECIMALS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +32,11 @@ class Symbol:
 
     def __post_init__(self) -> None:
         check_symbol(self.name)
-        if not isinstance(self.currency, str) or not CURRENCY.fullmatch(self.currency):
-            raise ConfigError(f"Expected symbol.currency as capital letters such as USD or USDT, got {self.currency}")
-        if not isinstance(self.decimals, int) or not 0 <= self.decimals <= MOST_DECIMALS:
-            raise ConfigError(f"Expected symbol.decimals within 0..{MOST_DECIMALS}, got {self.decimals}")
+        assert self.quote  # says what it does not take
+
+    @property
+    def quote(self) -> Quote:
+        return Quote(self.currency, self.decimals)
 
 
 def check_symbol(value: object) -> str:

@@ -150,6 +150,7 @@ def fit(
         provenance,
         scores={},
         closes=close_range(data.grid.close_G[data.train_G]),
+        quote=construct(cfg.symbol).quote,
     )
     fitted = Fitted(
         forecaster, tuple(losses.values), len(data.train_dataloader()), round(time.perf_counter() - started, 2)

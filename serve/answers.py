@@ -123,11 +123,13 @@ class Desk:
         return bars.tail(tsteps)
 
     def _reply(self, ask: Ask, serving: Serving, forecast: Forecast, now: datetime) -> schema.Forecast:
-        path = _path(forecast)
+        path, quote = _path(forecast), forecast.quote
         return schema.Forecast(
             symbol=forecast.symbol,
             origin_ts=forecast.origin_ts,
             last_close=forecast.last_close,
+            currency=quote.currency if quote else None,
+            decimals=quote.decimals if quote else None,
             path=path,
             predicted_price=path[-1].price,
             model=serving.model,

@@ -95,6 +95,8 @@ class Forecast(Strict):
     symbol: str
     origin_ts: Annotated[datetime, Field(description="The close of the last bar: when the forecast is made")]
     last_close: float
+    currency: Annotated[str | None, Field(description="Of all prices here; null where nobody knows it")]
+    decimals: Annotated[int | None, Field(description="Of a price, at least, where it is shown")]
     path: list[Step]
     predicted_price: Annotated[float, Field(description="The median at the final step")]
     model: Model

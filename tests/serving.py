@@ -27,6 +27,7 @@ from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.levels import close_range
 from lstm_ts.nets import build_net, describe_net
 from lstm_ts.nets.lstm import LSTMConfig
+from lstm_ts.prices import Quote
 from lstm_ts.registry import Registry
 from lstm_ts.session import HOUR, Session
 from lstm_ts.windows import WindowSpec
@@ -63,7 +64,9 @@ def save_model(
     torch.nn.init.constant_(net.head.bias, head_bias)
     closes = close_range(data.grid.close_G[data.train_G])
     network = export(net, describe_net(config), spec)
-    forecaster = Forecaster(network, data.scaler, data.reference, spec, session, provenance, {}, closes)
+    forecaster = Forecaster(
+        network, data.scaler, data.reference, spec, session, provenance, {}, closes, Quote("USD", 3)
+    )
     save_forecaster(forecaster, folder)
     return folder
 

@@ -18,6 +18,7 @@ from serving import save_model
 
 from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.prices import Quote
 from lstm_ts.session import Session
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
@@ -47,7 +48,7 @@ def old_folder(folder: Path) -> Path:
 
     def to_format_2(values: Values) -> None:
         values.update(format=2)
-        del values["files"], values["net"]["name"]
+        del values["files"], values["quote"], values["net"]["name"]
 
     change_manifest(folder, to_format_2)
     return folder
@@ -76,7 +77,7 @@ def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
     if values.keys() >= set(FITTED):
-        if values.get("format") == 3:
+        if values.get("format") in (3, 4):
             fitted = json.dumps([values[name] for name in FITTED], sort_keys=True)
             fitted_to = hashlib.sha256(fitted.encode()).hexdigest()
         else:
@@ -129,10 +130,14 @@ def filled(value: float) -> Callable[[Tensors], None]:
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, got null"),
-    "a later format": (assign("format", 4), "with format 1, 2, 3, got 4"),
-    "true for a format": (assign("format", True), "with format 1, 2, 3, got true"),
+    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, 4, got null"),
+    "a later format": (assign("format", 5), "with format 1, 2, 3, 4, got 5"),
+    "true for a format": (assign("format", True), "with format 1, 2, 3, 4, got true"),
     "a format that has no closes": (assign("format", 1), "got one with closes"),
+    "no quote": (lambda values: values.pop("quote"), "got one without quote"),
+    "a currency of small letters": (assign("quote.currency", "usd"), "Expected a currency in capital letters"),
+    "decimals of text": (assign("quote.decimals", "3"), "quote.decimals to be a whole number"),
+    "decimals below 0": (assign("quote.decimals", -1), "Expected decimals within 0..12, got -1"),
     "no closes": (lambda values: values.pop("closes"), "got one without closes"),
     "half of the closes": (lambda values: values["closes"].pop("lowest"), "closes with .* got one without lowest"),
     "closes of text": (assign("closes.highest", "21"), "closes.highest to be a finite number"),
@@ -368,6 +373,20 @@ def test_a_model_of_the_first_format_serves_without_a_flag_of_its_level(
     save_forecaster(first, folder.parent / "again")
     again = load_forecaster(folder.parent / "again")
     assert again.closes is None and again.forecast(dear).q_HQ.tolist() == first.forecast(dear).q_HQ.tolist()
+
+
+def test_a_model_keeps_the_quote_of_its_symbol_and_an_older_one_guesses_it(
+    folder: Path, hourly_bars: pl.DataFrame
+) -> None:
+    change_manifest(folder, lambda values: values.update(quote={"currency": "JPY", "decimals": 1}))
+    assert load_forecaster(folder).forecast(hourly_bars).quote == Quote("JPY", 1)
+    change_manifest(folder, lambda values: values.update(quote=None))
+    nameless = load_forecaster(folder)
+    assert nameless.quote is None
+    save_forecaster(nameless, folder.parent / "again")
+    assert load_forecaster(folder.parent / "again").quote is None
+    change_manifest(folder, lambda values: values.update(format=3) or values.pop("quote"))
+    assert load_forecaster(folder).quote == Quote("USD", 2)
 
 
 def test_a_link_to_the_file_is_followed(folder: Path) -> None:

@@ -20,7 +20,7 @@ DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 # What each room may import of ours.
 ROOMS = {
     "errors": set(),
-    "symbol": {"errors", "session"},
+    "symbol": {"errors", "prices", "session"},
     "bars": {"errors"},
     "calendars": set(),
     "session": {"bars", "calendars", "errors"},
@@ -167,7 +167,7 @@ ROOMS = {
     "scaler": {"features"},
     "windows": {"errors", "features", "scaler"},
     "metrics": set(),
-    "prices": set(),
+    "prices": {"errors"},
     "baselines": {"features", "metrics", "windows"},
     "tensors": {"windows"},
     "nets.recurrent": {"errors"},
@@ -176,7 +176,7 @@ ROOMS = {
     "nets.__init__": {"baselines", "windows"},
     "network": {"errors", "windows"},
     "export": {"errors", "network", "windows"},
-    "records": {"metrics"},
+    "records": {"metrics", "prices"},
     "scores": {"metrics", "records"},
     "gate": {"errors", "metrics", "records", "tables"},
     "comparison": {"errors", "metrics", "records"},
@@ -184,7 +184,7 @@ ROOMS = {
     "tables": set(),
     "report": {"bars", "pictures", "prices", "records", "scores", "tables"},
     "model": {"baselines", "errors", "tensors", "windows"},
-    "forecaster": {"baselines", "errors", "features", "levels", "network", "scaler", "session", "windows"},
+    "forecaster": {"baselines", "errors", "features", "levels", "network", "prices", "scaler", "session", "windows"},
     "flags": {"errors", "forecaster", "session"},
     "artifact_manifest": {
         "baselines",
@@ -192,6 +192,7 @@ ROOMS = {
         "features",
         "forecaster",
         "levels",
+        "prices",
         "scaler",
         "session",
         "symbol",

@@ -68,4 +68,4 @@ def test_nothing_to_list_is_said_and_names_from_outside_are_no_html() -> None:
     assert spans("Gaps", empty, "None.") == '<p class="quiet">None.</p>'
     row = {"ts": TEN, "revised_at": TEN, "source": "<files>"}
     row |= {name: 1.0 for price in ("open", "high", "low", "close") for name in (price, f"{price}_revised")}
-    assert "&lt;files&gt;" in revisions(pl.DataFrame([row]), "XAGUSD")
+    assert "&lt;files&gt;" in revisions(pl.DataFrame([row]), None)

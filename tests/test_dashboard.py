@@ -28,7 +28,7 @@ from dashboard.server import auth_of, check, is_no_goodbye, set_up_panel
 from dashboard.upload import ORIGINS
 from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
-from lstm_ts.prices import price_format
+from lstm_ts.prices import Quote, price_format
 from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
 
@@ -98,7 +98,7 @@ def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
 ) -> None:
     rows = forecast_of(page)
     reply = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()
-    prices = price_format("XAGUSD", reply["last_close"])
+    prices = price_format(Quote("USD", 3), reply["last_close"])
     assert [row[2] for row in rows] == [prices.number(step["price"]) for step in reply["path"]]
     assert {row[5] for row in rows} == {prices.number(reply["last_close"])}
     target = datetime.fromisoformat(reply["path"][0]["target_ts"])
@@ -236,7 +236,7 @@ def test_an_uploaded_file_is_scored_against_what_came_next(
     bars = [{"ts": ts.isoformat(), "open": o, "high": h, "low": lo, "close": c} for ts, o, h, lo, c in window.select(
         "ts", "open", "high", "low", "close").iter_rows()]  # fmt: skip
     expected = service.ask(bars)
-    prices = price_format("XAGUSD", expected.last_close)
+    prices = price_format(Quote("USD", 3), expected.last_close)
     assert [row[2] for row in forecast_of(page)] == [prices.number(step.price) for step in expected.path]
     expect(page.get_by_text("Stale input")).to_have_count(0)  # of hours that someone has chosen
 

@@ -119,6 +119,15 @@ def test_scores_of_other_spans_are_not_to_be_compared(runs: list[Run]) -> None:
     assert "2 different spans" in spans_words([runs[0], replace(runs[1], span="2015-01-01 to 2015-12-31")])
 
 
+def test_scores_of_runs_that_called_every_price_dollars_are_read(
+    outputs: Path, runs: list[Run], tmp_path: Path
+) -> None:
+    old = beside(tmp_path, runs[0], "2026-01-05/09-00-00") / "scores/scores.json"
+    old.write_text(old.read_text().replace("mae_price", "mae_usd"))
+    (run,) = read_runs(tmp_path)
+    assert (run.trouble, run.horizons) == ("", runs[0].horizons)
+
+
 def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run]) -> None:
     gold = replace(runs[0], config={**runs[0].config, "symbol.name": "XAUUSD"})
     assert gold.symbol == "XAUUSD"

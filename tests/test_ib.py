@@ -52,7 +52,7 @@ OUTAGE_S = 0.2
 def make_truth(start: str = "2015-03-01", end: str = "2015-03-06") -> pl.DataFrame:
     """About two minutes in a hundred have no bar."""
     source = Synthetic(
-        session=SILVER, start=start, end=end, seed=7, start_price_usd=16.0, signal="silver", ar_coefficient=0.0
+        session=SILVER, start=start, end=end, seed=7, start_price=16.0, signal="silver", ar_coefficient=0.0
     )
     bars = pl.concat([batch.bars for batch in source.read_batches()])
     return bars.with_columns(volume=pl.lit(None, pl.Float64))

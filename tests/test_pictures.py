@@ -67,7 +67,7 @@ def test_persistence_is_a_flat_line_at_the_origins_close(figures):
     assert list(line.get_ydata()) == [16.0, 16.0]
 
 
-def test_the_fan_spreads_from_the_close_to_the_quantiles_in_usd(figures):
+def test_the_fan_spreads_from_the_close_to_the_quantiles_in_the_symbols_currency(figures):
     latest = figures["forecast_fan"].axes[0]
     (outer,) = [band for band in latest.collections if band.get_label() == "80 % interval"]
     high = max(y for _, y in outer.get_paths()[0].vertices)

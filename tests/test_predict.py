@@ -11,13 +11,17 @@ from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
 from lstm_ts.flags import Flags
 from lstm_ts.forecaster import Forecast
 from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
+from lstm_ts.prices import Quote
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
 
-def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=1.0, level_jump=""):
+SILVER = Quote("USD", 3)
+
+
+def make_forecast(quote=SILVER, last_close=20.0, missing_hours=0, volatility=1.0, level_jump=""):
     return Forecast(
-        symbol=symbol,
+        symbol="XAGUSD",
         origin_ts=datetime(2026, 1, 5, 9, tzinfo=UTC),
         last_close=last_close,
         levels=(0.1, 0.5, 0.9),
@@ -25,22 +29,23 @@ def make_forecast(symbol="XAGUSD", last_close=20.0, missing_hours=0, volatility=
         q_HQ=np.log([[0.99, 1.0, 1.01], [0.98, 1.0, 1.02]]),
         missing_hours=missing_hours,
         volatility=volatility,
+        quote=quote,
         level_jump=level_jump,
     )
 
 
 @pytest.mark.parametrize(
-    ("symbol", "close", "said", "row"),
+    ("quote", "close", "said", "row"),
     [
-        ("XAGUSD", 20.0, "20.000 USD, with", "20.000  19.800 to 20.200       20.000"),
-        ("USDJPY", 150.0, "150.000 JPY, with", "150.000  148.500 to 151.500      150.000"),
-        ("SHIB", 3e-6, "0.0000030000, with", "0.0000030000  0.0000029700 to 0.0000030300  0.0000030000"),
+        (SILVER, 20.0, "20.000 USD, with", "20.000  19.800 to 20.200       20.000"),
+        (Quote("JPY", 3), 150.0, "150.000 JPY, with", "150.000  148.500 to 151.500      150.000"),
+        (None, 3e-6, "0.0000030000, with", "0.0000030000  0.0000029700 to 0.0000030300  0.0000030000"),
     ],
 )
-def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(symbol, close, said, row):
-    lines = format_forecast(make_forecast(symbol, close), "files", [], NOW).splitlines()
+def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(quote, close, said, row):
+    lines = format_forecast(make_forecast(quote, close), "files", [], NOW).splitlines()
     assert lines[2] == f"   1  2026-01-05 10:00  {row}"
-    assert f"{symbol} stands at {said} 80 % probability" in lines[-1]
+    assert f"XAGUSD stands at {said} 80 % probability" in lines[-1]
 
 
 def test_an_old_forecast_says_how_old_it_is_and_its_year():
@@ -81,9 +86,9 @@ def test_a_mistake_in_a_file_names_the_keys_of_this_command(raised, told):
         raise raised
 
 
-@pytest.mark.parametrize(("symbol", "currency"), [("EURGBP", "GBP"), ("SPY", None)])
-def test_json_names_the_currency(symbol, currency):
-    assert to_json(make_forecast(symbol), "files", [])["currency"] == currency
+@pytest.mark.parametrize(("quote", "currency"), [(Quote("GBP", 5), "GBP"), (None, None)])
+def test_json_names_the_currency(quote, currency):
+    assert to_json(make_forecast(quote), "files", [])["currency"] == currency
 
 
 def minutes_of(path, prices, start=datetime(2025, 1, 6, 23, tzinfo=UTC)):

@@ -35,7 +35,7 @@ def test_scores_of_two_origins_worked_out_by_hand():
     assert one.crps_bps == pytest.approx(50.0)
     assert one.mae_bps == pytest.approx(50.0)
     up, down = math.exp(0.01) - math.exp(0.005), math.exp(-0.005) - math.exp(-0.01)
-    assert one.mae_usd == pytest.approx(20 * (up + down) / 2)
+    assert one.mae_price == pytest.approx(20 * (up + down) / 2)
     assert one.directional_accuracy == 1.0
     assert one.coverage == {"0.8": 0.0}
     assert one.mase == pytest.approx(0.5)
@@ -51,11 +51,11 @@ def test_scores_of_two_origins_worked_out_by_hand():
 def test_scores_json_has_the_agreed_keys():
     content = compute_scores(make_record()).to_json()
     groups = {"by_year", "by_quarter", "by_hour_of_day", "by_volatility_tercile", "by_fold"}
-    assert set(content) == {"symbol", "span", "n", "levels", "horizons"} | groups
+    assert set(content) == {"symbol", "currency", "span", "n", "levels", "horizons"} | groups
     assert content["span"] == ["2015-03-20T00:00:00Z", "2015-04-05T15:00:00Z"]
     assert list(content["horizons"]) == ["1", "2", "3", "4", "5", "6"]
     one = content["horizons"]["1"]
-    step_keys = {"pinball_bps", "crps_bps", "mae_bps", "mae_usd", "directional_accuracy", "directional_accuracy_ci"}
+    step_keys = {"pinball_bps", "crps_bps", "mae_bps", "mae_price", "directional_accuracy", "directional_accuracy_ci"}
     step_keys |= {"coverage", "mase", "n"}
     assert set(one) == step_keys | {"baselines", "skill", "dm_p"}
     assert (

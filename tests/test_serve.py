@@ -127,6 +127,7 @@ def test_the_reply_is_the_forecasters(server: Server, models: list[Path], now_ba
     assert {step.persistence for step in reply.path} == {reply.last_close} == {now_bars[-1]["close"]}
     assert reply.origin_ts == ours.origin_ts
     assert reply.predicted_price == reply.path[-1].price
+    assert (reply.currency, reply.decimals) == ("USD", 3)
     assert (reply.model.name, reply.model.version, reply.model.alias) == ("XAGUSD", 1, "champion")
     assert (reply.arm, reply.skill, reply.skill_reason) == ("champion", None, "no outcomes are scored yet")
 

@@ -10,9 +10,12 @@ from test_configs import compose
 from dashboard import stored
 from dashboard.server import read_settings
 from dashboard.stored import HOURS, MINUTES, Stored
-from lstm_ts.bars import HOURLY_SCHEMA, PRICES
+from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES
+from lstm_ts.completeness import State
 from lstm_ts.errors import NoRows
-from lstm_ts.session import HOUR
+from lstm_ts.ledger import Ledger
+from lstm_ts.prices import Quote
+from lstm_ts.session import HOUR, Session
 from lstm_ts.store import BarStore
 
 
@@ -49,6 +52,47 @@ def test_bars_that_nobody_asked_for_lately_are_let_go(
     shared.bars("XPTUSD", HOURS)
     assert shared.bars("XAUUSD", HOURS) is not gold
     assert shared.symbols() == ["XAGUSD", "XAUUSD", "XPTUSD"]
+
+
+def minutes(folder: Path, symbol: str, session: Session) -> None:
+    """Of Tuesday 3 March 2015, all that the session has of it."""
+    day = datetime(2015, 3, 3, tzinfo=UTC)
+    ts = pl.concat(
+        pl.datetime_range(opens, closes, "1m", closed="left", eager=True)
+        for opens, closes in session.spans(day, day + 24 * HOUR).iter_rows()
+    )
+    bars = pl.DataFrame({"ts": ts} | {name: [1.0] * len(ts) for name in BAR_SCHEMA if name != "ts"})
+    with BarStore(folder / "raw" / symbol, BAR_SCHEMA).upsert("test minutes", session) as staging:
+        staging.add(bars.cast(BAR_SCHEMA))
+
+
+def test_each_symbol_is_known_by_the_sessions_it_was_stored_with(tmp_path: Path) -> None:
+    overrides = (f"paths.data={tmp_path}", f"registry.ledger=sqlite:///{tmp_path}/ledger.db")
+    Ledger(f"sqlite:///{tmp_path}/ledger.db").close()
+    settings = read_settings(compose("dashboard", *overrides), tmp_path)
+    spy, tokyo = settings.symbols["SPY"].session, Session(calendar="JPX", zone="Asia/Tokyo")
+    minutes(tmp_path, "SPY", spy)
+    minutes(tmp_path, "7203", tokyo)  # of a folder that this dashboard knows nothing of
+    minutes(tmp_path, "XAGUSD", Session(calendar="24/7", zone="UTC"))  # as someone wanted it
+    shared = Stored(settings)
+    assert shared.symbols() == ["XAGUSD", "7203", "SPY"]
+    known = {symbol: shared.known(symbol) for symbol in shared.symbols()}
+    assert {symbol: int(status.status.coverage[State.PRESENT].sum()) for symbol, status in known.items()} == {
+        "XAGUSD": 1440, "7203": 300, "SPY": 390,
+    }  # fmt: skip
+    assert all(status.unknown.is_empty() for status in known.values())
+
+
+def test_a_symbol_has_the_sessions_and_the_quote_of_its_file(tmp_path: Path, own_conf: Path) -> None:
+    settings = read_settings(compose("dashboard", f"paths.data={tmp_path}", "symbol=BTCUSD"), tmp_path)
+    assert settings.session_of("BTCUSD").calendar == "24/7"
+    assert settings.session_of("SPY").calendar == "NYSE"
+    assert settings.session_of("7203").calendar == "24/7"  # without a store and a file: the first symbol's
+    assert (settings.quote_of("EURUSD"), settings.quote_of("EURGBP")) == (Quote("USD", 5), Quote("GBP", 2))
+    assert settings.quote_of("7203") is None
+    searched = f"hydra.searchpath=['file://{own_conf}']"
+    own = read_settings(compose("dashboard", searched, "symbol.session.zone=UTC"), tmp_path)
+    assert own.session_of("XAGUSD").zone == "UTC"  # as the command line says
 
 
 def test_an_empty_store_is_a_sentence(shared: Stored) -> None:

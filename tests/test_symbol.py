@@ -137,8 +137,8 @@ def test_a_key_of_before_symbols_had_files_is_told_with_the_one_that_took_its_pl
         ("+symbol=XAUUSD", "without the +"),
         ("~symbol", "Expected symbol= with one of BTCUSD"),
         ("symbol.name=FOO", "Expected name: XAGUSD in the file XAGUSD.yaml"),
-        ("symbol.currency=usd", "Expected symbol.currency as capital letters"),
-        ("symbol.decimals=-1", "Expected symbol.decimals within 0..12, got -1"),
+        ("symbol.currency=usd", "Expected a currency in capital letters"),
+        ("symbol.decimals=-1", "Expected decimals within 0..12, got -1"),
         ("symbol.session.zone=Mars/Base", "Mars/Base"),
     ],
 )

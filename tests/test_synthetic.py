@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, Any] = {
     "start": "2013-01-01",
     "end": "2015-01-01",
     "seed": 7,
-    "start_price_usd": 20.0,
+    "start_price": 20.0,
     "signal": "silver",
     "ar_coefficient": 0.3,
 }
@@ -197,7 +197,7 @@ def test_the_name_says_that_the_bars_are_synthetic() -> None:
         ({"end": "2013-01-01"}, "start before source.end, got 2013-01-01 and 2013-01-01"),
         ({"start": "January"}, "ISO date"),
         ({"signal": "gold"}, "one of silver, random_walk, planted_ar, got gold"),
-        ({"start_price_usd": 0.0}, "above 0, got 0.0"),
+        ({"start_price": 0.0}, "above 0, got 0.0"),
         ({"ar_coefficient": 1.0}, "between -1 and 1, got 1.0"),
     ],
 )

@@ -76,7 +76,7 @@ def test_wandb_keeps_each_run_of_a_sweep_in_files_while_no_key_is_set(stored: Pa
 
 def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
     """A year of a planted AR(1) signal; shuffled, each training and validation target belongs to another window."""
-    source = Synthetic(session=session, start="2018-01-01", end="2019-01-01", seed=7, start_price_usd=20.0,
+    source = Synthetic(session=session, start="2018-01-01", end="2019-01-01", seed=7, start_price=20.0,
                        signal="planted_ar", ar_coefficient=0.3)  # fmt: skip
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])
     hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1])

@@ -82,12 +82,12 @@ def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecas
     assert "Tue 06 Jan 2015 11:00<br><small>Tue 06 Jan 2015 10:00 UTC</small>" in table
     for cell in ("30.030", "+10.0", "29.030 to 31.030", "30.000"):
         assert f"<td>{cell}</td>" in table
-    assert "Median, JPY" in path_table(forecast.model_copy(update={"symbol": "XAGJPY"}), BERLIN)
+    assert "Median, JPY" in path_table(forecast.model_copy(update={"currency": "JPY", "decimals": 0}), BERLIN)
 
 
 def test_a_price_of_millionths_is_not_nothing(forecast: Forecast) -> None:
     path = [step.model_copy(update={"price": 3.1e-6, "persistence": 3e-6}) for step in forecast.path]
-    small = forecast.model_copy(update={"symbol": "SHBUSD", "last_close": 3e-6, "path": path})
+    small = forecast.model_copy(update={"currency": "USD", "decimals": 2, "last_close": 3e-6, "path": path})
     assert "<strong>0.0000031000 USD</strong>" in headline(small, BERLIN)
     assert "<td>0.0000031000</td>" in path_table(small, BERLIN)
     assert ",0.0000031000000," in to_csv(small)

@@ -1,4 +1,4 @@
-"""Synthetic XAG/USD minutes, for demonstrations and for controls whose answer is known.
+"""Synthetic minutes, for demonstrations and for controls whose answer is known.
 
     silver        volatility clusters and follows New York's day: the next hour's scale can be forecast, its sign not
     random_walk   Gaussian steps of one size: nothing can be forecast
@@ -89,7 +89,7 @@ class Synthetic:
         start: str,
         end: str,
         seed: int,
-        start_price_usd: float,
+        start_price: float,
         signal: Signal,
         ar_coefficient: float,
     ) -> None:
@@ -98,14 +98,14 @@ class Synthetic:
             raise ConfigError(f"Expected source.start before source.end, got {start} and {end}")
         if signal not in get_args(Signal):
             raise ConfigError(f"Expected source.signal one of {', '.join(get_args(Signal))}, got {signal}")
-        if start_price_usd <= 0:
-            raise ConfigError(f"Expected source.start_price_usd above 0, got {start_price_usd}")
+        if start_price <= 0:
+            raise ConfigError(f"Expected source.start_price above 0, got {start_price}")
         if not -1 < ar_coefficient < 1:
             raise ConfigError(f"Expected source.ar_coefficient between -1 and 1, got {ar_coefficient}")
         self.session = session
         self.start, self.end = first, last
         self.seed = seed
-        self.start_price_usd = start_price_usd
+        self.start_price = start_price
         self.signal = signal
         self.ar_coefficient = ar_coefficient
 
@@ -131,7 +131,7 @@ class Synthetic:
             moves = _compute_walk(grid, streams, self.ar_coefficient if self.signal == "planted_ar" else 0.0)
         ticks_mean_M = TICKS_MEAN * moves.sd_M / MINUTE_SD
         ticks_M = streams.ticks.negative_binomial(TICKS_SHAPE, TICKS_SHAPE / (TICKS_SHAPE + ticks_mean_M))
-        prices = _compute_prices(moves, self.start_price_usd, streams.extremes)
+        prices = _compute_prices(moves, self.start_price, streams.extremes)
         return (
             pl.DataFrame({"ts": grid.ts_M, **prices, "volume": ticks_M}).cast(BAR_SCHEMA).filter(pl.col("volume") > 0)
         )
@@ -187,13 +187,13 @@ def _compute_walk(grid: _Grid, streams: _Streams, ar_coefficient: float) -> _Mov
     return _Moves(np.zeros(len(shock_M)), shock_M + drift_H[grid.hour_M], np.full(len(shock_M), MINUTE_SD))
 
 
-def _compute_prices(moves: _Moves, start_price_usd: float, stream: np.random.Generator) -> dict[str, Floats]:
-    """Open, high, low and close in USD.
+def _compute_prices(moves: _Moves, start_price: float, stream: np.random.Generator) -> dict[str, Floats]:
+    """Open, high, low and close.
 
     High and low are those of a Brownian bridge from open to close (Glasserman 2003, Monte Carlo Methods in
     Financial Engineering, section 6.4): maximum = (b + sqrt(b^2 - 2 sd^2 ln U)) / 2 above the open, b the body.
     """
-    close = np.log(start_price_usd) + np.cumsum(moves.gap_M + moves.body_M)
+    close = np.log(start_price) + np.cumsum(moves.gap_M + moves.body_M)
     open_ = close - moves.body_M
     bridge = -2 * moves.sd_M[:, None] ** 2 * np.log1p(-stream.random((len(close), 2)))
     reach = np.sqrt(moves.body_M[:, None] ** 2 + bridge)
