@@ -21,7 +21,6 @@ LOSSES, ADDRESS, TRACKED = "metrics/metrics.csv", "wandb_url.txt", "wandb"
 READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
 BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # decide nothing of a model
 HORIZONS = TypeAdapter(dict[str, HorizonScores])
-VOLATILITY = "volatility"  # the baseline that skill is claimed over
 KEPT = 2000  # runs; older ones are left out, or none would be found again in the cache
 
 Value = str | int | float | bool | None
@@ -131,8 +130,8 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
         first, last = content["span"]
         horizons = HORIZONS.validate_python(_known(content["horizons"]))
         for horizon in horizons.values():
-            if not all(VOLATILITY in each for each in (horizon.baselines, horizon.skill, horizon.dm_p)):
-                raise KeyError(VOLATILITY)
+            if not horizon.baselines.keys() == horizon.skill.keys() == horizon.dm_p.keys() > set():
+                raise KeyError("baselines")
         return horizons, f"{first[:10]} to {last[:10]}"
     except (ValueError, KeyError, TypeError):
         raise ValueError(

@@ -9,44 +9,45 @@ from zoneinfo import ZoneInfo
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapTool
 
-from dashboard.runs import VOLATILITY, Run, Value
+from dashboard.runs import Run, Value
 from dashboard.scoreboard import NONE, label, told
 from dashboard.views import Shade, plain_figure
 from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, step_name
+from lstm_ts.scores import HorizonScores, best_baseline, step_name
 
 HEIGHT, DECADE, TICKS = 340, 10, 8
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number that runs are compared by, and the volatility forecast's on the same origins."""
+    """A number that runs are compared by, and the best baseline's on the same origins."""
 
     label: str
     of: Callable[[Run], float | None]
-    volatility: Callable[[Run], float | None]
+    baseline: Callable[[Run], float | None]
 
 
 def scores_of(runs: Sequence[Run]) -> list[Score]:
     """Those that some run has."""
     steps = [str(step) for step in SHOWN_STEPS if any(str(step) in run.horizons for run in runs)]
-    scores = [_at(step, "pinball, bps (lower is better)", lambda h: h.pinball_bps, _volatility) for step in steps]
-    scores += [
-        _at(step, "skill over volatility, % (higher is better)", lambda h: 100 * h.skill[VOLATILITY], lambda _: 0.0)
-        for step in steps
-    ]
+    scores = [_at(step, "pinball, bps (lower is better)", lambda h: h.pinball_bps, _baseline_loss) for step in steps]
+    scores += [_at(step, "skill over the best baseline, % (higher is better)", _skill, lambda _: 0.0) for step in steps]
     loss = Score(
         "Validation loss over volatility's on the same hours (lower is better)", lambda run: run.loss, lambda _: 1.0
     )
     return scores + [loss] * any(run.loss is not None for run in runs)
 
 
-def _volatility(horizon: HorizonScores) -> float:
-    return horizon.baselines[VOLATILITY].pinball_bps
+def _baseline_loss(horizon: HorizonScores) -> float:
+    return horizon.baselines[best_baseline(horizon.skill)].pinball_bps
+
+
+def _skill(horizon: HorizonScores) -> float:
+    return 100 * horizon.skill[best_baseline(horizon.skill)]
 
 
 def _at(
-    step: str, words: str, of: Callable[[HorizonScores], float], volatility: Callable[[HorizonScores], float]
+    step: str, words: str, of: Callable[[HorizonScores], float], baseline: Callable[[HorizonScores], float]
 ) -> Score:
     def read(take: Callable[[HorizonScores], float]) -> Callable[[Run], float | None]:
         def taken(run: Run) -> float | None:
@@ -55,7 +56,7 @@ def _at(
 
         return taken
 
-    return Score(f"{step_name(int(step))}: {words}", read(of), read(volatility))
+    return Score(f"{step_name(int(step))}: {words}", read(of), read(baseline))
 
 
 class Scatter:
@@ -81,13 +82,13 @@ class Scatter:
         self._columns: dict[str, Sequence[Any]] = {
             "x": numbers or [told(value) for value in values],
             "y": [score.of(run) for run in self._runs],
-            "volatility": [score.volatility(run) for run in self._runs],
+            "baseline": [score.baseline(run) for run in self._runs],
             "run": [label(run, zone) for run in self._runs],
             "value": [told(value) for value in values],
             "span": [run.span or NONE for run in self._runs],
         }
         source, self._ring = ColumnDataSource(self._columns), ColumnDataSource({"x": [], "y": []})
-        plot.scatter("x", "volatility", source=source, marker="dash", size=22, color=colours.ink, line_alpha=0.6)
+        plot.scatter("x", "baseline", source=source, marker="dash", size=22, color=colours.ink, line_alpha=0.6)
         plot.scatter("x", "y", source=self._ring, size=20, fill_color=None, line_color=colours.falling, line_width=3)
         drawn = plot.scatter("x", "y", source=source, size=10, color=colours.rising, fill_alpha=0.7)
         drawn.nonselection_glyph = None
@@ -95,7 +96,7 @@ class Scatter:
             ("Run", "@run"),
             (parameter, "@value"),
             ("Score", "@y{0.0000}"),
-            ("Volatility's", "@volatility{0.0000}"),
+            ("Best baseline's", "@baseline{0.0000}"),
         ]
         tips += [("Scored on", "@span")]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False), TapTool(renderers=[drawn]))

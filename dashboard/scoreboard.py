@@ -9,9 +9,9 @@ from shlex import quote
 from zoneinfo import ZoneInfo
 
 from dashboard.blocks import alert, table
-from dashboard.runs import BESIDE, VOLATILITY, Run, Value, differing
+from dashboard.runs import BESIDE, Run, Value, differing
 from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, describe_skill, step_name
+from lstm_ts.scores import HorizonScores, best_baseline, describe_skill, step_name
 from lstm_ts.tables import number, p_cell
 
 NONE = "-"
@@ -58,7 +58,7 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
         "Set to",
     ]
     count = f"{ROWS} of {len(runs)} runs" if len(runs) > ROWS else f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    caption = f"{count}, newest first: pinball loss, and skill over volatility"
+    caption = f"{count}, newest first: pinball loss, and skill over the best baseline"
     rows = [_row(run, steps, zone) for run in runs[:ROWS]]
     return f'<div class="low">{table(caption, heads, rows, text=(1, len(heads) - 2, len(heads) - 1))}</div>'
 
@@ -81,7 +81,7 @@ def _wrapped(text: str) -> str:
 
 
 def _bps(horizon: HorizonScores) -> str:
-    return f"{number(horizon.pinball_bps, '{:.3f}')}<br><small>{_skill(horizon, VOLATILITY)}</small>"
+    return f"{number(horizon.pinball_bps, '{:.3f}')}<br><small>{_skill(horizon, best_baseline(horizon.skill))}</small>"
 
 
 def _skill(horizon: HorizonScores, baseline: str) -> str:
@@ -95,7 +95,8 @@ def told(value: Value) -> str:
 def spans_words(runs: Sequence[Run]) -> str:
     """What a picture of these runs does not show."""
     spans = {run.span for run in runs if run.span}
-    said = "A point is a run, the dash above or below it the volatility forecast on the same hours. "
+    said = "A point is a run, the dash above or below it the best baseline on the same hours, "
+    said += "of a validation loss the volatility forecast. "
     said += "Differences between runs are not tested."
     many = f"<p>These runs were scored on {len(spans)} different spans of bars; compare only runs of one span.</p>"
     return f'<p class="quiet">{said}</p>{many * (len(spans) > 1)}'
@@ -119,9 +120,9 @@ def details(run: Run, others: Sequence[Run], zone: ZoneInfo) -> str:
 
 
 def _score_table(horizons: Mapping[str, HorizonScores], steps: Sequence[str]) -> str:
-    heads = [head for step in steps for head in (f"{step_name(int(step))}, bps", "LSTM's skill", "DM p")]
+    heads = [head for step in steps for head in (f"{step_name(int(step))}, bps", "skill", "DM p")]
     names = dict.fromkeys(name for step in steps for name in horizons[step].baselines)
-    rows = [["LSTM", *(cell for step in steps for cell in (number(horizons[step].pinball_bps, "{:.3f}"), "", ""))]]
+    rows = [["model", *(cell for step in steps for cell in (number(horizons[step].pinball_bps, "{:.3f}"), "", ""))]]
     for baseline in names:
         cells = [cell for step in steps for cell in _baseline_cells(horizons[step], baseline)]
         rows.append([escape(baseline), *cells])

@@ -15,11 +15,11 @@ import numpy as np
 from dashboard.blocks import table
 from lstm_ts.comparison import Comparison, StepComparison
 from lstm_ts.forecaster import Forecaster
-from lstm_ts.records import ALWAYS, SHOWN_STEPS
+from lstm_ts.records import SHOWN_STEPS
 from lstm_ts.rows import AliasChange
-from lstm_ts.scores import CLAIM_P, p_text
+from lstm_ts.scores import CLAIM_P, best_baseline, p_text
 from lstm_ts.tables import number
-from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_verdict
+from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict
 
 NONE = "-"
 PASSED = {True: "✓ passed", False: "✗ failed", None: "? cannot tell"}
@@ -54,12 +54,12 @@ def versions_table(name: str, versions: Sequence[tuple[Version, Mapping[str, flo
             stamp(version.created, zone),
             day(version.tags.get("trained_until", "")),
             _number(metrics.get("pinball_1h_bps"), "{:.3f}"),
-            _percent(metrics.get("skill_volatility_1h"), "{:+.1f} %"),
+            escape(describe_best_skill(metrics)),
         )
         for version, metrics in versions
     ]
     heads = ("Version", "Alias", "Gate", f"Registered, {escape(zone.key)}", "Trained until", "Pinball 1 h, bps",
-             "Skill over volatility 1 h")  # fmt: skip
+             "Skill over the best baseline 1 h")  # fmt: skip
     return table(f"Versions of {name}, the newest first", heads, rows, text=(1, 2))
 
 
@@ -109,21 +109,26 @@ def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
     steps = [str(step) for step in SHOWN_STEPS if str(step) in horizons]
     if not steps:
         return '<p class="quiet">No scores are written down for this version.</p>'
-    baselines = ALWAYS[1:]
+    baselines = list(horizons[steps[0]]["baselines"])
     rows = [
         (
             f"{step} h",
             _number(scored["pinball_bps"], "{:.3f}"),
             *(_number(scored["baselines"][name]["pinball_bps"], "{:.3f}") for name in baselines),
-            f"{_percent(scored['skill']['volatility'], '{:+.1f} %')} {p_words(scored['dm_p']['volatility'])}",
+            _best_words(scored),
             _percent(scored["coverage"].get("0.8")),
             f"{scored['n']:,}",
         )
         for step, scored in ((step, horizons[step]) for step in steps)
     ]
-    heads = ("Ahead", "LSTM", *(name.capitalize() for name in baselines), "Over volatility", "80 % interval covers",
-             "Hours")  # fmt: skip
+    heads = ("Ahead", "Model", *(escape(name.capitalize()) for name in baselines), "Over the best",
+             "80 % interval covers", "Hours")  # fmt: skip
     return table(f"Mean pinball loss of version {version.number} in bps, lower is better", heads, rows)
+
+
+def _best_words(scored: Mapping[str, Any]) -> str:
+    best = best_baseline({name: math.nan if skill is None else skill for name, skill in scored["skill"].items()})
+    return f"{_percent(scored['skill'][best], '{:+.1f} %')} {p_words(scored['dm_p'][best])}"
 
 
 def p_words(p: float | None) -> str:

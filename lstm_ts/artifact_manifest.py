@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
-from lstm_ts.baselines import Reference
+from lstm_ts.baselines import BASELINES, PERSISTENCE, VOLATILITY, Baseline, Reference
 from lstm_ts.errors import LstmTsError
 from lstm_ts.features import Array
 from lstm_ts.forecaster import Forecaster, Provenance
@@ -25,11 +25,11 @@ from lstm_ts.symbol import check_symbol
 from lstm_ts.windows import WindowSpec
 
 PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
-FORMAT = 4
-FORMATS = {1: PARTS, 2: (*PARTS, "closes"), 3: (*PARTS, "closes", "files")}
-FORMATS[FORMAT] = (*PARTS, "closes", "files", "quote")
+FORMAT = 3
+FORMATS = {1: PARTS, 2: (*PARTS, "closes"), FORMAT: (*PARTS, "closes", "files", "quote")}
 FITTED = ("net", "spec", "session", "scaler", "reference")  # what a network is trained with
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
+REFERENCE = ("volatility_pinball_H", "mase_scale_H")
 MAX_TSTEPS = 100_000  # far beyond any use
 SHOWN = 60  # characters of a value
 Part = TypeVar("Part")
@@ -50,7 +50,7 @@ class Manifest:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None
-    quote: Quote | None  # guessed from the symbol's name before format 4
+    quote: Quote | None  # guessed from the symbol's name before format 3
     files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
     fitted_to: str  # see `hash_fitted`
 
@@ -63,7 +63,8 @@ def to_json(forecaster: Forecaster) -> dict[str, Any]:
         "spec": asdict(forecaster.spec),
         "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
         "scaler": _plain(forecaster.scaler),
-        "reference": _plain(forecaster.reference),
+        "reference": {name: getattr(forecaster.reference, name).tolist() for name in REFERENCE}
+        | {"baselines": {name: _plain(baseline) for name, baseline in forecaster.reference.baselines.items()}},
         "provenance": asdict(forecaster.provenance),
         "scores": forecaster.scores,
         "closes": forecaster.closes and asdict(forecaster.closes),
@@ -98,7 +99,7 @@ def read_manifest(content: bytes) -> Manifest:
         spec=_check_spec(spec),
         session=session,
         scaler=_read_scaler(parts["scaler"]),
-        reference=_read_reference(parts["reference"], spec),
+        reference=_read_reference(_upgrade_reference(parts["reference"], kind), spec),
         provenance=provenance,
         scores=_object(parts["scores"], "scores as an object", ()),
         closes=_read_closes(parts["closes"], provenance) if parts.get("closes") is not None or kind == 2 else None,
@@ -108,8 +109,8 @@ def read_manifest(content: bytes) -> Manifest:
     )
 
 
-def _plain(values: Scaler | Reference) -> dict[str, Any]:
-    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in asdict(values).items()}
+def _plain(values: Scaler | Baseline) -> dict[str, Any]:
+    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in vars(values).items()}
 
 
 def _refuse_constant(name: str) -> float:
@@ -206,21 +207,46 @@ def _read_scaler(values: Any) -> Scaler:
     )
 
 
+def _upgrade_reference(values: Any, kind: int) -> Any:
+    """Of formats 1 and 2, which knew three baselines, as format 3 has it."""
+    if kind == FORMAT:
+        return values
+    names = ("climatology_HQ", "volatility_HQ")
+    found = _object(values, "reference", (*names, *REFERENCE))
+    q_HQ, z_HQ = (found[name] for name in names)
+    zero_HQ = [[0.0] * len(row) for row in q_HQ] if _is_table(q_HQ) else q_HQ
+    baselines = {PERSISTENCE: {"zero_HQ": zero_HQ}, "climatology": {"q_HQ": q_HQ}, VOLATILITY: {"z_HQ": z_HQ}}
+    return {name: found[name] for name in REFERENCE} | {"baselines": baselines}
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, list) for row in value)
+
+
 def _read_reference(values: Any, spec: WindowSpec) -> Reference:
-    given, where = build(Reference, values, "reference"), "reference"
-    quantiles = {}
-    for name in ("climatology_HQ", "volatility_HQ"):
-        quantiles[name] = _array(getattr(given, name), (spec.horizon, len(spec.levels)), f"{where}.{name}")
-        if (np.diff(quantiles[name]) < 0).any():
-            raise BadManifest(f"{where}.{name} to be ascending quantiles, got others")
+    found = _object(values, "reference", ("baselines", *REFERENCE))
+    baselines = _object(found["baselines"], "reference.baselines as an object", ())
+    if not {PERSISTENCE, VOLATILITY} <= baselines.keys() <= BASELINES.keys():
+        raise BadManifest(f"reference.baselines among {', '.join(BASELINES)}, got {_shown(sorted(baselines))}")
     below = -np.finfo(np.float64).tiny  # a loss of 0 is that of a market that stands still
     return Reference(
-        **quantiles,
-        volatility_pinball_H=_array(
-            given.volatility_pinball_H, (spec.horizon,), f"{where}.volatility_pinball_H", above=below
-        ),
-        mase_scale_H=_array(given.mase_scale_H, (spec.horizon,), f"{where}.mase_scale_H", above=below),
+        {name: _read_baseline(name, baseline, spec) for name, baseline in baselines.items()},
+        **{name: _array(found[name], (spec.horizon,), f"reference.{name}", above=below) for name in REFERENCE},
     )
+
+
+def _read_baseline(name: str, values: Any, spec: WindowSpec) -> Baseline:
+    """Arrays by the axes that their names end in."""
+    where, kind = f"reference.baselines.{name}", BASELINES[name]
+    names = tuple(get_type_hints(kind))
+    found, sizes = _object(values, where, names), {"H": spec.horizon, "Q": len(spec.levels)}
+    arrays = {}
+    for field in names:
+        shape = tuple(sizes[axis] for axis in field.rpartition("_")[2])
+        arrays[field] = _array(found[field], shape, f"{where}.{field}")
+        if field.endswith("Q") and (np.diff(arrays[field]) < 0).any():
+            raise BadManifest(f"{where}.{field} to be ascending quantiles, got others")
+    return kind(**arrays)
 
 
 def _read_closes(values: Any, provenance: Provenance) -> CloseRange:

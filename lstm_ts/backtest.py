@@ -31,7 +31,7 @@ from lstm_ts.features import make_grid
 from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.provenance import hash_bars, hash_training, select_decisive
-from lstm_ts.records import LSTM, ForecastRecord, concatenate
+from lstm_ts.records import ForecastRecord, concatenate
 from lstm_ts.report import format_table
 from lstm_ts.scores import compare, compute_scores
 from lstm_ts.train import build_trainer, fit, make_data
@@ -146,7 +146,7 @@ def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
 def collect(
     plans: dict[str, list[Training]], hourly_bars: pl.DataFrame, *, lightgbm_steps: Sequence[int]
 ) -> tuple[ForecastRecord, list[FoldRow]]:
-    """One out-of-sample record of all folds, with the other start beside the LSTM; and what each fold cost."""
+    """One out-of-sample record of all folds, with the other start beside the model; and what each fold cost."""
     records, rows = [], []
     for trainings in zip(*plans.values(), strict=True):
         forecasters = [load_forecaster(training.folder / "model") for training in trainings]
@@ -155,10 +155,12 @@ def collect(
         record, *others = (evaluate(forecaster, hourly_bars, span) for forecaster in forecasters)
         if lightgbm_steps:
             record = with_lightgbm(record, forecasters[0], hourly_bars, steps=lightgbm_steps)
-        beside = {f"from_{t.start}": other.quantiles[LSTM] for t, other in zip(trainings[1:], others, strict=True)}
+        beside = {f"from_{t.start}": other.q_NHQ for t, other in zip(trainings[1:], others, strict=True)}
         record = replace(record, quantiles={**record.quantiles, **beside}, fold_N=np.full(record.n, fold.label))
         records.append(record)
-        distinct = {t.folder: (t, name) for t, name in reversed([*zip(trainings, (LSTM, *beside), strict=True)])}
+        distinct = {
+            t.folder: (t, name) for t, name in reversed([*zip(trainings, (record.model, *beside), strict=True)])
+        }
         rows += [_fold_row(record, training, name) for training, name in reversed(distinct.values())]
     return concatenate(records), rows
 

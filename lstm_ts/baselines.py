@@ -1,109 +1,114 @@
-"""The forecasts every table shows beside the LSTM's. Pure.
+"""The forecasts that every table shows beside the model's. Pure.
 
-persistence   the last close, for certain
-climatology   the train quantiles of the return
-volatility    the train quantiles of the return in units of the window's scale, times that scale
-lightgbm      gradient-boosted quantile regression on the same windows (optional; Ke et al. 2017)
+One more is a class with `fit` and `quantiles`, and an entry in BASELINES: tables, pictures, gate and report follow.
 
-Legend: N windows, H steps, Q levels, T tsteps, F features, K columns.
+Legend: N windows, H steps, Q levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ts.features import Array
 from lstm_ts.metrics import pinball_NH
-from lstm_ts.windows import BODY, RANGE, Batch, Windows
+from lstm_ts.windows import Windows
 
-LAGS = 12
-HALF_LIVES_HOURS = (1, 3, 6, 24)
-BOOSTING = {
-    "objective": "quantile",
-    "learning_rate": 0.03,
-    "num_leaves": 8,
-    "min_data_in_leaf": 200,
-    "feature_fraction": 0.5,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
-    "lambda_l2": 5.0,
-    "verbose": -1,
+PERSISTENCE, VOLATILITY = "persistence", "volatility"
+
+
+class Baseline(Protocol):
+    """A frozen dataclass of arrays whose names end in their axes; the manifest of a model keeps them."""
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        """y_NH    log returns that followed the windows, NaN where a target is missing"""
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        """q_NHQ, log returns."""
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """The last close, for certain."""
+
+    zero_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.zeros((y_NH.shape[1], len(levels))))
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return np.zeros((len(windows), *self.zero_HQ.shape))
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The quantiles of the training returns."""
+
+    q_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.nanquantile(y_NH, levels, axis=0).T)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return np.broadcast_to(self.q_HQ, (len(windows), *self.q_HQ.shape))
+
+
+@dataclass(frozen=True)
+class Volatility:
+    """The quantiles of the training returns in units of the window's scale, times that scale."""
+
+    z_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.nanquantile(y_NH / _scale_NH(windows), levels, axis=0).T)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return _scale_NH(windows)[..., None] * self.z_HQ
+
+
+BASELINES: Mapping[str, type[Baseline]] = {
+    PERSISTENCE: Persistence,
+    "climatology": Climatology,
+    VOLATILITY: Volatility,
 }
-MAX_ROUNDS, PATIENCE = 400, 40
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the training windows say of returns, per step."""
+    """What the training windows say of returns."""
 
-    climatology_HQ: Array  # log return
-    volatility_HQ: Array  # in units of the window's scale
-    volatility_pinball_H: Array  # its training loss, in units of the scale
+    baselines: Mapping[str, Baseline]
+    volatility_pinball_H: Array  # training loss of the volatility forecast, in units of the scale
     mase_scale_H: Array  # MAE of persistence, log return
 
+    @property
+    def volatility_HQ(self) -> Array:
+        """The forecast that a network starts at, in units of the window's scale."""
+        volatility = self.baselines[VOLATILITY]
+        assert isinstance(volatility, Volatility)
+        return volatility.z_HQ
 
-def fit_reference(y_NH: Array, scale_NH: Array, levels: Sequence[float]) -> Reference:
-    """Quantiles over the training windows; NaN targets are left out."""
-    z_NH = y_NH / scale_NH
-    volatility_HQ = np.nanquantile(z_NH, levels, axis=0).T
-    return Reference(
-        climatology_HQ=np.nanquantile(y_NH, levels, axis=0).T,
-        volatility_HQ=volatility_HQ,
-        volatility_pinball_H=np.nanmean(pinball_NH(z_NH, volatility_HQ[None], levels), axis=0),
-        mase_scale_H=np.nanmean(np.abs(y_NH), axis=0),
-    )
-
-
-def baseline_quantiles(reference: Reference, scale_NH: Array) -> dict[str, Array]:
-    """q_NHQ in log returns by baseline."""
-    shape = (*scale_NH.shape, reference.climatology_HQ.shape[1])
-    return {
-        "persistence": np.zeros(shape),
-        "climatology": np.broadcast_to(reference.climatology_HQ, shape),
-        "volatility": scale_NH[..., None] * reference.volatility_HQ,
-    }
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> dict[str, Array]:
+        """q_NHQ, log returns, by baseline."""
+        return {name: baseline.quantiles(windows) for name, baseline in self.baselines.items()}
 
 
-def tabulate(batch: Batch[NDArray[Any]], step: int) -> Array:
-    """(N, K) columns for a tree: the latest bars, their size at several scales, the calendar of the target."""
-    recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].reshape(len(batch.x_BTF), -1)
-    age_T = np.arange(batch.x_BTF.shape[1] - 1, -1, -1)
-    sizes = np.abs(batch.x_BTF[..., [BODY, RANGE]])
-    smoothed = [np.average(sizes, axis=1, weights=0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
-    momentum = [batch.x_BTF[:, -hours:, BODY].sum(axis=1, keepdims=True) for hours in (6, 24)]
-    return np.concatenate([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], axis=1, dtype=np.float64)
+def fit_reference(windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Reference:
+    """windows   of the training
+    y_NH      log returns that followed them; a missing one is NaN and is left out
+    """
+    baselines = {name: kind.fit(windows, y_NH, levels) for name, kind in BASELINES.items()}
+    reference = Reference(baselines, np.empty(0), np.nanmean(np.abs(y_NH), axis=0))
+    z_NH = y_NH / _scale_NH(windows)
+    pinball_H = np.nanmean(pinball_NH(z_NH, reference.volatility_HQ[None], levels), axis=0)
+    return Reference(baselines, pinball_H, reference.mase_scale_H)
 
 
-def lightgbm_quantiles(
-    train: Windows[NDArray[Any]],
-    valid: Windows[NDArray[Any]],
-    test: Windows[NDArray[Any]],
-    *,
-    step: int,
-    levels: Sequence[float],
-    seed: int,
-) -> Array:
-    """Fit one model per level at `step`, stopped early on `valid`; (N, Q) of `test` in units of the scale, sorted."""
-    import lightgbm as lgb  # an optional extra
-
-    tables, targets, weights = zip(*(_rows(windows, step) for windows in (train, valid, test)), strict=True)
-    known = [~np.isnan(z_N) for z_N in targets]
-    data = lgb.Dataset(tables[0][known[0]], targets[0][known[0]], weight=weights[0][known[0]], free_raw_data=False)
-    stop = data.create_valid(tables[1][known[1]], targets[1][known[1]], weight=weights[1][known[1]])
-    columns = []
-    for level in levels:
-        settings = BOOSTING | {"alpha": level, "seed": seed}
-        booster = lgb.train(
-            settings, data, MAX_ROUNDS, valid_sets=[stop], callbacks=[lgb.early_stopping(PATIENCE, verbose=False)]
-        )
-        columns.append(booster.predict(tables[2]))
-    return np.sort(np.stack(columns, axis=1), axis=1)
-
-
-def _rows(windows: Windows[NDArray[Any]], step: int) -> tuple[Array, Array, Array]:
-    batch = windows[:]
-    scale_N = batch.scale_BH[:, step - 1].astype(np.float64)
-    return tabulate(batch, step), batch.z_BH[:, step - 1].astype(np.float64), scale_N / scale_N.mean()
+def _scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+    return windows.scale_NH.astype(np.float64)

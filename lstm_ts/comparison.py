@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_ts import metrics
+from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.metrics import Array
-from lstm_ts.records import BPS, LSTM, ForecastRecord, Rows
-
-PERSISTENCE = "persistence"
+from lstm_ts.records import BPS, ForecastRecord, Rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def _check_alike(first: ForecastRecord, second: ForecastRecord) -> None:
 
 
 def _compare_step(first: ForecastRecord, second: ForecastRecord, rows: Sequence[Rows], step: int) -> StepComparison:
-    ours_N, theirs_N = (r.pinball_NH[LSTM][rows_N, step - 1] for r, rows_N in zip((first, second), rows, strict=True))
+    ours_N, theirs_N = (r.loss_NH[rows_N, step - 1] for r, rows_N in zip((first, second), rows, strict=True))
     test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
     return StepComparison(
         step=step,
@@ -80,5 +79,5 @@ def _bps(loss_N: Array) -> float:
 
 
 def _coverage(record: ForecastRecord, rows_N: Rows, step: int) -> float:
-    y_N, q_NQ = record.y_NH[rows_N, step - 1], record.quantiles[LSTM][rows_N, step - 1]
+    y_N, q_NQ = record.y_NH[rows_N, step - 1], record.q_NHQ[rows_N, step - 1]
     return metrics.central_coverage(y_N, q_NQ, record.levels).get("0.8", float("nan"))

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, cast
 
 import lightning as L
-import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
@@ -155,7 +154,7 @@ class BarsDataModule(L.LightningDataModule):
         """Statistics of the training targets."""
         rows_N = self.train_origins.rows_N
         y_NH = compute_returns_GH(self.grid, horizon=self.spec.horizon)[rows_N]
-        return fit_reference(y_NH, self.train_windows.scale_GH[rows_N].astype(np.float64), self.spec.levels)
+        return fit_reference(self.train_windows, y_NH, self.spec.levels)
 
     def train_dataloader(self) -> DataLoader[Batch[Tensor]]:
         return self._loader(self.train_windows, batch_size=self.batch_size, shuffle=True)

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import is_synthetic
-from lstm_ts.baselines import baseline_quantiles, lightgbm_quantiles
+from lstm_ts.boosting import lightgbm_quantiles
 from lstm_ts.cli import entry_point, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.forecaster import Forecaster
@@ -57,7 +57,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
     log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
              len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip
     rows_N = origins.rows_N
-    q_NHQ, scale_NH, volatility_N = forecaster.quantiles(grid, rows_N)
+    windows = forecaster.windows(grid, rows_N)
     ahead_NH = rows_N[:, None] + np.arange(1, spec.horizon + 1)
     return ForecastRecord(
         symbol=forecaster.provenance.symbol,
@@ -66,8 +66,8 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         target_ts_NH=grid.origin_ts_G[ahead_NH],
         last_close_N=grid.close_G[rows_N],
         y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
-        quantiles={"lstm": q_NHQ} | baseline_quantiles(forecaster.reference, scale_NH),
-        window_volatility_N=volatility_N,
+        quantiles={forecaster.network.name: forecaster.quantiles(windows)} | forecaster.reference.quantiles(windows),
+        window_volatility_N=windows.volatility_G[rows_N].astype(np.float64),
         last_bar_position_N=grid.position_G[rows_N],
         hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
         mase_scale_H=forecaster.reference.mase_scale_H,
@@ -78,7 +78,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
 def with_lightgbm(
     record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame, *, steps: Sequence[int]
 ) -> ForecastRecord:
-    """Add LightGBM at some of the steps, trained and stopped early on the windows the LSTM was, as they are stored now.
+    """Add LightGBM at some of the steps, trained and stopped early on the windows the model was, as stored now.
 
     Raises    NoRows: the stored bars do not reach back to the model's training span
     """
@@ -91,7 +91,7 @@ def with_lightgbm(
         raise NoRows(f"Expected bars before {trained_until} to train LightGBM on, got none; set lightgbm_steps=[]")
     train = make_windows(grid, forecaster.scaler, fitted.rows_N, spec)
     valid, test = train.at(stopped.rows_N), train.at(asked_N)
-    q_NHQ = np.full_like(record.quantiles["lstm"], np.nan)
+    q_NHQ = np.full_like(record.q_NHQ, np.nan)
     for step in steps:
         z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)
         q_NHQ[:, step - 1] = (z_NQ + test.drift_GH[asked_N, step - 1, None]) * test.scale_GH[asked_N, step - 1, None]

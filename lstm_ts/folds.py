@@ -16,6 +16,7 @@ from itertools import pairwise
 import polars as pl
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.scores import best_baseline
 from lstm_ts.session import Moment, moment
 from lstm_ts.tables import align, p_cell, percent
 
@@ -126,7 +127,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
             f"{row.origins:,}",
             f"{row.pinball_bps:.3f}",
             *(percent(row.skill.get(name, math.nan), signed=True) for name in over),
-            p_cell(row.dm_p["volatility"]),
+            p_cell(row.dm_p[best_baseline(row.skill)]),
             f"{min(row.losses):.4f}",
             f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
             f"{row.steps_per_epoch * len(row.losses):,}",
@@ -139,7 +140,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
         for start in dict.fromkeys(row.start for row in rows)
         if (mine := [row.seconds for row in rows if row.start == start])
     ]
-    first = "One hour ahead, by fold: pinball, skill over each baseline, DM p over volatility; then what training took"
+    first = "One hour ahead, by fold: pinball, skill over each baseline, DM p over the best; then what training took"
     return "\n".join([first, *align([headings, *cells]), *costs])
 
 

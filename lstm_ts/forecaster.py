@@ -20,7 +20,7 @@ from lstm_ts.network import Network
 from lstm_ts.prices import Quote
 from lstm_ts.scaler import Scaler
 from lstm_ts.session import Session
-from lstm_ts.windows import WindowSpec, make_windows
+from lstm_ts.windows import Windows, WindowSpec, make_windows
 
 BATCH = 4096
 MAX_MOVE = 1e4  # usual returns: no quantile of returns is that far out, and NaN is not below it
@@ -84,9 +84,12 @@ class Forecaster:
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
 
-    def quantiles(self, grid: Grid, origins_N: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        """q_NHQ and scale_NH, log returns, of the windows that end at the grid rows `origins_N`, and volatility_N."""
-        windows = make_windows(grid, self.scaler, origins_N, self.spec)
+    def windows(self, grid: Grid, origins_N: NDArray[np.int64]) -> Windows[NDArray[Any]]:
+        """Those that end at the grid rows `origins_N`."""
+        return make_windows(grid, self.scaler, origins_N, self.spec)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        """q_NHQ, log returns."""
         batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
         z_NHQ = np.concatenate(
             [
@@ -98,8 +101,7 @@ class Forecaster:
             raise ArtifactError(
                 f"Expected finite forecasts of {self.provenance.symbol}, got others by its weights; train again"
             )
-        scale_NH = windows.scale_GH[origins_N].astype(np.float64)
-        return z_NHQ * scale_NH[..., None], scale_NH, windows.volatility_G[origins_N].astype(np.float64)
+        return np.asarray(z_NHQ * windows.scale_NH.astype(np.float64)[..., None])
 
     def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
@@ -111,7 +113,7 @@ class Forecaster:
         grid = self.grid(bars)
         last = len(grid.ts_G) - spec.horizon - 1
         missing = self._count_missing(grid, last, bars.ts_N[-1])
-        q_NHQ, _, volatility_N = self.quantiles(grid, np.array([last]))
+        window = self.windows(grid, np.array([last]))
         utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
         forecast = Forecast(
             symbol=self.provenance.symbol,
@@ -119,9 +121,9 @@ class Forecaster:
             last_close=float(grid.close_G[last]),
             levels=spec.levels,
             target_ts_H=utc[1:],
-            q_HQ=q_NHQ[0],
+            q_HQ=self.quantiles(window)[0],
             missing_hours=missing,
-            volatility=float(volatility_N[0]),
+            volatility=float(window.volatility_G[last]),
             quote=self.quote,
             level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
         )

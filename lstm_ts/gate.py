@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from lstm_ts import metrics
+from lstm_ts.baselines import BASELINES
 from lstm_ts.errors import ConfigError
 from lstm_ts.metrics import Array
-from lstm_ts.records import ALWAYS, BPS, LSTM, ForecastRecord
+from lstm_ts.records import BPS, ForecastRecord
 from lstm_ts.tables import percent
 
 INTERVAL = "0.8"
@@ -33,7 +34,7 @@ class Criteria:
     """conf/gate/default.yaml says what each is for."""
 
     steps: Sequence[int]
-    baselines: Sequence[str]
+    baselines: Sequence[str] | None
     min_origins: int
     alpha: float
     power: float
@@ -49,8 +50,8 @@ class Criteria:
         whole = all(isinstance(count, int) for count in (*self.steps, self.min_origins))
         if not whole or not 1 <= min(self.steps, default=0) <= max(self.steps) < self.min_origins:
             raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
-        if not self.baselines or not set(self.baselines) <= set(ALWAYS[1:]):
-            raise ConfigError(f"Expected gate.baselines among {', '.join(ALWAYS[1:])}, got {list(self.baselines)}")
+        if self.baselines is not None and not set() < set(self.baselines) <= BASELINES.keys():
+            raise ConfigError(f"Expected gate.baselines among {', '.join(BASELINES)}, got {list(self.baselines)}")
         for name in ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "tercile_margin", "power"):
             low, high = (0.5, 1) if name == "power" else (0, 0.5)
             if not low < getattr(self, name) < high:
@@ -106,7 +107,8 @@ def decide(
     samples = _check_samples(candidate, criteria)
     if not samples.passed:
         return Decision(_judge([samples]), False, (samples,))
-    skill = [_check_skill(candidate, name, criteria) for name in criteria.baselines]
+    baselines = criteria.baselines or candidate.baselines_at(criteria.steps[0])
+    skill = [_check_skill(candidate, name, criteria) for name in baselines]
     sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
     if champion is None:
         verdict, skilled = _judge(sound), all(check.passed for check in skill)
@@ -171,7 +173,7 @@ def _check_samples(record: ForecastRecord, criteria: Criteria) -> Check:
 
 def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> Check:
     step = criteria.steps[0]
-    ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (LSTM, baseline))
+    ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (record.model, baseline))
     found, name = _compare(ours_N, theirs_N, baseline, step, criteria), f"skill over {baseline}"
     if found.upper < 0:
         return Check(name, True, f"{found.words}: shown.")
@@ -191,7 +193,7 @@ def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
     """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
     step, (low, high) = criteria.steps[0], criteria.coverage
     y_N = record.y_NH[:, step - 1]
-    share = metrics.central_coverage(y_N, record.quantiles[LSTM][:, step - 1], record.levels)[INTERVAL]
+    share = metrics.central_coverage(y_N, record.q_NHQ[:, step - 1], record.levels)[INTERVAL]
     least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
     passed = low <= share <= high or (False if most < low or least > high else None)
     found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
@@ -202,7 +204,7 @@ def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
 
 def _check_anchor(record: ForecastRecord, criteria: Criteria) -> Check:
     step, (low, high) = criteria.steps[0], criteria.anchor
-    least, most = np.exp(np.quantile(record.median_N(LSTM, step), [0, 1])).tolist()
+    least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
     found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
     return Check("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
 
@@ -214,7 +216,7 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
     is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
     """
     step = criteria.steps[0]
-    y_N, median_N = record.y_NH[:, step - 1], record.median_N(LSTM, step)
+    y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
     position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
     shape_N = position_N - metrics.mean_of_known(position_N)
     claimed_N, true_N = shape_N * median_N, shape_N * y_N
@@ -234,7 +236,11 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
 def _check_champion(
     candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool
 ) -> Iterator[Check]:
-    ours_NH, theirs_NH, first = candidate.pinball_NH[LSTM], champion.pinball_NH[LSTM], criteria.steps[0]
+    ours_NH, theirs_NH, first = (
+        candidate.loss_NH,
+        champion.loss_NH,
+        criteria.steps[0],
+    )
     for step in criteria.steps:
         found = _compare_at(candidate, champion, step, criteria)
         yield _check_step(found, f"champion at {step} h", criteria, may_equal=fresher or step != first)
@@ -245,7 +251,7 @@ def _check_champion(
 
 
 def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, criteria: Criteria) -> _Comparison:
-    ours_NH, theirs_NH = candidate.pinball_NH[LSTM], champion.pinball_NH[LSTM]
+    ours_NH, theirs_NH = candidate.loss_NH, champion.loss_NH
     return _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
 
 

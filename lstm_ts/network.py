@@ -27,6 +27,7 @@ class Network:
         weights   parameters and buffers, for a training that goes on from them
         Raises    ArtifactError: no graph, or of other shapes than these windows have
         """
+        self.name = str(config.get("name", "network"))  # in tables and pictures
         self.graph, self.config, self.weights = graph, config, weights
         self.seconds = 0.0  # of the last call
         options = onnxruntime.SessionOptions()

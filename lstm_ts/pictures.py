@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from lstm_ts import metrics
+from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.metrics import Array
-from lstm_ts.records import LSTM, ForecastRecord, Times
+from lstm_ts.records import ForecastRecord, Times
 from lstm_ts.scores import CLAIM_P, Scores, step_name
 
 BLACK, GREY, BLUE, ORANGE, GREEN, VERMILLION = "#222222", "#777777", "#0072B2", "#E69F00", "#009E73", "#D55E00"
+COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
 STEP_STYLE = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 FAN = (("0.9", "#DDEBF5"), ("0.8", "#B0D2E8"), ("0.5", "#74B2D9"))
 HISTORY_HOURS = 48
+HARD = 1.02  # times the loss of the best baseline
 
 
 def draw_pictures(record: ForecastRecord, scores: Scores, source_name: str) -> dict[str, Figure]:
@@ -87,14 +90,14 @@ def _draw_one_fan(axes: Axes, record: ForecastRecord, origin: int, hour_N: NDArr
     """`hour_N` numbers the session hours of the origins, so that closed hours take no room."""
     close = record.last_close_N[origin]
     ahead_H = np.arange(record.horizon + 1)
-    q_HQ = close * np.exp(np.vstack([np.zeros(len(record.levels)), record.quantiles[LSTM][origin]]))
+    q_HQ = close * np.exp(np.vstack([np.zeros(len(record.levels)), record.q_NHQ[origin]]))
     past_N = (hour_N > hour_N[origin] - HISTORY_HOURS) & (hour_N <= hour_N[origin])
     for name, shade in FAN:
         i, j = (metrics.level_index(record.levels, level) for level in metrics.CENTRAL_INTERVALS[name])
         if i is not None and j is not None:
             label = f"{100 * float(name):.0f} % interval"
             axes.fill_between(ahead_H, q_HQ[:, i], q_HQ[:, j], color=shade, linewidth=0, label=label)
-    axes.plot(ahead_H, q_HQ[:, metrics.level_index(record.levels, 0.5)], color=BLUE, linewidth=1.6, label="LSTM median")
+    axes.plot(ahead_H, q_HQ[:, metrics.level_index(record.levels, 0.5)], color=BLUE, linewidth=1.6, label="median")
     axes.plot(ahead_H[[0, -1]], [close, close], color=VERMILLION, linewidth=1.4, linestyle="--", label="persistence")
     axes.plot(hour_N[past_N] - hour_N[origin], record.last_close_N[past_N], color=BLACK, linewidth=1.2, label="close")
     actual_H = close * np.exp(np.append(0.0, record.y_NH[origin]))
@@ -103,7 +106,7 @@ def _draw_one_fan(axes: Axes, record: ForecastRecord, origin: int, hour_N: NDArr
 
 
 def _draw_calibration(record: ForecastRecord) -> Figure:
-    figure, (left, right) = _panels(f"{record.symbol}: calibration of the LSTM's quantiles", 1, 2, height=5.0)
+    figure, (left, right) = _panels(f"{record.symbol}: calibration of {record.model}'s quantiles", 1, 2, height=5.0)
     levels = np.array(record.levels)
     left.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfect calibration")
     right.axhline(0, color=GREY, linewidth=1)
@@ -115,7 +118,7 @@ def _draw_calibration(record: ForecastRecord) -> Figure:
             "markersize": 4.5,
             "label": step_name(step),
         }
-        y_N, q_NQ = record.y_NH[:, step - 1], record.quantiles[LSTM][:, step - 1]
+        y_N, q_NQ = record.y_NH[:, step - 1], record.q_NHQ[:, step - 1]
         below_Q = [metrics.coverage(y_N, np.full_like(y_N, -np.inf), q_NQ[:, i]) for i in range(len(levels))]
         left.plot(levels, below_Q, **style)
         nominal, observed = _central_coverages(record, step)
@@ -131,7 +134,7 @@ def _draw_calibration(record: ForecastRecord) -> Figure:
 
 def _central_coverages(record: ForecastRecord, step: int) -> tuple[Array, Array]:
     """Nominal and observed coverage of every interval between two levels that mirror each other."""
-    y_N, q_NQ = record.y_NH[:, step - 1], record.quantiles[LSTM][:, step - 1]
+    y_N, q_NQ = record.y_NH[:, step - 1], record.q_NHQ[:, step - 1]
     pairs = [(i, metrics.level_index(record.levels, 1 - level)) for i, level in enumerate(record.levels) if level < 0.5]
     found = [(i, j) for i, j in pairs if j is not None]
     nominal = np.array([record.levels[j] - record.levels[i] for i, j in found])
@@ -140,17 +143,27 @@ def _central_coverages(record: ForecastRecord, step: int) -> tuple[Array, Array]
 
 def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
     """Over the hard baselines on the left, over the easy ones on the right: the two differ too much for one scale."""
-    figure, panels = _panels(f"{record.symbol}: skill of the LSTM by horizon", 1, 2, height=4.6)
-    sides = ({"volatility": BLUE, "lightgbm": ORANGE}, {"climatology": GREEN, "persistence": VERMILLION})
-    for axes, colors in zip(panels, sides, strict=True):
+    figure, panels = _panels(f"{record.symbol}: skill of {record.model} by horizon", 1, 2, height=4.6)
+    losses = _mean_losses(record)
+    hard = [name for name, loss in losses.items() if loss <= HARD * min(losses.values())]
+    for axes, names in zip(panels, (hard, [name for name in losses if name not in hard]), strict=True):
         axes.axhline(0, color=GREY, linewidth=1)
-        for name, color in colors.items():
-            if name in record.quantiles:
-                _draw_skill(axes, record, scores, name, color)
+        for name in names:
+            _draw_skill(axes, record, scores, name, COLORS[list(losses).index(name) % len(COLORS)])
         axes.set_xticks([1, *range(6, record.horizon + 1, 6)])
         _label(axes, f"Bars: 95 % interval; filled: Diebold-Mariano p < {CLAIM_P}", "session hours ahead", "skill, %")
     _legend(figure, panels)
     return figure
+
+
+def _mean_losses(record: ForecastRecord) -> dict[str, float]:
+    """By baseline, the mean over its steps of its loss over that of persistence; the best first."""
+    losses: dict[str, float] = {}
+    for name in dict.fromkeys(name for step in range(1, record.horizon + 1) for name in record.baselines_at(step)):
+        known_H = ~np.isnan(record.pinball_NH[name]).all(axis=0)
+        loss_H, none_H = (np.nanmean(record.pinball_NH[n][:, known_H], axis=0) for n in (name, PERSISTENCE))
+        losses[name] = float(np.mean(loss_H / none_H))
+    return dict(sorted(losses.items(), key=lambda item: item[1]))
 
 
 def _draw_skill(axes: Axes, record: ForecastRecord, scores: Scores, name: str, color: str) -> None:
@@ -167,18 +180,19 @@ def _draw_skill(axes: Axes, record: ForecastRecord, scores: Scores, name: str, c
 def _half_width(record: ForecastRecord, name: str, step: int) -> float:
     """Half of the 95 % interval of the skill in %, the baseline's mean loss taken as fixed."""
     theirs_N = record.pinball_NH[name][:, step - 1]
-    test = metrics.diebold_mariano(record.pinball_NH[LSTM][:, step - 1], theirs_N, step=step)
+    test = metrics.diebold_mariano(record.loss_NH[:, step - 1], theirs_N, step=step)
     return 100 * float(stdtrit(max(test.n - 1, 1), 0.975)) * test.standard_error / metrics.mean_of_known(theirs_N)
 
 
 def _draw_skill_through_time(record: ForecastRecord) -> Figure:
     """Upper row by month; the lower row adds up each origin's share of the skill, so it ends at the table's figure."""
-    names = ("volatility", "persistence")
-    figure, panels = _panels(f"{record.symbol}: skill of the LSTM through time", 2, 2, height=6.6, sharex=True)
+    always = [name for name in _mean_losses(record) if all(name in record.baselines_at(s) for s in record.shown_steps)]
+    names = (always[0], PERSISTENCE)
+    figure, panels = _panels(f"{record.symbol}: skill of {record.model} through time", 2, 2, height=6.6, sharex=True)
     for column, name in enumerate(names):
         upper, lower = panels[column], panels[column + 2]
         for step, (color, marker) in zip(record.shown_steps, STEP_STYLE, strict=False):
-            ours_N, theirs_N = record.pinball_NH[LSTM][:, step - 1], record.pinball_NH[name][:, step - 1]
+            ours_N, theirs_N = record.loss_NH[:, step - 1], record.pinball_NH[name][:, step - 1]
             month_M, skill_M = _monthly_skill(record.origin_ts_N, ours_N, theirs_N)
             upper.plot(month_M, skill_M, color=color, marker=marker, markersize=4.5, linewidth=1, label=step_name(step))
             total = metrics.mean_of_known(theirs_N) * np.isfinite(theirs_N).sum()

@@ -13,11 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts import metrics
+from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.metrics import Array
 from lstm_ts.prices import Quote
 
-LSTM = "lstm"
-ALWAYS = (LSTM, "persistence", "climatology", "volatility")
 SHOWN_STEPS = (1, 6, 24)
 TERCILES = ("low", "middle", "high")
 BPS = 1e4
@@ -36,7 +35,7 @@ class ForecastRecord:
     target_ts_NH: Times
     last_close_N: Array
     y_NH: Array  # log return, NaN where the target hour is missing
-    quantiles: Mapping[str, Array]  # forecaster -> q_NHQ, log returns; the LSTM first
+    quantiles: Mapping[str, Array]  # forecaster -> q_NHQ, log returns; the model first
     window_volatility_N: Array
     last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
@@ -52,12 +51,27 @@ class ForecastRecord:
         assert self.origin_ts_N.dtype == self.target_ts_NH.dtype == np.dtype("datetime64[us]")
         assert (np.diff(self.origin_ts_N) > np.timedelta64(0)).all(), "origins must ascend"
         assert metrics.level_index(self.levels, 0.5) is not None, "the median is the point forecast"
-        assert tuple(self.quantiles)[: len(ALWAYS)] == ALWAYS, tuple(self.quantiles)
+        assert PERSISTENCE in self.quantiles, tuple(self.quantiles)
         for name, q_NHQ in self.quantiles.items():
             assert q_NHQ.shape == (n, horizon, len(self.levels)), (name, q_NHQ.shape)
             skipped_H = np.isnan(q_NHQ).all(axis=(0, 2))
             assert (np.isfinite(q_NHQ).all(axis=(0, 2)) | skipped_H).all(), f"{name} has gaps within a step"
-            assert name not in ALWAYS or not skipped_H.any(), f"{name} skips a step"
+            assert name != self.model or not skipped_H.any(), f"{name} skips a step"
+
+    @property
+    def model(self) -> str:
+        """The name of the model's network."""
+        return next(iter(self.quantiles))
+
+    @property
+    def q_NHQ(self) -> Array:
+        """The model's quantiles, log returns."""
+        return self.quantiles[self.model]
+
+    @property
+    def loss_NH(self) -> Array:
+        """The model's pinball loss; NaN where there is no target."""
+        return self.pinball_NH[self.model]
 
     @property
     def n(self) -> int:
@@ -92,7 +106,7 @@ class ForecastRecord:
         return self.quantiles[name][:, step - 1, middle]
 
     def baselines_at(self, step: int) -> list[str]:
-        return [name for name, q in self.quantiles.items() if name != LSTM and not np.isnan(q[0, step - 1, 0])]
+        return [name for name, q in self.quantiles.items() if name != self.model and not np.isnan(q[0, step - 1, 0])]
 
 
 def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
@@ -115,9 +129,9 @@ def _column(level: float) -> str:
 
 
 def to_frame(record: ForecastRecord) -> pl.DataFrame:
-    """forecasts.parquet: a row per origin and step with the LSTM's quantiles, log returns; y is null where missing."""
+    """forecasts.parquet: a row per origin and step with the model's quantiles, log returns; y is null where missing."""
     n, horizon = record.y_NH.shape
-    q_RQ = record.quantiles[LSTM].reshape(n * horizon, -1)
+    q_RQ = record.q_NHQ.reshape(n * horizon, -1)
     columns: dict[str, Any] = {
         "origin_ts": np.repeat(record.origin_ts_N, horizon),
         "step": np.tile(np.arange(1, horizon + 1), n),

@@ -30,7 +30,7 @@ from lstm_ts.ledger import Ledger
 from lstm_ts.nets import describe_net
 from lstm_ts.promotion import promote_undecided
 from lstm_ts.provenance import hash_training, select_decisive
-from lstm_ts.records import LSTM, ForecastRecord
+from lstm_ts.records import ForecastRecord
 from lstm_ts.registry import CHAMPION, Registry
 from lstm_ts.report import format_table
 from lstm_ts.scores import compute_scores
@@ -96,7 +96,7 @@ def judge(
     theirs = champion.forecaster.provenance.trained_until
     fresher = datetime.fromisoformat(candidate.provenance.trained_until) > datetime.fromisoformat(theirs)
     decision = decide(record, other, criteria, fresher=fresher)
-    return replace(record, quantiles={**record.quantiles, CHAMPION: other.quantiles[LSTM]}), decision
+    return replace(record, quantiles={**record.quantiles, CHAMPION: other.q_NHQ}), decision
 
 
 def describe_decision(decision: Decision, champion: Champion | None) -> list[str]:
@@ -136,10 +136,10 @@ def register(
         },
         metrics={
             "pinball_1h_bps": one_hour["pinball_bps"],
-            "skill_volatility_1h": one_hour["skill"]["volatility"],
+            **{f"skill_{name}_1h": one_hour["skill"][name] for name in fitted.forecaster.reference.baselines},
             "val_loss": fitted.loss,
         },
-        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **plain(cfg)["net"]},
+        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **fitted.forecaster.network.config},
     )
 
 

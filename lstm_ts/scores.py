@@ -4,6 +4,7 @@ Every score is a mean over the rows whose target is known. Legend: N origins.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ts import metrics
-from lstm_ts.records import BPS, LSTM, SHOWN_STEPS, ForecastRecord, Rows
+from lstm_ts.baselines import BASELINES
+from lstm_ts.records import BPS, SHOWN_STEPS, ForecastRecord, Rows
 
 CLAIM_P = 0.05
 
@@ -33,7 +35,7 @@ class StepScores:
 
 @dataclass(frozen=True)
 class HorizonScores(StepScores):
-    """The LSTM at one step, beside the baselines; skill is 1 - its pinball / the baseline's."""
+    """The model at one step, beside the baselines; skill is 1 - its pinball / the baseline's."""
 
     baselines: dict[str, StepScores]
     skill: dict[str, float]
@@ -42,7 +44,7 @@ class HorizonScores(StepScores):
 
 @dataclass(frozen=True)
 class GroupScores:
-    """The LSTM at one step, over some of the origins."""
+    """The model at one step, over some of the origins."""
 
     n: int
     pinball_bps: float
@@ -58,6 +60,7 @@ Groups = dict[str, dict[str, GroupScores]]  # group -> step -> scores
 class Scores:
     symbol: str
     currency: str | None  # of its prices; None: nobody knows it
+    model: str  # the name of its network
     span: tuple[str, str]  # first and last origin, ISO
     n: int
     levels: tuple[float, ...]
@@ -95,6 +98,7 @@ def compute_scores(record: ForecastRecord) -> Scores:
     return Scores(
         symbol=record.symbol,
         currency=record.quote.currency if record.quote else None,
+        model=record.model,
         span=(f"{first}Z", f"{last}Z"),
         n=record.n,
         levels=record.levels,
@@ -110,7 +114,7 @@ def compute_scores(record: ForecastRecord) -> Scores:
 def _score_horizon(record: ForecastRecord, step: int) -> HorizonScores:
     baselines = {name: _score_step(record, name, step) for name in record.baselines_at(step)}
     skill, dm_p = compare(record, step)
-    return HorizonScores(**vars(_score_step(record, LSTM, step)), baselines=baselines, skill=skill, dm_p=dm_p)
+    return HorizonScores(**vars(_score_step(record, record.model, step)), baselines=baselines, skill=skill, dm_p=dm_p)
 
 
 def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
@@ -132,10 +136,10 @@ def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
 
 
 def compare(
-    record: ForecastRecord, step: int, rows_N: Rows | slice = slice(None), *, name: str = LSTM
+    record: ForecastRecord, step: int, rows_N: Rows | slice = slice(None), *, name: str | None = None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Skill of one forecaster over each baseline, and its Diebold-Mariano p."""
-    ours = record.pinball_NH[name][rows_N, step - 1]
+    """Skill of one forecaster, the model by default, over each baseline, and its Diebold-Mariano p."""
+    ours = record.pinball_NH[name or record.model][rows_N, step - 1]
     skill, dm_p = {}, {}
     for baseline in record.baselines_at(step):
         theirs = record.pinball_NH[baseline][rows_N, step - 1]
@@ -157,12 +161,12 @@ def _score_groups(record: ForecastRecord, groups: dict[str, Rows]) -> Groups:
 
 
 def _score_group(record: ForecastRecord, step: int, rows_N: Rows) -> GroupScores:
-    y_N, q_NQ = record.y_NH[rows_N, step - 1], record.quantiles[LSTM][rows_N, step - 1]
+    y_N, q_NQ = record.y_NH[rows_N, step - 1], record.q_NHQ[rows_N, step - 1]
     coverage = metrics.central_coverage(y_N, q_NQ, record.levels)
     skill, dm_p = compare(record, step, rows_N)
     return GroupScores(
         n=int((~np.isnan(y_N)).sum()),
-        pinball_bps=BPS * metrics.mean_of_known(record.pinball_NH[LSTM][rows_N, step - 1]),
+        pinball_bps=BPS * metrics.mean_of_known(record.loss_NH[rows_N, step - 1]),
         coverage={name: share for name, share in coverage.items() if name == "0.8"},
         skill=skill,
         dm_p=dm_p,
@@ -173,10 +177,18 @@ def step_name(step: int) -> str:
     return f"{step} hour{'s' if step > 1 else ''} ahead"
 
 
+def best_baseline(skill: Mapping[str, float]) -> str:
+    """The one with the lowest loss: over which the skill is least. One without a loss has no skill over it."""
+    return _hardest({name: value for name, value in skill.items() if name in BASELINES})
+
+
+def _hardest(skill: Mapping[str, float]) -> str:
+    return min(skill, key=lambda name: (math.isnan(skill[name]), skill[name]))
+
+
 def describe_skill(step: str, horizon: HorizonScores) -> str:
-    """One sentence: the LSTM against volatility, and against the best baseline where that is another one."""
-    best = min(horizon.baselines, key=lambda name: horizon.baselines[name].pinball_bps)
-    names = dict.fromkeys(["volatility", best])
+    """One sentence: the model against the best baseline, and against the best forecaster where that is none."""
+    names = dict.fromkeys([best_baseline(horizon.skill), _hardest(horizon.skill)])
     verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]
     return f"{step_name(int(step))}: {'; '.join(verdicts)}."
 

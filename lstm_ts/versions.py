@@ -4,7 +4,7 @@ Of the ledger's rows about one alias, the oldest comes first. An `intended` row 
 unless the alias is where it wanted.
 """
 
-import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from lstm_ts.tables import percent
 PROMOTE, ROLLBACK, RELEASE, FOUND = "promote", "rollback", "release", "found"
 INTENDED, DONE = "intended", "done"
 WIDTH = 120
+SKILL = re.compile(r"skill_(\w+)_1h")  # metrics of a version
 SHOWN = {True: "passed", False: "failed", None: "open"}
 
 
@@ -74,7 +75,8 @@ def describe_verdict(tags: Mapping[str, str]) -> str:
 
 
 def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, float]]) -> str:
-    rows = [("version", "created (UTC)", "aliases", "verdict", "trained until", "pinball 1 h", "skill over volatility")]
+    heads = ("version", "created (UTC)", "aliases", "verdict", "trained until", "pinball 1 h", "skill over the best")
+    rows: list[tuple[str, ...]] = [heads]
     for version, scores in zip(versions, metrics, strict=True):
         row = (
             str(version.number),
@@ -83,10 +85,19 @@ def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, 
             describe_verdict(version.tags),
             version.tags.get("trained_until", "-")[:10],
             _number(scores, "pinball_1h_bps", "{:.3f} bps"),
-            percent(scores.get("skill_volatility_1h", math.nan), signed=True),
+            describe_best_skill(scores),
         )
         rows.append(row)
     return _table(rows)
+
+
+def describe_best_skill(metrics: Mapping[str, float]) -> str:
+    """The skill one hour ahead over the baseline with the lowest loss, and which that is."""
+    skills = {found[1]: value for key, value in metrics.items() if (found := SKILL.fullmatch(key))}
+    if not skills:
+        return "-"
+    best = min(skills, key=lambda name: skills[name])
+    return f"{percent(skills[best], signed=True)} ({best})"
 
 
 def _number(scores: Mapping[str, float], key: str, form: str) -> str:

@@ -79,6 +79,12 @@ class Windows(Generic[Values]):
     def __len__(self) -> int:
         return len(self.origin_N)
 
+    @property
+    def scale_NH(self) -> Values:
+        """Usual size of the returns that follow each window, given the window; log return."""
+        scale_NH: Values = self.scale_GH[self.origin_N]
+        return scale_NH
+
     def at(self, origins_N: Values) -> "Windows[Values]":
         """Other windows of the same grid; what it holds is shared."""
         return replace(self, origin_N=origins_N)

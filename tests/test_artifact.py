@@ -48,6 +48,9 @@ def old_folder(folder: Path) -> Path:
 
     def to_format_2(values: Values) -> None:
         values.update(format=2)
+        baselines = values["reference"].pop("baselines")
+        values["reference"]["climatology_HQ"] = baselines["climatology"]["q_HQ"]
+        values["reference"]["volatility_HQ"] = baselines["volatility"]["z_HQ"]
         del values["files"], values["quote"], values["net"]["name"]
 
     change_manifest(folder, to_format_2)
@@ -77,7 +80,7 @@ def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
     if values.keys() >= set(FITTED):
-        if values.get("format") in (3, 4):
+        if values.get("format") == 3:
             fitted = json.dumps([values[name] for name in FITTED], sort_keys=True)
             fitted_to = hashlib.sha256(fitted.encode()).hexdigest()
         else:
@@ -130,9 +133,9 @@ def filled(value: float) -> Callable[[Tensors], None]:
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, 4, got null"),
-    "a later format": (assign("format", 5), "with format 1, 2, 3, 4, got 5"),
-    "true for a format": (assign("format", True), "with format 1, 2, 3, 4, got true"),
+    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, got null"),
+    "a later format": (assign("format", 4), "with format 1, 2, 3, got 4"),
+    "true for a format": (assign("format", True), "with format 1, 2, 3, got true"),
     "a format that has no closes": (assign("format", 1), "got one with closes"),
     "no quote": (lambda values: values.pop("quote"), "got one without quote"),
     "a currency of small letters": (assign("quote.currency", "usd"), "Expected a currency in capital letters"),
@@ -158,7 +161,11 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a graph of other levels": (
         lambda values: (
             values["spec"].update(levels=[0.5]),
-            values["reference"].update(climatology_HQ=[[0.0]] * 4, volatility_HQ=[[0.0]] * 4),
+            values["reference"]["baselines"].update(
+                persistence={"zero_HQ": [[0.0]] * 4},
+                climatology={"q_HQ": [[0.0]] * 4},
+                volatility={"z_HQ": [[0.0]] * 4},
+            ),
         ),
         r"a graph of the shapes .*\[4, 1\].*, got .*\[4, 3\]",
     ),
@@ -166,7 +173,7 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "tsteps below 0": (assign("spec.tsteps", -24), "tsteps >= 2"),
     "tsteps beyond time": (assign("spec.tsteps", 10**9), "spec.tsteps of at most 100000, got 1000000000"),
     "a horizon below 0": (assign("spec.horizon", -4), "horizon >= 1"),
-    "another horizon": (assign("spec.horizon", 5), "reference.climatology_HQ to be 5 x 3 numbers"),
+    "another horizon": (assign("spec.horizon", 5), "reference.baselines.persistence.zero_HQ to be 5 x 3 numbers"),
     "levels that descend": (assign("spec.levels", [0.9, 0.5, 0.1]), "ascending levels"),
     "levels without a median": (assign("spec.levels", [0.1, 0.4, 0.9]), "that hold 0.5"),
     "levels of text": (assign("spec.levels", ["0.1", 0.5]), "spec.levels to be a list of finite numbers"),
@@ -189,8 +196,17 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a unit of 0": (assign("scaler.return_unit", 0.0), "return_unit and half_life_hours above 0, got 0.0"),
     "a half-life below 0": (assign("scaler.half_life_hours", -1.0), "half_life_hours above 0, got .* and -1.0"),
     "quantiles that cross": (
-        lambda values: values["reference"]["volatility_HQ"][0].reverse(),
-        "reference.volatility_HQ to be ascending",
+        lambda values: values["reference"]["baselines"]["volatility"]["z_HQ"][0].reverse(),
+        "reference.baselines.volatility.z_HQ to be ascending",
+    ),
+    "a baseline that nobody knows": (
+        lambda values: values["reference"]["baselines"].update(oracle={}),
+        "reference.baselines among persistence, .*, got .*oracle",
+    ),
+    "no volatility forecast": (lambda values: values["reference"]["baselines"].pop("volatility"), "baselines among"),
+    "a baseline without its array": (
+        lambda values: values["reference"]["baselines"]["climatology"].clear(),
+        "climatology q_HQ, got one without q_HQ",
     ),
     "a loss below 0": (first_of("reference.mase_scale_H", -1.0), "mase_scale_H to be finite and at least 0, got -1.0"),
     "a symbol with a path": (assign("provenance.symbol", "../../x"), "a symbol of 1 to 32 characters"),
@@ -375,9 +391,7 @@ def test_a_model_of_the_first_format_serves_without_a_flag_of_its_level(
     assert again.closes is None and again.forecast(dear).q_HQ.tolist() == first.forecast(dear).q_HQ.tolist()
 
 
-def test_a_model_keeps_the_quote_of_its_symbol_and_an_older_one_guesses_it(
-    folder: Path, hourly_bars: pl.DataFrame
-) -> None:
+def test_a_model_keeps_the_quote_of_its_symbol(folder: Path, hourly_bars: pl.DataFrame) -> None:
     change_manifest(folder, lambda values: values.update(quote={"currency": "JPY", "decimals": 1}))
     assert load_forecaster(folder).forecast(hourly_bars).quote == Quote("JPY", 1)
     change_manifest(folder, lambda values: values.update(quote=None))
@@ -385,8 +399,10 @@ def test_a_model_keeps_the_quote_of_its_symbol_and_an_older_one_guesses_it(
     assert nameless.quote is None
     save_forecaster(nameless, folder.parent / "again")
     assert load_forecaster(folder.parent / "again").quote is None
-    change_manifest(folder, lambda values: values.update(format=3) or values.pop("quote"))
-    assert load_forecaster(folder).quote == Quote("USD", 2)
+
+
+def test_a_model_of_the_second_format_guesses_the_quote_of_its_symbol(old_folder: Path) -> None:
+    assert load_forecaster(old_folder).quote == Quote("USD", 2)
 
 
 def test_a_link_to_the_file_is_followed(folder: Path) -> None:

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from lstm_ts.baselines import baseline_quantiles, fit_reference, lightgbm_quantiles, tabulate
+from lstm_ts.baselines import BASELINES, Climatology, Persistence, Volatility, fit_reference
+from lstm_ts.boosting import lightgbm_quantiles, tabulate
 from lstm_ts.features import make_grid
 from lstm_ts.scaler import fit_scaler
 from lstm_ts.session import Session
@@ -19,27 +20,47 @@ Y_NH = np.array([[0.01, 0.02], [-0.02, np.nan], [0.03, 0.04], [0.00, -0.04]])
 SCALE_NH = np.array([[0.01, 0.02], [0.02, 0.02], [0.01, 0.02], [0.01, 0.02]])
 
 
+def windows_of(scale_NH: NDArray[Any]) -> Windows[NDArray[Any]]:
+    """Of which only the usual size of what follows is known."""
+    rows, empty = np.arange(len(scale_NH)), np.empty((len(scale_NH), 0))
+    names = ("features_GF", "targets_GC", "profile_G", "volatility_G", "log_volatility_G", "drift_GH", "z_GH")
+    return Windows(origin_N=rows, back_T=rows, ahead_H=rows, scale_GH=scale_NH, **dict.fromkeys(names, empty))
+
+
 def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> None:
-    reference = fit_reference(Y_NH, SCALE_NH, LEVELS)
-    np.testing.assert_allclose(reference.climatology_HQ[0], [-0.005, 0.005, 0.015])
-    np.testing.assert_allclose(reference.climatology_HQ[1], [-0.01, 0.02, 0.03])
+    climatology = Climatology.fit(windows_of(SCALE_NH), Y_NH, LEVELS)
+    np.testing.assert_allclose(climatology.q_HQ[0], [-0.005, 0.005, 0.015])
+    np.testing.assert_allclose(climatology.q_HQ[1], [-0.01, 0.02, 0.03])
 
 
 def test_volatility_is_quantiles_in_units_of_the_scale() -> None:
-    reference = fit_reference(Y_NH, SCALE_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
-    np.testing.assert_allclose(reference.volatility_HQ[0], [-0.25, 0.5, 1.5])
-    forecast = baseline_quantiles(reference, np.array([[0.04, 0.04]]))
-    np.testing.assert_allclose(forecast["volatility"][0, 0], [-0.01, 0.02, 0.06])
+    volatility = Volatility.fit(windows_of(SCALE_NH), Y_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
+    np.testing.assert_allclose(volatility.z_HQ[0], [-0.25, 0.5, 1.5])
+    forecast = volatility.quantiles(windows_of(np.array([[0.04, 0.04]])))
+    np.testing.assert_allclose(forecast[0, 0], [-0.01, 0.02, 0.06])
 
 
 def test_persistence_is_the_last_close_for_certain() -> None:
-    forecast = baseline_quantiles(fit_reference(Y_NH, SCALE_NH, LEVELS), SCALE_NH)
-    assert list(forecast) == ["persistence", "climatology", "volatility"]
-    assert (forecast["persistence"] == 0).all()
+    windows = windows_of(SCALE_NH)
+    assert (Persistence.fit(windows, Y_NH, LEVELS).quantiles(windows) == np.zeros((4, 2, 3))).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_forecasts_ascending_quantiles_and_is_made_of_arrays(name: str, parts: Parts) -> None:
+    train, _, test = parts
+    y_NH = train.z_GH[train.origin_N] * train.scale_NH
+    baseline = BASELINES[name].fit(train, y_NH, LEVELS)
+    q_NHQ = baseline.quantiles(test)
+    assert q_NHQ.shape == (len(test), 2, 3)
+    assert (np.diff(q_NHQ, axis=2) >= 0).all()
+    again = type(baseline)(**{field: np.array(values.tolist()) for field, values in vars(baseline).items()})
+    np.testing.assert_array_equal(again.quantiles(test), q_NHQ)
 
 
 def test_the_error_of_persistence_is_the_scale_of_mase() -> None:
-    assert fit_reference(Y_NH, SCALE_NH, LEVELS).mase_scale_H == pytest.approx([0.015, 0.1 / 3])
+    reference = fit_reference(windows_of(SCALE_NH), Y_NH, LEVELS)
+    assert reference.mase_scale_H == pytest.approx([0.015, 0.1 / 3])
+    assert list(reference.quantiles(windows_of(SCALE_NH))) == list(BASELINES)
 
 
 @pytest.fixture(scope="module")

@@ -72,5 +72,5 @@ def test_the_reference_is_of_training_targets_alone(hourly_bars: pl.DataFrame, s
     data = module(hourly_bars, silver)
     data.setup()
     y_N = np.log(data.grid.close_G[data.train_origins.rows_N + 1] / data.grid.close_G[data.train_origins.rows_N])
-    np.testing.assert_allclose(data.reference.climatology_HQ[0], np.nanquantile(y_N, SPEC.levels))
+    np.testing.assert_allclose(data.reference.baselines["climatology"].q_HQ[0], np.nanquantile(y_N, SPEC.levels))
     assert data.reference.mase_scale_H[0] == pytest.approx(np.nanmean(np.abs(y_N)))

@@ -60,9 +60,13 @@ def test_bars_after_the_training_part_change_no_statistic_and_no_training_window
 ) -> None:
     later = spoiled(hourly_bars, VALID_FROM, price, VALID_FROM + timedelta(days=10))
     before, after = data_of(hourly_bars, silver), data_of(later, silver)
-    for ours, theirs in ((before.scaler, after.scaler), (before.reference, after.reference)):
+    pairs: list[tuple[object, object]] = [(before.scaler, after.scaler)]
+    pairs += zip(before.reference.baselines.values(), after.reference.baselines.values(), strict=True)
+    for ours, theirs in pairs:
         for name, value in vars(ours).items():
             np.testing.assert_array_equal(value, getattr(theirs, name), err_msg=name)
+    for name in ("volatility_pinball_H", "mase_scale_H"):
+        np.testing.assert_array_equal(getattr(before.reference, name), getattr(after.reference, name))
     for ours, theirs in zip(before.train_windows[:], after.train_windows[:], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -76,8 +80,11 @@ def test_a_bar_after_the_origin_changes_no_forecast_at_or_before_it(
     whole, changed = forecaster.grid(hourly_bars), forecaster.grid(spoiled(hourly_bars, after, price))
     rows_N = find_origins(whole, SPEC, end=after + timedelta(microseconds=1)).rows_N
     rows_N = rows_N[rows_N + SPEC.horizon < len(changed.ts_G)]
-    for ours, theirs in zip(forecaster.quantiles(whole, rows_N), forecaster.quantiles(changed, rows_N), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    ours, theirs = forecaster.windows(whole, rows_N), forecaster.windows(changed, rows_N)
+    np.testing.assert_allclose(forecaster.quantiles(ours), forecaster.quantiles(theirs), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.scale_NH, theirs.scale_NH, rtol=0, atol=1e-12)
+    for name, q_NHQ in forecaster.reference.quantiles(ours).items():
+        np.testing.assert_allclose(q_NHQ, forecaster.reference.quantiles(theirs)[name], rtol=0, atol=1e-12)
 
 
 def test_the_bar_of_the_origin_does_change_its_forecast(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
@@ -103,7 +110,7 @@ def test_a_forecast_needs_exactly_the_bars_of_its_window(
 def test_one_window_at_a_time_gives_the_numbers_of_a_batch(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
     grid = forecaster.grid(hourly_bars)
     rows_N = find_origins(grid, SPEC).rows_N[-20:]
-    q_NHQ, _, _ = forecaster.quantiles(grid, rows_N)
+    q_NHQ = forecaster.quantiles(forecaster.windows(grid, rows_N))
     for row, q_HQ in zip(rows_N, q_NHQ, strict=True):
         origin_ts = grid.origin_ts_G[row].item().replace(tzinfo=UTC)
         alone = forecaster.forecast(hourly_bars.filter(pl.col("ts") < origin_ts))

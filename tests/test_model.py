@@ -6,6 +6,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from test_baselines import windows_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -14,7 +15,7 @@ from lstm_ts.model import LSTMForecaster, Optimisation
 from lstm_ts.windows import Batch
 
 LEVELS = (0.1, 0.5, 0.9)
-REFERENCE = fit_reference(np.random.default_rng(0).standard_normal((500, 3)), np.ones((500, 3)), LEVELS)
+REFERENCE = fit_reference(windows_of(np.ones((500, 3))), np.random.default_rng(0).standard_normal((500, 3)), LEVELS)
 
 
 class Constant(nn.Module):

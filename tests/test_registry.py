@@ -49,7 +49,7 @@ TAGS = {
     "request_sha256": "ab",
     "judged_against": "",
 }
-METRICS = {"pinball_1h_bps": 7.006, "skill_volatility_1h": 0.0057, "val_loss": 0.91}
+METRICS = {"pinball_1h_bps": 7.006, "skill_persistence_1h": 0.4, "skill_volatility_1h": 0.0057, "val_loss": 0.91}
 Opened = tuple[Registry, Ledger]
 
 
@@ -552,7 +552,17 @@ def test_list_shows_each_version_in_a_row_and_other_names_after_it(registry: Reg
     headings, first, second, other = ask(registry, "list").splitlines()
     assert headings.split()[:3] == ["version", "created", "(UTC)"]
     assert first.split()[0::3] == ["1", "-", "2014-04-01", "+0.6"]
-    assert second.split()[3:] == ["champion", "promote", "(experimental)", "2014-04-01", "7.006", "bps", "+0.6", "%"]
+    assert second.split()[3:] == [
+        "champion",
+        "promote",
+        "(experimental)",
+        "2014-04-01",
+        "7.006",
+        "bps",
+        "+0.6",
+        "%",
+        "(volatility)",
+    ]
     assert other == "Also registered: EURUSD, champion none yet"
 
 

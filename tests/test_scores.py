@@ -51,7 +51,7 @@ def test_scores_of_two_origins_worked_out_by_hand():
 def test_scores_json_has_the_agreed_keys():
     content = compute_scores(make_record()).to_json()
     groups = {"by_year", "by_quarter", "by_hour_of_day", "by_volatility_tercile", "by_fold"}
-    assert set(content) == {"symbol", "currency", "span", "n", "levels", "horizons"} | groups
+    assert set(content) == {"symbol", "currency", "model", "span", "n", "levels", "horizons"} | groups
     assert content["span"] == ["2015-03-20T00:00:00Z", "2015-04-05T15:00:00Z"]
     assert list(content["horizons"]) == ["1", "2", "3", "4", "5", "6"]
     one = content["horizons"]["1"]
