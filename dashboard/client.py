@@ -125,9 +125,9 @@ class Client:
         headers = {"X-API-Key": service.key} if service.key else {}
         self._http = httpx.Client(base_url=service.url, headers=headers, timeout=service.timeout_s, trust_env=False)
 
-    def needs(self) -> Needs:
-        """Raises    ServiceError: no answer, or no model yet"""
-        info = _parse(_Info, self._ask("GET", "/info").content)
+    def needs(self, symbol: str) -> Needs:
+        """Raises    ServiceError: no answer, or no model yet; Refused: a symbol that the service does not have"""
+        info = _parse(_Info, self._ask("GET", "/info", params={"symbol": symbol}).content)
         if info.input is None:
             raise ServiceError(_no_model(self._reason()))
         return info.input

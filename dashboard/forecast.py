@@ -49,7 +49,7 @@ class Latest:
     def _ask(self) -> bool:
         client, zone = self._visit.client, self._visit.zone
         try:
-            answer, window = client.latest(self._symbol), client.needs().tsteps
+            answer, window = client.latest(self._symbol), client.needs(self._symbol).tsteps
         except ServiceError as error:
             self._result.fail(f"{error} This page asks again by itself.", keep=True)
             return False

@@ -106,7 +106,7 @@ class Typed:
 
     def _prefill(self) -> None:
         with self._result.asking():
-            needs = self._visit.client.needs()
+            needs = self._visit.client.needs(self._symbol)
             self._result.fail("", keep=True)  # the service may have been away
             try:
                 self._fill(to_rows(self._visit.client.hourly_bars(self._symbol).tail(needs.tsteps)))
@@ -148,7 +148,7 @@ class Typed:
 
     def _look(self, rows: list[list[str]]) -> Look:
         """Raises    ServiceError: it does not say what it needs"""
-        needs = self._visit.client.needs()
+        needs = self._visit.client.needs(self._symbol)
         checked = check(rows, self._visit.settings.session_of(self._symbol), needs, datetime.now(UTC))
         lack = checked.lacks(needs)
         return Look(needs, checked, checked.bad, [lack] if lack else [])

@@ -90,7 +90,7 @@ class Upload:
             found = recognise_file(path, name, self._symbol, options.dates)
             pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, self._tell)
-            needs = self._visit.client.needs()
+            needs = self._visit.client.needs(self._symbol)
         except LstmTsError as error:
             self._refuse(error)
             return
@@ -148,7 +148,7 @@ class Upload:
             return
         with self._result.asking():
             client = self._visit.client
-            needs, before = client.needs(), pl.col("ts") < origin
+            needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
             body = body_of(self._symbol, bars)
             self._result.show(client.predict(body), bars, body=body, after=after.head(needs.horizon))

@@ -28,7 +28,15 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import SYMBOL, check_values, explain, explain_parameter, flatten, read_command_line
+from lstm_ts.overrides import (
+    SYMBOL,
+    check_values,
+    explain,
+    explain_group,
+    explain_parameter,
+    flatten,
+    read_command_line,
+)
 from lstm_ts.store import BarStore
 from lstm_ts.symbol import Symbol, check_name, check_symbol
 
@@ -103,10 +111,7 @@ def _check(cfg: DictConfig, hydra_node: Any) -> None:
 def _check_names(cfg: DictConfig, chosen: str) -> None:
     """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
     cfg.symbol.name = check_symbol(cfg.symbol.name)
-    if cfg.symbol.name != chosen:
-        raise ConfigError(
-            f"Expected name: {chosen} in the file {chosen}.yaml of symbol={chosen}, got {cfg.symbol.name}; correct it"
-        )
+    _check_file(chosen, cfg.symbol.name)
     construct(cfg.symbol)  # says what it does not take
     if "name" in cfg:
         cfg.name = check_name(cfg.name)
@@ -263,14 +268,16 @@ def raw_store(cfg: DictConfig) -> BarStore:
     return _store(cfg, "raw", BAR_SCHEMA)
 
 
-def processed_store(cfg: DictConfig) -> BarStore:
-    return _store(cfg, "processed", HOURLY_SCHEMA)
+def processed_store(cfg: DictConfig, symbol: Symbol | None = None) -> BarStore:
+    """symbol    null: the one that the configuration has chosen"""
+    return _store(cfg, "processed", HOURLY_SCHEMA, symbol)
 
 
-def _store(cfg: DictConfig, stage: str, schema: pl.Schema) -> BarStore:
+def _store(cfg: DictConfig, stage: str, schema: pl.Schema, symbol: Symbol | None = None) -> BarStore:
     """Raises    ConfigError: its bars were stored with another session than the configured one"""
-    store = BarStore(Path(cfg.paths.data) / stage / cfg.symbol.name, schema)
-    store.check_session(construct(cfg.symbol.session))
+    symbol = symbol or construct(cfg.symbol)
+    store = BarStore(Path(cfg.paths.data) / stage / symbol.name, schema)
+    store.check_session(symbol.session)
     if foreign := store.describe_foreign_files():
         log.warning(foreign)
     return store
@@ -307,9 +314,27 @@ def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
     return {cfg.symbol.name: construct(cfg.symbol), **{name: _read_symbol(path) for name, path in files.items()}}
 
 
+def choose_symbols(cfg: DictConfig) -> list[Symbol]:
+    """Those that `symbols` lists.    Raises    ConfigError: none, one twice, or one without a file"""
+    names, known = [check_symbol(name) for name in cfg.symbols], read_symbols(cfg)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"Expected symbols, each once, got symbols={names}; list them as in [XAGUSD,XAUUSD]")
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(explain_group(SYMBOL, unknown[0], listed=sorted(known)))
+    return [known[name] for name in names]
+
+
 def _read_symbol(path: Path) -> Symbol:
+    """Raises    ConfigError: not as a symbol's file is"""
     symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))
+    _check_file(path.stem, symbol.name)
     return symbol
+
+
+def _check_file(file: str, name: str) -> None:
+    """Raises    ConfigError: a copied file has kept the other symbol's name"""
+    if name != file:
+        raise ConfigError(f"Expected name: {file} in the file {file}.yaml of symbol={file}, got {name}; correct it")
 
 
 def typed_overrides() -> list[str]:

@@ -82,7 +82,7 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
             f"write ${{oc.env:{names[0] if names else 'NAME'}}} for an environment variable, or leave it out"
         )
     if parsed is not None and (CONF / key).is_dir() and not isinstance(parsed._value, str | ChoiceSweep | QuotedString):
-        raise ConfigError(_explain_group(key, value))
+        raise ConfigError(explain_group(key, value))
     if parsed is not None and not (isinstance(parsed._value, ChoiceSweep) and _names_file(value)):
         return text
     if _names_file(value) or (key in PATHS and not value.startswith("[")):
@@ -156,12 +156,12 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
     """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
-        return _explain_group(found[1], _value(_find(overrides, found[1])))
+        return explain_group(found[1], _value(_find(overrides, found[1])))
     if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         cfg = _compose(command, overrides)
         return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        return _explain_group(found[1], found[2], listed=re.findall(r"\n\t(\S+)(?=\n)", text.partition("Config se")[0]))
+        return explain_group(found[1], found[2], listed=re.findall(r"\n\t(\S+)(?=\n)", text.partition("Config se")[0]))
     if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
         key, value = found[1].partition("=")[::2]
         if (CONF / key).is_dir():
@@ -181,7 +181,8 @@ def _find(overrides: Sequence[str], key: str) -> str:
     return next((text for text in overrides if _key(text) == key), key)
 
 
-def _explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
+def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
+    """The sentence for a file that a group does not have.    listed    those that it has"""
     names = listed or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     plus = "+" if group == "experiment" else ""
     if got in names:

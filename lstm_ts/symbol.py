@@ -31,7 +31,7 @@ class Symbol:
     feed_code: str | None
 
     def __post_init__(self) -> None:
-        check_symbol(self.name)
+        object.__setattr__(self, "name", check_symbol(self.name))  # YAML reads 7203 as a number
         assert self.quote  # says what it does not take
 
     @property

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,10 +49,11 @@ class Latest:
 
 
 class Desk:
-    """Answers requests, each by one version as a whole; another thread may try out a version meanwhile."""
+    """Answers requests for one symbol, each by one version as a whole; another thread may try one out meanwhile."""
 
-    def __init__(self, symbol: str, bars: Path, flags: Flags) -> None:
-        self._symbol, self._flags, self._latest = symbol, flags, Latest(bars)
+    def __init__(self, symbol: str, bars: Path, flags: Flags, served: Sequence[str] = ()) -> None:
+        """served    see `read_window`"""
+        self._symbol, self._flags, self._latest, self._served = symbol, flags, Latest(bars), served
 
     def answer(self, ask: Ask, loaded: Loaded, seconds: dict[str, float]) -> Answer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
@@ -117,7 +118,7 @@ class Desk:
         tsteps = forecaster.spec.tsteps
         if ask.body is None:
             return self._latest.read(tsteps)
-        bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now)
+        bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now, served=self._served)
         if len(bars.ts_N) == 0:
             raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
         return bars.tail(tsteps)

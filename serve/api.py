@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from litserve import LitAPI
@@ -15,8 +18,10 @@ from litserve.loops import LitLoop
 from lstm_ts.lifetime import end_with
 from serve.line import answer_until_told
 from serve.metrics import PART_SECONDS
+from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
 from serve.traffic import Arm
+from serve.window import symbol_of
 
 if TYPE_CHECKING:
     from serve.answers import Desk
@@ -47,12 +52,15 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     """`board` is shared by all processes: each worker's `State` by its number, CALL and EXAMPLE."""
 
     board: Any
-    desk: "Desk"
-    follower: "Follower"
+    desks: Mapping[str, "Desk"]
+    followers: Mapping[str, "Follower"]
 
-    def __init__(self, settings: Settings, sockets: Path) -> None:
+    def __init__(self, settings: Sequence[Settings], sockets: Path) -> None:
+        """settings    of each symbol"""
         super().__init__(max_batch_size=1)
-        self.settings, self._sockets = settings, sockets
+        self._of_symbols, self._sockets = tuple(settings), sockets
+        self.settings = settings[0]  # for what is the same for all
+        self.symbols = [each.symbol for each in settings]
         self.loop = AnswerLoop()
 
     def setup(self, device: str) -> None:
@@ -62,9 +70,19 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         from serve.deployment import Follower
 
         logging.config.dictConfig(dict(self.settings.logging))
-        self.desk = Desk(self.settings.symbol, self.settings.bars, self.settings.flags)
-        self.follower = Follower(self.settings, try_out=self._try_out, asked=self._newest_call, tell=self._tell)
-        self.follower.start()
+        self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
+        self.desks = {each.symbol: Desk(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols}
+        self.followers = {
+            each.symbol: Follower(
+                each,
+                try_out=partial(self._try_out, each.symbol),
+                asked=self._newest_call,
+                tell=partial(self._tell, each.symbol),
+            )
+            for each in self._of_symbols
+        }
+        for follower in self.followers.values():
+            follower.start()
 
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"
@@ -74,7 +92,8 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
         try:
-            answer = self.desk.answer(ask, self.follower.loaded, seconds)
+            symbol = self._symbol_of(ask)
+            answer = self.desks[symbol].answer(ask, self.followers[symbol].loaded, seconds)
         except Exception:
             log.exception("The champion has failed", extra={"request_id": ask.request_id})
             return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
@@ -85,14 +104,26 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
                 PART_SECONDS.labels(part).observe(took_s)
         return answer._replace(seconds=time.perf_counter() - start)
 
+    def _symbol_of(self, ask: Ask) -> str:
+        """The first one where the request names none that is served: its desk says so."""
+        if len(self.symbols) == 1:
+            return self.symbols[0]
+        symbol = ask.symbol if ask.body is None else symbol_of(ask.body)
+        return symbol if symbol in self.desks else self.symbols[0]
+
     def _newest_call(self) -> int:
         return int(self.board.get(CALL, 0))
 
-    def _try_out(self, serving: "Serving") -> None:
-        example = self.desk.try_out(serving)
-        if serving.model.alias == Arm.CHAMPION:
+    def _try_out(self, symbol: str, serving: "Serving") -> None:
+        example = self.desks[symbol].try_out(serving)
+        if serving.model.alias == Arm.CHAMPION and symbol == self.symbols[0]:
             self.board[EXAMPLE] = example
 
-    def _tell(self, loaded: "Loaded", looked: int) -> None:
-        needs = loaded.champion.serving.input if loaded.champion.serving else None
-        self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(loaded.worker, needs, looked)
+    def _tell(self, symbol: str, loaded: "Loaded", looked: int) -> None:
+        """What is loaded for one symbol, with what was told of the others; each has a thread of its own."""
+        serving, worker = loaded.champion.serving, loaded.worker.model_copy(update={"symbol": symbol})
+        with self._telling:
+            self._told[symbol] = worker, serving.input if serving else None, looked
+            if len(self._told) == len(self.symbols):
+                workers, inputs, calls = zip(*(self._told[each] for each in self.symbols), strict=True)
+                self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(workers, inputs, min(calls))

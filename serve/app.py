@@ -188,17 +188,19 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             before = counts
             await self._read_states()
-            sockets = map(self.lit_api.socket, range(self.slots))
-            self._lines.prefer({socket for socket, worker in zip(sockets, self.workers(), strict=True) if worker.model})
+            loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
+            self._lines.prefer(set(map(self.lit_api.socket, loaded)))
             self._rollout.agree()
             await asyncio.sleep(WATCH_S)
 
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)
 
-    async def ask(self, body: bytes | None, request_id: str, arm: Arm) -> Answer:
-        """Raises    NoAnswer"""
-        ask = Ask(request_id, arm, time.monotonic(), body)
+    async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> Answer:
+        """symbol    of the stored bars to forecast from, where there is no body
+        Raises    NoAnswer
+        """
+        ask = Ask(request_id, arm, time.monotonic(), body, symbol)
         try:
             answer = await self._lines.ask(ask, self.answer_s)
         except NoAnswer:
@@ -245,20 +247,26 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return self._states
 
     def workers(self) -> list[Worker]:
-        return [self._worker(number, state) for number, state in enumerate(self._states)]
+        """Each worker once for each symbol."""
+        return [worker for number in range(self.slots) for worker in self._workers_of(number)]
 
-    def _worker(self, number: int, state: State | None) -> Worker:
+    def _workers_of(self, number: int) -> tuple[Worker, ...]:
         """What it last said of itself, while it answers."""
+        state = self._states[number]
+        if (reason := self._silence_of(number, state)) or state is None:
+            return tuple(Worker(symbol=symbol, model=None, reason=reason) for symbol in self.lit_api.symbols)
+        return state.workers
+
+    def _silence_of(self, number: int, state: State | None) -> str | None:
+        """Why a worker does not answer; None where it does."""
         if time.monotonic() - self._states_read_at > self._health_s:
-            reason = f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
-            return Worker(model=None, reason=reason)
+            return f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
         silent_s = self._lines.silent_s(self.lit_api.socket(number))
         if state is None or silent_s is None:  # what is shared says only later that a worker has ended
-            return Worker(model=None, reason="the worker is starting")
+            return "the worker is starting"
         if silent_s > self._health_s:
-            reason = f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
-            return Worker(model=None, reason=reason)
-        return state.worker
+            return f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
+        return None
 
     def example(self) -> Example | None:
         """Of the version loaded last."""

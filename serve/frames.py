@@ -11,17 +11,18 @@ from serve.traffic import Arm
 
 SIZES = struct.Struct("!II")
 PING = SIZES.pack(0, 0)
-ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool])
+ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool, str])
 ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
 def write_ask(ask: Ask) -> bytes:
-    return _frame(ASK_HEAD.dump_json((ask.request_id, ask.arm, ask.asked_at, ask.body is None)), ask.body or b"")
+    head = (ask.request_id, ask.arm, ask.asked_at, ask.body is None, ask.symbol)
+    return _frame(ASK_HEAD.dump_json(head), ask.body or b"")
 
 
 def read_ask(head: bytes, body: bytes) -> Ask:
-    request_id, arm, asked_at, empty = ASK_HEAD.validate_json(head)
-    return Ask(request_id, arm, asked_at, None if empty else body)
+    request_id, arm, asked_at, empty, symbol = ASK_HEAD.validate_json(head)
+    return Ask(request_id, arm, asked_at, None if empty else body, symbol)
 
 
 def write_answer(answer: Answer) -> bytes:

@@ -13,7 +13,7 @@ from serve.schema import Model, Worker
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
 
-REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "version"])
+REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "symbol", "version"])
 REQUEST_SECONDS = Histogram(
     "lstm_ts_request_seconds", "From the last byte of a request to its answer", ["route"], buckets=BUCKETS
 )
@@ -49,7 +49,7 @@ class Loaded(Collector):
         yield GaugeMetricFamily("lstm_ts_workers", "Workers asked for", value=self._slots)
         counts = GaugeMetricFamily("lstm_ts_loaded_workers", "Workers by loaded version", labels=names)
         ages = GaugeMetricFamily("lstm_ts_model_age_seconds", "Since the end of training", labels=names)
-        for model in {(model.version, model.alias): model for model in self._models}.values():
+        for model in {(model.name, model.version, model.alias): model for model in self._models}.values():
             labels = [model.name, str(model.version), model.alias]
             counts.add_metric(labels, self._models.count(model))
             if age_s := _age_s(model):

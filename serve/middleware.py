@@ -35,7 +35,7 @@ class Counted:
         start, status = time.perf_counter(), 500
         state = scope.setdefault("state", {})
         connection = state.pop("connection", None)
-        state |= {"request_id": _request_id(scope), "version": "", "arm": "", "fell_back": ""}
+        state |= {"request_id": _request_id(scope), "version": "", "arm": "", "symbol": "", "fell_back": ""}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
 
@@ -53,9 +53,9 @@ class Counted:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start
-            REQUESTS.labels(route, status, state["arm"], state["version"]).inc()
+            REQUESTS.labels(route, status, state["arm"], state["symbol"], state["version"]).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
-            facts = {name: state[name] for name in ("request_id", "version", "arm", "fell_back")}
+            facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             quiet = route in PROBES and status == 200
             log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)

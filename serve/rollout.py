@@ -91,4 +91,5 @@ class Rollout:
 
 def _challenger(states: Iterable[State]) -> int | None:
     """The newest one that a worker has loaded."""
-    return max((state.worker.challenger.version for state in states if state.worker.challenger), default=None)
+    workers = (worker for state in states for worker in state.workers)
+    return max((worker.challenger.version for worker in workers if worker.challenger), default=None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Annotated, Any
@@ -37,9 +38,13 @@ class Refused(Exception):
         self.status, self.reason = status, reason
 
 
+class UnknownSymbol(Exception):
+    """One that is not served, in a sentence."""
+
+
 class Routes:
-    def __init__(self, server: ForecastServer, keys: Keys, *, symbol: str, body_limit_bytes: int) -> None:
-        self._server, self._keys, self._symbol, self._limit = server, keys, symbol, body_limit_bytes
+    def __init__(self, server: ForecastServer, keys: Keys, *, symbols: Sequence[str], body_limit_bytes: int) -> None:
+        self._server, self._keys, self._symbols, self._limit = server, keys, symbols, body_limit_bytes
         self._seen_ready = False
         self._scrape: asyncio.Task[bytes] | None = None
         self._documented: Example | None = None  # the example in `_document`
@@ -57,7 +62,8 @@ class Routes:
         app.add_api_route("/forecast", self.forecast, **asked)
         key = [Depends(self._check_key)]
         refused: dict[int | str, dict[str, Any]] = {401: refusals[401]}
-        app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=refused)
+        told = refused | {422: {"model": Problems}}
+        app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=told)
         app.add_api_route(
             "/reload", self.reload, methods=["POST"], response_model=Health, dependencies=key, responses=refused
         )
@@ -65,6 +71,7 @@ class Routes:
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse)
         app.add_exception_handler(Refused, _on_refused)
         app.add_exception_handler(NoAnswer, _on_no_answer)
+        app.add_exception_handler(UnknownSymbol, _on_unknown_symbol)
         app.add_exception_handler(HTTPException, _on_http)
         app.add_exception_handler(Exception, _on_error)
         app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -85,15 +92,26 @@ class Routes:
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """The same for the newest bars in the store."""
-        if symbol != self._symbol:
-            return _problems(request, [Problem(path="symbol", problem=unknown_symbol(repr(symbol)[:40], self._symbol))])
-        return await self._ask(request, None)
+        self._check_symbol(symbol)
+        return await self._ask(request, None, symbol)
 
-    async def info(self) -> Info:
-        """What a window must hold, and which versions are loaded."""
-        needs = next((state.input for state in self._server.states() if state and state.input), None)
-        workers = self._server.workers()
-        return Info(input=needs, input_schema=window_schema(), body_limit_bytes=self._limit, workers=workers)
+    async def info(self, symbol: Annotated[str | None, Query()] = None) -> Info:
+        """What a window of the symbol, by default the first one served, must hold; which versions are loaded."""
+        symbol = self._symbols[0] if symbol is None else symbol
+        self._check_symbol(symbol)
+        inputs = (needs for state in self._server.states() if state for needs in state.inputs)
+        return Info(
+            symbols=list(self._symbols),
+            input=next((needs for needs in inputs if needs and needs.symbol == symbol), None),
+            input_schema=window_schema(),
+            body_limit_bytes=self._limit,
+            workers=self._server.workers(),
+        )
+
+    def _check_symbol(self, symbol: str) -> None:
+        """Raises    UnknownSymbol"""
+        if symbol not in self._symbols:
+            raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
 
     async def health(self, response: Response) -> Health:
         """Ready when every worker has a model that has answered a warm-up."""
@@ -129,7 +147,7 @@ class Routes:
     def _make_document(self, document: dict[str, Any], example: Example | None) -> dict[str, Any]:
         document = deepcopy(document)
         asked, latest = document["paths"]["/predict"]["post"], document["paths"]["/forecast"]["get"]
-        latest["parameters"][0]["schema"]["examples"] = [self._symbol]
+        latest["parameters"][0]["schema"]["examples"] = list(self._symbols)
         if example:
             asked["requestBody"]["content"]["application/json"]["example"] = json.loads(example.body)
             for operation in (asked, latest):
@@ -145,7 +163,7 @@ class Routes:
         if self._keys.are_set and not self._keys.accept(key):
             raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
 
-    async def _ask(self, request: Request, body: bytes | None) -> Response:
+    async def _ask(self, request: Request, body: bytes | None, symbol: str = "") -> Response:
         if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
             health = self._health()
             self._seen_ready = any(worker.model for worker in health.workers)
@@ -153,7 +171,8 @@ class Routes:
                 raise Refused(503, health.reason or "no model is loaded yet")
         state = request.state
         state.arm = self._server.choose_arm(request.headers.get("x-api-key") or state.request_id)
-        answer = await self._server.ask(body, state.request_id, state.arm)
+        answer = await self._server.ask(body, state.request_id, state.arm, symbol)
+        state.symbol = answer.row.symbol if answer.row else symbol
         state.version, state.arm, state.fell_back = answer.version, answer.arm, answer.fell_back
         if answer.status == 500:
             return _on_error(request, None)
@@ -201,6 +220,10 @@ def _on_refused(request: Request, error: Exception) -> Response:
 
 def _on_no_answer(request: Request, error: Exception) -> Response:
     return _refusal(request, 503, str(error))
+
+
+def _on_unknown_symbol(request: Request, error: Exception) -> Response:
+    return _problems(request, [Problem(path="symbol", problem=str(error))])
 
 
 def _on_error(request: Request, error: Exception | None) -> Response:

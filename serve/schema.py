@@ -126,8 +126,9 @@ class Refusal(Strict):
 
 
 class Worker(Strict):
-    """One process that answers; a reason says why a model is not there, or not the newest."""
+    """One process that answers, for one symbol; a reason says why a model is not there, or not the newest."""
 
+    symbol: Annotated[str, Field(description="Of the model; each worker has one for each symbol")] = ""
     model: Model | None
     reason: str | None
     challenger: Annotated[Model | None, Field(description="Loaded where traffic asks for one")] = None
@@ -150,7 +151,8 @@ class Input(Strict):
 
 
 class Info(Strict):
-    input: Annotated[Input | None, Field(description="What the model needs; null while none is loaded")]
+    symbols: Annotated[list[str], Field(description="That are served")]
+    input: Annotated[Input | None, Field(description="What the symbol's model needs; null while none is loaded")]
     input_schema: dict[str, Any]
     body_limit_bytes: int
     workers: list[Worker]

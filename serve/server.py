@@ -14,9 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
-from lstm_ts.cli import check_port, construct, entry_point, processed_store
+from lstm_ts.cli import check_port, choose_symbols, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger import Ledger
+from lstm_ts.symbol import Symbol
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
 from serve.limits import Limits
@@ -34,13 +35,24 @@ LEAST_BACKLOG, BACKLOG = 64, 2048
 log = logging.getLogger(__name__)
 
 
-def read_settings(cfg: DictConfig, traffic: Traffic) -> Settings:
+def read_settings(cfg: DictConfig, traffic: Traffic) -> list[Settings]:
+    """Of each symbol.    Raises    ConfigError: several with a challenger, or one that is unknown"""
+    symbols = choose_symbols(cfg)
+    if len(symbols) > 1 and traffic.needs_challenger:
+        raise ConfigError(
+            f"Expected traffic=champion with several symbols, got {', '.join(symbol.name for symbol in symbols)} and "
+            f"traffic for a challenger; serve the symbol of the challenger by a service of its own"
+        )
+    return [_read_settings(cfg, traffic, symbol) for symbol in symbols]
+
+
+def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> Settings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     return Settings(
-        symbol=cfg.symbol.name,
-        name=cfg.name,
+        symbol=symbol.name,
+        name=cfg.name if symbol.name == cfg.symbol.name else symbol.name,
         registry_uri=cfg.registry.uri,
-        bars=processed_store(cfg).folder,
+        bars=processed_store(cfg, symbol).folder,
         poll_s=cfg.poll_s,
         answer_s=cfg.answer_s,
         health_s=cfg.health_s,
@@ -142,8 +154,9 @@ def main(cfg: DictConfig) -> None:
             workers=cfg.workers_per_device,
             max_waiting=cfg.max_waiting,
         )
-        server.app.title, server.app.version = f"lstm_ts: forecasts of {cfg.symbol.name}", __version__
-        Routes(server, keys, symbol=cfg.symbol.name, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+        symbols = [each.symbol for each in settings]
+        server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
+        Routes(server, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
         server.stop_on_signals()
         log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
         server.run(

@@ -13,6 +13,8 @@ from serve.traffic import Arm
 
 @dataclass(frozen=True)
 class Settings:
+    """Of one symbol; what follows `bars` is the same for all."""
+
     symbol: str
     name: str
     registry_uri: str
@@ -32,6 +34,7 @@ class Ask(NamedTuple):
     arm: Arm
     asked_at: float  # time.monotonic
     body: bytes | None  # None: forecast from the store's latest bars
+    symbol: str = ""  # of those bars; a body says its own
 
 
 class Answer(NamedTuple):
@@ -52,6 +55,6 @@ class Example(NamedTuple):
 class State(NamedTuple):
     """What a worker last said of itself."""
 
-    worker: Worker
-    input: Input | None
+    workers: tuple[Worker, ...]  # one a symbol, in the order of `symbols`
+    inputs: tuple[Input | None, ...]
     looked: int  # the newest call to look at the registry that it has answered

@@ -37,10 +37,21 @@ class Refused(Exception):
             self.problems.append(Problem(path="body", problem=text))
 
 
-def read_window(body: bytes, *, symbol: str, session: Session, now: datetime) -> Bars:
-    """Raises    Refused: with every problem that the body has"""
+def symbol_of(body: bytes) -> str:
+    """As far as it says one: `read_window` tells what is wrong with it."""
+    with suppress(ValueError):
+        content = jiter.from_json(body)
+        if isinstance(content, dict) and isinstance(content.get("symbol"), str):
+            return str(content["symbol"])
+    return ""
+
+
+def read_window(body: bytes, *, symbol: str, session: Session, now: datetime, served: Sequence[str] = ()) -> Bars:
+    """served    symbols to name where another one is asked for; none: `symbol` alone
+    Raises    Refused: with every problem that the body has
+    """
     content = _parse(body)
-    problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol)]
+    problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol, served or (symbol,))]
     problems += [
         Problem(path=key, problem=f"Expected only {' and '.join(Window.model_fields)}, got {shown(key)}; leave it out")
         for key in islice(content.keys() - Window.model_fields.keys(), MAX_PROBLEMS)
@@ -70,13 +81,14 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     return content
 
 
-def _check_symbol(content: Mapping[str, Any], symbol: str) -> Iterator[str]:
+def _check_symbol(content: Mapping[str, Any], symbol: str, served: Sequence[str]) -> Iterator[str]:
     if content.get("symbol") != symbol:
-        yield unknown_symbol(_got(content, "symbol"), symbol)
+        yield unknown_symbol(_got(content, "symbol"), served)
 
 
-def unknown_symbol(got: str, symbol: str) -> str:
-    return f"Expected a symbol that is served here, {symbol}, got {got}; ask for that one"
+def unknown_symbol(got: str, served: Sequence[str]) -> str:
+    ask = "that one" if len(served) == 1 else "one of those"
+    return f"Expected a symbol that is served here, {', '.join(served)}, got {got}; ask for {ask}"
 
 
 def _got(content: Mapping[str, Any], key: str) -> str:

@@ -47,6 +47,7 @@ def save_model(
     tsteps: int = TSTEPS,
     hidden: int = 4,
     head_bias: float = 0.0,
+    symbol: str = "XAGUSD",
 ) -> Path:
     """Not trained; seeds disagree."""
     spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
@@ -56,7 +57,7 @@ def save_model(
     )
     data.setup()
     until = "2014-04-01T00:00:00+00:00"
-    provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
+    provenance = Provenance(symbol, "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
     torch.manual_seed(seed)
     net = build_net(config, data.reference)

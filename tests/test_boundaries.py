@@ -229,7 +229,7 @@ ROOMS = {
 }
 # What the rest of the service may import beside its own rooms.
 SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"flags", "lifetime", "prices", "rows", "windows"}
+SERVED |= {"flags", "lifetime", "prices", "rows", "symbol", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}

@@ -20,7 +20,7 @@ BODIES = st.binary(max_size=50)
 
 @given(bodies=st.lists(st.none() | BODIES, max_size=5), cut=st.integers(1, 30))
 def test_what_is_asked_arrives_however_the_bytes_are_cut(bodies: list[bytes | None], cut: int) -> None:
-    asks = [Ask(f"é{n}", Arm.CHALLENGER, 0.1 + n, body) for n, body in enumerate(bodies)]
+    asks = [Ask(f"é{n}", Arm.CHALLENGER, 0.1 + n, body, "SPY" * (body is None)) for n, body in enumerate(bodies)]
     sent = b"".join(map(write_ask, asks))
     frames, found = Frames(), []
     for start in range(0, len(sent), cut):

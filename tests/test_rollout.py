@@ -103,7 +103,9 @@ def test_a_client_keeps_its_arm_and_is_told_which(
     wait_for(lambda: {(reply.request_id, reply.arm) for reply in nameless} <= logged(folder).keys())
     seconds = [reply for reply in nameless if reply.arm == "challenger"]
     assert {logged(folder)[reply.request_id, "challenger"].version for reply in seconds} == {2}
-    counted = served.metric('lstm_ts_requests_total{arm="challenger",route="/predict",status="200",version="2"}')
+    counted = served.metric(
+        'lstm_ts_requests_total{arm="challenger",route="/predict",status="200",symbol="XAGUSD",version="2"}'
+    )
     assert counted == len(seconds) + 2 * list(arms.values()).count(Arm.CHALLENGER)
     info = schema.Info.model_validate_json(served.client.get("/info").content)
     assert [(w.model and w.model.version, w.challenger and w.challenger.version) for w in info.workers] == [(1, 2)] * 2

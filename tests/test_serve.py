@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,6 +43,7 @@ from test_registry import alter, files_of, promote, register
 
 from lstm_ts.artifact import load_forecaster
 from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.cli import compose as checked
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.flags import Flags
@@ -619,7 +621,7 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
 
 
 def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -> None:
-    counted = 'lstm_ts_requests_total{arm="champion",route="/predict",status="200",version="1"}'
+    counted = 'lstm_ts_requests_total{arm="champion",route="/predict",status="200",symbol="XAGUSD",version="1"}'
     parts = [f'lstm_ts_part_seconds_count{{part="{part}"}}' for part in PARTS]
     before = [server.metric(name) for name in (counted, *parts)]
     with ThreadPoolExecutor(4) as pool:
@@ -746,6 +748,33 @@ def test_a_value_out_of_range_is_named(override: str, words: str, tmp_path: Path
     HydraConfig.instance().set_config(cfg)
     with pytest.raises(ConfigError, match=words):
         check(cfg), read_settings(cfg, construct(cfg.traffic)), Keys(cfg.api_keys.given, cfg.api_keys.file)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("symbols=[XAGUSD,SPY]", "traffic=canary"), "traffic=champion with several symbols, got XAGUSD, SPY and"),
+        (("symbols=[XAGUSD,FOO]",), "got FOO; choose one of them, or make FOO one"),
+        (("symbols=[XAGUSD,XAGUSD]",), "Expected symbols, each once"),
+        (("symbols=[]",), "Expected symbols, each once"),
+        (("symbols=[../x]",), "Expected a symbol of 1 to 32 characters"),
+        (("symbols=XAGUSD",), "Expected a list for symbols"),
+    ],
+)
+def test_symbols_that_cannot_be_served_are_named(overrides: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        cfg = checked("serve", overrides)
+        read_settings(cfg, construct(cfg.traffic))
+
+
+def test_the_name_of_a_model_is_the_chosen_symbols_and_others_are_named_as_they_are(tmp_path: Path) -> None:
+    cfg = checked("serve", ["symbols=[XAUUSD,SPY]", "symbol=XAUUSD", "name=gold-24h", f"paths.data={tmp_path}"])
+    hydras = compose("serve")
+    hydras.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(hydras)
+    found = [(each.symbol, each.name, each.bars) for each in read_settings(cfg, construct(cfg.traffic))]
+    stores = tmp_path / "processed"
+    assert found == [("XAUUSD", "gold-24h", stores / "XAUUSD"), ("SPY", "SPY", stores / "SPY")]
 
 
 def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_that_was_it_is_not(

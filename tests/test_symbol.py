@@ -10,7 +10,7 @@ from commands import Command
 from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process, registry
-from lstm_ts.cli import CONF, compose, construct
+from lstm_ts.cli import CONF, compose, construct, entry_point, read_symbols
 from lstm_ts.errors import ConfigError
 from lstm_ts.manifest import stores_in
 from lstm_ts.session import Session
@@ -158,6 +158,25 @@ def test_a_run_remembers_all_of_its_symbol(tmp_path: Path, command: Command) -> 
     )
     (path,) = tmp_path.glob("ingest/*/*/.hydra/config.yaml")
     assert OmegaConf.load(path).symbol.session.calendar == "CMEGlobex_Gold"
+
+
+def test_all_symbols_with_a_file_are_read_once_those_of_ones_own_folder_too(
+    own_conf: Path, tmp_path: Path, command: Command
+) -> None:
+    known: list[dict[str, Symbol]] = []
+    main = entry_point("process")(lambda cfg: known.append(read_symbols(cfg)))
+    spy, tokyo = own_conf / "symbol/SPY.yaml", own_conf / "symbol/7203.yaml"
+    spy.write_text((Path(CONF) / "symbol/SPY.yaml").read_text().replace("NYSE", "LSE"))
+    where = (f"--config-dir={own_conf}", f"paths.outputs={tmp_path}")
+    assert command(main, *where, "symbol=XAUUSD", "symbol.session.zone=UTC").code == 0
+    (symbols,) = known
+    assert sorted(symbols) == ["7203", "BTCUSD", "EURUSD", "NZDUSD", "SPY", "UKOIL", "XAGUSD", "XAUUSD"]
+    assert all(name == symbol.name for name, symbol in symbols.items())
+    assert symbols["SPY"].session.calendar == "NYSE"  # as Hydra chooses, where two folders have one
+    assert symbols["XAUUSD"].session.zone == "UTC"  # as the command line says
+    tokyo.write_text(tokyo.read_text().replace("name: 7203", "name: XAGUSD"))
+    said = command(main, *where).mistake
+    assert said == "Expected name: 7203 in the file 7203.yaml of symbol=7203, got XAGUSD; correct it"
 
 
 def test_symbols_can_be_compared_and_kept_in_sets() -> None:
