@@ -23,7 +23,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import load_forecaster, save_forecaster
-from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, run_folder
+from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, refuse_relaunch, run_folder
 from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
@@ -185,6 +185,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
     refuse(cfg, "ckpt_path")
+    refuse_relaunch(cfg)
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
     store = processed_store(cfg)
     hourly_bars = store.read()

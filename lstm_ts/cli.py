@@ -264,6 +264,16 @@ def refuse(cfg: DictConfig, *options: str) -> None:
             raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
 
 
+def refuse_relaunch(cfg: DictConfig) -> None:
+    """Raises    ConfigError: Lightning would start this command again for each device, and it trains more than once"""
+    strategy, devices = cfg.trainer.strategy, cfg.trainer.devices
+    if devices != 1 and strategy not in ("ddp_spawn", "ddp_fork"):
+        raise ConfigError(
+            f"Expected trainer.strategy=ddp_spawn or ddp_fork with trainer.devices={devices}, as this command trains "
+            f"more than once, got {strategy}; set one of them"
+        )
+
+
 def raw_store(cfg: DictConfig) -> BarStore:
     return _store(cfg, "raw", BAR_SCHEMA)
 

@@ -52,15 +52,18 @@ class Split:
 class BatchOrder(Sampler[Tensor]):
     """Rows of each batch; a new order every epoch if `shuffle`, the same for the same seed and epoch.
 
+    Of `world` processes that train together, that of `rank` gets its share of every batch.
+
     Lightning tells the epoch, so an interrupted run goes on in the order it would have had; it does so after it
     has asked for the iterator, which is why the order is made at the first row.
     """
 
-    def __init__(self, rows: int, *, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(self, rows: int, *, batch_size: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.rank, self.world = rank, world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,7 +77,9 @@ class BatchOrder(Sampler[Tensor]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
             order = torch.randperm(self.rows, generator=generator)
-        yield from torch.split(order, self.batch_size)
+        for rows_B in torch.split(order, self.batch_size):
+            share_B = rows_B[self.rank :: self.world]
+            yield share_B if len(share_B) else rows_B[:1]  # every process takes every step
 
 
 class BarsDataModule(L.LightningDataModule):
@@ -164,7 +169,8 @@ class BarsDataModule(L.LightningDataModule):
 
     def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
         """The windows live on the trainer's device, and a batch is gathered there."""
-        order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed)
+        ranks = {"rank": self.trainer.global_rank, "world": self.trainer.world_size} if self.trainer else {}
+        order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed, **ranks)
         here = to_tensors(windows, self.trainer.strategy.root_device if self.trainer else "cpu")
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
         return DataLoader(cast(Dataset[Batch[Tensor]], here), sampler=order, batch_size=None, generator=own)

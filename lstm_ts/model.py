@@ -14,6 +14,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.tensors import mirror
 from lstm_ts.windows import Batch
 
+RANK_SEED = 7_919  # times the rank: each process draws its own
+
 
 class Optimisation:
     """AdamW with one-cycle, and how much each step weighs in the loss."""
@@ -75,13 +77,15 @@ class LSTMForecaster(L.LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)  # so a resumed run draws what it would have drawn
+        epoch_seed = self.seed * 100_003 + self.current_epoch  # so a resumed run draws what it would have drawn
+        torch.manual_seed(epoch_seed + RANK_SEED * self.global_rank)
         self.epoch_started = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
         assert self.trainer.train_dataloader is not None
         windows = len(self.trainer.train_dataloader.dataset)
-        self.log("train/windows_per_s", windows / (time.perf_counter() - self.epoch_started), prog_bar=True)
+        speed = windows / (time.perf_counter() - self.epoch_started)
+        self.log("train/windows_per_s", speed, prog_bar=True, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of the volatility forecast
@@ -92,8 +96,8 @@ class LSTMForecaster(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the network's loss over the volatility forecast's on the same hours: below 1 is better."""
-        network, volatility = self.validation_losses
-        self.log("val/loss", network / volatility, prog_bar=True)
+        network, volatility = self.trainer.strategy.reduce(self.validation_losses, reduce_op="sum")
+        self.log("val/loss", network / volatility, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         chosen = self.optimisation

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster
 from lstm_ts.checkpoints import claim
-from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, run_folder
+from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, refuse_relaunch, run_folder
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
@@ -151,6 +151,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     First it does what a run before left undone when it was killed, whatever its bars.
     """
     refuse(cfg, "ckpt_path", "lightgbm_steps")
+    refuse_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels)
     end, settings = utc(cfg.span.end), cfg.retrain

@@ -1,6 +1,7 @@
 """`python -m lstm_ts.train`: stored hourly bars → a trained, scored, hashed model."""
 
 import logging
+import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.artifact import save_forecaster
@@ -61,8 +63,18 @@ class Fitted:
         return min(self.losses)
 
 
+@dataclass(frozen=True)
+class ExponentialAverage:
+    """Of the weights, by PyTorch's own function, which cannot be pickled for the processes of ddp_spawn."""
+
+    decay: float
+
+    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        get_ema_multi_avg_fn(self.decay)(averaged, current, count)  # type: ignore[no-untyped-call]
+
+
 class Losses(Callback):
-    """The validation loss after each epoch, in the checkpoint too, so that a resumed run knows them all."""
+    """The validation loss after each epoch, in the checkpoint too, for resumed runs and for runs in other processes."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -102,9 +114,19 @@ def train(
     assert isinstance(checkpoint, ModelCheckpoint)
     if not checkpoint.best_model_path:
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={trainer.max_epochs}")
-    best = torch.load(checkpoint.best_model_path, weights_only=True)
-    model.load_state_dict(best["state_dict"])
+    model.load_state_dict(_read_checkpoint(checkpoint.best_model_path)["state_dict"])
     return model
+
+
+def _read_losses(trainer: L.Trainer) -> tuple[float, ...]:
+    """The validation loss after each epoch; of the last checkpoint, as other processes may have trained."""
+    last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+    return tuple(_read_checkpoint(last)["callbacks"][Losses.__qualname__]["values"])
+
+
+def _read_checkpoint(path: str | Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
 
 
 def make_data(
@@ -136,9 +158,11 @@ def fit(
     L.seed_everything(cfg.seed, verbose=False)
     config = construct(cfg.net)
     optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
-    (losses,) = (callback for callback in trainer.callbacks if isinstance(callback, Losses))  # type: ignore[attr-defined]
     started = time.perf_counter()
     model = train(data, config, optimisation, trainer, ckpt_path=ckpt_path, start=start)
+    seconds = round(time.perf_counter() - started, 2)
+    if not trainer.is_global_zero:  # one process writes the model down
+        sys.exit(0)
     settings = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
     provenance = describe(data, symbol=cfg.symbol.name, source=source, config=settings)
     forecaster = Forecaster(
@@ -152,9 +176,7 @@ def fit(
         closes=close_range(data.grid.close_G[data.train_G]),
         quote=construct(cfg.symbol).quote,
     )
-    fitted = Fitted(
-        forecaster, tuple(losses.values), len(data.train_dataloader()), round(time.perf_counter() - started, 2)
-    )
+    fitted = Fitted(forecaster, _read_losses(trainer), len(data.train_dataloader()), seconds)
     log.info("Validation loss: %.4f times the volatility forecast's on the same hours", fitted.loss)
     return fitted
 
@@ -169,7 +191,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
             f"Expected weight_averaging within 0..1 and patience >= 1, got {cfg.weight_averaging} and {cfg.patience}"
         )
     callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging)),  # type: ignore[no-untyped-call]
+        WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging)),
         EarlyStopping("val/loss", patience=cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
@@ -198,8 +220,10 @@ def main(cfg: DictConfig) -> float:
     data = make_data(cfg, store.read(), construct(cfg.split))
     check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
-    folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else claim(run_folder())
+    folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
     trainer = build_trainer(cfg, folder)
+    if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder
+        claim(folder)
     try:
         fitted = fit(cfg, data, trainer, source=store.source, ckpt_path=checkpoint)
         scores = score(

@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lstm_ts.data import BarsDataModule, BatchOrder, Split
 from lstm_ts.errors import ConfigError, NotEnoughBars
@@ -74,3 +76,17 @@ def test_the_reference_is_of_training_targets_alone(hourly_bars: pl.DataFrame, s
     y_N = np.log(data.grid.close_G[data.train_origins.rows_N + 1] / data.grid.close_G[data.train_origins.rows_N])
     np.testing.assert_allclose(data.reference.baselines["climatology"].q_HQ[0], np.nanquantile(y_N, SPEC.levels))
     assert data.reference.mase_scale_H[0] == pytest.approx(np.nanmean(np.abs(y_N)))
+
+
+@given(rows=st.integers(1, 40), size=st.integers(1, 9), world=st.integers(1, 4), seed=st.integers(0, 5))
+def test_processes_share_each_batch_and_take_the_same_steps(rows: int, size: int, world: int, seed: int) -> None:
+    whole = list(BatchOrder(rows, batch_size=size, shuffle=True, seed=seed))
+    shares = [
+        list(BatchOrder(rows, batch_size=size, shuffle=True, seed=seed, rank=rank, world=world))
+        for rank in range(world)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert {int(row) for part in parts for row in part} == set(batch.tolist())
+        assert all(len(part) <= -(-len(batch) // world) for part in parts)
+        if len(batch) >= world:
+            assert sum(map(len, parts)) == len(batch)

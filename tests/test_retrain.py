@@ -201,6 +201,11 @@ def test_a_dry_run_shows_the_decision_and_changes_nothing(loop: Loop, capsys: py
         (24, ["retrain.start=champion", "retrain.valid=7w"], "Expected a champion trained before the validation"),
         (24, ["name=a b"], "Expected a name of 1 to 64 characters"),
         (24, ["ckpt_path=last"], "Expected no ckpt_path here"),
+        (
+            24,
+            ["trainer.devices=2", "trainer.strategy=ddp"],
+            "ddp_spawn or ddp_fork with .* got ddp;",
+        ),
         (24, ["retrain.start=warm"], "retrain.start=scratch, champion or both, got warm"),
         (24, ["retrain.holdout=1y"], "shorten them, or move span.end"),
         (24, ["gate.steps=[1,9]"], "within horizon=6"),

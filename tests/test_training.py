@@ -1,6 +1,7 @@
 """Training as a whole: resumption, early stopping's choice, tracking, and the negative controls."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import lightning as L
 import numpy as np
 import polars as pl
 import pytest
-from commands import run_process, succeed
+from commands import ROOT, run_process, succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import child, python, wait_for
 from test_cli import TINY
@@ -54,6 +55,79 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
     assert not list((tmp_path / "cut").rglob("model")), "the run was over before it could be killed"
     resumed = Path(succeed("train", tmp_path / "cut", *settings, "ckpt_path=last")[-1])
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_loss_of_one_at_the_same_batches(stored: Path, tmp_path: Path) -> None:
+    settings = (*TINY, "trainer.max_epochs=3", "net.dropout=0", "trainer.accelerator=cpu", f"paths.data={stored}/data")
+    losses, skills = {}, {}
+    for strategy in ("auto", "ddp", "ddp_spawn", "ddp_fork"):
+        devices = 1 if strategy == "auto" else 2
+        options = (f"trainer.strategy={strategy}", f"trainer.devices={devices}")
+        done = run_process("train", tmp_path / strategy, *settings, *options)
+        assert done.returncode == 0, done.stderr
+        assert "sync_dist" not in done.stderr
+        (found,) = re.findall(r"Validation loss: ([\d.]+) times", done.stderr)
+        (scores,) = (tmp_path / strategy).rglob("scores.json")
+        losses[strategy] = float(found)
+        skills[strategy] = json.loads(scores.read_text())["horizons"]["1"]["skill"]["volatility"]
+        assert len(list((tmp_path / strategy / "outputs").rglob("manifest.json"))) == 1
+    assert list(losses.values()) == pytest.approx([losses["auto"]] * 4, abs=1e-3)
+    assert list(skills.values()) == pytest.approx([skills["auto"]] * 4, abs=1e-3)
+
+
+TOY_NET = '''
+"""A network that knows the mean of the window alone."""
+from dataclasses import dataclass
+from typing import ClassVar
+from torch import nn
+
+@dataclass(frozen=True)
+class ToyConfig:
+    name: ClassVar[str] = "toy"
+    units: int
+
+    def build(self, *, features, target_columns, base_HQ):
+        return ToyNet(self, features, base_HQ)
+
+class ToyNet(nn.Module):
+    def __init__(self, config, features, base_HQ):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, config.units), nn.Tanh(), nn.Linear(config.units, 1))
+        nn.init.zeros_(self.layers[2].weight)
+        nn.init.zeros_(self.layers[2].bias)
+        self.register_buffer("base_HQ", base_HQ)
+
+    def forward(self, x_BTF, calendar_BHC, profile_BH):
+        stretch_B11 = self.layers(x_BTF.mean(1)).exp()[..., None]
+        return stretch_B11 * self.base_HQ + 0 * profile_BH[..., None] + 0 * calendar_BHC.sum(-1, keepdim=True)
+'''
+
+
+@pytest.mark.slow
+def test_a_network_and_a_symbol_from_outside_the_package_train_and_predict(tmp_path: Path) -> None:
+    """Each is a file of its own and a YAML, in a folder that the command line names."""
+    (tmp_path / "toy_net.py").write_text(TOY_NET)
+    (tmp_path / "conf/net").mkdir(parents=True)
+    (tmp_path / "conf/symbol").mkdir()
+    (tmp_path / "conf/net/toy.yaml").write_text("_target_: toy_net.ToyConfig\nunits: 3\n")
+    silver = (ROOT / "conf/symbol/XAGUSD.yaml").read_text()
+    (tmp_path / "conf/symbol/TOY.yaml").write_text(silver.replace("XAGUSD", "TOY").replace("USD", "CHF"))
+    options = ("symbol=TOY", f"hydra.searchpath=[{tmp_path}/conf]")
+    settings = [text for text in TINY if not text.startswith("net.")]
+    here = {"PYTHONPATH": str(tmp_path)}
+    for command, more in (
+        ("ingest", ("source.start=2019-01-01", "source.end=2019-07-01")),
+        ("process", ()),
+        ("train", ("net=toy", *settings)),
+    ):
+        done = run_process(command, tmp_path, *options, *more, **here)
+        assert done.returncode == 0, done.stderr
+    assert "\ntoy " in done.stdout
+    model = done.stdout.splitlines()[-1]
+    done = run_process("predict", tmp_path, *options, f"model={model}")  # which needs nothing of the network's file
+    assert done.returncode == 0, done.stderr
+    assert "CHF" in done.stdout
 
 
 @pytest.mark.slow
