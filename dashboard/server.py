@@ -1,6 +1,7 @@
 """`python -m dashboard.server`: the pages on one address; see conf/dashboard.yaml."""
 
 import logging
+import re
 import secrets
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.cli import check_arguments, check_port, compose, entry_point, plain, read_symbols
+from lstm_ts.cli import check_arguments, check_port, check_registry, compose, entry_point, plain, read_symbols
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -34,6 +35,7 @@ from lstm_ts.errors import ConfigError, LstmTsError
 EXTENSIONS = ("tabulator", "filedropper")
 UPLOADS = "lstm_ts_uploads_"
 LOGIN_BYTES = 1 << 16  # of a request's body; uploads come over the websocket
+ORIGIN = re.compile(r"[^\s/:]+(:\d{1,5})?")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,21 @@ def auth_of(cfg: DictConfig) -> dict[str, Any]:
     return known | {f"oauth_{name}": value for name, value in named.items() if value}
 
 
+def check_oauth(cfg: DictConfig) -> None:
+    """Raises    ConfigError: a provider that is none, or one that does not know this dashboard"""
+    oauth = cfg.auth.oauth
+    if cfg.auth.basic or not oauth.provider:
+        return
+    if oauth.provider not in AUTH_PROVIDERS:
+        known_ones = ", ".join(sorted(AUTH_PROVIDERS.keys() - {"basic"}))
+        raise ConfigError(f"Expected auth.oauth.provider as one of {known_ones}, got {oauth.provider}; choose one")
+    if not (oauth.key and oauth.secret):
+        raise ConfigError(
+            f"Expected auth.oauth.key and auth.oauth.secret for {oauth.provider}, as it has given them for this "
+            f"dashboard, got none; set LSTM_TS_OAUTH_KEY and LSTM_TS_OAUTH_SECRET"
+        )
+
+
 def is_no_goodbye(record: logging.LogRecord) -> bool:
     """A visitor who has gone before all of a page was sent is no error, and asyncio has a traceback for him."""
     return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
@@ -91,6 +108,15 @@ def set_up_panel(threads: int) -> None:
 
 
 def check(cfg: DictConfig) -> None:
+    check_registry(cfg)
+    if not str(cfg.service.url).startswith(("http://", "https://")):
+        raise ConfigError(f"Expected service.url such as http://127.0.0.1:8000, got {cfg.service.url!r}; correct it")
+    for origin in cfg.origins:
+        if not ORIGIN.fullmatch(str(origin)):
+            raise ConfigError(
+                f"Expected origins as a list of host:port, such as [silver.example.com:443], got {origin}; "
+                f"leave out https:// and what follows the port"
+            )
     for name in ("threads", "poll_s", "service.timeout_s", *(f"upload.{limit}" for limit in cfg.upload)):
         node: Any = cfg
         for part in name.split("."):
@@ -129,6 +155,7 @@ def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
 @entry_point("dashboard")
 def main(cfg: DictConfig) -> None:
     check(cfg)
+    check_oauth(cfg)
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
     set_up_panel(cfg.threads)

@@ -1,5 +1,6 @@
 """What every entry point does at its edge: run Hydra, say a user's mistake in one sentence, keep stdout for results."""
 
+import errno
 import functools
 import logging
 import os
@@ -359,13 +360,30 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def check_registry(cfg: DictConfig) -> None:
+    """Raises    ConfigError: no address at all, which MLflow would take for a folder"""
+    forms = "sqlite:///<file> or postgresql+psycopg://<user>:<password>@<host>/<database>"
+    for key, given_by in (("uri", "MLFLOW_TRACKING_URI"), ("ledger", "LSTM_TS_LEDGER")):
+        if "://" not in str(cfg.registry[key]):  # not repeated: it may hold a password
+            also = ", or http://<host>:<port>" if key == "uri" else ""
+            raise ConfigError(
+                f"Expected registry.{key} as {forms}{also}, got something else; correct it, or {given_by}, "
+                f"or leave both out"
+            )
+
+
 def check_port(host: str, port: int) -> None:
-    """Raises    ConfigError: another process has it, or there is none of that number"""
+    """Raises    ConfigError: another process has it, or there is none of that number, or no such host here"""
     if not isinstance(port, int) or not 0 < port < 65536:
         raise ConfigError(f"Expected port to be a whole number within 1..65535, got {port}")
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
+        if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # negative: of names
+            raise ConfigError(
+                f"Expected host to be an address of this machine, got {host}; set host=127.0.0.1, or leave it out"
+            ) from None
         raise ConfigError(
-            f"Expected a free port, got {host}:{port}: {error.strerror}; is it running already? If not, set port=…"
+            f"Expected a free port, got {host}:{port}: {os.strerror(error.errno or 0)}; is it running already? "
+            f"If not, set port=…"
         ) from None

@@ -69,7 +69,7 @@ class Walk:
         try:
             calendar = pl.datetime_range(_truncate(start, self.every), end, self.every, eager=True)
         except pl.exceptions.PolarsError as error:
-            raise ConfigError(f"Expected walk.every as 1w, 1mo or 1q, got {self.every} ({error})") from error
+            raise ConfigError(f"Expected walk.every as 1w, 1mo or 1q, got {self.every}; correct it") from error
         return [start, *(border for border in calendar if start < border < end), end]
 
     def _fold(self, number: int, first: datetime, test_from: datetime, test_until: datetime) -> Fold:

@@ -166,9 +166,11 @@ def _make_source(cfg: DictConfig) -> Source | Broker:
         source: Source | Broker = construct(cfg)
     except InstantiationException as error:
         if isinstance(error.__cause__, ImportError):
+            client = str(cfg.client._target_)
+            library = client.partition(".")[0]
             raise ConfigError(
-                f"Expected the libraries of {cfg._target_}, got: {error.__cause__}; "
-                f"pip install 'lstm_ts[ib]', or correct source.client"
+                f"Expected source.client as ib_insync.IB or ib_async.IB, whichever is installed, got {client}, which "
+                f"cannot be imported; pip install {library}, or correct source.client._target_"
             ) from error
         raise
     return source

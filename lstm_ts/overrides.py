@@ -5,6 +5,7 @@
 
 import glob
 import inspect
+import itertools
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from lstm_ts.symbol import check_symbol
 CONF = Path(__file__).parents[1] / "conf"
 FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
 FLAGS |= {"-sc", "--shell-completion"}
+SHOWN = ("job", "hydra", "all")  # by --cfg
 FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
 PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
@@ -52,16 +54,30 @@ def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
     for word in rest:
         if word.partition("=")[0] in FLAGS | FLAGS_WITH_VALUE:
             flags += [word, *([next(rest, "")] if word in FLAGS_WITH_VALUE else [])]
+            if word in ("-c", "--cfg") and flags[-1] not in SHOWN:
+                raise ConfigError(f"Expected {word} job, {word} hydra or {word} all, got {flags[-1] or 'none'}")
         elif word.startswith("-"):
             name = word.lstrip("-")
             raise ConfigError(
                 f"Expected key=value, got {word}; write it without dashes: {name}{'' if '=' in name else '=…'}"
             )
-        elif "=" not in word and not word.startswith("~") and words and _names_file(_value(f"{words[-1]} {word}")):
-            words[-1] = f"{words[-1]} {word}"  # the shell has split a path at its blanks
         else:
             words.append(word)
+    words = _join_paths(words)
     return flags + [_read(word, words, command) for word in words]
+
+
+def _join_paths(words: Sequence[str]) -> list[str]:
+    """The words, with those put together again that the shell has split a path at its blanks into."""
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        pieces = list(itertools.takewhile(lambda word: "=" not in word and not word.startswith("~"), rest[1:]))
+        counts = range(1 + len(pieces), 1, -1) if "=" in rest[0] else ()
+        count = next((count for count in counts if _names_file(_value(" ".join(rest[:count])))), 1)
+        joined.append(" ".join(rest[:count]))
+        rest = rest[count:]
+    return joined
 
 
 def _read(text: str, words: Sequence[str], command: str) -> str:
@@ -115,14 +131,20 @@ def _value(text: str) -> str:
 
 def _advise(text: str, words: Sequence[str], command: str) -> str:
     place = words.index(text)
-    before = words[place - 1] if place else ""
-    if "=" in before and not before.startswith("-"):
-        return f"if it belongs to the value before it, quote both: {_typed(f'{before} {text}')}"
+    start = max((at for at in range(place) if "=" in words[at]), default=place)
+    whole = (CONF / _key(words[start])).is_dir() or _names_file(_value(words[start])) or Path(text).exists()
+    if start < place and not whole:
+        end = next((at for at in range(place, len(words)) if "=" in words[at]), len(words))
+        return f"if it belongs to the value before it, quote both: {_typed(' '.join(words[start:end]))}"
     if (CONF / "experiment" / f"{text}.yaml").is_file():
         return f"write +experiment={text}"
     if Path(text).exists():
         option = "source=files source.paths" if command == "ingest" else "model" if Path(text).is_dir() else "bars"
         return f"write {option}={text}"
+    if "/" in text or "*" in text:
+        return f"write {'source.paths' if command == 'ingest' else '<option>'}={shlex.quote(text)}"
+    if (CONF / text).is_dir() or _look_up(text, command, {}):
+        return f"write {text}=…"
     return f"write action={text}" if _look_up("action", command, {}) else f"write {text}=…"
 
 
@@ -156,7 +178,10 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
     """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
-        return explain_group(found[1], _value(_find(overrides, found[1])))
+        if found[1] == "experiment":
+            return explain_group(found[1], _value(_find(overrides, found[1])))
+        cfg = _compose(command, [text for text in overrides if _key(text) != found[1]])
+        return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
     if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         cfg = _compose(command, overrides)
         return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
@@ -202,6 +227,8 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
     known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
     if found := _takes(cfg, key):
         return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
+    if _likeness(key, "experiment") > NEAR:
+        return f"Expected a key of {command}, got {got}; did you mean +experiment={_value(got)}?"
     last = key.rpartition(".")[2]
     near = last if last in known else max(known, key=lambda name: _likeness(key, name))
     if _likeness(key, near) < NEAR:
@@ -319,7 +346,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     parent, _, name = key.rpartition(".")
     holder = OmegaConf.select(cfg, parent) if parent else cfg
     if isinstance(default, dict) and not isinstance(OmegaConf.select(cfg, key), DictConfig):
-        options = ", ".join(f"{key}.{option}" for option in default if not option.startswith("_"))
+        own = [option for option in default if not option.startswith("_")]
+        options = ", ".join(f"{key}.{option}" for option in own or default)
         raise ConfigError(f"Expected a value for one of {options}, got {text}; set that")
     if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in _value(text):
         return
@@ -331,6 +359,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
         OmegaConf.update(cfg, key, _value(text))
         return
     kind = next((words for known, words in KINDS.items() if type(default) is known), "text")
+    if isinstance(default, list) and (not default or "${" in str(default)):
+        default = [_value(text)]
     raise ConfigError(f"Expected {kind} for {key}, got {text}; write it as in {key}={_shown(default)}")
 
 

@@ -251,9 +251,15 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
             f"Expected a home of this pipeline, got {settings} of another Dagster, which stays; set another home"
         )
     write_whole(settings, content)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        for pool in (SOURCE, TRAINING):  # Dagster 1.13 sets a pool's limit once a run has waited for it: too late
-            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            for pool in (SOURCE, TRAINING):  # Dagster 1.13 sets a pool's limit once a run has waited for it: too late
+                instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    except dg.DagsterInvalidConfigError as error:
+        why = str(error.errors[0].message if error.errors else error).partition(" Expected: ")[0]
+        raise ConfigError(
+            f"Expected settings of instance that Dagster takes, got: {why}; see conf/pipeline.yaml"
+        ) from error
     return home
 
 
@@ -263,6 +269,8 @@ def main(cfg: DictConfig) -> None:
     GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
     build_definitions(overrides)  # a mistake is told now, not on a Saturday
     check_port(cfg.host, cfg.port)
+    if not str(cfg.home or "").strip():
+        raise ConfigError("Expected home as a folder for Dagster's run history, got none; set it, or leave it out")
     hold_stores(Path(cfg.paths.data), read_symbols(cfg.symbols), f"http://{cfg.host}:{cfg.port}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}

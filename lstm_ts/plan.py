@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -43,9 +43,13 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     for days in ("days_per_run", "look_back_days"):
         if cfg[days] < 1:
             raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
+    if cfg.retries.most < 0 or cfg.retries.first_delay_s < 0:
+        raise ConfigError(f"Expected retries.most and retries.first_delay_s of at least 0, got {cfg.retries}")
     first_day = utc(cfg.first_day)
     if first_day is None:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
+    if first_day >= datetime.now(UTC):
+        raise ConfigError(f"Expected first_day before today, got {first_day:%Y-%m-%d}; set first_day=2019-01-01")
     unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol.name} is each symbol's own
     own = {step: _split(step, unresolved[step]) for step in STEPS}
     symbols = tuple(construct(compose("project", [*shared, f"{SYMBOL}={name}"]).symbol) for name in names)

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.aliases import Aliases
 from lstm_ts.artifact import FILES, SUMS, load_forecaster
-from lstm_ts.cli import entry_point
+from lstm_ts.cli import check_registry, entry_point
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.ledger import Ledger
@@ -268,6 +268,7 @@ def _list(registry: Registry, asked: Request) -> str:
 @entry_point("registry")
 def main(cfg: DictConfig) -> None:
     asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
+    check_registry(cfg)
     check_there(cfg.registry.uri)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         print(answer(Registry(cfg.registry.uri, ledger), asked))

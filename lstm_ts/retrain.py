@@ -19,7 +19,16 @@ from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster
 from lstm_ts.checkpoints import claim
-from lstm_ts.cli import construct, entry_point, plain, processed_store, refuse, refuse_relaunch, run_folder
+from lstm_ts.cli import (
+    check_registry,
+    construct,
+    entry_point,
+    plain,
+    processed_store,
+    refuse,
+    refuse_relaunch,
+    run_folder,
+)
 from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
@@ -200,6 +209,7 @@ def train_and_judge(
 
 
 def run(cfg: DictConfig) -> RetrainResult:
+    check_registry(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         registry = Registry(cfg.registry.uri, ledger)
         with ledger.exclusive(f"retraining of {cfg.name}"):

@@ -61,9 +61,13 @@ class ForecastLog:
         self._writer = threading.Thread(target=self._write_all, name="forecast log", daemon=True)
 
     def find_ledger(self) -> None:
-        """Remember which ledger it is, before a fork: bring it up to date, or make it where its folder is there."""
+        """Remember which ledger it is, before a fork: bring it up to date, or make it where its folder is there.
+
+        Raises    LedgerError: its address is none
+        """
+        make = has_place(self._url)
         try:
-            with closing(Ledger(self._url, make=has_place(self._url))) as ledger:
+            with closing(Ledger(self._url, make=make)) as ledger:
                 self._identity = ledger.identity
         except LedgerError as error:
             self._say(str(error))

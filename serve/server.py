@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
-from lstm_ts.cli import check_port, choose_symbols, construct, entry_point, processed_store
+from lstm_ts.cli import check_port, check_registry, choose_symbols, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger import Ledger
 from lstm_ts.symbol import Symbol
@@ -78,6 +78,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
+    check_registry(cfg)
     check_port(cfg.host, cfg.port)
 
 

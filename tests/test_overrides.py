@@ -1,14 +1,18 @@
 """What is wrong on a command line, in one sentence that says what to type."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from processes import free_port
 
-from lstm_ts import evaluate, predict, train
-from lstm_ts.cli import compose
+from dashboard.server import main as dashboard
+from lstm_ts import evaluate, ingest, pipeline, predict, registry, retrain, train
+from lstm_ts.cli import check_port, compose
 from lstm_ts.errors import ConfigError
 from lstm_ts.overrides import read_command_line
+from serve.server import main as serve
 
 
 @pytest.mark.parametrize(
@@ -25,7 +29,9 @@ from lstm_ts.overrides import read_command_line
         ("ingest", "source.paths=[a.csv,b (1).csv]", """type 'source.paths=["a.csv","b (1).csv"]'"""),
         ("train", "paths.data=${HOME}/x", "write ${oc.env:HOME} for an environment variable"),
         ("train", "paths.data=${", "write ${oc.env:NAME} for an environment variable"),
-        ("train", "net=[1]", "Expected net= with one of lstm, got [1]"),
+        ("ingest", "minutes/*.csv", "write source.paths='minutes/*.csv'"),
+        ("ingest", "source", "got source; write source=…"),
+        ("train", "net=[1]", "Expected net= with one of gru, lstm, got [1]"),
     ],
 )
 def test_an_argument_that_is_no_override_is_told_as_one_would_type_it(command: str, typed: str, words: str) -> None:
@@ -33,9 +39,21 @@ def test_an_argument_that_is_no_override_is_told_as_one_would_type_it(command: s
         read_command_line([typed], command)
 
 
-@pytest.mark.parametrize("name", ["my file.csv", "bars (1).csv", "a,b.csv", "a=b.csv", "silver[1].csv", "größe.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my file.csv",
+        "all my files/of last year.csv",
+        "bars (1).csv",
+        "a,b.csv",
+        "a=b.csv",
+        "silver[1].csv",
+        "größe.csv",
+    ],
+)
 def test_a_path_needs_no_quotes_where_it_exists(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
     Path(name).touch()
     assert compose("ingest", ["source=files", f"source.paths={name}"]).source.paths == name
     by_shell = f"source.paths={name}".split()  # what a shell hands over where nothing is quoted
@@ -48,8 +66,24 @@ def test_a_folder_that_is_still_to_be_made_needs_no_quotes(name: str) -> None:
 
 
 def test_blanks_that_the_shell_has_split_are_told_with_the_quotes_to_type() -> None:
-    with pytest.raises(ConfigError, match=re.escape("""quote both: 'source.paths="no such.csv"'""")):
-        read_command_line(["source=files", "source.paths=no", "such.csv"], "ingest")
+    with pytest.raises(ConfigError, match=re.escape("""quote both: 'source.paths="no such file.csv"'""")):
+        read_command_line(["source=files", "source.paths=no", "such", "file.csv", "symbol=X"], "ingest")
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "words"),
+    [
+        ("ingest", ["source=files", "minutes/*.csv"], "write source.paths='minutes/*.csv'"),
+        ("registry", ["paths.outputs={there}", "show"], "write action=show"),
+        ("train", ["paths.data={there}", "quickstart"], "write +experiment=quickstart"),
+        ("registry", ["reason=spreads", "doubled"], """quote both: 'reason="spreads doubled"'"""),
+    ],
+)
+def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_whole(
+    command: str, typed: list[str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_command_line([text.format(there=tmp_path) for text in typed], command)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +114,14 @@ def test_blanks_that_the_shell_has_split_are_told_with_the_quotes_to_type() -> N
         ("retrain", "paths=data/real", "Expected a value for one of paths.data, paths.outputs, got paths=data/real"),
         ("retrain", "paths.data=${nowhere}", "Interpolation key 'nowhere' not found"),
         ("serve", "port=x", "write it as in port=8000"),
-        ("pipeline", "symbols=XAGUSD", "Expected a list for symbols"),
+        (
+            "pipeline",
+            "symbols=XAGUSD",
+            "Expected a list for symbols, got symbols=XAGUSD; write it as in symbols=[XAGUSD]",
+        ),
+        ("dashboard", "origins=a:80", "write it as in origins=[a:80]"),
+        ("process", "source=files", "Expected a key of process, got source=files; its keys are"),
+        ("train", "+experiments=quickstart", "did you mean +experiment=quickstart?"),
         ("predict", "source.zone=UTC", "did you mean zone=null (conf/predict.yaml)?"),
     ],
 )
@@ -130,3 +171,57 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
     monkeypatch.chdir(tmp_path)
     assert words in command(program.main, *typed).mistake
     assert set(tmp_path.glob("outputs/*/*/*")) == before, "a refused command left a run folder"
+
+
+@pytest.mark.parametrize(
+    ("main", "typed", "words"),
+    [
+        (serve, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
+        (dashboard, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
+        (registry.main, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
+        (retrain.main, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
+        (serve, "registry.ledger=outputs", "Expected registry.ledger as sqlite:///<file> or postgresql+psycopg://"),
+        (
+            serve,
+            "registry.ledger=mysql://u:secret@h/x",
+            "Expected the ledger as sqlite:///<file> or postgresql+psycopg://",
+        ),
+        (dashboard, "service.url=localhost:8000", "Expected service.url such as http://127.0.0.1:8000"),
+        (dashboard, "auth.oauth.provider=githb", "Expected auth.oauth.provider as one of "),
+        (dashboard, "auth.oauth.provider=github", "set LSTM_TS_OAUTH_KEY and LSTM_TS_OAUTH_SECRET"),
+        (pipeline.main, "home=", "Expected home as a folder"),
+        (
+            pipeline.main,
+            "instance.concurrency=x",
+            "Expected settings of instance that Dagster takes, got: Value at path",
+        ),
+        (train.main, "--cfg jobs", "Expected --cfg job, --cfg hydra or --cfg all, got jobs"),
+        (dashboard, "origins=[https://silver.example.com]", "leave out https:// and what follows the port"),
+        (dashboard, "host=nowhere.invalid auth.basic=x", "Expected host to be an address of this machine"),
+        (dashboard, "host=8.8.8.8 auth.basic=x", "Expected host to be an address of this machine, got 8.8.8.8"),
+        (ingest.main, "source=ib source.client=ib_async.IB", "Expected a value for one of source.client._target_"),
+        (ingest.main, "source=ib source.client._target_=ib_asink.IB", "pip install ib_asink, or correct"),
+        (ingest.main, "source=ib source.connect_s=-1", "above 0, got 30, -1 and 60; correct them"),
+        (
+            ingest.main,
+            "source=ib span.start=2024-01-01 source.port={free}",
+            "got Connection refused; start it and log in",
+        ),
+    ],
+)
+def test_an_address_or_a_client_that_is_none_is_one_sentence(main, typed, words, tmp_path, command) -> None:
+    options = typed.format(free=free_port()).split()
+    port = [f"port={free_port()}"] if main in (serve, dashboard, pipeline.main) else []
+    said = command(main, f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", *port, *options).mistake
+    assert words in said and not re.search("Errno|bind on|secret@", said)
+
+
+def test_a_port_in_use_is_told_in_the_systems_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(ConfigError) as told:
+            check_port("127.0.0.1", port)
+    said = (
+        f"Expected a free port, got 127.0.0.1:{port}: Address already in use; is it running already? If not, set port=…"
+    )
+    assert str(told.value) == said

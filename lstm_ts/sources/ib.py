@@ -56,7 +56,10 @@ class InteractiveBrokers:
         if not 0 < port < 65536:
             raise ConfigError(f"Expected source.port within 1..65535, got {port}")
         if min(max_skew_s, connect_s, answer_s) <= 0:
-            raise ConfigError("Expected source.max_skew_s, source.connect_s and source.answer_s above 0")
+            raise ConfigError(
+                f"Expected source.max_skew_s, source.connect_s and source.answer_s above 0, got {max_skew_s:g}, "
+                f"{connect_s:g} and {answer_s:g}; correct them"
+            )
         if not contract.get("symbol"):
             raise ConfigError("Expected fields of IB's Contract in symbol.contract, got none of its symbol; give them")
         self.session, self.max_mismatch = session, max_mismatch

@@ -1,5 +1,8 @@
 """Into TWS or IB Gateway: with a client id that nobody has, to an account that may be used."""
 
+import os
+import socket
+
 from lstm_ts.errors import BrokerAway, BrokerError
 from lstm_ts.sources.ib_errors import Action, explain
 from lstm_ts.sources.ib_line import Line, Said, Wire
@@ -35,11 +38,18 @@ def _greet(wire: Wire, address: str, first: int) -> Line:
         except TimeoutError:
             raise BrokerAway(f"Expected TWS at {address}, got no greeting from there; {REASONS}") from None
         except OSError as error:
-            raise BrokerAway(f"Expected TWS at {address}, got {error or 'its hang-up'}; {REASONS}") from None
+            raise BrokerAway(f"Expected TWS at {address}, got {_why(error)}; {REASONS}") from None
     raise BrokerAway(
         f"Expected a free client id in {first}..{last} at {address}, got all in use; "
         f"close other programs or set another source.client_id"
     )
+
+
+def _why(error: OSError) -> str:
+    """In the system's words: asyncio puts its own, and the address once more, in their place."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error.strerror or error) or "its hang-up"
+    return os.strerror(error.errno)
 
 
 def check_account(accounts: list[str], address: str, *, live: bool) -> None:
