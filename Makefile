@@ -42,11 +42,13 @@ PIPELINE := paths.data=data/pipeline paths.outputs=outputs/pipeline first_day=20
 pipeline: install  ## the schedule on synthetic bars: Dagster on http://127.0.0.1:3000; PIPELINE='…' for other settings
 	@$(RUN) lstm_ts.pipeline $(PIPELINE)
 
+TESTERS = $(shell expr $$(nproc) + 1)  # tests wait for servers and pages
+
 test: install  ## the suite, but for the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 slow: install  ## the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 # Beside the lock, whose client it replaces: the two cannot be installed together.
 .venv-ib_async/installed: .venv/installed

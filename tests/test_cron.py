@@ -95,7 +95,8 @@ def test_several_symbols_come_by_one_command_each_in_its_own_sessions(tmp_path: 
     }
 
 
-@pytest.mark.parametrize("name", ["crontab", pytest.param("kubernetes", marks=pytest.mark.slow)])  # the same commands
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["crontab", "kubernetes"])  # the same commands
 def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: Path) -> None:
     at = f"symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
     environment = os.environ | {

@@ -167,7 +167,7 @@ def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page)
 KEY_MS = 80  # between two keys
 
 
-@pytest.mark.parametrize("delay_ms", [0, 50, 300, 2000])
+@pytest.mark.parametrize("delay_ms", [300, *(pytest.param(ms, marks=pytest.mark.slow) for ms in (0, 50, 2000))])
 def test_what_is_typed_stays_however_late_the_server_answers(
     browser: Browser, dashboard: Dashboard, tmp_path: Path, delay_ms: int
 ) -> None:
@@ -340,6 +340,7 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
                 expect(page.get_by_text("does not answer")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_wrong_key_and_no_champion_are_said_in_words(
     browser: Browser, empty: Path, folder: Path, service: Server, tmp_path: Path
 ) -> None:
@@ -359,7 +360,9 @@ def test_a_wrong_key_and_no_champion_are_said_in_words(
                 expect(page.get_by_text("an empty store; run python -m lstm_ts.process")).to_be_visible()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])  # no colour depends on the width
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, True), pytest.param(390, False, marks=pytest.mark.slow)]
+)  # no colour depends on it
 def test_every_way_in_is_accessible_and_fits_the_screen(
     browser: Browser, dashboard: Dashboard, hourly_bars: pl.DataFrame, tmp_path: Path, width: int, dark: bool
 ) -> None:
@@ -480,6 +483,7 @@ def test_a_file_over_the_limit_is_refused_and_not_kept(
     wait_for(lambda: not list(temporary.glob("lstm_ts_uploads_*/*")), 60)
 
 
+@pytest.mark.slow
 def test_no_page_asks_another_host_for_anything_nor_breaks_its_own_policy(
     browser: Browser, dashboard: Dashboard
 ) -> None:

@@ -296,7 +296,7 @@ def test_a_file_of_too_few_bars_has_the_spacing_of_the_file_before_it(tmp_path: 
         (spaced(60, 100), spaced(5, 60, "2025-01-10 04:00"), "bars 1 hour apart from 2025-01-06 00:00"),
     ],
 )
-@pytest.mark.parametrize("rows", [10, 10_000])
+@pytest.mark.parametrize("rows", [100, 10_000])
 def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_asked(
     tmp_path: Path, before: list[str], after: list[str], said: str, rows: int
 ) -> None:

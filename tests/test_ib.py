@@ -485,7 +485,10 @@ def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(("kill", "waits_s"), [(signal.SIGKILL, (0.3, 0.6, 0.9)), (signal.SIGINT, (0.7,))])
+@pytest.mark.parametrize(
+    ("kill", "waits_s"),
+    [pytest.param(signal.SIGKILL, (0.3, 0.6, 0.9), marks=pytest.mark.slow), (signal.SIGINT, (0.7,))],
+)
 def test_a_run_that_is_stopped_at_any_moment_claims_nothing_it_has_not_stored(
     place: Place, kill: int, waits_s: tuple[float, ...]
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: P
 CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.min_requests=10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("served", [(*CANARY, "api_servers=2")], indirect=True)
 def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, bars: list[Body]) -> None:
     """The challenger refuses windows that the champion answers."""
@@ -156,10 +157,11 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("served", "arm"),
     [((*CANARY, "traffic.guardrails.slow_ms=8"), "challenger"),
-     pytest.param(("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=8"), "shadow", marks=pytest.mark.slow)],
+     (("traffic=shadow", *CANARY[2:], "traffic.guardrails.slow_ms=8"), "shadow")],
     indirect=["served"],
 )  # fmt: skip
 def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
