@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from commands import Command
+from conftest import REAL_DATA
 from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process, registry
@@ -59,6 +61,16 @@ def test_a_symbol_of_the_folder_has_hours_a_currency_and_a_contract(path: Path) 
     assert symbol.session.next_hours(datetime(2026, 3, 2, 12, tzinfo=UTC), 30)
     assert (symbol.currency, symbol.contract["currency"]) == ("USD", "USD")
     assert 2 <= symbol.decimals <= 5
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "h1").is_dir(), reason=f"the real hours are not at {REAL_DATA}/h1")
+@pytest.mark.parametrize(("name", "most"), [("XAGUSD", 0.001), ("XAUUSD", 0.001), ("NZDUSD", 0.002), ("UKOIL", 0.02)])
+def test_the_sessions_of_a_symbol_explain_real_hours_of_it(name: str, most: float) -> None:
+    """UKOIL's broker stops an hour before ICE on Fridays: that is most of its 2 %."""
+    hours = pl.read_parquet(REAL_DATA / f"h1/{name.lower()}_h1_2018_2022.parquet").select("ts", bars=pl.lit(1))
+    symbol: Symbol = construct(compose("project", [f"symbol={name}"]).symbol)
+    assert symbol.session.check_zone(hours, max_mismatch=0.02).total < most
 
 
 @pytest.mark.parametrize("config", CONFIGS)
