@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from lstm_ts.scores import HorizonScores
+from lstm_ts.scores import HorizonScores, read_best
 
 COMMANDS = ("train", "retrain", "backtest")
 CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scores/scores.json"
@@ -128,12 +128,13 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
     try:
         content = json.loads(path.read_text().replace('"mae_usd"', '"mae_price"'))  # of runs before symbols had files
         first, last = content["span"]
-        horizons = HORIZONS.validate_python(_known(content["horizons"]))
+        named = {step: {**scored, "best": read_best(scored)} for step, scored in content["horizons"].items()}
+        horizons = HORIZONS.validate_python(_known(named))
         for horizon in horizons.values():
             if not horizon.baselines.keys() == horizon.skill.keys() == horizon.dm_p.keys() > set():
                 raise KeyError("baselines")
         return horizons, f"{first[:10]} to {last[:10]}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             "Expected scores/scores.json to hold the scores, got something else: it is damaged, or of another version."
         ) from None

@@ -13,7 +13,7 @@ from dashboard.runs import Run, Value
 from dashboard.scoreboard import NONE, label, told
 from dashboard.views import Shade, plain_figure
 from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, best_baseline, step_name
+from lstm_ts.scores import HorizonScores, step_name
 
 HEIGHT, DECADE, TICKS = 340, 10, 8
 
@@ -39,11 +39,11 @@ def scores_of(runs: Sequence[Run]) -> list[Score]:
 
 
 def _baseline_loss(horizon: HorizonScores) -> float:
-    return horizon.baselines[best_baseline(horizon.skill)].pinball_bps
+    return horizon.baselines[horizon.best].pinball_bps
 
 
 def _skill(horizon: HorizonScores) -> float:
-    return 100 * horizon.skill[best_baseline(horizon.skill)]
+    return 100 * horizon.skill[horizon.best]
 
 
 def _at(

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from dashboard.blocks import alert, table
 from dashboard.runs import BESIDE, Run, Value, differing
 from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, best_baseline, describe_skill, step_name
+from lstm_ts.scores import HorizonScores, describe_skill, step_name
 from lstm_ts.tables import number, p_cell
 
 NONE = "-"
@@ -81,7 +81,7 @@ def _wrapped(text: str) -> str:
 
 
 def _bps(horizon: HorizonScores) -> str:
-    return f"{number(horizon.pinball_bps, '{:.3f}')}<br><small>{_skill(horizon, best_baseline(horizon.skill))}</small>"
+    return f"{number(horizon.pinball_bps, '{:.3f}')}<br><small>{_skill(horizon, horizon.best)}</small>"
 
 
 def _skill(horizon: HorizonScores, baseline: str) -> str:

@@ -17,7 +17,7 @@ from lstm_ts.comparison import Comparison, StepComparison
 from lstm_ts.forecaster import Forecaster
 from lstm_ts.records import SHOWN_STEPS
 from lstm_ts.rows import AliasChange
-from lstm_ts.scores import CLAIM_P, best_baseline, p_text
+from lstm_ts.scores import CLAIM_P, p_text, read_best
 from lstm_ts.tables import number
 from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict
 
@@ -127,7 +127,7 @@ def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
 
 
 def _best_words(scored: Mapping[str, Any]) -> str:
-    best = best_baseline({name: math.nan if skill is None else skill for name, skill in scored["skill"].items()})
+    best = read_best(scored)
     return f"{_percent(scored['skill'][best], '{:+.1f} %')} {p_words(scored['dm_p'][best])}"
 
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
-from lstm_ts.baselines import BASELINES, PERSISTENCE, VOLATILITY, Baseline, Reference
+from lstm_ts.baselines import BASELINES, VOLATILITY, Baseline, Reference
 from lstm_ts.errors import LstmTsError
 from lstm_ts.features import Array
 from lstm_ts.forecaster import Forecaster, Provenance
 from lstm_ts.levels import CloseRange
 from lstm_ts.prices import Quote, guess_quote
+from lstm_ts.records import PERSISTENCE
 from lstm_ts.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
 from lstm_ts.session import Session
 from lstm_ts.symbol import check_symbol

@@ -174,6 +174,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
         start=PREVIOUS if training.previous else SCRATCH,
         origins=record.n,
         pinball_bps=record.pinball_bps(name, 1),
+        best=record.best_baseline(1),
         skill=skill,
         dm_p=dm_p,
         losses=tuple(costs["losses"]),

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from lstm_ts.features import Array
 from lstm_ts.metrics import pinball_NH
+from lstm_ts.records import PERSISTENCE
 from lstm_ts.windows import Windows
 
-PERSISTENCE, VOLATILITY = "persistence", "volatility"
+VOLATILITY = "volatility"
 
 
 class Baseline(Protocol):

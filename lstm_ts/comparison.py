@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_ts import metrics
-from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.metrics import Array
-from lstm_ts.records import BPS, ForecastRecord, Rows
+from lstm_ts.records import BPS, PERSISTENCE, ForecastRecord, Rows
 
 
 @dataclass(frozen=True)

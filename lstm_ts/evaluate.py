@@ -67,6 +67,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         last_close_N=grid.close_G[rows_N],
         y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
         quantiles={forecaster.network.name: forecaster.quantiles(windows)} | forecaster.reference.quantiles(windows),
+        baselines=tuple(forecaster.reference.baselines),
         window_volatility_N=windows.volatility_G[rows_N].astype(np.float64),
         last_bar_position_N=grid.position_G[rows_N],
         hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,

@@ -16,7 +16,6 @@ from itertools import pairwise
 import polars as pl
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.scores import best_baseline
 from lstm_ts.session import Moment, moment
 from lstm_ts.tables import align, p_cell, percent
 
@@ -109,6 +108,7 @@ class FoldRow:
     start: str  # whose weights it began with: scratch, or previous
     origins: int
     pinball_bps: float
+    best: str  # baseline
     skill: Mapping[str, float]  # over each baseline
     dm_p: Mapping[str, float]
     losses: tuple[float, ...]  # validation, after each epoch
@@ -127,7 +127,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
             f"{row.origins:,}",
             f"{row.pinball_bps:.3f}",
             *(percent(row.skill.get(name, math.nan), signed=True) for name in over),
-            p_cell(row.dm_p[best_baseline(row.skill)]),
+            p_cell(row.dm_p[row.best]),
             f"{min(row.losses):.4f}",
             f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
             f"{row.steps_per_epoch * len(row.losses):,}",

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from lstm_ts import metrics
-from lstm_ts.baselines import BASELINES
 from lstm_ts.errors import ConfigError
 from lstm_ts.metrics import Array
 from lstm_ts.records import BPS, ForecastRecord
@@ -50,8 +49,8 @@ class Criteria:
         whole = all(isinstance(count, int) for count in (*self.steps, self.min_origins))
         if not whole or not 1 <= min(self.steps, default=0) <= max(self.steps) < self.min_origins:
             raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
-        if self.baselines is not None and not set() < set(self.baselines) <= BASELINES.keys():
-            raise ConfigError(f"Expected gate.baselines among {', '.join(BASELINES)}, got {list(self.baselines)}")
+        if self.baselines is not None and not self.baselines:
+            raise ConfigError("Expected gate.baselines to name some, or null for all, got none")
         for name in ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "tercile_margin", "power"):
             low, high = (0.5, 1) if name == "power" else (0, 0.5)
             if not low < getattr(self, name) < high:
@@ -61,10 +60,12 @@ class Criteria:
         if len(self.anchor) != 2 or not 0 < self.anchor[0] < 1 < self.anchor[1]:
             raise ConfigError(f"Expected gate.anchor [below 1, above 1], got {self.anchor}")
 
-    def check(self, *, horizon: int, levels: Sequence[float]) -> None:
+    def check(self, *, horizon: int, levels: Sequence[float], baselines: Sequence[str]) -> None:
         """Raises    ConfigError: models of this horizon and these levels cannot be judged by these criteria"""
         if max(self.steps) > horizon:
             raise ConfigError(f"Expected gate.steps within horizon={horizon}, got {self.steps}; change one of them")
+        if self.baselines is not None and not set(self.baselines) <= set(baselines):
+            raise ConfigError(f"Expected gate.baselines among {', '.join(baselines)}, got {list(self.baselines)}")
         if any(metrics.level_index(levels, level) is None for level in metrics.CENTRAL_INTERVALS[INTERVAL]):
             raise ConfigError(f"Expected levels that hold 0.1 and 0.9 for gate.coverage, got {list(levels)}")
 
@@ -103,17 +104,17 @@ def decide(
     fresher   the candidate has been trained on later bars, so being no worse than the champion is enough
     Raises    ConfigError: steps or levels that the records do not hold
     """
-    criteria.check(horizon=candidate.horizon, levels=candidate.levels)
+    criteria.check(horizon=candidate.horizon, levels=candidate.levels, baselines=candidate.baselines)
     samples = _check_samples(candidate, criteria)
     if not samples.passed:
         return Decision(_judge([samples]), False, (samples,))
-    baselines = criteria.baselines or candidate.baselines_at(criteria.steps[0])
+    baselines = criteria.baselines or candidate.baselines
     skill = [_check_skill(candidate, name, criteria) for name in baselines]
     sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
     if champion is None:
         verdict, skilled = _judge(sound), all(check.passed for check in skill)
         return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, (samples, *skill, *sound))
-    criteria.check(horizon=champion.horizon, levels=champion.levels)
+    criteria.check(horizon=champion.horizon, levels=champion.levels, baselines=candidate.baselines)
     assert candidate.levels == champion.levels
     assert np.array_equal(candidate.origin_ts_N, champion.origin_ts_N), "judged on different origins"
     checks = (samples, *skill, *sound, *_check_champion(candidate, champion, criteria, fresher=fresher))

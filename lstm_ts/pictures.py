@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from lstm_ts import metrics
-from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.metrics import Array
-from lstm_ts.records import ForecastRecord, Times
+from lstm_ts.records import PERSISTENCE, ForecastRecord, Times
 from lstm_ts.scores import CLAIM_P, Scores, step_name
 
 BLACK, GREY, BLUE, ORANGE, GREEN, VERMILLION = "#222222", "#777777", "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -159,7 +158,7 @@ def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
 def _mean_losses(record: ForecastRecord) -> dict[str, float]:
     """By baseline, the mean over its steps of its loss over that of persistence; the best first."""
     losses: dict[str, float] = {}
-    for name in dict.fromkeys(name for step in range(1, record.horizon + 1) for name in record.baselines_at(step)):
+    for name in dict.fromkeys(name for step in range(1, record.horizon + 1) for name in record.beside_at(step)):
         known_H = ~np.isnan(record.pinball_NH[name]).all(axis=0)
         loss_H, none_H = (np.nanmean(record.pinball_NH[n][:, known_H], axis=0) for n in (name, PERSISTENCE))
         losses[name] = float(np.mean(loss_H / none_H))
@@ -167,7 +166,7 @@ def _mean_losses(record: ForecastRecord) -> dict[str, float]:
 
 
 def _draw_skill(axes: Axes, record: ForecastRecord, scores: Scores, name: str, color: str) -> None:
-    steps = [step for step in range(1, record.horizon + 1) if name in record.baselines_at(step)]
+    steps = [step for step in range(1, record.horizon + 1) if name in record.beside_at(step)]
     skill = np.array([100 * scores.horizons[str(step)].skill[name] for step in steps])
     half = np.array([_half_width(record, name, step) for step in steps])
     faces = [color if scores.horizons[str(step)].dm_p[name] < CLAIM_P else "white" for step in steps]
@@ -186,7 +185,7 @@ def _half_width(record: ForecastRecord, name: str, step: int) -> float:
 
 def _draw_skill_through_time(record: ForecastRecord) -> Figure:
     """Upper row by month; the lower row adds up each origin's share of the skill, so it ends at the table's figure."""
-    always = [name for name in _mean_losses(record) if all(name in record.baselines_at(s) for s in record.shown_steps)]
+    always = [name for name in _mean_losses(record) if all(name in record.beside_at(s) for s in record.shown_steps)]
     names = (always[0], PERSISTENCE)
     figure, panels = _panels(f"{record.symbol}: skill of {record.model} through time", 2, 2, height=6.6, sharex=True)
     for column, name in enumerate(names):

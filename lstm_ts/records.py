@@ -13,13 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts import metrics
-from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.metrics import Array
 from lstm_ts.prices import Quote
 
 SHOWN_STEPS = (1, 6, 24)
 TERCILES = ("low", "middle", "high")
 BPS = 1e4
+PERSISTENCE = "persistence"  # the forecast to beat
 
 Times = NDArray[np.datetime64]
 Rows = NDArray[np.bool_]
@@ -36,6 +36,7 @@ class ForecastRecord:
     last_close_N: Array
     y_NH: Array  # log return, NaN where the target hour is missing
     quantiles: Mapping[str, Array]  # forecaster -> q_NHQ, log returns; the model first
+    baselines: tuple[str, ...]  # names of those among them
     window_volatility_N: Array
     last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
@@ -51,7 +52,7 @@ class ForecastRecord:
         assert self.origin_ts_N.dtype == self.target_ts_NH.dtype == np.dtype("datetime64[us]")
         assert (np.diff(self.origin_ts_N) > np.timedelta64(0)).all(), "origins must ascend"
         assert metrics.level_index(self.levels, 0.5) is not None, "the median is the point forecast"
-        assert PERSISTENCE in self.quantiles, tuple(self.quantiles)
+        assert {PERSISTENCE} <= set(self.baselines) < self.quantiles.keys(), (self.baselines, tuple(self.quantiles))
         for name, q_NHQ in self.quantiles.items():
             assert q_NHQ.shape == (n, horizon, len(self.levels)), (name, q_NHQ.shape)
             skipped_H = np.isnan(q_NHQ).all(axis=(0, 2))
@@ -105,7 +106,12 @@ class ForecastRecord:
         assert middle is not None
         return self.quantiles[name][:, step - 1, middle]
 
-    def baselines_at(self, step: int) -> list[str]:
+    def best_baseline(self, step: int) -> str:
+        """The one with the least loss."""
+        return min(self.baselines, key=lambda name: np.nan_to_num(self.pinball_bps(name, step), nan=np.inf))
+
+    def beside_at(self, step: int) -> list[str]:
+        """Who else forecasts the step."""
         return [name for name, q in self.quantiles.items() if name != self.model and not np.isnan(q[0, step - 1, 0])]
 
 
@@ -119,6 +125,7 @@ def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
         levels=first.levels,
         quote=first.quote,
         quantiles={name: np.concatenate([r.quantiles[name] for r in records]) for name in first.quantiles},
+        baselines=first.baselines,
         mase_scale_H=np.average([r.mase_scale_H for r in records], axis=0, weights=[r.n for r in records]),
         **{name: np.concatenate([getattr(r, name) for r in records]) for name in names},
     )

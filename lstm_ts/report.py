@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lstm_ts.bars import is_synthetic
-from lstm_ts.baselines import PERSISTENCE
 from lstm_ts.pictures import draw_pictures
 from lstm_ts.prices import significant
-from lstm_ts.records import ForecastRecord
+from lstm_ts.records import PERSISTENCE, ForecastRecord
 from lstm_ts.scores import (
     CLAIM_P,
     Groups,
     GroupScores,
     Scores,
     StepScores,
-    best_baseline,
     describe_skill,
     step_name,
 )
@@ -160,7 +158,7 @@ def _group_table(groups: Groups, scores: Scores) -> str:
 
     The best baseline is that of all origins.
     """
-    best = {step: best_baseline(scores.horizons[step].skill) for step in scores.shown_steps}
+    best = {step: scores.horizons[step].best for step in scores.shown_steps}
     over = "".join(f'<th class="step" colspan="{GROUP_CELLS}">{step_name(int(step))}</th>' for step in best)
     heads = [("n", "pinball bps", f"vs {PERSISTENCE}", f"vs {name}", "DM p", "in 80 %") for name in best.values()]
     head = f"<tr><th></th>{over}</tr><tr><th></th>{''.join(_cells('th', each) for each in heads)}</tr>"

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.artifact import save_forecaster
+from lstm_ts.baselines import BASELINES
 from lstm_ts.checkpoints import claim
 from lstm_ts.cli import (
     check_registry,
@@ -162,7 +163,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     refuse(cfg, "ckpt_path", "lightgbm_steps")
     refuse_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
-    criteria.check(horizon=cfg.horizon, levels=cfg.levels)
+    criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
     end, settings = utc(cfg.span.end), cfg.retrain
     held = hold_out(processed_store(cfg), end=end, valid=settings.valid, holdout=settings.holdout)
     request = hash_request(cfg, held)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ts import metrics
-from lstm_ts.baselines import BASELINES
 from lstm_ts.records import BPS, SHOWN_STEPS, ForecastRecord, Rows
 
 CLAIM_P = 0.05
@@ -35,8 +34,9 @@ class StepScores:
 
 @dataclass(frozen=True)
 class HorizonScores(StepScores):
-    """The model at one step, beside the baselines; skill is 1 - its pinball / the baseline's."""
+    """The model at one step, beside the baselines and whoever else; skill is 1 - its pinball / theirs."""
 
+    best: str  # of the baselines
     baselines: dict[str, StepScores]
     skill: dict[str, float]
     dm_p: dict[str, float]
@@ -112,9 +112,10 @@ def compute_scores(record: ForecastRecord) -> Scores:
 
 
 def _score_horizon(record: ForecastRecord, step: int) -> HorizonScores:
-    baselines = {name: _score_step(record, name, step) for name in record.baselines_at(step)}
+    baselines = {name: _score_step(record, name, step) for name in record.beside_at(step)}
     skill, dm_p = compare(record, step)
-    return HorizonScores(**vars(_score_step(record, record.model, step)), baselines=baselines, skill=skill, dm_p=dm_p)
+    ours, best = _score_step(record, record.model, step), record.best_baseline(step)
+    return HorizonScores(**vars(ours), best=best, baselines=baselines, skill=skill, dm_p=dm_p)
 
 
 def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
@@ -141,7 +142,7 @@ def compare(
     """Skill of one forecaster, the model by default, over each baseline, and its Diebold-Mariano p."""
     ours = record.pinball_NH[name or record.model][rows_N, step - 1]
     skill, dm_p = {}, {}
-    for baseline in record.baselines_at(step):
+    for baseline in record.beside_at(step):
         theirs = record.pinball_NH[baseline][rows_N, step - 1]
         reference = metrics.mean_of_known(theirs)
         skill[baseline] = 1 - metrics.mean_of_known(ours) / reference if reference > 0 else math.nan
@@ -177,18 +178,16 @@ def step_name(step: int) -> str:
     return f"{step} hour{'s' if step > 1 else ''} ahead"
 
 
-def best_baseline(skill: Mapping[str, float]) -> str:
-    """The one with the lowest loss: over which the skill is least. One without a loss has no skill over it."""
-    return _hardest({name: value for name, value in skill.items() if name in BASELINES})
-
-
-def _hardest(skill: Mapping[str, float]) -> str:
-    return min(skill, key=lambda name: (math.isnan(skill[name]), skill[name]))
+def read_best(scored: Mapping[str, Any]) -> str:
+    """The best baseline of one step of scores.json, which older ones do not name."""
+    losses = {name: theirs["pinball_bps"] for name, theirs in scored["baselines"].items()}
+    return str(scored.get("best") or min(losses, key=lambda name: math.inf if losses[name] is None else losses[name]))
 
 
 def describe_skill(step: str, horizon: HorizonScores) -> str:
     """One sentence: the model against the best baseline, and against the best forecaster where that is none."""
-    names = dict.fromkeys([best_baseline(horizon.skill), _hardest(horizon.skill)])
+    best_of_all = min(horizon.skill, key=lambda name: (math.isnan(horizon.skill[name]), horizon.skill[name]))
+    names = dict.fromkeys([horizon.best, best_of_all])
     verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]
     return f"{step_name(int(step))}: {'; '.join(verdicts)}."
 

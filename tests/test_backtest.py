@@ -185,7 +185,7 @@ def test_a_mistake_within_a_job_is_one_sentence(stored: Path, tmp_path: Path) ->
 
 def fold_row(start: str, fold: str, losses: tuple[float, ...]) -> FoldRow:
     skill, dm_p = {"volatility": 0.01, "from_previous": 0.002}, {"volatility": 0.03, "from_previous": 0.5}
-    return FoldRow(fold, start, 100, 7.5, skill, dm_p, losses, steps_per_epoch=50, seconds=2.0)
+    return FoldRow(fold, start, 100, 7.5, "volatility", skill, dm_p, losses, steps_per_epoch=50, seconds=2.0)
 
 
 def test_the_steps_to_scratchs_loss_are_counted_by_hand() -> None:

@@ -328,7 +328,6 @@ def test_records_of_different_origins_are_not_compared():
         ({"steps": [1.5]}, "gate.steps"),
         ({"min_origins": 1}, "min_origins=1"),
         ({"baselines": []}, "gate.baselines"),
-        ({"baselines": ["volatilty"]}, "gate.baselines among persistence, climatology, volatility"),
         ({"alpha": 0}, "gate.alpha"),
         ({"relation_alpha": 0.5}, "gate.relation_alpha"),
         ({"min_skill": 0}, "gate.min_skill"),
@@ -347,9 +346,13 @@ def test_a_criterion_out_of_range_is_named(changes, words):
 
 def test_models_that_cannot_be_judged_are_said_before_they_are_trained():
     with pytest.raises(ConfigError, match=r"gate\.steps within horizon=2, got \[1, 3\]"):
-        criteria(steps=[1, 3]).check(horizon=2, levels=(0.1, 0.5, 0.9))
+        criteria(steps=[1, 3]).check(horizon=2, levels=(0.1, 0.5, 0.9), baselines=["volatility"])
     with pytest.raises(ConfigError, match=r"0\.1 and 0\.9"):
-        criteria().check(horizon=2, levels=(0.25, 0.5, 0.75))
+        criteria().check(horizon=2, levels=(0.25, 0.5, 0.75), baselines=["volatility"])
+    with pytest.raises(ConfigError, match=r"gate.baselines among persistence, volatility, got .'volatilty'"):
+        criteria(baselines=["volatilty"]).check(
+            horizon=2, levels=(0.1, 0.5, 0.9), baselines=["persistence", "volatility"]
+        )
     with pytest.raises(ConfigError, match="horizon=1"):
         decide(SKILLED, None, criteria(steps=[1, 2]), fresher=True)
 

@@ -27,6 +27,7 @@ def make_record(n=1500, horizon=6, y_NH=None):
         last_close_N=np.full(n, 16.0),
         y_NH=1e-3 * rng.standard_normal((n, horizon)) if y_NH is None else y_NH,
         quantiles={"lstm": q_NHQ, "persistence": 0 * q_NHQ, "climatology": 1.1 * q_NHQ, "volatility": 0.7 * q_NHQ},
+        baselines=("persistence", "climatology", "volatility"),
         window_volatility_N=rng.random(n),
         last_bar_position_N=rng.uniform(-1, 1, n),
         hour_of_day_N=np.arange(n) % 24,

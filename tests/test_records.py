@@ -31,6 +31,7 @@ def make_record(n=400, horizon=6, start="2015-03-20T00", **changes):
             "climatology": np.broadcast_to(q_NHQ.mean(axis=0), q_NHQ.shape),
             "volatility": 1.3 * q_NHQ,
         },
+        "baselines": ("persistence", "climatology", "volatility"),
         "window_volatility_N": scale_N,
         "last_bar_position_N": np.zeros(len(scale_N)),
         "hour_of_day_N": np.arange(n) % 24,

@@ -57,7 +57,7 @@ def test_scores_json_has_the_agreed_keys():
     one = content["horizons"]["1"]
     step_keys = {"pinball_bps", "crps_bps", "mae_bps", "mae_price", "directional_accuracy", "directional_accuracy_ci"}
     step_keys |= {"coverage", "mase", "n"}
-    assert set(one) == step_keys | {"baselines", "skill", "dm_p"}
+    assert set(one) == step_keys | {"best", "baselines", "skill", "dm_p"}
     assert (
         list(one["baselines"])
         == list(one["skill"])
