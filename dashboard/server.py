@@ -6,7 +6,6 @@ import secrets
 import signal
 import sys
 from argparse import ArgumentParser
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +30,7 @@ from dashboard.headers import Secured, SiteCookies
 from dashboard.login import PasswordProvider
 from dashboard.settings import Limits, Service, Settings
 from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.lifetime import exit_at_signals
 
 EXTENSIONS = ("tabulator", "filedropper")
 UPLOADS = "lstm_ts_uploads_"
@@ -159,11 +159,11 @@ def main(cfg: DictConfig) -> None:
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
     set_up_panel(cfg.threads)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
-    with suppress(KeyboardInterrupt), TemporaryDirectory(prefix=UPLOADS) as uploads:  # told to end before Panel listens
+    with exit_at_signals(), TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
         pn.serve(
             {"/": lambda: shell(client, settings)},
             address=cfg.host,

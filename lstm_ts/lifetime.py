@@ -1,4 +1,4 @@
-"""Processes that end with the one that has started them, however that one ends.
+"""How processes end: with the one that has started them, however that one ends, and in order at a signal.
 
 `python -m lstm_ts.lifetime COMMAND …` runs a command that does.
 """
@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ctypes import CDLL
 
 PR_SET_PDEATHSIG = 1
@@ -20,6 +20,19 @@ def end_with(parent: int, number: signal.Signals) -> None:
         CDLL(None).prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it has ended already
             os._exit(1)
+
+
+@contextmanager
+def exit_at_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end this process as `sys.exit` does, so that what it has begun is undone; until the block ends
+    or has handlers of its own.
+    """
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_to_its_end(command: Sequence[str]) -> int:

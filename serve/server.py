@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +18,7 @@ from lstm_ts import __version__
 from lstm_ts.cli import check_port, check_registry, choose_symbols, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger import Ledger
+from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.symbol import Symbol
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
@@ -136,8 +138,21 @@ def main(cfg: DictConfig) -> None:
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
     limits: Limits = construct(cfg.limits)
     backlog = allow_connections(limits.connections)
-    check_challenger(cfg, traffic)
-    forecast_log.find_ledger()
+    with exit_at_signals():
+        check_challenger(cfg, traffic)
+        forecast_log.find_ledger()
+        _serve(cfg, settings, keys, traffic, forecast_log, limits, backlog)
+
+
+def _serve(
+    cfg: DictConfig,
+    settings: Sequence[Settings],
+    keys: Keys,
+    traffic: Traffic,
+    forecast_log: ForecastLog,
+    limits: Limits,
+    backlog: int,
+) -> None:
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder
         from serve.api import ForecastApi

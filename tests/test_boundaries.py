@@ -234,7 +234,7 @@ SERVED |= {"flags", "lifetime", "prices", "rows", "symbol", "windows"}
 # What the dashboard may; the service it reaches over HTTP.
 SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
 SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"hours", "tables", "rows", "cli", "manifest", "staging", "prices", "symbol", "close_stamps"}
+SHOWN |= {"hours", "lifetime", "tables", "rows", "cli", "manifest", "staging", "prices", "symbol", "close_stamps"}
 PACKAGES = {"sources.__init__", "migrations.__init__"}
 MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
 ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
