@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -233,11 +234,19 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
     config.merge_with(cfg)
     OmegaConf.copy_cache(from_config=cfg, to_config=config)  # so that jobs lie in this run's folder
     context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=partial(_run_job, task), config=config
+    )
     runs = launcher.launch([[*hydra_node.overrides.task, *job] for job in jobs], initial_job_idx=0)
     configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has taken the log with it
     for run in runs:
         _ = run.return_value
+
+
+def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
+    """As a command runs, whose names are text: YAML reads a symbol such as 7203 as a number."""
+    _check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
+    task(cfg)
 
 
 def construct(cfg: DictConfig, **objects: Any) -> Any:

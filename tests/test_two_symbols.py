@@ -41,12 +41,20 @@ def test_two_symbols_go_from_minutes_to_forecasts_pages_and_a_schedule(tmp_path:
         for command, options in (("ingest", SPAN), ("process", ()), ("retrain", (*GEAR, *STRIDES))):
             succeed(command, tmp_path, *chosen, *options)
         succeed("registry", tmp_path, *chosen, "action=promote", "version=1", "reason=the first")
+    walk = (
+        "walk.start=0.9",
+        "walk.valid=2w",
+        "walk.every=1mo",
+        "starts=[scratch]",
+        "folds=[0]",
+        "hydra/launcher=basic",
+    )
+    succeed("backtest", tmp_path, own, "symbol=7203", *GEAR, *STRIDES[:3], *walk)  # its jobs read the file anew
     tokyo = BarStore(tmp_path / "data/processed/7203", HOURLY_SCHEMA)
     assert {ts.hour for ts in tokyo.read()["ts"]} == {0, 1, 2, 3, 4, 5, 6}  # 9:00 to 11:30, 12:30 to 15:30
     refused = mistake(run("process", tmp_path, own, "symbol=7203", "symbol.session.calendar=NYSE", *databases))
     assert "was stored with, JPX in Asia/Tokyo, got NYSE" in refused and "symbol.session.calendar=JPX" in refused
 
-    (tmp_path / "outputs/log").mkdir()
     with running(Server(tmp_path, own, "symbols=[XAGUSD,7203]")) as server:
         wait_for(lambda: server.health().ready)
         replies = {}
