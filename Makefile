@@ -62,6 +62,7 @@ broker: .venv-ib_async/installed  ## the tests of source=ib with ib_async, the s
 
 lint: install  ## ruff: rules and formatting
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/ruff format --check .
 
 types: install  ## mypy, strict

@@ -23,9 +23,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.serve import running
 from dashboard.explorer import COLUMNS
 from dashboard.zoom import column_width, columns_of
-from lstm_ts.bars import BAR_SCHEMA, PRICES
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES
+from lstm_ts.market.session import Session
+from lstm_ts.store.bar_store import BarStore
 
 CHROMIUM = "/usr/bin/chromium"
 LOADS, CLICKS, VISITORS = 10, 40, 20

@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.serve import SYMBOL, Server, ask, read, running, window_of
 from benchmarks.servers import HOST
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.ledger import Ledger
-from lstm_ts.registry import Registry
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.registry.registry import Registry
 
 DATA, OUTPUTS = Path("data/demo"), Path("outputs/demo")
 DEMO = OUTPUTS / "registry"

@@ -29,11 +29,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from lstm_ts.artifact import WEIGHTS
-from lstm_ts.disk import hash_file
-from lstm_ts.ledger import Ledger
-from lstm_ts.manifest import read_manifest
-from lstm_ts.registry import Registry
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.model.artifact import WEIGHTS
+from lstm_ts.registry.registry import Registry
+from lstm_ts.store.disk import hash_file
+from lstm_ts.store.manifest import read_manifest
 
 DISK_MB = 512
 TINY = ("tsteps=24", "horizon=6", "net.hidden=8", "net.decoder=8", "trainer.max_epochs=1", "spec.max_missing=6",

@@ -12,9 +12,9 @@ from pathlib import Path
 import hydra
 import polars as pl
 
-from lstm_ts.bars import BarBatch, describe_rejects
 from lstm_ts.cli import CONF, construct
 from lstm_ts.errors import LstmTsError
+from lstm_ts.market.bars import BarBatch, describe_rejects
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 FOLDERS = (REAL / "field", REAL / "formats", REAL / "feeds")

@@ -24,8 +24,8 @@ from typing import Any
 
 from benchmarks.serve import Server, ask, running, window_of
 from benchmarks.servers import HOST
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.tables import align
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.scoring.tables import align
 
 ATTACK_S, CLIENTS, HALF = 8.0, 300, 1000
 REQUESTS, ASKING, REQUESTS_S = 50_000, 16, 900.0

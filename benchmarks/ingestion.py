@@ -23,13 +23,13 @@ import hydra
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.backfill import BackfillResult, backfill
-from lstm_ts.bars import PRICES, Broker
 from lstm_ts.cli import CONF, construct, raw_store
-from lstm_ts.completeness import classify, coverage
 from lstm_ts.errors import LstmTsError
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import Session
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import PRICES, Broker
+from lstm_ts.market.completeness import classify, coverage
+from lstm_ts.market.session import Session
+from lstm_ts.sources.backfill import BackfillResult, backfill
 from tests.tws import Tws
 
 START = datetime(2014, 3, 2, tzinfo=UTC)  # a Sunday

@@ -9,8 +9,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from lstm_ts.ledger import Ledger
-from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.registry.registry import CHAMPION, Registry
 
 RUNS = 20
 

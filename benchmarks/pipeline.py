@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import compose
-from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
-from lstm_ts.session import Session
+from lstm_ts.market.bars import make_hourly_bars
+from lstm_ts.market.session import Session
+from lstm_ts.model.windows import Batch
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.train import make_data
-from lstm_ts.windows import Batch
 
 CFG = compose()
 SILVER: Session = construct(CFG.symbol.session)

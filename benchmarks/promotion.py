@@ -21,14 +21,14 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks import compose
-from lstm_ts import metrics
-from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
-from lstm_ts.data import Split
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.gate import Criteria, Decision, Verdict, decide
-from lstm_ts.records import ForecastRecord
-from lstm_ts.session import utc
+from lstm_ts.market.bars import make_hourly_bars
+from lstm_ts.market.session import utc
+from lstm_ts.model.datamodule import Split
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
+from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.sources.synthetic import Signal, Synthetic
 from lstm_ts.train import build_trainer, fit, make_data
 

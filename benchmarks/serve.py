@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.servers import HOST
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.store import BarStore
-from lstm_ts.tables import align
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.scoring.tables import align
+from lstm_ts.store.bar_store import BarStore
 
 SYMBOL = "XAGUSD"
 ROUNDS, WARM_UPS, ALONE, CONNECTIONS, CROWD = 8, 100, 300, 32, 600  # requests in each round

@@ -40,8 +40,8 @@ def serve_plain(port: int, model: Path) -> None:
     import uvicorn
     from fastapi import FastAPI
 
-    from lstm_ts.artifact import load_forecaster
-    from lstm_ts.bars import HOURLY_SCHEMA
+    from lstm_ts.market.bars import HOURLY_SCHEMA
+    from lstm_ts.model.artifact import load_forecaster
     from lstm_ts.predict import to_json
 
     torch.set_num_threads(1)

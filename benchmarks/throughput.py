@@ -17,15 +17,15 @@ from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import compose
-from lstm_ts.bars import make_hourly_bars
 from lstm_ts.cli import construct
-from lstm_ts.data import BarsDataModule, BatchOrder
-from lstm_ts.model import LSTMForecaster
-from lstm_ts.nets import build_net
+from lstm_ts.market.bars import make_hourly_bars
+from lstm_ts.model.datamodule import BarsDataModule, BatchOrder
+from lstm_ts.model.lightning_module import LSTMForecaster
+from lstm_ts.model.nets import build_net
+from lstm_ts.model.tensors import to_tensors
+from lstm_ts.model.windows import FEATURES
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.tensors import to_tensors
 from lstm_ts.train import make_data
-from lstm_ts.windows import FEATURES
 
 EPOCHS, ROUNDS = 2, 5
 HIDDEN = (32, 128)

@@ -9,12 +9,12 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from dashboard.settings import Settings
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError
-from lstm_ts.manifest import stores_in
-from lstm_ts.prices import Quote
-from lstm_ts.store import BarStore
-from lstm_ts.symbol import check_symbol
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.symbol import check_symbol
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.manifest import stores_in
 
 
 class ServiceError(LstmTsError):

@@ -18,11 +18,11 @@ from bokeh.models import (
 
 from dashboard.blocks import table
 from dashboard.views import Shade, plain_figure
-from lstm_ts.bars import PRICES
-from lstm_ts.completeness import State, count_within
-from lstm_ts.prices import Quote, price_format
-from lstm_ts.staging import REVISED
-from lstm_ts.status import Status
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.completeness import State, count_within
+from lstm_ts.market.prices import Quote, price_format
+from lstm_ts.store.coverage import Status
+from lstm_ts.store.staging import REVISED
 
 DAY = timedelta(days=1)
 CLOSED = "closed"

@@ -16,9 +16,9 @@ from dashboard.patience import told
 from dashboard.stored import MINUTES, Known, stored
 from dashboard.views import shade
 from dashboard.visit import Visit
-from lstm_ts.bars import TS
 from lstm_ts.errors import LstmTsError
-from lstm_ts.prices import Quote
+from lstm_ts.market.bars import TS
+from lstm_ts.market.prices import Quote
 
 NONE_UNKNOWN = pl.DataFrame(schema={"start": TS, "end": TS})
 TIME = "%a %d %b %Y %H:%M"

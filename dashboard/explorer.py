@@ -25,9 +25,9 @@ from dashboard.stored import HOURS, MINUTES, stored
 from dashboard.views import Shade, plain_figure, shade, show_prices
 from dashboard.visit import Visit
 from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
-from lstm_ts.bars import PRICES
 from lstm_ts.errors import LstmTsError
-from lstm_ts.prices import PriceFormat, price_format
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.prices import PriceFormat, price_format
 
 COLUMNS, CANDLES = 750, 120  # of the span that is seen: at most; and so few that each is a candlestick
 BESIDE = 0.5  # of that span is drawn on either side, so that a hand that pans sees prices at once

@@ -17,7 +17,7 @@ from dashboard.typed import Typed
 from dashboard.upload import Upload
 from dashboard.visit import Visit
 from dashboard.words import short
-from lstm_ts.session import HOUR
+from lstm_ts.market.session import HOUR
 
 CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
 

@@ -15,9 +15,9 @@ from dashboard.timeline import HEIGHT, timeline
 from dashboard.verdicts import checks_table, facts, history_table, label, scores_table, versions_table
 from dashboard.visit import Visit
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry import CHAMPION
-from lstm_ts.rows import AliasChange
-from lstm_ts.versions import Version
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.registry.registry import CHAMPION
+from lstm_ts.registry.version import Version
 
 LISTED = 20  # the newest; the others can be chosen too
 NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trains and registers a first one."

@@ -15,8 +15,8 @@ from dashboard.registered import Move, Registered
 from dashboard.verdicts import NONE, verdict
 from dashboard.visit import Visit
 from lstm_ts.errors import ConfigError
-from lstm_ts.registry import ALIASES
-from lstm_ts.versions import PROMOTE, ROLLBACK, Version
+from lstm_ts.registry.registry import ALIASES
+from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version
 
 OFF = (
     '<p class="quiet">Nobody promotes or rolls back here: no operator password is set. To switch it on, set '

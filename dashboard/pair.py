@@ -11,14 +11,14 @@ from dashboard.patience import asking
 from dashboard.registered import Registered
 from dashboard.verdicts import comparison_table, comparison_words, label, overlap_words
 from dashboard.visit import Visit
-from lstm_ts.bars import is_synthetic
-from lstm_ts.comparison import compare_records
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.registry import CHAMPION
-from lstm_ts.session import HOUR
-from lstm_ts.versions import Version
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.session import HOUR
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.registry.registry import CHAMPION
+from lstm_ts.registry.version import Version
+from lstm_ts.scoring.comparison import compare_records
 
 WEEKS = (4, 13, 26)  # no more: a year of hours takes 400 MB for as long as it is forecast
 CLOSURES = timedelta(days=14)  # a window of session hours may lie around some

@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from dashboard.settings import Limits, Settings
-from lstm_ts.bars import BarBatch
-from lstm_ts.close_stamps import describe_close_stamps
 from lstm_ts.errors import DataError, LstmTsError
-from lstm_ts.hours import check_hours
+from lstm_ts.market.bars import BarBatch
+from lstm_ts.market.close_stamps import describe_close_stamps
+from lstm_ts.market.hours import check_hours
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.files import Files
 

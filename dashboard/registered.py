@@ -7,11 +7,11 @@ from threading import Lock
 from typing import Any
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.ledger import Ledger
-from lstm_ts.registry import ALIASES, CHAMPION, Registry, check_there
-from lstm_ts.rows import AliasChange
-from lstm_ts.versions import ROLLBACK, Version, version_before
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.registry.registry import ALIASES, CHAMPION, Registry, check_there
+from lstm_ts.registry.version import ROLLBACK, Version, version_before
 
 ACTOR = "dashboard"
 

@@ -15,7 +15,7 @@ from dashboard.patience import asking
 from dashboard.views import FanChart, path_table
 from dashboard.visit import Visit
 from dashboard.words import curl, headline, outcome_words, to_csv, trust
-from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.market.bars import HOURLY_SCHEMA
 
 NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)
 

@@ -10,8 +10,8 @@ from math import isfinite
 import polars as pl
 
 from dashboard.client import Needs, Problem
-from lstm_ts.bars import HOURLY_SCHEMA, PRICES
-from lstm_ts.session import HOUR, Session
+from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
+from lstm_ts.market.session import HOUR, Session
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from lstm_ts.scores import HorizonScores, read_best
+from lstm_ts.scoring.scores import HorizonScores, read_best
 
 COMMANDS = ("train", "retrain", "backtest")
 CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scores/scores.json"

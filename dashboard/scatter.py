@@ -12,8 +12,8 @@ from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapT
 from dashboard.runs import Run, Value
 from dashboard.scoreboard import NONE, label, told
 from dashboard.views import Shade, plain_figure
-from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, step_name
+from lstm_ts.scoring.records import SHOWN_STEPS
+from lstm_ts.scoring.scores import HorizonScores, step_name
 
 HEIGHT, DECADE, TICKS = 340, 10, 8
 

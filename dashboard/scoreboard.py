@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from dashboard.blocks import alert, table
 from dashboard.runs import BESIDE, Run, Value, differing
-from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.scores import HorizonScores, describe_skill, step_name
-from lstm_ts.tables import number, p_cell
+from lstm_ts.scoring.records import SHOWN_STEPS
+from lstm_ts.scoring.scores import HorizonScores, describe_skill, step_name
+from lstm_ts.scoring.tables import number, p_cell
 
 NONE = "-"
 ROWS = 100  # of the table

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lstm_ts.manifest import read_manifest
-from lstm_ts.prices import Quote, guess_quote
-from lstm_ts.session import Session
-from lstm_ts.symbol import Symbol, check_symbol
+from lstm_ts.market.prices import Quote, guess_quote
+from lstm_ts.market.session import Session
+from lstm_ts.market.symbol import Symbol, check_symbol
+from lstm_ts.store.manifest import read_manifest
 
 
 @dataclass(frozen=True)

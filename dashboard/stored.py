@@ -10,13 +10,13 @@ import polars as pl
 
 from dashboard.coverage import by_day
 from dashboard.settings import Settings
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
-from lstm_ts.completeness import State, classify
-from lstm_ts.ledger import Ledger
-from lstm_ts.manifest import stores_in
-from lstm_ts.status import Status, compute_status
-from lstm_ts.store import BarStore
-from lstm_ts.symbol import check_symbol
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
+from lstm_ts.market.completeness import State, classify
+from lstm_ts.market.symbol import check_symbol
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.coverage import Status, compute_status
+from lstm_ts.store.manifest import stores_in
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}

@@ -17,8 +17,8 @@ from bokeh.plotting import figure
 
 from dashboard.verdicts import ACTIONS, FOUND, NONE, stamp
 from dashboard.views import plain_figure, shade
-from lstm_ts.rows import AliasChange
-from lstm_ts.versions import PROMOTE, ROLLBACK
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.registry.version import PROMOTE, ROLLBACK
 
 MARKERS = {PROMOTE: "triangle", ROLLBACK: "inverted_triangle"}  # anything else: diamond
 HEIGHT = 220

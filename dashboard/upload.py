@@ -16,8 +16,8 @@ from dashboard.views import plain_figure, shade, show_prices
 from dashboard.visit import Visit
 from dashboard.words import body_of, short
 from lstm_ts.errors import LstmTsError
-from lstm_ts.prices import Quote, price_format
-from lstm_ts.session import HOUR
+from lstm_ts.market.prices import Quote, price_format
+from lstm_ts.market.session import HOUR
 from lstm_ts.sources.files import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from

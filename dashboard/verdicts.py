@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from dashboard.blocks import table
-from lstm_ts.comparison import Comparison, StepComparison
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.records import SHOWN_STEPS
-from lstm_ts.rows import AliasChange
-from lstm_ts.scores import CLAIM_P, p_text, read_best
-from lstm_ts.tables import number
-from lstm_ts.versions import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict
+from lstm_ts.scoring.comparison import Comparison, StepComparison
+from lstm_ts.scoring.records import SHOWN_STEPS
+from lstm_ts.scoring.scores import CLAIM_P, p_text, read_best
+from lstm_ts.scoring.tables import number
 
 NONE = "-"
 PASSED = {True: "✓ passed", False: "✗ failed", None: "? cannot tell"}

@@ -23,9 +23,9 @@ from bokeh.plotting import figure
 from dashboard.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
 from dashboard.client import Forecast
 from dashboard.words import bps, prices_of, short, signed, year_of
-from lstm_ts.bars import PRICES
-from lstm_ts.prices import PriceFormat
-from lstm_ts.session import HOUR, Session
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.prices import PriceFormat
+from lstm_ts.market.session import HOUR, Session
 
 BANDS = ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75))  # drawn in this order, each over the one before
 BAND_ALPHA = {"90": 0.16, "80": 0.20, "50": 0.30}

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from dashboard.client import Forecast, Skill, Step
-from lstm_ts.bars import PRICES
-from lstm_ts.prices import PriceFormat, price_format
-from lstm_ts.session import HOUR
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.prices import PriceFormat, price_format
+from lstm_ts.market.session import HOUR
 
 STALE = "stale input"  # how a flag of the service begins that tells of the time since the last bar
 CSV_DECIMALS = 3  # beyond those that are shown

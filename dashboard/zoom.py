@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lstm_ts.bars import PRICES
+from lstm_ts.market.bars import PRICES
 
 MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 720)
 DAYS = (1, 2, 4, 7, 14, 28)

@@ -22,20 +22,20 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, refuse_relaunch, run_folder
-from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
-from lstm_ts.features import make_grid
-from lstm_ts.folds import Fold, FoldRow, describe_warm_start, format_folds
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.provenance import hash_bars, hash_training, select_decisive
-from lstm_ts.records import ForecastRecord, concatenate
-from lstm_ts.report import format_table
-from lstm_ts.scores import compare, compute_scores
+from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.model.datamodule import Split
+from lstm_ts.model.features import make_grid
+from lstm_ts.model.folds import Fold, FoldRow, describe_warm_start, format_folds
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.provenance import hash_bars, hash_training, select_decisive
+from lstm_ts.model.windows import find_origins
+from lstm_ts.scoring.records import ForecastRecord, concatenate
+from lstm_ts.scoring.report import format_table
+from lstm_ts.scoring.scores import compare, compute_scores
 from lstm_ts.train import build_trainer, fit, make_data
-from lstm_ts.windows import find_origins
 
 log = logging.getLogger(__name__)
 SCRATCH, PREVIOUS = "scratch", "previous"

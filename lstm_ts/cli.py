@@ -27,9 +27,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.market.symbol import Symbol, check_name, check_symbol
 from lstm_ts.overrides import (
     SYMBOL,
     check_values,
@@ -39,8 +40,7 @@ from lstm_ts.overrides import (
     flatten,
     read_command_line,
 )
-from lstm_ts.store import BarStore
-from lstm_ts.symbol import Symbol, check_name, check_symbol
+from lstm_ts.store.bar_store import BarStore
 
 CONF = str(Path(__file__).parents[1] / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it

@@ -18,17 +18,17 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import is_synthetic
-from lstm_ts.boosting import lightgbm_quantiles
 from lstm_ts.cli import entry_point, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.records import ForecastRecord, to_frame
-from lstm_ts.report import format_table, write_report
-from lstm_ts.scores import Scores, compute_scores
-from lstm_ts.session import utc
-from lstm_ts.windows import compute_returns_GH, find_origins, make_windows
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.session import utc
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.boosting import lightgbm_quantiles
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.windows import compute_returns_GH, find_origins, make_windows
+from lstm_ts.scoring.records import ForecastRecord, to_frame
+from lstm_ts.scoring.report import format_table, write_report
+from lstm_ts.scoring.scores import Scores, compute_scores
 
 log = logging.getLogger(__name__)
 

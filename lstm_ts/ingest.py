@@ -12,18 +12,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.backfill import BackfillResult, backfill
-from lstm_ts.bars import Answer, Broker, Source
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
-from lstm_ts.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.errors import ConfigError
-from lstm_ts.evidence import join_to_stored
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import Mismatch, Session, utc
-from lstm_ts.sources.testimony import WITNESS as FILES
-from lstm_ts.staging import Staging, UpsertResult
-from lstm_ts.status import Status, compute_status, format_status
-from lstm_ts.store import BarStore
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import Answer, Broker, Source
+from lstm_ts.market.session import Mismatch, Session, utc
+from lstm_ts.sources.backfill import BackfillResult, backfill
+from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
+from lstm_ts.sources.evidence import join_to_stored
+from lstm_ts.sources.file_evidence import WITNESS as FILES
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.coverage import Status, compute_status, format_status
+from lstm_ts.store.staging import Staging, UpsertResult
 
 MINUTE = timedelta(minutes=1)
 

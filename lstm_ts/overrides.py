@@ -26,7 +26,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.symbol import check_symbol
+from lstm_ts.market.symbol import check_symbol
 
 CONF = Path(__file__).parents[1] / "conf"
 FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}

@@ -26,15 +26,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
-from lstm_ts.backfill import BackfillResult
 from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command, typed_overrides
-from lstm_ts.disk import hold_lock, write_whole
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
+from lstm_ts.market.session import HOUR
+from lstm_ts.market.symbol import Symbol
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, read_symbols, why_closed
-from lstm_ts.session import HOUR
-from lstm_ts.staging import UpsertResult
-from lstm_ts.symbol import Symbol
+from lstm_ts.sources.backfill import BackfillResult
+from lstm_ts.store.disk import hold_lock, write_whole
+from lstm_ts.store.staging import UpsertResult
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
 SOURCE, TRAINING = "source", "training"  # pools

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts.cli import SEARCHPATH, compose, construct
 from lstm_ts.errors import ConfigError
+from lstm_ts.market.session import HOUR, Session, utc
+from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.overrides import SYMBOL
-from lstm_ts.session import HOUR, Session, utc
-from lstm_ts.symbol import Symbol, check_symbol
 
 STEPS = ("ingest", "process", "retrain")
 DAY = timedelta(days=1)

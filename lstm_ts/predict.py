@@ -16,18 +16,18 @@ if __name__ == "__main__":
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import Source
 from lstm_ts.cli import construct, entry_point, model_folder, processed_store
-from lstm_ts.close_stamps import warn_of_close_stamps
 from lstm_ts.errors import ConfigError, DataError
-from lstm_ts.flags import Flags
-from lstm_ts.forecaster import Forecast, Forecaster
-from lstm_ts.hours import check_hours
-from lstm_ts.prices import price_format
-from lstm_ts.session import Session
+from lstm_ts.market.bars import Source
+from lstm_ts.market.close_stamps import warn_of_close_stamps
+from lstm_ts.market.hours import check_hours
+from lstm_ts.market.prices import price_format
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.flags import Flags
+from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
-from lstm_ts.tables import align
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)

@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.bars import Answer, make_hourly_bars
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store
-from lstm_ts.completeness import classify, known_hours, untold
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import Session, utc
-from lstm_ts.staging import UpsertResult
-from lstm_ts.store import BarStore
-from lstm_ts.tables import percent
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import Answer, make_hourly_bars
+from lstm_ts.market.completeness import classify, known_hours, untold
+from lstm_ts.market.session import Session, utc
+from lstm_ts.scoring.tables import percent
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.staging import UpsertResult
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 

@@ -17,9 +17,6 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.artifact import save_forecaster
-from lstm_ts.baselines import BASELINES
-from lstm_ts.checkpoints import claim
 from lstm_ts.cli import (
     check_registry,
     construct,
@@ -30,24 +27,27 @@ from lstm_ts.cli import (
     refuse_relaunch,
     run_folder,
 )
-from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.gate import Criteria, Decision, Verdict, decide
-from lstm_ts.holdout import Champion, Held, check_champion, hold_out
-from lstm_ts.ledger import Ledger
-from lstm_ts.nets import describe_net
-from lstm_ts.promotion import promote_undecided
-from lstm_ts.provenance import hash_training, select_decisive
-from lstm_ts.records import ForecastRecord
-from lstm_ts.registry import CHAMPION, Registry
-from lstm_ts.report import format_table
-from lstm_ts.scores import compute_scores
-from lstm_ts.session import utc
-from lstm_ts.tracking import close
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import utc
+from lstm_ts.model.artifact import save_forecaster
+from lstm_ts.model.baselines import BASELINES
+from lstm_ts.model.checkpoints import claim
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.nets import describe_net
+from lstm_ts.model.provenance import hash_training, select_decisive
+from lstm_ts.registry.holdout import Champion, Held, check_champion, hold_out
+from lstm_ts.registry.promotion import promote_undecided
+from lstm_ts.registry.registry import CHAMPION, Registry
+from lstm_ts.registry.version import Version, describe_verdict
+from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
+from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.report import format_table
+from lstm_ts.scoring.scores import compute_scores
+from lstm_ts.scoring.wandb_log import close
 from lstm_ts.train import Fitted, build_trainer, fit, make_data
-from lstm_ts.versions import Version, describe_verdict
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"

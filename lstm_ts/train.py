@@ -29,21 +29,21 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.artifact import save_forecaster
-from lstm_ts.checkpoints import claim, find_checkpoint
 from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
-from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.levels import close_range
-from lstm_ts.model import LSTMForecaster, Optimisation
-from lstm_ts.nets import NetConfig, build_net, describe_net, start_from
-from lstm_ts.provenance import describe, has_bf16
-from lstm_ts.scaler import Scaler
-from lstm_ts.tracking import close, log_results
-from lstm_ts.windows import find_origins
+from lstm_ts.market.levels import close_range
+from lstm_ts.model.artifact import save_forecaster
+from lstm_ts.model.checkpoints import claim, find_checkpoint
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.lightning_module import LSTMForecaster, Optimisation
+from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
+from lstm_ts.model.provenance import describe, has_bf16
+from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.windows import find_origins
+from lstm_ts.scoring.wandb_log import close, log_results
 
 log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
-from lstm_ts.features import Bars
-from lstm_ts.flags import Flags
-from lstm_ts.forecaster import Forecast, Forecaster
-from lstm_ts.rows import ForecastRow, ServedPath
-from lstm_ts.session import HOUR
-from lstm_ts.store import BarStore
+from lstm_ts.ledger.rows import ForecastRow, ServedPath
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR
+from lstm_ts.model.features import Bars
+from lstm_ts.model.flags import Flags
+from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.store.bar_store import BarStore
 from serve import schema
 from serve.deployment import Loaded, Serving
 from serve.schema import Problem

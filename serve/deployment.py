@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.registry import CHALLENGER, CHAMPION, MODEL_SHA256, Registry, check_there
-from lstm_ts.versions import Version
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.registry.registry import CHALLENGER, CHAMPION, MODEL_SHA256, Registry, check_there
+from lstm_ts.registry.version import Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings

@@ -12,10 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from lstm_ts.database import has_place
 from lstm_ts.errors import ConfigError, LedgerError, RowRefused
-from lstm_ts.ledger import Ledger
-from lstm_ts.rows import ForecastRow
+from lstm_ts.ledger.database import has_place
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import ForecastRow
 
 log = logging.getLogger(__name__)
 

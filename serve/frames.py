@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pydantic import TypeAdapter
 
-from lstm_ts.rows import ForecastRow
+from lstm_ts.ledger.rows import ForecastRow
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from lstm_ts import __version__
 from lstm_ts.cli import check_port, check_registry, choose_symbols, construct, entry_point, processed_store
 from lstm_ts.errors import ConfigError, LedgerError
-from lstm_ts.ledger import Ledger
+from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
-from lstm_ts.symbol import Symbol
+from lstm_ts.market.symbol import Symbol
 from serve.forecast_log import ForecastLog
 from serve.keys import Keys
 from serve.limits import Limits

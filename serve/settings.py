@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstm_ts.flags import Flags
-from lstm_ts.rows import ForecastRow
+from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.model.flags import Flags
 from serve.schema import Input, Worker
 from serve.traffic import Arm
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.tables import percent
+from lstm_ts.scoring.tables import percent
 
 
 class Arm(StrEnum):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from lstm_ts.bars import PRICES
-from lstm_ts.features import Bars
-from lstm_ts.session import HOUR, Session
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.features import Bars
 from serve.schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
 
 MAX_PROBLEMS = 100  # told at once: more are not read, and what explains them is larger than what was sent

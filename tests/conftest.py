@@ -20,9 +20,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import CONF
-from lstm_ts.session import Session
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
 from lstm_ts.sources.files import Files
 
 if TYPE_CHECKING:

@@ -19,18 +19,18 @@ import torch
 from processes import ROOT, WAIT_S, end
 from test_registry import open_registry
 
-from lstm_ts.artifact import save_forecaster
-from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.data import BarsDataModule, Split
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster, Provenance
-from lstm_ts.levels import close_range
-from lstm_ts.nets import build_net, describe_net
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.prices import Quote
-from lstm_ts.registry import Registry
-from lstm_ts.session import HOUR, Session
-from lstm_ts.windows import WindowSpec
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.levels import close_range
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.artifact import save_forecaster
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets import build_net, describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
+from lstm_ts.registry.registry import Registry
 from serve import schema
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6

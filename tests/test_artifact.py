@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from serving import save_model
 
-from lstm_ts.artifact import load_forecaster, save_forecaster
 from lstm_ts.errors import ArtifactError, NotEnoughBars
-from lstm_ts.prices import Quote
-from lstm_ts.session import Session
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster, save_forecaster
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
 FITTED = ("net", "spec", "session", "scaler", "reference")

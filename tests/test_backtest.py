@@ -16,11 +16,11 @@ from test_cli import TINY
 from test_configs import compose, without_hydra
 
 from lstm_ts.backtest import plan_jobs, plan_trainings
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
-from lstm_ts.folds import FoldRow, describe_warm_start, format_folds
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.model.folds import FoldRow, describe_warm_start, format_folds
+from lstm_ts.store.bar_store import BarStore
 
 pytestmark = pytest.mark.timeout(600)  # a walk trains seven models, in processes that import all anew
 START = datetime(2014, 1, 6, tzinfo=UTC)

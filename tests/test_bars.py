@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, make_hourly_bars, reject_reason
-from lstm_ts.session import Session
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, make_hourly_bars, reject_reason
+from lstm_ts.market.session import Session
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 TUESDAY_10 = datetime(2015, 3, 3, 10, tzinfo=UTC)

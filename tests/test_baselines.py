@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from lstm_ts.baselines import BASELINES, Climatology, Persistence, Volatility, fit_reference
-from lstm_ts.boosting import lightgbm_quantiles, tabulate
-from lstm_ts.features import make_grid
-from lstm_ts.scaler import fit_scaler
-from lstm_ts.session import Session
-from lstm_ts.windows import Windows, WindowSpec, find_origins, make_windows
+from lstm_ts.market.session import Session
+from lstm_ts.model.baselines import BASELINES, Climatology, Persistence, Volatility, fit_reference
+from lstm_ts.model.boosting import lightgbm_quantiles, tabulate
+from lstm_ts.model.features import make_grid
+from lstm_ts.model.scaler import fit_scaler
+from lstm_ts.model.windows import Windows, WindowSpec, find_origins, make_windows
 
 Parts = tuple[Windows[NDArray[Any]], Windows[NDArray[Any]], Windows[NDArray[Any]]]
 LEVELS = (0.25, 0.5, 0.75)

@@ -1,4 +1,4 @@
-"""Who may import what, read from the sources."""
+"""Which libraries are imported where, read from the sources; what imports what of ours is in pyproject.toml."""
 
 import ast
 import subprocess
@@ -17,281 +17,16 @@ MODULES = {
 SERVICE = {module for module in MODULES if module.startswith("serve.")}
 DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 
-# What each room may import of ours.
-ROOMS = {
-    "errors": set(),
-    "symbol": {"errors", "prices", "session"},
-    "bars": {"errors"},
-    "calendars": set(),
-    "session": {"bars", "calendars", "errors"},
-    "sources.synthetic": {"bars", "errors", "session"},
-    "sources.zones": {"errors"},
-    "sources.stamps": set(),
-    "sources.numbers": set(),
-    "sources.symbols": {"errors", "sources.columns"},
-    "sources.containers": {"errors"},
-    "sources.columns": {"bars", "errors", "sources.stamps"},
-    "sources.layout": {"errors", "sources.columns", "sources.numbers", "sources.zones"},
-    "sources.cells": {"sources.layout"},
-    "sources.headers": {"errors", "sources.cells", "sources.columns", "sources.layout", "sources.stamps"},
-    "sources.headerless": {
-        "bars",
-        "sources.cells",
-        "sources.columns",
-        "sources.layout",
-        "sources.numbers",
-        "sources.stamps",
-    },
-    "sources.formats": {
-        "errors",
-        "sources.cells",
-        "sources.columns",
-        "sources.headerless",
-        "sources.headers",
-        "sources.layout",
-        "sources.stamps",
-    },
-    "sources.text_rows": {
-        "bars",
-        "errors",
-        "sources.cells",
-        "sources.columns",
-        "sources.headers",
-        "sources.layout",
-        "sources.numbers",
-        "sources.stamps",
-    },
-    "sources.parquet": {
-        "bars",
-        "errors",
-        "sources.columns",
-        "sources.formats",
-        "sources.layout",
-        "sources.numbers",
-        "sources.stamps",
-    },
-    "sources.blocks": {
-        "errors",
-        "sources.columns",
-        "sources.containers",
-        "sources.formats",
-        "sources.layout",
-        "sources.numbers",
-        "sources.parquet",
-        "sources.symbols",
-        "sources.text_rows",
-        "sources.zones",
-    },
-    "spacing": set(),
-    "hours": {"bars", "errors", "levels", "session"},
-    "close_stamps": {"bars", "session"},
-    "levels": {"errors"},
-    "revisions": set(),
-    "evidence": {"bars"},
-    "sources.testimony": {"bars"},
-    "sources.repeated_hour": {"bars", "spacing"},
-    "sources.spool": set(),
-    "sources.ticks": {"bars"},
-    "sources.overlap": {"spacing"},
-    "sources.seen": set(),
-    "sources.spikes": {"bars", "levels", "spacing"},
-    "sources.learnt": {
-        "bars",
-        "errors",
-        "sources.blocks",
-        "sources.checks",
-        "sources.repeated_hour",
-        "sources.spikes",
-        "sources.spool",
-        "sources.zones",
-        "spacing",
-    },
-    "sources.checks": {"bars", "sources.layout", "sources.zones", "spacing"},
-    "sources.files": {
-        "bars",
-        "errors",
-        "sources.blocks",
-        "sources.checks",
-        "sources.formats",
-        "sources.learnt",
-        "sources.overlap",
-        "sources.repeated_hour",
-        "sources.seen",
-        "sources.spool",
-        "sources.testimony",
-        "sources.ticks",
-        "sources.zones",
-        "spacing",
-    },
-    "sources.pacing": {"errors"},
-    "sources.ib_errors": set(),
-    "sources.ib_line": {"sources.ib_errors"},
-    "sources.ib_login": {"errors", "sources.ib_errors", "sources.ib_line"},
-    "sources.ib_answers": {"bars", "errors", "session"},
-    "sources.retries": {"errors", "sources.ib_line"},
-    "sources.ib": {
-        "bars",
-        "errors",
-        "session",
-        "sources.ib_answers",
-        "sources.ib_errors",
-        "sources.ib_line",
-        "sources.ib_login",
-        "sources.pacing",
-        "sources.retries",
-    },
-    "disk": set(),
-    "faults": set(),
-    "lifetime": set(),
-    "journal": {"disk", "errors"},
-    "manifest": {"errors", "journal", "symbol"},
-    "missing": {"manifest"},
-    "staging": set(),
-    "store": {"bars", "disk", "errors", "journal", "manifest", "missing", "session", "staging"},
-    "completeness": {"bars"},
-    "backfill": {"bars", "completeness", "errors", "ledger", "session", "staging", "store"},
-    "delivery": {
-        "backfill",
-        "bars",
-        "close_stamps",
-        "errors",
-        "hours",
-        "levels",
-        "revisions",
-        "session",
-        "store",
-        "tables",
-    },
-    "status": {"bars", "completeness", "errors", "session", "staging", "tables"},
-    "features": {"bars", "errors", "session"},
-    "scaler": {"features"},
-    "windows": {"errors", "features", "scaler"},
-    "metrics": set(),
-    "prices": {"errors"},
-    "baselines": {"features", "metrics", "records", "windows"},
-    "boosting": {"features", "windows"},
-    "tensors": {"windows"},
-    "nets.recurrent": {"errors"},
-    "nets.lstm": {"nets.recurrent"},
-    "nets.gru": {"nets.recurrent"},
-    "nets.__init__": {"baselines", "windows"},
-    "network": {"errors", "windows"},
-    "export": {"errors", "network", "windows"},
-    "records": {"metrics", "prices"},
-    "scores": {"metrics", "records"},
-    "gate": {"errors", "metrics", "records", "tables"},
-    "comparison": {"errors", "metrics", "records"},
-    "pictures": {"metrics", "prices", "records", "scores"},
-    "tables": set(),
-    "report": {"bars", "pictures", "prices", "records", "scores", "tables"},
-    "model": {"baselines", "errors", "tensors", "windows"},
-    "forecaster": {"baselines", "errors", "features", "levels", "network", "prices", "scaler", "session", "windows"},
-    "flags": {"errors", "forecaster", "session"},
-    "artifact_manifest": {
-        "baselines",
-        "errors",
-        "records",
-        "features",
-        "forecaster",
-        "levels",
-        "prices",
-        "scaler",
-        "session",
-        "symbol",
-        "windows",
-    },
-    "old_artifact": {"artifact_manifest", "errors", "export", "network", "nets", "nets.lstm", "windows"},
-    "artifact": {"artifact_manifest", "errors", "forecaster", "network", "old_artifact"},
-    "data": {"baselines", "errors", "features", "scaler", "session", "tensors", "windows"},
-    "folds": {"errors", "session", "tables"},
-    "provenance": {"data", "forecaster"},
-    "checkpoints": {"errors"},
-    "holdout": {"bars", "data", "errors", "folds", "forecaster", "provenance", "session", "store", "versions"},
-    "tracking": {"errors", "scores"},
-    "database": {"errors"},
-    "rows": set(),
-    "ledger": {"bars", "database", "errors", "rows"},
-    "versions": {"rows", "tables"},
-    "shelf": {"errors", "versions"},
-    "aliases": {"errors", "ledger", "rows", "shelf", "versions"},
-    "promotion": {"gate", "ledger", "registry", "rows", "versions"},
-    "overrides": {"errors", "symbol"},
-    "plan": {"cli", "errors", "overrides", "session", "symbol"},
-    "migrations.env": set(),
-    "migrations.append_only": set(),
-    "migrations.versions.0001_decisions": {"migrations.append_only"},
-    "migrations.versions.0002_alias_changes": {"migrations.append_only"},
-    "migrations.versions.0003_forecasts": {"migrations.append_only"},
-    "migrations.versions.0004_answers": {"migrations.append_only"},
-    "migrations.versions.0005_identity": {"migrations.append_only"},
-    "migrations.versions.0006_repeated_ids": {"migrations.append_only"},
-    "serve.traffic": {"errors", "tables"},
-    "serve.forecast_log": {"database", "errors", "ledger", "rows"},
-}
-# What the rest of the service may import beside its own rooms.
-SERVED = {"forecaster", "registry", "versions", "ledger", "bars", "store", "session", "features", "errors", "cli"}
-SERVED |= {"flags", "lifetime", "prices", "rows", "symbol", "windows"}
-# What the dashboard may; the service it reaches over HTTP.
-SHOWN = {"store", "registry", "versions", "ledger", "metrics", "bars", "session", "sources.files", "sources.blocks"}
-SHOWN |= {"forecaster", "records", "scores", "comparison", "evaluate", "completeness", "status", "errors"}
-SHOWN |= {"hours", "lifetime", "tables", "rows", "cli", "manifest", "staging", "prices", "symbol", "close_stamps"}
-PACKAGES = {"sources.__init__", "migrations.__init__"}
-MIGRATIONS = {name for name in ROOMS if name.startswith("migrations.")}
-ENTRY_POINTS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry", "retrain", "pipeline"}
-PURE = {
-    "features",
-    "scaler",
-    "windows",
-    "metrics",
-    "baselines",
-    "network",
-    "records",
-    "scores",
-    "tables",
-    "gate",
-    "folds",
-}
-PURE |= {
-    "evidence",
-    "spacing",
-    "hours",
-    "flags",
-    "levels",
-    "revisions",
-    "comparison",
-    "completeness",
-    "forecaster",
-    "prices",
-    "serve.traffic",
-}
-
-# Which rooms alone may import a library.
-KEPT = {
-    "lightning": {"data", "model", "train", "tracking"},
-    "hydra": ENTRY_POINTS | {"cli", "overrides", "plan", "serve.server", "dashboard.server"},
-    "omegaconf": ENTRY_POINTS | {"cli", "overrides", "plan", "serve.server", "dashboard.server"},
-    "wandb": {"tracking"},
-    "matplotlib": {"pictures", "report"},
-    "pandas_market_calendars": {"calendars"},
-    "lightgbm": {"boosting"},
-    "ib_insync": {"sources.ib"},
-    "ib_async": {"sources.ib"},
-    "tenacity": {"sources.retries"},
-    "mlflow": {"shelf"},
-    "dagster": {"pipeline"},
-    "sqlalchemy": {"database", "ledger", "rows", "shelf"} | MIGRATIONS,
-    "alembic": {"database"} | MIGRATIONS,
-    "pandas": DASHBOARD,
-    "panel": DASHBOARD,
-    "yaml": {"dashboard.runs"},
-    "bokeh": DASHBOARD,
-    "litserve": SERVICE,
-    "fastapi": SERVICE,
-    "onnxruntime": {"network"},
-    "torch": {
-        "data",
+MIGRATIONS = {module for module in MODULES if module.startswith("lstm_ts.ledger.migrations.")}
+COMMANDS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry.__main__", "retrain", "pipeline"}
+CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "overrides", "plan"}}
+CONFIGURED |= {"serve.server", "dashboard.server"}
+TORCH = {"lstm_ts.train"} | {
+    f"lstm_ts.model.{name}"
+    for name in (
+        "datamodule",
         "export",
-        "model",
+        "lightning_module",
         "nets.__init__",
         "nets.gru",
         "nets.lstm",
@@ -299,10 +34,45 @@ KEPT = {
         "old_artifact",
         "provenance",
         "tensors",
-        "train",
         "windows",  # for its types
-    },
+    )
+}
+LIGHTNING = {"lstm_ts.model.datamodule", "lstm_ts.model.lightning_module", "lstm_ts.scoring.wandb_log", "lstm_ts.train"}
+DATABASE = {"lstm_ts.ledger.database", "lstm_ts.ledger.ledger", "lstm_ts.ledger.rows", "lstm_ts.registry.mlflow_store"}
+PURE = {
+    *(f"lstm_ts.market.{name}" for name in ("completeness", "hours", "levels", "prices", "revisions", "spacing")),
+    *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
+    *(f"lstm_ts.model.{name}" for name in ("scaler", "windows")),
+    *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
+    "lstm_ts.sources.evidence",
+    "serve.traffic",
+}
+
+# Which modules alone may import a library.
+KEPT = {
+    "alembic": {"lstm_ts.ledger.database"} | MIGRATIONS,
+    "bokeh": DASHBOARD,
+    "dagster": {"lstm_ts.pipeline"},
+    "fastapi": SERVICE,
+    "hydra": CONFIGURED,
+    "ib_async": {"lstm_ts.sources.ib.source"},
+    "ib_insync": {"lstm_ts.sources.ib.source"},
+    "lightgbm": {"lstm_ts.model.boosting"},
+    "lightning": LIGHTNING,
+    "litserve": SERVICE,
+    "matplotlib": {"lstm_ts.scoring.pictures", "lstm_ts.scoring.report"},
+    "mlflow": {"lstm_ts.registry.mlflow_store"},
+    "omegaconf": CONFIGURED,
+    "onnxruntime": {"lstm_ts.model.network"},
+    "pandas": DASHBOARD,
+    "pandas_market_calendars": {"lstm_ts.market.calendars"},
+    "panel": DASHBOARD,
     "prometheus_client": SERVICE,
+    "sqlalchemy": DATABASE | MIGRATIONS,
+    "tenacity": {"lstm_ts.sources.ib.retries"},
+    "torch": TORCH,
+    "wandb": {"lstm_ts.scoring.wandb_log"},
+    "yaml": {"dashboard.runs"},
 }
 DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}
 
@@ -320,38 +90,15 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def room(module: str) -> str:
-    return module.removeprefix("lstm_ts.")
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_room_imports_only_what_is_left_of_it(module: str) -> None:
-    ours = {room(name) for name in imports(MODULES[module]) if name in MODULES}
-    if room(module) in ROOMS:
-        assert ours <= ROOMS[room(module)]
-    elif module in SERVICE:
-        assert ours <= SERVED | SERVICE
-    elif module in DASHBOARD:
-        assert ours <= SHOWN | DASHBOARD
-    else:
-        assert room(module) in ENTRY_POINTS | {"cli", "lstm_ts.__init__", "__init__"} | PACKAGES
-
-
-@pytest.mark.parametrize(("package", "rooms"), [("serve", SERVICE), ("dashboard", DASHBOARD)])
-def test_only_the_service_and_the_dashboard_import_themselves(package: str, rooms: set[str]) -> None:
-    for module in MODULES.keys() - rooms:
-        assert package not in {name.split(".")[0] for name in imports(MODULES[module])}, module
-
-
 @pytest.mark.parametrize("library", sorted(KEPT))
-def test_a_library_stays_in_its_rooms(library: str) -> None:
-    users = {room(module) for module, path in MODULES.items() if library in {n.split(".")[0] for n in imports(path)}}
+def test_a_library_stays_where_it_is_wrapped(library: str) -> None:
+    users = {module for module, path in MODULES.items() if library in {n.split(".")[0] for n in imports(path)}}
     assert users <= KEPT[library]
 
 
 @pytest.mark.parametrize("pure", sorted(PURE))
 def test_a_pure_room_does_no_io(pure: str) -> None:
-    libraries = {name.split(".")[0] for name in imports(MODULES[pure if pure in MODULES else f"lstm_ts.{pure}"])}
+    libraries = {name.split(".")[0] for name in imports(MODULES[pure])}
     assert not libraries & DOES_IO
 
 
@@ -363,7 +110,7 @@ def test_no_room_is_called_by_what_it_is_not() -> None:
 def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
     for module, path in MODULES.items():
         assert "pickle" not in imports(path), module
-        assert room(module) == "train" or "torch.load" not in path.read_text(), module
+        assert module == "lstm_ts.train" or "torch.load" not in path.read_text(), module
 
 
 def test_a_forecast_needs_no_pytorch() -> None:

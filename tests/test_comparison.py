@@ -5,8 +5,8 @@ import pytest
 from test_gate import OTHERS_BPS, differing, planted
 from test_records import HOUR
 
-from lstm_ts.comparison import compare_records
 from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.scoring.comparison import compare_records
 
 FIRST, SECOND = planted(differing(-2, 1)), planted([OTHERS_BPS] * 4)
 

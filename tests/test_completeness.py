@@ -6,8 +6,8 @@ import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lstm_ts.bars import TS, Answer, make_answers
-from lstm_ts.completeness import (
+from lstm_ts.market.bars import TS, Answer, make_answers
+from lstm_ts.market.completeness import (
     MISSING,
     SEGMENTS,
     State,
@@ -19,7 +19,7 @@ from lstm_ts.completeness import (
     span_of,
     untold,
 )
-from lstm_ts.session import Session
+from lstm_ts.market.session import Session
 
 MINUTE = timedelta(minutes=1)
 # A Tuesday; silver's session goes on until 22:00, and from 23:00.

@@ -10,12 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lstm_ts.checkpoints import find_checkpoint
 from lstm_ts.cli import CONF, construct
-from lstm_ts.data import Split
 from lstm_ts.errors import ConfigError
-from lstm_ts.model import Optimisation
-from lstm_ts.nets.recurrent import RecurrentConfig
+from lstm_ts.model.checkpoints import find_checkpoint
+from lstm_ts.model.datamodule import Split
+from lstm_ts.model.lightning_module import Optimisation
+from lstm_ts.model.nets.recurrent import RecurrentConfig
 from lstm_ts.sources.files import Files
 from lstm_ts.train import build_trainer
 

@@ -7,8 +7,8 @@ from test_completeness import MINUTE, TEN, answer, stamps
 
 from dashboard.coverage import by_day, calendar, day_cell, month_columns, month_label, revisions, share, spans
 from dashboard.views import LIGHT
-from lstm_ts.completeness import SEGMENTS, State, classify
-from lstm_ts.session import Session
+from lstm_ts.market.completeness import SEGMENTS, State, classify
+from lstm_ts.market.session import Session
 
 DAY = timedelta(days=1)
 

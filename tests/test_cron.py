@@ -13,9 +13,9 @@ import yaml
 from processes import ROOT
 from test_pipeline import synthetic_minutes
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.cli import compose
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.store.bar_store import BarStore
 
 FOLDER = ROOT / "deploy" / "cron"
 SOURCE = "source.start=2022-01-31 source.end=2022-02-05"

@@ -19,9 +19,9 @@ from processes import ROOT, WAIT_S, child, end, free_port, output, python, read_
 from test_pipeline import synthetic_minutes
 from test_retrain import SETTINGS
 
-from lstm_ts.bars import BAR_SCHEMA
-from lstm_ts.disk import hold_lock
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.disk import hold_lock
 
 NEVER = '"0 0 29 2 *"'
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -26,11 +26,11 @@ from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
 from dashboard.server import auth_of, check, is_no_goodbye, set_up_panel
 from dashboard.upload import ORIGINS
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError
-from lstm_ts.prices import Quote, price_format
-from lstm_ts.session import HOUR, Session
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.prices import Quote, price_format
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.store.bar_store import BarStore
 
 pytestmark = pytest.mark.browser
 KEY = "correct-horse"

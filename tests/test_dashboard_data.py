@@ -12,10 +12,10 @@ from browsing import Dashboard, looking, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
-from lstm_ts.bars import BAR_SCHEMA, PRICES, Answer
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, Answer
+from lstm_ts.market.session import Session
+from lstm_ts.store.bar_store import BarStore
 
 pytestmark = pytest.mark.browser
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

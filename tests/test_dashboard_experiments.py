@@ -19,8 +19,8 @@ from dashboard.runs import Run, differing, flatten, read_runs
 from dashboard.scatter import Scatter, scores_of
 from dashboard.scoreboard import details, groups, label, listing, spans_words
 from dashboard.views import LIGHT
-from lstm_ts.scores import compute_scores
-from lstm_ts.tracking import record_address
+from lstm_ts.scoring.scores import compute_scores
+from lstm_ts.scoring.wandb_log import record_address
 
 BERLIN = ZoneInfo("Europe/Berlin")
 RATES = (1e-4, 1e-2)

@@ -28,16 +28,16 @@ from dashboard.server import read_settings
 from dashboard.timeline import marks, reigns
 from dashboard.verdicts import difference_words
 from dashboard.visit import Visit
-from lstm_ts.artifact import load_forecaster, save_forecaster
-from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.comparison import StepComparison, compare_records
 from lstm_ts.errors import RegistryError
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.rows import AliasChange
-from lstm_ts.scores import compute_scores
-from lstm_ts.session import HOUR, Session
-from lstm_ts.store import BarStore
-from lstm_ts.versions import Version
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.registry.version import Version
+from lstm_ts.scoring.comparison import StepComparison, compare_records
+from lstm_ts.scoring.scores import compute_scores
+from lstm_ts.store.bar_store import BarStore
 
 PASSWORD = "open sesame"
 BERLIN = ZoneInfo("Europe/Berlin")

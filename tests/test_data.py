@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.data import BarsDataModule, BatchOrder, Split
 from lstm_ts.errors import ConfigError, NotEnoughBars
-from lstm_ts.session import Session
-from lstm_ts.windows import WindowSpec
+from lstm_ts.market.session import Session
+from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
+from lstm_ts.model.windows import WindowSpec
 
 SPEC = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=3)
 

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.export import TOLERANCE, export
-from lstm_ts.nets import describe_net
-from lstm_ts.nets.gru import GRUConfig
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.network import Network
-from lstm_ts.windows import FEATURES, TARGET_COLUMNS, WindowSpec
+from lstm_ts.model.export import TOLERANCE, export
+from lstm_ts.model.nets import describe_net
+from lstm_ts.model.nets.gru import GRUConfig
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.network import Network
+from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
 
 SPEC = WindowSpec(tsteps=7, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
 CONFIG = LSTMConfig(hidden=4, layers=1, decoder=5, dropout=0.0)

@@ -16,11 +16,12 @@ import torch
 from commands import Command
 from safetensors.torch import save_file
 
-from lstm_ts import backtest, evaluate, ingest, pipeline, predict, process, registry, retrain, train
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.disk import hold_lock, write_whole
+from lstm_ts import backtest, evaluate, ingest, pipeline, predict, process, retrain, train
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.registry import __main__ as registry
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.disk import hold_lock, write_whole
 
 NOBODY = 65534
 WEEKS = ("source.start=2019-01-01", "source.end=2019-03-01")

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.features import CALENDAR_COLUMNS, make_grid
-from lstm_ts.session import Session
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.model.features import CALENDAR_COLUMNS, make_grid
 
 OPENS, OPENS_WEEK, TO_CLOSE = -3, -2, -1  # the last calendar columns
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import make_files
 from omegaconf import OmegaConf
 
-from lstm_ts.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, UnknownFormat, WrongZone
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")

@@ -28,10 +28,10 @@ from processes import WAIT_S, join
 from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.cli import CONF, construct
-from lstm_ts.database import migrate
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import Ledger
-from lstm_ts.rows import ForecastRow
+from lstm_ts.ledger.database import migrate
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import ForecastRow
 from serve.forecast_log import ForecastLog, LogCounts
 
 SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "poll_s": 0.05, "retry_s": 0.02, "close_s": 30.0}

@@ -8,15 +8,15 @@ import polars as pl
 import pytest
 import torch
 
-from lstm_ts.artifact import load_forecaster, save_forecaster
-from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, NotEnoughBars
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster, Provenance
-from lstm_ts.nets import build_net, describe_net
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.session import Session
-from lstm_ts.windows import WindowSpec
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets import build_net, describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
 CONFIG = LSTMConfig(hidden=8, layers=2, decoder=8, dropout=0.1)

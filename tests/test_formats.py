@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.bars import PRICES
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
+from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.formats import recognise
 from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import parse_zone

@@ -15,7 +15,7 @@ from commands import mistake, run, succeed
 from processes import WAIT_S, child, end, free_port, output, python, wait_for
 from test_faults import at_most
 
-from lstm_ts.ledger import Ledger
+from lstm_ts.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 TINY = ("tsteps=24", "horizon=6", "net.hidden=8", "net.decoder=8", "trainer.max_epochs=1", "spec.max_missing=6",

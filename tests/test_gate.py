@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_scores import make_record
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.gate import Criteria, Verdict, decide
+from lstm_ts.scoring.gate import Criteria, Verdict, decide
 
 SETTINGS = {
     "steps": [1],

@@ -30,8 +30,8 @@ from test_registry import promote, register
 
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import HOUR, Session
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import HOUR, Session
 from serve.connection import protocol_of
 from serve.connections import Connections
 from serve.server import allow_connections

@@ -23,20 +23,20 @@ import pytest
 from processes import ROOT, WAIT_S, child, output, read_line
 
 from benchmarks.ingestion import survive
-from lstm_ts.backfill import BackfillResult, backfill, plan_spans
-from lstm_ts.bars import BAR_SCHEMA, PRICES, Answer
-from lstm_ts.completeness import State, classify, coverage
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, NoRows, WrongZone
-from lstm_ts.ledger import Ledger
-from lstm_ts.session import Session
-from lstm_ts.sources import ib
-from lstm_ts.sources.ib import InteractiveBrokers
-from lstm_ts.sources.ib_errors import MEANINGS, Action, explain
-from lstm_ts.sources.ib_errors import place as place_of
-from lstm_ts.sources.ib_login import check_account
-from lstm_ts.sources.pacing import Pacing
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, Answer
+from lstm_ts.market.completeness import State, classify, coverage
+from lstm_ts.market.session import Session
+from lstm_ts.sources.backfill import BackfillResult, backfill, plan_spans
+from lstm_ts.sources.ib import source as ib
+from lstm_ts.sources.ib.errors import MEANINGS, Action, explain
+from lstm_ts.sources.ib.errors import place as place_of
+from lstm_ts.sources.ib.login import check_account
+from lstm_ts.sources.ib.pacing import Pacing
+from lstm_ts.sources.ib.source import InteractiveBrokers
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.store import BarStore
+from lstm_ts.store.bar_store import BarStore
 from tests.tws import Tws
 from tests.tws.faults import FAULTS, Meets
 
@@ -769,6 +769,6 @@ def test_ibs_errors_are_no_noise_of_our_log(place: Place, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, "lstm_ts"), serving(faults="pacing@2") as tws:
         place.fill(make_broker(tws.port))
     again = [
-        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Again" in record.message
+        record for record in caplog.records if record.name == "lstm_ts.sources.ib.retries" and "Again" in record.message
     ]
     assert len(again) == 1 and "pacing violation" in again[0].message

@@ -12,17 +12,17 @@ from commands import succeed
 from conftest import make_files
 
 from dashboard.coverage import in_words
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
 from lstm_ts.cli import compose, processed_store, raw_store
-from lstm_ts.delivery import IngestLimits
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
-from lstm_ts.ledger import Ledger
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
+from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
-from lstm_ts.session import Session
-from lstm_ts.status import Status, compute_status, format_status
-from lstm_ts.store import BarStore
+from lstm_ts.sources.delivery import IngestLimits
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.coverage import Status, compute_status, format_status
 
 START = datetime(2019, 3, 5, 10, tzinfo=UTC)
 

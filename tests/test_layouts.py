@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from conftest import make_files
 
-from lstm_ts.bars import BarBatch
 from lstm_ts.errors import DataError, UnknownFormat
+from lstm_ts.market.bars import BarBatch
 
 Row = tuple[datetime, float, float, float, float, float | None]
 FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from processes import WAIT_S, join, output, read_line, stop, wait_for
 from sqlalchemy.exc import DBAPIError
 
-from lstm_ts.bars import Answer
-from lstm_ts.database import REVISIONS, migrate
 from lstm_ts.errors import LedgerError, RowRefused
-from lstm_ts.ledger import Ledger
-from lstm_ts.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
+from lstm_ts.ledger.database import REVISIONS, migrate
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
+from lstm_ts.market.bars import Answer
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
 DECISION = DecisionRow(
@@ -75,7 +75,7 @@ DAY = {"since": AT, "until": AT + timedelta(days=1)}
 LOADED = """
 import logging, os, signal, sys
 import sqlalchemy as sa
-from lstm_ts.ledger import Ledger
+from lstm_ts.ledger.ledger import Ledger
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 print("loaded", flush=True)
@@ -92,7 +92,7 @@ WRITE = f"""{LOADED}
 import datetime
 from contextlib import closing
 from dataclasses import replace
-from lstm_ts.rows import AliasChange, DecisionRow
+from lstm_ts.ledger.rows import AliasChange, DecisionRow
 ledger = Ledger(sys.argv[1])
 for i in range(25):
     ledger.record_alias(replace({CHANGE}, actor=sys.argv[2], to_version=i))
@@ -417,7 +417,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
     assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0006"]
-    assert not logging.getLogger("lstm_ts.database").disabled
+    assert not logging.getLogger("lstm_ts.ledger.database").disabled
 
 
 def test_an_upgrade_that_fails_leaves_nothing(ledger_url: str, tmp_path: Path) -> None:

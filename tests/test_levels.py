@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lstm_ts.levels import CloseRange, close_range, largest_move
+from lstm_ts.market.levels import CloseRange, close_range, largest_move
 
 DAY_S, YEAR_S = 86_400, 365 * 86_400
 

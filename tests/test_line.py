@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.rows import ForecastRow, ServedPath
+from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
 from serve.line import Answering, Lines, NoAnswer
 from serve.settings import Answer, Ask

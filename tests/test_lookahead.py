@@ -9,13 +9,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lstm_ts.data import BarsDataModule, Split
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster, Provenance
-from lstm_ts.nets import build_net, describe_net
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.session import Session
-from lstm_ts.windows import WindowSpec, find_origins
+from lstm_ts.market.session import Session
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets import build_net, describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec, find_origins
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
 CONFIG = LSTMConfig(hidden=8, layers=1, decoder=8, dropout=0.1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest
 
-from lstm_ts import metrics
+from lstm_ts.scoring import metrics
 
 LEVELS = (0.1, 0.5, 0.9)
 losses = arrays(np.float64, 40, elements=st.floats(0, 10, allow_subnormal=False))

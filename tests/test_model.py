@@ -10,9 +10,9 @@ from test_baselines import windows_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lstm_ts.baselines import fit_reference
-from lstm_ts.model import LSTMForecaster, Optimisation
-from lstm_ts.windows import Batch
+from lstm_ts.model.baselines import fit_reference
+from lstm_ts.model.lightning_module import LSTMForecaster, Optimisation
+from lstm_ts.model.windows import Batch
 
 LEVELS = (0.1, 0.5, 0.9)
 REFERENCE = fit_reference(windows_of(np.ones((500, 3))), np.random.default_rng(0).standard_normal((500, 3)), LEVELS)

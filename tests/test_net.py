@@ -6,10 +6,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm_ts.model import pinball_loss
-from lstm_ts.nets.gru import GRUConfig
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.nets.recurrent import RecurrentNet
+from lstm_ts.model.lightning_module import pinball_loss
+from lstm_ts.model.nets.gru import GRUConfig
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.nets.recurrent import RecurrentNet
 
 BASE_HQ = torch.tensor([[-1.0, 0.0, 1.0], [-1.5, 0.0, 1.5]])  # 2 steps, 3 levels
 B, T, F, C = 5, 6, 4, 3

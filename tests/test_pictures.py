@@ -5,9 +5,9 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 
-from lstm_ts import pictures
-from lstm_ts.records import ForecastRecord
-from lstm_ts.scores import compute_scores
+from lstm_ts.scoring import pictures
+from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.scores import compute_scores
 
 HOUR = np.timedelta64(1, "h")
 LEVELS = tuple(i / 10 for i in range(1, 10))

@@ -19,13 +19,13 @@ from omegaconf import OmegaConf
 from processes import ROOT, join, wait_for
 from test_retrain import SETTINGS
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.cli import compose, construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger import Ledger
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.pipeline import SOURCE, TRAINING, build_definitions, make_home
-from lstm_ts.registry import Registry
-from lstm_ts.store import BarStore
+from lstm_ts.registry.registry import Registry
+from lstm_ts.store.bar_store import BarStore
 
 RANGE = "dagster/asset_partition_range_"
 SYNTHETIC = "ingest='source.start=2022-01-03 source.end=2022-03-07'"

@@ -8,10 +8,10 @@ import pytest
 from conftest import make_files
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
-from lstm_ts.flags import Flags
-from lstm_ts.forecaster import Forecast
+from lstm_ts.market.prices import Quote
+from lstm_ts.model.flags import Flags
+from lstm_ts.model.forecaster import Forecast
 from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
-from lstm_ts.prices import Quote
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.prices import Quote, guess_quote, price_format, significant
+from lstm_ts.market.prices import Quote, guess_quote, price_format, significant
 
 DOLLARS = Quote("USD", 2)
 

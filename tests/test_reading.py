@@ -14,7 +14,7 @@ from dashboard.reading import OverLimit, Read, ReadOptions, read, recognise_file
 from dashboard.server import read_settings
 from dashboard.settings import Settings
 from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
-from lstm_ts.session import HOUR, Session
+from lstm_ts.market.session import HOUR, Session
 
 OPEN = ReadOptions()
 

@@ -11,8 +11,8 @@ from conftest import make_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm_ts.bars import BarBatch
 from lstm_ts.errors import LstmTsError
+from lstm_ts.market.bars import BarBatch
 from lstm_ts.sources.blocks import open_blocks
 
 Row = tuple[datetime, float, float, float, float, float]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lstm_ts.records import ForecastRecord, concatenate, to_frame
+from lstm_ts.scoring.records import ForecastRecord, concatenate, to_frame
 
 LEVELS = (0.1, 0.5, 0.9)
 HOUR = np.timedelta64(1, "h")

@@ -18,19 +18,20 @@ import pytest
 import torch
 from processes import ROOT, WAIT_S, fork
 
-from lstm_ts.artifact import load_forecaster, save_forecaster
-from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster, Provenance
-from lstm_ts.ledger import Ledger
-from lstm_ts.nets import build_net, describe_net
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.registry import Registry, Request, answer
-from lstm_ts.session import Session
-from lstm_ts.shelf import Shelf
-from lstm_ts.versions import Version
-from lstm_ts.windows import WindowSpec
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets import build_net, describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
+from lstm_ts.registry.__main__ import Request, answer
+from lstm_ts.registry.mlflow_store import Shelf
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import Version
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GATE = {

@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from lstm_ts.records import ForecastRecord
-from lstm_ts.report import format_table, write_report
-from lstm_ts.scores import HorizonScores, StepScores, compute_scores, describe_skill
+from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.report import format_table, write_report
+from lstm_ts.scoring.scores import HorizonScores, StepScores, compute_scores, describe_skill
 
 HOUR = np.timedelta64(1, "h")
 

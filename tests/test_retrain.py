@@ -17,14 +17,15 @@ from hydra.core.hydra_config import HydraConfig
 from processes import WAIT_S, child, fork, python, wait_for
 from test_configs import compose, without_hydra
 
-from lstm_ts import promotion, provenance
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.errors import LstmTsError, RegistryError
-from lstm_ts.ledger import Ledger
-from lstm_ts.registry import CHAMPION, Registry
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.model import provenance
+from lstm_ts.registry import promotion
+from lstm_ts.registry.registry import CHAMPION, Registry
 from lstm_ts.retrain import main, retrain
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.store.bar_store import BarStore
 
 START = datetime(2014, 1, 6, tzinfo=UTC)
 SETTINGS = (

@@ -16,10 +16,10 @@ import pytest
 from serving import TSTEPS, Body, Server, frame, make_bars, registry_of, running, save_model, wait_for
 from test_registry import promote, register
 
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.ledger import Ledger
-from lstm_ts.rows import ForecastRow
-from lstm_ts.session import HOUR, Session
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.artifact import load_forecaster
 from serve import schema
 from serve.traffic import Arm, Traffic, choose_arm
 

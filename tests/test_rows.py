@@ -6,7 +6,7 @@ import pytest
 
 from dashboard.client import Needs, Problem
 from dashboard.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
-from lstm_ts.session import Session
+from lstm_ts.market.session import Session
 
 NOW = datetime(2026, 1, 6, 12, 30, tzinfo=UTC)  # a Tuesday
 NEEDS = Needs(symbol="XAGUSD", tsteps=3, max_missing=1, horizon=2, levels=[0.5], calendar="CMEGlobex_Silver")

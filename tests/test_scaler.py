@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.features import Grid, make_grid
-from lstm_ts.scaler import Scaler, fit_scaler
-from lstm_ts.session import Session
+from lstm_ts.market.session import Session
+from lstm_ts.model.features import Grid, make_grid
+from lstm_ts.model.scaler import Scaler, fit_scaler
 
 TSTEPS, HORIZON = 8, 3
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_records import make_record
 
-from lstm_ts.records import concatenate
-from lstm_ts.scores import compare, compute_scores
+from lstm_ts.scoring.records import concatenate
+from lstm_ts.scoring.scores import compare, compute_scores
 
 
 def make_tiny_record(**changes):

@@ -41,18 +41,18 @@ from serving import (
 from test_configs import compose
 from test_registry import alter, files_of, promote, register
 
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import compose as checked
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.flags import Flags
-from lstm_ts.forecaster import Forecaster
-from lstm_ts.ledger import Ledger
-from lstm_ts.manifest import MANIFEST
-from lstm_ts.rows import ForecastRow
-from lstm_ts.session import HOUR, Session
-from lstm_ts.store import BarStore
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.flags import Flags
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.manifest import MANIFEST
 from serve import schema
 from serve.answers import Desk
 from serve.deployment import Loaded, Serving, Slot, lacks_challenger
@@ -736,7 +736,7 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         ("max_waiting=1.5", "max_waiting to be a whole number above 0, got 1.5"),
         ("answer_s=inf", "answer_s above 0 and at most 3600, got inf"),
         ("flags.volatility=[4,1]", "two ascending borders"),
-        ("flags.volatility=3", "values that lstm_ts.flags.Flags accepts"),
+        ("flags.volatility=3", "values that lstm_ts.model.flags.Flags accepts"),
         ("api_keys.given=123", "api_keys.given as text, got 123"),
         ('api_keys.given=" , "', "at least one key in api_keys.given"),
         ("api_keys.file=nowhere", "one API key a line"),

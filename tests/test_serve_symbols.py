@@ -10,10 +10,10 @@ import pytest
 from serving import Server, make_bars, registry_of, running, save_model, wait_for
 from test_registry import register
 
-from lstm_ts.artifact import load_forecaster
-from lstm_ts.bars import HOURLY_SCHEMA
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.store.bar_store import BarStore
 from serve import schema
 
 SPY = Session(calendar="NYSE", zone="America/New_York")

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from lstm_ts.close_stamps import stamped_at_close
 from lstm_ts.errors import ConfigError, WrongZone
-from lstm_ts.session import Session, utc
+from lstm_ts.market.close_stamps import stamped_at_close
+from lstm_ts.market.session import Session, utc
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_files
 from test_files import bars_of, batches, rejects_of, write
 
-from lstm_ts.bars import BarBatch
+from lstm_ts.market.bars import BarBatch
 
 START = datetime(2025, 1, 6, 9)
 SPIKE = "far from the prices before and after"

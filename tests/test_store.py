@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import output, read_line
 
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.manifest import stores_in
-from lstm_ts.session import Session
-from lstm_ts.staging import UpsertResult
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.manifest import stores_in
+from lstm_ts.store.staging import UpsertResult
 
 YEAR_END = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -30,8 +30,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 import polars as pl
-from lstm_ts.bars import BAR_SCHEMA
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.store.bar_store import BarStore
 close = float(sys.argv[2])
 months = [datetime(2013 + m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in range(24)]
 print("ready", flush=True)
@@ -47,8 +47,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 import polars as pl
-from lstm_ts.bars import BAR_SCHEMA
-from lstm_ts.store import BarStore
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.store.bar_store import BarStore
 print("ready", flush=True)
 sys.stdin.readline()
 for step in range(10):

@@ -10,13 +10,13 @@ from test_configs import compose
 from dashboard import stored
 from dashboard.server import read_settings
 from dashboard.stored import HOURS, MINUTES, Stored
-from lstm_ts.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES
-from lstm_ts.completeness import State
 from lstm_ts.errors import NoRows
-from lstm_ts.ledger import Ledger
-from lstm_ts.prices import Quote
-from lstm_ts.session import HOUR, Session
-from lstm_ts.store import BarStore
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES
+from lstm_ts.market.completeness import State
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.store.bar_store import BarStore
 
 
 @pytest.fixture

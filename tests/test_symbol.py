@@ -11,12 +11,13 @@ from commands import Command
 from conftest import REAL_DATA
 from omegaconf import OmegaConf
 
-from lstm_ts import ingest, process, registry
+from lstm_ts import ingest, process
 from lstm_ts.cli import CONF, compose, construct, entry_point, read_symbols
 from lstm_ts.errors import ConfigError
-from lstm_ts.manifest import stores_in
-from lstm_ts.session import Session
-from lstm_ts.symbol import Symbol, check_name, check_symbol
+from lstm_ts.market.session import Session
+from lstm_ts.market.symbol import Symbol, check_name, check_symbol
+from lstm_ts.registry import __main__ as registry
+from lstm_ts.store.manifest import stores_in
 
 CONFIGS = ["ingest", "process", "train", "retrain", "evaluate", "predict", "backtest", "registry", "pipeline"]
 CONFIGS += ["serve", "dashboard"]

@@ -11,9 +11,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lstm_ts.bars import BAR_SCHEMA, reject_reason
 from lstm_ts.errors import ConfigError
-from lstm_ts.session import Session
+from lstm_ts.market.bars import BAR_SCHEMA, reject_reason
+from lstm_ts.market.session import Session
 from lstm_ts.sources.synthetic import Synthetic
 
 SILVER_SESSION = Session(calendar="CMEGlobex_Silver", zone="America/New_York")

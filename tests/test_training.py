@@ -15,19 +15,19 @@ from processes import child, python, wait_for
 from test_cli import TINY
 
 from dashboard.runs import read_runs
-from lstm_ts.bars import make_hourly_bars
-from lstm_ts.data import BarsDataModule, Split
 from lstm_ts.evaluate import Span, evaluate
-from lstm_ts.export import export
-from lstm_ts.forecaster import Forecaster, Provenance
-from lstm_ts.model import Optimisation
-from lstm_ts.nets import describe_net
-from lstm_ts.nets.lstm import LSTMConfig
-from lstm_ts.scores import compute_scores
-from lstm_ts.session import Session
+from lstm_ts.market.bars import make_hourly_bars
+from lstm_ts.market.session import Session
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.lightning_module import Optimisation
+from lstm_ts.model.nets import describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
+from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.train import train
-from lstm_ts.windows import WindowSpec
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 from playwright.sync_api import expect
 from serving import Server, running, wait_for
 
-from lstm_ts.bars import HOURLY_SCHEMA
 from lstm_ts.cli import compose
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import Session
 from lstm_ts.pipeline import build_definitions, make_home
-from lstm_ts.session import Session
-from lstm_ts.store import BarStore
+from lstm_ts.store.bar_store import BarStore
 from serve import schema
 
 GEAR = ("net.hidden=4", "net.decoder=4", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.rows import AliasChange
-from lstm_ts.versions import format_history, format_in_force, missing_row, version_before
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.registry.version import format_history, format_in_force, missing_row, version_before
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

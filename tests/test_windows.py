@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.features import Grid, make_grid
-from lstm_ts.scaler import Scaler, fit_scaler
-from lstm_ts.session import Session
-from lstm_ts.tensors import mirror, to_tensors
-from lstm_ts.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
+from lstm_ts.market.session import Session
+from lstm_ts.model.features import Grid, make_grid
+from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.model.tensors import mirror, to_tensors
+from lstm_ts.model.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
 
 LEVELS = (0.1, 0.5, 0.9)
 SPEC = WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=2)

@@ -9,7 +9,7 @@ import pytest
 from dashboard.client import Forecast, Model, Skill, Step
 from dashboard.views import path_table
 from dashboard.words import curl, headline, outcome_words, short, signed, skill_words, to_csv, trust
-from lstm_ts.bars import HOURLY_SCHEMA
+from lstm_ts.market.bars import HOURLY_SCHEMA
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

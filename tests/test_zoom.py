@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, price_range
-from lstm_ts.bars import PRICES, TS
+from lstm_ts.market.bars import PRICES, TS
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 TEN = datetime(2015, 3, 3, 10, tzinfo=UTC)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lstm_ts.bars import PRICES, TS, reject_reason
+from lstm_ts.market.bars import PRICES, TS, reject_reason
+from lstm_ts.market.spacing import MINUTE, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
-from lstm_ts.spacing import MINUTE, Times
 
 CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
 FIRST_YEAR = 1900

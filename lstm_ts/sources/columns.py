@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstm_ts.bars import PRICES
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.stamps import Stamp, recognise_stamp
 
 STAMP_NAMES = (

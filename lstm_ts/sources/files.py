@@ -14,20 +14,20 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
+from lstm_ts.market.spacing import MINUTE
 from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.checks import make_rejects, refuse
+from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
 from lstm_ts.sources.seen import SeenStamps, find_repeats
 from lstm_ts.sources.spool import Spool
-from lstm_ts.sources.testimony import Testimony
 from lstm_ts.sources.ticks import join_partials, make_partials
 from lstm_ts.sources.zones import Zone, parse_zone
-from lstm_ts.spacing import MINUTE
 
 DUPLICATE = "duplicate time stamp"
 STAMPS = ("open", "close")

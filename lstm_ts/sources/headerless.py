@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from lstm_ts.bars import PRICES
+from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.cells import split_line
 from lstm_ts.sources.columns import CLOCK_CELL, DIGITS_CELL, find_columns
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout

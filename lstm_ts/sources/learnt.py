@@ -13,15 +13,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.bars import PRICES, TS
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
 from lstm_ts.sources.blocks import Blocks
 from lstm_ts.sources.checks import check_rows, find_lonely, refuse
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.zones import Zone
-from lstm_ts.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
 
 LONELY = "far from the rest of its file"
 UNCLOSED = "not closed yet"

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.spacing import Times
+from lstm_ts.market.spacing import Times
 
 BASIS_POINTS = 1e4
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from lstm_ts.bars import PRICES
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
+from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.bars import TS
-from lstm_ts.spacing import MINUTE, Times
+from lstm_ts.market.bars import TS
+from lstm_ts.market.spacing import MINUTE, Times
 
 AMBIGUOUS = "in the hour that autumn repeats, in a file whose rows are not in order"
 IN_ORDER = 0.9  # of the steps; the others are damaged rows, or borders of joined exports

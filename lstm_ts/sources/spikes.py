@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.bars import PRICES
-from lstm_ts.levels import SESSION, TORN, largest_move
-from lstm_ts.spacing import MINUTE, SECOND, Times
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.levels import SESSION, TORN, largest_move
+from lstm_ts.market.spacing import MINUTE, SECOND, Times
 
 MAX_ROWS = 5  # of a spike; more stay, as another unit would
 SPIKE = "far from the prices before and after"

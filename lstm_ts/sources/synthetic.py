@@ -17,9 +17,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy.signal import lfilter
 
-from lstm_ts.bars import BAR_SCHEMA, Answer, BarBatch
 from lstm_ts.errors import ConfigError
-from lstm_ts.session import Session, utc
+from lstm_ts.market.bars import BAR_SCHEMA, Answer, BarBatch
+from lstm_ts.market.session import Session, utc
 
 Signal = Literal["silver", "random_walk", "planted_ar"]
 Floats = npt.NDArray[np.float64]

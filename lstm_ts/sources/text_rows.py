@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from lstm_ts.bars import PRICES
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.cells import join_stamps, split_cells, split_line
 from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.headers import is_header

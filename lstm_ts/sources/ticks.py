@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lstm_ts.bars import BAR_SCHEMA, TS
+from lstm_ts.market.bars import BAR_SCHEMA, TS
 
 PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS})  # a minute, as far as one block has ticks of it
 

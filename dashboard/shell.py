@@ -1,0 +1,76 @@
+"""The shell: pages, theme, and what stands there when a page cannot be shown.
+
+A page is a function from a `Visit` to what Panel can show; it runs in a thread, after the shell is on the screen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
+
+import panel as pn
+from panel.template import Template
+from panel.viewable import Viewable
+
+from dashboard import data, experiments, forecast
+from dashboard.blocks import problem, waiting
+from dashboard.client import Client
+from dashboard.dress import Dress
+from dashboard.patience import told
+from dashboard.settings import Settings
+from dashboard.visit import Visit
+
+HERE = Path(__file__).parent
+TEMPLATE, CSS, JS = ((HERE / name).read_text() for name in ("page.html", "page.css", "typed.js"))
+
+
+@dataclass(frozen=True)
+class Page:
+    slug: str
+    title: str
+    build: Callable[[Visit], Viewable]
+
+
+def _models(visit: Visit) -> Viewable:
+    from dashboard import models  # seconds and 400 MB of libraries, of which the other pages need none
+
+    return models.page(visit)
+
+
+PAGES = (
+    Page("forecast", "Forecast", forecast.page),
+    Page("models", "Models", _models),
+    Page("data", "Data", data.page),
+    Page("experiments", "Experiments", experiments.page),
+)
+
+
+def shell(client: Client, settings: Settings) -> Template:
+    """What one visitor sees, by the cookies and the address that the browser has sent."""
+    wanted = pn.state.session_args.get("page", [b""])[0].decode(errors="replace")
+    page = next((page for page in PAGES if page.slug == wanted), PAGES[0])
+    visit = Visit(client, settings, zone=_zone(), dark=pn.state.cookies.get("theme") == "dark")
+    place = pn.Column(waiting(), sizing_mode="stretch_width", min_height=600)
+    shade = "dark" if visit.dark else "default"
+    pn.config.theme = shade  # type: ignore[misc]  # of this visitor's session
+    template = Template(TEMPLATE, design=Dress, theme=Dress._themes[shade])
+    template.add_panel("main", place)
+    variables = {"pages": PAGES, "current": page, "css": CSS, "js": JS, "zone": visit.zone.key, "shade": shade}
+    for name, value in variables.items():
+        template.add_variable(name, value)
+    pn.state.execute(lambda: setattr(pn.state.curdoc, "title", f"{page.title} · lstm_ts"), schedule=True)
+    pn.state.onload(lambda: _fill(place, page, visit))
+    return template
+
+
+def _zone() -> ZoneInfo:
+    name = pn.state.cookies.get("zone", "").replace("%2F", "/")
+    return ZoneInfo(name if name in available_timezones() else "UTC")
+
+
+def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
+    def show(view: Viewable) -> None:
+        place[:] = [view]
+
+    with told(lambda text: show(problem(text))):
+        show(page.build(visit))

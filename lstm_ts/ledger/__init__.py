@@ -1,0 +1,1 @@
+"""The operations database: decisions, alias moves, forecasts, answers."""

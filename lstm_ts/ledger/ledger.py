@@ -1,0 +1,137 @@
+"""What the gate decided, who moved which alias when, what was forecast, and which minutes a source answered for:
+rows that are only ever added, kept so by triggers.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
+
+from lstm_ts.errors import LedgerError, RowRefused
+from lstm_ts.ledger.database import Database
+from lstm_ts.ledger.rows import (
+    ALIAS_CHANGES,
+    ANSWERS,
+    DECISIONS,
+    FORECASTS,
+    RECORD,
+    AliasChange,
+    DecisionRow,
+    ForecastRow,
+)
+from lstm_ts.market.bars import Answer
+
+
+class Ledger:
+    """Every method raises LedgerError when the database does not answer."""
+
+    def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
+        """make       where a SQLite file is not there
+        identity   of the only ledger to open: see `identity`
+        Raises     LedgerError: also where the database has a newer schema
+        """
+        self._database = Database(url, make=make, identity=identity)
+
+    @property
+    def identity(self) -> str:
+        """The same for a copy. Once another ledger has taken this one's place, every method raises LedgerError."""
+        return self._database.identity
+
+    def check(self) -> None:
+        """Raises    LedgerError: it is away, or another one has taken its place"""
+        with self._database.transaction():
+            pass
+
+    def close(self) -> None:
+        self._database.close()
+
+    def record_decision(self, row: DecisionRow) -> None:
+        """A second decision about the same version changes nothing."""
+        with self._database.transaction() as connection:
+            connection.execute(RECORD["decisions", connection.dialect.name], vars(row))
+
+    def decisions(self, name: str) -> list[DecisionRow]:
+        """Oldest first."""
+        table = DECISIONS
+        wanted = sa.select(table).where(table.c.name == name).order_by(table.c.at, table.c.version)
+        with self._database.transaction() as connection:
+            return [DecisionRow(**row._mapping) for row in connection.execute(wanted)]
+
+    def record_alias(self, change: AliasChange) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(sa.insert(ALIAS_CHANGES), vars(change))
+
+    def alias_changes(self, name: str, alias: str) -> list[AliasChange]:
+        """In the order they were recorded, both states."""
+        columns = {column.name: column for column in ALIAS_CHANGES.columns}
+        number = columns.pop("id")
+        wanted = sa.select(*columns.values()).where(columns["name"] == name, columns["alias"] == alias)
+        with self._database.transaction() as connection:
+            return [AliasChange(**row._mapping) for row in connection.execute(wanted.order_by(number))]
+
+    def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
+        """All of them or none; one of a request, arm and time that is there changes nothing.
+
+        Raises    RowRefused: the database answers, and will not have one of them
+        """
+        if not rows:
+            return
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(RECORD["forecasts", connection.dialect.name], [vars(row) for row in rows])
+        except (LedgerError, StatementError, ValueError, OverflowError) as error:
+            cause = error.__cause__ if isinstance(error, LedgerError) else error
+            if isinstance(error, LedgerError) and not isinstance(cause, DataError | IntegrityError):
+                raise
+            said = " ".join(str(cause.orig if isinstance(cause, StatementError) else cause).split())
+            raise RowRefused(f"Expected forecasts that a database can hold, got one it refuses: {said}") from error
+
+    def forecasts(self, name: str, *, since: datetime, until: datetime) -> list[ForecastRow]:
+        """Those with since <= at < until, oldest first."""
+        table = FORECASTS
+        wanted = sa.select(table).where(table.c.name == name, table.c.at >= since, table.c.at < until)
+        with self._database.transaction() as connection:
+            found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
+            return [ForecastRow(**row._mapping) for row in found]
+
+    def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[Answer]) -> None:
+        """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored.
+
+        store_id   `BarStore.id` of the store that holds their bars: about another one they prove nothing
+        """
+        assert store_id, "Expected a store that has committed"
+        if not answers:
+            return
+        rows = [
+            {"symbol": symbol, "store": store_id, "source": source, "span_start": answer.start, "span_end": answer.end}
+            | {"at": answer.at, "witness": answer.witness, "bars": answer.bars}
+            for answer in answers
+        ]
+        with self._database.transaction() as connection:
+            connection.execute(RECORD["answers", connection.dialect.name], rows)
+
+    def answers(self, symbol: str, store_id: str) -> list[Answer]:
+        """Those about this store, by their start."""
+        columns = ANSWERS.c
+        wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
+        wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
+        wanted = wanted.order_by(columns.span_start, columns.at, columns.witness)
+        with self._database.transaction() as connection:
+            return [Answer(*row) for row in connection.execute(wanted)]
+
+    def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
+        """When a source has answered, whatever the store: each moment once, ascending."""
+        at = ANSWERS.c.at
+        wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
+        with self._database.transaction() as connection:
+            return list(connection.scalars(wanted.distinct().order_by(at)))
+
+    def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
+        """As `exclusive`, of what a broker is asked for."""
+        return self._database.locked(f"the ingestion of {symbol}")
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        """Hold the model alone, over all processes and threads; not reentrant. A killed holder frees it."""
+        return self._database.locked(f"the model {name}")

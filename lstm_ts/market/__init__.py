@@ -1,0 +1,1 @@
+"""A market: its symbol, sessions and bars."""

@@ -1,0 +1,56 @@
+"""Hourly bars of whatever a source delivers: hours as they are, hours made of minutes and of bars that divide one."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import polars as pl
+
+from lstm_ts.errors import NoRows
+from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
+from lstm_ts.market.levels import check_levels
+from lstm_ts.market.session import Session
+
+
+def check_hours(
+    batches: Sequence[BarBatch], session: Session, name: str, *, min_minutes_share: float, max_mismatch: float
+) -> pl.DataFrame:
+    """Hourly bars of files, as `ingest` and `process` would make them.
+
+    Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels
+    """
+    rejects = pl.concat([batch.rejects for batch in batches])
+    if not any(batch.bars.height for batch in batches):
+        why = f": {describe_rejects(rejects)}" if rejects.height else ""
+        raise NoRows(
+            f"Expected hourly or minute bars from {name}, got no good row and {rejects.height} bad ones{why}; "
+            f"look at the file"
+        )
+    session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
+    hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
+    if hourly_bars.is_empty():
+        raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give a longer file")
+    bars = pl.concat([batch.bars for batch in batches])
+    check_levels(bars, bars.clear(), name, remedy="correct it, or give the bars of one level alone")
+    return hourly_bars
+
+
+def make_hours(batches: Sequence[BarBatch], session: Session, *, min_minutes_share: float) -> pl.DataFrame:
+    """Hours of bars of any spacing; where two spacings make the same hour, that of the finer bars.
+
+    Returns   HOURLY_SCHEMA, ascending and unique in `ts`
+    """
+    hours = [pl.DataFrame(schema=HOURLY_SCHEMA)]
+    for minutes in sorted({batch.minutes for batch in batches}, reverse=True):
+        bars = pl.concat([batch.bars for batch in batches if batch.minutes == minutes])
+        bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
+        if minutes == 60:
+            hours.append(whole_hours(bars))
+        elif bars.height:
+            session_hours = session.hours(bars["ts"][0], bars["ts"][-1] + timedelta(minutes=minutes))
+            hours.append(make_hourly_bars(bars, session_hours, min_minutes_share=min_minutes_share, minutes=minutes))
+    return pl.concat(hours).unique("ts", keep="last", maintain_order=True).sort("ts")
+
+
+def whole_hours(bars: pl.DataFrame) -> pl.DataFrame:
+    """HOURLY_SCHEMA of hours as a source delivers them."""
+    return bars.with_columns(minutes_share=pl.lit(1.0)).select(HOURLY_SCHEMA.names())

@@ -1,0 +1,274 @@
+"""Trading sessions: which hours exist, which come next, and what a wrong time zone looks like.
+
+A session hour is a UTC clock hour that holds at least one minute of a session. One step of a
+forecast is one session hour; closed hours do not exist.
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import available_timezones
+
+import polars as pl
+
+from lstm_ts.errors import ConfigError, WrongZone
+
+HOUR = timedelta(hours=1)
+LONGEST_CLOSURE = timedelta(days=7)
+ZONES_DIFFER = timedelta(hours=14)
+SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
+Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
+
+
+def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """Frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
+    years = range((start - LONGEST_CLOSURE).year, (end + LONGEST_CLOSURE).year + 1)
+    sessions = pl.concat([_sessions_of_year(calendar, year) for year in years])
+    return sessions.filter(pl.col("closes") > start, pl.col("opens") < end)
+
+
+@lru_cache(maxsize=128)
+def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
+    """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
+    from lstm_ts.market.calendars import get_calendar  # pandas is slow to import
+
+    try:
+        known = get_calendar(calendar)
+    except RuntimeError:
+        raise ConfigError(
+            f"Expected a calendar known to pandas_market_calendars, got symbol.session.calendar={calendar}"
+        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pandas', of what the calendars call
+        schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
+    columns = (
+        ("opens", "market_open"),
+        ("break_start", "break_start"),
+        ("break_end", "break_end"),
+        ("closes", "market_close"),
+    )
+    stamps = {
+        name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
+        for name, column in columns
+        if column in schedule
+    }
+    sessions = pl.DataFrame(stamps).with_columns(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    return _without_breaks(sessions) if "break_start" in sessions.columns else sessions
+
+
+def _without_breaks(sessions: pl.DataFrame) -> pl.DataFrame:
+    """Two sessions of each that has a lunch break."""
+    has_break = (pl.col("break_start") > pl.col("opens")) & (pl.col("break_end") > pl.col("break_start"))
+    has_break = has_break.fill_null(False)
+    first = sessions.select("opens", closes=pl.when(has_break).then("break_start").otherwise("closes"))
+    second = sessions.filter(has_break).select(opens="break_end", closes="closes")
+    return pl.concat([first, second]).sort("opens")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Bars against the sessions of their span."""
+
+    closed_bars: float  # share of the bars that lie in closed hours
+    bare_hours: float  # share of the open hours without a bar
+    checkable: bool = True  # there are closed hours about the bars, so a wrong zone would show
+
+    @property
+    def total(self) -> float:
+        return self.closed_bars + self.bare_hours
+
+    def __str__(self) -> str:
+        if not self.checkable:
+            return (
+                f"no hour about theirs is closed, so the zone of stamps without one cannot be checked; "
+                f"{100 * self.bare_hours:.2f} % of the open hours bare"
+            )
+        return (
+            f"{100 * self.closed_bars:.2f} % of them in closed hours and "
+            f"{100 * self.bare_hours:.2f} % of the open hours bare"
+        )
+
+
+class Session:
+    """The session calendar of one symbol, and the zone its weekly rhythm follows (New York for silver)."""
+
+    def __init__(self, *, calendar: str, zone: str) -> None:
+        self.calendar = calendar
+        self.zone = zone
+        if zone not in available_timezones():
+            raise ConfigError(f"Expected an IANA time zone such as America/New_York, got symbol.session.zone={zone}")
+
+    def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """Session hours with start <= ts < end (UTC), ascending.
+
+        Returns   frame `ts`; `session_minutes` it holds, 1..60; `opens_at` of the first and `closes_at` of the last
+        """
+        sessions = _sessions(self.calendar, start, end + HOUR)
+        whole = pl.datetime_ranges(pl.col("opens").dt.truncate("1h"), "closes", interval="1h", closed="left")
+        ts = pl.col("ts")
+        opens_at, closes_at = pl.max_horizontal(ts, "opens"), pl.min_horizontal(ts + HOUR, "closes")
+        return (
+            sessions.with_columns(ts=whole)
+            .explode("ts")
+            .filter(ts >= start, ts < end)
+            .group_by("ts", maintain_order=True)
+            .agg(
+                session_minutes=(closes_at - opens_at).dt.total_minutes().sum(),
+                opens_at=opens_at.min(),
+                closes_at=closes_at.max(),
+            )
+            .sort("ts")
+        )
+
+    def spans(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
+        sessions = _sessions(self.calendar, start, end)
+        return sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
+
+    def next_hours(self, after: datetime, count: int) -> list[datetime]:
+        """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
+        span = timedelta(days=4) + count * 2 * HOUR
+        while True:
+            found = self.hours(after + HOUR, after + span)["ts"].head(count).to_list()
+            if len(found) == count:
+                return found
+            span *= 2
+
+    def check_zone(self, counts: pl.DataFrame, *, max_mismatch: float) -> Mismatch:
+        """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
+
+        counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
+        Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
+        """
+        found = replace(self._mismatch(counts, 0), checkable=self._has_closed_hours(counts))
+        if found.total <= max_mismatch:
+            self._check_edges(counts, max_mismatch)
+            return found
+        nearest, left = self._nearest_shift(counts)
+        explained = left.total < found.total / 2
+        if not explained and found.closed_bars <= max_mismatch:
+            return found
+        when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
+        advice = f"stamps {when} would leave {left}; {_zone_key(nearest)}, or" if explained else "set source.zone or"
+        raise WrongZone(
+            f"Expected bars that fit the sessions of {self.calendar}, got {found} "
+            f"(a week opens {self._week_opening(counts)}); {advice} another session, "
+            f"or raise max_mismatch; nothing was stored"
+        )
+
+    def _has_closed_hours(self, counts: pl.DataFrame) -> bool:
+        """Within the span of the bars and as far about it as zones differ."""
+        first, last = counts["ts"].min(), counts["ts"].max()
+        assert isinstance(first, datetime) and isinstance(last, datetime)
+        start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER
+        return self.hours(start, end).height < (end - start) // HOUR
+
+    def _check_edges(self, counts: pl.DataFrame, max_mismatch: float) -> None:
+        """A market that closes once a week has too few closed hours for shares of bars to show an hour's shift.
+
+        Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
+        """
+        off = self._edge_shifts(counts)
+        shift = next(iter(off.filter(off != 0).mode().sort()), 0)
+        share = (off == shift).mean() if shift else 0.0
+        if isinstance(share, float) and share > max(SHIFTED_EDGES, max_mismatch):
+            when = f"{abs(shift)} hours {'late' if shift > 0 else 'early'}"
+            raise WrongZone(
+                f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
+                f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); "
+                f"{_zone_key(-shift)}, or another session, or raise max_mismatch to 1; nothing was stored"
+            )
+
+    def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:
+        """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
+
+        Of bars that hold no such closure, those of the one before and the one behind them.
+        """
+        bars = counts.select(bar="ts").unique().sort("bar")
+        first, last = bars["bar"][0], bars["bar"][-1]
+        opens = self.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
+        closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
+            pl.col("begin") - pl.col("end") > pl.duration(days=1)
+        )
+        closures = closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+        found = closures.join_asof(bars, left_on="middle", right_on="bar").join_asof(
+            bars, left_on="middle", right_on="bar", strategy="forward", suffix="_after"
+        )
+        off = found.select(
+            late_end=(pl.col("bar") - pl.col("end")).dt.total_hours(),
+            late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(),
+        )
+        whole = off.drop_nulls()
+        if whole.is_empty():
+            begins, ends = off["late_begin"].drop_nulls().tail(1), off["late_end"].drop_nulls().head(1)
+            if not len(begins) or not len(ends):
+                return pl.Series([], dtype=pl.Int64)
+            whole = pl.DataFrame([begins, ends])
+        agree = pl.col("late_end") == pl.col("late_begin")
+        return whole.select(pl.when(agree).then("late_end").otherwise(0)).to_series()
+
+    def shift_hours(self, counts: pl.DataFrame, *, max_mismatch: float) -> int:
+        """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
+
+        For a day or less: hours without bars prove nothing then, nor do bars on a holiday that the calendar knows.
+        """
+        found = self._mismatch(counts, 0)
+        if found.closed_bars <= max_mismatch:
+            return 0
+        nearest, left = self._nearest_shift(counts)
+        return nearest if left.total < found.total / 2 else 0
+
+    def _nearest_shift(self, counts: pl.DataFrame) -> tuple[int, Mismatch]:
+        """The hours later that would fit the sessions best, and what would be left."""
+        shifts = {hours: self._mismatch(counts, hours) for hours in sorted(range(-14, 15), key=abs)}
+        nearest = min(shifts, key=lambda hours: shifts[hours].total)
+        return nearest, shifts[nearest]
+
+    def _mismatch(self, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
+        """Of the bars, were every stamp `shift_hours` later, against the sessions of their span."""
+        shifted = counts.select(pl.col("ts") + pl.duration(hours=shift_hours), "bars")
+        open_hours = self.hours(shifted["ts"].min(), shifted["ts"].max() + HOUR)  # type: ignore[arg-type, operator]
+        closed = int(shifted.join(open_hours, on="ts", how="anti")["bars"].sum()) / int(counts["bars"].sum())
+        bare = open_hours.join(shifted, on="ts", how="anti").height / max(open_hours.height, 1)
+        return Mismatch(closed, bare)
+
+    def _week_opening(self, counts: pl.DataFrame) -> str:
+        """The usual local weekday and hour of the first bar after a closure of more than a day."""
+        hours = counts.select("ts").unique().sort("ts")
+        openings = hours.filter(pl.col("ts").diff() > pl.duration(days=1)) if hours.height > 1 else hours
+        local = (openings if openings.height else hours).select(pl.col("ts").dt.convert_time_zone(self.zone))
+        return f"{local['ts'].dt.strftime('%A %H:00').mode().sort()[0]} {self.zone}"
+
+    def hour_of_week(self, ts: pl.Expr) -> pl.Expr:
+        """Local hour of the week of each UTC open, 0 (Monday 00:00) .. 167."""
+        local = ts.dt.convert_time_zone(self.zone)
+        return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
+
+
+def _zone_key(shift_hours: int) -> str:
+    at_close = ", or source.stamps=close if these bars are stamped when they close" if shift_hours == -1 else ""
+    return f"set source.zone{at_close}"
+
+
+def utc(text: str | datetime | date | None) -> datetime | None:
+    """A moment from a configuration value: a date, or a time with or without an offset (then UTC)."""
+    if text is None:
+        return None
+    try:
+        ts = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise ConfigError(f"Expected an ISO date or time such as 2015-01-01, got {text}") from None
+    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+
+
+def moment(value: Moment, first: datetime, last: datetime) -> datetime:
+    """Raises    ConfigError: neither a date nor a fraction"""
+    if isinstance(value, float | int):
+        if not 0 < value <= 1:
+            raise ConfigError(f"Expected a fraction of the bars' span above 0 and at most 1, got {value}")
+        return first + value * (last - first)
+    ts = utc(value)
+    if ts is None:
+        raise ConfigError("Expected an ISO date or a fraction of the bars' span, got none")
+    return ts

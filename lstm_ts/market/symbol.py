@@ -1,0 +1,76 @@
+"""A symbol and what belongs to it; names that become a part of a path, a URL and a label: its own, and a model's."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import Session
+
+SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CHARACTERS = "letters of A-Z and a-z, digits, '.', '_' and '-', a letter or a digit first"
+SHOWN = 60  # characters of a refused value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symbol:
+    """What is known of a market, whatever its bars and models; see conf/symbol.
+
+    contract     fields of Interactive Brokers' `Contract`, by their names there
+    feed_code    of the instrument at Dukascopy
+    Raises       ConfigError
+    """
+
+    name: str
+    session: Session
+    currency: str
+    decimals: int
+    contract: Mapping[str, str | int] = field(hash=False)
+    feed_code: str | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", check_symbol(self.name))  # YAML reads 7203 as a number
+        assert self.quote  # says what it does not take
+
+    @property
+    def quote(self) -> Quote:
+        return Quote(self.currency, self.decimals)
+
+
+def check_symbol(value: object) -> str:
+    """The symbol as text; `symbol=7203` on a command line is a number.
+
+    Raises    ConfigError
+    """
+    text = _to_text(value)
+    if text is None or not SYMBOL.fullmatch(text):
+        raise ConfigError(
+            f"Expected a symbol of 1 to 32 characters ({CHARACTERS}), got {_shown(value)}; "
+            f"set symbol to one such as XAGUSD or BRK.B"
+        )
+    return text
+
+
+def check_name(value: object) -> str:
+    """The name of a registered model as text.    Raises    ConfigError"""
+    text = _to_text(value)
+    if text is None or not NAME.fullmatch(text):
+        raise ConfigError(
+            f"Expected a name of 1 to 64 characters ({CHARACTERS}), got {_shown(value)}; set name to another one"
+        )
+    return text
+
+
+def _to_text(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -1,0 +1,284 @@
+"""The manifest of a model folder: what a forecaster consists of beside its network, as JSON, and read strictly.
+
+Legend: W hours of the week, D hours of the day, H steps, Q levels.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+import numpy as np
+
+from lstm_ts.errors import LstmTsError
+from lstm_ts.market.levels import CloseRange
+from lstm_ts.market.prices import Quote, guess_quote
+from lstm_ts.market.session import Session
+from lstm_ts.market.symbol import check_symbol
+from lstm_ts.model.baselines import BASELINES, VOLATILITY, Baseline, Reference
+from lstm_ts.model.features import Array
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
+from lstm_ts.model.windows import WindowSpec
+from lstm_ts.scoring.records import PERSISTENCE
+
+PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
+FORMAT = 3
+FORMATS = {1: PARTS, 2: (*PARTS, "closes"), FORMAT: (*PARTS, "closes", "files", "quote")}
+FITTED = ("net", "spec", "session", "scaler", "reference")  # what a network is trained with
+MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
+REFERENCE = ("volatility_pinball_H", "mase_scale_H")
+MAX_TSTEPS = 100_000  # far beyond any use
+SHOWN = 60  # characters of a value
+Part = TypeVar("Part")
+
+
+class BadManifest(ValueError):
+    """Begins with what was expected: `net.hidden to be a whole number, got "8"`."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    format: int
+    net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
+    spec: WindowSpec
+    session: Session
+    scaler: Scaler
+    reference: Reference
+    provenance: Provenance
+    scores: Mapping[str, Any]
+    closes: CloseRange | None
+    quote: Quote | None  # guessed from the symbol's name before format 3
+    files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
+    fitted_to: str  # see `hash_fitted`
+
+
+def to_json(forecaster: Forecaster) -> dict[str, Any]:
+    """All parts but the files."""
+    return {
+        "format": FORMAT,
+        "net": dict(forecaster.network.config),
+        "spec": asdict(forecaster.spec),
+        "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
+        "scaler": _plain(forecaster.scaler),
+        "reference": {name: getattr(forecaster.reference, name).tolist() for name in REFERENCE}
+        | {"baselines": {name: _plain(baseline) for name, baseline in forecaster.reference.baselines.items()}},
+        "provenance": asdict(forecaster.provenance),
+        "scores": forecaster.scores,
+        "closes": forecaster.closes and asdict(forecaster.closes),
+        "quote": forecaster.quote and asdict(forecaster.quote),
+    }
+
+
+def hash_fitted(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the parts that a network is trained with."""
+    fitted = json.dumps([parts[name] for name in FITTED], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(fitted.encode()).hexdigest()
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """Raises    BadManifest: something is missing, too much, or of another type, shape or range"""
+    try:
+        values = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadManifest(f"JSON, got {str(error)[:SHOWN]}") from None
+    found = _object(values, "an object", ())
+    kind = found.get("format")
+    if type(kind) is not int or kind not in FORMATS:
+        raise BadManifest(f"format {', '.join(map(str, FORMATS))}, got {_shown(kind)}")
+    parts = _object(values, "the parts", FORMATS[kind])
+    spec = build(WindowSpec, parts["spec"], "spec")
+    session = build(Session, parts["session"], "session")
+    _check_calendar(session)
+    provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
+    return Manifest(
+        format=kind,
+        net=_object(parts["net"], "net as an object", ()),
+        spec=_check_spec(spec),
+        session=session,
+        scaler=_read_scaler(parts["scaler"]),
+        reference=_read_reference(_upgrade_reference(parts["reference"], kind), spec),
+        provenance=provenance,
+        scores=_object(parts["scores"], "scores as an object", ()),
+        closes=_read_closes(parts["closes"], provenance) if parts.get("closes") is not None or kind == 2 else None,
+        quote=_read_quote(parts, provenance),
+        files=_object(parts.get("files", {}), "files as an object", ()),
+        fitted_to=hash_fitted(parts),
+    )
+
+
+def _plain(values: Scaler | Baseline) -> dict[str, Any]:
+    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in vars(values).items()}
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"the number {name}")
+
+
+def _object(values: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """names   of its members, all of them; none: whatever it has"""
+    if not isinstance(values, dict):
+        raise BadManifest(f"{what}, got {_shown(values)}")
+    if names and values.keys() != set(names):
+        different = sorted(values.keys() ^ set(names))
+        state = "without" if different[0] in names else "with"
+        raise BadManifest(f"{what} {', '.join(names)}, got one {state} {different[0][:SHOWN]}")
+    return values
+
+
+def build(kind: type[Part], values: Any, where: str) -> Part:
+    """By the annotations of its constructor."""
+    hints = get_type_hints(kind.__init__)
+    hints.pop("return")
+    found = _object(values, f"{where} with", tuple(hints))
+    try:
+        return kind(**{name: _member(found[name], hint, f"{where}.{name}") for name, hint in hints.items()})
+    except LstmTsError as error:
+        raise BadManifest(f"a {where} that can be used, got this: {str(error).rstrip('.')}") from None
+
+
+def _member(value: Any, hint: Any, where: str) -> Any:
+    if hint == Array:
+        return value  # its shape is not in the annotation
+    fits, what = {
+        int: (type(value) is int, "a whole number"),
+        float: (_is_number(value), "a finite number"),
+        str: (isinstance(value, str), "text"),
+        tuple: (isinstance(value, list) and all(map(_is_number, value)), "a list of finite numbers"),
+        Mapping: (isinstance(value, dict), "an object"),
+    }[get_origin(hint) or hint]
+    if not fits:
+        raise BadManifest(f"{where} to be {what}, got {_shown(value)}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= 1e300  # neither infinite nor NaN
+
+
+def _check_calendar(session: Session) -> None:
+    try:
+        session.hours(datetime.fromisoformat("2024-01-02T00:00Z"), datetime.fromisoformat("2024-01-03T00:00Z"))
+    except LstmTsError as error:
+        raise BadManifest(f"a session that can be used, got this: {error}") from None
+
+
+def _check_spec(spec: WindowSpec) -> WindowSpec:
+    if spec.tsteps > MAX_TSTEPS:
+        raise BadManifest(f"spec.tsteps of at most {MAX_TSTEPS}, got {_shown(spec.tsteps)}")
+    return spec
+
+
+def _check_provenance(provenance: Provenance) -> Provenance:
+    try:
+        check_symbol(provenance.symbol)
+    except LstmTsError as error:
+        raise BadManifest(f"a provenance that can be used, got this: {error}") from None
+    for name in MOMENTS:
+        if (text := getattr(provenance, name)) and not _is_moment(text):
+            raise BadManifest(f"provenance.{name} to be an ISO time with its offset, got {_shown(text)}")
+    for library, version in provenance.versions.items():
+        if not isinstance(version, str):
+            raise BadManifest(f"provenance.versions.{library[:SHOWN]} to be text, got {_shown(version)}")
+    return provenance
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _read_scaler(values: Any) -> Scaler:
+    scaler, where = build(Scaler, values, "scaler"), "scaler"
+    if not min(scaler.return_unit, scaler.half_life_hours) > 0:
+        raise BadManifest(
+            f"scaler.return_unit and half_life_hours above 0, got {scaler.return_unit} and {scaler.half_life_hours}"
+        )
+    return Scaler(
+        return_profile_W=_array(scaler.return_profile_W, (HOURS_OF_WEEK,), f"{where}.return_profile_W", above=0.0),
+        range_profile_W=_array(scaler.range_profile_W, (HOURS_OF_WEEK,), f"{where}.range_profile_W", above=0.0),
+        drift_D=_array(scaler.drift_D, (HOURS_OF_DAY,), f"{where}.drift_D"),
+        return_unit=scaler.return_unit,
+        half_life_hours=scaler.half_life_hours,
+    )
+
+
+def _upgrade_reference(values: Any, kind: int) -> Any:
+    """Of formats 1 and 2, which knew three baselines, as format 3 has it."""
+    if kind == FORMAT:
+        return values
+    names = ("climatology_HQ", "volatility_HQ")
+    found = _object(values, "reference", (*names, *REFERENCE))
+    q_HQ, z_HQ = (found[name] for name in names)
+    zero_HQ = [[0.0] * len(row) for row in q_HQ] if _is_table(q_HQ) else q_HQ
+    baselines = {PERSISTENCE: {"zero_HQ": zero_HQ}, "climatology": {"q_HQ": q_HQ}, VOLATILITY: {"z_HQ": z_HQ}}
+    return {name: found[name] for name in REFERENCE} | {"baselines": baselines}
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, list) for row in value)
+
+
+def _read_reference(values: Any, spec: WindowSpec) -> Reference:
+    found = _object(values, "reference", ("baselines", *REFERENCE))
+    baselines = _object(found["baselines"], "reference.baselines as an object", ())
+    if not {PERSISTENCE, VOLATILITY} <= baselines.keys() <= BASELINES.keys():
+        raise BadManifest(f"reference.baselines among {', '.join(BASELINES)}, got {_shown(sorted(baselines))}")
+    below = -np.finfo(np.float64).tiny  # a loss of 0 is that of a market that stands still
+    return Reference(
+        {name: _read_baseline(name, baseline, spec) for name, baseline in baselines.items()},
+        **{name: _array(found[name], (spec.horizon,), f"reference.{name}", above=below) for name in REFERENCE},
+    )
+
+
+def _read_baseline(name: str, values: Any, spec: WindowSpec) -> Baseline:
+    """Arrays by the axes that their names end in."""
+    where, kind = f"reference.baselines.{name}", BASELINES[name]
+    names = tuple(get_type_hints(kind))
+    found, sizes = _object(values, where, names), {"H": spec.horizon, "Q": len(spec.levels)}
+    arrays = {}
+    for field in names:
+        shape = tuple(sizes[axis] for axis in field.rpartition("_")[2])
+        arrays[field] = _array(found[field], shape, f"{where}.{field}")
+        if field.endswith("Q") and (np.diff(arrays[field]) < 0).any():
+            raise BadManifest(f"{where}.{field} to be ascending quantiles, got others")
+    return kind(**arrays)
+
+
+def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
+    closes = build(CloseRange, values, "closes")
+    if not 0 < closes.lowest <= closes.highest:
+        raise BadManifest(f"closes above 0 and ascending, got {closes.lowest} to {closes.highest}")
+    if not provenance.trained_until:
+        raise BadManifest('provenance.trained_until beside closes, got ""')
+    return closes
+
+
+def _read_quote(parts: Mapping[str, Any], provenance: Provenance) -> Quote | None:
+    if "quote" not in parts:
+        return guess_quote(provenance.symbol)
+    return None if parts["quote"] is None else build(Quote, parts["quote"], "quote")
+
+
+def _array(values: Any, shape: tuple[int, ...], where: str, *, above: float = -math.inf) -> Array:
+    try:
+        array = np.array(values)
+    except ValueError:  # ragged
+        array = np.array(None)
+    size = " x ".join(map(str, shape))
+    if array.shape != shape or array.dtype.kind not in "if":
+        raise BadManifest(f"{where} to be {size} numbers, got {_shown(values)}")
+    if not (np.isfinite(array).all() and (array > above).all()):
+        bound = "finite" if above == -math.inf else f"finite and {'above 0' if above == 0 else 'at least 0'}"
+        raise BadManifest(f"{where} to be {bound}, got {array.min()} to {array.max()}")
+    return array.astype(np.float64)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, int) or abs(value) < 10**SHOWN else "a larger number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

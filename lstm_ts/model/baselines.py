@@ -1,0 +1,115 @@
+"""The forecasts that every table shows beside the model's. Pure.
+
+One more is a class with `fit` and `quantiles`, and an entry in BASELINES: tables, pictures, gate and report follow.
+
+Legend: N windows, H steps, Q levels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_ts.model.features import Array
+from lstm_ts.model.windows import Windows
+from lstm_ts.scoring.metrics import pinball_NH
+from lstm_ts.scoring.records import PERSISTENCE
+
+VOLATILITY = "volatility"
+
+
+class Baseline(Protocol):
+    """A frozen dataclass of arrays whose names end in their axes; the manifest of a model keeps them."""
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        """y_NH    log returns that followed the windows, NaN where a target is missing"""
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        """q_NHQ, log returns."""
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """The last close, for certain."""
+
+    zero_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.zeros((y_NH.shape[1], len(levels))))
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return np.zeros((len(windows), *self.zero_HQ.shape))
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The quantiles of the training returns."""
+
+    q_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.nanquantile(y_NH, levels, axis=0).T)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return np.broadcast_to(self.q_HQ, (len(windows), *self.q_HQ.shape))
+
+
+@dataclass(frozen=True)
+class Volatility:
+    """The quantiles of the training returns in units of the window's scale, times that scale."""
+
+    z_HQ: Array
+
+    @classmethod
+    def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
+        return cls(np.nanquantile(y_NH / _scale_NH(windows), levels, axis=0).T)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        return _scale_NH(windows)[..., None] * self.z_HQ
+
+
+BASELINES: Mapping[str, type[Baseline]] = {
+    PERSISTENCE: Persistence,
+    "climatology": Climatology,
+    VOLATILITY: Volatility,
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the training windows say of returns."""
+
+    baselines: Mapping[str, Baseline]
+    volatility_pinball_H: Array  # training loss of the volatility forecast, in units of the scale
+    mase_scale_H: Array  # MAE of persistence, log return
+
+    @property
+    def volatility_HQ(self) -> Array:
+        """The forecast that a network starts at, in units of the window's scale."""
+        volatility = self.baselines[VOLATILITY]
+        assert isinstance(volatility, Volatility)
+        return volatility.z_HQ
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> dict[str, Array]:
+        """q_NHQ, log returns, by baseline."""
+        return {name: baseline.quantiles(windows) for name, baseline in self.baselines.items()}
+
+
+def fit_reference(windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Reference:
+    """windows   of the training
+    y_NH      log returns that followed them; a missing one is NaN and is left out
+    """
+    baselines = {name: kind.fit(windows, y_NH, levels) for name, kind in BASELINES.items()}
+    reference = Reference(baselines, np.empty(0), np.nanmean(np.abs(y_NH), axis=0))
+    z_NH = y_NH / _scale_NH(windows)
+    pinball_H = np.nanmean(pinball_NH(z_NH, reference.volatility_HQ[None], levels), axis=0)
+    return Reference(baselines, pinball_H, reference.mase_scale_H)
+
+
+def _scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+    return windows.scale_NH.astype(np.float64)

@@ -1,0 +1,164 @@
+"""Folds of a walk forward: what each trains on, stops on and is scored on, and a table of them. Pure.
+
+    train_from ──────────── valid_from ──── seen_until · embargo · test_from ──── test_until
+    training (purged)       validation (purged)                    scored
+
+The last `horizon` hours before valid_from and before seen_until are no origins (see `find_origins`), so no
+target crosses a border; the embargo leaves out `embargo_hours` more before the first origin that is scored.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import polars as pl
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.market.session import Moment, moment
+from lstm_ts.scoring.tables import align, p_cell, percent
+
+
+@dataclass(frozen=True)
+class Fold:
+    number: int
+    train_from: datetime
+    valid_from: datetime
+    seen_until: datetime  # neither training nor validation has seen a bar from here on
+    test_from: datetime
+    test_until: datetime
+
+    @property
+    def label(self) -> str:
+        return f"{self.test_from:%Y-%m-%d}"
+
+
+class Walk:
+    """Refit every calendar `every`; lengths as polars writes them: 1w, 3mo, 1q, 2y.
+
+    train   length of the training span, so that it slides; None: from the first bar on, so that it grows
+    """
+
+    def __init__(
+        self, *, start: Moment, end: Moment | None, every: str, train: str | None, valid: str, embargo_hours: float
+    ) -> None:
+        if embargo_hours < 0:
+            raise ConfigError(f"Expected walk.embargo_hours >= 0, got {embargo_hours}")
+        self.start = start
+        self.end = end
+        self.every = every
+        self.train = train
+        self.valid = valid
+        self.embargo = timedelta(hours=embargo_hours)
+
+    def folds(self, first: datetime, last: datetime) -> list[Fold]:
+        """Folds over bars whose opens are first..last.
+
+        Raises    ConfigError: a length polars cannot read, or no room for a training before the first fold
+        """
+        start = moment(self.start, first, last)
+        end = moment(self.end, first, last) if self.end is not None else last + timedelta(hours=1)
+        if not first < start < end:
+            raise ConfigError(f"Expected {first} < walk.start < walk.end, got {self.start} and {self.end}")
+        borders = self._borders(start, end)
+        return [self._fold(number, first, *span) for number, span in enumerate(pairwise(borders))]
+
+    def _borders(self, start: datetime, end: datetime) -> list[datetime]:
+        try:
+            calendar = pl.datetime_range(_truncate(start, self.every), end, self.every, eager=True)
+        except pl.exceptions.PolarsError as error:
+            raise ConfigError(f"Expected walk.every as 1w, 1mo or 1q, got {self.every}; correct it") from error
+        return [start, *(border for border in calendar if start < border < end), end]
+
+    def _fold(self, number: int, first: datetime, test_from: datetime, test_until: datetime) -> Fold:
+        seen_until = test_from - self.embargo
+        valid_from = before(seen_until, self.valid)
+        train_from = max(first, before(valid_from, self.train)) if self.train else first
+        if not train_from < valid_from < seen_until:
+            raise ConfigError(
+                f"Expected bars before {valid_from} to train a fold on, and hours from there to {seen_until} to stop "
+                f"on, got the first bar at {first}; move walk.start or change walk.valid"
+            )
+        return Fold(number, train_from, valid_from, seen_until, test_from, test_until)
+
+
+def before(end: datetime, length: str) -> datetime:
+    """`length` before `end` by the calendar, as polars reads lengths: 2w, 3mo, 1y.
+
+    Raises    ConfigError: no such length
+    """
+    try:
+        earlier: datetime = pl.select(pl.lit(end).dt.offset_by(f"-{length}")).item()
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"Expected a length such as 2w, 3mo or 1y, got {length}") from error
+    return earlier
+
+
+def _truncate(ts: datetime, every: str) -> datetime:
+    truncated: datetime = pl.select(pl.lit(ts).dt.truncate(every)).item()
+    return truncated
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One training of a walk forward, and its forecasts one hour ahead."""
+
+    fold: str  # where its forecasts begin, ISO date
+    start: str  # whose weights it began with: scratch, or previous
+    origins: int
+    pinball_bps: float
+    best: str  # baseline
+    skill: Mapping[str, float]  # over each baseline
+    dm_p: Mapping[str, float]
+    losses: tuple[float, ...]  # validation, after each epoch
+    steps_per_epoch: int
+    seconds: float
+
+
+def format_folds(rows: Sequence[FoldRow]) -> str:
+    """A row per training, and what each start cost in all."""
+    over = list(rows[0].skill)
+    headings = ("fold from", "start", "origins", "bps", *over, "p", "val loss", "epoch", "steps", "s")
+    cells = [
+        (
+            row.fold,
+            row.start,
+            f"{row.origins:,}",
+            f"{row.pinball_bps:.3f}",
+            *(percent(row.skill.get(name, math.nan), signed=True) for name in over),
+            p_cell(row.dm_p[row.best]),
+            f"{min(row.losses):.4f}",
+            f"{1 + row.losses.index(min(row.losses))} of {len(row.losses)}",
+            f"{row.steps_per_epoch * len(row.losses):,}",
+            f"{row.seconds:.1f}",
+        )
+        for row in rows
+    ]
+    costs = [
+        f"From {start}: {sum(mine):.0f} s of training, {sum(mine) / len(mine):.1f} s a fold."
+        for start in dict.fromkeys(row.start for row in rows)
+        if (mine := [row.seconds for row in rows if row.start == start])
+    ]
+    first = "One hour ahead, by fold: pinball, skill over each baseline, DM p over the best; then what training took"
+    return "\n".join([first, *align([headings, *cells]), *costs])
+
+
+def describe_warm_start(rows: Sequence[FoldRow]) -> str:
+    """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
+    scratch = {row.fold: row for row in rows if row.start == "scratch"}
+    warm = [row for row in rows if row.start == "previous"]
+    shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]
+    reached = [share for share in shares if share is not None]
+    half = sum(share <= 0.5 for share in reached)
+    return (
+        f"Weights of the fold before reach the validation loss of a start from scratch in {len(reached)} of "
+        f"{len(warm)} folds, in {half} of them within half its steps."
+    )
+
+
+def _share_of_steps(warm: FoldRow, scratch: FoldRow) -> float | None:
+    goal = min(scratch.losses)
+    epochs = next((epoch for epoch, loss in enumerate(warm.losses, 1) if loss <= goal), None)
+    needed = (1 + scratch.losses.index(goal)) * scratch.steps_per_epoch
+    return None if epochs is None else epochs * warm.steps_per_epoch / needed

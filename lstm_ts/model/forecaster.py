@@ -1,0 +1,161 @@
+"""The one path from hourly bars to a forecast.
+
+Legend: N windows, H steps, Q levels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.market.levels import CloseRange, close_range
+from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import Session
+from lstm_ts.model.baselines import Reference
+from lstm_ts.model.features import Array, Bars, Grid, make_grid
+from lstm_ts.model.network import Network
+from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.windows import Windows, WindowSpec, make_windows
+
+BATCH = 4096
+MAX_MOVE = 1e4  # usual returns: no quantile of returns is that far out, and NaN is not below it
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from; everything in JSON types."""
+
+    symbol: str
+    source: str  # what delivered the bars; says so where they are synthetic
+    data_start: str  # the first hourly bar seen in training, ISO
+    data_end: str  # neither training nor validation has seen a bar from here on
+    data_sha256: str
+    trained_until: str  # no statistic and no weight has seen a bar from here on
+    seed: int
+    created: str
+    code_revision: str
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The next hours of one symbol, as seen from one origin."""
+
+    symbol: str
+    origin_ts: datetime
+    last_close: float
+    levels: tuple[float, ...]
+    target_ts_H: list[datetime]
+    q_HQ: Array  # cumulative log return
+    missing_hours: int  # in the window
+    volatility: float  # of the window; 1 is as in the training hours
+    quote: Quote | None  # of its prices; None: nobody knows it
+    level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
+
+    def price_HL(self, *levels: float) -> Array:
+        """Prices at some of the levels; raises ArtifactError where the model has not learnt one."""
+        missing = [level for level in levels if level not in self.levels]
+        if missing:
+            raise ArtifactError(
+                f"Expected a model with the level {missing[0]}, got {list(self.levels)}; train one with it"
+            )
+        columns = [self.levels.index(level) for level in levels]
+        return np.asarray(self.last_close * np.exp(self.q_HQ[:, columns]))
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    network: Network
+    scaler: Scaler
+    reference: Reference
+    spec: WindowSpec
+    session: Session
+    provenance: Provenance
+    scores: Mapping[str, Any]
+    closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
+    quote: Quote | None = None  # of the symbol; None: nobody knows it
+
+    def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
+        return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
+
+    def windows(self, grid: Grid, origins_N: NDArray[np.int64]) -> Windows[NDArray[Any]]:
+        """Those that end at the grid rows `origins_N`."""
+        return make_windows(grid, self.scaler, origins_N, self.spec)
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
+        """q_NHQ, log returns."""
+        batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
+        z_NHQ = np.concatenate(
+            [
+                self.network(batch.x_BTF, batch.calendar_BHC, batch.profile_BH) + batch.drift_BH[..., None]
+                for batch in batches
+            ]
+        )
+        if not (np.abs(z_NHQ) < MAX_MOVE).all():
+            raise ArtifactError(
+                f"Expected finite forecasts of {self.provenance.symbol}, got others by its weights; train again"
+            )
+        return np.asarray(z_NHQ * windows.scale_NH.astype(np.float64)[..., None])
+
+    def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
+        """The hours after the last bar, from the `tsteps` session hours that end with it.
+
+        Raises    NotEnoughBars: fewer session hours than `tsteps`, too many of them missing, or moves beyond any price
+                  ArtifactError: the weights give no finite forecast
+        """
+        spec, bars = self.spec, Bars.of(hourly_bars)
+        grid = self.grid(bars)
+        last = len(grid.ts_G) - spec.horizon - 1
+        missing = self._count_missing(grid, last, bars.ts_N[-1])
+        window = self.windows(grid, np.array([last]))
+        utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
+        forecast = Forecast(
+            symbol=self.provenance.symbol,
+            origin_ts=utc[0],
+            last_close=float(grid.close_G[last]),
+            levels=spec.levels,
+            target_ts_H=utc[1:],
+            q_HQ=self.quantiles(window)[0],
+            missing_hours=missing,
+            volatility=float(window.volatility_G[last]),
+            quote=self.quote,
+            level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
+        )
+        with np.errstate(over="ignore"):
+            if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
+                raise NotEnoughBars(
+                    "Expected bars that a market could have made, got moves beyond any price; correct them"
+                )
+        return forecast
+
+    def _count_missing(self, grid: Grid, last: int, last_ts: np.datetime64) -> int:
+        """Of the hours of the window that ends at the row `last`.    Raises    NotEnoughBars"""
+        spec = self.spec
+        if last + 1 < spec.tsteps:
+            raise NotEnoughBars(
+                f"Expected at least {spec.tsteps} session hours for one window, got {last + 1}; give earlier bars too"
+            )
+        missing = int(grid.missing_G[last + 1 - spec.tsteps : last + 1].sum())
+        if grid.missing_G[last]:
+            raise NotEnoughBars(
+                f"Expected the last bar to be of an open hour of {self.session.calendar}, got {last_ts}; "
+                f"leave bars of closed hours out"
+            )
+        if missing > spec.max_missing:
+            raise NotEnoughBars(
+                f"Expected at most {spec.max_missing} of the last {spec.tsteps} session hours to be missing, "
+                f"got {missing}; fill the gap"
+            )
+        return missing
+
+    def _find_level_jump(self, closes: CloseRange, origin_ts: datetime) -> str:
+        if self.closes is None:
+            return ""
+        gap = origin_ts - datetime.fromisoformat(self.provenance.trained_until)
+        return self.closes.describe_jump(closes, abs(gap.total_seconds()))

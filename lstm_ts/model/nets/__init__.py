@@ -1,0 +1,48 @@
+"""Networks, each a module with its settings: what a training needs of one.
+
+A forecast needs none of it: it runs the ONNX graph that `export.py` makes of a trained network.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lstm_ts.model.baselines import Reference
+from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS
+
+
+class NetConfig(Protocol):
+    """A frozen dataclass of JSON values: the settings of one kind of network, which `conf/net/<name>.yaml` gives."""
+
+    @property
+    def name(self) -> str:
+        """What manifests and reports call this kind of network."""
+
+    def build(self, *, features: int, target_columns: int, base_HQ: Tensor) -> nn.Module:
+        """A network (x_BTF, calendar_BHC, profile_BH) -> z_BHQ, in units of the window's scale.
+
+        base_HQ   ascending train quantiles per step: what the network forecasts before it is trained
+        """
+
+
+def describe_net(config: NetConfig) -> dict[str, Any]:
+    """The name and the settings, in JSON types."""
+    return {"name": config.name, **vars(config)}
+
+
+def build_net(config: NetConfig, reference: Reference) -> nn.Module:
+    """A network that starts at the volatility forecast, made symmetric."""
+    symmetric_HQ = (reference.volatility_HQ - reference.volatility_HQ[:, ::-1]) / 2
+    base_HQ = torch.from_numpy(symmetric_HQ.astype(np.float32))
+    return config.build(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ)
+
+
+@torch.no_grad()
+def start_from(net: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Take over the parameters of a network of the same settings, but not its train quantiles."""
+    for name, parameter in net.named_parameters():
+        parameter.copy_(torch.from_numpy(weights[name]))

@@ -1,0 +1,60 @@
+"""A trained network as a forecast runs it: in ONNX Runtime, which needs no PyTorch.
+
+Legend: B windows, T tsteps, F features, C target columns, H steps, Q levels.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from lstm_ts.errors import ArtifactError
+from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
+
+INPUTS, OUTPUT = ("x", "calendar", "profile"), "z"
+SILENT = 4  # of ONNX Runtime's log levels: what is wrong is raised
+
+
+class Network:
+    def __init__(
+        self, graph: bytes, *, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]], spec: WindowSpec
+    ) -> None:
+        """graph     ONNX
+        config    the kind's name and its settings, in JSON types
+        weights   parameters and buffers, for a training that goes on from them
+        Raises    ArtifactError: no graph, or of other shapes than these windows have
+        """
+        self.name = str(config.get("name", "network"))  # in tables and pictures
+        self.graph, self.config, self.weights = graph, config, weights
+        self.seconds = 0.0  # of the last call
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # two threads gain nothing, at any batch size
+        options.log_severity_level = SILENT
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise ArtifactError(f"Expected an ONNX graph, got this: {_first_line(error)}") from error
+        found = {node.name: node.shape[1:] for node in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if found != (expected := _shapes(spec)):
+            raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
+
+    def __call__(self, *window: NDArray[np.float32]) -> NDArray[np.float32]:
+        """x (B, T, F), calendar (B, H, C) and profile (B, H) -> z (B, H, Q)"""
+        start = time.perf_counter()
+        z_BHQ: NDArray[np.float32] = self._session.run(None, dict(zip(INPUTS, window, strict=True)))[0]
+        self.seconds = time.perf_counter() - start
+        return z_BHQ
+
+
+def _shapes(spec: WindowSpec) -> dict[str, list[int]]:
+    """By name, of one window."""
+    tsteps, horizon = spec.tsteps, spec.horizon
+    window = ([tsteps, FEATURES], [horizon, TARGET_COLUMNS], [horizon])
+    return {**dict(zip(INPUTS, window, strict=True)), OUTPUT: [horizon, len(spec.levels)]}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]

@@ -1,0 +1,71 @@
+"""Model folders of formats 1 and 2, which hold an LSTM's weights and no ONNX graph: it is made when they are loaded."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lstm_ts.errors import ArtifactError
+from lstm_ts.model.artifact_manifest import BadManifest, Manifest, build
+from lstm_ts.model.export import export
+from lstm_ts.model.nets import build_net, describe_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.network import Network
+from lstm_ts.model.windows import FEATURES
+
+MAX_WIDTH, MAX_LAYERS = 65_536, 64  # far beyond any use; a network of more fits no memory
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Manifest) -> Network:
+    """path        of the weights, for messages
+    fitted_to   what their header says
+    Raises      ArtifactError: they are not those of a network that the manifest describes
+    """
+    config = _read_config(path, manifest)
+    expected = json.dumps([asdict(manifest.spec), vars(config)], sort_keys=True)
+    if fitted_to != expected:
+        raise ArtifactError(f"Expected weights fitted to {expected}, got {fitted_to} in {path.parent}; train again")
+    _check_tensors(path, weights, config, manifest)
+    net = build_net(config, manifest.reference)
+    for name, buffer in net.named_buffers():
+        if not np.allclose(weights[name], buffer.numpy(), rtol=1e-4, atol=1e-6):
+            raise _wrong_weights(path, f"{name} as the manifest's quantiles make it, got other numbers")
+    net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
+    return export(net, describe_net(config), manifest.spec)
+
+
+def _read_config(path: Path, manifest: Manifest) -> LSTMConfig:
+    try:
+        config = build(LSTMConfig, manifest.net, "net")
+        if max(config.hidden, config.decoder) > MAX_WIDTH or config.layers > MAX_LAYERS:
+            raise BadManifest(f"a net of at most {MAX_LAYERS} layers and {MAX_WIDTH} units, got more")
+    except BadManifest as error:
+        raise ArtifactError(f"Expected a manifest of {path.parent} with {error}; train again or restore it") from None
+    return config
+
+
+def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: Manifest) -> None:
+    first = weights.get("lstm.weight_ih_l0")
+    if first is not None and first.ndim == 2 and first.shape[1] != FEATURES:
+        raise ArtifactError(
+            f"Expected a model of {FEATURES} features in {path.parent}, got one of {first.shape[1]}; train again"
+        )
+    with torch.device("meta"):  # takes no memory, whatever the manifest says
+        shapes = {name: tuple(t.shape) for name, t in build_net(config, manifest.reference).state_dict().items()}
+    if different := sorted(weights.keys() ^ shapes.keys()):
+        raise _wrong_weights(path, f"the tensors of such a network alone, got others or none as {different[0][:60]}")
+    for name, values in weights.items():
+        if values.shape != shapes[name] or values.dtype != np.float32:
+            got = f"{values.shape} of {values.dtype}"
+            raise _wrong_weights(path, f"{name} of {shapes[name]} float32 numbers, got {got}")
+        if not np.isfinite(values).all():
+            raise _wrong_weights(path, f"finite numbers in {name}, got others")
+
+
+def _wrong_weights(path: Path, contract: str) -> ArtifactError:
+    return ArtifactError(f"Expected {path} to hold {contract}; train again or restore it")

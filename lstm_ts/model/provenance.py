@@ -1,0 +1,92 @@
+"""Where a model comes from: its bars and its code, hashed and dated."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from lstm_ts.model.datamodule import BarsDataModule
+from lstm_ts.model.forecaster import Provenance
+
+PACKAGE = Path(__file__).parents[1]
+LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
+
+DECISIVE = ("seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
+SHOWN = ("enable_progress_bar", "log_every_n_steps")
+
+
+def describe(data: BarsDataModule, *, symbol: str, source: str, config: Mapping[str, Any]) -> Provenance:
+    seen = data.hourly_bars.filter(pl.col("ts") < data.test_from)
+    return Provenance(
+        symbol=symbol,
+        source=source,
+        data_start=seen["ts"][0].isoformat(),
+        data_end=data.test_from.isoformat(),
+        data_sha256=hash_bars(seen),
+        trained_until=data.valid_from.isoformat(),
+        seed=data.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_revision=code_revision(),
+        versions=library_versions(),
+        config=config,
+    )
+
+
+def library_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]}
+
+
+def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """What of a configuration decides a model, and `more` of it."""
+    symbol = {name: config["symbol"][name] for name in ("name", "session")}
+    wanted = {"symbol": symbol} | {name: config[name] for name in (*DECISIVE, *more)}
+    return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
+
+
+def hash_bars(bars: pl.DataFrame) -> str:
+    """SHA-256 of the values, column by column, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name in bars.columns:
+        digest.update(bars[name].to_physical().to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_revision() -> str:
+    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout or without git."""
+    command = ("git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty=+")
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def hash_training(*decisive: Any) -> str:
+    """SHA-256 of what decides a training: bars and configuration as given, code, libraries, and how it multiplies.
+
+    decisive   JSON
+    """
+    return hashlib.sha256(json.dumps([hash_code(), library_versions(), has_bf16(), *decisive]).encode()).hexdigest()
+
+
+def has_bf16() -> bool:
+    """Whether multiplying in bf16 is an instruction here: on the GPU, or AVX-512 bf16 on the CPU."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def hash_code() -> str:
+    """SHA-256 of the package's sources, whatever is committed."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""Windows over the session grid: what the network reads, and the returns it is scored on. Pure.
+
+Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, H steps.
+A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
+Arrays here, for forecasts; tensors for training are in `tensors.py`.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.model.features import CALENDAR_COLUMNS, Array, Grid
+from lstm_ts.model.scaler import Scaler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BODY, GAP, RANGE, POSITION = 0, 1, 2, 3
+ODD = (BODY, GAP, POSITION)  # the columns that change their sign when prices are turned upside down
+BAR_COLUMNS = 5
+FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
+TARGET_COLUMNS = CALENDAR_COLUMNS + 2
+MAX_RETURN = 8.0  # in units of the window's scale
+Values = TypeVar("Values", NDArray[Any], "Tensor")  # float32, or int64 for rows
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """What a model reads and forecasts; fixed at training, checked wherever it is used."""
+
+    tsteps: int
+    horizon: int
+    levels: tuple[float, ...]
+    max_missing: int  # hours in a window
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))  # YAML gives a list
+        counts = (self.tsteps, self.horizon, self.max_missing)
+        if not all(isinstance(n, int) for n in counts) or self.tsteps < 2 or self.horizon < 1 or self.max_missing < 0:
+            raise ConfigError(
+                f"Expected whole numbers tsteps >= 2, horizon >= 1 and max_missing >= 0, "
+                f"got {self.tsteps}, {self.horizon} and {self.max_missing}"
+            )
+        ordered = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not (ordered and 0.5 in self.levels and self.levels[0] > 0 and self.levels[-1] < 1):
+            raise ConfigError(f"Expected ascending levels within 0..1 that hold 0.5, got {list(self.levels)}")
+
+
+class Batch(NamedTuple, Generic[Values]):
+    x_BTF: Values  # about -8..8
+    calendar_BHC: Values  # of the target hours
+    profile_BH: Values  # usual size of each target hour's return
+    scale_BH: Values  # usual size of the return 1..H hours ahead, given the window; log return
+    drift_BH: Values  # mean return of the target hours, in units of scale_BH
+    z_BH: Values  # target in units of scale_BH, less the drift; NaN where missing
+
+
+@dataclass(frozen=True)
+class Windows(Generic[Values]):
+    """N windows, each named by the grid row of its origin."""
+
+    origin_N: Values
+    back_T: Values  # from an origin to the rows of its window, ascending
+    ahead_H: Values  # and to those of its targets
+    features_GF: Values
+    targets_GC: Values  # calendar columns and profiles of each hour as a target
+    profile_G: Values
+    volatility_G: Values  # of the window that ends at each row, NaN for the first rows
+    log_volatility_G: Values
+    scale_GH: Values
+    drift_GH: Values
+    z_GH: Values
+
+    def __len__(self) -> int:
+        return len(self.origin_N)
+
+    @property
+    def scale_NH(self) -> Values:
+        """Usual size of the returns that follow each window, given the window; log return."""
+        scale_NH: Values = self.scale_GH[self.origin_N]
+        return scale_NH
+
+    def at(self, origins_N: Values) -> "Windows[Values]":
+        """Other windows of the same grid; what it holds is shared."""
+        return replace(self, origin_N=origins_N)
+
+    def __getitem__(self, rows_B: Values | slice) -> Batch[Values]:
+        """Copy out the windows `rows_B` (positions in origin_N)."""
+        origin_B = self.origin_N[rows_B]
+        target_BH = origin_B[:, None] + self.ahead_H
+        x_BTF = self._take_features(origin_B[:, None] + self.back_T)
+        volatility_B11 = self.volatility_G[origin_B][:, None, None]
+        x_BTF[..., BODY : GAP + 1] = (x_BTF[..., BODY : GAP + 1] / volatility_B11).clip(-MAX_RETURN, MAX_RETURN)
+        x_BTF[..., RANGE] -= self.log_volatility_G[origin_B][:, None]
+        x_BTF[:, 0, GAP] = 0  # the close before the first bar lies outside the window
+        return Batch(
+            x_BTF=x_BTF,
+            calendar_BHC=self.targets_GC[target_BH],
+            profile_BH=self.profile_G[target_BH],
+            scale_BH=self.scale_GH[origin_B],
+            drift_BH=self.drift_GH[origin_B],
+            z_BH=self.z_GH[origin_B],
+        )
+
+    def _take_features(self, rows_BT: Values) -> Values:
+        taken: Values = self.features_GF[rows_BT]
+        return taken
+
+
+def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec) -> Windows[NDArray[Any]]:
+    """Lay out the arrays that windows are gathered from.
+
+    origins_N   grid rows with tsteps - 1 rows before and `horizon` rows after them
+    """
+    tsteps, horizon = spec.tsteps, spec.horizon
+    assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
+    volatility_G = np.full(len(grid.ts_G), np.nan)
+    volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
+    usual_GH, drift_GH = scaler.target_scale_and_drift_GH(grid, horizon=horizon)
+    scale_GH = volatility_G[:, None] * usual_GH
+    profile_G = scaler.return_profile_W[grid.hour_of_week_G]
+    range_profile_G = scaler.range_profile_W[grid.hour_of_week_G]
+    profiles_G2 = np.stack([np.log(profile_G), np.log(range_profile_G / scaler.range_profile_W.mean())], axis=1)
+    calendar_GC = np.concatenate([grid.calendar_GC, profiles_G2], axis=1)
+    unit_G = profile_G * scaler.return_unit
+    bar_columns = (
+        grid.body_G / unit_G,
+        grid.gap_G / unit_G,
+        np.log(scaler.relative_range_G(grid)),
+        grid.position_G,
+        grid.missing_G,
+    )
+    return Windows(
+        origin_N=origins_N,
+        back_T=np.arange(1 - tsteps, 1),
+        ahead_H=np.arange(1, horizon + 1),
+        features_GF=np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1).astype(np.float32),
+        targets_GC=calendar_GC.astype(np.float32),
+        profile_G=profile_G.astype(np.float32),
+        volatility_G=volatility_G.astype(np.float32),
+        log_volatility_G=np.log(volatility_G).astype(np.float32),
+        scale_GH=scale_GH.astype(np.float32),
+        drift_GH=drift_GH.astype(np.float32),
+        z_GH=(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH).astype(np.float32),
+    )
+
+
+def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:
+    """Cumulative log return from each row's close to the closes 1..horizon hours on; NaN where either is missing."""
+    log_close_G = np.append(np.log(grid.close_G), np.full(horizon, np.nan))
+    ahead_GH = sliding_window_view(log_close_G[1:], horizon)[: len(grid.ts_G)]
+    return np.asarray(ahead_GH - log_close_G[: len(grid.ts_G), None])
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Grid rows a window can end at, and how many were left out."""
+
+    rows_N: NDArray[np.int64]
+    missing_origin: int
+    too_many_missing: int
+
+
+def find_origins(
+    grid: Grid, spec: WindowSpec, *, start: datetime | None = None, end: datetime | None = None, purge: bool = False
+) -> Origins:
+    """Origins with start <= origin_ts < end whose own bar is known and whose window misses at most `max_missing` hours.
+
+    purge   leave out the last `horizon` hours before `end`, so that no target closes at `end` or later
+    """
+    rows, tsteps = len(grid.ts_G), spec.tsteps
+    inside_G = in_span(grid.origin_ts_G, start, end)
+    if purge:
+        inside_G[max(np.flatnonzero(in_span(grid.origin_ts_G, None, end)).max(initial=-1) + 1 - spec.horizon, 0) :] = (
+            False
+        )
+    asked_G = inside_G & (np.arange(rows) >= tsteps - 1) & (np.arange(rows) + spec.horizon < rows)
+    gappy_G = np.zeros(rows, dtype=np.bool_)
+    if rows >= tsteps:
+        gappy_G[tsteps - 1 :] = sliding_window_view(grid.missing_G, tsteps).sum(axis=1) > spec.max_missing
+    return Origins(
+        rows_N=np.flatnonzero(asked_G & ~grid.missing_G & ~gappy_G),
+        missing_origin=int((asked_G & grid.missing_G).sum()),
+        too_many_missing=int((asked_G & ~grid.missing_G & gappy_G).sum()),
+    )
+
+
+def in_span(ts: NDArray[np.datetime64], start: datetime | None, end: datetime | None) -> NDArray[np.bool_]:
+    """start <= ts < end, both UTC."""
+    inside = np.ones(len(ts), dtype=np.bool_)
+    if start is not None:
+        inside &= ts >= np.datetime64(start.replace(tzinfo=None), "us")
+    if end is not None:
+        inside &= ts < np.datetime64(end.replace(tzinfo=None), "us")
+    return inside

@@ -1,0 +1,110 @@
+"""`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why."""
+
+import getpass
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("registry")  # before what is slow to import
+
+from omegaconf import DictConfig
+
+from lstm_ts.cli import check_registry, entry_point
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import utc
+from lstm_ts.registry.registry import CHAMPION, Registry, check_there
+from lstm_ts.registry.version import (
+    format_history,
+    format_in_force,
+    format_version,
+    format_versions,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see conf/registry.yaml."""
+
+    action: str
+    name: str
+    version: int | str | None
+    alias: str
+    at: datetime | None
+    to: str | None
+    reason: str | None
+
+    @property
+    def ref(self) -> int | str:
+        return self.alias if self.version is None else self.version
+
+    def given(self, option: str) -> Any:
+        value = getattr(self, option)
+        if value is None:
+            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
+        return value
+
+
+def answer(registry: Registry, asked: Request) -> str:
+    """Do what is asked; the text to print.    Raises    ConfigError: an unknown action, or an option it needs"""
+    match asked.action:
+        case "list":
+            return _list(registry, asked)
+        case "show":
+            version = registry.version(asked.name, asked.ref)
+            provenance = vars(registry.load(version).provenance)
+            return format_version(version, provenance, registry.shelf.metrics(version), registry.read_gate(version))
+        case "history":
+            done = registry.history(asked.name, asked.alias)
+            if not done:
+                registry.version(asked.name, asked.alias)  # says what there is
+            return format_in_force(done, asked.name, asked.alias, asked.at) if asked.at else format_history(done)
+        case "promote":
+            version = registry.version(asked.name, asked.given("version"))
+            registry.promote(asked.name, version.number, alias=asked.alias, actor=user(), reason=asked.given("reason"))
+            return f"The {asked.alias} of {asked.name} is version {version.number}."
+        case "rollback":
+            if asked.alias != CHAMPION:
+                raise ConfigError(f"Expected alias={CHAMPION} for action=rollback, got {asked.alias}; promote another")
+            version = registry.rollback(asked.name, actor=user(), reason=asked.reason or "no reason given")
+            return f"The {CHAMPION} of {asked.name} is version {version.number} again."
+        case "export":
+            registry.export(registry.version(asked.name, asked.ref), Path(asked.given("to")))
+            return str(asked.to)
+    raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
+
+
+def user() -> str:
+    """Who runs this; a container may know its user by number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def _list(registry: Registry, asked: Request) -> str:
+    versions = registry.versions(asked.name)
+    if not versions:
+        registry.version(asked.name, asked.alias)  # says what there is
+    champions = {other: registry.champion(other) for other in registry.shelf.names() if other != asked.name}
+    others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
+    return "\n".join([format_versions(versions, [registry.shelf.metrics(v) for v in versions]), *others])
+
+
+@entry_point("registry")
+def main(cfg: DictConfig) -> None:
+    asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
+    check_registry(cfg)
+    check_there(cfg.registry.uri)
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        print(answer(Registry(cfg.registry.uri, ledger), asked))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Where versions are kept: MLflow's tracking and model registry, at any URI of its own. The only importer of MLflow.
+
+A version is one run (`model/`, `gate.json`, params, metrics) and one row that is added once the run is whole:
+a process killed before that row leaves no version. A version is never changed.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lstm_ts.errors import RegistryError
+from lstm_ts.registry.version import Version, describe
+
+for setting, value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # seconds, not MLflow's four minutes, until a server counts as away
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}.items():
+    os.environ.setdefault(setting, value)  # MLflow reads some of them while it is imported
+
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.artifacts import download_artifacts  # noqa: E402
+from mlflow.entities import Metric, Param  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.db import utils as mlflow_database  # noqa: E402
+
+mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as away
+
+MODEL, GATE, ARTIFACTS = "model", "gate.json", "artifacts"
+GATE_SHA256 = "gate_sha256"  # a tag
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
+THERE = "RESOURCE_ALREADY_EXISTS"
+BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
+
+log = logging.getLogger(__name__)
+
+
+class Shelf:
+    def __init__(self, uri: str) -> None:
+        """A SQLite file is made where there is none.    Raises    RegistryError: no answer"""
+        self._uri, self._path = uri, sqlite_path(uri)
+        with self._answering():
+            if self._path and not self._path.exists():
+                _make_database(self._path)
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def add(
+        self,
+        name: str,
+        model: Path,
+        *,
+        gate: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+    ) -> Version:
+        report = json.dumps(gate, indent=1, allow_nan=False)
+        tags = {**tags, GATE_SHA256: hashlib.sha256(report.encode()).hexdigest()}
+        with self._answering():
+            run = self._client.create_run(self._experiment(name), run_name=f"{name} until {tags['data_end'][:10]}").info
+            self._client.log_batch(
+                run.run_id,
+                metrics=[Metric(key, value, run.start_time, 0) for key, value in metrics.items()],
+                params=[Param(key, str(value)) for key, value in params.items()],
+            )
+            self._client.log_artifacts(run.run_id, str(model), MODEL)
+            self._client.log_text(run.run_id, report, GATE)
+            self._client.set_terminated(run.run_id)
+            with _ignoring(THERE):
+                self._client.create_registered_model(name)
+            made = self._client.create_model_version(
+                name, f"{run.artifact_uri}/{MODEL}", run.run_id, tags=tags, description=describe(tags, gate)
+            )
+        return self._read_version(made, ())
+
+    def _experiment(self, name: str) -> str:
+        """Id of the MLflow experiment that keeps its models here, made if need be.
+
+        MLflow writes an experiment's folder down for good: a registry that was moved or copied begins another one.
+        """
+        location = (self._path.parent / ARTIFACTS / name).resolve().as_uri() if self._path else None
+        title, found = name, self._client.get_experiment_by_name(name)
+        if found and self._path and self._is_elsewhere(found.artifact_location, location):
+            title = f"{name} in {self._path.parent.resolve()}"
+            found = self._client.get_experiment_by_name(title)
+        if found:
+            return str(found.experiment_id)
+        served = self._uri.startswith(("http://", "https://"))
+        if not self._path and not served:  # a bare database: MLflow would take ./mlruns
+            raise RegistryError(
+                f"Expected an MLflow experiment {name} that says where models are kept, got none in "
+                f"{_shown(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
+            )
+        with _ignoring(THERE):
+            return self._client.create_experiment(title, artifact_location=location, tags=TRAINING)
+        return self._experiment(name)
+
+    def _is_elsewhere(self, location: str, ours: str | None) -> bool:
+        """Whether it is where a registry like this one once kept its models, and this one does not lie there."""
+        return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
+
+    def _find_source(self, source: str) -> str:
+        """Of a version of a SQLite registry, the folder beside it, wherever both were when it was registered."""
+        tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
+        if self._path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
+            beside = self._path.parent.resolve().joinpath(*map(url2pathname, tail))
+            if beside.exists():
+                return beside.as_uri()
+        return source
+
+    def _read_version(self, found: Any, aliases: Iterable[str]) -> Version:
+        created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+        tags = {key: value or "" for key, value in found.tags.items()}
+        source = self._find_source(found.source)
+        return Version(found.name, int(found.version), created, source, found.run_id, tuple(aliases), tags)
+
+    def names(self) -> list[str]:
+        """Those with a version: a registration that was killed leaves a name without one."""
+        with self._answering():
+            return sorted({version.name for version in _all_versions(self._client)})
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Alias -> number; none for a name that is not registered."""
+        with self._answering(), _ignoring(*UNKNOWN):
+            return {alias: int(v) for alias, v in self._client.get_registered_model(name).aliases.items()}
+        return {}
+
+    def versions(self, name: str) -> list[Version]:
+        """Oldest first; none for a name that is not registered."""
+        aliases = self.aliases(name)
+        with self._answering():
+            found = [v for v in _all_versions(self._client) if v.name == name]
+        versions = [
+            self._read_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found
+        ]
+        return sorted(versions, key=lambda version: version.number)
+
+    def find(self, name: str, ref: int | str) -> Version | None:
+        """By number or alias."""
+        client = self._client
+        ask = client.get_model_version if str(ref).isdecimal() else client.get_model_version_by_alias
+        with self._answering(), _ignoring(*UNKNOWN):
+            found = ask(name, str(ref))
+            return self._read_version(found, found.aliases)
+        return None
+
+    def metrics(self, version: Version) -> Mapping[str, float]:
+        with self._answering():
+            found: Mapping[str, float] = self._client.get_run(version.run_id).data.metrics
+        return found
+
+    def read_gate(self, version: Version) -> Mapping[str, Any]:
+        """Raises    RegistryError: the report is not as it was registered"""
+        with self.files(version, GATE) as path:
+            if not path.exists() or sha256(path) != version.tags.get(GATE_SHA256):
+                raise RegistryError(f"Expected {GATE} of {version} as it was registered, got other bytes at {path}")
+            report: Mapping[str, Any] = json.loads(path.read_text())
+        return report
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        with self._answering():
+            self._client.set_registered_model_alias(name, alias, str(number))
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        with self._answering():
+            self._client.delete_registered_model_alias(name, alias)
+
+    @contextmanager
+    def files(self, version: Version, what: str) -> Iterator[Path]:
+        """MODEL or GATE itself where it lies on this machine, else a copy for as long as it is used."""
+        uri = version.source.removesuffix(MODEL) + what
+        parts = urlsplit(uri)
+        if parts.scheme in ("", "file"):
+            yield Path(url2pathname(parts.path))
+            return
+        with TemporaryDirectory() as folder:
+            with self._answering():
+                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
+            yield Path(path)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            said = _shown(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
+            raise RegistryError(
+                f"Expected an answer from the registry at {_shown(self._uri)}, got: {said}; check registry.uri, "
+                f"and that its database is up, yours to write, and its disk not full"
+            ) from error
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Raises    RegistryError: no URI at all"""
+    if not uri:
+        raise RegistryError("Expected registry.uri such as sqlite:///outputs/registry/mlflow.db, got none; set it")
+    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _make_database(path: Path) -> None:
+    """MLflow takes seconds to make its tables and cannot go on from half of them, so they appear at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        part = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"sqlite:///{part}", registry_uri=f"sqlite:///{part}")
+        with suppress(FileExistsError):  # another process was quicker
+            path.hardlink_to(part)
+    log.info("Made the registry %s", path)
+
+
+@contextmanager
+def _ignoring(*codes: str) -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+def _all_versions(client: MlflowClient) -> list[Any]:
+    page = client.search_model_versions()
+    found = list(page)
+    while page.token:
+        page = client.search_model_versions(page_token=page.token)
+        found += page
+    return found
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _shown(text: str) -> str:
+    """Without a password."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)

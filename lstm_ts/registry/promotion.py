@@ -1,0 +1,57 @@
+"""From a registered version to what its gate decided: the alias moved, and the decision written down.
+
+The decision's row is written last, so a version without one is a version whose run was killed before its end.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import DecisionRow
+from lstm_ts.registry.registry import CHAMPION, Registry
+from lstm_ts.registry.version import Version
+from lstm_ts.scoring.gate import Verdict
+
+
+def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
+    """Do what the gate decided of the versions whose decision is not written down yet, oldest first."""
+    decided = {decision.version for decision in ledger.decisions(name)}
+    for version in registry.versions(name):
+        if version.number not in decided:
+            gate = registry.read_gate(version)
+            _promote(registry, version, gate)
+            ledger.record_decision(_decision(version, gate))
+
+
+def _promote(registry: Registry, version: Version, gate: Any) -> None:
+    """A promotion is over the champion it was judged against: none is made up for once another one serves."""
+    served = {change.to_version for change in registry.history(version.name, CHAMPION)}
+    if gate["verdict"] != Verdict.PROMOTE or version.number in served:
+        return
+    champion = registry.champion(version.name)
+    if (champion.number if champion else None) != _judged_against(version):
+        print(f"Not made champion: {version} was not judged against {champion or 'none'}, which serves now")
+        return
+    reasons = {check["name"]: check["reason"] for check in gate["checks"]}
+    why = next((reason for name, reason in reasons.items() if name.startswith(CHAMPION)), "the first model")
+    registry.promote(version.name, version.number, alias=CHAMPION, actor="retrain", reason=why)
+
+
+def _judged_against(version: Version) -> int | None:
+    number = version.tags["judged_against"]
+    return int(number) if number else None
+
+
+def _decision(version: Version, gate: Any) -> DecisionRow:
+    return DecisionRow(
+        name=version.name,
+        version=version.number,
+        at=datetime.now(UTC),
+        verdict=gate["verdict"],
+        experimental=gate["experimental"],
+        champion=_judged_against(version),
+        reasons=tuple(check["reason"] for check in gate["checks"]),
+        span_start=datetime.fromisoformat(gate["span_start"]),
+        span_end=datetime.fromisoformat(gate["span_end"]),
+        data_sha256=gate["data_sha256"],
+    )

@@ -1,0 +1,178 @@
+"""The registry of models: versions, and the aliases that name them."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.market.symbol import check_name
+from lstm_ts.model.artifact import FILES, SUMS, load_forecaster
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.registry.aliases import Aliases
+from lstm_ts.registry.mlflow_store import MODEL, Shelf, sha256, sqlite_path
+from lstm_ts.registry.version import (
+    PROMOTE,
+    RELEASE,
+    ROLLBACK,
+    Version,
+    version_before,
+)
+
+CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
+MODEL_SHA256 = "sha256"  # a tag: of the file SHA256SUMS
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    def __init__(self, uri: str, ledger: Ledger | None) -> None:
+        """A SQLite registry is made where there is none.
+
+        ledger   None: for who moves no alias and asks for no history
+        Raises   RegistryError: no answer
+        """
+        self.shelf = Shelf(uri)
+        self._ledger = ledger
+
+    @property
+    def _aliases(self) -> Aliases:
+        assert self._ledger, "Expected a ledger"
+        return Aliases(self.shelf, self._ledger)
+
+    def register(
+        self,
+        name: str,
+        model: Path,
+        *,
+        gate: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+    ) -> Version:
+        """gate    `Decision.to_json()`
+        Raises    ArtifactError: `model` is no model folder; ConfigError: `name` is no name
+        """
+        check_name(name)
+        load_forecaster(model)
+        tags = {**tags, MODEL_SHA256: sha256(model / SUMS)}
+        return self.shelf.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
+
+    def versions(self, name: str) -> list[Version]:
+        """Oldest first; none for a name that is not registered."""
+        return self.shelf.versions(name)
+
+    def version(self, name: str, ref: int | str) -> Version:
+        """By number or alias.    Raises    RegistryError: there is none, or no such name"""
+        if found := self.shelf.find(name, ref):
+            return found
+        if not (versions := self.versions(name)):
+            names = ", ".join(self.shelf.names()) or "none; python -m lstm_ts.retrain registers a first version"
+            raise RegistryError(f"Expected name to be one that is registered, got {name}; there is {names}")
+        numbers, aliases = [version.number for version in versions], sorted(self.shelf.aliases(name))
+        raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
+
+    def champion(self, name: str) -> Version | None:
+        return self.holder(name, CHAMPION)
+
+    def holder(self, name: str, alias: str) -> Version | None:
+        return self.shelf.find(name, alias)
+
+    def load(self, version: Version) -> Forecaster:
+        """Raises    RegistryError: a file is not as it was registered"""
+        with self.shelf.files(version, MODEL) as folder:
+            return _load(version, folder)
+
+    def export(self, version: Version, folder: Path) -> None:
+        """Copy the model folder, which appears whole.    Raises    RegistryError: a file is not as it was registered"""
+        if folder.exists():
+            raise ConfigError(f"Expected a new folder for the model, got {folder}, which is there; give another to=…")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.shelf.files(version, MODEL) as kept:
+            staged = Path(staging) / MODEL
+            _load(version, kept)
+            shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {*FILES, SUMS})
+            _load(version, staged)
+            staged.replace(folder)
+
+    def read_gate(self, version: Version) -> Mapping[str, Any]:
+        """Raises    RegistryError: the report is not as it was registered"""
+        return self.shelf.read_gate(version)
+
+    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str) -> None:
+        """Move an alias to a version that loads; where it names that version already, nothing is written.
+
+        A challenger that becomes champion is challenger no more.    Raises    RegistryError: the champion as challenger
+        """
+        if alias not in ALIASES:
+            raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
+        with self._aliases.moving(name, alias) as current:
+            self.load(self.version(name, number))
+            if alias == CHALLENGER and (champion := self.champion(name)) and champion.number == number:
+                raise RegistryError(
+                    f"Expected a {CHALLENGER} beside the {CHAMPION}, got {champion}, which is the {CHAMPION}; "
+                    f"promote another version"
+                )
+            if alias == CHAMPION:
+                self._release_challenger(name, number, actor=actor)
+            if number == current:
+                log.info("The %s of %s is version %d already", alias, name, number)
+            else:
+                self._aliases.move(name, alias, current, number, action=PROMOTE, actor=actor, reason=reason)
+
+    def rollback(self, name: str, *, actor: str, reason: str) -> Version:
+        """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
+        with self._aliases.moving(name, CHAMPION) as current:
+            self.version(name, CHAMPION)  # says what there is
+            before = version_before(self._aliases.done(name, CHAMPION))
+            if before is None:
+                raise RegistryError(
+                    f"Expected an earlier {CHAMPION} of {name} to go back to, got none before version {current}; "
+                    f"action=promote version=… takes another one"
+                )
+            self.load(self.version(name, before))
+            self._release_challenger(name, before, actor=actor)
+            self._aliases.move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
+        return self.version(name, before)
+
+    def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
+        """Before a version becomes champion: after a kill in between, it has no role rather than two."""
+        if self._aliases.settle(name, CHALLENGER) == number:
+            reason = f"version {number} becomes {CHAMPION}"
+            self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)
+            log.info("Version %d of %s is no longer %s: it becomes %s", number, name, CHALLENGER, CHAMPION)
+
+    def history(self, name: str, alias: str) -> list[AliasChange]:
+        """What was done, oldest first."""
+        return self._aliases.history(name, alias)
+
+
+def check_there(uri: str) -> int:
+    """The number of a SQLite registry's file, of which a copy has another; 0 for a server.
+
+    Raises    RegistryError: it is not there, and opening would make it
+    """
+    path = sqlite_path(uri)
+    try:
+        return path.stat().st_ino if path else 0
+    except (FileNotFoundError, NotADirectoryError):
+        text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
+        raise RegistryError(text) from None
+    except OSError as error:
+        raise RegistryError(
+            f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
+        ) from None
+
+
+def _load(version: Version, folder: Path) -> Forecaster:
+    sums = folder / SUMS
+    try:
+        if sums.is_file() and sha256(sums) != version.tags.get(MODEL_SHA256):
+            raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
+        return load_forecaster(folder)
+    except ArtifactError as error:
+        raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error

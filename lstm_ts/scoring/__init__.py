@@ -1,0 +1,1 @@
+"""Forecasts scored, compared, judged and shown."""

@@ -1,0 +1,82 @@
+"""Two models' forecasts of the same hours, step by step. Pure.
+
+Legend: N origins, H steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.metrics import Array
+from lstm_ts.scoring.records import BPS, PERSISTENCE, ForecastRecord, Rows
+
+
+@dataclass(frozen=True)
+class StepComparison:
+    """Pairs: the first model's, the second's."""
+
+    step: int
+    n: int  # origins whose target is known
+    pinball_bps: tuple[float, float]
+    persistence_bps: float
+    coverage_80: tuple[float, float]  # NaN for a model without the levels 0.1 and 0.9
+    difference_bps: float  # below zero where the first is better
+    p: float  # Diebold-Mariano, two-sided; NaN where both say the same, or too little is known
+
+
+@dataclass(frozen=True)
+class Comparison:
+    first_origin: np.datetime64  # UTC
+    last_origin: np.datetime64
+    n: int  # origins that both have forecast from
+    steps: tuple[StepComparison, ...]
+
+
+def compare_records(first: ForecastRecord, second: ForecastRecord) -> Comparison:
+    """At the origins that both have, up to the shorter horizon.
+
+    Raises    ConfigError: of other symbols, levels or session hours; NoRows: not one origin in common
+    """
+    _check_alike(first, second)
+    both_N = np.intersect1d(first.origin_ts_N, second.origin_ts_N)
+    if not len(both_N):
+        raise NoRows("Expected hours that both models can forecast from, got none in common; choose a longer span")
+    rows = [np.isin(record.origin_ts_N, both_N) for record in (first, second)]
+    horizon = min(first.horizon, second.horizon)
+    targets = [record.target_ts_NH[rows_N, :horizon] for record, rows_N in zip((first, second), rows, strict=True)]
+    if not np.array_equal(targets[0], targets[1]):
+        raise ConfigError("Expected two models of the same session hours, got two calendars; choose other versions")
+    steps = [_compare_step(first, second, rows, step) for step in range(1, horizon + 1)]
+    return Comparison(both_N[0], both_N[-1], len(both_N), tuple(steps))
+
+
+def _check_alike(first: ForecastRecord, second: ForecastRecord) -> None:
+    for what, one, other in (("symbol", first.symbol, second.symbol), ("levels", first.levels, second.levels)):
+        if one != other:
+            raise ConfigError(f"Expected two models of the same {what}, got {one} and {other}; choose other versions")
+
+
+def _compare_step(first: ForecastRecord, second: ForecastRecord, rows: Sequence[Rows], step: int) -> StepComparison:
+    ours_N, theirs_N = (r.loss_NH[rows_N, step - 1] for r, rows_N in zip((first, second), rows, strict=True))
+    test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
+    return StepComparison(
+        step=step,
+        n=test.n,
+        pinball_bps=(_bps(ours_N), _bps(theirs_N)),
+        persistence_bps=_bps(first.pinball_NH[PERSISTENCE][rows[0], step - 1]),
+        coverage_80=(_coverage(first, rows[0], step), _coverage(second, rows[1], step)),
+        difference_bps=BPS * test.mean,
+        p=test.p,
+    )
+
+
+def _bps(loss_N: Array) -> float:
+    return BPS * metrics.mean_of_known(loss_N)
+
+
+def _coverage(record: ForecastRecord, rows_N: Rows, step: int) -> float:
+    y_N, q_NQ = record.y_NH[rows_N, step - 1], record.q_NHQ[rows_N, step - 1]
+    return metrics.central_coverage(y_N, q_NQ, record.levels).get("0.8", float("nan"))

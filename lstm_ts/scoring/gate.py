@@ -1,0 +1,291 @@
+"""Whether a candidate takes the champion's place: checks, each with its reason, and one verdict. Pure.
+
+A check the data cannot settle is neither passed nor failed. A test that shows nothing counts against the
+candidate only if it had the power to show something. Legend: N origins.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.metrics import Array
+from lstm_ts.scoring.records import BPS, ForecastRecord
+from lstm_ts.scoring.tables import percent
+
+INTERVAL = "0.8"
+NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
+
+
+class Verdict(StrEnum):
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INSUFFICIENT = "insufficient_evidence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """conf/gate/default.yaml says what each is for."""
+
+    steps: Sequence[int]
+    baselines: Sequence[str] | None
+    min_origins: int
+    alpha: float
+    power: float
+    min_skill: float
+    margin: float
+    min_effect: float
+    tercile_margin: float
+    coverage: Sequence[float]
+    anchor: Sequence[float]
+    relation_alpha: float
+
+    def __post_init__(self) -> None:
+        whole = all(isinstance(count, int) for count in (*self.steps, self.min_origins))
+        if not whole or not 1 <= min(self.steps, default=0) <= max(self.steps) < self.min_origins:
+            raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
+        if self.baselines is not None and not self.baselines:
+            raise ConfigError("Expected gate.baselines to name some, or null for all, got none")
+        for name in ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "tercile_margin", "power"):
+            low, high = (0.5, 1) if name == "power" else (0, 0.5)
+            if not low < getattr(self, name) < high:
+                raise ConfigError(f"Expected gate.{name} between {low} and {high}, got {getattr(self, name)}")
+        if len(self.coverage) != 2 or not 0 <= self.coverage[0] < self.coverage[1] <= 1:
+            raise ConfigError(f"Expected gate.coverage [low, high] within 0..1, got {self.coverage}")
+        if len(self.anchor) != 2 or not 0 < self.anchor[0] < 1 < self.anchor[1]:
+            raise ConfigError(f"Expected gate.anchor [below 1, above 1], got {self.anchor}")
+
+    def check(self, *, horizon: int, levels: Sequence[float], baselines: Sequence[str]) -> None:
+        """Raises    ConfigError: models of this horizon and these levels cannot be judged by these criteria"""
+        if max(self.steps) > horizon:
+            raise ConfigError(f"Expected gate.steps within horizon={horizon}, got {self.steps}; change one of them")
+        if self.baselines is not None and not set(self.baselines) <= set(baselines):
+            raise ConfigError(f"Expected gate.baselines among {', '.join(baselines)}, got {list(self.baselines)}")
+        if any(metrics.level_index(levels, level) is None for level in metrics.CENTRAL_INTERVALS[INTERVAL]):
+            raise ConfigError(f"Expected levels that hold 0.1 and 0.9 for gate.coverage, got {list(levels)}")
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    passed: bool | None  # None: the data cannot tell
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    experimental: bool  # a first model, promoted without skill over every baseline
+    checks: tuple[Check, ...]
+    better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What failed first, then what is open, then what passed."""
+        return tuple(check.reason for passed in (False, None, True) for check in self.checks if check.passed is passed)
+
+    def to_json(self) -> dict[str, Any]:
+        checks = [asdict(check) for check in self.checks]
+        verdict = {"verdict": self.verdict.value, "experimental": self.experimental, "better": self.better}
+        return {**verdict, "checks": checks}
+
+
+def decide(
+    candidate: ForecastRecord, champion: ForecastRecord | None, criteria: Criteria, *, fresher: bool
+) -> Decision:
+    """Judge both on the same origins; with too few of them, nothing but their number is judged.
+
+    champion  None for a first model, which needs no skill, but without it is experimental
+    fresher   the candidate has been trained on later bars, so being no worse than the champion is enough
+    Raises    ConfigError: steps or levels that the records do not hold
+    """
+    criteria.check(horizon=candidate.horizon, levels=candidate.levels, baselines=candidate.baselines)
+    samples = _check_samples(candidate, criteria)
+    if not samples.passed:
+        return Decision(_judge([samples]), False, (samples,))
+    baselines = criteria.baselines or candidate.baselines
+    skill = [_check_skill(candidate, name, criteria) for name in baselines]
+    sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
+    if champion is None:
+        verdict, skilled = _judge(sound), all(check.passed for check in skill)
+        return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, (samples, *skill, *sound))
+    criteria.check(horizon=champion.horizon, levels=champion.levels, baselines=candidate.baselines)
+    assert candidate.levels == champion.levels
+    assert np.array_equal(candidate.origin_ts_N, champion.origin_ts_N), "judged on different origins"
+    checks = (samples, *skill, *sound, *_check_champion(candidate, champion, criteria, fresher=fresher))
+    first = _compare_at(candidate, champion, criteria.steps[0], criteria)
+    return Decision(_judge(checks), False, checks, better=_is_better(first, criteria))
+
+
+def _judge(checks: Sequence[Check]) -> Verdict:
+    passed = {check.passed for check in checks}
+    if False in passed:
+        return Verdict.REJECT
+    return Verdict.INSUFFICIENT if None in passed else Verdict.PROMOTE
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Of the candidate's loss with another's: shares of the other's, below 0 where the candidate is better.
+
+    In `words` the sign is that of skill, as in every table: above 0 is better.
+    """
+
+    words: str
+    difference: float
+    lower: float  # one-sided bounds with confidence 1 - alpha
+    upper: float
+    detectable: float
+    n: int
+
+    def origins_for(self, share: float) -> str:
+        return f"{math.ceil(self.n * (self.detectable / share) ** 2):,} origins, not {self.n:,}"
+
+
+def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Criteria) -> _Comparison:
+    """Bounds are NaN with no more known targets than steps."""
+    test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
+    share = 1 / max(theirs := metrics.mean_of_known(theirs_N), NO_LOSS)
+    upper = share * test.bound(1 - criteria.alpha)
+    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}"
+    skill, least = (percent(-value, 2, signed=True) for value in (share * test.mean, upper))
+    sure = percent(1 - criteria.alpha, 0)
+    return _Comparison(
+        words=f"Pinball {step} h ahead is {losses}, skill {skill} (with {sure} confidence at least {least})",
+        difference=share * test.mean,
+        lower=share * test.bound(criteria.alpha),
+        upper=upper,
+        detectable=share * test.detectable(alpha=criteria.alpha, power=criteria.power),
+        n=test.n,
+    )
+
+
+def _check_samples(record: ForecastRecord, criteria: Criteria) -> Check:
+    known = {step: int((~np.isnan(record.y_NH[:, step - 1])).sum()) for step in criteria.steps}
+    step = min(known, key=lambda step: known[step])
+    reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are asked for."
+    return Check("samples", known[step] >= criteria.min_origins or None, reason)
+
+
+def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> Check:
+    step = criteria.steps[0]
+    ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (record.model, baseline))
+    found, name = _compare(ours_N, theirs_N, baseline, step, criteria), f"skill over {baseline}"
+    if found.upper < 0:
+        return Check(name, True, f"{found.words}: shown.")
+    if found.lower > 0:
+        return Check(
+            name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
+        )
+    if found.detectable <= criteria.min_skill:
+        return Check(
+            name, False, f"{found.words}: no skill, where one of {percent(found.detectable, 2)} would have shown."
+        )
+    needed = found.origins_for(criteria.min_skill)
+    return Check(name, None, f"{found.words}: to see a skill of {percent(criteria.min_skill, 2)} takes {needed}.")
+
+
+def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
+    """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
+    step, (low, high) = criteria.steps[0], criteria.coverage
+    y_N = record.y_NH[:, step - 1]
+    share = metrics.central_coverage(y_N, record.q_NHQ[:, step - 1], record.levels)[INTERVAL]
+    least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
+    passed = low <= share <= high or (False if most < low or least > high else None)
+    found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
+    asked = f"{percent(low)} to {percent(high)} is asked for"
+    reason = f"The central 80 % interval {step} h ahead covers {found}; {asked}."
+    return Check("coverage", passed, reason)
+
+
+def _check_anchor(record: ForecastRecord, criteria: Criteria) -> Check:
+    step, (low, high) = criteria.steps[0], criteria.anchor
+    least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
+    found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
+    return Check("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
+
+
+def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
+    """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
+
+    Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
+    is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
+    """
+    step = criteria.steps[0]
+    y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
+    position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
+    shape_N = position_N - metrics.mean_of_known(position_N)
+    claimed_N, true_N = shape_N * median_N, shape_N * y_N
+    sign = math.copysign(1.0, metrics.mean_of_known(claimed_N))
+    surplus = metrics.diebold_mariano(sign * claimed_N / 2, sign * true_N, step=step)
+    high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
+    claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
+    made_up = surplus.bound(criteria.relation_alpha) > 0
+    verdict = "beyond twice as far, which is made up" if made_up else "not shown to be beyond twice as far"
+    reason = (
+        f"From a last bar that closed at its high to one at its low, the median {step} h ahead moves by {claimed:+.2f} "
+        f"bps and the return by {true:+.2f}: {verdict} ({percent(1 - criteria.relation_alpha)} confidence)."
+    )
+    return Check("last bar", not made_up, reason)
+
+
+def _check_champion(
+    candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool
+) -> Iterator[Check]:
+    ours_NH, theirs_NH, first = (
+        candidate.loss_NH,
+        champion.loss_NH,
+        criteria.steps[0],
+    )
+    for step in criteria.steps:
+        found = _compare_at(candidate, champion, step, criteria)
+        yield _check_step(found, f"champion at {step} h", criteria, may_equal=fresher or step != first)
+    for name, rows_N in candidate.volatility_terciles.items():
+        if rows_N.any():
+            found = _compare(ours_NH[rows_N, first - 1], theirs_NH[rows_N, first - 1], "the champion", first, criteria)
+            yield _check_tercile(found, f"{name} volatility", criteria)
+
+
+def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, criteria: Criteria) -> _Comparison:
+    ours_NH, theirs_NH = candidate.loss_NH, champion.loss_NH
+    return _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
+
+
+def _is_better(found: _Comparison, criteria: Criteria) -> bool:
+    """By the test and by the smallest effect that counts: another seed alone is better by the test too."""
+    return found.upper < 0 and found.difference <= -criteria.min_effect
+
+
+def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> Check:
+    margin = f"the margin of {percent(criteria.margin, 2)}"
+    if _is_better(found, criteria):
+        return Check(name, True, f"{found.words}: better.")
+    if found.upper < 0 and not may_equal:
+        effect = f"less than the {percent(criteria.min_effect, 2)} that counts, as another seed may be"
+        return Check(name, False, f"{found.words}: better by {effect}, and not fresher.")
+    if not may_equal:
+        told = found.lower > 0 or found.detectable <= criteria.margin
+        sure = "not better" if told else "better or not, too few origins tell"
+        return Check(name, False if told else None, f"{found.words}: {sure}, and not fresher.")
+    if found.upper < criteria.margin:
+        return Check(name, True, f"{found.words}: not inferior by {margin}.")
+    if found.lower > 0:
+        return Check(
+            name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
+        )
+    if found.detectable <= criteria.margin:
+        return Check(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
+    return Check(name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}.")
+
+
+def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> Check:
+    """Beyond the margin counts against it if it is worse by the test too."""
+    passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
+    return Check(
+        name, passed, f"In {name}, p{found.words[1:]}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
+    )

@@ -1,0 +1,181 @@
+"""Scores for a reader: the table for stdout with its verdicts in words, and one self-contained HTML report."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.prices import significant
+from lstm_ts.scoring.pictures import draw_pictures
+from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
+from lstm_ts.scoring.scores import (
+    CLAIM_P,
+    Groups,
+    GroupScores,
+    Scores,
+    StepScores,
+    describe_skill,
+    step_name,
+)
+from lstm_ts.scoring.tables import align, number, p_cell, percent
+
+DPI = 110
+GROUP_CELLS = 6  # of a step in a table of groups
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
+table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; margin: .5rem 0 .8rem; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; } th { font-weight: 600; }
+td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; } tr.model td { font-weight: 600; }
+th.step { border-left: 1px solid #bbb; text-align: center; }
+img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; } .note { color: #555; }
+div.wide { overflow-x: auto; }
+"""
+
+
+def format_table(scores: Scores) -> str:
+    """The score table and its verdicts as plain text, at most 120 columns wide."""
+    first, last = scores.span
+    blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the model over each baseline"]
+    known = {step: scores.horizons[step].n for step in scores.shown_steps}
+    if set(known.values()) != {scores.n}:
+        counts = ", ".join(f"{count:,} at {step} h" for step, count in known.items())
+        blocks.append(f"A step is scored at the origins whose close that far ahead is known: {counts}.")
+    for step in scores.shown_steps:
+        horizon = scores.horizons[step]
+        blocks += ["", *align(_score_rows(step, scores)), describe_skill(step, horizon)]
+    return "\n".join(blocks)
+
+
+def _score_rows(step: str, scores: Scores) -> list[tuple[str, ...]]:
+    """The headings, then a row of cells per forecaster, the model first."""
+    horizon, mae = scores.horizons[step], f"MAE {scores.currency or 'price'}"
+    headings = ("pinball bps", "skill", "DM p", "MAE bps", mae, "direction (95 % CI)", "in 80 % interval")
+    rows = [(step_name(int(step)), *headings), _score_row(scores.model, horizon, "", "")]
+    for name, theirs in horizon.baselines.items():
+        rows.append(_score_row(name, theirs, _skill_cell(horizon.skill[name]), p_cell(horizon.dm_p[name])))
+    return rows
+
+
+def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, ...]:
+    low, high = scores.directional_accuracy_ci
+    direction = f"{100 * scores.directional_accuracy:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return (
+        name,
+        number(scores.pinball_bps, "{:.3f}"),
+        skill,
+        p,
+        number(scores.mae_bps, "{:.2f}"),
+        significant(scores.mae_price),
+        "-" if math.isnan(scores.directional_accuracy) else direction,
+        percent(scores.coverage.get("0.8", math.nan)),
+    )
+
+
+def write_report(
+    folder: Path, record: ForecastRecord, scores: Scores, source_name: str, *, notes: Sequence[str] = ()
+) -> Path:
+    """Write report.html, with `notes` first and every picture inside it, and the pictures as PNGs beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = []
+    for name, figure in draw_pictures(record, scores, source_name).items():
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI)
+        (folder / f"{name}.png").write_bytes(png.getvalue())
+        data = base64.b64encode(png.getvalue()).decode()
+        images.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
+    path = folder / "report.html"
+    path.write_text(_page(scores, source_name, images, notes), encoding="utf-8")
+    return path
+
+
+def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequence[str]) -> str:
+    symbol, source = html.escape(scores.symbol), html.escape(source_name)
+    badge = '<span class="synthetic">synthetic data</span> ' if is_synthetic(source_name) else ""
+    first, last = scores.span
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
+<h1>{symbol}: forecasts scored</h1>
+<p>{badge}Source: {source}. {scores.n:,} origins from {first} to {last}.</p>
+{"".join(f"<{tag}>{html.escape(note)}</{tag}>" for note in notes for tag in ["pre" if chr(10) in note else "p"])}
+<h2>Scores</h2>
+<p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
+1 &minus; the model's pinball / the baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>
+{"".join(_score_table(step, scores) for step in scores.shown_steps)}
+{"".join(images)}
+<h2>By hour of day of the origin, session's zone</h2>
+{_group_table(scores.by_hour_of_day, scores)}
+{_fold_section(scores)}<h2>By year</h2>
+{_group_table(scores.by_year, scores)}
+<h2>By quarter</h2>
+{_group_table(scores.by_quarter, scores)}
+<h2>By volatility of the window</h2>
+{_group_table(scores.by_volatility_tercile, scores)}
+</body></html>
+"""
+
+
+def _fold_section(scores: Scores) -> str:
+    """For each step a row per fold, with the model's skill over every baseline and the test of it."""
+    if not scores.by_fold:
+        return ""
+    return "<h2>By fold</h2>" + "".join(_fold_table(step, scores) for step in scores.shown_steps)
+
+
+def _fold_table(step: str, scores: Scores) -> str:
+    over = [name for baseline in scores.horizons[step].baselines for name in (f"vs {baseline}", "DM p")]
+    rows = []
+    for label, by_step in scores.by_fold.items():
+        n, pinball, *_, coverage = _group_cells(fold := by_step[step], PERSISTENCE)
+        pairs = [cell for name in fold.skill for cell in (_skill_cell(fold.skill[name]), p_cell(fold.dm_p[name]))]
+        rows.append(f"<tr>{_cells('td', (label, n, pinball, *pairs, coverage))}</tr>")
+    head = _cells("th", (step_name(int(step)), "n", "pinball bps", *over, "in 80 %"))
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _skill_cell(skill: float) -> str:
+    return percent(skill, signed=True)
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+
+def _score_table(step: str, scores: Scores) -> str:
+    horizon = scores.horizons[step]
+    head, *rows = _score_rows(step, scores)
+    body = "".join(f"<tr{' class=model' * (i == 0)}>{_cells('td', row)}</tr>" for i, row in enumerate(rows))
+    sentence = html.escape(describe_skill(step, horizon))
+    return f'<p><b>{sentence}</b></p><div class="wide"><table><tr>{_cells("th", head)}</tr>{body}</table></div>'
+
+
+def _group_table(groups: Groups, scores: Scores) -> str:
+    """A row per group and, per step, the model's pinball, its skill over persistence and the best baseline, coverage.
+
+    The best baseline is that of all origins.
+    """
+    best = {step: scores.horizons[step].best for step in scores.shown_steps}
+    over = "".join(f'<th class="step" colspan="{GROUP_CELLS}">{step_name(int(step))}</th>' for step in best)
+    heads = [("n", "pinball bps", f"vs {PERSISTENCE}", f"vs {name}", "DM p", "in 80 %") for name in best.values()]
+    head = f"<tr><th></th>{over}</tr><tr><th></th>{''.join(_cells('th', each) for each in heads)}</tr>"
+    rows = [
+        f"<tr><td>{html.escape(label)}</td>"
+        f"{''.join(_cells('td', _group_cells(by_step[step], name)) for step, name in best.items())}</tr>"
+        for label, by_step in groups.items()
+    ]
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _group_cells(group: GroupScores, best: str) -> tuple[str, ...]:
+    return (
+        f"{group.n:,}",
+        number(group.pinball_bps, "{:.3f}"),
+        _skill_cell(group.skill[PERSISTENCE]),
+        _skill_cell(group.skill[best]),
+        p_cell(group.dm_p[best]),
+        percent(group.coverage.get("0.8", math.nan)),
+    )

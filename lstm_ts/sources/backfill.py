@@ -1,0 +1,197 @@
+"""Ask a broker for the session minutes that are not proven, and store what it answers, step by step.
+
+A step is stored, and only then noted in the ledger: a process killed at any moment leaves at most a step unknown, and
+the next one goes on from what the ledger does not prove.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Broker, Reach
+from lstm_ts.market.completeness import State, classify, count_within, span_of
+from lstm_ts.market.session import Session
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.staging import UpsertResult
+
+DAY = timedelta(days=1)
+RECENT = timedelta(hours=1)  # longer than any broker counts requests for
+Span = tuple[datetime, datetime]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class BackfillResult:
+    asked: int = 0  # requests
+    unanswered: int = 0
+    new: int = 0
+    same: int = 0
+    revised: int = 0
+    rejected: int = 0
+
+    def add(self, upsert: UpsertResult) -> None:
+        self.new, self.same, self.revised = (
+            self.new + upsert.new,
+            self.same + upsert.same,
+            self.revised + upsert.revised,
+        )
+
+
+@dataclass
+class _Step:
+    bars: list[pl.DataFrame] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+
+def backfill(
+    broker: Broker,
+    *,
+    raw: BarStore,
+    session: Session,
+    ledger: Ledger,
+    symbol: str,
+    start: datetime | None,
+    end: datetime | None,
+    again: bool,
+    commit_s: float,
+    rejects_csv: Path,
+) -> BackfillResult:
+    """start, end   of the minutes wanted; none: from the first stored or answered for, to the last that is closed
+    again        ask for what is proven too, as broker's bars may have been revised
+
+    Raises    BrokerError, WrongZone: what came before is stored and noted; ConfigError: no such span or session
+    """
+    if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
+        raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
+    raw.check_session(session)
+    with ledger.exclusive_ingestion(symbol):
+        try:
+            recent = datetime.now(UTC) - RECENT
+            reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
+            spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
+            return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, rejects_csv)
+        finally:
+            broker.close()
+
+
+def _plan(
+    raw: BarStore,
+    session: Session,
+    answers: Sequence[Answer],
+    reach: Reach,
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    again: bool,
+) -> list[Span]:
+    bars_ts = raw.read_stamps()
+    known = span_of(bars_ts, answers)
+    first = start or (known[0] if known else None)
+    if first is None:
+        raise ConfigError("Expected span.start for a store that holds nothing yet, got none; add span.start=2024-01-01")
+    closed = reach.now.replace(second=0, microsecond=0)
+    first, last = max(first, _next_minute(reach.head)), min(end or closed, closed)
+    if first >= last:
+        return []
+    return plan_spans(session.spans(first, last), bars_ts, answers, again=again)
+
+
+def plan_spans(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer], *, again: bool) -> list[Span]:
+    """Sessions, of at most a day each, that hold a minute to ask for; in the order to ask in.
+
+    The last session comes first if minutes of it are unknown, since forecasts wait for it; then those that wait for a
+    second witness, which this connection is; then the other unknown ones, the oldest first.
+    """
+    opens = pl.datetime_ranges("opens", "closes", interval="1d", closed="left")
+    pieces = (
+        sessions.with_columns(start=opens)
+        .explode("start")
+        .select("start", end=pl.min_horizontal(pl.col("start") + DAY, "closes"))
+    )
+    segments = classify(sessions, bars_ts, answers)
+    waiting, unknown = (
+        count_within(segments.filter(pl.col("state") == state), pieces["start"], pieces["end"])
+        for state in (State.WAITING, State.UNKNOWN)
+    )
+    pieces = pieces.with_columns(waiting=waiting, unknown=unknown).with_row_index("at")
+    newest = (pl.col("at") == pieces.height - 1) & (pl.col("unknown") > 0)
+    wanted = pieces if again else pieces.filter((pl.col("waiting") > 0) | (pl.col("unknown") > 0))
+    return wanted.sort(~newest, pl.col("unknown") > 0, "at").select("start", "end").rows()
+
+
+def _next_minute(ts: datetime) -> datetime:
+    return ts.replace(second=0, microsecond=0) + (timedelta(minutes=1) if ts.second or ts.microsecond else timedelta())
+
+
+def _fetch(
+    broker: Broker,
+    spans: list[Span],
+    raw: BarStore,
+    session: Session,
+    ledger: Ledger,
+    symbol: str,
+    commit_s: float,
+    rejects_csv: Path,
+) -> BackfillResult:
+    result, step, began = BackfillResult(), _Step(), time.monotonic()
+
+    def commit() -> None:
+        nonlocal step
+        taken, step = step, _Step()
+        if taken.answers or any(bars.height for bars in taken.bars):
+            with raw.upsert(broker.name, session) as staging:
+                for bars in taken.bars:
+                    staging.add(bars)
+            result.add(staging.result)
+            ledger.record_answers(symbol, staging.store_id, broker.name, taken.answers)
+        left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
+        log.info(
+            "%d of %d requests, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60
+        )
+
+    with _progress() as progress:
+        task = progress.add_task(broker.name, total=len(spans))
+        try:
+            for batch in broker.fetch_batches(spans):
+                _count(result, batch, rejects_csv)
+                step.bars.append(batch.bars)
+                step.answers.extend(batch.answers)
+                progress.advance(task)
+                if time.monotonic() - step.since >= commit_s:
+                    commit()
+        finally:  # what was answered before an error, or Ctrl-C, is kept
+            if step.bars:
+                commit()
+    return result
+
+
+def _count(result: BackfillResult, batch: BarBatch, rejects_csv: Path) -> None:
+    assert batch.bars.schema == BAR_SCHEMA and not batch.hourly
+    result.asked += 1
+    result.unanswered += not batch.answers
+    result.rejected += append_rejects(rejects_csv, batch.rejects)
+
+
+def append_rejects(path: Path, rejects: pl.DataFrame) -> int:
+    if not rejects.is_empty():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = not path.exists()
+        with path.open("ab") as file:
+            rejects.select(REJECT_SCHEMA.names()).write_csv(file, include_header=first)
+    return rejects.height
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))

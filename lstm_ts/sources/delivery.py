@@ -1,0 +1,178 @@
+"""What a source delivers in one go, checked as a whole before any of it is stored."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
+from lstm_ts.market.bars import REJECT_SCHEMA, TS, Answer, BarBatch, count_by_hour, describe_rejects
+from lstm_ts.market.close_stamps import warn_of_close_stamps
+from lstm_ts.market.hours import make_hours
+from lstm_ts.market.levels import check_levels
+from lstm_ts.market.revisions import compare_closes
+from lstm_ts.market.session import HOUR, Mismatch, Session
+from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.backfill import append_rejects
+from lstm_ts.store.bar_store import BarStore
+
+MINUTE = timedelta(minutes=1)
+PRICES = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
+REMEDY = (
+    "set source.price_factor where the unit differs, take another symbol=, or allow_level_change=true if the market "
+    "moved so; nothing was stored"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestLimits:
+    """What makes an hour, and beyond what nothing is stored."""
+
+    min_minutes_share: float
+    max_reject_share: float
+    max_mismatch: float
+    allow_level_change: bool
+    allow_revisions: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_share < 1:
+            raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {self.max_reject_share}")
+
+
+class Delivery:
+    """Of one source: `add` each batch, then `check`, before the stores change."""
+
+    def __init__(self, name: str, rejects_csv: Path) -> None:
+        self.name = name
+        self.kept = self.rejected = 0
+        self.longer: list[BarBatch] = []  # than minutes
+        self.answers: list[tuple[Answer, ...]] = []  # of each batch
+        self._rejects_csv = rejects_csv
+        self._counts: list[pl.DataFrame] = []
+        self._minutes = [pl.DataFrame(schema=PRICES)]
+        self._stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
+
+    @property
+    def repeated(self) -> int:
+        """Minutes that came more than once, counted but for the last time."""
+        stamps = pl.concat([bars["ts"] for bars in self._minutes])
+        return len(stamps) - stamps.n_unique()
+
+    def add(self, batch: BarBatch) -> None:
+        if batch.minutes > 1:
+            self.longer.append(batch)
+        else:
+            self._minutes.append(batch.bars.select(PRICES.names()))
+        for note in batch.notes:
+            log.warning(note)
+        self._counts.append(count_by_hour(batch.bars))
+        self._stamps.append((batch.minutes, batch.bars["ts"]))
+        self.answers.append(batch.answers)
+        self.kept += batch.bars.height
+        self.rejected += append_rejects(self._rejects_csv, batch.rejects)
+
+    def check(self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits) -> Mismatch:
+        """By itself, and beside what is stored of that span.
+
+        Raises    NoRows, TooManyRejects, WrongZone; DataError: another level, or another series than the stored minutes
+        """
+        self._check_rejects(limits.max_reject_share)
+        warn_of_close_stamps(self._stamps, session, key="source.stamps")
+        mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch)
+        minutes = pl.concat(self._minutes)
+        came = pl.concat([minutes, *(batch.bars.select(PRICES.names()) for batch in self.longer)])
+        stored = _read_about(came["ts"], raw)
+        if not limits.allow_level_change:
+            check_levels(came, pl.concat([stored, _read_about(came["ts"], processed)]), self.name, remedy=REMEDY)
+        self._compare(minutes, stored, raw, limits)
+        return mismatch
+
+    def make_hours(
+        self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits
+    ) -> tuple[pl.DataFrame, int]:
+        """Hours of the bars longer than minutes, and how many of them are left out, as stored minutes have made them.
+
+        Raises    NoRows: parts of hours alone were delivered; DataError: another series than the stored hours
+        """
+        hours = make_hours(self.longer, session, min_minutes_share=limits.min_minutes_share)
+        if hours.is_empty() and len(self.longer) == len(self.answers):
+            raise NoRows(f"Expected at least one whole session hour from {self.name}, got parts of hours only")
+        new = _without_made_hours(hours, raw, processed, session, limits.min_minutes_share)
+        if new.height:
+            self._compare(new, _read_about(new["ts"], processed), processed, limits)
+        return new, hours.height - new.height
+
+    def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: IngestLimits) -> None:
+        revision = compare_closes(bars, stored)
+        if revision.replaces and not limits.allow_revisions:
+            raise DataError(
+                f"Expected {self.name} to bring the bars of {store.folder} again, or corrections of a few, got "
+                f"{revision}; the other side of the quote or another vendor has its own symbol=, or set "
+                f"allow_revisions=true to replace them; nothing was stored"
+            )
+        if revision.differing:
+            log.warning("%s revises in %s %s", self.name, store.folder, revision)
+
+    def _check_rejects(self, max_share: float) -> None:
+        kept, rejected, named = self.kept, self.rejected, f"{self._rejects_csv} names each"
+        if not kept:
+            why = f": {self._first_rejects()}; {named}" if rejected else ""
+            raise NoRows(f"Expected bars from {self.name}, got no good row and {rejected} bad ones{why}")
+        share = rejected / (kept + rejected)
+        if share > max_share:
+            raise TooManyRejects(
+                f"Expected at most {percent(max_share, 2)} bad rows from {self.name}, got {rejected} of "
+                f"{kept + rejected} ({percent(share, 2)}): {self._first_rejects()}; nothing was stored; "
+                f"{named}, max_reject_share allows more"
+            )
+
+    def _first_rejects(self) -> str:
+        return describe_rejects(pl.read_csv(self._rejects_csv, schema=REJECT_SCHEMA, n_rows=1000))
+
+
+def _read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
+    """`ts, open, close` of what is stored within the span, and nearest before and after it."""
+    stamps, first, last = store.read_stamps(), ts.min(), ts.max()
+    before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
+    with suppress(NoRows):
+        return store.read((*before, first)[0], (*after, last)[0] + MINUTE).select(PRICES.names())
+    return pl.DataFrame(schema=PRICES)
+
+
+def _without_made_hours(
+    hours: pl.DataFrame, raw: BarStore, processed: BarStore, session: Session, min_minutes_share: float
+) -> pl.DataFrame:
+    """The hours but for those that are stored, and of which as many minutes are stored as make an hour."""
+    minutes = count_by_hour(raw.read_stamps().to_frame())
+    if hours.is_empty() or minutes.is_empty():
+        return hours
+    grid = session.hours(hours["ts"][0], hours["ts"][-1] + HOUR)
+    made = minutes.join(grid, on="ts").filter(pl.col("bars") >= min_minutes_share * pl.col("session_minutes"))
+    stored = processed.read_stamps().to_frame().join(made, on="ts", how="semi")
+    return hours.join(stored, on="ts", how="anti", maintain_order="left")
+
+
+def within_span(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
+    """Bars and answers of the span alone; an answer says how many bars it brought in it."""
+    if not (start or end):
+        yield from batches
+        return
+    ts, first, last = pl.col("ts"), start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
+    stamps = pl.Series("ts", [], TS)
+    for batch in batches:
+        bars = batch.bars.filter(ts >= first, ts < last)
+        stamps = pl.concat([stamps, bars["ts"]])
+        clipped = [(max(answer.start, first), min(answer.end, last), answer) for answer in batch.answers]
+        answers = tuple(
+            replace(answer, start=begin, end=stop, bars=int(stamps.is_between(begin, stop, closed="left").sum()))
+            for begin, stop, answer in clipped
+            if begin < stop
+        )
+        if bars.height or batch.rejects.height or answers or batch.notes:
+            yield replace(batch, bars=bars, answers=answers)

@@ -1,0 +1,47 @@
+"""What a file proves: nothing outside its first minute and its last, nor of a minute whose only row is bad.
+
+All files are one witness: two of them are as a rule one export that has grown, with the same gaps.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from lstm_ts.market.bars import TS, Answer, make_answers
+
+WITNESS = "files"
+
+
+class Testimony:
+    """Of one file of minutes or ticks."""
+
+    def __init__(self, *, already_read: tuple[str, ...]) -> None:
+        """already_read   reasons of rows that were refused only because their minute had been delivered before"""
+        self._already_read = already_read
+        self._good: list[pl.Series] = []
+        self._repeated: list[pl.Series] = []
+        self._bad: list[pl.Series] = []
+        self._undated = 0
+
+    def add(self, bars_ts: pl.Series) -> None:
+        """bars_ts   of bars made of the file, each once"""
+        self._good.append(bars_ts)
+
+    def add_refused(self, rows: pl.DataFrame) -> None:
+        """rows   `ts, reason` of the file's rows, null where nothing was wrong"""
+        refused = rows.filter(pl.col("reason").is_not_null())
+        repeated = pl.col("reason").is_in(self._already_read)
+        self._repeated.append(refused.filter(repeated)["ts"])
+        self._bad.append(refused.filter(~repeated)["ts"].drop_nulls())
+        self._undated += int(refused.filter(~repeated)["ts"].null_count())
+
+    def answers(self) -> tuple[Answer, ...]:
+        """None if a row's time cannot be read: it may be any minute's."""
+        empty = pl.Series(dtype=TS)
+        good, repeated, bad = (pl.concat([empty, *parts]) for parts in (self._good, self._repeated, self._bad))
+        minutes = pl.concat([good, repeated.dt.truncate("1m")])
+        first, last = minutes.min(), minutes.max()
+        if self._undated or not isinstance(first, datetime) or not isinstance(last, datetime):
+            return ()
+        end = last + timedelta(minutes=1)
+        return make_answers(first, end, good=good, bad=bad, at=datetime.now(UTC), witness=WITNESS)

@@ -1,0 +1,1 @@
+"""Minute bars from Interactive Brokers; the names of its API stop here."""

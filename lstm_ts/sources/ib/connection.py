@@ -1,0 +1,197 @@
+"""A connection to TWS: whether an answer came whole, and what was said while it was awaited.
+
+The client (ib_insync.IB, or ib_async.IB) is driven through its asynchronous calls, on an event loop of our own: the
+thread that asks need have none.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from lstm_ts.sources.ib.errors import Action, explain, place
+
+Result = TypeVar("Result")
+
+
+class Again(Exception):
+    """Nothing was proven; asking again may help."""
+
+    def __init__(self, why: str, pause_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s  # at least
+
+
+class Said(Exception):
+    """TWS answered with an error."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"error {code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class Line:
+    def __init__(self, ib: Any) -> None:
+        self.ib = ib
+        self.witness = uuid4().hex[:12]
+        self.closed = False
+        self.down: set[str] = set()  # what TWS cannot reach
+        self.unsure = True  # new, or back after an outage, and its clock not looked at since
+        self._greeted = False
+        self._history = False  # is what is asked for
+        self._said: Said | None = None
+        self._before = -1  # ids of requests that are over
+        self._why = ""
+        self._disturbed = asyncio.Event()
+        self._restored = asyncio.Event()
+        ib.errorEvent += self._hear
+        ib.client.apiError += self._hang_up
+
+    async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
+        """Without what `IB.connect` asks for beside: positions, orders and executions.
+
+        Raises    Said; OSError, TimeoutError: no TWS there
+        """
+        greeted = asyncio.ensure_future(self.ib.client.connectAsync(host, port, client_id, timeout_s))
+        await self._first(greeted, timeout_s + 1)
+        if self._said:
+            raise self._said
+        if not greeted.done() or greeted.cancelled():
+            raise ConnectionAbortedError(self._why or "no greeting")
+        await greeted
+        self._greeted = True
+
+    def away(self, *, history: bool) -> set[str]:
+        """What a request needs and TWS cannot reach: only history comes from a farm."""
+        return self.down if history else self.down & {"IB"}
+
+    async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
+        """Raises    Said; Again: no answer, or one that something else was said during"""
+        if away := self.away(history=history):
+            raise Again(f"{', '.join(sorted(away))} is away")
+        self._said, self._why, self._history = None, "", history
+        self._disturbed.clear()
+        try:
+            self._before = self.ib.client.getReqId()
+            answer: asyncio.Future[Result] = asyncio.ensure_future(start())
+            await self._first(answer, timeout_s)
+            if self._said:
+                raise self._said
+            if self._disturbed.is_set():
+                raise Again(self._why)
+            if not answer.done() or answer.cancelled():
+                if history:
+                    self.ib.client.cancelHistoricalData(self._before + 1)
+                raise Again(f"no answer within {timeout_s:g} s")
+            return answer.result()
+        except ConnectionError as error:
+            self.closed = True
+            raise Again(f"the connection was lost: {error}") from None
+        finally:
+            self._before = self._before + 1
+
+    async def wait_restored(self, timeout_s: float) -> bool:
+        """Whether IB is back. A farm that stays away may be another's: it is forgotten, and the answer will tell."""
+        self._restored.clear()
+        if self.down and not self.closed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._restored.wait(), timeout_s)
+        if "IB" not in self.down:
+            self.down.clear()
+        return not self.down and not self.closed
+
+    async def _first(self, answer: "asyncio.Future[Any]", timeout_s: float) -> None:
+        disturbed = asyncio.ensure_future(self._disturbed.wait())
+        try:
+            await asyncio.wait({answer, disturbed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            disturbed.cancel()
+            if not answer.done():
+                answer.cancel()
+                await asyncio.wait({answer}, timeout=1)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, so that nobody complains when it is dropped
+
+    def _hear(self, request: int, code: int, text: str, *_: object) -> None:
+        meaning, what = explain(code, text), place(code, text)
+        if meaning.action is Action.UP:
+            self._come_up(what)
+        elif meaning.action is Action.DOWN:
+            self.down.add(what)
+            if self._greeted and what in self.away(history=self._history):
+                self._disturb(text)
+        elif request > self._before or meaning.action is Action.NEXT_ID or code in (100, 503):
+            if meaning.action is not Action.INFORM:
+                self._said = Said(code, text)
+                self._disturb(text)
+        elif request == -1 and meaning.action is Action.LOST:
+            self.closed = True
+            self._disturb(text)
+        elif request == -1 and meaning.action is Action.PROBE and self._history:
+            self._disturb(text)
+
+    def _come_up(self, what: str) -> None:
+        self.unsure |= bool(self.down)
+        self.down = set() if what == "IB" else self.down - {what}
+        if not self.down:
+            self._restored.set()
+
+    def _hang_up(self, why: str) -> None:
+        self.closed = True
+        self._disturb(why or "the connection was closed")
+        self._restored.set()
+
+    def _disturb(self, why: str) -> None:
+        self._why = self._why or why
+        self._disturbed.set()
+
+
+class Wire:
+    """Makes lines, and runs what is asked on them to its end."""
+
+    def __init__(self, client: Callable[[], Any], host: str, port: int, connect_s: float) -> None:
+        self._client = client
+        self._host, self._port, self._connect_s = host, port, connect_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)  # the client asks for the thread's
+        return self._loop.run_until_complete(work)
+
+    def sleep(self, seconds: float) -> None:
+        """While the connection is listened to."""
+        if seconds > 0:
+            self.run(asyncio.sleep(seconds))
+
+    def connect(self, client_id: int) -> Line:
+        async def make() -> Line:
+            line = Line(self._client())
+            try:
+                await line.connect(self._host, self._port, client_id, self._connect_s)
+            except BaseException:
+                line.ib.client.disconnect()
+                raise
+            return line
+
+        return self.run(make())
+
+    def close(self, line: Line | None) -> None:
+        if self._loop is None:
+            return
+        if line is not None:
+            line.ib.disconnect()
+        self.run(self._end_tasks())
+        self._loop.close()
+        asyncio.set_event_loop(None)
+        self._loop = None
+
+    async def _end_tasks(self) -> None:
+        await asyncio.sleep(0)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,62 @@
+"""What TWS answers to a request for history, as bars and as evidence."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from lstm_ts.errors import WrongZone
+from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, count_by_hour, make_answers, reject_reason
+from lstm_ts.market.session import Session
+
+DAY = timedelta(days=1)
+LATE = timedelta(minutes=5)  # after the end asked for, and a stamp is in a wrong zone
+
+
+def read_answer(
+    rows: Sequence[Any], start: datetime, end: datetime, *, at: datetime, witness: str, name: str
+) -> BarBatch:
+    """Bars of the day before `end`; evidence for start <= ts < end only.
+
+    rows   BarData of the client: date (aware), open, high, low, close, volume
+    """
+    told = _frame(rows).filter(pl.col("ts") >= end - DAY, pl.col("ts") < end)
+    bars = told.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
+    bad = told.filter(pl.col("reason").is_not_null())
+    answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, witness=witness)
+    return BarBatch(bars, rejects=_rejects(bad, name), answers=answers)
+
+
+def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mismatch: float) -> None:
+    """Raises    WrongZone: stamps after the end asked for, or in closed hours as a wrong zone would put them"""
+    if not rows:
+        return
+    told = _frame(rows)
+    shift, last = session.shift_hours(count_by_hour(told), max_mismatch=max_mismatch), max(told["ts"])
+    if shift or last >= end + LATE:
+        when = f"{abs(shift)} hours {'later' if shift > 0 else 'earlier'}"
+        off = f"ones that {when} would fit the sessions" if shift else f"one at {last:%Y-%m-%d %H:%M}"
+        raise WrongZone(
+            f"Expected stamps of the day before {end:%Y-%m-%d %H:%M} UTC from IB, got {off}; "
+            f"check the zone of TWS and of its machine; nothing of this answer was stored"
+        )
+
+
+def _frame(rows: Sequence[Any]) -> pl.DataFrame:
+    """BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
+    values = [(row.date, row.open, row.high, row.low, row.close, row.volume) for row in rows]
+    told = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
+    off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))
+    volume = pl.when(pl.col("volume") >= 0).then("volume")  # -1 where there is none
+    return told.with_columns(volume=volume, reason=pl.coalesce(off, reject_reason()))
+
+
+def _rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
+    values = [pl.col(column).cast(pl.String).fill_null("") for column in BAR_SCHEMA.names()]
+    return bad.with_row_index("line", 1).select(
+        file=pl.lit(name),
+        line=pl.col("line").cast(pl.Int64),
+        reason="reason",
+        text=pl.concat_str(values, separator=","),
+    )

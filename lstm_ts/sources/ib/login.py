@@ -1,0 +1,62 @@
+"""Into TWS or IB Gateway: with a client id that nobody has, to an account that may be used."""
+
+import os
+import socket
+
+from lstm_ts.errors import BrokerAway, BrokerError
+from lstm_ts.sources.ib.connection import Line, Said, Wire
+from lstm_ts.sources.ib.errors import Action, explain
+
+CLIENT_IDS = 16  # to try, from the first on
+REASONS = (
+    "start it and log in, enable its API (Settings > API: ActiveX and Socket Clients), "
+    "or correct source.host and source.port (paper: 7497 for TWS, 4002 for Gateway)"
+)
+
+
+def log_in(wire: Wire, address: str, client_id: int, *, live: bool) -> Line:
+    """Raises    BrokerAway: nobody there; BrokerError: a live account; Said: anything else that IB has against it"""
+    line = _greet(wire, address, client_id)
+    try:
+        check_account(line.ib.client.getAccounts(), address, live=live)
+    except (BrokerError, ConnectionError) as error:
+        line.ib.disconnect()
+        if isinstance(error, ConnectionError):
+            raise BrokerAway(f"Expected TWS at {address}, got its hang-up: {error}; {REASONS}") from None
+        raise
+    return line
+
+
+def _greet(wire: Wire, address: str, first: int) -> Line:
+    last = first + CLIENT_IDS - 1
+    for client_id in range(first, last + 1):
+        try:
+            return wire.connect(client_id)
+        except Said as said:
+            if explain(said.code, said.text).action is not Action.NEXT_ID:
+                raise
+        except TimeoutError:
+            raise BrokerAway(f"Expected TWS at {address}, got no greeting from there; {REASONS}") from None
+        except OSError as error:
+            raise BrokerAway(f"Expected TWS at {address}, got {_why(error)}; {REASONS}") from None
+    raise BrokerAway(
+        f"Expected a free client id in {first}..{last} at {address}, got all in use; "
+        f"close other programs or set another source.client_id"
+    )
+
+
+def _why(error: OSError) -> str:
+    """In the system's words: asyncio puts its own, and the address once more, in their place."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error.strerror or error) or "its hang-up"
+    return os.strerror(error.errno)
+
+
+def check_account(accounts: list[str], address: str, *, live: bool) -> None:
+    """Raises    BrokerError: one that is not for paper trading, which only `live` allows"""
+    lives = [f"the live account {account}" for account in accounts if not account.startswith("D")]
+    if not live and (lives or not accounts):
+        raise BrokerError(
+            f"Expected a paper account at {address}, got {lives[0] if lives else 'no account name'}; log in to "
+            f"paper trading, whose ports are 7497 and 4002, or set source.live=true"
+        )

@@ -1,0 +1,255 @@
+"""Minute bars from Interactive Brokers, through TWS or IB Gateway; the names of its API stop here and in `ib_*`.
+
+One request fetches a session, or what has passed of it. `1 D` before the end asked for is a day by the clock or a
+trading day, as TWS sees fit: either way it reaches back to the session's opening, and it is evidence for no more.
+Only history, contract, account names and time are ever asked for.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import polars as pl
+
+from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
+from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
+from lstm_ts.market.session import Session
+from lstm_ts.sources.ib.connection import Again, Line, Said, Wire
+from lstm_ts.sources.ib.errors import Action, explain
+from lstm_ts.sources.ib.history import check_stamps, read_answer
+from lstm_ts.sources.ib.login import log_in
+from lstm_ts.sources.ib.pacing import Pacing
+from lstm_ts.sources.ib.retries import Retries
+
+MINUTE = timedelta(minutes=1)
+SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
+HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
+NO_CONTRACT = 200
+GIVE_UP = 3  # spans in a row without an answer, nor one to what time it is
+
+log = logging.getLogger(__name__)
+
+
+class InteractiveBrokers:
+    def __init__(
+        self,
+        *,
+        client: Callable[[], Any],
+        session: Session,
+        max_mismatch: float,
+        contract: Mapping[str, str | int],
+        host: str,
+        port: int,
+        client_id: int,
+        live: bool,
+        max_skew_s: float,
+        connect_s: float,
+        answer_s: float,
+        outage_s: float,
+        retries: Mapping[str, float],
+        pacing: Pacing,
+    ) -> None:
+        if not 0 < port < 65536:
+            raise ConfigError(f"Expected source.port within 1..65535, got {port}")
+        if min(max_skew_s, connect_s, answer_s) <= 0:
+            raise ConfigError(
+                f"Expected source.max_skew_s, source.connect_s and source.answer_s above 0, got {max_skew_s:g}, "
+                f"{connect_s:g} and {answer_s:g}; correct them"
+            )
+        if not contract.get("symbol"):
+            raise ConfigError("Expected fields of IB's Contract in symbol.contract, got none of its symbol; give them")
+        self.session, self.max_mismatch = session, max_mismatch
+        self.contract = dict(contract)
+        self.address, self.client_id, self.live = f"{host}:{port}", client_id, live
+        self.max_skew_s, self.answer_s, self.outage_s = max_skew_s, answer_s, outage_s
+        self.retries, self.pacing = Retries(**retries), pacing  # type: ignore[arg-type]
+        self._wire = Wire(client, host, port, connect_s)
+        self._line: Line | None = None
+        self._contract: Any = None
+        self._behind = timedelta()  # of IB's clock
+        self._too_fast = False  # is what IB said of the last request for history
+
+    @property
+    def name(self) -> str:
+        return f"IB {self.contract['symbol']} {HISTORY['whatToShow']} bars"
+
+    # Connection
+
+    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
+        """Raises    BrokerAway: nobody there; BrokerError: a live account, a clock that is off, no such contract"""
+        try:
+            self._line = self._open()
+            self._contract = self._find_contract()
+            head = self._persist(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
+        except Again as why:
+            raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+        if not isinstance(head, datetime):
+            raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
+        now, clock = self._now(), time.monotonic()
+        self.pacing.recall(clock - (now - at).total_seconds() for at in asked_at)
+        return Reach(head.astimezone(UTC), now)
+
+    def close(self) -> None:
+        self._wire.close(self._line)
+        self._line = None
+
+    def _open(self) -> Line:
+        try:
+            line = log_in(self._wire, self.address, self.client_id, live=self.live)
+        except Said as said:
+            raise self._explained(said) from None
+        log.info("Connected to IB at %s, connection %s", self.address, line.witness)
+        return line
+
+    def _check_clock(self, line: Line) -> None:
+        """Also whether IB answers at all."""
+        try:
+            stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
+        except Said as said:
+            raise Again(str(said)) from None
+        self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
+        if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
+            raise BrokerError(
+                f"Expected IB's clock within {self.max_skew_s:g} s of this machine's, got one "
+                f"{-self._behind.total_seconds():+.0f} s from it; synchronise this machine's clock"
+            )
+        line.unsure = False
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) - self._behind
+
+    def _find_contract(self) -> Any:
+        assert self._line is not None
+        api = import_module(type(self._line.ib).__module__.partition(".")[0])
+        try:
+            wanted = api.Contract(**self.contract)
+        except TypeError as error:
+            raise ConfigError(f"Expected fields of IB's Contract in symbol.contract, got: {error}") from None
+        shown = " ".join(map(str, self.contract.values()))
+        try:
+            found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
+        except BrokerError as error:
+            if not isinstance(error.__cause__, Said) or error.__cause__.code != NO_CONTRACT:
+                raise
+            raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
+        if len(found) != 1:
+            candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
+            raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set symbol.contract")
+        contract = found[0].contract
+        contract.exchange = self.contract.get("exchange", contract.exchange)
+        return contract
+
+    def _list_similar(self) -> str:
+        line = self._line
+        assert line is not None
+        request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
+        try:
+            similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
+        except (Again, Said):
+            similar = []
+        return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
+
+    # Requests
+
+    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """Each span lies in one session, and has passed. One that stays without an answer is an empty batch."""
+        failed = 0
+        for start, end in spans:
+            try:
+                rows = self._persist(partial(self._history, end), key=end)
+                failed = 0
+                yield self._read(rows, start, end)
+            except Again as why:
+                failed = 0 if self._is_there() else failed + 1  # what it never answers must not keep it from the rest
+                if self._line is None or failed == GIVE_UP:
+                    raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+                log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
+                yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+
+    def _read(self, rows: Sequence[Any], start: datetime, end: datetime) -> BarBatch:
+        """Raises    WrongZone"""
+        assert self._line is not None
+        check_stamps(rows, end, self.session, max_mismatch=self.max_mismatch)
+        at = self._now()
+        witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
+        return read_answer(rows, start, end, at=at, witness=witness, name=self.name)
+
+    def _history(self, end: datetime, line: Line) -> Awaitable[Any]:
+        return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
+
+    def _persist(self, request: Callable[[Line], Awaitable[Any]], *, key: datetime | None = None) -> Any:
+        """Ask until there is an answer that nothing disturbed. With a key, it is a request for history.
+
+        Raises    Again: as often as `retries` allows; BrokerError: asking again is no use
+        """
+        return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
+
+    def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
+        if key:
+            self._wire.sleep(self.pacing.delay(key, time.monotonic()))
+        line = self._ready_line(history=key is not None)
+        if key:
+            self.pacing.note(key, time.monotonic())
+        try:
+            answer = self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
+            self._too_fast &= key is None
+            return answer
+        except Said as said:
+            action = explain(said.code, said.text).action
+            if action is Action.EMPTY:
+                return []
+            if action in (Action.FATAL, Action.ALERT):
+                log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
+                raise self._explained(said) from said
+            raise Again(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
+
+    def _pause_s(self) -> float:
+        """After a pacing violation; after a second one in a row the whole window, since others must be asking."""
+        pause_s = self.pacing.window_s if self._too_fast else self.pacing.identical_s
+        self._too_fast = True
+        return pause_s
+
+    def _is_there(self) -> bool:
+        try:
+            self._check_clock(self._ready_line())
+        except Again:
+            return False
+        return True
+
+    def _ready_line(self, *, history: bool = False) -> Line:
+        """Connected, with no word of IB being away, and with a clock that agrees with ours.
+
+        Raises    Again; BrokerError: a live account, a clock that is off
+        """
+        if self._line is None or self._line.closed:
+            self._line = None
+            try:
+                self._line = self._open()
+            except BrokerAway as away:
+                raise Again(str(away), self._reconnect_s()) from None
+        line = self._line
+        if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
+            raise Again(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
+        if line.unsure:
+            self._check_clock(line)
+        return line
+
+    def _reconnect_s(self) -> float:
+        """No storm of connections over a weekend."""
+        now = self._now()
+        return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
+
+    def _explained(self, said: Said) -> BrokerError:
+        advice = explain(said.code, said.text).advice
+        return BrokerError(
+            f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"
+        )
+
+
+def _shown(contract: Any) -> str:
+    exchange = contract.exchange or contract.primaryExchange
+    return f"{contract.symbol} {contract.secType} {exchange} {contract.currency} (conId {contract.conId})"

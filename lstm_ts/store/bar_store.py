@@ -1,0 +1,263 @@
+"""Bars on disk: one Parquet file per month under one folder, changed only as a whole.
+
+    <folder>/manifest.json                            id, source, session; month -> file, rows, sha256: what it holds
+    <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
+    <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
+    <folder>/staging-<12 hex digits>/                 an upsert that has not ended
+    <folder>/upsert.journal                           names that it has given, or is about to drop
+    <folder>/writer.lock                              held by a writer from the first row to the last: a second waits
+    <folder>/reader.lock                              shared by readers, exclusive while files are removed
+
+Replacing the manifest is the one step that changes what a reader sees. A process killed before it leaves
+the old rows, one killed after it the new ones; the next writer removes what the journal names. No other file is
+read, overwritten or removed: what someone else has put into the folder is named in a warning.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import polars as pl
+
+from lstm_ts.errors import ConfigError, DataError, NoRows
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.session import Session
+from lstm_ts.store.disk import fsync_folder, hash_file, locked, write_durably
+from lstm_ts.store.journal import JOURNAL, STAGING, Journal, remove_staging
+from lstm_ts.store.manifest import MANIFEST, Manifest, MonthFile, read_manifest
+from lstm_ts.store.missing import describe_elsewhere, describe_foreign
+from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes
+
+WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
+
+
+class BarStore:
+    """The bars of one symbol: `data/raw/<symbol>` in BAR_SCHEMA, `data/processed/<symbol>` in HOURLY_SCHEMA."""
+
+    def __init__(self, folder: Path, schema: pl.Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+        self._journal = Journal(folder)
+        revised = {REVISED.format(name): dtype for name, dtype in schema.items() if name != "ts"}
+        self.revision_schema = pl.Schema(schema | revised | {"revised_at": schema["ts"], "source": pl.String()})
+
+    def read(self, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
+        """Bars with start <= ts < end, ascending in `ts`; only the months of the span are opened.
+
+        Raises    NoRows: nothing in the span; DataError: a file is not as it was written
+        """
+        with self._reading() as manifest:
+            months = [self._read_month(file) for file in manifest.months_within(start, end)]
+        bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
+        if start is not None:
+            bars = bars.filter(pl.col("ts") >= start)
+        if end is not None:
+            bars = bars.filter(pl.col("ts") < end)
+        if bars.is_empty():
+            raise NoRows(self._nothing_found(manifest, start, end))
+        return bars
+
+    def read_stamps(self) -> pl.Series:
+        """`ts` of every bar, ascending; empty where nothing is stored."""
+        with self._reading() as manifest:
+            months = [self._read_month(file, ["ts"]) for _, file in sorted(manifest.months.items())]
+        return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
+
+    def read_revisions(self) -> pl.DataFrame:
+        """Every bar that was stored and came again with other values, by `ts` and then as they came.
+
+        Returns   the columns of a bar as it was stored, `<column>_revised` as it came, `revised_at`, and its `source`
+        """
+        with self._reading() as manifest:
+            months = [self._read_month(file) for _, file in sorted(manifest.revisions.items())]
+        return pl.concat([pl.DataFrame(schema=self.revision_schema), *months]).sort("ts", maintain_order=True)
+
+    @property
+    def id(self) -> str:
+        """Given at the first commit, and never changed; empty before."""
+        return read_manifest(self.folder).id
+
+    @property
+    def source(self) -> str:
+        """What delivered the bars, by the last upsert that changed any."""
+        return read_manifest(self.folder).source
+
+    @property
+    def changed(self) -> int:
+        """When, in nanoseconds since 1970, by the disk: another number after each change; 0 before the first."""
+        try:
+            return (self.folder / MANIFEST).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def check_session(self, session: Session) -> None:
+        """Raises    ConfigError: the bars were stored with another calendar or zone"""
+        manifest = read_manifest(self.folder)
+        stored, got = (manifest.calendar, manifest.zone), (session.calendar, session.zone)
+        if manifest.calendar and stored != got:
+            raise ConfigError(
+                f"Expected the sessions that {self.folder} was stored with, {' in '.join(stored)}, got "
+                f"{' in '.join(got)}; set symbol.session.calendar={stored[0]} symbol.session.zone={stored[1]}, "
+                f"or another paths.data"
+            )
+
+    @contextmanager
+    def upsert(self, source: str, session: Session | None = None) -> Iterator[Staging]:
+        """Add rows to what this yields; they are stored together when the block ends, or not at all if it raises.
+
+        A second writer waits until the block has ended; readers see the old rows until then.
+
+        session   that the rows belong to; none: the one that is stored
+        Raises    DataError: synthetic bars would join real ones, or real ones synthetic; ConfigError: another session
+        """
+        read_manifest(self.folder)  # of someone else: nothing is put beside it
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staging = Staging(self.folder / f"staging-{uuid4().hex[:12]}", self.schema)
+        with locked(self.folder / WRITER_LOCK, fcntl.LOCK_EX):
+            self._remove_leftovers()
+            self._check_mixture(source)
+            if session:
+                self.check_session(session)
+            try:
+                self._journal.add([staging.folder.name])
+                staging.folder.mkdir()
+                yield staging
+                staging.result, staging.store_id = self._commit(staging, source, session)
+            finally:
+                self._remove_leftovers()
+
+    def foreign_files(self) -> list[str]:
+        """Names in the folder that no upsert has given; those that begin with a dot are the system's."""
+        if not self.folder.is_dir():
+            return []
+        with self._reading(lenient=True) as before:
+            found = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+            own = {MANIFEST, JOURNAL, WRITER_LOCK, READER_LOCK, *self._journal.names()}
+            own |= before.files.keys() | read_manifest(self.folder).files.keys()  # a writer may be replacing it
+        return sorted(found - own)
+
+    def describe_foreign_files(self) -> str:
+        """A sentence; empty where there are none."""
+        return describe_foreign(self.folder, self.foreign_files())
+
+    def _check_mixture(self, source: str) -> None:
+        manifest = read_manifest(self.folder)
+        if manifest.months and is_synthetic(manifest.source) != is_synthetic(source):
+            raise DataError(
+                f"Expected bars like those in {self.folder} ({manifest.source}), got {source}; "
+                f"synthetic and real bars never share a store: set another paths.data"
+            )
+
+    def _commit(self, staging: Staging, source: str, session: Session | None) -> tuple[UpsertResult, str]:
+        """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
+        manifest = read_manifest(self.folder)
+        store_id = manifest.id or uuid4().hex
+        months, revisions = dict(manifest.months), dict(manifest.revisions)
+        new = revised = total = 0
+        changed = []
+        for month in sorted(staging.parts):
+            staged = staging.read(month)
+            stored = self._read_month(months[month]) if month in months else staged.clear()
+            month_new, differing = find_changes(stored, staged)
+            new, revised, total = new + month_new, revised + differing.height, total + staged.height
+            if month_new or differing.height:
+                merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
+                months[month] = self._stage(staging.folder, month, merged)
+                changed.append(month)
+            if differing.height:
+                rows = self._revisions(revisions.get(month), differing, source)
+                revisions[month] = self._stage(staging.folder, f"revisions-{month}", rows)
+        calendar, zone = (session.calendar, session.zone) if session else (manifest.calendar, manifest.zone)
+        if changed or not manifest.id or calendar != manifest.calendar:
+            said = source if changed or not months else manifest.source
+            files = dict(sorted(months.items())), dict(sorted(revisions.items()))
+            self._publish(staging.folder, manifest, Manifest(store_id, said, *files, calendar, zone))
+        return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
+
+    def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
+        rows = differing.with_columns(revised_at=pl.lit(datetime.now(UTC)), source=pl.lit(source))
+        rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
+        return pl.concat([self._read_month(before), rows]) if before else rows
+
+    def _stage(self, staging: Path, name: str, rows: pl.DataFrame) -> MonthFile:
+        buffer = BytesIO()
+        rows.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
+        sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        staged = MonthFile(f"{name}-{sha256[:12]}.parquet", rows.height, sha256)
+        write_durably(staging / staged.file, buffer.getvalue())
+        return staged
+
+    def _publish(self, staging: Path, before: Manifest, after: Manifest) -> None:
+        """Put the new files in place, then the manifest that names them."""
+        new = [file for file in after.files.values() if not self._is_there(file)]
+        self._journal.add([*(file.file for file in new), *(before.files.keys() - after.files.keys())])
+        for file in new:
+            (staging / file.file).rename(self.folder / file.file)
+        fsync_folder(self.folder)
+        write_durably(staging / MANIFEST, json.dumps(asdict(after), indent=1).encode())
+        (staging / MANIFEST).replace(self.folder / MANIFEST)
+        fsync_folder(self.folder)
+
+    def _is_there(self, file: MonthFile) -> bool:
+        """Raises    DataError: someone has put another file there, which stays"""
+        path = self.folder / file.file
+        if path.exists() and hash_file(path) != file.sha256:
+            raise DataError(f"Expected no file of another kind at {path}, got one; move it elsewhere")
+        return path.exists()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what the journal names and the manifest does not, if it is as it was written."""
+        with locked(self.folder / READER_LOCK, fcntl.LOCK_EX):
+            named = read_manifest(self.folder).files
+            for name in self._journal.names():
+                path = self.folder / name
+                if STAGING.fullmatch(name):
+                    remove_staging(path)
+                elif name not in named and path.is_file() and hash_file(path).startswith(path.stem[-12:]):
+                    path.unlink()
+            self._journal.clear()
+
+    @contextmanager
+    def _reading(self, *, lenient: bool = False) -> Iterator[Manifest]:
+        """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock.
+
+        lenient   go on without a lock where the folder has none
+        """
+        lock = self.folder / READER_LOCK
+        if not (self.folder / MANIFEST).exists() or (lenient and not lock.exists()):
+            yield read_manifest(self.folder)
+            return
+        if not lock.exists():
+            read_manifest(self.folder)  # says what it is, if it is no store's
+            raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
+        with locked(lock, fcntl.LOCK_SH):
+            yield read_manifest(self.folder)
+
+    def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
+        path = self.folder / file.file
+        content = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise DataError(
+                f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
+            )
+        return pl.read_parquet(content, columns=columns)
+
+    def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
+        command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
+        if not manifest.months:
+            run = f"run {command} first"
+            elsewhere = describe_elsewhere(self.folder)
+            hint = self.describe_foreign_files() or (f"{elsewhere}, or {run}" if elsewhere else run)
+            return f"Expected bars in {self.folder}, got an empty store; {hint}"
+        months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
+        return (
+            f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
+            f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
+        )
