@@ -21,8 +21,8 @@ import polars as pl
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.serve import running
-from dashboard.explorer import COLUMNS
-from dashboard.zoom import column_width, columns_of
+from dashboard.data.explorer import COLUMNS
+from dashboard.data.zoom import column_width, columns_of
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore

@@ -23,12 +23,12 @@ from panel.pane import HTML
 from panel.template import Template
 from tornado.websocket import WebSocketClosedError
 
-from dashboard.blocks import problem
 from dashboard.client import Client
 from dashboard.headers import Secured, SiteCookies
 from dashboard.login import PasswordProvider
 from dashboard.settings import Limits, Service, Settings
 from dashboard.shell import shell
+from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
 

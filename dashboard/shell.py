@@ -12,16 +12,19 @@ import panel as pn
 from panel.template import Template
 from panel.viewable import Viewable
 
-from dashboard import data, experiments, forecast
-from dashboard.blocks import problem, waiting
 from dashboard.client import Client
-from dashboard.dress import Dress
-from dashboard.patience import told
+from dashboard.data import page as data
+from dashboard.experiments import page as experiments
+from dashboard.forecast import page as forecast
 from dashboard.settings import Settings
-from dashboard.visit import Visit
+from dashboard.ui.blocks import problem, waiting
+from dashboard.ui.loading import told
+from dashboard.ui.page_context import Visit
+from dashboard.ui.theme import Dress
 
 HERE = Path(__file__).parent
-TEMPLATE, CSS, JS = ((HERE / name).read_text() for name in ("page.html", "page.css", "typed.js"))
+TEMPLATE, CSS = ((HERE / "ui" / name).read_text() for name in ("page.html", "page.css"))
+JS = (HERE / "forecast" / "bar_table.js").read_text()
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Page:
 
 
 def _models(visit: Visit) -> Viewable:
-    from dashboard import models  # seconds and 400 MB of libraries, of which the other pages need none
+    from dashboard.models import page as models  # seconds and 400 MB of libraries, of which the other pages need none
 
     return models.page(visit)
 

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 from test_completeness import MINUTE, TEN, answer, stamps
 
-from dashboard.coverage import by_day, calendar, day_cell, month_columns, month_label, revisions, share, spans
-from dashboard.views import LIGHT
+from dashboard.data.coverage import by_day, calendar, day_cell, month_columns, month_label, revisions, share, spans
+from dashboard.ui.views import LIGHT
 from lstm_ts.market.completeness import SEGMENTS, State, classify
 from lstm_ts.market.session import Session
 

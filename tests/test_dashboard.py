@@ -22,10 +22,10 @@ from test_configs import compose
 from test_registry import promote, register
 from tornado.websocket import WebSocketClosedError
 
+from dashboard.forecast.upload import ORIGINS
 from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
 from dashboard.server import auth_of, check, is_no_goodbye, set_up_panel
-from dashboard.upload import ORIGINS
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.prices import Quote, price_format

@@ -15,10 +15,10 @@ from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
 from test_report import make_record
 
-from dashboard.runs import Run, differing, flatten, read_runs
-from dashboard.scatter import Scatter, scores_of
-from dashboard.scoreboard import details, groups, label, listing, spans_words
-from dashboard.views import LIGHT
+from dashboard.experiments.runs import Run, differing, flatten, read_runs
+from dashboard.experiments.scatter import Scatter, scores_of
+from dashboard.experiments.scoreboard import details, groups, label, listing, spans_words
+from dashboard.ui.views import LIGHT
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import record_address
 

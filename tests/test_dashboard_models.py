@@ -17,17 +17,17 @@ from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
 from test_registry import METRICS, TAGS, champion, promote, register
 
-from dashboard import models
 from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
-from dashboard.moves import OFF, Moves
-from dashboard.operator import NotAllowed, Operator
-from dashboard.pair import choose_pair
-from dashboard.registered import Registered
+from dashboard.models import page as models
+from dashboard.models.model_comparison import choose_pair
+from dashboard.models.operator import NotAllowed, Operator
+from dashboard.models.promotion_panel import OFF, Moves
+from dashboard.models.registry_client import Registered
+from dashboard.models.timeline import marks, reigns
+from dashboard.models.version_tables import difference_words
 from dashboard.server import read_settings
-from dashboard.timeline import marks, reigns
-from dashboard.verdicts import difference_words
-from dashboard.visit import Visit
+from dashboard.ui.page_context import Visit
 from lstm_ts.errors import RegistryError
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger.rows import AliasChange

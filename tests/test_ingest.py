@@ -11,7 +11,7 @@ import pytest
 from commands import succeed
 from conftest import make_files
 
-from dashboard.coverage import in_words
+from dashboard.data.coverage import in_words
 from lstm_ts.cli import compose, processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run

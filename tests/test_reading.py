@@ -10,7 +10,7 @@ import pytest
 from conftest import random_hours
 from test_configs import compose
 
-from dashboard.reading import OverLimit, Read, ReadOptions, read, recognise_file, unzip
+from dashboard.forecast.upload_parser import OverLimit, Read, ReadOptions, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import Settings
 from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dashboard.client import Needs, Problem
-from dashboard.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
+from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
 from lstm_ts.market.session import Session
 
 NOW = datetime(2026, 1, 6, 12, 30, tzinfo=UTC)  # a Tuesday

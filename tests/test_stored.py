@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from test_configs import compose
 
-from dashboard import stored
+from dashboard.data import bar_cache as stored
+from dashboard.data.bar_cache import HOURS, MINUTES, Stored
 from dashboard.server import read_settings
-from dashboard.stored import HOURS, MINUTES, Stored
 from lstm_ts.errors import NoRows
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import child, python, wait_for
 from test_cli import TINY
 
-from dashboard.runs import read_runs
+from dashboard.experiments.runs import read_runs
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session

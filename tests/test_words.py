@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from dashboard.client import Forecast, Model, Skill, Step
-from dashboard.views import path_table
-from dashboard.words import curl, headline, outcome_words, short, signed, skill_words, to_csv, trust
+from dashboard.ui.text import curl, headline, outcome_words, short, signed, skill_words, to_csv, trust
+from dashboard.ui.views import path_table
 from lstm_ts.market.bars import HOURLY_SCHEMA
 
 BERLIN = ZoneInfo("Europe/Berlin")

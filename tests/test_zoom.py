@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, price_range
+from dashboard.data.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, price_range
 from lstm_ts.market.bars import PRICES, TS
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -9,12 +9,12 @@ from typing import Any
 import panel as pn
 import polars as pl
 
-from dashboard.blocks import alert, html
 from dashboard.client import Answer
-from dashboard.patience import asking
-from dashboard.views import FanChart, path_table
-from dashboard.visit import Visit
-from dashboard.words import curl, headline, outcome_words, to_csv, trust
+from dashboard.ui.blocks import alert, html
+from dashboard.ui.loading import asking
+from dashboard.ui.page_context import Visit
+from dashboard.ui.text import curl, headline, outcome_words, to_csv, trust
+from dashboard.ui.views import FanChart, path_table
 from lstm_ts.market.bars import HOURLY_SCHEMA
 
 NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)

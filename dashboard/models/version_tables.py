@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from dashboard.blocks import table
+from dashboard.ui.blocks import table
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict

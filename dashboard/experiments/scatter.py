@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapTool
 
-from dashboard.runs import Run, Value
-from dashboard.scoreboard import NONE, label, told
-from dashboard.views import Shade, plain_figure
+from dashboard.experiments.runs import Run, Value
+from dashboard.experiments.scoreboard import NONE, label, told
+from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.scoring.records import SHOWN_STEPS
 from lstm_ts.scoring.scores import HorizonScores, step_name
 

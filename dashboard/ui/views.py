@@ -20,9 +20,9 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from dashboard.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
 from dashboard.client import Forecast
-from dashboard.words import bps, prices_of, short, signed, year_of
+from dashboard.ui.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
+from dashboard.ui.text import bps, prices_of, short, signed, year_of
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat
 from lstm_ts.market.session import HOUR, Session

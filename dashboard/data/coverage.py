@@ -16,8 +16,8 @@ from bokeh.models import (
     Range1d,
 )
 
-from dashboard.blocks import table
-from dashboard.views import Shade, plain_figure
+from dashboard.ui.blocks import table
+from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
 from lstm_ts.market.prices import Quote, price_format

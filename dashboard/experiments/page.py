@@ -8,12 +8,12 @@ from typing import Any
 import panel as pn
 from panel.viewable import Viewable
 
-from dashboard.blocks import html
-from dashboard.runs import Run, differing, read_runs
-from dashboard.scatter import HEIGHT, Scatter, Score, scores_of
-from dashboard.scoreboard import details, groups, label, listing, spans_words
-from dashboard.views import shade
-from dashboard.visit import Visit
+from dashboard.experiments.runs import Run, differing, read_runs
+from dashboard.experiments.scatter import HEIGHT, Scatter, Score, scores_of
+from dashboard.experiments.scoreboard import details, groups, label, listing, spans_words
+from dashboard.ui.blocks import html
+from dashboard.ui.page_context import Visit
+from dashboard.ui.views import shade
 
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
 them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""

@@ -8,7 +8,7 @@ from threading import Lock
 
 import polars as pl
 
-from dashboard.coverage import by_day
+from dashboard.data.coverage import by_day
 from dashboard.settings import Settings
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer

@@ -6,11 +6,11 @@ from threading import Lock
 import panel as pn
 import polars as pl
 
-from dashboard.blocks import Choice, alert, html
-from dashboard.patience import asking
-from dashboard.registered import Registered
-from dashboard.verdicts import comparison_table, comparison_words, label, overlap_words
-from dashboard.visit import Visit
+from dashboard.models.registry_client import Registered
+from dashboard.models.version_tables import comparison_table, comparison_words, label, overlap_words
+from dashboard.ui.blocks import Choice, alert, html
+from dashboard.ui.loading import asking
+from dashboard.ui.page_context import Visit
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import is_synthetic

@@ -9,13 +9,13 @@ import polars as pl
 from bokeh.events import Event, Tap
 from panel.viewable import Viewable
 
-from dashboard.blocks import html, problem, symbol_list, waiting
-from dashboard.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
-from dashboard.explorer import Explorer
-from dashboard.patience import told
-from dashboard.stored import MINUTES, Known, stored
-from dashboard.views import shade
-from dashboard.visit import Visit
+from dashboard.data.bar_cache import MINUTES, Known, stored
+from dashboard.data.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
+from dashboard.data.explorer import Explorer
+from dashboard.ui.blocks import html, problem, symbol_list, waiting
+from dashboard.ui.loading import told
+from dashboard.ui.page_context import Visit
+from dashboard.ui.views import shade
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import TS
 from lstm_ts.market.prices import Quote

@@ -8,13 +8,13 @@ import polars as pl
 from bokeh.events import Event, Tap
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
-from dashboard.blocks import alert, html
-from dashboard.drop import COMING, GONE, THERE, TOO_LARGE, Drop
-from dashboard.reading import Read, ReadOptions, Recognised, read, recognise_file, unzip
-from dashboard.result import Result
-from dashboard.views import plain_figure, shade, show_prices
-from dashboard.visit import Visit
-from dashboard.words import body_of, short
+from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, Drop
+from dashboard.forecast.result import Result
+from dashboard.forecast.upload_parser import Read, ReadOptions, Recognised, read, recognise_file, unzip
+from dashboard.ui.blocks import alert, html
+from dashboard.ui.page_context import Visit
+from dashboard.ui.text import body_of, short
+from dashboard.ui.views import plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.prices import Quote, price_format
 from lstm_ts.market.session import HOUR

@@ -8,8 +8,8 @@ from html import escape
 from shlex import quote
 from zoneinfo import ZoneInfo
 
-from dashboard.blocks import alert, table
-from dashboard.runs import BESIDE, Run, Value, differing
+from dashboard.experiments.runs import BESIDE, Run, Value, differing
+from dashboard.ui.blocks import alert, table
 from lstm_ts.scoring.records import SHOWN_STEPS
 from lstm_ts.scoring.scores import HorizonScores, describe_skill, step_name
 from lstm_ts.scoring.tables import number, p_cell

@@ -13,13 +13,13 @@ import pandas as pd
 import panel as pn
 from panel.io import JSCode
 
-from dashboard.blocks import AtOnce, alert, html
 from dashboard.client import Needs, Refused
-from dashboard.patience import loading, told
-from dashboard.result import Result
-from dashboard.rows import COLUMNS, Cell, Checked, cells_of, check, split, to_rows
-from dashboard.visit import Visit
-from dashboard.words import body_of
+from dashboard.forecast.result import Result
+from dashboard.forecast.rows import COLUMNS, Cell, Checked, cells_of, check, split, to_rows
+from dashboard.ui.blocks import AtOnce, alert, html
+from dashboard.ui.loading import loading, told
+from dashboard.ui.page_context import Visit
+from dashboard.ui.text import body_of
 from lstm_ts.errors import NoRows
 
 PROBLEM = "What is wrong"

@@ -9,14 +9,14 @@ import panel as pn
 import polars as pl
 from panel.viewable import Viewable
 
-from dashboard.blocks import html, symbol_list
 from dashboard.client import ServiceError
-from dashboard.patience import loading
-from dashboard.result import Result
-from dashboard.typed import Typed
-from dashboard.upload import Upload
-from dashboard.visit import Visit
-from dashboard.words import short
+from dashboard.forecast.bar_table import Typed
+from dashboard.forecast.result import Result
+from dashboard.forecast.upload import Upload
+from dashboard.ui.blocks import html, symbol_list
+from dashboard.ui.loading import loading
+from dashboard.ui.page_context import Visit
+from dashboard.ui.text import short
 from lstm_ts.market.session import HOUR
 
 CLOSURES = timedelta(days=14)  # a window of session hours may lie around some

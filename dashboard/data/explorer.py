@@ -20,11 +20,11 @@ from bokeh.models import (
 )
 from bokeh.models import WheelZoomTool as Wheel
 
-from dashboard.blocks import alert, html
-from dashboard.stored import HOURS, MINUTES, stored
-from dashboard.views import Shade, plain_figure, shade, show_prices
-from dashboard.visit import Visit
-from dashboard.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
+from dashboard.data.bar_cache import HOURS, MINUTES, stored
+from dashboard.data.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
+from dashboard.ui.blocks import alert, html
+from dashboard.ui.page_context import Visit
+from dashboard.ui.views import Shade, plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format

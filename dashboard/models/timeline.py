@@ -15,8 +15,8 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from dashboard.verdicts import ACTIONS, FOUND, NONE, stamp
-from dashboard.views import plain_figure, shade
+from dashboard.models.version_tables import ACTIONS, FOUND, NONE, stamp
+from dashboard.ui.views import plain_figure, shade
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.version import PROMOTE, ROLLBACK
 

@@ -6,14 +6,14 @@ from threading import Lock
 import panel as pn
 from panel.viewable import Viewable
 
-from dashboard.blocks import alert, html, problem
-from dashboard.moves import Moves
-from dashboard.pair import Pair
-from dashboard.patience import asking
-from dashboard.registered import Registered, registered_at
-from dashboard.timeline import HEIGHT, timeline
-from dashboard.verdicts import checks_table, facts, history_table, label, scores_table, versions_table
-from dashboard.visit import Visit
+from dashboard.models.model_comparison import Pair
+from dashboard.models.promotion_panel import Moves
+from dashboard.models.registry_client import Registered, registered_at
+from dashboard.models.timeline import HEIGHT, timeline
+from dashboard.models.version_tables import checks_table, facts, history_table, label, scores_table, versions_table
+from dashboard.ui.blocks import alert, html, problem
+from dashboard.ui.loading import asking
+from dashboard.ui.page_context import Visit
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.registry import CHAMPION

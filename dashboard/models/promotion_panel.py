@@ -8,12 +8,12 @@ from typing import Any
 
 import panel as pn
 
-from dashboard.blocks import Reason, Secret, alert, html
-from dashboard.operator import operator_of
-from dashboard.patience import asking
-from dashboard.registered import Move, Registered
-from dashboard.verdicts import NONE, verdict
-from dashboard.visit import Visit
+from dashboard.models.operator import operator_of
+from dashboard.models.registry_client import Move, Registered
+from dashboard.models.version_tables import NONE, verdict
+from dashboard.ui.blocks import Reason, Secret, alert, html
+from dashboard.ui.loading import asking
+from dashboard.ui.page_context import Visit
 from lstm_ts.errors import ConfigError
 from lstm_ts.registry.registry import ALIASES
 from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version

@@ -1,0 +1,1 @@
+"""The data page: what is known of the days, and prices."""

@@ -1,0 +1,1 @@
+"""The experiments page: local runs beside each other."""

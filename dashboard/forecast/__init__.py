@@ -1,0 +1,1 @@
+"""The forecast page: the latest one, hours typed in, a file."""

@@ -1,0 +1,1 @@
+"""The models page: versions, and who may move the aliases."""
