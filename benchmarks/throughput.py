@@ -20,7 +20,7 @@ from benchmarks import compose
 from lstm_ts.cli import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder
-from lstm_ts.model.lightning_module import LSTMForecaster
+from lstm_ts.model.lightning_module import ForecastModule
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import FEATURES
@@ -41,11 +41,11 @@ def make_bars(cfg: DictConfig) -> pl.DataFrame:
     return make_hourly_bars(minute_bars, hours, min_minutes_share=cfg.min_minutes_share)
 
 
-def make_model(data: BarsDataModule, cfg: DictConfig) -> LSTMForecaster:
+def make_model(data: BarsDataModule, cfg: DictConfig) -> ForecastModule:
     torch.manual_seed(0)
     net = build_net(construct(cfg.net), data.reference)
     optimisation = construct(cfg.optimisation)
-    return LSTMForecaster(net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=0)
+    return ForecastModule(net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=0)
 
 
 def time_lightning(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.cli import check_arguments, check_port, check_registry, compose, entry_point, plain, read_symbols
+from lstm_ts.cli import check_arguments, check_port, check_registry, compose, entry_point, read_symbols, to_json
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -53,8 +53,8 @@ def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
         min_minutes_share=cfg.min_minutes_share,
         max_mismatch=cfg.max_mismatch,
         poll_s=cfg.poll_s,
-        service=Service(**plain(cfg.service)),
-        upload=Limits(**plain(cfg.upload)),
+        service=Service(**to_json(cfg.service)),
+        upload=Limits(**to_json(cfg.upload)),
         uploads=uploads,
         operator_password=cfg.operator_password,
     )

@@ -1,6 +1,6 @@
 """The shell: pages, theme, and what stands there when a page cannot be shown.
 
-A page is a function from a `Visit` to what Panel can show; it runs in a thread, after the shell is on the screen.
+A page is a function from a `PageContext` to what Panel can show; it runs in a thread, after the shell is on the screen.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from dashboard.experiments import page as experiments
 from dashboard.forecast import page as forecast
 from dashboard.settings import Settings
 from dashboard.ui.blocks import problem, waiting
-from dashboard.ui.loading import told
-from dashboard.ui.page_context import Visit
-from dashboard.ui.theme import Dress
+from dashboard.ui.loading import error_boundary
+from dashboard.ui.page_context import PageContext
+from dashboard.ui.theme import Theme
 
 HERE = Path(__file__).parent
 TEMPLATE, CSS = ((HERE / "ui" / name).read_text() for name in ("page.html", "page.css"))
@@ -31,13 +31,13 @@ JS = (HERE / "forecast" / "bar_table.js").read_text()
 class Page:
     slug: str
     title: str
-    build: Callable[[Visit], Viewable]
+    build: Callable[[PageContext], Viewable]
 
 
-def _models(visit: Visit) -> Viewable:
+def _models(context: PageContext) -> Viewable:
     from dashboard.models import page as models  # seconds and 400 MB of libraries, of which the other pages need none
 
-    return models.page(visit)
+    return models.page(context)
 
 
 PAGES = (
@@ -52,17 +52,17 @@ def shell(client: Client, settings: Settings) -> Template:
     """What one visitor sees, by the cookies and the address that the browser has sent."""
     wanted = pn.state.session_args.get("page", [b""])[0].decode(errors="replace")
     page = next((page for page in PAGES if page.slug == wanted), PAGES[0])
-    visit = Visit(client, settings, zone=_zone(), dark=pn.state.cookies.get("theme") == "dark")
+    context = PageContext(client, settings, zone=_zone(), dark=pn.state.cookies.get("theme") == "dark")
     place = pn.Column(waiting(), sizing_mode="stretch_width", min_height=600)
-    shade = "dark" if visit.dark else "default"
+    shade = "dark" if context.dark else "default"
     pn.config.theme = shade  # type: ignore[misc]  # of this visitor's session
-    template = Template(TEMPLATE, design=Dress, theme=Dress._themes[shade])
+    template = Template(TEMPLATE, design=Theme, theme=Theme._themes[shade])
     template.add_panel("main", place)
-    variables = {"pages": PAGES, "current": page, "css": CSS, "js": JS, "zone": visit.zone.key, "shade": shade}
+    variables = {"pages": PAGES, "current": page, "css": CSS, "js": JS, "zone": context.zone.key, "shade": shade}
     for name, value in variables.items():
         template.add_variable(name, value)
     pn.state.execute(lambda: setattr(pn.state.curdoc, "title", f"{page.title} · lstm_ts"), schedule=True)
-    pn.state.onload(lambda: _fill(place, page, visit))
+    pn.state.onload(lambda: _fill(place, page, context))
     return template
 
 
@@ -71,9 +71,9 @@ def _zone() -> ZoneInfo:
     return ZoneInfo(name if name in available_timezones() else "UTC")
 
 
-def _fill(place: pn.Column, page: Page, visit: Visit) -> None:
+def _fill(place: pn.Column, page: Page, context: PageContext) -> None:
     def show(view: Viewable) -> None:
         place[:] = [view]
 
-    with told(lambda text: show(problem(text))):
-        show(page.build(visit))
+    with error_boundary(lambda text: show(problem(text))):
+        show(page.build(context))

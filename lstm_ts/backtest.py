@@ -22,7 +22,16 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import construct, entry_point, launch, plain, processed_store, refuse, refuse_relaunch, run_folder
+from lstm_ts.cli import (
+    construct,
+    entry_point,
+    launch,
+    processed_store,
+    refuse_relaunch,
+    reject_options,
+    run_folder,
+    to_json,
+)
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
 from lstm_ts.model.artifact import load_forecaster, save_forecaster
@@ -61,7 +70,7 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
 
     Raises    ConfigError: a start, scaler policy or fold that does not exist
     """
-    asked = plain(cfg)
+    asked = to_json(cfg)
     starts, scaler, wanted = asked["starts"], asked["scaler"], asked["folds"]
     known = isinstance(starts, list) and starts and set(starts) <= {SCRATCH, PREVIOUS}
     if not known or scaler not in (REFIT, PREVIOUS):
@@ -185,7 +194,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
-    refuse(cfg, "ckpt_path")
+    reject_options(cfg, "ckpt_path")
     refuse_relaunch(cfg)
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
     store = processed_store(cfg)

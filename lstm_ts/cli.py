@@ -262,12 +262,12 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
         raise ConfigError(explain_parameter(mistake, cfg._target_)) from error
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
+def to_json(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration in JSON types."""
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def refuse(cfg: DictConfig, *options: str) -> None:
+def reject_options(cfg: DictConfig, *options: str) -> None:
     """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
     for option in options:
         if cfg[option]:

@@ -21,11 +21,11 @@ from lstm_ts.cli import (
     check_registry,
     construct,
     entry_point,
-    plain,
     processed_store,
-    refuse,
     refuse_relaunch,
+    reject_options,
     run_folder,
+    to_json,
 )
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
@@ -33,12 +33,12 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
 from lstm_ts.model.artifact import save_forecaster
 from lstm_ts.model.baselines import BASELINES
-from lstm_ts.model.checkpoints import claim
+from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.nets import describe_net
 from lstm_ts.model.provenance import hash_training, select_decisive
-from lstm_ts.registry.holdout import Champion, Held, check_champion, hold_out
+from lstm_ts.registry.holdout import Champion, HoldoutData, check_champion, hold_out
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import CHAMPION, Registry
 from lstm_ts.registry.version import Version, describe_verdict
@@ -96,7 +96,7 @@ def train_candidates(
 
 
 def judge(
-    candidate: Forecaster, champion: Champion | None, held: Held, criteria: Criteria
+    candidate: Forecaster, champion: Champion | None, held: HoldoutData, criteria: Criteria
 ) -> tuple[ForecastRecord, Decision]:
     """Both on the same held-out origins; the champion's forecasts are in the candidate's record too."""
     record = evaluate(candidate, held.hourly_bars, Span(held.start, None))
@@ -118,20 +118,26 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
     return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
 
 
-def hash_request(cfg: DictConfig, held: Held) -> str:
+def hash_request(cfg: DictConfig, held: HoldoutData) -> str:
     """Of all that decides what becomes of the bars: the same again is nothing new."""
-    decisive = select_decisive(plain(cfg), "warm_lr", "retrain", "gate")
+    decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
     return hash_training(held.data_sha256, decisive)
 
 
 def register(
-    cfg: DictConfig, registry: Registry, model: Path, fitted: Fitted, decision: Decision, held: Held, against: str
+    cfg: DictConfig,
+    registry: Registry,
+    model: Path,
+    fitted: Fitted,
+    decision: Decision,
+    held: HoldoutData,
+    against: str,
 ) -> Version:
     """Add the version with its decision, whatever that is."""
     provenance, scores = fitted.forecaster.provenance, fitted.forecaster.scores
     one_hour = scores["horizons"]["1"]
     span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
-    data = {"data_sha256": held.data_sha256, "criteria": plain(cfg)["gate"]}
+    data = {"data_sha256": held.data_sha256, "criteria": to_json(cfg)["gate"]}
     return registry.register(
         cfg.name,
         model,
@@ -160,7 +166,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
 
     First it does what a run before left undone when it was killed, whatever its bars.
     """
-    refuse(cfg, "ckpt_path", "lightgbm_steps")
+    reject_options(cfg, "ckpt_path", "lightgbm_steps")
     refuse_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
@@ -180,7 +186,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
 
 
 def train_and_judge(
-    cfg: DictConfig, registry: Registry, ledger: Ledger, held: Held, criteria: Criteria
+    cfg: DictConfig, registry: Registry, ledger: Ledger, held: HoldoutData, criteria: Criteria
 ) -> Version | None:
     serving = registry.champion(cfg.name)
     champion = Champion(serving, registry.load(serving)) if serving else None
@@ -188,7 +194,7 @@ def train_and_judge(
     data = make_data(cfg, held.hourly_bars, split)
     if champion:
         check_champion(champion, data, held, cfg.symbol.name)
-    folder = claim(run_folder())
+    folder = create_run_folder(run_folder())
     trained = train_candidates(cfg, data, held.source, champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]
     record, decision = judge(best.forecaster, champion, held, criteria)

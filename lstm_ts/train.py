@@ -29,16 +29,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.cli import construct, entry_point, plain, processed_store, run_folder
+from lstm_ts.cli import construct, entry_point, processed_store, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import save_forecaster
-from lstm_ts.model.checkpoints import claim, find_checkpoint
+from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.export import export
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.lightning_module import LSTMForecaster, Optimisation
+from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
 from lstm_ts.model.provenance import describe, has_bf16
 from lstm_ts.model.scaler import Scaler
@@ -97,7 +97,7 @@ def train(
     *,
     ckpt_path: Path | None,
     start: Forecaster | None = None,
-) -> LSTMForecaster:
+) -> ForecastModule:
     """Fit, and go back to the weights of the epoch with the lowest validation loss.
 
     start   a model of the same network whose weights are the first ones; None: from scratch
@@ -106,7 +106,7 @@ def train(
     net = build_net(config, data.reference)
     if start is not None:
         start_from(net, start.network.weights)
-    model = LSTMForecaster(
+    model = ForecastModule(
         net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=data.seed
     )
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -163,7 +163,7 @@ def fit(
     seconds = round(time.perf_counter() - started, 2)
     if not trainer.is_global_zero:  # one process writes the model down
         sys.exit(0)
-    settings = plain(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
+    settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
     provenance = describe(data, symbol=cfg.symbol.name, source=source, config=settings)
     forecaster = Forecaster(
         export(model.net.cpu(), describe_net(config), data.spec),
@@ -223,7 +223,7 @@ def main(cfg: DictConfig) -> float:
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
     trainer = build_trainer(cfg, folder)
     if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder
-        claim(folder)
+        create_run_folder(folder)
     try:
         fitted = fit(cfg, data, trainer, source=store.source, ckpt_path=checkpoint)
         scores = score(

@@ -16,18 +16,18 @@ from litserve import LitAPI
 from litserve.loops import LitLoop
 
 from lstm_ts.lifetime import end_with
-from serve.line import answer_until_told
 from serve.metrics import PART_SECONDS
 from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
 from serve.traffic import Arm
 from serve.window import symbol_of
+from serve.worker_pool import answer_until_told
 
 if TYPE_CHECKING:
-    from serve.answers import Desk
-    from serve.deployment import Follower, Loaded, Serving
+    from serve.registry_watcher import LoadedModels, LoadedVersion, RegistryWatcher
+    from serve.request_handler import RequestHandler
 
-# On the board:
+# On the shared_state:
 CALL = "call"  # the number of the newest call to look at the registry
 EXAMPLE = "example"  # of a request and its answer
 
@@ -49,11 +49,11 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
 
 
 class ForecastApi(LitAPI):  # type: ignore[misc]
-    """`board` is shared by all processes: each worker's `State` by its number, CALL and EXAMPLE."""
+    """`shared_state` is shared by all processes: each worker's `State` by its number, CALL and EXAMPLE."""
 
-    board: Any
-    desks: Mapping[str, "Desk"]
-    followers: Mapping[str, "Follower"]
+    shared_state: Any
+    handlers: Mapping[str, "RequestHandler"]
+    watchers: Mapping[str, "RegistryWatcher"]
 
     def __init__(self, settings: Sequence[Settings], sockets: Path) -> None:
         """settings    of each symbol"""
@@ -66,14 +66,18 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
-        from serve.answers import Desk  # slow to import, with what these two import, and only workers need them
-        from serve.deployment import Follower
+        from serve.registry_watcher import RegistryWatcher
+        from serve.request_handler import (
+            RequestHandler,  # slow to import, with what these two import, and only workers need them
+        )
 
         logging.config.dictConfig(dict(self.settings.logging))
         self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
-        self.desks = {each.symbol: Desk(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols}
-        self.followers = {
-            each.symbol: Follower(
+        self.handlers = {
+            each.symbol: RequestHandler(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols
+        }
+        self.watchers = {
+            each.symbol: RegistryWatcher(
                 each,
                 try_out=partial(self._try_out, each.symbol),
                 asked=self._newest_call,
@@ -81,8 +85,8 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             )
             for each in self._of_symbols
         }
-        for follower in self.followers.values():
-            follower.start()
+        for watcher in self.watchers.values():
+            watcher.start()
 
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"
@@ -93,7 +97,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
         try:
             symbol = self._symbol_of(ask)
-            answer = self.desks[symbol].answer(ask, self.followers[symbol].loaded, seconds)
+            answer = self.handlers[symbol].answer(ask, self.watchers[symbol].loaded, seconds)
         except Exception:
             log.exception("The champion has failed", extra={"request_id": ask.request_id})
             return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
@@ -105,25 +109,25 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         return answer._replace(seconds=time.perf_counter() - start)
 
     def _symbol_of(self, ask: Ask) -> str:
-        """The first one where the request names none that is served: its desk says so."""
+        """The first one where the request names none that is served: its handler says so."""
         if len(self.symbols) == 1:
             return self.symbols[0]
         symbol = ask.symbol if ask.body is None else symbol_of(ask.body)
-        return symbol if symbol in self.desks else self.symbols[0]
+        return symbol if symbol in self.handlers else self.symbols[0]
 
     def _newest_call(self) -> int:
-        return int(self.board.get(CALL, 0))
+        return int(self.shared_state.get(CALL, 0))
 
-    def _try_out(self, symbol: str, serving: "Serving") -> None:
-        example = self.desks[symbol].try_out(serving)
+    def _try_out(self, symbol: str, serving: "LoadedVersion") -> None:
+        example = self.handlers[symbol].try_out(serving)
         if serving.model.alias == Arm.CHAMPION and symbol == self.symbols[0]:
-            self.board[EXAMPLE] = example
+            self.shared_state[EXAMPLE] = example
 
-    def _tell(self, symbol: str, loaded: "Loaded", looked: int) -> None:
+    def _tell(self, symbol: str, loaded: "LoadedModels", looked: int) -> None:
         """What is loaded for one symbol, with what was told of the others; each has a thread of its own."""
         serving, worker = loaded.champion.serving, loaded.worker.model_copy(update={"symbol": symbol})
         with self._telling:
             self._told[symbol] = worker, serving.input if serving else None, looked
             if len(self._told) == len(self.symbols):
                 workers, inputs, calls = zip(*(self._told[each] for each in self.symbols), strict=True)
-                self.board[int(os.environ["LITSERVE_WORKER_ID"])] = State(workers, inputs, min(calls))
+                self.shared_state[int(os.environ["LITSERVE_WORKER_ID"])] = State(workers, inputs, min(calls))

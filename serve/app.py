@@ -28,12 +28,12 @@ from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
-from serve.line import Lines, NoAnswer
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED
 from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
 from serve.traffic import Arm, Traffic
+from serve.worker_pool import NoAnswer, WorkerPool
 
 WATCH_S = 0.2
 TOLD_S = 1.0  # between the SIGTERM to the first process and to the last, where all get one
@@ -60,10 +60,10 @@ def _sigterm_put_off() -> Iterator[None]:
 
 
 class ForecastServer(LitServer):  # type: ignore[misc]
-    """`board` is shared by all processes: see `ForecastApi` and `Rollout`."""
+    """`shared_state` is shared by all processes: see `ForecastApi` and `Rollout`."""
 
-    board: Any
-    _lines: Lines
+    shared_state: Any
+    _pool: WorkerPool
     _rollout: Rollout
 
     def __init__(
@@ -92,13 +92,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """None: compressing an answer takes longer than making it."""
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
-        """As LitServe's, but it ends with the server, and holds the board."""
+        """As LitServe's, but it ends with the server, and holds the shared state."""
         manager = SyncManager()
         with _sigterm_put_off():  # it would end the manager before it ignores it
             manager.start(initializer=_outlast)
         self.transport_config.manager, self.transport_config.num_consumers = manager, num_api_servers
         self.workers_setup_status, self._shutdown_event = manager.dict(), manager.Event()
-        self.board = self.lit_api.board = manager.dict()
+        self.shared_state = self.lit_api.shared_state = manager.dict()
         self._needed = [manager._process]  # type: ignore[attr-defined]
         self.litapi_request_queues[self.lit_api.api_path] = manager.Queue()
         self._transport = create_transport_from_config(self.transport_config)
@@ -164,16 +164,16 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Every process that speaks HTTP keeps what is answered: it outlives the workers."""
         end_with_parent()
         sockets = [self.lit_api.socket(number) for number in range(self.slots)]
-        self._lines = Lines(sockets, max_waiting=self._max_waiting, health_s=self._health_s)
-        self._rollout = Rollout(self._traffic, self.board)
+        self._pool = WorkerPool(sockets, max_waiting=self._max_waiting, health_s=self._health_s)
+        self._rollout = Rollout(self._traffic, self.shared_state)
         gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
-        self._lines.start()
+        self._pool.start()
         self._forecast_log.start()
         watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
         yield
         for task in watching:
             task.cancel()
-        if put_off := self._lines.end():
+        if put_off := self._pool.end():
             SHADOWED.labels("dropped").inc(put_off)
             log.warning("%d forecasts of the challenger, put off until a worker is idle, were not made", put_off)
         self._forecast_log.close()
@@ -189,7 +189,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             before = counts
             await self._read_states()
             loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
-            self._lines.prefer(set(map(self.lit_api.socket, loaded)))
+            self._pool.prefer(set(map(self.lit_api.socket, loaded)))
             self._rollout.agree()
             await asyncio.sleep(WATCH_S)
 
@@ -202,7 +202,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """
         ask = Ask(request_id, arm, time.monotonic(), body, symbol)
         try:
-            answer = await self._lines.ask(ask, self.answer_s)
+            answer = await self._pool.ask(ask, self.answer_s)
         except NoAnswer:
             self._rollout.count(arm, None)
             raise
@@ -216,7 +216,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return answer
 
     def _ask_shadow(self, ask: Ask) -> None:
-        if later := self._lines.ask_later(ask._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
+        if later := self._pool.ask_later(ask._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
             later.add_done_callback(self._keep_shadow)
         else:
             SHADOWED.labels("dropped").inc()
@@ -237,9 +237,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     async def _read_states(self) -> None:
         """In a thread: the process that holds what is shared may not answer."""
-        board, status = await asyncio.to_thread(lambda: (self.board.copy(), self.workers_setup_status.copy()))
+        shared, status = await asyncio.to_thread(lambda: (self.shared_state.copy(), self.workers_setup_status.copy()))
         ready = [status.get(f"predict_{number}") == WorkerSetupStatus.READY for number in range(self.slots)]
-        self._states = [board.get(number) if ready[number] else None for number in range(self.slots)]
+        self._states = [shared.get(number) if ready[number] else None for number in range(self.slots)]
         self._states_read_at = time.monotonic()
 
     def states(self) -> list[State | None]:
@@ -261,7 +261,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Why a worker does not answer; None where it does."""
         if time.monotonic() - self._states_read_at > self._health_s:
             return f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
-        silent_s = self._lines.silent_s(self.lit_api.socket(number))
+        silent_s = self._pool.silent_s(self.lit_api.socket(number))
         if state is None or silent_s is None:  # what is shared says only later that a worker has ended
             return "the worker is starting"
         if silent_s > self._health_s:
@@ -270,13 +270,13 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     def example(self) -> Example | None:
         """Of the version loaded last."""
-        found: Example | None = self.board.get(EXAMPLE)
+        found: Example | None = self.shared_state.get(EXAMPLE)
         return found
 
     async def reload(self, within_s: float) -> bool:
         """Have every worker look at the registry now; whether all have done so in time."""
         call, until = time.time_ns(), time.monotonic() + within_s
-        self.board[CALL] = call
+        self.shared_state[CALL] = call
         while time.monotonic() < until:
             await self._read_states()
             if all(state and state.looked >= call for state in self._states):

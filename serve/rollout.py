@@ -11,8 +11,8 @@ from serve.metrics import STOPPED
 from serve.settings import Answer, State
 from serve.traffic import Arm, Tally, Traffic, choose_arm, decide_stop
 
-TALLIES = "tallies"  # on the board, with a process: what it has counted
-STOP = "stop"  # on the board, with a version: why it gets no more requests
+TALLIES = "tallies"  # on the shared_state, with a process: what it has counted
+STOP = "stop"  # on the shared_state, with a version: why it gets no more requests
 FORGET = 4  # times the requests a decision needs; by then the older half counts half, so that a late failure is seen
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class Tallies(NamedTuple):
 class Rollout:
     """A version that was stopped stays so until the server starts again."""
 
-    def __init__(self, traffic: Traffic, board: Any) -> None:
-        self._board, self._asked_for = board, traffic
+    def __init__(self, traffic: Traffic, shared_state: Any) -> None:
+        self._board, self._asked_for = shared_state, traffic
         self._traffic = traffic
         self._version: int | None = None
         self._tallies = dict.fromkeys((Arm.CHAMPION, Arm.CHALLENGER), Tally())
@@ -60,8 +60,8 @@ class Rollout:
         """Follow what the workers have loaded and what the other processes have counted."""
         if not self._asked_for.needs_challenger:
             return
-        board = self._board.copy()
-        version = _challenger(value for value in board.values() if isinstance(value, State))
+        shared_state = self._board.copy()
+        version = _challenger(value for value in shared_state.values() if isinstance(value, State))
         if version != self._version:
             self._version, self._traffic = version, self._asked_for
             self._tallies = dict.fromkeys(self._tallies, Tally())
@@ -70,8 +70,8 @@ class Rollout:
         mine = Tallies(version, *self._tallies.values())
         key = f"{TALLIES} {os.getpid()}"
         self._board[key] = mine
-        if not (reason := board.get(f"{STOP} {version}")):
-            others = (value for name, value in board.items() if isinstance(value, Tallies) and name != key)
+        if not (reason := shared_state.get(f"{STOP} {version}")):
+            others = (value for name, value in shared_state.items() if isinstance(value, Tallies) and name != key)
             reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
         if reason and self._traffic == self._asked_for:
             self._traffic = self._asked_for.stopped()

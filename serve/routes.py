@@ -17,12 +17,12 @@ from starlette.requests import ClientDisconnect
 
 from serve.app import ForecastServer
 from serve.keys import Keys
-from serve.line import NoAnswer
 from serve.metrics import scrape
 from serve.middleware import Counted
 from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
 from serve.settings import Example
 from serve.window import unknown_symbol
+from serve.worker_pool import NoAnswer
 
 RETRY_S = 2
 RELOAD_S = 10.0

@@ -125,7 +125,7 @@ def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
 
 
 def _lacks_challenger(uri: str, name: str) -> bool:
-    from serve.deployment import lacks_challenger
+    from serve.registry_watcher import lacks_challenger
 
     return lacks_challenger(uri, name)
 

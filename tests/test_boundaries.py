@@ -114,6 +114,6 @@ def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
 
 
 def test_a_forecast_needs_no_pytorch() -> None:
-    code = "import sys, lstm_ts.predict, serve.deployment, dashboard.models.page; print('torch' in sys.modules)"
+    code = "import sys, lstm_ts.predict, serve.registry_watcher, dashboard.models.page; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "False", done.stderr

@@ -22,12 +22,12 @@ from dashboard.client import Client
 from dashboard.models import page as models
 from dashboard.models.model_comparison import choose_pair
 from dashboard.models.operator import NotAllowed, Operator
-from dashboard.models.promotion_panel import OFF, Moves
-from dashboard.models.registry_client import Registered
+from dashboard.models.promotion_panel import OFF, PromotionPanel
+from dashboard.models.registry_client import RegistryClient
 from dashboard.models.timeline import marks, reigns
 from dashboard.models.version_tables import difference_words
 from dashboard.server import read_settings
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import RegistryError
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger.rows import AliasChange
@@ -101,7 +101,7 @@ def rows_of(page: Page, name: str) -> Locator:
 
 
 def loaded(page: Page) -> Page:
-    expect(rows_of(page, "Versions of XAGUSD")).to_have_count(2, timeout=60_000)  # the first visit imports libraries
+    expect(rows_of(page, "Versions of XAGUSD")).to_have_count(2, timeout=60_000)  # the first context imports libraries
     return page
 
 
@@ -205,20 +205,20 @@ def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
 def test_without_a_registry_a_version_or_a_password_the_page_says_what_to_do(
     folder: Path, empty: Path, tmp_path: Path
 ) -> None:
-    visit = visit_of(tmp_path)
+    context = visit_of(tmp_path)
     with pytest.raises(RegistryError, match=r"python -m lstm_ts\.retrain makes it"):
-        models.page(visit)
+        models.page(context)
     with pytest.raises(RegistryError, match="No version of XAGUSD is registered yet"):
         models.page(visit_of(empty))
-    registered = Registered(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/ledger.db")
-    told = Moves(visit, registered, "XAGUSD", lambda: None).view
+    registered = RegistryClient(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/ledger.db")
+    told = PromotionPanel(context, registered, "XAGUSD", lambda: None).view
     assert [each.object for each in told] == [OFF]
 
 
-def visit_of(folder: Path) -> Visit:
+def visit_of(folder: Path) -> PageContext:
     databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
     settings = read_settings(compose("dashboard", *databases), folder)
-    return Visit(Client(settings), settings, BERLIN, dark=False)
+    return PageContext(Client(settings), settings, BERLIN, dark=False)
 
 
 def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path
     with registry_of(tmp_path) as registry:
         register(registry, folder / "model", count=3)
         promote(registry, 1, 2)
-        registered = Registered(f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/ledger.db")
+        registered = RegistryClient(f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/ledger.db")
         back = registered.rollback_of("XAGUSD")
         assert back is not None
         assert (back.current, back.to) == (2, 1)

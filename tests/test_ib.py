@@ -401,7 +401,7 @@ def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
         line = broker._line
         assert line is not None
         line._hear(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
-        with pytest.raises(ib.Again, match="IB is away"):
+        with pytest.raises(ib.RetryableError, match="IB is away"):
             broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
         line._hear(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
         assert line.unsure
@@ -458,7 +458,7 @@ def test_a_second_pacing_violation_in_a_row_waits_for_the_whole_window() -> None
         for _ in range(4):
             try:
                 asked()
-            except ib.Again as again:
+            except ib.RetryableError as again:
                 pauses.append(again.pause_s)
         broker.close()
     assert pauses == [0.01, 0.02, 0.01]
@@ -717,7 +717,7 @@ def test_connecting_again_waits_longer_while_the_market_is_closed(monkeypatch: p
     broker = make_broker(1, retries=retries)
     for now, pause_s in ((datetime(2015, 3, 7, 12), 300.0), (datetime(2015, 3, 6, 12), 0.0)):
         monkeypatch.setattr(broker, "_now", lambda now=now: now.replace(tzinfo=UTC))
-        with pytest.raises(ib.Again) as caught:
+        with pytest.raises(ib.RetryableError) as caught:
             broker._ready_line()
         assert caught.value.pause_s == pause_s
     broker.close()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lstm_ts.model.baselines import fit_reference
-from lstm_ts.model.lightning_module import LSTMForecaster, Optimisation
+from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.windows import Batch
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -44,7 +44,7 @@ def batches(volatility: float, *, drift: float = 0.0) -> list[Batch[Tensor]]:
 def validation_loss(stretch: float, found: list[Batch[Tensor]], folder: Path) -> float:
     optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5)
     network = Constant(stretch)
-    model = LSTMForecaster(network, levels=LEVELS, reference=REFERENCE, optimisation=optimisation, seed=0)
+    model = ForecastModule(network, levels=LEVELS, reference=REFERENCE, optimisation=optimisation, seed=0)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = L.Trainer(default_root_dir=folder, enable_model_summary=False, **quiet)
     (metrics,) = trainer.validate(model, DataLoader(found, batch_size=None), verbose=False)

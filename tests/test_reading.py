@@ -10,7 +10,7 @@ import pytest
 from conftest import random_hours
 from test_configs import compose
 
-from dashboard.forecast.upload_parser import OverLimit, Read, ReadOptions, read, recognise_file, unzip
+from dashboard.forecast.upload_parser import OverLimit, ReadOptions, UploadedBars, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import Settings
 from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
@@ -28,7 +28,7 @@ def write(path: Path, bars: pl.DataFrame, stamp: str = "%Y-%m-%d %H:%M:%S") -> P
     return path
 
 
-def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: ReadOptions = OPEN) -> Read:
+def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: ReadOptions = OPEN) -> UploadedBars:
     return read(path, "mine.csv", symbol, options, settings_of(*overrides), lambda rows: None)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import BarBatch
-from lstm_ts.sources.blocks import open_blocks
+from lstm_ts.sources.chunks import open_chunks
 
 Row = tuple[datetime, float, float, float, float, float]
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -95,7 +95,7 @@ def test_bars_in_any_layout_come_back_as_they_were_written(
     content, wanted = file
     path = tmp_path / "bars"
     path.write_bytes(gzip.compress(content) if packed else content)
-    opened = open_blocks(path, rows, symbol="XAGUSD", dates=None)
+    opened = open_chunks(path, rows, symbol="XAGUSD", dates=None)
     found = pl.concat(list(opened.rows))
     assert found["reason"].null_count() == found.height
     stamps = found["stamp"] if opened.utc else found["stamp"].dt.replace_time_zone("UTC")

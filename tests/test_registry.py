@@ -29,7 +29,7 @@ from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.__main__ import Request, answer
-from lstm_ts.registry.mlflow_store import Shelf
+from lstm_ts.registry.mlflow_store import MlflowStore
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import Version
 
@@ -535,7 +535,7 @@ def test_a_server_that_is_away_is_said_in_one_sentence_without_its_password(tmp_
 def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 9)
     with pytest.raises(RegistryError, match=r"mlflow\.db, got: .*file is not a database"):
-        Shelf(f"sqlite:///{tmp_path}/mlflow.db")
+        MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 # The command

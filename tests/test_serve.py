@@ -54,10 +54,10 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import MANIFEST
 from serve import schema
-from serve.answers import Desk
-from serve.deployment import Loaded, Serving, Slot, lacks_challenger
 from serve.keys import Keys
 from serve.metrics import PARTS
+from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion, lacks_challenger
+from serve.request_handler import RequestHandler
 from serve.server import check, check_challenger, read_settings
 from serve.settings import Ask
 from serve.traffic import Arm
@@ -495,17 +495,17 @@ def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
 
 def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
     old, new = (compile_version(load_forecaster(model)) for model in models)
-    desk = Desk("XAGUSD", Path("nowhere"), FLAGS)
+    handler = RequestHandler("XAGUSD", Path("nowhere"), FLAGS)
     body = json.dumps({"symbol": "XAGUSD", "bars": now_bars}).encode()
     seconds: dict[str, float] = {}
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 20)  # threads take turns as often as in many more tries
     with ThreadPoolExecutor(1) as pool, ExitStack() as afterwards:
         afterwards.callback(sys.setswitchinterval, before)
-        trying = pool.submit(lambda: [desk.try_out(new) for _ in range(60)])
+        trying = pool.submit(lambda: [handler.try_out(new) for _ in range(60)])
         while not trying.done():
             ask = Ask("r", Arm.CHAMPION, time.monotonic(), body)
-            assert desk.answer(ask, Loaded(Slot(old)), seconds).status == 200
+            assert handler.answer(ask, LoadedModels(AliasState(old)), seconds).status == 200
             assert seconds.keys() == set(PARTS) - {"queue"}
         assert len(trying.result(WAIT_S)) == 60
 
@@ -516,8 +516,8 @@ def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars.head(5))
     ask = Ask("r", Arm.CHAMPION, time.monotonic(), None)
-    loaded = Loaded(Slot(compile_version(load_forecaster(models[0]))))
-    answer = Desk("XAGUSD", tmp_path / "store", FLAGS).answer(ask, loaded, {})
+    loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
+    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS).answer(ask, loaded, {})
     assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
 
 
@@ -529,15 +529,15 @@ def test_bars_of_hours_to_come_are_flagged(
     coming = [bar | {"ts": ts.isoformat()} for bar, ts in zip(now_bars, hours, strict=True)]
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(frame(coming))
-    loaded = Loaded(Slot(compile_version(load_forecaster(models[0]))))
-    answer = Desk("XAGUSD", tmp_path / "store", FLAGS).answer(Ask("r", Arm.CHAMPION, 0.0, None), loaded, {})
+    loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
+    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS).answer(Ask("r", Arm.CHAMPION, 0.0, None), loaded, {})
     flags = schema.Forecast.model_validate_json(answer.body).flags
     assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
 
 
-def compile_version(forecaster: Forecaster) -> Serving:
+def compile_version(forecaster: Forecaster) -> LoadedVersion:
     model = schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
-    return Serving(forecaster, model)
+    return LoadedVersion(forecaster, model)
 
 
 def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path, now_bars: list[Body]) -> None:

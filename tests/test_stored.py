@@ -8,7 +8,7 @@ import pytest
 from test_configs import compose
 
 from dashboard.data import bar_cache as stored
-from dashboard.data.bar_cache import HOURS, MINUTES, Stored
+from dashboard.data.bar_cache import HOURS, MINUTES, BarCache
 from dashboard.server import read_settings
 from lstm_ts.errors import NoRows
 from lstm_ts.ledger.ledger import Ledger
@@ -20,8 +20,8 @@ from lstm_ts.store.bar_store import BarStore
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Stored:
-    return Stored(read_settings(compose("dashboard", f"paths.data={tmp_path}"), tmp_path))
+def shared(tmp_path: Path) -> BarCache:
+    return BarCache(read_settings(compose("dashboard", f"paths.data={tmp_path}"), tmp_path))
 
 
 def store(folder: Path, symbol: str, rows: int) -> None:
@@ -31,7 +31,7 @@ def store(folder: Path, symbol: str, rows: int) -> None:
         staging.add(bars.cast(HOURLY_SCHEMA))
 
 
-def test_everybody_is_given_the_same_bars_until_the_store_changes(shared: Stored, tmp_path: Path) -> None:
+def test_everybody_is_given_the_same_bars_until_the_store_changes(shared: BarCache, tmp_path: Path) -> None:
     store(tmp_path, "XAGUSD", 3)
     bars = shared.bars("XAGUSD", HOURS)
     assert bars.columns == ["ts", *PRICES]
@@ -41,7 +41,7 @@ def test_everybody_is_given_the_same_bars_until_the_store_changes(shared: Stored
 
 
 def test_bars_that_nobody_asked_for_lately_are_let_go(
-    shared: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: BarCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored, "HELD_ROWS", 5)
     for symbol in ("XAGUSD", "XAUUSD"):
@@ -74,7 +74,7 @@ def test_each_symbol_is_known_by_the_sessions_it_was_stored_with(tmp_path: Path)
     minutes(tmp_path, "SPY", spy)
     minutes(tmp_path, "7203", tokyo)  # of a folder that this dashboard knows nothing of
     minutes(tmp_path, "XAGUSD", Session(calendar="24/7", zone="UTC"))  # as someone wanted it
-    shared = Stored(settings)
+    shared = BarCache(settings)
     assert shared.symbols() == ["XAGUSD", "7203", "SPY"]
     known = {symbol: shared.known(symbol) for symbol in shared.symbols()}
     assert {symbol: int(status.status.coverage[State.PRESENT].sum()) for symbol, status in known.items()} == {
@@ -95,7 +95,7 @@ def test_a_symbol_has_the_sessions_and_the_quote_of_its_file(tmp_path: Path, own
     assert own.session_of("XAGUSD").zone == "UTC"  # as the command line says
 
 
-def test_an_empty_store_is_a_sentence(shared: Stored) -> None:
+def test_an_empty_store_is_a_sentence(shared: BarCache) -> None:
     assert shared.kinds("XAGUSD") == []
     assert shared.symbols() == ["XAGUSD"]
     with pytest.raises(NoRows, match=r"run python -m lstm_ts\.ingest"):

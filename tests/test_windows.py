@@ -11,8 +11,17 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
 from lstm_ts.model.features import Grid, make_grid
 from lstm_ts.model.scaler import Scaler, fit_scaler
-from lstm_ts.model.tensors import mirror, to_tensors
-from lstm_ts.model.windows import BODY, FEATURES, GAP, ODD, WindowSpec, compute_returns_GH, find_origins, make_windows
+from lstm_ts.model.tensors import flip_sign, to_tensors
+from lstm_ts.model.windows import (
+    BODY,
+    FEATURES,
+    GAP,
+    SIGN_FLIPPED_COLUMNS,
+    WindowSpec,
+    compute_returns_GH,
+    find_origins,
+    make_windows,
+)
 
 LEVELS = (0.1, 0.5, 0.9)
 SPEC = WindowSpec(tsteps=12, horizon=3, levels=LEVELS, max_missing=2)
@@ -108,10 +117,10 @@ def test_arrays_and_tensors_hold_the_same_windows(grid: Grid, scaler: Scaler) ->
 def test_a_mirrored_batch_turns_prices_upside_down(grid: Grid, scaler: Scaler) -> None:
     windows = make_windows(grid, scaler, find_origins(grid, SPEC).rows_N, SPEC)
     batch = to_tensors(windows, "cpu")[torch.arange(4)]
-    mirrored = mirror(batch, torch.tensor([1.0, -1.0, 1.0, -1.0]))
-    even = [f for f in range(FEATURES) if f not in ODD]
+    mirrored = flip_sign(batch, torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    even = [f for f in range(FEATURES) if f not in SIGN_FLIPPED_COLUMNS]
     assert torch.equal(mirrored.x_BTF[..., even], batch.x_BTF[..., even])
-    assert torch.equal(mirrored.x_BTF[1][:, ODD], -batch.x_BTF[1][:, ODD])
+    assert torch.equal(mirrored.x_BTF[1][:, SIGN_FLIPPED_COLUMNS], -batch.x_BTF[1][:, SIGN_FLIPPED_COLUMNS])
     assert torch.equal(mirrored.x_BTF[2], batch.x_BTF[2])
     assert torch.equal(mirrored.z_BH[3].nan_to_num(), -batch.z_BH[3].nan_to_num())
 

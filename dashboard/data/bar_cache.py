@@ -24,7 +24,7 @@ HELD_ROWS = 6_000_000  # of 40 bytes, over all stores; the one asked for last is
 
 
 @dataclass(frozen=True)
-class Held:
+class CachedBars:
     bars: pl.DataFrame  # `ts` and PRICES, ascending
     changed: int
 
@@ -41,12 +41,12 @@ class Known:
     answers: list[Answer]
 
 
-class Stored:
+class BarCache:
     """Its methods may be called in any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._lock = settings, Lock()
-        self._held: dict[tuple[str, str], Held] = {}  # the one asked for last is the last
+        self._held: dict[tuple[str, str], CachedBars] = {}  # the one asked for last is the last
 
     def symbols(self) -> list[str]:
         """That have bars; the configured one comes first, with or without."""
@@ -62,7 +62,7 @@ class Stored:
         with self._lock:  # one visitor reads, the others wait for what it finds
             changed, held = store.changed, self._held.pop(key, None)
             if held is None or held.changed != changed:
-                held = Held(store.read().select("ts", *PRICES).rechunk(), changed)
+                held = CachedBars(store.read().select("ts", *PRICES).rechunk(), changed)
             self._held[key] = held
             while len(self._held) > 1 and sum(each.bars.height for each in self._held.values()) > HELD_ROWS:
                 self._held.pop(next(iter(self._held)))
@@ -87,6 +87,6 @@ class Stored:
 
 
 @lru_cache(maxsize=1)
-def stored(settings: Settings) -> Stored:
+def stored(settings: Settings) -> BarCache:
     """The one of this process."""
-    return Stored(settings)
+    return BarCache(settings)

@@ -23,7 +23,7 @@ from bokeh.models import WheelZoomTool as Wheel
 from dashboard.data.bar_cache import HOURS, MINUTES, stored
 from dashboard.data.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
 from dashboard.ui.blocks import alert, html
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import Shade, plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import PRICES
@@ -48,8 +48,8 @@ HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the sam
 class PriceChart:
     """`show` changes what is drawn in place: call it where the document may be changed."""
 
-    def __init__(self, visit: Visit, span_ms: tuple[float, float], prices: PriceFormat) -> None:
-        self._colours = colours = shade(visit.dark)
+    def __init__(self, context: PageContext, span_ms: tuple[float, float], prices: PriceFormat) -> None:
+        self._colours = colours = shade(context.dark)
         self.plot = plot = plain_figure(colours, height=420)
         plot.name = "prices"
         self.span, self._prices = Range1d(start=span_ms[0], end=span_ms[1], bounds=span_ms), Range1d()
@@ -65,7 +65,7 @@ class PriceChart:
         wicks = plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
         # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
         plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
-        zones = list(dict.fromkeys([visit.zone.key, "UTC"]))
+        zones = list(dict.fromkeys([context.zone.key, "UTC"]))
         told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{%f}}") for price in PRICES)]
         times: dict[str, Any] = {"@left": CustomJSHover(args={"zones": zones}, code=OPENS)}
         plot.add_tools(HoverTool(renderers=[band, wicks], mode="vline", tooltips=told, formatters=times))
@@ -121,16 +121,16 @@ def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dic
 class Explorer:
     """Of one kind of bars; they stay those of the store, as `poll` is called."""
 
-    def __init__(self, visit: Visit, symbol: str, kind: str, unknown: pl.DataFrame) -> None:
+    def __init__(self, context: PageContext, symbol: str, kind: str, unknown: pl.DataFrame) -> None:
         """unknown    frame `start, end`: spans that nobody answered for
 
         Raises    NoRows, DataError
         """
-        self._visit, self._symbol, self._kind = visit, symbol, kind
+        self._visit, self._symbol, self._kind = context, symbol, kind
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
-        prices = price_format(visit.settings.quote_of(symbol), self._bars["close"][-1])
-        self._chart = PriceChart(visit, self._whole_ms, prices)
+        prices = price_format(context.settings.quote_of(symbol), self._bars["close"][-1])
+        self._chart = PriceChart(context, self._whole_ms, prices)
         self._says, self._wrong = html(height=52), html()
         latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
         day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))

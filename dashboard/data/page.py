@@ -13,8 +13,8 @@ from dashboard.data.bar_cache import MINUTES, Known, stored
 from dashboard.data.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
 from dashboard.data.explorer import Explorer
 from dashboard.ui.blocks import html, problem, symbol_list, waiting
-from dashboard.ui.loading import told
-from dashboard.ui.page_context import Visit
+from dashboard.ui.loading import error_boundary
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import TS
@@ -27,10 +27,10 @@ TIME = "%a %d %b %Y %H:%M"
 class Coverage:
     """As it was when it was asked for."""
 
-    def __init__(self, visit: Visit, symbol: str) -> None:
+    def __init__(self, context: PageContext, symbol: str) -> None:
         """Raises    NoRows, DataError, LedgerError"""
-        known = stored(visit.settings).known(symbol)
-        self._days, self._colours = known.days, shade(visit.dark)
+        known = stored(context.settings).known(symbol)
+        self._days, self._colours = known.days, shade(context.dark)
         self._coverage = {row["month"]: row for row in known.status.coverage.iter_rows(named=True)}
         self._chart = MonthChart(known.status.coverage, self._colours)
         self._chart.plot.on_event(Tap, self._tapped)
@@ -38,11 +38,11 @@ class Coverage:
         self._month = pn.widgets.Select(name="Month", options=months, width=240, margin=(12, 0, 4, 0))
         self._month.param.watch(lambda _: pn.state.execute(self._show), "value")
         self._says, self._calendar = html(height=28), html()
-        listed = lists(known, visit.settings.quote_of(symbol))
+        listed = lists(known, context.settings.quote_of(symbol))
         self._show()
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            html(in_words(known.status) + came(visit, known)), picture, html(legend(self._colours)), self._month,
+            html(in_words(known.status) + came(context, known)), picture, html(legend(self._colours)), self._month,
             self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
@@ -58,9 +58,9 @@ class Coverage:
         self._calendar.object = calendar(self._days, month, self._colours)
 
 
-def came(visit: Visit, known: Known) -> str:
+def came(context: PageContext, known: Known) -> str:
     """The last ingest, in words."""
-    zone = visit.zone
+    zone = context.zone
     told = f"The bars come from {escape(known.source)}. They changed last on {known.changed_at.astimezone(zone):{TIME}}"
     if not known.answers:
         return f'<p class="quiet">{told} ({escape(zone.key)}); no source has vouched for what is missing.</p>'
@@ -80,9 +80,9 @@ def lists(known: Known, quote: Quote | None) -> list[Viewable]:
 class Prices:
     """Minutes or hours, each with the span that was looked at last."""
 
-    def __init__(self, visit: Visit, symbol: str) -> None:
-        self._visit, self._symbol, self._made = visit, symbol, dict[str, Explorer]()
-        kinds = stored(visit.settings).kinds(symbol)
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._visit, self._symbol, self._made = context, symbol, dict[str, Explorer]()
+        kinds = stored(context.settings).kinds(symbol)
         self._kind = pn.widgets.RadioButtonGroup(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
         self._kind.param.watch(lambda _: self._look(), "value")
         self._unknown, told = self._read_unknown() if MINUTES in kinds else (NONE_UNKNOWN, "")
@@ -108,8 +108,8 @@ class Prices:
             shown.poll()
 
 
-def page(visit: Visit) -> Viewable:
-    symbol = symbol_list(stored(visit.settings).symbols())
+def page(context: PageContext) -> Viewable:
+    symbol = symbol_list(stored(context.settings).symbols())
     way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
     prices: dict[str, Prices] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()
@@ -120,19 +120,19 @@ def page(visit: Visit) -> Viewable:
     def look(*_: object) -> None:
         with changing:  # or the view that is made longest would be shown, not the one chosen last
             show(waiting("Reading the store"))
-            with told(lambda text: show(problem(text))):
+            with error_boundary(lambda text: show(problem(text))):
                 show(make(symbol.value, way.value))
 
     def make(name: str, wanted: str) -> Viewable:
-        kinds = stored(visit.settings).kinds(name)
+        kinds = stored(context.settings).kinds(name)
         if not kinds:
             return problem(f"No bars of {name} are stored. Run python -m lstm_ts.ingest, then load this page again.")
         if wanted == "Coverage" and MINUTES not in kinds:
             return problem(f"Hours of {name} are stored, but no minutes, of which it would be known what is missing.")
         if wanted == "Coverage":
-            return Coverage(visit, name).view
+            return Coverage(context, name).view
         if name not in prices:
-            prices[name] = Prices(visit, name)
+            prices[name] = Prices(context, name)
         return prices[name].view
 
     def poll() -> None:
@@ -143,5 +143,5 @@ def page(visit: Visit) -> Viewable:
     for widget in (way, symbol):
         widget.param.watch(look, "value")
     look()
-    pn.state.add_periodic_callback(poll, period=int(1000 * visit.settings.poll_s))
+    pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
     return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)

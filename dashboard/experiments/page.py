@@ -12,7 +12,7 @@ from dashboard.experiments.runs import Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, Scatter, Score, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, spans_words
 from dashboard.ui.blocks import html
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
@@ -22,8 +22,8 @@ them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
 class Experiments:
     """Read again now and then, drawn again when a run has come or gone on."""
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit, self._reading, self._offering = visit, Lock(), False
+    def __init__(self, context: PageContext) -> None:
+        self._visit, self._reading, self._offering = context, Lock(), False
         self._runs: list[Run] | None = None
         self._groups: dict[str, list[Run]] = {}
         self._scores: dict[str, Score] = {}
@@ -99,9 +99,9 @@ class Experiments:
 
     def _draw_picture(self) -> None:
         if self._compared.visible:
-            visit, score = self._visit, self._scores[self._score.value]
-            colours = shade(visit.dark)
-            self._scatter = Scatter(self._shown(), self._parameter.value, score, colours, visit.zone, self._choose)
+            context, score = self._visit, self._scores[self._score.value]
+            colours = shade(context.dark)
+            self._scatter = Scatter(self._shown(), self._parameter.value, score, colours, context.zone, self._choose)
             self._scatter.mark(self._chosen())
             self._picture[:] = [pn.pane.Bokeh(self._scatter.plot, sizing_mode="stretch_width", margin=0)]
 
@@ -122,16 +122,16 @@ class Experiments:
         self._offering = False
 
 
-def _invitation(visit: Visit) -> str:
-    settings = visit.settings
+def _invitation(context: PageContext) -> str:
+    settings = context.settings
     command = (
         f"python -m lstm_ts.train +experiment=quickstart paths.data={settings.data} paths.outputs={settings.outputs}"
     )
     return f"<p>No run is found under {escape(str(settings.outputs))}. Train one:</p><pre>{escape(command)}</pre>"
 
 
-def page(visit: Visit) -> Viewable:
-    experiments = Experiments(visit)
+def page(context: PageContext) -> Viewable:
+    experiments = Experiments(context)
     experiments.look()
-    pn.state.add_periodic_callback(experiments.look, period=int(1000 * visit.settings.poll_s))
+    pn.state.add_periodic_callback(experiments.look, period=int(1000 * context.settings.poll_s))
     return experiments.view

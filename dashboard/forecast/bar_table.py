@@ -17,8 +17,8 @@ from dashboard.client import Needs, Refused
 from dashboard.forecast.result import Result
 from dashboard.forecast.rows import COLUMNS, Cell, Checked, cells_of, check, split, to_rows
 from dashboard.ui.blocks import AtOnce, alert, html
-from dashboard.ui.loading import loading, told
-from dashboard.ui.page_context import Visit
+from dashboard.ui.loading import error_boundary, loading
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import body_of
 from lstm_ts.errors import NoRows
 
@@ -75,11 +75,11 @@ class Look:
     whole: Sequence[str]  # problems of no cell
 
 
-class Typed:
-    def __init__(self, visit: Visit, symbol: str) -> None:
-        self._visit, self._symbol = visit, symbol
+class TypedBars:
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._visit, self._symbol = context, symbol
         self._checking = self._changed = False
-        self._result = Result(visit, symbol)
+        self._result = Result(context, symbol)
         self._table, self._count = BarTable(), html(height=28)
         self._paste = pn.widgets.TextAreaInput(
             name="Paste rows: hour, open, high, low, close",
@@ -133,7 +133,7 @@ class Typed:
 
     def _check_rows(self, rows: list[list[str]]) -> None:
         found, failed = None, [""]
-        with told(failed.append), loading(self._count):
+        with error_boundary(failed.append), loading(self._count):
             found = self._look(rows)
         pn.state.execute(lambda: self._end_check(found, failed[-1]))
 

@@ -11,7 +11,7 @@ CHUNK_BYTES = 4_000_000
 GONE, COMING, THERE, TOO_LARGE = "", "coming", "there", "too large"
 
 
-class Drop(pn.widgets.FileDropper):
+class FileUpload(pn.widgets.FileDropper):
     """One file, written chunk by chunk as it comes."""
 
     state = param.String(default=GONE, doc="GONE, COMING, THERE or TOO_LARGE.")

@@ -10,12 +10,12 @@ import polars as pl
 from panel.viewable import Viewable
 
 from dashboard.client import ServiceError
-from dashboard.forecast.bar_table import Typed
+from dashboard.forecast.bar_table import TypedBars
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload import Upload
 from dashboard.ui.blocks import html, symbol_list
 from dashboard.ui.loading import loading
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from lstm_ts.market.session import HOUR
 
@@ -24,12 +24,12 @@ CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
 log = logging.getLogger(__name__)
 
 
-class Latest:
+class LatestForecast:
     """The store's bars; asked again when they change, and when the service serves something else."""
 
-    def __init__(self, visit: Visit, symbol: str) -> None:
-        self._visit, self._symbol, self._shown, self._lock = visit, symbol, "", Lock()
-        self._result, self._status = Result(visit, symbol), html(height=28)
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._visit, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
+        self._result, self._status = Result(context, symbol), html(height=28)
         self.view = pn.Column(self._status, self._result.view, sizing_mode="stretch_width", margin=0)
 
     def poll(self) -> None:
@@ -64,16 +64,16 @@ class Latest:
         return True
 
 
-def page(visit: Visit) -> Viewable:
+def page(context: PageContext) -> Viewable:
     """Three ways in, each with its own result, which stays while another is looked at."""
-    symbol = symbol_list(visit.client.symbols())
-    ways: dict[str, Callable[[str], Latest | Typed | Upload]] = {
-        "Latest": lambda name: Latest(visit, name),
-        "Type it in": lambda name: Typed(visit, name),
-        "Upload": lambda name: Upload(visit, name),
+    symbol = symbol_list(context.client.symbols())
+    ways: dict[str, Callable[[str], LatestForecast | TypedBars | Upload]] = {
+        "Latest": lambda name: LatestForecast(context, name),
+        "Type it in": lambda name: TypedBars(context, name),
+        "Upload": lambda name: Upload(context, name),
     }
     way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(26, 0, 0, 0))
-    made: dict[tuple[str, str], Latest | Typed | Upload] = {}
+    made: dict[tuple[str, str], LatestForecast | TypedBars | Upload] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 
     def look(*_: object) -> None:
@@ -87,11 +87,11 @@ def page(visit: Visit) -> Viewable:
 
     def poll() -> None:
         shown = made.get((way.value, symbol.value))  # none yet while it is being made
-        if isinstance(shown, Latest):
+        if isinstance(shown, LatestForecast):
             shown.poll()
 
     for widget in (way, symbol):
         widget.param.watch(look, "value")
     look()
-    pn.state.add_periodic_callback(poll, period=int(1000 * visit.settings.poll_s))
+    pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
     return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)

@@ -12,7 +12,7 @@ import polars as pl
 from dashboard.client import Answer
 from dashboard.ui.blocks import alert, html
 from dashboard.ui.loading import asking
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import curl, headline, outcome_words, to_csv, trust
 from dashboard.ui.views import FanChart, path_table
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -23,11 +23,11 @@ NOTHING = pl.DataFrame(schema=HOURLY_SCHEMA)
 class Result:
     """Empty until the first forecast; its room is kept free. Its methods may be called in any thread."""
 
-    def __init__(self, visit: Visit, symbol: str) -> None:
-        self._visit = visit
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._visit = context
         self._answer: Answer | None = None
         self._body: bytes | None = None
-        self._chart = FanChart(visit.settings.session_of(symbol), visit.zone, dark=visit.dark)
+        self._chart = FanChart(context.settings.session_of(symbol), context.zone, dark=context.dark)
         self._says, self._wrong = html(height=52), html()
         self._legend, self._trust, self._table, self._curl = html(), html(), html(), html()
         self._window = self._file("Window as JSON", "window.json", lambda _: (self._body or b"").decode())
@@ -59,16 +59,16 @@ class Result:
 
         def draw() -> None:
             self._answer, self._body = answer, body
-            forecast, visit = answer.forecast, self._visit
+            forecast, context = answer.forecast, self._visit
             self._chart.show(bars, forecast, NOTHING if after is None else after)
             scored = "" if after is None else outcome_words(forecast, after)
-            command = curl(visit.settings.service.url, forecast.symbol, key=bool(visit.settings.service.key),
+            command = curl(context.settings.service.url, forecast.symbol, key=bool(context.settings.service.key),
                            window=body is not None)  # fmt: skip
             self._wrong.object = ""
-            self._says.object = headline(forecast, visit.zone) + scored
+            self._says.object = headline(forecast, context.zone) + scored
             self._legend.object = self._chart.legend(after=after is not None)
             self._trust.object = trust(forecast, past=after is not None)
-            self._table.object = path_table(forecast, visit.zone)
+            self._table.object = path_table(forecast, context.zone)
             self._curl.object = f'<p class="quiet">The same on a command line:</p><pre>{escape(command)}</pre>'
             self._window.visible = body is not None
             self._picture.visible = self._told.visible = True

@@ -8,11 +8,11 @@ import polars as pl
 from bokeh.events import Event, Tap
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
-from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, Drop
+from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileUpload
 from dashboard.forecast.result import Result
-from dashboard.forecast.upload_parser import Read, ReadOptions, Recognised, read, recognise_file, unzip
+from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
 from dashboard.ui.blocks import alert, html
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import body_of, short
 from dashboard.ui.views import plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
@@ -26,19 +26,19 @@ USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h"
 
 
 class Upload:
-    def __init__(self, visit: Visit, symbol: str) -> None:
-        self._visit, self._symbol = visit, symbol
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._visit, self._symbol = context, symbol
         self._bars = pl.DataFrame()
-        self._result = Result(visit, symbol)
-        limit = visit.settings.upload.max_bytes
-        self._drop = Drop(
-            visit.settings.uploads,
+        self._result = Result(context, symbol)
+        limit = context.settings.upload.max_bytes
+        self._drop = FileUpload(
+            context.settings.uploads,
             limit,
             max_file_size=f"{limit // 1_000_000}MB",
             sizing_mode="stretch_width",
             margin=(4, 0),
         )
-        zones = dict.fromkeys([*USUAL_ZONES, visit.zone.key, *sorted(available_timezones())])
+        zones = dict.fromkeys([*USUAL_ZONES, context.zone.key, *sorted(available_timezones())])
         self._zone = pn.widgets.Select(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
         self._dates = pn.widgets.Select(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
         self._stamps = pn.widgets.Select(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
@@ -48,7 +48,7 @@ class Upload:
             f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
             height=28,
         )
-        self._overview = _Overview(visit, visit.settings.quote_of(symbol))
+        self._overview = _Overview(context, context.settings.quote_of(symbol))
         self._overview.plot.on_event(Tap, self._tapped)
         picture = pn.pane.Bokeh(self._overview.plot, sizing_mode="stretch_width", margin=0)
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
@@ -112,7 +112,7 @@ class Upload:
         pn.state.execute(draw)
         self._result.fail("")
 
-    def _offer(self, done: Read, tsteps: int, found: Recognised) -> None:
+    def _offer(self, done: UploadedBars, tsteps: int, found: RecognisedFile) -> None:
         """The hours to forecast from; the latest is taken."""
         closings = (done.hourly_bars["ts"] + HOUR).to_list()[tsteps - 1 :][-ORIGINS:]
         zone, kind = self._visit.zone, "minutes, made hours" if done.minutes else "hours"
@@ -158,9 +158,9 @@ class Upload:
 class _Overview:
     """Closes of the hours to choose from."""
 
-    def __init__(self, visit: Visit, quote: Quote | None) -> None:
+    def __init__(self, context: PageContext, quote: Quote | None) -> None:
         self._quote = quote
-        colours, self._zone = shade(visit.dark), visit.zone
+        colours, self._zone = shade(context.dark), context.zone
         self.plot = plain_figure(colours, height=160)
         self._source, self._marked = ColumnDataSource({"x": [], "close": []}), ColumnDataSource({"x": []})
         self.plot.line("x", "close", source=self._source, color=colours.rising)

@@ -15,7 +15,7 @@ from lstm_ts.errors import DataError, LstmTsError
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.close_stamps import describe_close_stamps
 from lstm_ts.market.hours import check_hours
-from lstm_ts.sources.blocks import open_blocks
+from lstm_ts.sources.chunks import open_chunks
 from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
@@ -28,7 +28,7 @@ class OverLimit(LstmTsError):
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognisedFile:
     words: str
     zoned: bool  # the stamps say their zone, or the format does
 
@@ -43,7 +43,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Read:
+class UploadedBars:
     hourly_bars: pl.DataFrame
     rows: int
     rejected: int
@@ -69,16 +69,16 @@ def unzip(path: Path, name: str, limits: Limits) -> None:
     plain.replace(path)
 
 
-def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> Recognised:
+def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> RecognisedFile:
     """Raises    DataError, with `name` for the path"""
     with _named(path, name):
-        found = open_blocks(path, 1, symbol=symbol, dates=dates)
-    return Recognised(found.words, found.utc or found.zone is not None)
+        found = open_chunks(path, 1, symbol=symbol, dates=dates)
+    return RecognisedFile(found.words, found.utc or found.zone is not None)
 
 
 def read(
     path: Path, name: str, symbol: str, options: ReadOptions, settings: Settings, tell: Callable[[int], None]
-) -> Read:
+) -> UploadedBars:
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
@@ -104,7 +104,7 @@ def read(
         )
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), session)
-    return Read(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts)
+    return UploadedBars(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts)
 
 
 @contextmanager

@@ -6,11 +6,11 @@ from threading import Lock
 import panel as pn
 import polars as pl
 
-from dashboard.models.registry_client import Registered
+from dashboard.models.registry_client import RegistryClient
 from dashboard.models.version_tables import comparison_table, comparison_words, label, overlap_words
 from dashboard.ui.blocks import Choice, alert, html
 from dashboard.ui.loading import asking
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import is_synthetic
@@ -25,9 +25,9 @@ CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
 RUNNING = Lock()  # one comparison at a time: they take a core each
 
 
-class Pair:
-    def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
-        self._visit, self._registered, self._name = visit, registered, name
+class ModelComparison:
+    def __init__(self, context: PageContext, registered: RegistryClient, name: str) -> None:
+        self._visit, self._registered, self._name = context, registered, name
         self._first, self._second = (
             Choice(label=which, width=220, margin=(4, 16, 4, 0)) for which in ("Version", "Against")
         )

@@ -6,14 +6,14 @@ from threading import Lock
 import panel as pn
 from panel.viewable import Viewable
 
-from dashboard.models.model_comparison import Pair
-from dashboard.models.promotion_panel import Moves
-from dashboard.models.registry_client import Registered, registered_at
+from dashboard.models.model_comparison import ModelComparison
+from dashboard.models.promotion_panel import PromotionPanel
+from dashboard.models.registry_client import RegistryClient, registered_at
 from dashboard.models.timeline import HEIGHT, timeline
 from dashboard.models.version_tables import checks_table, facts, history_table, label, scores_table, versions_table
 from dashboard.ui.blocks import alert, html, problem
 from dashboard.ui.loading import asking
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.registry import CHAMPION
@@ -26,14 +26,14 @@ NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trai
 class Models:
     """Of one registered name."""
 
-    def __init__(self, visit: Visit, registered: Registered, name: str) -> None:
-        self._visit, self._registered, self._name = visit, registered, name
+    def __init__(self, context: PageContext, registered: RegistryClient, name: str) -> None:
+        self._visit, self._registered, self._name = context, registered, name
         self._versions: list[Version] = []
         self._chosen, self._choosing = 0, Lock()
         self._list, self._about, self._changes = html(height=80), html(height=200), html()
         self._version = pn.widgets.Select(label="Version", width=280, margin=(4, 0))
-        self._moves = Moves(visit, registered, name, self.load)
-        self._pair = Pair(visit, registered, name)
+        self._moves = PromotionPanel(context, registered, name, self.load)
+        self._pair = ModelComparison(context, registered, name)
         self._picture = pn.Column(sizing_mode="stretch_width", margin=0, min_height=HEIGHT)
         self.view = pn.Column(
             self._list, self._version, self._about,
@@ -71,8 +71,8 @@ class Models:
         champions = [change for change in reversed(history) if change.alias == CHAMPION]
         if not champions:
             return html('<p class="quiet">No version has been champion yet.</p>')
-        visit = self._visit
-        plot = timeline(champions, datetime.now(UTC), visit.zone, dark=visit.dark)
+        context = self._visit
+        plot = timeline(champions, datetime.now(UTC), context.zone, dark=context.dark)
         return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
     def _listen(self) -> None:
@@ -99,8 +99,8 @@ class Models:
         pn.state.execute(lambda: setattr(self._about, "object", text))
 
 
-def page(visit: Visit) -> Viewable:
-    settings = visit.settings
+def page(context: PageContext) -> Viewable:
+    settings = context.settings
     registered = registered_at(settings.registry_uri, settings.ledger_url)
     names = registered.names()
     if not names:
@@ -109,7 +109,7 @@ def page(visit: Visit) -> Viewable:
     name = pn.widgets.Select(
         label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1
     )
-    place = pn.Column(Models(visit, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
+    place = pn.Column(Models(context, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
     changing = Lock()
 
     def fill(view: Viewable) -> None:
@@ -117,7 +117,7 @@ def page(visit: Visit) -> Viewable:
 
     def look(_: object) -> None:
         with changing, asking(place, lambda text: fill(problem(text))):  # what was chosen last is shown last
-            fill(Models(visit, registered, name.value).view)
+            fill(Models(context, registered, name.value).view)
 
     name.param.watch(look, "value")
     return pn.Column(name, place, sizing_mode="stretch_width", margin=0)

@@ -9,11 +9,11 @@ from typing import Any
 import panel as pn
 
 from dashboard.models.operator import operator_of
-from dashboard.models.registry_client import Move, Registered
+from dashboard.models.registry_client import Move, RegistryClient
 from dashboard.models.version_tables import NONE, verdict
 from dashboard.ui.blocks import Reason, Secret, alert, html
 from dashboard.ui.loading import asking
-from dashboard.ui.page_context import Visit
+from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import ConfigError
 from lstm_ts.registry.registry import ALIASES
 from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version
@@ -25,12 +25,12 @@ OFF = (
 )
 
 
-class Moves:
+class PromotionPanel:
     """`aim` says which version is meant; `moved` is called once an alias is elsewhere."""
 
-    def __init__(self, visit: Visit, registered: Registered, name: str, moved: Callable[[], None]) -> None:
+    def __init__(self, context: PageContext, registered: RegistryClient, name: str, moved: Callable[[], None]) -> None:
         self._registered, self._name, self._moved = registered, name, moved
-        self._password = visit.settings.operator_password
+        self._password = context.settings.operator_password
         self._wanted: Move | None = None
         self._judged = ""
         self._possible: dict[str, Move] = {}

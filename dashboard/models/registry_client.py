@@ -34,7 +34,7 @@ class Details:
     forecaster: Forecaster
 
 
-class Registered:
+class RegistryClient:
     """One for all visitors; its methods may be called in any thread, and raise RegistryError or LedgerError."""
 
     def __init__(self, uri: str, ledger_url: str) -> None:
@@ -88,4 +88,4 @@ class Registered:
         return holder.number if holder else None
 
 
-registered_at = cache(Registered)  # one for all visitors
+registered_at = cache(RegistryClient)  # one for all visitors

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def asking(view: Any, fail: Callable[[str], None]) -> Iterator[None]:
-    with loading(view), told(fail):
+    with loading(view), error_boundary(fail):
         yield
 
 
@@ -43,7 +43,7 @@ def loading(view: Any) -> Iterator[None]:
 
 
 @contextmanager
-def told(fail: Callable[[str], None]) -> Iterator[None]:
+def error_boundary(fail: Callable[[str], None]) -> Iterator[None]:
     """In a sentence, what has gone wrong."""
     try:
         yield

@@ -8,7 +8,7 @@ from dashboard.settings import Settings
 
 
 @dataclass(frozen=True)
-class Visit:
+class PageContext:
     client: Client
     settings: Settings
     zone: ZoneInfo  # of the browser

@@ -7,5 +7,5 @@ from panel.theme.base import Inherit
 from panel.viewable import Viewable
 
 
-class Dress(Native):
+class Theme(Native):
     modifiers = {Viewable: {"stylesheets": [Inherit, Path(__file__).with_name("widgets.css").read_text()]}}  # noqa: RUF012

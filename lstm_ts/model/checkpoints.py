@@ -6,7 +6,7 @@ from zipfile import is_zipfile
 from lstm_ts.errors import ConfigError
 
 
-def claim(folder: Path) -> Path:
+def create_run_folder(folder: Path) -> Path:
     """Raises    ConfigError: another run, started in the same second perhaps, has the folder"""
     try:
         (folder / "checkpoints").mkdir(parents=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.baselines import Reference
-from lstm_ts.model.tensors import mirror
+from lstm_ts.model.tensors import flip_sign
 from lstm_ts.model.windows import Batch
 
 RANK_SEED = 7_919  # times the rank: each process draws its own
@@ -38,7 +38,7 @@ class Optimisation:
         return torch.from_numpy(weight_H.astype(np.float32))
 
 
-class LSTMForecaster(L.LightningModule):
+class ForecastModule(L.LightningModule):
     def __init__(
         self, net: nn.Module, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation, seed: int
     ) -> None:
@@ -68,7 +68,7 @@ class LSTMForecaster(L.LightningModule):
     def training_loss(self, batch: Batch[Tensor]) -> Tensor:
         """With half of the windows upside down: around the drift, a rise is taken to be as likely as a fall."""
         sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=batch.x_BTF.device) * 2.0 - 1
-        return self._loss(mirror(batch, sign_B))
+        return self._loss(flip_sign(batch, sign_B))
 
     def training_step(self, batch: Batch[Tensor], batch_idx: int) -> Tensor:
         loss = self.training_loss(batch)

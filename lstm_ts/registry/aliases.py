@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import AliasChange
-from lstm_ts.registry.mlflow_store import Shelf
+from lstm_ts.registry.mlflow_store import MlflowStore
 from lstm_ts.registry.version import DONE, INTENDED, missing_row
 
 log = logging.getLogger(__name__)
 
 
 class Aliases:
-    def __init__(self, shelf: Shelf, ledger: Ledger) -> None:
+    def __init__(self, shelf: MlflowStore, ledger: Ledger) -> None:
         self._shelf, self._ledger = shelf, ledger
 
     def history(self, name: str, alias: str) -> list[AliasChange]:

@@ -17,7 +17,7 @@ from lstm_ts.store.bar_store import BarStore
 
 
 @dataclass(frozen=True)
-class Held:
+class HoldoutData:
     """The bars as they were known at one moment, the latest of them held out."""
 
     hourly_bars: pl.DataFrame
@@ -34,7 +34,7 @@ class Champion:
     forecaster: Forecaster
 
 
-def hold_out(store: BarStore, *, end: datetime | None, valid: str, holdout: str) -> Held:
+def hold_out(store: BarStore, *, end: datetime | None, valid: str, holdout: str) -> HoldoutData:
     """Raises    ConfigError: no bars are left to train on"""
     stored = store.read()
     latest = stored["ts"][-1] + HOUR
@@ -47,10 +47,10 @@ def hold_out(store: BarStore, *, end: datetime | None, valid: str, holdout: str)
             f"{holdout} before {end}), got the first at {stored['ts'][0]}; shorten them, or move span.end"
         )
     known = stored.filter(pl.col("ts") <= end - HOUR)
-    return Held(known, hash_bars(known), store.source, valid_from, start, end)
+    return HoldoutData(known, hash_bars(known), store.source, valid_from, start, end)
 
 
-def check_champion(champion: Champion, data: BarsDataModule, held: Held, symbol: str) -> None:
+def check_champion(champion: Champion, data: BarsDataModule, held: HoldoutData, symbol: str) -> None:
     """Raises    ConfigError: it is no model for these bars, or has seen what is held out"""
     provenance, spec = champion.forecaster.provenance, champion.forecaster.spec
     for what, theirs, ours in (

@@ -50,7 +50,7 @@ BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
 log = logging.getLogger(__name__)
 
 
-class Shelf:
+class MlflowStore:
     def __init__(self, uri: str) -> None:
         """A SQLite file is made where there is none.    Raises    RegistryError: no answer"""
         self._uri, self._path = uri, sqlite_path(uri)

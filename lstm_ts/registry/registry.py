@@ -14,7 +14,7 @@ from lstm_ts.market.symbol import check_name
 from lstm_ts.model.artifact import FILES, SUMS, load_forecaster
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.aliases import Aliases
-from lstm_ts.registry.mlflow_store import MODEL, Shelf, sha256, sqlite_path
+from lstm_ts.registry.mlflow_store import MODEL, MlflowStore, sha256, sqlite_path
 from lstm_ts.registry.version import (
     PROMOTE,
     RELEASE,
@@ -36,7 +36,7 @@ class Registry:
         ledger   None: for who moves no alias and asks for no history
         Raises   RegistryError: no answer
         """
-        self.shelf = Shelf(uri)
+        self.shelf = MlflowStore(uri)
         self._ledger = ledger
 
     @property

@@ -17,8 +17,8 @@ import polars as pl
 from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE
-from lstm_ts.sources.blocks import open_blocks
 from lstm_ts.sources.checks import make_rejects, refuse
+from lstm_ts.sources.chunks import open_chunks
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -91,7 +91,7 @@ class Files:
                 yield from _with_answers(batches, testimony, file, overlap)
 
     def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
-        opened = open_blocks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+        opened = open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         return learn_file(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
-from lstm_ts.sources.blocks import Blocks
 from lstm_ts.sources.checks import check_rows, find_lonely, refuse
+from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
 from lstm_ts.sources.spool import Spool
@@ -75,7 +75,7 @@ class LearntFile:
 
 def learn_file(
     path: Path,
-    opened: Blocks,
+    opened: Chunks,
     spool: Spool,
     *,
     zone: Zone | None,

@@ -15,7 +15,7 @@ from lstm_ts.sources.ib.errors import Action, explain, place
 Result = TypeVar("Result")
 
 
-class Again(Exception):
+class RetryableError(Exception):
     """Nothing was proven; asking again may help."""
 
     def __init__(self, why: str, pause_s: float = 0.0) -> None:
@@ -23,7 +23,7 @@ class Again(Exception):
         self.pause_s = pause_s  # at least
 
 
-class Said(Exception):
+class TwsError(Exception):
     """TWS answered with an error."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -32,7 +32,7 @@ class Said(Exception):
         self.text = text
 
 
-class Line:
+class TwsConnection:
     def __init__(self, ib: Any) -> None:
         self.ib = ib
         self.witness = uuid4().hex[:12]
@@ -41,7 +41,7 @@ class Line:
         self.unsure = True  # new, or back after an outage, and its clock not looked at since
         self._greeted = False
         self._history = False  # is what is asked for
-        self._said: Said | None = None
+        self._said: TwsError | None = None
         self._before = -1  # ids of requests that are over
         self._why = ""
         self._disturbed = asyncio.Event()
@@ -52,7 +52,7 @@ class Line:
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
         """Without what `IB.connect` asks for beside: positions, orders and executions.
 
-        Raises    Said; OSError, TimeoutError: no TWS there
+        Raises    TwsError; OSError, TimeoutError: no TWS there
         """
         greeted = asyncio.ensure_future(self.ib.client.connectAsync(host, port, client_id, timeout_s))
         await self._first(greeted, timeout_s + 1)
@@ -68,9 +68,9 @@ class Line:
         return self.down if history else self.down & {"IB"}
 
     async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
-        """Raises    Said; Again: no answer, or one that something else was said during"""
+        """Raises    TwsError; RetryableError: no answer, or one that something else was said during"""
         if away := self.away(history=history):
-            raise Again(f"{', '.join(sorted(away))} is away")
+            raise RetryableError(f"{', '.join(sorted(away))} is away")
         self._said, self._why, self._history = None, "", history
         self._disturbed.clear()
         try:
@@ -80,15 +80,15 @@ class Line:
             if self._said:
                 raise self._said
             if self._disturbed.is_set():
-                raise Again(self._why)
+                raise RetryableError(self._why)
             if not answer.done() or answer.cancelled():
                 if history:
                     self.ib.client.cancelHistoricalData(self._before + 1)
-                raise Again(f"no answer within {timeout_s:g} s")
+                raise RetryableError(f"no answer within {timeout_s:g} s")
             return answer.result()
         except ConnectionError as error:
             self.closed = True
-            raise Again(f"the connection was lost: {error}") from None
+            raise RetryableError(f"the connection was lost: {error}") from None
         finally:
             self._before = self._before + 1
 
@@ -124,7 +124,7 @@ class Line:
                 self._disturb(text)
         elif request > self._before or meaning.action is Action.NEXT_ID or code in (100, 503):
             if meaning.action is not Action.INFORM:
-                self._said = Said(code, text)
+                self._said = TwsError(code, text)
                 self._disturb(text)
         elif request == -1 and meaning.action is Action.LOST:
             self.closed = True
@@ -148,7 +148,7 @@ class Line:
         self._disturbed.set()
 
 
-class Wire:
+class EventLoopRunner:
     """Makes lines, and runs what is asked on them to its end."""
 
     def __init__(self, client: Callable[[], Any], host: str, port: int, connect_s: float) -> None:
@@ -167,9 +167,9 @@ class Wire:
         if seconds > 0:
             self.run(asyncio.sleep(seconds))
 
-    def connect(self, client_id: int) -> Line:
-        async def make() -> Line:
-            line = Line(self._client())
+    def connect(self, client_id: int) -> TwsConnection:
+        async def make() -> TwsConnection:
+            line = TwsConnection(self._client())
             try:
                 await line.connect(self._host, self._port, client_id, self._connect_s)
             except BaseException:
@@ -179,7 +179,7 @@ class Wire:
 
         return self.run(make())
 
-    def close(self, line: Line | None) -> None:
+    def close(self, line: TwsConnection | None) -> None:
         if self._loop is None:
             return
         if line is not None:

@@ -4,7 +4,7 @@ import os
 import socket
 
 from lstm_ts.errors import BrokerAway, BrokerError
-from lstm_ts.sources.ib.connection import Line, Said, Wire
+from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
 from lstm_ts.sources.ib.errors import Action, explain
 
 CLIENT_IDS = 16  # to try, from the first on
@@ -14,8 +14,8 @@ REASONS = (
 )
 
 
-def log_in(wire: Wire, address: str, client_id: int, *, live: bool) -> Line:
-    """Raises    BrokerAway: nobody there; BrokerError: a live account; Said: anything else that IB has against it"""
+def log_in(wire: EventLoopRunner, address: str, client_id: int, *, live: bool) -> TwsConnection:
+    """Raises    BrokerAway: nobody there; BrokerError: a live account; TwsError: anything else"""
     line = _greet(wire, address, client_id)
     try:
         check_account(line.ib.client.getAccounts(), address, live=live)
@@ -27,12 +27,12 @@ def log_in(wire: Wire, address: str, client_id: int, *, live: bool) -> Line:
     return line
 
 
-def _greet(wire: Wire, address: str, first: int) -> Line:
+def _greet(wire: EventLoopRunner, address: str, first: int) -> TwsConnection:
     last = first + CLIENT_IDS - 1
     for client_id in range(first, last + 1):
         try:
             return wire.connect(client_id)
-        except Said as said:
+        except TwsError as said:
             if explain(said.code, said.text).action is not Action.NEXT_ID:
                 raise
         except TimeoutError:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import tenacity
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.sources.ib.connection import Again
+from lstm_ts.sources.ib.connection import RetryableError
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ class Retries:
             raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
 
     def persist(self, ask: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
-        """Raises    Again: the last one, as often as `attempts` allows; whatever else `ask` raises"""
+        """Raises    RetryableError: the last one, as often as `attempts` allows; whatever else `ask` raises"""
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
-            retry=tenacity.retry_if_exception_type(Again),
+            retry=tenacity.retry_if_exception_type(RetryableError),
             wait=self._wait_s,
             sleep=sleep,
             before_sleep=_say,
@@ -39,7 +39,7 @@ class Retries:
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         jittered = tenacity.wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
         error = _error(state)
-        return jittered(state) + (error.pause_s if isinstance(error, Again) else 0.0)
+        return jittered(state) + (error.pause_s if isinstance(error, RetryableError) else 0.0)
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:

@@ -18,7 +18,7 @@ import polars as pl
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
 from lstm_ts.market.session import Session
-from lstm_ts.sources.ib.connection import Again, Line, Said, Wire
+from lstm_ts.sources.ib.connection import EventLoopRunner, RetryableError, TwsConnection, TwsError
 from lstm_ts.sources.ib.errors import Action, explain
 from lstm_ts.sources.ib.history import check_stamps, read_answer
 from lstm_ts.sources.ib.login import log_in
@@ -67,8 +67,8 @@ class InteractiveBrokers:
         self.address, self.client_id, self.live = f"{host}:{port}", client_id, live
         self.max_skew_s, self.answer_s, self.outage_s = max_skew_s, answer_s, outage_s
         self.retries, self.pacing = Retries(**retries), pacing  # type: ignore[arg-type]
-        self._wire = Wire(client, host, port, connect_s)
-        self._line: Line | None = None
+        self._wire = EventLoopRunner(client, host, port, connect_s)
+        self._line: TwsConnection | None = None
         self._contract: Any = None
         self._behind = timedelta()  # of IB's clock
         self._too_fast = False  # is what IB said of the last request for history
@@ -85,7 +85,7 @@ class InteractiveBrokers:
             self._line = self._open()
             self._contract = self._find_contract()
             head = self._persist(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
-        except Again as why:
+        except RetryableError as why:
             raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
@@ -97,20 +97,20 @@ class InteractiveBrokers:
         self._wire.close(self._line)
         self._line = None
 
-    def _open(self) -> Line:
+    def _open(self) -> TwsConnection:
         try:
             line = log_in(self._wire, self.address, self.client_id, live=self.live)
-        except Said as said:
+        except TwsError as said:
             raise self._explained(said) from None
         log.info("Connected to IB at %s, connection %s", self.address, line.witness)
         return line
 
-    def _check_clock(self, line: Line) -> None:
+    def _check_clock(self, line: TwsConnection) -> None:
         """Also whether IB answers at all."""
         try:
             stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
-        except Said as said:
-            raise Again(str(said)) from None
+        except TwsError as said:
+            raise RetryableError(str(said)) from None
         self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
         if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
@@ -133,7 +133,7 @@ class InteractiveBrokers:
         try:
             found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
         except BrokerError as error:
-            if not isinstance(error.__cause__, Said) or error.__cause__.code != NO_CONTRACT:
+            if not isinstance(error.__cause__, TwsError) or error.__cause__.code != NO_CONTRACT:
                 raise
             raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
         if len(found) != 1:
@@ -149,7 +149,7 @@ class InteractiveBrokers:
         request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
         try:
             similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
-        except (Again, Said):
+        except (RetryableError, TwsError):
             similar = []
         return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
 
@@ -163,7 +163,7 @@ class InteractiveBrokers:
                 rows = self._persist(partial(self._history, end), key=end)
                 failed = 0
                 yield self._read(rows, start, end)
-            except Again as why:
+            except RetryableError as why:
                 failed = 0 if self._is_there() else failed + 1  # what it never answers must not keep it from the rest
                 if self._line is None or failed == GIVE_UP:
                     raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
@@ -178,17 +178,17 @@ class InteractiveBrokers:
         witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
         return read_answer(rows, start, end, at=at, witness=witness, name=self.name)
 
-    def _history(self, end: datetime, line: Line) -> Awaitable[Any]:
+    def _history(self, end: datetime, line: TwsConnection) -> Awaitable[Any]:
         return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
 
-    def _persist(self, request: Callable[[Line], Awaitable[Any]], *, key: datetime | None = None) -> Any:
+    def _persist(self, request: Callable[[TwsConnection], Awaitable[Any]], *, key: datetime | None = None) -> Any:
         """Ask until there is an answer that nothing disturbed. With a key, it is a request for history.
 
-        Raises    Again: as often as `retries` allows; BrokerError: asking again is no use
+        Raises    RetryableError: as often as `retries` allows; BrokerError: asking again is no use
         """
         return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
 
-    def _ask(self, request: Callable[[Line], Awaitable[Any]], key: datetime | None) -> Any:
+    def _ask(self, request: Callable[[TwsConnection], Awaitable[Any]], key: datetime | None) -> Any:
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
         line = self._ready_line(history=key is not None)
@@ -198,14 +198,14 @@ class InteractiveBrokers:
             answer = self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
             self._too_fast &= key is None
             return answer
-        except Said as said:
+        except TwsError as said:
             action = explain(said.code, said.text).action
             if action is Action.EMPTY:
                 return []
             if action in (Action.FATAL, Action.ALERT):
                 log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
                 raise self._explained(said) from said
-            raise Again(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
+            raise RetryableError(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
 
     def _pause_s(self) -> float:
         """After a pacing violation; after a second one in a row the whole window, since others must be asking."""
@@ -216,24 +216,24 @@ class InteractiveBrokers:
     def _is_there(self) -> bool:
         try:
             self._check_clock(self._ready_line())
-        except Again:
+        except RetryableError:
             return False
         return True
 
-    def _ready_line(self, *, history: bool = False) -> Line:
+    def _ready_line(self, *, history: bool = False) -> TwsConnection:
         """Connected, with no word of IB being away, and with a clock that agrees with ours.
 
-        Raises    Again; BrokerError: a live account, a clock that is off
+        Raises    RetryableError; BrokerError: a live account, a clock that is off
         """
         if self._line is None or self._line.closed:
             self._line = None
             try:
                 self._line = self._open()
             except BrokerAway as away:
-                raise Again(str(away), self._reconnect_s()) from None
+                raise RetryableError(str(away), self._reconnect_s()) from None
         line = self._line
         if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
-            raise Again(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
+            raise RetryableError(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
         if line.unsure:
             self._check_clock(line)
         return line
@@ -243,7 +243,7 @@ class InteractiveBrokers:
         now = self._now()
         return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
 
-    def _explained(self, said: Said) -> BrokerError:
+    def _explained(self, said: TwsError) -> BrokerError:
         advice = explain(said.code, said.text).advice
         return BrokerError(
             f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"

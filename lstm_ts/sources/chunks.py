@@ -24,7 +24,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": 
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Chunks:
     rows: Iterator[pl.DataFrame]  # as from text_rows.parse
     utc: bool
     ticks: bool
@@ -33,17 +33,17 @@ class Blocks:
     words: str = "Parquet"  # what was recognised
 
 
-def open_blocks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Blocks:
+def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Chunks:
     """Raises    NoRows, UnknownFormat; DataError: a damaged file"""
     kept = SymbolFilter(symbol, str(file))
     if is_parquet(file):
         table, frames = open_parquet(file, batch_rows, dates=dates)
         notes: list[str] = []
-        return Blocks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
+        return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
     return _open_texts(find_texts(file), batch_rows, kept, dates)
 
 
-def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Blocks:
+def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
     layouts = [_layout(text, batch_rows, dates) for text in texts]
     first = layouts[0]
     for text, layout in zip(texts, layouts, strict=True):
@@ -54,7 +54,7 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
     if first.header and not first.ticks and "bid" in price:
         notes.append(f"Bars of {first.file} are those of the bid ({price})")
     frames = (frame for text, layout in zip(texts, layouts, strict=True) for frame in _frames(text, layout, batch_rows))
-    return Blocks(
+    return Chunks(
         _kept(frames, kept, notes),
         utc=first.utc,
         ticks=first.ticks,

@@ -19,7 +19,7 @@ from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.store.bar_store import BarStore
 from serve import schema
-from serve.deployment import Loaded, Serving
+from serve.registry_watcher import LoadedModels, LoadedVersion
 from serve.schema import Problem
 from serve.settings import Answer, Ask, Example
 from serve.traffic import Arm
@@ -32,7 +32,7 @@ NO_SKILL = "no outcomes are scored yet"
 log = logging.getLogger(__name__)
 
 
-class Latest:
+class LatestBars:
     """The store's newest bars, read again when the store has changed."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,14 +48,14 @@ class Latest:
         return self._bars.tail(count)
 
 
-class Desk:
+class RequestHandler:
     """Answers requests for one symbol, each by one version as a whole; another thread may try one out meanwhile."""
 
     def __init__(self, symbol: str, bars: Path, flags: Flags, served: Sequence[str] = ()) -> None:
         """served    see `read_window`"""
-        self._symbol, self._flags, self._latest, self._served = symbol, flags, Latest(bars), served
+        self._symbol, self._flags, self._latest, self._served = symbol, flags, LatestBars(bars), served
 
-    def answer(self, ask: Ask, loaded: Loaded, seconds: dict[str, float]) -> Answer:
+    def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> Answer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
 
         seconds   takes what each part of it took
@@ -72,7 +72,7 @@ class Desk:
         tried = first is not Arm.CHAMPION and challenger and answer.status == 200
         return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
 
-    def _try(self, ask: Ask, challenger: Serving, seconds: dict[str, float]) -> Answer:
+    def _try(self, ask: Ask, challenger: LoadedVersion, seconds: dict[str, float]) -> Answer:
         """Whatever a challenger does, its client gets an answer."""
         try:
             return self._answer(ask, challenger, seconds)
@@ -81,7 +81,7 @@ class Desk:
             log.debug("It failed here", exc_info=True)
             return _refuse(500, "the challenger has failed", ask, str(challenger.model.version))
 
-    def try_out(self, serving: Serving) -> Example:
+    def try_out(self, serving: LoadedVersion) -> Example:
         """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
         body = _warm_up_body(serving.forecaster)
         ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
@@ -90,7 +90,7 @@ class Desk:
             raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
         return Example(body, answers[-1].body)
 
-    def _answer(self, ask: Ask, serving: Serving, seconds: dict[str, float]) -> Answer:
+    def _answer(self, ask: Ask, serving: LoadedVersion, seconds: dict[str, float]) -> Answer:
         now, version = datetime.now(UTC), str(serving.model.version)
         seconds.clear()
         try:
@@ -123,7 +123,7 @@ class Desk:
             raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
         return bars.tail(tsteps)
 
-    def _reply(self, ask: Ask, serving: Serving, forecast: Forecast, now: datetime) -> schema.Forecast:
+    def _reply(self, ask: Ask, serving: LoadedVersion, forecast: Forecast, now: datetime) -> schema.Forecast:
         path, quote = _path(forecast), forecast.quote
         return schema.Forecast(
             symbol=forecast.symbol,

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
-from serve.line import Answering, Lines, NoAnswer
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
+from serve.worker_pool import NoAnswer, WorkerPool, WorkerProtocol
 
 NOON = datetime(2026, 1, 5, 12, 0, 0, 123456, tzinfo=UTC)
 PATH = ServedPath((NOON,), (20.1,), (1 / 3,), (20.3,))
@@ -38,8 +38,8 @@ def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
 
 def test_no_more_wait_than_may(tmp_path: Path) -> None:
     async def ask_all() -> list[BaseException | Answer]:
-        lines = Lines([tmp_path / "nobody.sock"], max_waiting=2, health_s=5)
-        asks = [lines.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
+        pool = WorkerPool([tmp_path / "nobody.sock"], max_waiting=2, health_s=5)
+        asks = [pool.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
         return await asyncio.gather(*asks, return_exceptions=True)
 
     with closing(asyncio.new_event_loop()) as loop:  # asyncio.run would leave none behind, and ib_insync needs one
@@ -66,13 +66,13 @@ async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[Base
     sockets = [folder / f"{number}.sock" for number in range(silent + answering)]
     servers: list[asyncio.Server] = [await asyncio.start_unix_server(say_nothing, path) for path in sockets[:silent]]
     for path in sockets[silent:]:
-        servers.append(await loop.create_unix_server(lambda: Answering(answer, set(), lambda: None), str(path)))
-    lines = Lines(sockets, max_waiting=10, health_s=1)
-    lines.start()
+        servers.append(await loop.create_unix_server(lambda: WorkerProtocol(answer, set(), lambda: None), str(path)))
+    pool = WorkerPool(sockets, max_waiting=10, health_s=1)
+    pool.start()
     await asyncio.sleep(0.1)
-    asks = [lines.ask(Ask(str(number), Arm.CHAMPION, 0.0, b""), 20) for number in range(4)]
+    asks = [pool.ask(Ask(str(number), Arm.CHAMPION, 0.0, b""), 20) for number in range(4)]
     answers = await asyncio.gather(*asks, return_exceptions=True)
-    lines.end()
+    pool.end()
     over.set()
     for server in servers:
         server.close()

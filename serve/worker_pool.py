@@ -1,7 +1,7 @@
-"""From a process that speaks HTTP to the workers and back: a Unix socket from each to each.
+"""Requests from the HTTP processes to the workers and back, over a Unix socket for each pair.
 
-LitServe's queues go through one more process twice each way, and what a killed worker had in its hands times out there.
-A worker answers in the order it is asked, so that an answer needs no number.
+LitServe's queues pass through one more process twice each way, and an in-flight request of a killed worker times out.
+A worker answers in the order of its requests, so that an answer needs no number.
 """
 
 import asyncio
@@ -35,10 +35,12 @@ class NoAnswer(Exception):
     """Why there is none, in a sentence."""
 
 
-class Answering(asyncio.Protocol):
-    """The worker's end: one request after the other, whoever asks."""
+class WorkerProtocol(asyncio.Protocol):
+    """The worker's end: one request after the other, of all connections."""
 
-    def __init__(self, answer: Callable[[Ask], Answer], connected: set["Answering"], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, answer: Callable[[Ask], Answer], connected: set["WorkerProtocol"], lost: Callable[[], None]
+    ) -> None:
         self._answer, self._connected, self._lost, self._frames = answer, connected, lost, Frames()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,7 +61,7 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
 
     async def listen() -> None:
         loop, told, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        connected: set[Answering] = set()
+        connected: set[WorkerProtocol] = set()
 
         def look() -> None:
             if told.is_set() and not connected:
@@ -71,54 +73,54 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
 
         loop.add_signal_handler(signal.SIGTERM, tell)
         socket.unlink(missing_ok=True)  # of the worker before
-        await loop.create_unix_server(lambda: Answering(answer, connected, look), socket)
+        await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
         await idle.wait()
 
     uvloop.run(listen())
 
 
 @dataclass(eq=False)
-class Call:
+class PendingRequest:
     ask: Ask
     answer: asyncio.Future[Answer]
     repeated: bool = False  # sent to another worker too: no third one is asked, lest it is the request that stalls them
 
 
-class Line(asyncio.Protocol):
-    """The asking end of a connection to one worker."""
+class WorkerConnection(asyncio.Protocol):
+    """The HTTP process's end of a connection to one worker."""
 
-    def __init__(self, lines: "Lines", turn: int) -> None:
-        self._lines, self.turn, self._frames = lines, turn, Frames()
-        self.sent: deque[Call | None] = deque()  # oldest first; None for a ping
+    def __init__(self, pool: "WorkerPool", turn: int) -> None:
+        self._pool, self.turn, self._frames = pool, turn, Frames()
+        self.sent: deque[PendingRequest | None] = deque()  # oldest first; None for a ping
         self.lost = asyncio.Event()
         self.stalled = False
         self._waits_since = self._answered_at = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
-        self._lines.open(self)
+        self._pool.open(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lines.close(self)
+        self._pool.close(self)
         self.lost.set()
 
     def hang_up(self) -> None:
         self._transport.close()
 
-    def send(self, call: Call | None) -> None:
+    def send(self, pending: PendingRequest | None) -> None:
         if not self.sent:
             self._waits_since = time.monotonic()
-        self.sent.append(call)
-        self._transport.write(write_ask(call.ask) if call else PING)
+        self.sent.append(pending)
+        self._transport.write(write_ask(pending.ask) if pending else PING)
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
             self._waits_since = self._answered_at = time.monotonic()
             self.stalled = False
-            call = self.sent.popleft()
-            if call and not call.answer.done():
-                call.answer.set_result(read_answer(head, body))
-        self._lines.dispatch()
+            pending = self.sent.popleft()
+            if pending and not pending.answer.done():
+                pending.answer.set_result(read_answer(head, body))
+        self._pool.dispatch()
 
     def unanswered_s(self, now: float) -> float:
         """How long the oldest message has been with the worker; 0 where there is none."""
@@ -128,31 +130,31 @@ class Line(asyncio.Protocol):
         return not self.sent and now - self._answered_at >= PING_S
 
 
-class Lines:
-    """To all workers: what comes first is asked first, of the worker with the least to do.
+class WorkerPool:
+    """First-in first-out dispatch to the least-loaded worker.
 
-    Of equals always the same, whose caches are warm; by chance of its number another process prefers another one.
+    Of equally loaded workers always the same, whose caches are warm; which one depends on the number of the process.
     """
 
     def __init__(self, sockets: Sequence[Path], *, max_waiting: int, health_s: float) -> None:
         self._max_waiting, self._health_s = max_waiting, health_s
         first = os.getpid() % len(sockets)
         self._sockets = [*sockets[first:], *sockets[:first]]
-        self._connected: list[Line] = []
+        self._connected: list[WorkerConnection] = []
         self._ready: set[Path] = set()
-        self._waiting: deque[Call] = deque()
-        self._later: deque[Call] = deque()
+        self._waiting: deque[PendingRequest] = deque()
+        self._later: deque[PendingRequest] = deque()
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep(socket, turn)) for turn, socket in enumerate(self._sockets)]
         self._tasks.append(asyncio.create_task(self._watch()))
 
     def end(self) -> int:
-        """Hang up. How many asks were put off for ever."""
+        """Close the connections.    Returns    how many deferred requests were never made"""
         for task in self._tasks:
             task.cancel()
-        for line in list(self._connected):
-            line.hang_up()
+        for connection in list(self._connected):
+            connection.hang_up()
         return len(self._later)
 
     def prefer(self, ready: set[Path]) -> None:
@@ -166,56 +168,56 @@ class Lines:
             raise NoAnswer(self._silence())
         if len(self._waiting) >= self._max_waiting:
             raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; ask later")
-        call = Call(ask, asyncio.get_running_loop().create_future())
-        self._waiting.append(call)
+        pending = PendingRequest(ask, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
         self.dispatch()
         try:
-            return await asyncio.wait_for(call.answer, within_s)
+            return await asyncio.wait_for(pending.answer, within_s)
         except TimeoutError:
             raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
         finally:
-            if call in self._waiting:
-                self._waiting.remove(call)
+            if pending in self._waiting:
+                self._waiting.remove(pending)
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
         """Of a worker that has nothing to do; None where too many wait for that."""
         if len(self._later) >= LATER:
             return None
-        call = Call(ask, asyncio.get_running_loop().create_future())
-        self._later.append(call)
+        pending = PendingRequest(ask, asyncio.get_running_loop().create_future())
+        self._later.append(pending)
         self.dispatch()
-        return call.answer
+        return pending.answer
 
     def dispatch(self) -> None:
-        while self._waiting and (line := self._least_busy(AHEAD)):
-            call = self._waiting.popleft()
-            if not call.answer.done():
-                line.send(call)
-        while self._later and not self._waiting and (line := self._least_busy(1)):
-            line.send(self._later.popleft())
+        while self._waiting and (connection := self._least_busy(AHEAD)):
+            pending = self._waiting.popleft()
+            if not pending.answer.done():
+                connection.send(pending)
+        while self._later and not self._waiting and (connection := self._least_busy(1)):
+            connection.send(self._later.popleft())
 
-    def _least_busy(self, limit: int) -> Line | None:
-        ready = [line for line in self._connected if self._sockets[line.turn] in self._ready]
-        free = (line for line in ready or self._connected if len(line.sent) < limit and not line.stalled)
-        return min(free, key=lambda line: (len(line.sent), line.turn), default=None)
+    def _least_busy(self, limit: int) -> WorkerConnection | None:
+        ready = [each for each in self._connected if self._sockets[each.turn] in self._ready]
+        free = (each for each in ready or self._connected if len(each.sent) < limit and not each.stalled)
+        return min(free, key=lambda each: (len(each.sent), each.turn), default=None)
 
-    def open(self, line: Line) -> None:
-        self._connected.append(line)
+    def open(self, connection: WorkerConnection) -> None:
+        self._connected.append(connection)
         self.dispatch()
 
-    def close(self, line: Line) -> None:
+    def close(self, connection: WorkerConnection) -> None:
         """Fail the in-flight request, lest it end the next worker too, and requeue those behind it."""
-        self._connected.remove(line)
-        in_flight = line.sent.popleft() if line.sent else None
+        self._connected.remove(connection)
+        in_flight = connection.sent.popleft() if connection.sent else None
         if in_flight and not self._is_settled(in_flight):
             in_flight.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
-        behind = [call for call in line.sent if call and not self._is_settled(call) and call not in self._waiting]
+        behind = [p for p in connection.sent if p and not self._is_settled(p) and p not in self._waiting]
         self._waiting.extendleft(reversed(behind))
         self.dispatch()
 
-    def _is_settled(self, call: Call) -> bool:
+    def _is_settled(self, pending: PendingRequest) -> bool:
         """It is answered, or another worker has it too."""
-        return call.answer.done() or any(call in line.sent for line in self._connected)
+        return pending.answer.done() or any(pending in connection.sent for connection in self._connected)
 
     async def _watch(self) -> None:
         while True:
@@ -225,33 +227,34 @@ class Lines:
     def _check(self) -> None:
         """Ping idle workers; send what a worker has not answered in time to another; fail what no worker will."""
         now = time.monotonic()
-        for line in self._connected:
-            if line.is_due_for_ping(now):
-                line.send(None)
-            elif not line.stalled and line.unanswered_s(now) > STALL_S:
-                line.stalled = True
-                self._repeat(line)
+        for connection in self._connected:
+            if connection.is_due_for_ping(now):
+                connection.send(None)
+            elif not connection.stalled and connection.unanswered_s(now) > STALL_S:
+                connection.stalled = True
+                self._repeat(connection)
         if self._none_answers():
-            for call in chain(self._waiting, *(line.sent for line in self._connected)):
-                if call and not call.answer.done():
-                    call.answer.set_exception(NoAnswer(self._silence()))
+            for pending in chain(self._waiting, *(connection.sent for connection in self._connected)):
+                if pending and not pending.answer.done():
+                    pending.answer.set_exception(NoAnswer(self._silence()))
         self.dispatch()
 
     def silent_s(self, socket: Path) -> float | None:
         """How long the worker at `socket` has owed an answer; None where it is not connected."""
         now = time.monotonic()
-        return next((line.unanswered_s(now) for line in self._connected if self._sockets[line.turn] == socket), None)
+        found = (each.unanswered_s(now) for each in self._connected if self._sockets[each.turn] == socket)
+        return next(found, None)
 
-    def _repeat(self, line: Line) -> None:
-        calls = [call for call in line.sent if call and not call.answer.done() and not call.repeated]
-        calls = [call for call in calls if call.ask.arm is not Arm.SHADOW]
-        for call in calls:
-            call.repeated = True
-        self._waiting.extendleft(reversed(calls))
+    def _repeat(self, connection: WorkerConnection) -> None:
+        unanswered = [pending for pending in connection.sent if pending and not pending.answer.done()]
+        again = [each for each in unanswered if not each.repeated and each.ask.arm is not Arm.SHADOW]
+        for pending in again:
+            pending.repeated = True
+        self._waiting.extendleft(reversed(again))
 
     def _none_answers(self) -> bool:
         now = time.monotonic()
-        return bool(self._connected) and all(line.unanswered_s(now) > self._health_s for line in self._connected)
+        return bool(self._connected) and all(each.unanswered_s(now) > self._health_s for each in self._connected)
 
     def _silence(self) -> str:
         return f"Expected an answer of a worker within {self._health_s:g} s, got none of any; ask again"
@@ -261,6 +264,6 @@ class Lines:
         loop = asyncio.get_running_loop()
         while True:
             with suppress(OSError):
-                _, line = await loop.create_unix_connection(partial(Line, self, turn), str(socket))
-                await line.lost.wait()
+                _, connection = await loop.create_unix_connection(partial(WorkerConnection, self, turn), str(socket))
+                await connection.lost.wait()
             await asyncio.sleep(RETRY_S)

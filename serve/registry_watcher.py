@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Serving:
+class LoadedVersion:
     """One version, loaded, whole: a request takes it once and uses nothing else."""
 
     forecaster: Forecaster
@@ -40,17 +40,17 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Slot:
+class AliasState:
     """What an alias names, as far as it is loaded, and why it is not there or not the newest."""
 
-    serving: Serving | None = None
+    serving: LoadedVersion | None = None
     reason: str | None = None
 
 
 @dataclass(frozen=True)
-class Loaded:
-    champion: Slot = Slot(reason="no model is loaded yet")
-    challenger: Slot = Slot()
+class LoadedModels:
+    champion: AliasState = AliasState(reason="no model is loaded yet")
+    challenger: AliasState = AliasState()
 
     @property
     def worker(self) -> Worker:
@@ -63,7 +63,7 @@ class Loaded:
         )
 
 
-def load(registry: Registry, version: Version, alias: str, symbol: str) -> Serving:
+def load(registry: Registry, version: Version, alias: str, symbol: str) -> LoadedVersion:
     """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
     forecaster = registry.load(version)
     if forecaster.provenance.symbol != symbol:
@@ -77,7 +77,7 @@ def load(registry: Registry, version: Version, alias: str, symbol: str) -> Servi
         artifact_sha256=version.tags[MODEL_SHA256],
         trained_until=forecaster.provenance.trained_until,
     )
-    return Serving(forecaster, model)
+    return LoadedVersion(forecaster, model)
 
 
 def lacks_challenger(uri: str, name: str) -> bool:
@@ -90,16 +90,16 @@ def lacks_challenger(uri: str, name: str) -> bool:
         return False
 
 
-class Follower:
+class RegistryWatcher:
     """Asks the registry, in a thread of its own, whose the aliases are; what loads and answers takes over."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        try_out: Callable[[Serving], None],
+        try_out: Callable[[LoadedVersion], None],
         asked: Callable[[], int],
-        tell: Callable[[Loaded, int], None],
+        tell: Callable[[LoadedModels, int], None],
     ) -> None:
         """try_out   raises where a version gives no forecast
         asked     number of the newest call to look at the registry at once
@@ -110,12 +110,12 @@ class Follower:
         self._file = 0  # see `check_there`
         self._looked = 0
         self._followed = FOLLOWED.labels(settings.name)
-        self.loaded = Loaded()
+        self.loaded = LoadedModels()
 
     def start(self) -> None:
         """Look once, then go on in the background."""
         self._look_and_tell(self._asked())
-        threading.Thread(target=self._follow, name="follower", daemon=True).start()
+        threading.Thread(target=self._follow, name="watcher", daemon=True).start()
 
     def _follow(self) -> None:
         waited_s, pause = 0.0, threading.Event()
@@ -136,7 +136,7 @@ class Follower:
         if (self.loaded, call) != (before, looked) or self.loaded.champion.serving is None:
             self._tell(self.loaded, call)
 
-    def _look(self, loaded: Loaded) -> Loaded:
+    def _look(self, loaded: LoadedModels) -> LoadedModels:
         """A champion taken away goes on answering: none is no better. A challenger taken away is gone."""
         name, wanted = self._settings.name, None
         try:
@@ -153,21 +153,21 @@ class Follower:
         champion = self._fill(loaded.champion, version, CHAMPION)
         if wanted is None or wanted.number == version.number:
             missing = f"Expected a {CHALLENGER} of {name} for this traffic, got none; {version} answers everything"
-            return Loaded(champion, Slot(reason=missing if self._settings.challenger else None))
-        return Loaded(champion, self._fill(loaded.challenger, wanted, Arm.CHALLENGER))
+            return LoadedModels(champion, AliasState(reason=missing if self._settings.challenger else None))
+        return LoadedModels(champion, self._fill(loaded.challenger, wanted, Arm.CHALLENGER))
 
-    def _fill(self, slot: Slot, version: Version, alias: str) -> Slot:
-        if slot.serving and slot.serving.model.version == version.number:
-            return Slot(slot.serving)
+    def _fill(self, state: AliasState, version: Version, alias: str) -> AliasState:
+        if state.serving and state.serving.model.version == version.number:
+            return AliasState(state.serving)
         try:
             serving = load(self._open(), version, alias, self._settings.symbol)
             self._try_out(serving)
         except Exception as error:  # whatever a version does while it is loaded, the one before goes on
             LOAD_FAILURES.labels("load").inc()
             log.debug("Loading failed", exc_info=True)
-            return replace(slot, reason=f"{version} does not serve: {error}")
+            return replace(state, reason=f"{version} does not serve: {error}")
         log.info("Serving %s as %s, trained until %s", version, alias, serving.model.trained_until)
-        return Slot(serving)
+        return AliasState(serving)
 
     def _open(self) -> Registry:
         uri = self._settings.registry_uri
