@@ -35,7 +35,7 @@ def prepare(folder: Path) -> Registry:
         Registry(f"sqlite:///{at}/mlflow.db", Ledger(f"sqlite:///{at}/ledger.db")) for at in (DEMO, folder)
     )
     champion = demo.version(SYMBOL, "champion")
-    gate, metrics = demo.read_gate(champion), demo.shelf.metrics(champion)
+    gate, metrics = demo.read_gate(champion), demo.metrics(champion)
     for _ in range(2):
         registry.register(SYMBOL, OUTPUTS / "champion", gate=gate, tags=champion.tags, metrics=metrics, params={})
     registry.promote(SYMBOL, 1, alias="champion", actor="a benchmark", reason="the demo's")

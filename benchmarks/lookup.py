@@ -19,7 +19,7 @@ def main(outputs: Path) -> None:
     folder = outputs / "registry"
     with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
         registry = Registry(f"sqlite:///{folder}/mlflow.db", ledger)
-        name = registry.shelf.names()[0]
+        name = registry.names()[0]
         found, loaded = [], []
         for _ in range(RUNS):
             started = time.perf_counter()

@@ -126,7 +126,7 @@ def test_a_version_gives_back_what_was_registered(registry: Registry, model: Pat
     version = registry.version("XAGUSD", 1)
     assert TAGS.items() <= version.tags.items()
     assert registry.read_gate(version) == GATE
-    assert registry.shelf.metrics(version) == METRICS
+    assert registry.metrics(version) == METRICS
     assert abs(version.created - datetime.now(UTC)) < timedelta(minutes=1)
     ours, theirs = load_forecaster(model).forecast(hourly_bars), registry.load(version).forecast(hourly_bars)
     np.testing.assert_array_equal(ours.q_HQ, theirs.q_HQ)
@@ -275,15 +275,15 @@ def test_a_ledger_of_another_registry_learns_nothing_false(folder: Path, empty: 
 
 
 def test_a_registration_that_was_killed_leaves_no_name_in_the_list(registry: Registry, model: Path) -> None:
-    registry.shelf._client.create_registered_model("XAUUSD")
+    registry.store._client.create_registered_model("XAUUSD")
     register(registry, model)
-    assert registry.shelf.names() == ["XAGUSD"]
+    assert registry.names() == ["XAGUSD"]
 
 
 def test_an_alias_moved_outside_is_found(registry: Registry, model: Path) -> None:
     register(registry, model, count=2)
     promote(registry, 1)
-    registry.shelf.set_alias("XAGUSD", "champion", 2)
+    registry.store.set_alias("XAGUSD", "champion", 2)
     found = registry.history("XAGUSD", "champion")[-1]
     assert (found.action, found.from_version, found.to_version, found.actor) == ("found", 1, 2, "unknown")
     assert "outside" in found.reason
@@ -323,7 +323,7 @@ def test_a_challenger_that_becomes_champion_is_challenger_no_more(registry: Regi
 def test_two_roles_given_elsewhere_become_one(registry: Registry, model: Path) -> None:
     register(registry, model)
     promote(registry, 1)
-    registry.shelf.set_alias("XAGUSD", "challenger", 1)
+    registry.store.set_alias("XAGUSD", "challenger", 1)
     promote(registry, 1)
     assert registry.version("XAGUSD", 1).aliases == ("champion",)
     assert challengers(registry) == [("found", 1), ("release", None)]
@@ -478,7 +478,7 @@ def test_a_registration_killed_before_any_step_leaves_no_version_or_the_whole(
     for version in registry.versions("XAGUSD"):
         registry.load(version)
         assert registry.read_gate(version) == GATE
-        assert registry.shelf.metrics(version) == METRICS
+        assert registry.metrics(version) == METRICS
 
 
 def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, model: Path, folder: Path) -> None:
@@ -513,7 +513,7 @@ def test_a_registry_whose_making_is_killed_can_be_made(tmp_path: Path, after_s: 
     process.kill()
     process.join(WAIT_S)
     registry, ledger = open_registry(tmp_path)
-    assert registry.shelf.names() == []
+    assert registry.names() == []
     ledger.close()
 
 
@@ -706,7 +706,7 @@ def wait_until_it_answers(registry: Registry, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            registry.shelf.names()
+            registry.names()
         except RegistryError:
             if time.monotonic() > deadline:
                 raise

@@ -467,7 +467,7 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
     whole, before = weights.read_bytes(), server.metric('lstm_ts_load_failures_total{at="load"}')
     with registry_of(folder) as registry:
         alter(weights)
-        registry.shelf.set_alias("XAGUSD", "champion", 2)
+        registry.store.set_alias("XAGUSD", "champion", 2)
         health = server.reload()
         assert health.ready
         for worker in health.workers:
@@ -487,7 +487,7 @@ def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
     save_model(tmp_path / "model", hourly_bars, silver, seed=2, head_bias=1e38)
     with registry_of(folder) as registry:
         register(registry, tmp_path / "model")
-        registry.shelf.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
+        registry.store.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)
     reasons = [str(worker.reason) for worker in server.reload().workers]
     assert all("Expected" in reason for reason in reasons), reasons
     assert server.ask(now_bars).model.version == 1

@@ -43,14 +43,14 @@ class RegistryClient:
         self._registry, self._moving = Registry(uri, Ledger(ledger_url, make=False)), Lock()
 
     def names(self) -> list[str]:
-        return self._registry.shelf.names()
+        return self._registry.names()
 
     def versions(self, name: str) -> list[Version]:
         """Newest first."""
         return self._registry.versions(name)[::-1]
 
     def metrics(self, version: Version) -> Mapping[str, float]:
-        return self._registry.shelf.metrics(version)
+        return self._registry.metrics(version)
 
     def details(self, version: Version) -> Details:
         """Raises    RegistryError: a file is not as it was registered"""

@@ -17,7 +17,7 @@ from lstm_ts.model.datamodule import BarsDataModule
 from lstm_ts.model.forecaster import Provenance
 
 PACKAGE = Path(__file__).parents[1]
-LIBRARIES = ("torch", "lightning", "polars", "numpy", "pandas_market_calendars", "safetensors")
+LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
 DECISIVE = ("seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
 SHOWN = ("enable_progress_bar", "log_every_n_steps")

@@ -59,7 +59,7 @@ def answer(registry: Registry, asked: Request) -> str:
         case "show":
             version = registry.version(asked.name, asked.ref)
             provenance = vars(registry.load(version).provenance)
-            return format_version(version, provenance, registry.shelf.metrics(version), registry.read_gate(version))
+            return format_version(version, provenance, registry.metrics(version), registry.read_gate(version))
         case "history":
             done = registry.history(asked.name, asked.alias)
             if not done:
@@ -92,9 +92,9 @@ def _list(registry: Registry, asked: Request) -> str:
     versions = registry.versions(asked.name)
     if not versions:
         registry.version(asked.name, asked.alias)  # says what there is
-    champions = {other: registry.champion(other) for other in registry.shelf.names() if other != asked.name}
+    champions = {other: registry.champion(other) for other in registry.names() if other != asked.name}
     others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
-    return "\n".join([format_versions(versions, [registry.shelf.metrics(v) for v in versions]), *others])
+    return "\n".join([format_versions(versions, [registry.metrics(v) for v in versions]), *others])
 
 
 @entry_point("registry")

@@ -1,4 +1,4 @@
-"""An alias moves in three steps: the ledger says `intended`, the shelf moves it, the ledger says `done`.
+"""An alias moves in three steps: the ledger says `intended`, MLflow moves it, the ledger says `done`.
 
 What a killed process or MLflow's own pages left between the two is written down before an alias is moved or its
 history read.
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Aliases:
-    def __init__(self, shelf: MlflowStore, ledger: Ledger) -> None:
-        self._shelf, self._ledger = shelf, ledger
+    def __init__(self, store: MlflowStore, ledger: Ledger) -> None:
+        self._store, self._ledger = store, ledger
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """What was done, oldest first."""
@@ -47,7 +47,7 @@ class Aliases:
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
             log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
-        return self._shelf.aliases(name).get(alias)
+        return self._store.aliases(name).get(alias)
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
         """Within `moving`, which has given `current`; to None, it is taken away."""
@@ -56,14 +56,14 @@ class Aliases:
         )
         self._ledger.record_alias(change)
         if number is None:
-            self._shelf.remove_alias(name, alias)
+            self._store.remove_alias(name, alias)
         else:
-            self._shelf.set_alias(name, alias, number)
+            self._store.set_alias(name, alias, number)
         self._ledger.record_alias(replace(change, state=DONE))
 
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:
-        rows, current = self._ledger.alias_changes(name, alias), self._shelf.aliases(name).get(alias)
-        if any(row.state == DONE for row in rows) and not self._shelf.versions(name):
+        rows, current = self._ledger.alias_changes(name, alias), self._store.aliases(name).get(alias)
+        if any(row.state == DONE for row in rows) and not self._store.versions(name):
             raise RegistryError(
                 f"Expected the registry that the ledger speaks of, got one without {name}; "
                 f"check that registry.uri and registry.ledger belong together"

@@ -36,13 +36,13 @@ class Registry:
         ledger   None: for who moves no alias and asks for no history
         Raises   RegistryError: no answer
         """
-        self.shelf = MlflowStore(uri)
+        self.store = MlflowStore(uri)
         self._ledger = ledger
 
     @property
     def _aliases(self) -> Aliases:
         assert self._ledger, "Expected a ledger"
-        return Aliases(self.shelf, self._ledger)
+        return Aliases(self.store, self._ledger)
 
     def register(
         self,
@@ -60,31 +60,39 @@ class Registry:
         check_name(name)
         load_forecaster(model)
         tags = {**tags, MODEL_SHA256: sha256(model / SUMS)}
-        return self.shelf.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
+        return self.store.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
+
+    def names(self) -> list[str]:
+        """Those with a version."""
+        return self.store.names()
+
+    def metrics(self, version: Version) -> Mapping[str, float]:
+        """What its registration wrote down."""
+        return self.store.metrics(version)
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""
-        return self.shelf.versions(name)
+        return self.store.versions(name)
 
     def version(self, name: str, ref: int | str) -> Version:
         """By number or alias.    Raises    RegistryError: there is none, or no such name"""
-        if found := self.shelf.find(name, ref):
+        if found := self.store.find(name, ref):
             return found
         if not (versions := self.versions(name)):
-            names = ", ".join(self.shelf.names()) or "none; python -m lstm_ts.retrain registers a first version"
+            names = ", ".join(self.names()) or "none; python -m lstm_ts.retrain registers a first version"
             raise RegistryError(f"Expected name to be one that is registered, got {name}; there is {names}")
-        numbers, aliases = [version.number for version in versions], sorted(self.shelf.aliases(name))
+        numbers, aliases = [version.number for version in versions], sorted(self.store.aliases(name))
         raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
 
     def champion(self, name: str) -> Version | None:
         return self.holder(name, CHAMPION)
 
     def holder(self, name: str, alias: str) -> Version | None:
-        return self.shelf.find(name, alias)
+        return self.store.find(name, alias)
 
     def load(self, version: Version) -> Forecaster:
         """Raises    RegistryError: a file is not as it was registered"""
-        with self.shelf.files(version, MODEL) as folder:
+        with self.store.files(version, MODEL) as folder:
             return _load(version, folder)
 
     def export(self, version: Version, folder: Path) -> None:
@@ -92,7 +100,7 @@ class Registry:
         if folder.exists():
             raise ConfigError(f"Expected a new folder for the model, got {folder}, which is there; give another to=…")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.shelf.files(version, MODEL) as kept:
+        with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.store.files(version, MODEL) as kept:
             staged = Path(staging) / MODEL
             _load(version, kept)
             shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {*FILES, SUMS})
@@ -101,7 +109,7 @@ class Registry:
 
     def read_gate(self, version: Version) -> Mapping[str, Any]:
         """Raises    RegistryError: the report is not as it was registered"""
-        return self.shelf.read_gate(version)
+        return self.store.read_gate(version)
 
     def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str) -> None:
         """Move an alias to a version that loads; where it names that version already, nothing is written.
