@@ -83,7 +83,7 @@ class Forecast(BaseModel):
 
 
 class Needs(BaseModel):
-    """Of a window."""
+    """What a window must hold."""
 
     symbol: str
     tsteps: int

@@ -20,7 +20,7 @@ HEADERS = {
 
 
 class Secured(OutputTransform):
-    """Of every handler, Panel's and Bokeh's too."""
+    """Headers of every handler, Panel's and Bokeh's too."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Passwords:
-    """Of `auth.basic`: a password, or a JSON file of user: password, which is read at each try."""
+    """The value of `auth.basic`: a password, or a JSON file of user: password, read at each try."""
 
     def __init__(self, basic: str) -> None:
         """Raises    ConfigError"""
@@ -35,7 +35,7 @@ class Passwords:
         self._users()
 
     def are(self, user: str, password: str) -> bool:
-        """In a time that does not tell how much of it is right, nor whether there is such a user."""
+        """Compare in a time that tells neither how much is right nor whether the user exists."""
         users = self._users()
         expected = self._basic if users is None else users.get(user, secrets.token_hex(16))
         return compare_digest(password.encode(errors="replace"), expected.encode(errors="replace"))

@@ -136,7 +136,7 @@ def under_panel_serve() -> Template | HTML:
 
 @cache
 def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
-    """By all of its visitors.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
+    """What all visitors share.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
     options = ArgumentParser(add_help=False)
     options.add_argument("--address", default="0.0.0.0")
     options.add_argument("--basic-auth", default="")

@@ -19,7 +19,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of an upload."""
+    """Limits of an upload."""
 
     max_bytes: int
     max_rows: int
@@ -45,7 +45,7 @@ class Settings:
     operator_password: str = field(repr=False)  # empty: nobody promotes or rolls back here
 
     def session_of(self, symbol: str) -> Session:
-        """As its bars were stored; else of its file; of the first symbol's, where it has neither."""
+        """The session its bars were stored with, else that of its file, else the first symbol's."""
         for stage in ("raw", "processed"):
             manifest = read_manifest(self.data / stage / check_symbol(symbol))
             if manifest.calendar:
@@ -53,6 +53,6 @@ class Settings:
         return self.symbols.get(symbol, self.symbols[self.symbol]).session
 
     def quote_of(self, symbol: str) -> Quote | None:
-        """Of its file; by its name, where it has none."""
+        """The quote of its file, or a guess by its name."""
         known = self.symbols.get(symbol)
         return known.quote if known else guess_quote(symbol)

@@ -244,7 +244,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
 
 
 def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
-    """As a command runs, whose names are text: YAML reads a symbol such as 7203 as a number."""
+    """Run a job as its command runs: names are text, though YAML reads a symbol such as 7203 as a number."""
     _check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
     task(cfg)
 

@@ -99,7 +99,7 @@ def ingest(
 
 
 class _Stagings:
-    """Of the stores that a delivery changes, each entered when it has something for it."""
+    """Stagings of the stores that a delivery changes, each entered once there is something for it."""
 
     def __init__(self, stack: ExitStack, name: str, session: Session) -> None:
         self._stack, self._name, self._session = stack, name, session

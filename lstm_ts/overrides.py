@@ -107,7 +107,7 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
 
 
 def _read_symbol(text: str, parsed: Override) -> str:
-    """With quotes where a symbol is a number, such as 7203, which Hydra takes for no file's name.
+    """Quote a symbol that is a number, such as 7203, which Hydra does not take for a file's name.
 
     Raises    ConfigError: no symbol
     """
@@ -244,7 +244,7 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
 
 
 def _shown(value: Any) -> str:
-    """As one types it."""
+    """The value as one types it."""
     if isinstance(value, list):
         return f"[{','.join(map(_shown, value))}]"
     if value is None or isinstance(value, bool):
@@ -253,7 +253,7 @@ def _shown(value: Any) -> str:
 
 
 def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
-    """With the overrides that choose among files of a group, as far as they exist."""
+    """Compose with those overrides that choose an existing file of a group."""
     groups = [text for text in overrides if (CONF / _key(text)).is_dir() and not text.startswith("~")]
     chosen = [text for text in groups if (CONF / _key(text) / f"{_value(text)}.yaml").is_file()]
     with ExitStack() as stack:
@@ -270,7 +270,7 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _likeness(key: str, name: str) -> float:
-    """Of two keys, within 0..1: as a whole, and of what follows the last dot."""
+    """Likeness of two keys within 0..1: of the whole, and of what follows the last dot."""
     pairs = ((key, name), (key.rpartition(".")[2], name.rpartition(".")[2]))
     return sum(SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
 

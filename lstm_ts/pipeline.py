@@ -229,7 +229,7 @@ def _mistakes_told() -> Iterator[None]:
 
 
 def hold_stores(data: Path, symbols: Sequence[str], address: str) -> None:
-    """For as long as this process lives.    Raises    ConfigError: another pipeline ingests one of the symbols"""
+    """Lock the stores for as long as this process lives.    Raises    ConfigError: another pipeline has one"""
     data.mkdir(parents=True, exist_ok=True)
     for symbol in symbols:
         try:

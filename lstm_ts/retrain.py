@@ -82,7 +82,7 @@ def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: dateti
 def train_candidates(
     cfg: DictConfig, data: BarsDataModule, source: str, champion: Champion | None
 ) -> dict[str, Fitted]:
-    """By start, each in a folder of its own."""
+    """Train a candidate for each start, in a folder of its own."""
     trained = {}
     for start in choose_starts(cfg, champion, data.valid_from):
         weights = champion.forecaster if champion and start == CHAMPION else None
@@ -119,7 +119,7 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
 
 
 def hash_request(cfg: DictConfig, held: HoldoutData) -> str:
-    """Of all that decides what becomes of the bars: the same again is nothing new."""
+    """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
     return hash_training(held.data_sha256, decisive)
 

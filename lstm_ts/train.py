@@ -65,7 +65,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class ExponentialAverage:
-    """Of the weights, by PyTorch's own function, which cannot be pickled for the processes of ddp_spawn."""
+    """Average weights by PyTorch's own function, which cannot be pickled for the processes of ddp_spawn."""
 
     decay: float
 

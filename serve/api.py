@@ -66,10 +66,9 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
+        # Slow to import, with what these import, and only workers need them.
         from serve.registry_watcher import RegistryWatcher
-        from serve.request_handler import (
-            RequestHandler,  # slow to import, with what these two import, and only workers need them
-        )
+        from serve.request_handler import RequestHandler
 
         logging.config.dictConfig(dict(self.settings.logging))
         self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()

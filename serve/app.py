@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def _outlast() -> None:
-    """Of the process that holds what is shared: a SIGTERM to all of them at once comes too early for it."""
+    """Ignore SIGTERM in the process of the shared state: one to all processes at once comes too early for it."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -92,7 +92,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """None: compressing an answer takes longer than making it."""
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
-        """As LitServe's, but it ends with the server, and holds the shared state."""
+        """Start LitServe's manager so that it ends with the server and holds the shared state."""
         manager = SyncManager()
         with _sigterm_put_off():  # it would end the manager before it ignores it
             manager.start(initializer=_outlast)
@@ -108,7 +108,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """HTTP is answered from the start: health says that nothing is ready yet."""
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
-        """As LitServe's, but this process does not listen too: a port that nobody answers at is to be closed.
+        """Start LitServe's HTTP processes, but do not listen here too: a port that nobody answers at is to be closed.
 
         At the end, requests that have not come whole are given up in time to write what is queued.
         """
@@ -236,14 +236,14 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return self._forecast_log.trouble
 
     async def _read_states(self) -> None:
-        """In a thread: the process that holds what is shared may not answer."""
+        """Read in a thread: the process of the shared state may not answer."""
         shared, status = await asyncio.to_thread(lambda: (self.shared_state.copy(), self.workers_setup_status.copy()))
         ready = [status.get(f"predict_{number}") == WorkerSetupStatus.READY for number in range(self.slots)]
         self._states = [shared.get(number) if ready[number] else None for number in range(self.slots)]
         self._states_read_at = time.monotonic()
 
     def states(self) -> list[State | None]:
-        """By worker, as of a moment ago; None for one that is starting, or starting again."""
+        """States by worker, as of a moment ago; None for one that is starting."""
         return self._states
 
     def workers(self) -> list[Worker]:
@@ -269,7 +269,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return None
 
     def example(self) -> Example | None:
-        """Of the version loaded last."""
+        """A request and its answer, of the version loaded last."""
         found: Example | None = self.shared_state.get(EXAMPLE)
         return found
 

@@ -24,7 +24,7 @@ LINGER_S = 1.0  # after a refusal: closing at once, with bytes unread, would dis
 
 
 def protocol_of(connections: Connections) -> type[asyncio.Protocol]:
-    """For uvicorn's option `http`."""
+    """The protocol class for uvicorn's option `http`."""
 
     class Limited(Connection):
         def __init__(self, **arguments: Any) -> None:
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def close(self, *, more_may_come: bool = False) -> None:
-        """At once where nothing more is to come; otherwise go on reading for a while, so that the reply arrives."""
+        """Close at once if nothing more is to come; otherwise go on reading for a while, so that the reply arrives."""
         if self.phase is Phase.CLOSING:
             return
         unread = (more_may_come or self._parser.reading) and self._transport.can_write_eof()

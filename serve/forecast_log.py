@@ -122,7 +122,7 @@ class ForecastLog:
         self._let_go()
 
     def _wait_for_batch(self) -> bool:
-        """Until one is full, has waited long enough, or it is time to look; False once closed with nothing left."""
+        """Wait until a batch is full or old enough, or it is time to look; False once closed with nothing left."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing, self._poll_s)
             if self._queue:
@@ -192,7 +192,7 @@ class ForecastLog:
             self._take_off(refused=1)
 
     def _take_off(self, *, written: int = 0, refused: int = 0) -> None:
-        """From the old end of the queue."""
+        """Take a batch off the old end of the queue."""
         with self._changed:
             for _ in range(written + refused):
                 self._queue.popleft()

@@ -104,14 +104,14 @@ class RequestParser:
         self._whole.append(b"".join([line, self._head, b"\r\n", self._framed_body()]))
 
     def _framed_body(self) -> bytes:
-        """As the headers say: in chunks, of which there is one, or plainly."""
+        """Frame the body as the headers say: as one chunk, or plainly."""
         if not self._coded:
             return bytes(self._body)
         chunk = b"%x\r\n%b\r\n" % (len(self._body), bytes(self._body)) if self._body else b""
         return chunk + b"0\r\n\r\n"
 
     def body_bytes(self) -> int:
-        """Of the request that is not whole."""
+        """Bytes of the body of the unfinished request."""
         return len(self._body)
 
     # the limits

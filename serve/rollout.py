@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Tallies(NamedTuple):
-    """Since one challenger has been loaded."""
+    """Counts since a challenger was loaded."""
 
     version: int
     champion: Tally
@@ -43,7 +43,7 @@ class Rollout:
         return choose_arm(key, self._traffic) if self._version is not None else Arm.CHAMPION
 
     def count(self, arm: Arm, answer: Answer | None) -> None:
-        """By the worker's time, not the client's: requests of both arms wait behind each other.
+        """Count by the worker's time, not the client's: requests of both arms wait behind each other.
 
         arm      that was to answer
         answer   None where there was none in time

@@ -196,7 +196,7 @@ def _check_content(request: Request) -> None:
 
 @cache
 def window_schema() -> dict[str, Any]:
-    """Of the body of /predict, in one piece."""
+    """The schema of the body of /predict, in one piece."""
     schema = Window.model_json_schema()
     schema["properties"]["bars"]["items"] = schema.pop("$defs")["Bar"]
     return schema

@@ -57,7 +57,7 @@ class Bar(Strict):
 
 
 class Window(Strict):
-    """At least `tsteps` session hours, ascending; the last `tsteps` are used."""
+    """Hourly bars, ascending: at least `tsteps` session hours, of which the last `tsteps` are used."""
 
     symbol: str
     bars: list[Bar]

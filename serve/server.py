@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def read_settings(cfg: DictConfig, traffic: Traffic) -> list[Settings]:
-    """Of each symbol.    Raises    ConfigError: several with a challenger, or one that is unknown"""
+    """Settings of each symbol.    Raises    ConfigError: several with a challenger, or one that is unknown"""
     symbols = choose_symbols(cfg)
     if len(symbols) > 1 and traffic.needs_challenger:
         raise ConfigError(

@@ -13,7 +13,7 @@ from serve.traffic import Arm
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one symbol; what follows `bars` is the same for all."""
+    """Settings of one symbol; what follows `bars` is the same for all."""
 
     symbol: str
     name: str
@@ -28,7 +28,7 @@ class Settings:
 
 
 class Ask(NamedTuple):
-    """On its way to a worker."""
+    """A request on its way to a worker."""
 
     request_id: str
     arm: Arm

@@ -82,7 +82,7 @@ def choose_arm(key: str, traffic: Traffic) -> Arm:
 
 
 def _position(key: str) -> float:
-    """Of the key's hash in [0, 1), by its first 53 bits: what a float holds without rounding up to 1."""
+    """Position of the key's hash in [0, 1), by its first 53 bits, which a float holds without rounding up to 1."""
     digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
     return (int.from_bytes(digest[:7]) >> 3) / 2**53
 

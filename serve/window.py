@@ -1,4 +1,4 @@
-"""From a request's body to hourly bars, or to everything that is wrong with it."""
+"""Read a request's body: hourly bars, or everything that is wrong with it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 def symbol_of(body: bytes) -> str:
-    """As far as it says one: `read_window` tells what is wrong with it."""
+    """The symbol that a body names, as far as it does: `read_window` tells what is wrong with it."""
     with suppress(ValueError):
         content = jiter.from_json(body)
         if isinstance(content, dict) and isinstance(content.get("symbol"), str):

@@ -180,7 +180,7 @@ class WorkerPool:
                 self._waiting.remove(pending)
 
     def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
-        """Of a worker that has nothing to do; None where too many wait for that."""
+        """Request an answer of an idle worker; None where too many wait for one."""
         if len(self._later) >= LATER:
             return None
         pending = PendingRequest(ask, asyncio.get_running_loop().create_future())

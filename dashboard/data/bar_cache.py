@@ -31,7 +31,7 @@ class CachedBars:
 
 @dataclass(frozen=True)
 class Known:
-    """Of the session minutes of a symbol."""
+    """What is known of a symbol's session minutes."""
 
     status: Status
     days: pl.DataFrame  # see `coverage.by_day`
@@ -69,7 +69,7 @@ class BarCache:
             return held.bars
 
     def known(self, symbol: str) -> Known:
-        """As `python -m lstm_ts.ingest action=status` tells it.    Raises    NoRows, DataError, LedgerError"""
+        """What `lstm_ts.ingest action=status` prints.    Raises    NoRows, DataError, LedgerError"""
         store, session = self._store(symbol, MINUTES), self._settings.session_of(symbol)
         with closing(Ledger(self._settings.ledger_url, make=False)) as ledger:
             answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both

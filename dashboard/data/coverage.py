@@ -70,7 +70,7 @@ def in_words(status: Status) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """In percent, rounded down: only all of it is 100."""
+    """Percent, rounded down: 100 is the whole only."""
     return f"{(10_000 * part // whole) / 100:.2f} %" if whole else "none"
 
 
@@ -114,7 +114,7 @@ class MonthChart:
 
 
 def month_columns(coverage: pl.DataFrame) -> dict[str, list[Any]]:
-    """Of the stacked picture: edges in milliseconds since 1970, and of each state the minutes and percent from and to.
+    """Columns of the stacked picture: edges in milliseconds since 1970; of each state, minutes and percent from and to.
 
     `mark` is the size of the triangle.
     """

@@ -93,7 +93,7 @@ class PriceChart:
         return start, end
 
     def legend(self) -> str:
-        """Of what is drawn."""
+        """The legend of what is drawn."""
         rising, falling = self._colours.rising, self._colours.falling
         entries = [(rising, "lowest to highest, and the close (line)")]
         if len(self._candles.data["x"]):
@@ -119,7 +119,7 @@ def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dic
 
 
 class Explorer:
-    """Of one kind of bars; they stay those of the store, as `poll` is called."""
+    """The chart of one kind of bars; `poll` takes over what the store has new."""
 
     def __init__(self, context: PageContext, symbol: str, kind: str, unknown: pl.DataFrame) -> None:
         """unknown    frame `start, end`: spans that nobody answered for
@@ -181,7 +181,7 @@ class Explorer:
         pn.state.execute(move)
 
     def _look_at(self, start_ms: float, end_ms: float) -> None:
-        """As much of it as there are bars, and no narrower than the eye needs."""
+        """Show the span as far as there are bars, no narrower than the eye needs."""
         first, last = self._whole_ms
         narrowest = NARROWEST * BAR[self._kind] / MILLISECOND
         length = min(max(end_ms - start_ms, narrowest), last - first)

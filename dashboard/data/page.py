@@ -25,7 +25,7 @@ TIME = "%a %d %b %Y %H:%M"
 
 
 class Coverage:
-    """As it was when it was asked for."""
+    """The coverage at the time of the request."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
         """Raises    NoRows, DataError, LedgerError"""

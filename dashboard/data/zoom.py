@@ -60,7 +60,7 @@ def columns_seen(columns: pl.DataFrame, start_ms: float, end_ms: float, width: t
 
 
 def price_range(columns: pl.DataFrame) -> tuple[float, float] | None:
-    """From the lowest to the highest, with room; none of no columns."""
+    """The lowest and the highest price with a margin; None without columns."""
     if columns.is_empty():
         return None
     low, high = columns.select(pl.col("low").min(), pl.col("high").max()).row(0)

@@ -122,7 +122,7 @@ def _yaml(path: Path, kind: type) -> Any:
 
 
 def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
-    """By step, and the span.    Raises    ValueError: with a sentence"""
+    """Scores by step, and their span.    Raises    ValueError: with a sentence"""
     if not path.exists():
         raise ValueError("No scores: it is still running, or was cut off.")
     try:
@@ -169,7 +169,7 @@ def _offline(folder: Path) -> Path | None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
-    """By dotted name; what decides nothing is left out."""
+    """Values by dotted name, without those that decide nothing."""
     values: dict[str, Value] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"

@@ -124,7 +124,7 @@ class TypedBars:
         pn.state.execute(lambda: setattr(self._table, "rows", [*self._table.rows, [""] * len(COLUMNS)]))
 
     def _check(self) -> None:
-        """On the event loop. What changes during a check is checked after it."""
+        """Check on the event loop; what changes meanwhile is checked afterwards."""
         self._changed = True
         if not self._checking:
             self._checking, self._changed = True, False

@@ -35,7 +35,7 @@ class FileUpload(pn.widgets.FileDropper):
             self._folder = None
 
     def _server_event(self, doc: Any, event: Any) -> None:
-        """At once, in the order of arrival: Panel's threads would mix the chunks up."""
+        """Handle chunks in the order of arrival: Panel's threads would mix them up."""
         self._process_bokeh_event(doc, event)
 
     def _process_event(self, event: Any) -> None:

@@ -181,7 +181,7 @@ class _Overview:
         self._marked.data = {"x": [self._closings.index(closing)] if closing in self._closings else []}
 
     def closing_at(self, x: float | None) -> object:
-        """Of the nearest hour."""
+        """The nearest hour."""
         if x is None or not self._closings:
             return None
         return self._closings[min(max(round(x), 0), len(self._closings) - 1)]

@@ -24,7 +24,7 @@ NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trai
 
 
 class Models:
-    """Of one registered name."""
+    """The models page of one registered name."""
 
     def __init__(self, context: PageContext, registered: RegistryClient, name: str) -> None:
         self._visit, self._registered, self._name = context, registered, name

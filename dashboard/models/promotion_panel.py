@@ -106,7 +106,7 @@ class PromotionPanel:
 
 
 def _address() -> str:
-    """Of the visitor."""
+    """The visitor's address."""
     context: Any = pn.state.curdoc.session_context if pn.state.curdoc else None
     return context.request.remote_ip if context else ""
 

@@ -18,7 +18,7 @@ ACTOR = "dashboard"
 
 @dataclass(frozen=True)
 class Move:
-    """Of an alias, as a visitor has confirmed it."""
+    """A move of an alias that a visitor has confirmed."""
 
     action: str  # promote | rollback
     alias: str
@@ -28,7 +28,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Details:
-    """Of one version."""
+    """What the page shows of one version."""
 
     gate: Mapping[str, Any]  # `Decision.to_json()`, and the span it was judged on
     forecaster: Forecaster

@@ -40,7 +40,7 @@ def verdict(version: Version) -> str:
 
 
 def label(version: Version) -> str:
-    """Of a version in a list to choose from."""
+    """A version's entry in a list to choose from."""
     return f"{version.number} ({', '.join(version.aliases) or verdict(version)})"
 
 

@@ -48,7 +48,7 @@ def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
 
 
 def problem(text: str) -> pn.pane.HTML:
-    """In words, where it happened."""
+    """A message where the fault happened."""
     return html(alert(text))
 
 

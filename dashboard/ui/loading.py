@@ -44,7 +44,7 @@ def loading(view: Any) -> Iterator[None]:
 
 @contextmanager
 def error_boundary(fail: Callable[[str], None]) -> Iterator[None]:
-    """In a sentence, what has gone wrong."""
+    """Tell in a sentence what has gone wrong."""
     try:
         yield
     except LstmTsError as error:

@@ -31,7 +31,7 @@ def year_of(local: datetime) -> str:
 
 
 def signed(number: float) -> str:
-    """To one place; nothing is minus nothing."""
+    """Round to one decimal, without negative zero."""
     return f"{round(number, 1) + 0.0:+.1f}"
 
 
@@ -40,7 +40,7 @@ def prices_of(forecast: Forecast) -> PriceFormat:
 
 
 def bps(step: Step) -> float:
-    """Of the median over the last close."""
+    """Basis points of the median over the last close."""
     return 1e4 * (step.price / step.persistence - 1)
 
 
@@ -118,7 +118,7 @@ def to_csv(forecast: Forecast) -> str:
 
 
 def body_of(symbol: str, bars: pl.DataFrame) -> bytes:
-    """Of a request for the hours after these."""
+    """The body of a request for the hours after these."""
     rows = [
         {"ts": ts.strftime("%Y-%m-%dT%H:%M:%SZ"), **dict(zip(PRICES, prices, strict=True))}
         for ts, *prices in bars.select("ts", *PRICES).iter_rows()

@@ -74,7 +74,7 @@ def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
 
 
 def show_prices(plot: figure, prices: PriceFormat) -> None:
-    """On the axis and in the tips, whose fields in braces are prices."""
+    """Format prices on the axis and in the tips, whose fields in braces are prices."""
     plot.yaxis.axis_label = prices.unit
     plot.yaxis.formatter = PrintfTickFormatter(format=f"%.{prices.decimals}f")
     tools: list[Any] = list(plot.select(HoverTool))

@@ -64,7 +64,7 @@ class Ledger:
             connection.execute(sa.insert(ALIAS_CHANGES), vars(change))
 
     def alias_changes(self, name: str, alias: str) -> list[AliasChange]:
-        """In the order they were recorded, both states."""
+        """Both states, in the order they were recorded."""
         columns = {column.name: column for column in ALIAS_CHANGES.columns}
         number = columns.pop("id")
         wanted = sa.select(*columns.values()).where(columns["name"] == name, columns["alias"] == alias)
@@ -129,7 +129,7 @@ class Ledger:
             return list(connection.scalars(wanted.distinct().order_by(at)))
 
     def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
-        """As `exclusive`, of what a broker is asked for."""
+        """The same as `exclusive`, for requests to a broker."""
         return self._database.locked(f"the ingestion of {symbol}")
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:

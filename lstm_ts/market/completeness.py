@@ -176,7 +176,7 @@ def untold(sessions: pl.DataFrame, answers: Sequence[Answer]) -> pl.Series:
 
 
 def span_of(bars_ts: pl.Series, answers: Sequence[Answer]) -> tuple[datetime, datetime] | None:
-    """From the first minute stored or answered for to the end of the last."""
+    """The span from the first minute stored or answered for to the end of the last."""
     starts = [*bars_ts.head(1), *(answer.start for answer in answers)]
     ends = [*(ts + timedelta(minutes=1) for ts in bars_ts.tail(1)), *(answer.end for answer in answers)]
     return (min(starts), max(ends)) if starts else None

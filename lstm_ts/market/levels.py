@@ -19,7 +19,7 @@ YEAR_S = 365 * 86_400.0
 
 @dataclass(frozen=True)
 class CloseRange:
-    """Of some hours, such as those that a model was trained on."""
+    """The lowest and highest close of some hours, such as those of a training."""
 
     lowest: float
     highest: float

@@ -14,7 +14,7 @@ MAX_SIZE_BPS = 0.2  # below the spread of the most liquid currency pairs; roundi
 
 @dataclass(frozen=True)
 class Revision:
-    """Of bars whose `ts` is stored already."""
+    """How bars differ from stored ones of the same `ts`."""
 
     common: int
     differing: int  # in their close

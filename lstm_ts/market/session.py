@@ -30,7 +30,7 @@ def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
 
 @lru_cache(maxsize=128)
 def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
-    """By trading date; a schedule takes the calendar 30 ms, however few days it is of."""
+    """Sessions by trading date; a schedule of any number of days takes the calendar 30 ms."""
     from lstm_ts.market.calendars import get_calendar  # pandas is slow to import
 
     try:
@@ -226,7 +226,7 @@ class Session:
         return nearest, shifts[nearest]
 
     def _mismatch(self, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
-        """Of the bars, were every stamp `shift_hours` later, against the sessions of their span."""
+        """The mismatch of the bars with the sessions of their span, were every stamp `shift_hours` later."""
         shifted = counts.select(pl.col("ts") + pl.duration(hours=shift_hours), "bars")
         open_hours = self.hours(shifted["ts"].min(), shifted["ts"].max() + HOUR)  # type: ignore[arg-type, operator]
         closed = int(shifted.join(open_hours, on="ts", how="anti")["bars"].sum()) / int(counts["bars"].sum())

@@ -1,1 +1,1 @@
-"""From hourly bars to a forecast, and the training of what forecasts."""
+"""The way from hourly bars to a forecast, and the training of what forecasts."""

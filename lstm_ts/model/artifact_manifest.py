@@ -130,7 +130,7 @@ def _object(values: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def build(kind: type[Part], values: Any, where: str) -> Part:
-    """By the annotations of its constructor."""
+    """Build a part by the annotations of its constructor."""
     hints = get_type_hints(kind.__init__)
     hints.pop("return")
     found = _object(values, f"{where} with", tuple(hints))
@@ -209,7 +209,7 @@ def _read_scaler(values: Any) -> Scaler:
 
 
 def _upgrade_reference(values: Any, kind: int) -> Any:
-    """Of formats 1 and 2, which knew three baselines, as format 3 has it."""
+    """Convert the reference of formats 1 and 2, which knew three baselines, to format 3."""
     if kind == FORMAT:
         return values
     names = ("climatology_HQ", "volatility_HQ")

@@ -35,7 +35,7 @@ class Split:
         self.test_until = utc(test_until)
 
     def plain(self) -> dict[str, str | float | None]:
-        """As it was given, in JSON types."""
+        """The split as it was given, in JSON types."""
         return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in vars(self).items()}
 
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:

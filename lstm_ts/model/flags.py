@@ -54,7 +54,7 @@ class Flags:
 
 
 def _age(forecast: "Forecast", closed: int, now: datetime) -> str:
-    """Of the last bar; the session hours since are known up to the horizon."""
+    """The age of the last bar; the session hours since are known up to the horizon."""
     if closed < len(forecast.target_ts_H):
         return f"{closed} session hours have closed since the last bar"
     hours = (now - forecast.origin_ts) // HOUR

@@ -145,7 +145,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
 
 
 def describe_warm_start(rows: Sequence[FoldRow]) -> str:
-    """In how many of scratch's steps the weights of the fold before reach the validation loss that scratch ends at."""
+    """How soon the weights of the fold before reach the validation loss that a start from scratch ends at."""
     scratch = {row.fold: row for row in rows if row.start == "scratch"}
     warm = [row for row in rows if row.start == "previous"]
     shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]

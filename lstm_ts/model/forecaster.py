@@ -135,7 +135,7 @@ class Forecaster:
         return forecast
 
     def _count_missing(self, grid: Grid, last: int, last_ts: np.datetime64) -> int:
-        """Of the hours of the window that ends at the row `last`.    Raises    NotEnoughBars"""
+        """Count missing hours of the window that ends at the row `last`.    Raises    NotEnoughBars"""
         spec = self.spec
         if last + 1 < spec.tsteps:
             raise NotEnoughBars(

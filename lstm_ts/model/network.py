@@ -50,7 +50,7 @@ class Network:
 
 
 def _shapes(spec: WindowSpec) -> dict[str, list[int]]:
-    """By name, of one window."""
+    """Shapes of one window's inputs and output, by name."""
     tsteps, horizon = spec.tsteps, spec.horizon
     window = ([tsteps, FEATURES], [horizon, TARGET_COLUMNS], [horizon])
     return {**dict(zip(INPUTS, window, strict=True)), OUTPUT: [horizon, len(spec.levels)]}

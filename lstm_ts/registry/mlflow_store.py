@@ -115,7 +115,7 @@ class MlflowStore:
         return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
 
     def _find_source(self, source: str) -> str:
-        """Of a version of a SQLite registry, the folder beside it, wherever both were when it was registered."""
+        """The model folder of a version: that of a SQLite registry lies beside it, even where both were moved."""
         tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
         if self._path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
             beside = self._path.parent.resolve().joinpath(*map(url2pathname, tail))
@@ -151,7 +151,7 @@ class MlflowStore:
         return sorted(versions, key=lambda version: version.number)
 
     def find(self, name: str, ref: int | str) -> Version | None:
-        """By number or alias."""
+        """Find a version by number or alias."""
         client = self._client
         ask = client.get_model_version if str(ref).isdecimal() else client.get_model_version_by_alias
         with self._answering(), _ignoring(*UNKNOWN):

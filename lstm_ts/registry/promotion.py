@@ -1,4 +1,4 @@
-"""From a registered version to what its gate decided: the alias moved, and the decision written down.
+"""Carry out what the gate decided on a registered version: move the alias, write the decision down.
 
 The decision's row is written last, so a version without one is a version whose run was killed before its end.
 """

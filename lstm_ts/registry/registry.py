@@ -75,7 +75,7 @@ class Registry:
         return self.store.versions(name)
 
     def version(self, name: str, ref: int | str) -> Version:
-        """By number or alias.    Raises    RegistryError: there is none, or no such name"""
+        """Find a version by number or alias.    Raises    RegistryError: there is none, or no such name"""
         if found := self.store.find(name, ref):
             return found
         if not (versions := self.versions(name)):
@@ -148,7 +148,7 @@ class Registry:
         return self.version(name, before)
 
     def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
-        """Before a version becomes champion: after a kill in between, it has no role rather than two."""
+        """Release first: a version that is killed before it becomes champion has no role rather than two."""
         if self._aliases.settle(name, CHALLENGER) == number:
             reason = f"version {number} becomes {CHAMPION}"
             self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)

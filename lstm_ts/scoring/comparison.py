@@ -36,7 +36,7 @@ class Comparison:
 
 
 def compare_records(first: ForecastRecord, second: ForecastRecord) -> Comparison:
-    """At the origins that both have, up to the shorter horizon.
+    """Compare at the origins that both have, up to the shorter horizon.
 
     Raises    ConfigError: of other symbols, levels or session hours; NoRows: not one origin in common
     """

@@ -131,7 +131,7 @@ def _judge(checks: Sequence[Check]) -> Verdict:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Of the candidate's loss with another's: shares of the other's, below 0 where the candidate is better.
+    """The candidate's loss beside another's: shares of the other's, below 0 where the candidate is better.
 
     In `words` the sign is that of skill, as in every table: above 0 is better.
     """
@@ -257,7 +257,7 @@ def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, 
 
 
 def _is_better(found: _Comparison, criteria: Criteria) -> bool:
-    """By the test and by the smallest effect that counts: another seed alone is better by the test too."""
+    """Better by the test and by the smallest effect that counts: another seed alone may be better by the test."""
     return found.upper < 0 and found.difference <= -criteria.min_effect
 
 

@@ -156,7 +156,7 @@ def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
 
 
 def _mean_losses(record: ForecastRecord) -> dict[str, float]:
-    """By baseline, the mean over its steps of its loss over that of persistence; the best first."""
+    """Mean over the steps of each one's loss over that of persistence, by name; the best first."""
     losses: dict[str, float] = {}
     for name in dict.fromkeys(name for step in range(1, record.horizon + 1) for name in record.beside_at(step)):
         known_H = ~np.isnan(record.pinball_NH[name]).all(axis=0)

@@ -120,7 +120,7 @@ def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequen
 
 
 def _fold_section(scores: Scores) -> str:
-    """For each step a row per fold, with the model's skill over every baseline and the test of it."""
+    """A table for each step: a row per fold, with the model's skill over every baseline and its test."""
     if not scores.by_fold:
         return ""
     return "<h2>By fold</h2>" + "".join(_fold_table(step, scores) for step in scores.shown_steps)

@@ -19,7 +19,7 @@ def number(value: float, form: str) -> str:
 
 
 def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
-    """Of a share, with a sign where it is one of better or worse; zero is not minus zero."""
+    """A share in percent, signed where it tells better from worse, without negative zero."""
     return number(round(100 * share, digits) + 0.0, f"{{:{'+' * signed}.{digits}f}} %")
 
 

@@ -108,7 +108,7 @@ def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:
 
 
 def _find_volume(positions: dict[str, int]) -> int | None:
-    """By name, or else by a name such as `volume btc`; quote volume is another thing."""
+    """Find the volume by name, or by one such as `volume btc`; quote volume is another thing."""
     exact = _first(positions, VOLUME_NAMES)
     if exact is not None:
         return exact
@@ -134,7 +134,7 @@ def _find_stamp(plain: Sequence[str], cells: dict[int, list[str]]) -> tuple[tupl
 
 
 def _shape(cells: Sequence[str]) -> Stamp | None:
-    """Of a column most of whose filled cells are stamps."""
+    """The shape of stamps in a column of which most filled cells are stamps."""
     filled = [cell for cell in cells if cell]
     stamps = [cell for cell in filled if recognise_stamp([cell])]
     return recognise_stamp(stamps) if 2 * len(stamps) > len(filled) else None

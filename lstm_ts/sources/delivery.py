@@ -46,7 +46,7 @@ class IngestLimits:
 
 
 class Delivery:
-    """Of one source: `add` each batch, then `check`, before the stores change."""
+    """A delivery of one source: `add` each batch, then `check`, before the stores change."""
 
     def __init__(self, name: str, rejects_csv: Path) -> None:
         self.name = name
@@ -78,7 +78,7 @@ class Delivery:
         self.rejected += append_rejects(self._rejects_csv, batch.rejects)
 
     def check(self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits) -> Mismatch:
-        """By itself, and beside what is stored of that span.
+        """Check the delivery by itself and beside what is stored of that span.
 
         Raises    NoRows, TooManyRejects, WrongZone; DataError: another level, or another series than the stored minutes
         """

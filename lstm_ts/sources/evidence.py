@@ -47,7 +47,7 @@ def join_to_stored(answers: Sequence[Answer], stored: pl.Series, sessions: pl.Da
 
 
 def _session_minutes_between(ts: np.ndarray, sessions: pl.DataFrame) -> np.ndarray:
-    """Of each bar and the next one, both left out."""
+    """Session minutes between each bar and the next one, both left out."""
     opens, closes = (sessions[name].to_physical().to_numpy() // MINUTE for name in ("opens", "closes"))
     total = np.append(0, np.cumsum(closes - opens))
 

@@ -13,7 +13,7 @@ WITNESS = "files"
 
 
 class Testimony:
-    """Of one file of minutes or ticks."""
+    """What one file of minutes or ticks proves."""
 
     def __init__(self, *, already_read: tuple[str, ...]) -> None:
         """already_read   reasons of rows that were refused only because their minute had been delivered before"""

@@ -141,7 +141,7 @@ class Files:
 
 
 def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
-    """With both moments of a stamp that is ambiguous."""
+    """Rows with both moments of an ambiguous stamp."""
     ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
     return pl.concat([rows, ambiguous.with_columns(ts="late")])
 

@@ -54,7 +54,7 @@ def _explain(sample: Sequence[str], file: str) -> str:
 
 
 def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None) -> Layout:
-    """Of a layout that its first lines leave open, by all lines.
+    """Settle a layout that its first lines leave open, by all lines.
 
     blocks   frames `text` of the whole file
     Raises   UnknownFormat: nor do all lines tell
@@ -92,7 +92,7 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
 
 
 def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None, *, file: str) -> bool:
-    """Of a column of dates such as 07/01/2025.
+    """Whether the day comes first in a column of dates such as 07/01/2025.
 
     Raises   UnknownFormat: neither the dates tell, nor the column's name, nor `dates`
     """

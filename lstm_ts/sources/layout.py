@@ -39,7 +39,7 @@ class Layout:
 
 
 def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
-    """With the decimal sign, the zone, and whether the rows leave something open."""
+    """Complete a layout: its decimal sign, its zone, and whether the rows leave something open."""
     columns, stamps = layout.columns, layout.columns.stamps
     prices = [row[i] for row in rows for i in columns.prices]
     commas = [cell for cell in prices if "," in cell]

@@ -15,7 +15,7 @@ BASIS_POINTS = 1e4
 
 @dataclass(frozen=True)
 class _Delivered:
-    """Of one file, ascending: 16 bytes a bar."""
+    """Bars of one file, ascending: 16 bytes each."""
 
     last: int
     stamps_N: Times
@@ -23,7 +23,7 @@ class _Delivered:
 
 
 class Overlap:
-    """Of the bars of one spacing."""
+    """Overlap of files with bars of one spacing."""
 
     def __init__(self) -> None:
         self._files: list[_Delivered] = []

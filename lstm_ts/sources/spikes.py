@@ -28,7 +28,7 @@ Logs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Spikes:
-    """Of one file: spans in which rows off the level are damaged, ascending and apart."""
+    """Spans of one file in which rows off the level are damaged, ascending and apart."""
 
     first_D: Times
     last_D: Times
@@ -72,7 +72,7 @@ class Continuity:
 
 
 class Levels:
-    """Of one file: `add` all of its good rows, then `find_spikes`."""
+    """Levels of one file: `add` all of its good rows, then `find_spikes`."""
 
     def __init__(self, *, ticks: bool) -> None:
         self._ticks = ticks
@@ -121,7 +121,7 @@ def _find(
 
 
 def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[int, int, float, float]]:
-    """Of the rows before the first stretch, or after the last, whose nearest row has that stamp and level."""
+    """Spikes before the first stretch or after the last, whose nearest row has that stamp and level."""
     if not len(stamps_N):
         return []
     limit = largest_move(float(np.abs(stamps_N[[0, -1]] - stamp).max()) / SECOND)
@@ -131,7 +131,7 @@ def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[i
 def _between(
     stamps_N: Times, open_N: Logs, close_N: Logs, before_S: NDArray[np.int64], after_S: NDArray[np.int64]
 ) -> list[tuple[int, int, float, float]]:
-    """Of the rows between two stretches of one level.
+    """Spikes between two stretches of one level.
 
     before_S, after_S   the last row of each stretch but the last, and the first one of the next
     """

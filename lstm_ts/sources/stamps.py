@@ -231,7 +231,7 @@ def _gaps(pairs: set[tuple[int, int, int]], first: bool) -> list[timedelta]:
 
 
 def with_order(stamp: Stamp, first: bool) -> Stamp:
-    """Of a file whose dates begin with the day, or with the month."""
+    """The stamps of a file whose dates begin with the day, or with the month."""
     if first:
         return stamp
     usual = stamp.usual and re.sub("%[dm]", lambda found: "%m" if found[0] == "%d" else "%d", stamp.usual)
@@ -239,5 +239,5 @@ def with_order(stamp: Stamp, first: bool) -> Stamp:
 
 
 def with_seconds(stamp: Stamp) -> Stamp:
-    """Of a clock of four digits that turns out to be one of six whose leading zeros are lost."""
+    """Read a clock of four digits as one of six whose leading zeros are lost."""
     return replace(stamp, digits=6, usual=stamp.usual and stamp.usual.replace("%H%M", "%H%M%S"))

@@ -36,7 +36,7 @@ class Manifest:
 
     @property
     def files(self) -> dict[str, MonthFile]:
-        """By name."""
+        """Entries by the name of their file."""
         return {file.file: file for file in (*self.months.values(), *self.revisions.values())}
 
 

@@ -1,4 +1,4 @@
-"""Into TWS or IB Gateway: with a client id that nobody has, to an account that may be used."""
+"""Log into TWS or IB Gateway: with a client id that nobody has, to an account that may be used."""
 
 import os
 import socket
@@ -46,7 +46,7 @@ def _greet(wire: EventLoopRunner, address: str, first: int) -> TwsConnection:
 
 
 def _why(error: OSError) -> str:
-    """In the system's words: asyncio puts its own, and the address once more, in their place."""
+    """The system's words, in place of which asyncio puts its own and the address once more."""
     if isinstance(error, socket.gaierror) or not error.errno:
         return str(error.strerror or error) or "its hang-up"
     return os.strerror(error.errno)

@@ -11,7 +11,7 @@ from lstm_ts.errors import ConfigError
 
 
 class Pacing:
-    """Of one contract. Times are seconds of any clock that never goes back; `scale` 0 asks as fast as it can."""
+    """The pace of one contract. Times are seconds of any monotonic clock; `scale` 0 asks as fast as it can."""
 
     def __init__(
         self,

@@ -208,7 +208,7 @@ class InteractiveBrokers:
             raise RetryableError(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
 
     def _pause_s(self) -> float:
-        """After a pacing violation; after a second one in a row the whole window, since others must be asking."""
+        """Pause after a pacing violation; after a second in a row the whole window, as others must be asking."""
         pause_s = self.pacing.window_s if self._too_fast else self.pacing.identical_s
         self._too_fast = True
         return pause_s

@@ -1,4 +1,4 @@
-"""For which minutes of which store a source answered, when, and how many bars it brought: evidence of completeness."""
+"""Evidence of completeness: which minutes of which store a source answered for, when, with how many bars."""
 
 import sqlalchemy as sa
 from alembic import op
