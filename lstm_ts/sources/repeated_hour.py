@@ -20,7 +20,7 @@ IN_ORDER = 0.9  # of the steps; the others are damaged rows, or borders of joine
 
 
 class RepeatedHour:
-    """The repeated hour of one file: `add` every block, `resolve`, then `apply` to the same blocks in order, once or more."""
+    """The repeated hour of one file: `add` each block, `resolve`, then `apply` to the blocks in order, once or more."""
 
     def __init__(self, *, ticks: bool) -> None:
         self._ticks = ticks
