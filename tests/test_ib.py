@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from processes import ROOT, WAIT_S, child, output, read_line
+from processes import ROOT, WAIT_S, child, output, read_line, wait_for
 
 from benchmarks.ingestion import survive
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, NoRows, WrongZone
@@ -183,9 +183,13 @@ def test_nothing_is_asked_for_but_history_contract_and_time_and_no_order_is_ever
     assert said.messages["historical_data"] == 5
 
 
-@pytest.mark.parametrize("module", ["ib", "ib_login", "ib_line", "ib_errors", "ib_answers", "pacing", "retries"])
-def test_the_module_cannot_place_an_order(module: str) -> None:
-    tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
+IB_MODULES = sorted((ROOT / "lstm_ts/sources/ib").glob("*.py"))
+assert len(IB_MODULES) > 6
+
+
+@pytest.mark.parametrize("module", IB_MODULES, ids=lambda path: path.stem)
+def test_the_module_cannot_place_an_order(module: Path) -> None:
+    tree = ast.parse(module.read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     words = ("order", "exercise", "globalcancel", "bracket", "whatif", "getattr")
@@ -197,9 +201,8 @@ def test_the_module_cannot_place_an_order(module: str) -> None:
 def test_every_method_of_the_client_that_can_be_called_is_one_that_asks() -> None:
     """The list is of both classes that the client is made of; an order could go by no other way."""
     used = set()
-    for module in ("ib", "ib_login", "ib_line"):
-        tree = ast.parse((ROOT / "lstm_ts" / "sources" / f"{module}.py").read_text())
-        for node in ast.walk(tree):
+    for module in IB_MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute | ast.Name):
                 owner = node.value.attr if isinstance(node.value, ast.Attribute) else node.value.id
                 used |= {node.attr} if owner in ("ib", "client") else set()
@@ -534,7 +537,7 @@ def test_ctrl_c_of_the_command_is_one_sentence(tmp_path: Path) -> None:
         with child(command, stderr=subprocess.PIPE) as process:
             while "Connected to IB" not in read_line(process, process.stderr):
                 pass
-            time.sleep(0.5)
+            wait_for(lambda: tws.status().messages.get("historical_data"), process=process)
             process.send_signal(signal.SIGINT)
             _, rest = output(process)
     assert process.returncode == 130

@@ -453,7 +453,9 @@ def test_no_command_opens_a_store_with_other_sessions_than_it_was_stored_with(st
     ]
     stored = "NYSE in America/New_York, got CMEGlobex_Silver in America/New_York"
     for command in commands:
-        with pytest.raises(ConfigError, match=rf"{stored}; add session\.calendar=NYSE session\.zone=America/New_York"):
+        with pytest.raises(
+            ConfigError, match=rf"{stored}; set symbol\.session\.calendar=NYSE symbol\.session\.zone=America/New_York"
+        ):
             command()
     assert stores.processed.read().equals(before)
 
