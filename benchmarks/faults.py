@@ -72,7 +72,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     for command in STEPS:
-        importlib.import_module(f"lstm_ts.{command}")  # once, before the forks
+        importlib.import_module(module_of(command))  # once, before the forks
     with mounted() as disk, tempfile.TemporaryDirectory() as aside:
         clean = {name: run_clean(name, disk, Path(aside)) for name in (*STEPS, *SERVERS)}
         chosen, counts = random.Random(asked.seed), Counter[str]()
@@ -229,7 +229,11 @@ def start(command: str, disk: Path) -> Child:
     model = next(iter(sorted(disk.glob("outputs/train/**/model"))), "")
     arguments = [argument.format(model=model) for argument in STEPS[command]]
     sys.argv = ["lstm_ts", f"paths.data={disk}/data", f"paths.outputs={disk}/outputs", *arguments]
-    return fork(importlib.import_module(f"lstm_ts.{command}").main)
+    return fork(importlib.import_module(module_of(command)).main)
+
+
+def module_of(command: str) -> str:
+    return "lstm_ts.registry.__main__" if command == "registry" else f"lstm_ts.{command}"
 
 
 def fork(task: Callable[[], None]) -> Child:

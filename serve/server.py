@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,6 +31,7 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is i
 LONGEST_S = 3600
 DAY_S = 86400
 OPEN_FILES = resource.RLIMIT_NOFILE
+MAX_TMPDIR = 70  # bytes: of a socket's path, of which the system allows 107, our own part is the rest
 OTHER_FILES = 256  # of an HTTP process beside its connections
 LEAST_BACKLOG, BACKLOG = 64, 2048
 
@@ -82,6 +83,11 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
     check_registry(cfg)
     check_port(cfg.host, cfg.port)
+    if len(os.fsencode(gettempdir())) > MAX_TMPDIR:
+        raise ConfigError(
+            f"Expected a folder for temporary files of at most {MAX_TMPDIR} bytes, as sockets lie there, "
+            f"got {gettempdir()}; set TMPDIR to a shorter one"
+        )
 
 
 def allow_connections(count: int) -> int:

@@ -64,10 +64,14 @@ def call(main: Callable[[], None]) -> int:
     return 0
 
 
+def module_of(command: str) -> str:
+    return "lstm_ts.registry.__main__" if command == "registry" else f"lstm_ts.{command}"
+
+
 def run(command: str, folder: Path, *arguments: str, **environment: str) -> Done:
     """`python -m lstm_ts.<command>` with everything under `folder`, in this process."""
     overrides = [*_paths(folder), *arguments]
-    main = importlib.import_module(f"lstm_ts.{command}").main
+    main = importlib.import_module(module_of(command)).main
     with _as_a_process([command, *overrides], environment) as (stdout, stderr):
         code = _exit_code(main)
     return Done(overrides, code, stdout.getvalue(), stderr.getvalue())

@@ -151,7 +151,7 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     assert dagster.wait(lambda: succeeded("XAGUSD_nightly"), 180)[0]["jobName"] == "XAGUSD_bars"
     assert store.read(end=TODAY).equals(truth)
     dagster.stop()
-    assert not dagster.processes()
+    wait_for(lambda: not dagster.processes())
     assert "Traceback" not in dagster.log.read_text()
 
 

@@ -5,8 +5,10 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from processes import WAIT_S, end, free_port, python, wait_for
@@ -27,11 +29,19 @@ def processes(session: int) -> list[int]:
     return found
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files, which lie in sockets' paths: those are short."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("moment", range(MOMENTS))
 @pytest.mark.parametrize("module", ["serve.server", "dashboard.server"])
-def test_a_server_that_is_told_to_end_while_it_starts_leaves_nothing(module: str, moment: int, tmp_path: Path) -> None:
-    log, own, chosen = tmp_path / "log", tmp_path / "own", random.Random(moment)
-    own.mkdir()
+def test_a_server_that_is_told_to_end_while_it_starts_leaves_nothing(
+    module: str, moment: int, tmp_path: Path, short: Path
+) -> None:
+    log, own, chosen = tmp_path / "log", short, random.Random(moment)
     paths = (f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", f"port={free_port()}")
     environment = os.environ | {"TMPDIR": str(own), "OMP_NUM_THREADS": "1"}
     with log.open("w") as told:
@@ -47,5 +57,6 @@ def test_a_server_that_is_told_to_end_while_it_starts_leaves_nothing(module: str
         for pid in processes(server.pid):
             os.kill(pid, signal.SIGKILL)
     assert not list(own.glob("lstm_ts_*"))
-    assert server.returncode == 0 or (moment < BEFORE and server.returncode == -signal.SIGTERM)
+    ended_well = server.returncode == 0 or (moment < BEFORE and server.returncode == -signal.SIGTERM)
+    assert ended_well, (server.returncode, log.read_text()[-3000:])
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]

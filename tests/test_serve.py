@@ -24,7 +24,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from processes import WAIT_S
+from processes import WAIT_S, free_port
 from serving import (
     HORIZON,
     MAX_MISSING,
@@ -775,6 +775,13 @@ def test_the_name_of_a_model_is_the_chosen_symbols_and_others_are_named_as_they_
     found = [(each.symbol, each.name, each.bars) for each in read_settings(cfg, construct(cfg.traffic))]
     stores = tmp_path / "processed"
     assert found == [("XAUUSD", "gold-24h", stores / "XAUUSD"), ("SPY", "SPY", stores / "SPY")]
+
+
+def test_a_folder_too_deep_for_sockets_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 70)
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(ConfigError, match=r"temporary files of at most 70 bytes, .* got .*d; set TMPDIR to a shorter"):
+        check(compose("serve", f"port={free_port()}"))
 
 
 def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_that_was_it_is_not(
