@@ -27,8 +27,8 @@ from lstm_ts.cli import (
     entry_point,
     launch,
     processed_store,
-    refuse_relaunch,
     reject_options,
+    reject_relaunch,
     run_folder,
     to_json,
 )
@@ -195,7 +195,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
     reject_options(cfg, "ckpt_path")
-    refuse_relaunch(cfg)
+    reject_relaunch(cfg)
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
     store = processed_store(cfg)
     hourly_bars = store.read()

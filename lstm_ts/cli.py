@@ -274,7 +274,7 @@ def reject_options(cfg: DictConfig, *options: str) -> None:
             raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
 
 
-def refuse_relaunch(cfg: DictConfig) -> None:
+def reject_relaunch(cfg: DictConfig) -> None:
     """Raises    ConfigError: Lightning would start this command again for each device, and it trains more than once"""
     strategy, devices = cfg.trainer.strategy, cfg.trainer.devices
     if devices != 1 and strategy not in ("ddp_spawn", "ddp_fork"):

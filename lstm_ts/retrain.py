@@ -22,8 +22,8 @@ from lstm_ts.cli import (
     construct,
     entry_point,
     processed_store,
-    refuse_relaunch,
     reject_options,
+    reject_relaunch,
     run_folder,
     to_json,
 )
@@ -167,7 +167,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     First it does what a run before left undone when it was killed, whatever its bars.
     """
     reject_options(cfg, "ckpt_path", "lightgbm_steps")
-    refuse_relaunch(cfg)
+    reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
     end, settings = utc(cfg.span.end), cfg.retrain

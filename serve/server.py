@@ -122,7 +122,7 @@ def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
                 return
     except LedgerError:
         return
-    with get_context("spawn").Pool(1) as pool:  # MLflow and PyTorch stay out of this process: others are forked of it
+    with get_context("spawn").Pool(1) as pool:  # MLflow stays out of this process: others are forked of it
         if pool.apply(_lacks_challenger, (cfg.registry.uri, cfg.name)):
             raise ConfigError(
                 f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "

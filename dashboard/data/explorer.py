@@ -126,7 +126,7 @@ class Explorer:
 
         Raises    NoRows, DataError
         """
-        self._visit, self._symbol, self._kind = context, symbol, kind
+        self._context, self._symbol, self._kind = context, symbol, kind
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
         prices = price_format(context.settings.quote_of(symbol), self._bars["close"][-1])
@@ -163,7 +163,7 @@ class Explorer:
         self._soon()
 
     def _read(self) -> pl.DataFrame:
-        return stored(self._visit.settings).bars(self._symbol, self._kind)
+        return stored(self._context.settings).bars(self._symbol, self._kind)
 
     @property
     def _whole_ms(self) -> tuple[float, float]:

@@ -81,7 +81,7 @@ class Prices:
     """Minutes or hours, each with the span that was looked at last."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._visit, self._symbol, self._made = context, symbol, dict[str, Explorer]()
+        self._context, self._symbol, self._made = context, symbol, dict[str, Explorer]()
         kinds = stored(context.settings).kinds(symbol)
         self._kind = pn.widgets.RadioButtonGroup(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
         self._kind.param.watch(lambda _: self._look(), "value")
@@ -93,14 +93,14 @@ class Prices:
     def _read_unknown(self) -> tuple[pl.DataFrame, str]:
         """And why it is not known, if so: prices are there without the ledger."""
         try:
-            return stored(self._visit.settings).known(self._symbol).unknown, ""
+            return stored(self._context.settings).known(self._symbol).unknown, ""
         except LstmTsError as error:
             return NONE_UNKNOWN, f'<p class="quiet">Unknown time is not marked: {escape(str(error))}</p>'
 
     def _look(self) -> None:
         kind = self._kind.value
         if kind not in self._made:
-            self._made[kind] = Explorer(self._visit, self._symbol, kind, self._unknown)
+            self._made[kind] = Explorer(self._context, self._symbol, kind, self._unknown)
         self._place[:] = [self._made[kind].view]
 
     def poll(self) -> None:

@@ -23,7 +23,7 @@ class Experiments:
     """Read again now and then, drawn again when a run has come or gone on."""
 
     def __init__(self, context: PageContext) -> None:
-        self._visit, self._reading, self._offering = context, Lock(), False
+        self._context, self._reading, self._offering = context, Lock(), False
         self._runs: list[Run] | None = None
         self._groups: dict[str, list[Run]] = {}
         self._scores: dict[str, Score] = {}
@@ -61,7 +61,7 @@ class Experiments:
         if not self._reading.acquire(blocking=False):
             return
         try:
-            runs = read_runs(self._visit.settings.outputs)
+            runs = read_runs(self._context.settings.outputs)
             if runs != self._runs:
                 self._runs = runs
                 pn.state.execute(lambda: self._draw(runs))
@@ -70,10 +70,10 @@ class Experiments:
 
     def _draw(self, runs: list[Run]) -> None:
         """This and the others below run where the page may be changed."""
-        self._none.object, self._none.visible = _invitation(self._visit), not runs
+        self._none.object, self._none.visible = _invitation(self._context), not runs
         self._some.visible = bool(runs)
         if runs:
-            self._groups = groups(runs, self._visit.zone)
+            self._groups = groups(runs, self._context.zone)
             self._offer(self._show, {f"{name} ({len(members)})": name for name, members in self._groups.items()})
             self._draw_group()
 
@@ -84,7 +84,7 @@ class Experiments:
         return next((run for run in self._shown() if str(run.folder) == self._run.value), None)
 
     def _draw_group(self) -> None:
-        runs, zone = self._shown(), self._visit.zone
+        runs, zone = self._shown(), self._context.zone
         self._table.object = listing(runs, zone)
         self._scores = {score.label: score for score in scores_of(runs)}
         parameters = differing([run for run in runs if run.horizons])
@@ -99,7 +99,7 @@ class Experiments:
 
     def _draw_picture(self) -> None:
         if self._compared.visible:
-            context, score = self._visit, self._scores[self._score.value]
+            context, score = self._context, self._scores[self._score.value]
             colours = shade(context.dark)
             self._scatter = Scatter(self._shown(), self._parameter.value, score, colours, context.zone, self._choose)
             self._scatter.mark(self._chosen())
@@ -110,7 +110,7 @@ class Experiments:
 
     def _draw_run(self) -> None:
         if chosen := self._chosen():
-            self._details.object = details(chosen, self._shown(), self._visit.zone)
+            self._details.object = details(chosen, self._shown(), self._context.zone)
         if self._scatter:
             self._scatter.mark(chosen)
 

@@ -29,7 +29,7 @@ LISTED = 8  # problems below the table; all are marked in it
 
 
 class BarTable(AtOnce, pn.widgets.Tabulator):
-    """Text cells. `tags` mark bad ones: see typed.js, which keeps what is typed from what the server says."""
+    """Text cells. `tags` mark bad ones: see bar_table.js, which keeps what is typed from what the server says."""
 
     def __init__(self) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ class Look:
 
 class TypedBars:
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._visit, self._symbol = context, symbol
+        self._context, self._symbol = context, symbol
         self._checking = self._changed = False
         self._result = Result(context, symbol)
         self._table, self._count = BarTable(), html(height=28)
@@ -106,10 +106,10 @@ class TypedBars:
 
     def _prefill(self) -> None:
         with self._result.asking():
-            needs = self._visit.client.needs(self._symbol)
+            needs = self._context.client.needs(self._symbol)
             self._result.fail("", keep=True)  # the service may have been away
             try:
-                self._fill(to_rows(self._visit.client.hourly_bars(self._symbol).tail(needs.tsteps)))
+                self._fill(to_rows(self._context.client.hourly_bars(self._symbol).tail(needs.tsteps)))
             except NoRows:
                 self._fill([[""] * len(COLUMNS)] * needs.tsteps)
 
@@ -148,8 +148,8 @@ class TypedBars:
 
     def _look(self, rows: list[list[str]]) -> Look:
         """Raises    ServiceError: it does not say what it needs"""
-        needs = self._visit.client.needs(self._symbol)
-        checked = check(rows, self._visit.settings.session_of(self._symbol), needs, datetime.now(UTC))
+        needs = self._context.client.needs(self._symbol)
+        checked = check(rows, self._context.settings.session_of(self._symbol), needs, datetime.now(UTC))
         lack = checked.lacks(needs)
         return Look(needs, checked, checked.bad, [lack] if lack else [])
 
@@ -167,7 +167,7 @@ class TypedBars:
             bars = found.checked.bars.tail(found.needs.tsteps)
             body = body_of(self._symbol, bars)
             try:
-                self._result.show(self._visit.client.predict(body), bars, body=body)
+                self._result.show(self._context.client.predict(body), bars, body=body)
             except Refused as refused:
                 bad, whole = cells_of(refused.problems, found.checked, len(found.checked.rows) - bars.height)
                 pn.state.execute(lambda: self._show(replace(found, bad=bad, whole=whole)))

@@ -28,7 +28,7 @@ class LatestForecast:
     """The store's bars; asked again when they change, and when the service serves something else."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._visit, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
+        self._context, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
         self._result, self._status = Result(context, symbol), html(height=28)
         self.view = pn.Column(self._status, self._result.view, sizing_mode="stretch_width", margin=0)
 
@@ -36,7 +36,7 @@ class LatestForecast:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            client = self._visit.client
+            client = self._context.client
             now = f"{client.bars_changed(self._symbol)} {client.serving()}"
             if now != self._shown:
                 self._shown = ""  # until there is an answer
@@ -47,7 +47,7 @@ class LatestForecast:
             self._lock.release()
 
     def _ask(self) -> bool:
-        client, zone = self._visit.client, self._visit.zone
+        client, zone = self._context.client, self._context.zone
         try:
             answer, window = client.latest(self._symbol), client.needs(self._symbol).tsteps
         except ServiceError as error:

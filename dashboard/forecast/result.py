@@ -24,7 +24,7 @@ class Result:
     """Empty until the first forecast; its room is kept free. Its methods may be called in any thread."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._visit = context
+        self._context = context
         self._answer: Answer | None = None
         self._body: bytes | None = None
         self._chart = FanChart(context.settings.session_of(symbol), context.zone, dark=context.dark)
@@ -59,7 +59,7 @@ class Result:
 
         def draw() -> None:
             self._answer, self._body = answer, body
-            forecast, context = answer.forecast, self._visit
+            forecast, context = answer.forecast, self._context
             self._chart.show(bars, forecast, NOTHING if after is None else after)
             scored = "" if after is None else outcome_words(forecast, after)
             command = curl(context.settings.service.url, forecast.symbol, key=bool(context.settings.service.key),

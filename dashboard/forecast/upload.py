@@ -27,7 +27,7 @@ USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h"
 
 class Upload:
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._visit, self._symbol = context, symbol
+        self._context, self._symbol = context, symbol
         self._bars = pl.DataFrame()
         self._result = Result(context, symbol)
         limit = context.settings.upload.max_bytes
@@ -70,7 +70,7 @@ class Upload:
         if state == COMING:
             self._says.object = '<p class="quiet">The file is on its way…</p>'
         elif state == TOO_LARGE:
-            limit = self._visit.settings.upload.max_bytes // 1_000_000
+            limit = self._context.settings.upload.max_bytes // 1_000_000
             self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
         elif state == THERE:
             pn.state.execute(self._read, schedule="thread")
@@ -82,7 +82,7 @@ class Upload:
     def _read(self) -> None:
         if self._drop.state != THERE:
             return
-        path, name, settings = self._drop.path, self._drop.file_name, self._visit.settings
+        path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
         options = ReadOptions(self._zone.value, self._dates.value, self._stamps.value)
         pn.state.execute(self._offer_options)
         try:
@@ -90,7 +90,7 @@ class Upload:
             found = recognise_file(path, name, self._symbol, options.dates)
             pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, self._tell)
-            needs = self._visit.client.needs(self._symbol)
+            needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:
             self._refuse(error)
             return
@@ -115,7 +115,7 @@ class Upload:
     def _offer(self, done: UploadedBars, tsteps: int, found: RecognisedFile) -> None:
         """The hours to forecast from; the latest is taken."""
         closings = (done.hourly_bars["ts"] + HOUR).to_list()[tsteps - 1 :][-ORIGINS:]
-        zone, kind = self._visit.zone, "minutes, made hours" if done.minutes else "hours"
+        zone, kind = self._context.zone, "minutes, made hours" if done.minutes else "hours"
         left_out = f", {done.rejected:,} of them bad and left out" if done.rejected else ""
         stamps = "stamps carry their zone" if found.zoned else f"stamps taken as {self._zone.value}"
         self._says.object = (
@@ -147,7 +147,7 @@ class Upload:
         if origin is None:
             return
         with self._result.asking():
-            client = self._visit.client
+            client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
             body = body_of(self._symbol, bars)

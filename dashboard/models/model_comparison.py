@@ -27,7 +27,7 @@ RUNNING = Lock()  # one comparison at a time: they take a core each
 
 class ModelComparison:
     def __init__(self, context: PageContext, registered: RegistryClient, name: str) -> None:
-        self._visit, self._registered, self._name = context, registered, name
+        self._context, self._registered, self._name = context, registered, name
         self._first, self._second = (
             Choice(label=which, width=220, margin=(4, 16, 4, 0)) for which in ("Version", "Against")
         )
@@ -62,7 +62,7 @@ class ModelComparison:
         if first == second:
             raise ConfigError(f"Expected two versions, got version {first} twice; choose another one.")
         models = {number: self._registered.load(self._name, number) for number in (first, second)}
-        symbol, client = models[first].provenance.symbol, self._visit.client
+        symbol, client = models[first].provenance.symbol, self._context.client
         bars = client.hourly_bars(symbol)
         start = bars["ts"][-1] + HOUR - timedelta(weeks=weeks)
         window = max(model.spec.tsteps for model in models.values())
@@ -73,7 +73,7 @@ class ModelComparison:
         warned = [overlap_words(number, model, found.first_origin) for number, model in models.items()]
         warned += [mixed_words(number, model, source) for number, model in models.items()]
         alerts = "".join(alert(text) for text in warned if text)
-        return alerts + comparison_words(found, self._visit.zone) + comparison_table(found, first, second)
+        return alerts + comparison_words(found, self._context.zone) + comparison_table(found, first, second)
 
     def _show(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._found, "object", text))

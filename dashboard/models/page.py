@@ -27,7 +27,7 @@ class Models:
     """The models page of one registered name."""
 
     def __init__(self, context: PageContext, registered: RegistryClient, name: str) -> None:
-        self._visit, self._registered, self._name = context, registered, name
+        self._context, self._registered, self._name = context, registered, name
         self._versions: list[Version] = []
         self._chosen, self._choosing = 0, Lock()
         self._list, self._about, self._changes = html(height=80), html(height=200), html()
@@ -47,7 +47,7 @@ class Models:
 
     def load(self) -> None:
         """Everything again; the chosen version stays.    Raises    RegistryError, LedgerError"""
-        registered, zone = self._registered, self._visit.zone
+        registered, zone = self._registered, self._context.zone
         self._versions = versions = registered.versions(self._name)
         listed = [(version, registered.metrics(version)) for version in versions[:LISTED]]
         older = f'<p class="quiet">{len(versions) - LISTED} older ones can be chosen below.</p>'
@@ -71,7 +71,7 @@ class Models:
         champions = [change for change in reversed(history) if change.alias == CHAMPION]
         if not champions:
             return html('<p class="quiet">No version has been champion yet.</p>')
-        context = self._visit
+        context = self._context
         plot = timeline(champions, datetime.now(UTC), context.zone, dark=context.dark)
         return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
@@ -90,7 +90,7 @@ class Models:
             self._moves.aim(version, self._versions)
             details = self._registered.details(version)
             self._tell(
-                facts(version, details.forecaster, details.gate, self._visit.zone)
+                facts(version, details.forecaster, details.gate, self._context.zone)
                 + checks_table(version, details.gate)
                 + scores_table(version, details.forecaster.scores)
             )

@@ -43,7 +43,7 @@ def symbol_list(symbols: Sequence[str]) -> pn.widgets.Select:
 
 
 def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
-    """HTML in the page's dress; `height` is kept free for text that comes later."""
+    """HTML in the page's theme; `height` is kept free for text that comes later."""
     return pn.pane.HTML(text, stylesheets=[CSS], sizing_mode="stretch_width", min_height=height, margin=(4, 0))
 
 

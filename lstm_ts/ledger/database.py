@@ -1,4 +1,4 @@
-"""The operations database, SQLite or PostgreSQL: opened, brought to the schema of `lstm_ts/migrations`, locked."""
+"""The operations database, SQLite or PostgreSQL: opened, brought to the schema of `migrations/`, locked."""
 
 import fcntl
 import hashlib

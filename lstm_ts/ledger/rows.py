@@ -1,4 +1,4 @@
-"""The ledger's rows, and the tables that hold them as the revisions in `lstm_ts/migrations` leave them.
+"""The ledger's rows, and the tables that hold them as the revisions in `migrations/` leave them.
 
 Legend: H steps.
 """

@@ -42,7 +42,6 @@ class BadManifest(ValueError):
 
 @dataclass(frozen=True)
 class Manifest:
-    format: int
     net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
     spec: WindowSpec
     session: Session
@@ -95,7 +94,6 @@ def read_manifest(content: bytes) -> Manifest:
     _check_calendar(session)
     provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
     return Manifest(
-        format=kind,
         net=_object(parts["net"], "net as an object", ()),
         spec=_check_spec(spec),
         session=session,
