@@ -18,6 +18,7 @@ REQUEST_SECONDS = Histogram(
     "lstm_ts_request_seconds", "From the last byte of a request to its answer", ["route"], buckets=BUCKETS
 )
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
+WAITING = Gauge("lstm_ts_requests_waiting", "Requests that no worker has answered yet", multiprocess_mode="livesum")
 LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
 LEDGER_AWAY = Gauge(
     "lstm_ts_ledger_away", "1 while forecasts cannot be written to the ledger, else 0", multiprocess_mode="livemax"

@@ -20,6 +20,7 @@ from typing import cast
 import uvloop
 
 from serve.frames import PING, Frames, read_answer, read_ask, write_answer, write_ask
+from serve.metrics import WAITING
 from serve.settings import Answer, Ask
 from serve.traffic import Arm
 
@@ -172,7 +173,8 @@ class WorkerPool:
         self._waiting.append(pending)
         self.dispatch()
         try:
-            return await asyncio.wait_for(pending.answer, within_s)
+            with WAITING.track_inprogress():
+                return await asyncio.wait_for(pending.answer, within_s)
         except TimeoutError:
             raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
         finally:

@@ -659,7 +659,7 @@ def bare(empty: Path, models: list[Path], tmp_path: Path) -> Path:
 def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
     bare: Path, now_bars: list[Body]
 ) -> None:
-    with running(Server(bare)) as server:
+    with running(Server(bare, "health_s=80")) as server:
         wait_for(lambda: "got none; python -m lstm_ts.retrain" in str(server.health().reason))
         assert not server.health().ready
         refusals = [server.predict({}), server.client.get("/forecast", params={"symbol": "XAGUSD"})]
@@ -676,12 +676,14 @@ def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
         assert server.ask(now_bars).model.version == 1
         empty_store = server.client.get("/forecast", params={"symbol": "XAGUSD"})
         assert (empty_store.status_code, "an empty store" in empty_store.json()["reason"]) == (503, True)
-        children = server.children()
+        children, (worker,) = server.children(), server.workers()
+        os.kill(worker, signal.SIGSTOP)
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(server.predict, {"symbol": "XAGUSD", "bars": now_bars}) for _ in range(8)]
-            wait_for(lambda: any(answer.done() for answer in answers))
+            wait_for(lambda: server.metric("lstm_ts_requests_waiting") == 8)  # what has not arrived may be refused
             for pid in (*children, server.process.pid):  # as systemd does
                 os.kill(pid, signal.SIGTERM)
+            os.kill(worker, signal.SIGCONT)
             replies = [answer.result() for answer in answers]
         assert [reply.status_code for reply in replies] == [200] * 8
         assert server.process.wait(WAIT_S) == 0
