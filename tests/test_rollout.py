@@ -185,8 +185,8 @@ def test_what_a_killed_worker_had_begun_is_answered_at_once_and_the_rest_by_the_
     served: Server, bars: list[Body]
 ) -> None:
     for _ in range(5):
+        wait_for(lambda: served.health().ready)
         (worker,) = served.workers()
-        ask(served, bars)
         os.kill(worker, signal.SIGSTOP)
         with ThreadPoolExecutor(5) as pool:
             asked = [pool.submit(served.predict, {"symbol": "XAGUSD", "bars": bars}) for _ in range(5)]
