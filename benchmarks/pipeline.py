@@ -20,6 +20,7 @@ from benchmarks import compose
 from lstm_ts.cli import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session
+from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Batch
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.synthetic import Synthetic
@@ -45,7 +46,7 @@ def first_batch(pattern: str) -> torch.Tensor:
     minute_bars = pl.concat([batch.bars for batch in files.read_batches()])
     hours = SILVER.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
     hourly_bars = make_hourly_bars(minute_bars, hours, min_minutes_share=CFG.min_minutes_share)
-    data = make_data(CFG, hourly_bars, construct(CFG.split))
+    data = make_data(CFG, [SymbolBars(construct(CFG.symbol), hourly_bars, files.name)], construct(CFG.split))
     batch: Batch[torch.Tensor] = next(iter(data.train_dataloader()))
     return batch.x_BTF
 

@@ -26,6 +26,7 @@ from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import utc
 from lstm_ts.model.datamodule import Split
+from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
 from lstm_ts.scoring.records import ForecastRecord
@@ -68,7 +69,7 @@ def record_of(cfg: DictConfig, hourly_bars: pl.DataFrame, split: Split) -> Forec
     """Held-out forecasts of a model trained as the split says."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(cfg, Path(folder))
-        fitted = fit(cfg, make_data(cfg, hourly_bars, split), trainer, source="synthetic")
+        fitted = fit(cfg, make_data(cfg, [SymbolBars(construct(cfg.symbol), hourly_bars, "synthetic")], split), trainer)
     return evaluate(fitted.forecaster, hourly_bars, HELD_OUT)
 
 

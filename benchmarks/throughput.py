@@ -22,6 +22,7 @@ from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder
 from lstm_ts.model.lightning_module import ForecastModule
 from lstm_ts.model.nets import build_net
+from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import FEATURES
 from lstm_ts.sources.synthetic import Synthetic
@@ -43,9 +44,15 @@ def make_bars(cfg: DictConfig) -> pl.DataFrame:
 
 def make_model(data: BarsDataModule, cfg: DictConfig) -> ForecastModule:
     torch.manual_seed(0)
-    net = build_net(construct(cfg.net), data.reference)
-    optimisation = construct(cfg.optimisation)
-    return ForecastModule(net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=0)
+    net = build_net(construct(cfg.net), data.start_HQ, volatilities=data.volatilities)
+    return ForecastModule(
+        net,
+        levels=data.spec.levels,
+        start_HQ=data.start_HQ,
+        start_pinball_H=data.start_pinball_H,
+        optimisation=construct(cfg.optimisation),
+        seed=0,
+    )
 
 
 def time_lightning(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> float:
@@ -74,7 +81,7 @@ def time_bare_loop(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> floa
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.weight_averaging), use_buffers=True)  # type: ignore[no-untyped-call]
     steps = EPOCHS * len(data.train_dataloader())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.lr, steps, pct_start=chosen.warm_up)
-    order = BatchOrder(len(windows), batch_size=data.batch_size, shuffle=True, seed=0)
+    order = BatchOrder([len(windows)], batch_size=data.batch_size, shuffle=True, seed=0)
     for epoch in range(EPOCHS):
         order.set_epoch(epoch)
         started = time.perf_counter()
@@ -96,7 +103,7 @@ def time_bare_loop(data: BarsDataModule, cfg: DictConfig, *, bf16: bool) -> floa
 
 def main() -> None:
     cfg = compose()
-    data = make_data(cfg, make_bars(cfg), construct(cfg.split))
+    data = make_data(cfg, [SymbolBars(construct(cfg.symbol), make_bars(cfg), "synthetic")], construct(cfg.split))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     size = f"{len(data.train_windows):,} windows of {data.spec.tsteps} x {FEATURES}"
     print(f"{size}, batch {data.batch_size}, {device}; median of {ROUNDS}")

@@ -26,7 +26,6 @@ from lstm_ts.cli import (
     construct,
     entry_point,
     launch,
-    processed_store,
     reject_options,
     reject_relaunch,
     run_folder,
@@ -34,17 +33,19 @@ from lstm_ts.cli import (
 )
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
-from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.market.bars import hash_bars
+from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.provenance import hash_bars, hash_training, select_decisive
+from lstm_ts.model.provenance import hash_training, select_decisive
+from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord, concatenate
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compare, compute_scores
-from lstm_ts.train import build_trainer, fit, make_data
+from lstm_ts.train import build_trainer, fit, make_data, read_bars
 
 log = logging.getLogger(__name__)
 SCRATCH, PREVIOUS = "scratch", "previous"
@@ -65,7 +66,7 @@ class Training:
         return self.folder.is_dir()
 
 
-def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list[Training]]:
+def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, list[Training]]:
     """The folds of each kind of first weights, in order.
 
     Raises    ConfigError: a start, scaler policy or fold that does not exist
@@ -77,65 +78,64 @@ def plan_trainings(cfg: DictConfig, hourly_bars: pl.DataFrame) -> dict[str, list
         raise ConfigError(
             f"Expected starts among [{SCRATCH}, {PREVIOUS}] and scaler={REFIT} or {PREVIOUS}, got {starts} and {scaler}"
         )
-    folds = find_folds(cfg, hourly_bars)
+    folds = find_folds(cfg, bars[0])
     numbers = [fold.number for fold in folds]
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
     decisive = select_decisive(asked)
-    seen = {fold: hash_bars(select_bars(hourly_bars, fold)) for fold in folds}
+    seen = {fold: [hash_bars(each.hourly_bars) for each in select_bars(bars, fold)] for fold in folds}
     plans: dict[str, list[Training]] = {start: [] for start in starts}
     for start, trainings in plans.items():
         for fold in folds:
             previous = trainings[-1] if start == PREVIOUS and trainings else None
-            borders = [str(fold.valid_from), str(fold.seen_until), seen[fold]]
+            borders = [str(fold.valid_from), str(fold.seen_until), *seen[fold]]
             warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
             key = hash_training(decisive, borders, warm)[:24]
             trainings.append(Training(fold, start, kept / key, previous))
     return {start: [t for t in trainings if t.fold.number in (wanted or numbers)] for start, trainings in plans.items()}
 
 
-def find_folds(cfg: DictConfig, hourly_bars: pl.DataFrame) -> list[Fold]:
+def find_folds(cfg: DictConfig, bars: SymbolBars) -> list[Fold]:
     """Those with an origin to score: the rest of a quarter may be one closed day."""
     spec = construct(cfg.spec)
-    grid = make_grid(hourly_bars, construct(cfg.symbol.session), ahead=spec.horizon)
-    folds = construct(cfg.walk).folds(hourly_bars["ts"][0], hourly_bars["ts"][-1])
+    grid = make_grid(bars.hourly_bars, bars.symbol.session, ahead=spec.horizon)
+    folds = construct(cfg.walk).folds(bars.hourly_bars["ts"][0], bars.hourly_bars["ts"][-1])
     return [fold for fold in folds if len(find_origins(grid, spec, start=fold.test_from, end=fold.test_until).rows_N)]
 
 
-def select_bars(hourly_bars: pl.DataFrame, fold: Fold) -> pl.DataFrame:
+def select_bars(bars: Sequence[SymbolBars], fold: Fold) -> list[SymbolBars]:
     """All that the fold's model may see."""
-    return hourly_bars.filter(pl.col("ts") >= fold.train_from, pl.col("ts") < fold.seen_until)
+    seen = (pl.col("ts") >= fold.train_from) & (pl.col("ts") < fold.seen_until)
+    return [replace(each, hourly_bars=each.hourly_bars.filter(seen)) for each in bars]
 
 
 def train_folds(cfg: DictConfig) -> None:
     """What one job does: the folds it is given, and before them those whose weights they begin with."""
-    store = processed_store(cfg)
-    hourly_bars = store.read()
-    for trainings in plan_trainings(cfg, hourly_bars).values():
+    bars = read_bars(cfg)
+    for trainings in plan_trainings(cfg, bars).values():
         for training in trainings:
-            _train(cfg, training, hourly_bars, store.source)
+            _train(cfg, training, bars)
 
 
-def _train(cfg: DictConfig, training: Training, hourly_bars: pl.DataFrame, source: str) -> None:
+def _train(cfg: DictConfig, training: Training, bars: Sequence[SymbolBars]) -> None:
     if training.done:
         return
-    previous: Forecaster | None = None
+    previous: dict[str, Forecaster] = {}
     if training.previous is not None:
-        _train(cfg, training.previous, hourly_bars, source)
-        previous = load_forecaster(training.previous.folder / "model")
+        _train(cfg, training.previous, bars)
+        previous = load_forecasters(training.previous.folder / "model")
     fold = training.fold
-    bars = select_bars(hourly_bars, fold)
     split = Split(valid_from=fold.valid_from, test_from=fold.seen_until, test_until=None)
-    kept_scaler = previous.scaler if previous and cfg.scaler == PREVIOUS else None
+    kept = {name: each.scaler for name, each in previous.items()} if cfg.scaler == PREVIOUS else None
     work = training.folder.with_name(f".{training.folder.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
     with ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, work, ignore_errors=True)  # it is there no more once it has its own name
-        data = make_data(cfg, bars, split, kept_scaler=kept_scaler)
-        fitted = fit(cfg, data, build_trainer(cfg, work), source=source, start=previous)
+        data = make_data(cfg, select_bars(bars, fold), split, kept_scalers=kept)
+        fitted = fit(cfg, data, build_trainer(cfg, work), start=next(iter(previous.values()), None))
         shutil.rmtree(work / "checkpoints")
-        save_forecaster(fitted.forecaster, work / "model")
+        save_forecasters(fitted.forecasters, work / "model")
         costs = {"losses": fitted.losses, "steps_per_epoch": fitted.steps_per_epoch, "seconds": fitted.seconds}
         (work / "fold.json").write_text(json.dumps(costs, indent=1))
         try:
@@ -153,12 +153,15 @@ def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
 
 
 def collect(
-    plans: dict[str, list[Training]], hourly_bars: pl.DataFrame, *, lightgbm_steps: Sequence[int]
+    plans: dict[str, list[Training]], bars: SymbolBars, *, lightgbm_steps: Sequence[int]
 ) -> tuple[ForecastRecord, list[FoldRow]]:
-    """One out-of-sample record of all folds, with the other start beside the model; and what each fold cost."""
+    """One out-of-sample record of a symbol over all folds, with the other start beside the model; and what each fold
+    cost.
+    """
+    hourly_bars = bars.hourly_bars
     records, rows = [], []
     for trainings in zip(*plans.values(), strict=True):
-        forecasters = [load_forecaster(training.folder / "model") for training in trainings]
+        forecasters = [load_forecaster(training.folder / "model", bars.symbol.name) for training in trainings]
         fold = trainings[0].fold
         span = Span(fold.test_from, fold.test_until)
         record, *others = (evaluate(forecaster, hourly_bars, span) for forecaster in forecasters)
@@ -197,9 +200,8 @@ def main(cfg: DictConfig) -> None:
     reject_options(cfg, "ckpt_path")
     reject_relaunch(cfg)
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
-    store = processed_store(cfg)
-    hourly_bars = store.read()
-    plans = plan_trainings(cfg, hourly_bars)
+    bars = read_bars(cfg)
+    plans = plan_trainings(cfg, bars)
     jobs = plan_jobs(plans)
     folds = sum(len(trainings) for trainings in plans.values())
     log.info("%d trainings, %d jobs to run", folds, len(jobs))
@@ -207,15 +209,21 @@ def main(cfg: DictConfig) -> None:
         launch(cfg, train_folds, jobs)
     if not all(training.done for trainings in plans.values() for training in trainings):
         raise ConfigError("Expected bars and code to stay the same while the folds trained, got others; run it again")
-    record, rows = collect(plans, hourly_bars, lightgbm_steps=cfg.lightgbm_steps)
+    for each in reversed(bars):  # the first one last, where its path is looked for
+        report(cfg, plans, each, run_folder() / ("" if each is bars[0] else each.symbol.name))
+
+
+def report(cfg: DictConfig, plans: dict[str, list[Training]], bars: SymbolBars, folder: Path) -> None:
+    """Print and write the scores of one symbol; the last line is the path of scores.json."""
+    record, rows = collect(plans, bars, lightgbm_steps=cfg.lightgbm_steps)
     scores = compute_scores(record)
-    folder = run_folder()
     notes = [format_folds(rows)]
     if {SCRATCH, PREVIOUS} <= set(cfg.starts) and cfg.scaler == REFIT:
         notes.append(describe_warm_start(rows))
-    print(f"Bars: {store.source}", format_table(scores), *notes, sep="\n\n")
+    print(f"Bars: {bars.source}", format_table(scores), *notes, sep="\n\n")
+    path = write_scores(folder / "scores", record, scores, bars.source, notes=notes)
     (folder / "folds.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    print(write_scores(folder / "scores", record, scores, store.source, notes=notes))
+    print(path)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,17 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import entry_point, model_folder, processed_store, run_folder
+from lstm_ts.cli import construct, entry_point, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
-from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.adoption import choose_forecaster, describe_adoption
+from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.boosting import lightgbm_quantiles
+from lstm_ts.model.features import compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.windows import compute_returns_GH, find_origins, make_windows
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.model.windows import find_origins, make_windows
 from lstm_ts.scoring.records import ForecastRecord, to_frame
 from lstm_ts.scoring.report import format_table, write_report
 from lstm_ts.scoring.scores import Scores, compute_scores
@@ -129,16 +132,17 @@ def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
 
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
-    forecaster = load_forecaster(model_folder(cfg))
-    if cfg.symbol.name != forecaster.provenance.symbol:
-        raise ConfigError(f"Expected a model of symbol={cfg.symbol.name}, got one of {forecaster.provenance.symbol}")
+    forecasters, start, store = load_forecasters(model_folder(cfg)), utc(cfg.span.start), processed_store(cfg)
+    bars = SymbolBars(construct(cfg.symbol), store.read(), store.source)
+    forecaster = choose_forecaster(forecasters, bars, until=start)
+    for note in describe_adoption(forecaster):
+        print(f"Note: {note}.")
     check_lightgbm(cfg.lightgbm_steps, horizon=forecaster.spec.horizon)
-    store = processed_store(cfg)
-    span = Span(utc(cfg.span.start) or utc(forecaster.provenance.data_end), utc(cfg.span.end))
+    span = Span(start or utc(forecaster.provenance.data_end), utc(cfg.span.end))
     folder = run_folder() / "scores"
     if folder.exists():
         raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")
-    score(forecaster, store.read(), span, source=store.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder)
+    score(forecaster, bars.hourly_bars, span, source=bars.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder)
 
 
 def score(

@@ -23,9 +23,11 @@ from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import Session
-from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.adoption import choose_forecaster, describe_adoption
+from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
 
@@ -124,25 +126,25 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
 
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
-    forecaster = load_forecaster(model_folder(cfg))
+    forecasters = load_forecasters(model_folder(cfg))
     if cfg.format not in ("table", "json"):
         raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
-    hourly_bars, source = _read_stored(cfg, forecaster) if cfg.bars is None else _read_file(cfg, forecaster)
+    if cfg.bars is None:
+        store = processed_store(cfg)
+        hourly_bars, source = store.read(), store.source
+        bars = SymbolBars(construct(cfg.symbol), hourly_bars, source)
+        forecaster = choose_forecaster(forecasters, bars, until=hourly_bars["ts"][-1])
+    else:
+        forecaster = forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
+        hourly_bars, source = _read_file(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
     forecast, tsteps, now = forecaster.forecast(hourly_bars), forecaster.spec.tsteps, datetime.now(UTC)
+    marked = describe_adoption(forecaster)
     if cfg.format == "json":
-        print(json.dumps(to_json(forecast, source, limits.find(forecast, tsteps, now)), indent=1, allow_nan=False))
+        flags = [*marked, *limits.find(forecast, tsteps, now)]
+        print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
     else:
-        print(format_forecast(forecast, source, limits.of_window(forecast, tsteps), now))
-
-
-def _read_stored(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:
-    """Raises    ConfigError: the model is one of another symbol"""
-    symbol = forecaster.provenance.symbol
-    if cfg.symbol.name != symbol:
-        raise ConfigError(f"Expected a model of symbol={cfg.symbol.name}, got one of {symbol}; set symbol={symbol}")
-    store = processed_store(cfg)
-    return store.read(), store.source
+        print(format_forecast(forecast, source, [*marked, *limits.of_window(forecast, tsteps)], now))
 
 
 def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:

@@ -5,7 +5,8 @@ after a kill in between, the next run finds it and does what was still to be don
 """
 
 import logging
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +20,9 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import (
     check_registry,
+    choose_symbols,
     construct,
     entry_point,
-    processed_store,
     reject_options,
     reject_relaunch,
     run_folder,
@@ -31,7 +32,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, evaluate, write_scores
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
-from lstm_ts.model.artifact import save_forecaster
+from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
@@ -47,7 +48,7 @@ from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import close
-from lstm_ts.train import Fitted, build_trainer, fit, make_data
+from lstm_ts.train import Fitted, build_trainer, fit, make_data, read_bars
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"
@@ -55,8 +56,24 @@ SCRATCH, BOTH = "scratch", "both"
 
 @dataclass(frozen=True)
 class RetrainResult:
+    """Of the first symbol."""
+
     registered: Version | None  # None: nothing was new, or a dry run
     champion: Version | None  # which serves now
+
+
+@dataclass(frozen=True)
+class Line:
+    """One symbol's line of models, and the bars on which the next of them is judged."""
+
+    name: str  # of the registered model
+    held: HoldoutData
+    champion: Champion | None
+
+    @property
+    def against(self) -> str:
+        """The number of the version that a candidate is judged against."""
+        return str(self.champion.version.number) if self.champion else ""
 
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: datetime) -> list[str]:
@@ -79,30 +96,27 @@ def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: dateti
     return [SCRATCH]
 
 
-def train_candidates(
-    cfg: DictConfig, data: BarsDataModule, source: str, champion: Champion | None
-) -> dict[str, Fitted]:
+def train_candidates(cfg: DictConfig, data: BarsDataModule, champion: Champion | None) -> dict[str, Fitted]:
     """Train a candidate for each start, in a folder of its own."""
     trained = {}
     for start in choose_starts(cfg, champion, data.valid_from):
         weights = champion.forecaster if champion and start == CHAMPION else None
         trainer = build_trainer(cfg, run_folder() / start)
         try:
-            trained[start] = fit(cfg, data, trainer, source=source, start=weights)
+            trained[start] = fit(cfg, data, trainer, start=weights)
         finally:
             close(trainer.loggers)
         log.info("From %s: validation loss %.4f after %.0f s", start, trained[start].loss, trained[start].seconds)
     return trained
 
 
-def judge(
-    candidate: Forecaster, champion: Champion | None, held: HoldoutData, criteria: Criteria
-) -> tuple[ForecastRecord, Decision]:
+def judge(candidate: Forecaster, line: Line, criteria: Criteria) -> tuple[ForecastRecord, Decision]:
     """Both on the same held-out origins; the champion's forecasts are in the candidate's record too."""
-    record = evaluate(candidate, held.hourly_bars, Span(held.start, None))
+    champion, held, hourly_bars = line.champion, line.held, line.held.bars.hourly_bars
+    record = evaluate(candidate, hourly_bars, Span(held.start, None))
     if champion is None:
         return record, decide(record, None, criteria, fresher=True)
-    other = evaluate(champion.forecaster, held.hourly_bars, Span(held.start, None))
+    other = evaluate(champion.forecaster, hourly_bars, Span(held.start, None))
     theirs = champion.forecaster.provenance.trained_until
     fresher = datetime.fromisoformat(candidate.provenance.trained_until) > datetime.fromisoformat(theirs)
     decision = decide(record, other, criteria, fresher=fresher)
@@ -118,51 +132,54 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
     return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
 
 
-def hash_request(cfg: DictConfig, held: HoldoutData) -> str:
+def hash_request(cfg: DictConfig, held: Sequence[HoldoutData]) -> str:
     """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
-    return hash_training(held.data_sha256, decisive)
+    return hash_training(*(each.data_sha256 for each in held), decisive)
 
 
 def register(
     cfg: DictConfig,
     registry: Registry,
     model: Path,
-    fitted: Fitted,
+    candidate: Forecaster,
+    line: Line,
     decision: Decision,
-    held: HoldoutData,
-    against: str,
+    *,
+    loss: float,
+    request: str,
 ) -> Version:
     """Add the version with its decision, whatever that is."""
-    provenance, scores = fitted.forecaster.provenance, fitted.forecaster.scores
-    one_hour = scores["horizons"]["1"]
+    provenance, held, one_hour = candidate.provenance, line.held, candidate.scores["horizons"]["1"]
     span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
     data = {"data_sha256": held.data_sha256, "criteria": to_json(cfg)["gate"]}
     return registry.register(
-        cfg.name,
+        line.name,
         model,
         gate={**decision.to_json(), **span, **data},
         tags={
             "verdict": decision.verdict.value,
             "experimental": str(decision.experimental).lower(),
+            "symbol": provenance.symbol,
             "trained_until": provenance.trained_until,
             "data_end": provenance.data_end,
-            "request_sha256": hash_request(cfg, held),
-            "judged_against": against,
+            "request_sha256": request,
+            "judged_against": line.against,
         },
         metrics={
             "pinball_1h_bps": one_hour["pinball_bps"],
-            **{f"skill_{name}_1h": one_hour["skill"][name] for name in fitted.forecaster.reference.baselines},
-            "val_loss": fitted.loss,
+            **{f"skill_{name}_1h": one_hour["skill"][name] for name in candidate.reference.baselines},
+            "val_loss": loss,
         },
-        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **fitted.forecaster.network.config},
+        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **candidate.network.config},
     )
 
 
-def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | None:
-    """Prints scores, decision, and where the candidate's report and model lie.
+def retrain(cfg: DictConfig, names: Sequence[str], registry: Registry, ledger: Ledger) -> Version | None:
+    """Prints scores, decisions, and where the candidate's reports and model lie.
 
-    Returns    what was registered: None where nothing is new, and after a dry run
+    names      of the registered models, one a symbol
+    Returns    what was registered for the first symbol: None where nothing is new, and after a dry run
 
     First it does what a run before left undone when it was killed, whatever its bars.
     """
@@ -170,60 +187,97 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
-    end, settings = utc(cfg.span.end), cfg.retrain
-    held = hold_out(processed_store(cfg), end=end, valid=settings.valid, holdout=settings.holdout)
+    settings = cfg.retrain
+    held = hold_out(read_bars(cfg), end=utc(cfg.span.end), valid=settings.valid, holdout=settings.holdout)
     request = hash_request(cfg, held)
-    same = [version for version in registry.versions(cfg.name) if version.tags.get("request_sha256") == request]
-    if not cfg.retrain.dry_run:
-        promote_undecided(registry, ledger, cfg.name)
-    if same and not cfg.retrain.dry_run:
-        verdict = describe_verdict(same[-1].tags)
-        print(
-            f"Nothing new since {same[-1]}: the same bars, configuration, code and libraries; the verdict was {verdict}"
-        )
-        return None
-    return train_and_judge(cfg, registry, ledger, held, criteria)
+    if not settings.dry_run:
+        for name in names:
+            promote_undecided(registry, ledger, name)
+        if all(same := [_find_request(registry, name, request) for name in names]):
+            for version in filter(None, same):
+                print(
+                    f"Nothing new since {version}: the same bars, configuration, code and libraries; "
+                    f"the verdict was {describe_verdict(version.tags)}"
+                )
+            return None
+    lines = [Line(name, each, _load_champion(registry, name)) for name, each in zip(names, held, strict=True)]
+    return train_and_judge(cfg, registry, ledger, lines, criteria, request)
+
+
+def _find_request(registry: Registry, name: str, request: str) -> Version | None:
+    """The latest version that the same request led to."""
+    same = [version for version in registry.versions(name) if version.tags.get("request_sha256") == request]
+    return same[-1] if same else None
+
+
+def _load_champion(registry: Registry, name: str) -> Champion | None:
+    serving = registry.champion(name)
+    return Champion(serving, registry.load(serving)) if serving else None
 
 
 def train_and_judge(
-    cfg: DictConfig, registry: Registry, ledger: Ledger, held: HoldoutData, criteria: Criteria
+    cfg: DictConfig, registry: Registry, ledger: Ledger, lines: Sequence[Line], criteria: Criteria, request: str
 ) -> Version | None:
-    serving = registry.champion(cfg.name)
-    champion = Champion(serving, registry.load(serving)) if serving else None
+    spec, held = construct(cfg.spec), lines[0].held
+    for line in lines:
+        if line.champion:
+            check_champion(line.champion, spec, line.held)
     split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
-    data = make_data(cfg, held.hourly_bars, split)
-    if champion:
-        check_champion(champion, data, held, cfg.symbol.name)
+    data = make_data(cfg, [line.held.bars for line in lines], split)
     folder = create_run_folder(run_folder())
-    trained = train_candidates(cfg, data, held.source, champion)
+    trained = train_candidates(cfg, data, lines[0].champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]
-    record, decision = judge(best.forecaster, champion, held, criteria)
-    scores, verdict = compute_scores(record), describe_decision(decision, champion)
-    print(f"Bars: {held.source}\n{format_table(scores)}\n", *verdict, sep="\n")
-    report = write_scores(folder / "scores", record, scores, held.source, notes=verdict).with_name("report.html")
-    fitted = replace(best, forecaster=replace(best.forecaster, scores=scores.to_json()))
-    save_forecaster(fitted.forecaster, folder / "model")
-    version = None
+    judged = [
+        judge_and_report(forecaster, line, criteria, folder / "scores" / (line.name if line is not lines[0] else ""))
+        for line, forecaster in zip(lines, best.forecasters, strict=True)
+    ]
+    save_forecasters([candidate for candidate, _ in judged], folder / "model")
+    print(f"Model: {folder / 'model'}")
     if cfg.retrain.dry_run:
         print("A dry run: nothing was registered, no alias moved")
-    else:
-        against = str(serving.number) if serving else ""
-        version = register(cfg, registry, folder / "model", fitted, decision, held, against)
-        promote_undecided(registry, ledger, cfg.name)
+        return None
+    versions = []
+    for line, (candidate, decision) in zip(lines, judged, strict=True):
+        version = register(cfg, registry, folder / "model", candidate, line, decision, loss=best.loss, request=request)
+        promote_undecided(registry, ledger, line.name)
         print(f"Registered as {version}, {describe_verdict(version.tags)}")
-    print(f"Report: {report}\nModel: {folder / 'model'}")
-    return version
+        versions.append(version)
+    return versions[0]
+
+
+def judge_and_report(
+    forecaster: Forecaster, line: Line, criteria: Criteria, folder: Path
+) -> tuple[Forecaster, Decision]:
+    """Print and write the scores; they become the forecaster's."""
+    record, decision = judge(forecaster, line, criteria)
+    scores, verdict, source = compute_scores(record), describe_decision(decision, line.champion), line.held.bars.source
+    print(f"Bars: {source}\n{format_table(scores)}\n", *verdict, sep="\n")
+    report = write_scores(folder, record, scores, source, notes=verdict).with_name("report.html")
+    print(f"Report: {report}")
+    return replace(forecaster, scores=scores.to_json()), decision
+
+
+def choose_names(cfg: DictConfig) -> list[str]:
+    """Names of the registered models: `name` of one symbol's, the symbols' own of several."""
+    if len(cfg.symbols) == 1:
+        return [cfg.name]
+    if cfg.name != cfg.symbol.name:
+        raise ConfigError(f"Expected no name with several symbols, whose models are named as they are, got {cfg.name}")
+    return [symbol.name for symbol in choose_symbols(cfg)]
 
 
 def run(cfg: DictConfig) -> RetrainResult:
     check_registry(cfg)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
+    names = choose_names(cfg)
+    with closing(Ledger(cfg.registry.ledger)) as ledger, ExitStack() as locks:
         registry = Registry(cfg.registry.uri, ledger)
-        with ledger.exclusive(f"retraining of {cfg.name}"):
-            registered = retrain(cfg, registry, ledger)
-            champion = registry.champion(cfg.name)
+        for name in sorted(names):
+            locks.enter_context(ledger.exclusive(f"retraining of {name}"))
+        registered = retrain(cfg, names, registry, ledger)
+        champions = [registry.champion(name) for name in names]
+        for champion in champions:
             print("Champion:", f"{champion}, {describe_verdict(champion.tags)}" if champion else "none yet")
-            return RetrainResult(registered, champion)
+        return RetrainResult(registered, champions[0])
 
 
 main = entry_point("retrain")(run)

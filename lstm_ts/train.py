@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ if __name__ == "__main__":
     check_arguments("train")  # before what is slow to import
 
 import lightning as L
-import polars as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
@@ -29,11 +29,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.cli import construct, entry_point, processed_store, run_folder, to_json
+from lstm_ts.cli import choose_symbols, construct, entry_point, processed_store, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.market.levels import close_range
-from lstm_ts.model.artifact import save_forecaster
+from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.export import export
@@ -42,6 +42,7 @@ from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
 from lstm_ts.model.provenance import describe, has_bf16
 from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.wandb_log import close, log_results
 
@@ -51,12 +52,17 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves: the forecaster of its best epoch, and the validation loss after each epoch it ran."""
+    """What a training leaves: the forecasters of its best epoch, and the validation loss after each epoch it ran."""
 
-    forecaster: Forecaster
-    losses: tuple[float, ...]  # over the volatility forecast's on the same validation hours
+    forecasters: tuple[Forecaster, ...]  # one a symbol, in the order of the data
+    losses: tuple[float, ...]  # over that of har on the same validation hours
     steps_per_epoch: int
     seconds: float
+
+    @property
+    def forecaster(self) -> Forecaster:
+        """That of the first symbol."""
+        return self.forecasters[0]
 
     @property
     def loss(self) -> float:
@@ -103,11 +109,16 @@ def train(
     start   a model of the same network whose weights are the first ones; None: from scratch
     """
     data.setup()
-    net = build_net(config, data.reference)
+    net = build_net(config, data.start_HQ, volatilities=data.volatilities)
     if start is not None:
         start_from(net, start.network.weights)
     model = ForecastModule(
-        net, levels=data.spec.levels, reference=data.reference, optimisation=optimisation, seed=data.seed
+        net,
+        levels=data.spec.levels,
+        start_HQ=data.start_HQ,
+        start_pinball_H=data.start_pinball_H,
+        optimisation=optimisation,
+        seed=data.seed,
     )
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     checkpoint = trainer.checkpoint_callback
@@ -129,17 +140,18 @@ def _read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def read_bars(cfg: DictConfig) -> list[SymbolBars]:
+    """The stored hourly bars of the symbols of the configuration."""
+    stores = {symbol: processed_store(cfg, symbol) for symbol in choose_symbols(cfg)}
+    return [SymbolBars(symbol, store.read(), store.source) for symbol, store in stores.items()]
+
+
 def make_data(
-    cfg: DictConfig, hourly_bars: pl.DataFrame, split: Split, *, kept_scaler: Scaler | None = None
+    cfg: DictConfig, bars: Sequence[SymbolBars], split: Split, *, kept_scalers: Mapping[str, Scaler] | None = None
 ) -> BarsDataModule:
     """The data module of the configuration, set up."""
     data: BarsDataModule = construct(
-        cfg.data,
-        hourly_bars=hourly_bars,
-        session=construct(cfg.symbol.session),
-        spec=construct(cfg.spec),
-        split=split,
-        kept_scaler=kept_scaler,
+        cfg.data, bars=bars, spec=construct(cfg.spec), split=split, kept_scalers=kept_scalers
     )
     data.setup()
     return data
@@ -150,11 +162,10 @@ def fit(
     data: BarsDataModule,
     trainer: L.Trainer,
     *,
-    source: str,
     ckpt_path: Path | None = None,
     start: Forecaster | None = None,
 ) -> Fitted:
-    """Train as configured, from a seed of its own; the forecaster has no scores yet."""
+    """Train as configured, from a seed of its own; the forecasters have no scores yet."""
     L.seed_everything(cfg.seed, verbose=False)
     config = construct(cfg.net)
     optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
@@ -164,20 +175,23 @@ def fit(
     if not trainer.is_global_zero:  # one process writes the model down
         sys.exit(0)
     settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    provenance = describe(data, symbol=cfg.symbol.name, source=source, config=settings)
-    forecaster = Forecaster(
-        export(model.net.cpu(), describe_net(config), data.spec),
-        data.scaler,
-        data.reference,
-        data.spec,
-        data.session,
-        provenance,
-        scores={},
-        closes=close_range(data.grid.close_G[data.train_G]),
-        quote=construct(cfg.symbol).quote,
+    network = export(model.net.cpu(), describe_net(config), data.spec, volatilities=data.volatilities)
+    forecasters = tuple(
+        Forecaster(
+            network,
+            each.scaler,
+            each.reference,
+            data.spec,
+            each.bars.symbol.session,
+            describe(each, seed=data.seed, config=settings),
+            scores={},
+            closes=close_range(each.train_closes),
+            quote=each.bars.symbol.quote,
+        )
+        for each in data.symbols
     )
-    fitted = Fitted(forecaster, _read_losses(trainer), len(data.train_dataloader()), seconds)
-    log.info("Validation loss: %.4f times the volatility forecast's on the same hours", fitted.loss)
+    fitted = Fitted(forecasters, _read_losses(trainer), len(data.train_dataloader()), seconds)
+    log.info("Validation loss: %.4f times that of har on the same hours", fitted.loss)
     return fitted
 
 
@@ -216,8 +230,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
-    store = processed_store(cfg)
-    data = make_data(cfg, store.read(), construct(cfg.split))
+    data = make_data(cfg, read_bars(cfg), construct(cfg.split))
     check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
@@ -225,30 +238,39 @@ def main(cfg: DictConfig) -> float:
     if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder
         create_run_folder(folder)
     try:
-        fitted = fit(cfg, data, trainer, source=store.source, ckpt_path=checkpoint)
-        scores = score(
-            fitted.forecaster,
-            data.hourly_bars,
-            test_span(data),
-            source=store.source,
-            lightgbm_steps=cfg.lightgbm_steps,
-            folder=folder / "scores",
-        )
-        save_forecaster(replace(fitted.forecaster, scores=scores.to_json()), folder / "model")
-        log_results(trainer.loggers, scores, folder)
+        fitted = fit(cfg, data, trainer, ckpt_path=checkpoint)
+        scores = [
+            score(
+                forecaster,
+                each.bars.hourly_bars,
+                test_span(each, data.split),
+                source=each.bars.source,
+                lightgbm_steps=cfg.lightgbm_steps,
+                folder=folder / "scores" / (each.name if each is not data.symbols[0] else ""),
+            )
+            for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True)
+        ]
+        scored = [
+            replace(forecaster, scores=its.to_json())
+            for forecaster, its in zip(fitted.forecasters, scores, strict=True)
+        ]
+        save_forecasters(scored, folder / "model")
+        log_results(trainer.loggers, scores[0], folder)
     finally:
         close(trainer.loggers)
     print(folder / "model")
     return fitted.loss
 
 
-def test_span(data: BarsDataModule) -> Span:
+def test_span(data: SymbolData, split: Split) -> Span:
     """What comes after the validation; the validation itself where nothing does."""
-    after = find_origins(data.grid, data.spec, start=data.test_from, end=data.split.test_until)
+    after = find_origins(data.grid, data.spec, start=data.test_from, end=split.test_until)
     if len(after.rows_N):
-        return Span(data.test_from, data.split.test_until)
+        return Span(data.test_from, split.test_until)
     log.warning(
-        "No bars after split.test_from: the scores are those of the validation span, on which the epoch was chosen"
+        "No bars of %s after split.test_from: the scores are those of the validation span, on which the epoch was "
+        "chosen",
+        data.name,
     )
     return Span(data.valid_from, data.test_from)
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import polars as pl
-import torch
+from models import make_data, random_network, symbol_bars
 from processes import ROOT, WAIT_S, end
 from test_registry import open_registry
 
@@ -23,11 +23,8 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.levels import close_range
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.model.artifact import save_forecaster
-from lstm_ts.model.datamodule import BarsDataModule, Split
-from lstm_ts.model.export import export
+from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.registry import Registry
@@ -51,24 +48,15 @@ def save_model(
 ) -> Path:
     """Not trained; seeds disagree."""
     spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
-    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
-    data = BarsDataModule(
-        hourly_bars, session, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )
+    data = make_data(symbol_bars(hourly_bars, session, symbol), spec=spec)
     data.setup()
     until = "2014-04-01T00:00:00+00:00"
     provenance = Provenance(symbol, "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
-    torch.manual_seed(seed)
-    net = build_net(config, data.reference)
-    torch.nn.init.normal_(net.head.weight, std=0.3)
-    torch.nn.init.constant_(net.head.bias, head_bias)
-    closes = close_range(data.grid.close_G[data.train_G])
-    network = export(net, describe_net(config), spec)
-    forecaster = Forecaster(
-        network, data.scaler, data.reference, spec, session, provenance, {}, closes, Quote("USD", 3)
-    )
-    save_forecaster(forecaster, folder)
+    network, (its,) = random_network(data, config, seed=seed, head_bias=head_bias), data.symbols
+    closes = close_range(its.train_closes)
+    forecaster = Forecaster(network, its.scaler, its.reference, spec, session, provenance, {}, closes, Quote("USD", 3))
+    save_forecasters([forecaster], folder)
     return folder
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,24 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from models import make_data, random_network, symbol_bars
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from serving import save_model
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.market.levels import close_range
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import Session
-from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
-FITTED = ("net", "spec", "session", "scaler", "reference")
+FITTED = ("session", "scaler", "reference")
+SILVER = "symbols.XAGUSD"
+SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
 Values = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
 
@@ -41,19 +49,41 @@ def folder(sound: Path, tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture(scope="module")
+def old_forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
+    """As before format 4: one volatility makes the scale, and is no input of the network."""
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, half_lives_hours=(6.0,))
+    data.setup()
+    scaler = replace(data.symbols[0].scaler, elasticity_VH=np.ones((1, SPEC.horizon)))
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, kept_scalers={"XAGUSD": scaler})
+    data.setup()
+    (its,) = data.symbols
+    reference = replace(its.reference, baselines={n: b for n, b in its.reference.baselines.items() if n != "har"})
+    network = random_network(data, LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0), volatilities=0)
+    until = "2014-04-01T00:00:00+00:00"
+    provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
+    return Forecaster(network, scaler, reference, SPEC, silver, provenance, {}, close_range(its.train_closes))
+
+
 @pytest.fixture
-def old_folder(folder: Path) -> Path:
-    """As format 2 was: without the graph."""
+def old_folder(old_forecaster: Forecaster, tmp_path: Path) -> Path:
+    """As format 2 was: one symbol, no graph."""
+    folder = tmp_path / "old"
+    save_forecasters([old_forecaster], folder)
     (folder / NETWORK).unlink()
-
-    def to_format_2(values: Values) -> None:
-        values.update(format=2)
-        baselines = values["reference"].pop("baselines")
-        values["reference"]["climatology_HQ"] = baselines["climatology"]["q_HQ"]
-        values["reference"]["volatility_HQ"] = baselines["volatility"]["z_HQ"]
-        del values["files"], values["quote"], values["net"]["name"]
-
-    change_manifest(folder, to_format_2)
+    values = json.loads((folder / MANIFEST).read_text())
+    values |= values.pop("symbols")["XAGUSD"] | {"format": 2}
+    del values["files"], values["quote"], values["net"]["name"]
+    del values["scaler"]["half_lives_V"], values["scaler"]["elasticity_VH"]
+    reference = values["reference"]
+    baselines = reference.pop("baselines")
+    reference["volatility_pinball_H"] = reference.pop("start_pinball_H")
+    reference["climatology_HQ"], reference["volatility_HQ"] = (
+        baselines["climatology"]["q_HQ"],
+        baselines["volatility"]["z_HQ"],
+    )
+    (folder / MANIFEST).write_text(json.dumps(values))
+    change_manifest(folder, lambda values: None)
     return folder
 
 
@@ -79,17 +109,20 @@ def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
     """Also what the weights say they were fitted to, as someone would who knows the format."""
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
-    if values.keys() >= set(FITTED):
-        if values.get("format") == 3:
-            fitted = json.dumps([values[name] for name in FITTED], sort_keys=True)
-            fitted_to = hashlib.sha256(fitted.encode()).hexdigest()
-        else:
-            fitted_to = json.dumps([values["spec"], values["net"]], sort_keys=True)
-        save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"fitted_to": fitted_to})
+    if "symbols" not in values:
+        sign_weights(folder, json.dumps([values["spec"], values["net"]], sort_keys=True))
+    elif all(part.keys() >= set(FITTED) for part in values["symbols"].values()):
+        symbols = [[name, *(part[key] for key in FITTED)] for name, part in values["symbols"].items()]
+        fitted = json.dumps([values["net"], values["spec"], symbols], sort_keys=True)
+        sign_weights(folder, hashlib.sha256(fitted.encode()).hexdigest())
     if isinstance(values.get("files"), dict) and WEIGHTS in values["files"]:
         values["files"][WEIGHTS] = sha256(folder / WEIGHTS)
     (folder / MANIFEST).write_text(json.dumps(values))
     sign(folder)
+
+
+def sign_weights(folder: Path, fitted_to: str) -> None:
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"fitted_to": fitted_to})
 
 
 def change_weights(folder: Path, change: Callable[[Tensors], object]) -> None:
@@ -99,6 +132,15 @@ def change_weights(folder: Path, change: Callable[[Tensors], object]) -> None:
     change(tensors)
     save_file(tensors, folder / WEIGHTS, metadata=metadata)
     sign(folder)
+
+
+def silver(values: Values) -> Values:
+    found: Values = values["symbols"]["XAGUSD"]
+    return found
+
+
+def assign_silver(path: str, value: Any) -> Callable[[Values], None]:
+    return assign(f"symbols.XAGUSD.{path}", value)
 
 
 def assign(path: str, value: Any) -> Callable[[Values], None]:
@@ -116,7 +158,7 @@ def assign(path: str, value: Any) -> Callable[[Values], None]:
 def first_of(path: str, value: Any) -> Callable[[Values], None]:
     def change(values: Values) -> None:
         part, name = path.split(".")
-        values[part][name][0] = value
+        silver(values)[part][name][0] = value
 
     return change
 
@@ -133,23 +175,26 @@ def filled(value: float) -> Callable[[Tensors], None]:
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, got null"),
-    "a later format": (assign("format", 4), "with format 1, 2, 3, got 4"),
-    "true for a format": (assign("format", True), "with format 1, 2, 3, got true"),
-    "a format that has no closes": (assign("format", 1), "got one with closes"),
-    "no quote": (lambda values: values.pop("quote"), "got one without quote"),
-    "a currency of small letters": (assign("quote.currency", "usd"), "Expected a currency in capital letters"),
-    "decimals of text": (assign("quote.decimals", "3"), "quote.decimals to be a whole number"),
-    "decimals below 0": (assign("quote.decimals", -1), "Expected decimals within 0..12, got -1"),
-    "no closes": (lambda values: values.pop("closes"), "got one without closes"),
-    "half of the closes": (lambda values: values["closes"].pop("lowest"), "closes with .* got one without lowest"),
-    "closes of text": (assign("closes.highest", "21"), "closes.highest to be a finite number"),
-    "closes of 0": (assign("closes.lowest", 0), "closes above 0 and ascending, got 0 to"),
-    "closes that descend": (assign("closes.lowest", 1e9), "closes above 0 and ascending, got 1000000000.0 to"),
-    "closes of no time": (assign("provenance.trained_until", ""), "provenance.trained_until beside closes"),
-    "a part too few": (lambda values: values.pop("scaler"), "got one without scaler"),
+    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, 4, got null"),
+    "a later format": (assign("format", 5), "with format 1, 2, 3, 4, got 5"),
+    "true for a format": (assign("format", True), "with format 1, 2, 3, 4, got true"),
+    "a format that has no closes": (assign("format", 1), "the parts format, .*, got one with"),
+    "no quote": (lambda values: silver(values).pop("quote"), "got one without quote"),
+    "a currency of small letters": (assign_silver("quote.currency", "usd"), "Expected a currency in capital letters"),
+    "decimals of text": (assign_silver("quote.decimals", "3"), "quote.decimals to be a whole number"),
+    "decimals below 0": (assign_silver("quote.decimals", -1), "Expected decimals within 0..12, got -1"),
+    "no closes": (lambda values: silver(values).pop("closes"), "got one without closes"),
+    "half of the closes": (
+        lambda values: silver(values)["closes"].pop("lowest"),
+        "closes with .* got one without lowest",
+    ),
+    "closes of text": (assign_silver("closes.highest", "21"), "closes.highest to be a finite number"),
+    "closes of 0": (assign_silver("closes.lowest", 0), "closes above 0 and ascending, got 0 to"),
+    "closes that descend": (assign_silver("closes.lowest", 1e9), "closes above 0 and ascending, got 1000000000.0 to"),
+    "closes of no time": (assign_silver("provenance.trained_until", ""), "provenance.trained_until beside closes"),
+    "a part too few": (lambda values: silver(values).pop("scaler"), "got one without scaler"),
     "a part too many": (assign("more", 1), "got one with more"),
-    "a key too many": (assign("provenance.more", 1), "got one with more"),
+    "a key too many": (assign_silver("provenance.more", 1), "got one with more"),
     "a list for an object": (assign("net", [1]), r"net as an object, got \[1\]"),
     "no files": (lambda values: values.pop("files"), "got one without files"),
     "text for files": (assign("files", "all"), 'files as an object, got "all"'),
@@ -161,28 +206,29 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a graph of other levels": (
         lambda values: (
             values["spec"].update(levels=[0.5]),
-            values["reference"]["baselines"].update(
+            silver(values)["reference"]["baselines"].update(
                 persistence={"zero_HQ": [[0.0]] * 4},
                 climatology={"q_HQ": [[0.0]] * 4},
                 volatility={"z_HQ": [[0.0]] * 4},
+                har={"z_HQ": [[0.0]] * 4},
             ),
         ),
         r"a graph of the shapes .*\[4, 1\].*, got .*\[4, 3\]",
     ),
-    "no scores": (assign("scores", None), "scores as an object, got null"),
+    "no scores": (assign_silver("scores", None), "scores as an object, got null"),
     "tsteps below 0": (assign("spec.tsteps", -24), "tsteps >= 2"),
     "tsteps beyond time": (assign("spec.tsteps", 10**9), "spec.tsteps of at most 100000, got 1000000000"),
     "a horizon below 0": (assign("spec.horizon", -4), "horizon >= 1"),
-    "another horizon": (assign("spec.horizon", 5), "reference.baselines.persistence.zero_HQ to be 5 x 3 numbers"),
+    "another horizon": (assign("spec.horizon", 5), "elasticity_VH to be 2 x 5 numbers"),
     "levels that descend": (assign("spec.levels", [0.9, 0.5, 0.1]), "ascending levels"),
     "levels without a median": (assign("spec.levels", [0.1, 0.4, 0.9]), "that hold 0.5"),
     "levels of text": (assign("spec.levels", ["0.1", 0.5]), "spec.levels to be a list of finite numbers"),
     "no levels": (assign("spec.levels", []), "ascending levels"),
-    "an unknown calendar": (assign("session.calendar", "MOON"), "MOON"),
-    "a calendar that is none": (assign("session.calendar", 7), "session.calendar to be text, got 7"),
-    "an unknown zone": (assign("session.zone", "Mars/Olympus"), "Mars/Olympus"),
+    "an unknown calendar": (assign_silver("session.calendar", "MOON"), "MOON"),
+    "a calendar that is none": (assign_silver("session.calendar", 7), "session.calendar to be text, got 7"),
+    "an unknown zone": (assign_silver("session.zone", "Mars/Olympus"), "Mars/Olympus"),
     "a short profile": (
-        lambda values: values["scaler"]["return_profile_W"].pop(),
+        lambda values: silver(values)["scaler"]["return_profile_W"].pop(),
         "return_profile_W to be 168 numbers",
     ),
     "a ragged profile": (first_of("scaler.drift_D", [1, 2]), "scaler.drift_D to be 24 numbers"),
@@ -192,29 +238,49 @@ MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a profile of infinity": (first_of("scaler.drift_D", float("inf")), "JSON, got the number Infinity"),
     "a profile of 0": (first_of("scaler.range_profile_W", 0.0), "finite and above 0, got 0.0"),
     "a profile below 0": (first_of("scaler.return_profile_W", -1.0), "finite and above 0, got -1.0"),
-    "a unit of null": (assign("scaler.return_unit", None), "scaler.return_unit to be a finite number, got null"),
-    "a unit of 0": (assign("scaler.return_unit", 0.0), "return_unit and half_life_hours above 0, got 0.0"),
-    "a half-life below 0": (assign("scaler.half_life_hours", -1.0), "half_life_hours above 0, got .* and -1.0"),
+    "no half-lives": (assign_silver("scaler.half_lives_V", []), "half_lives_V to be 1 numbers"),
+    "a half-life of 0": (first_of("scaler.half_lives_V", 0.0), "half_lives_V to be finite and above 0"),
+    "elasticities of another horizon": (
+        assign_silver("scaler.elasticity_VH", [[1.0] * 3] * 2),
+        "elasticity_VH to be 2 x 4 numbers",
+    ),
+    "a symbol under another's name": (
+        lambda values: values["symbols"].update(XAUUSD=values["symbols"].pop("XAGUSD")),
+        "symbols by their names",
+    ),
+    "no symbols": (lambda values: values["symbols"].clear(), "symbols by their names"),
+    "a unit of null": (assign_silver("scaler.return_unit", None), "scaler.return_unit to be a finite number, got null"),
+    "a unit of 0": (assign_silver("scaler.return_unit", 0.0), "return_unit and half_life_hours above 0, got 0.0"),
+    "a half-life below 0": (assign_silver("scaler.half_life_hours", -1.0), "half_life_hours above 0, got .* and -1.0"),
     "quantiles that cross": (
-        lambda values: values["reference"]["baselines"]["volatility"]["z_HQ"][0].reverse(),
+        lambda values: silver(values)["reference"]["baselines"]["volatility"]["z_HQ"][0].reverse(),
         "reference.baselines.volatility.z_HQ to be ascending",
     ),
     "a baseline that nobody knows": (
-        lambda values: values["reference"]["baselines"].update(oracle={}),
+        lambda values: silver(values)["reference"]["baselines"].update(oracle={}),
         "reference.baselines among persistence, .*, got .*oracle",
     ),
-    "no volatility forecast": (lambda values: values["reference"]["baselines"].pop("volatility"), "baselines among"),
+    "no volatility forecast": (
+        lambda values: silver(values)["reference"]["baselines"].pop("volatility"),
+        "baselines among",
+    ),
     "a baseline without its array": (
-        lambda values: values["reference"]["baselines"]["climatology"].clear(),
+        lambda values: silver(values)["reference"]["baselines"]["climatology"].clear(),
         "climatology q_HQ, got one without q_HQ",
     ),
     "a loss below 0": (first_of("reference.mase_scale_H", -1.0), "mase_scale_H to be finite and at least 0, got -1.0"),
-    "a symbol with a path": (assign("provenance.symbol", "../../x"), "a symbol of 1 to 32 characters"),
-    "an empty symbol": (assign("provenance.symbol", ""), "a symbol of 1 to 32 characters"),
-    "a moment that is none": (assign("provenance.trained_until", "soon"), 'an ISO time with its offset, got "soon"'),
-    "a moment without offset": (assign("provenance.data_end", "2014-01-01"), "an ISO time with its offset"),
-    "a seed of text": (assign("provenance.seed", "7"), "provenance.seed to be a whole number"),
-    "a library without version": (assign("provenance.versions", {"torch": 2}), "versions.torch to be text, got 2"),
+    "a symbol with a path": (assign_silver("provenance.symbol", "../../x"), "a symbol of 1 to 32 characters"),
+    "an empty symbol": (assign_silver("provenance.symbol", ""), "a symbol of 1 to 32 characters"),
+    "a moment that is none": (
+        assign_silver("provenance.trained_until", "soon"),
+        'an ISO time with its offset, got "soon"',
+    ),
+    "a moment without offset": (assign_silver("provenance.data_end", "2014-01-01"), "an ISO time with its offset"),
+    "a seed of text": (assign_silver("provenance.seed", "7"), "provenance.seed to be a whole number"),
+    "a library without version": (
+        assign_silver("provenance.versions", {"torch": 2}),
+        "versions.torch to be text, got 2",
+    ),
 }
 OLD_MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "a key too few": (lambda values: values["net"].pop("hidden"), "net with .* got one without hidden"),
@@ -253,18 +319,25 @@ def test_a_network_that_no_training_made_is_refused_in_a_sentence(old_folder: Pa
 
 
 @pytest.mark.parametrize(
-    "part", ["net", "spec.levels", "session.calendar", "scaler.return_unit", "reference.mase_scale_H"]
+    "part",
+    [
+        "net",
+        "spec.levels",
+        f"{SILVER}.session.calendar",
+        f"{SILVER}.scaler.return_unit",
+        f"{SILVER}.reference.mase_scale_H",
+    ],
 )
 def test_a_network_fitted_to_something_else_is_refused(folder: Path, sound: Path, part: str) -> None:
-    values = {"net": {"name": "gru"}, "spec.levels": [0.2, 0.5, 0.9], "session.calendar": "CMEGlobex_Gold"}
-    change_manifest(folder, assign(part, values.get(part, 0.5 if "." in part and "mase" not in part else [1.0] * 4)))
+    values = {"net": {"name": "gru"}, "spec.levels": [0.2, 0.5, 0.9], f"{SILVER}.session.calendar": "CMEGlobex_Gold"}
+    change_manifest(folder, assign(part, values.get(part, [1.0] * 4 if "mase" in part else 0.5)))
     for name in (WEIGHTS, NETWORK):
         (folder / name).write_bytes((sound / name).read_bytes())
     restored = json.loads((folder / MANIFEST).read_text())
     restored["files"] = json.loads((sound / MANIFEST).read_text())["files"]
     (folder / MANIFEST).write_text(json.dumps(restored))
     sign(folder)
-    assert f"weights fitted to {', '.join(FITTED)} of {folder / MANIFEST}, got others" in refusal(folder)
+    assert f"weights fitted to net, spec, {', '.join(FITTED)} of {folder / MANIFEST}, got others" in refusal(folder)
 
 
 @pytest.mark.parametrize("change", [lambda tensors: tensors.clear(), filled(float("nan"))], ids=["none", "NaN"])
@@ -280,9 +353,9 @@ def test_a_graph_that_is_none_is_refused_in_a_sentence(folder: Path) -> None:
 
 
 def test_a_model_of_the_second_format_gives_the_same_numbers(
-    sound: Path, old_folder: Path, hourly_bars: pl.DataFrame
+    old_forecaster: Forecaster, old_folder: Path, hourly_bars: pl.DataFrame
 ) -> None:
-    old, new = load_forecaster(old_folder), load_forecaster(sound)
+    old, new = load_forecaster(old_folder), old_forecaster
     np.testing.assert_allclose(old.forecast(hourly_bars).q_HQ, new.forecast(hourly_bars).q_HQ, rtol=1e-5)
     assert old.network.config == new.network.config
 
@@ -386,18 +459,18 @@ def test_a_model_of_the_first_format_serves_without_a_flag_of_its_level(
     change_manifest(folder, lambda values: values.update(format=1) or values.pop("closes"))
     first = load_forecaster(folder)
     assert first.closes is None and first.forecast(dear).level_jump == ""
-    save_forecaster(first, folder.parent / "again")
+    save_forecasters([first], folder.parent / "again")
     again = load_forecaster(folder.parent / "again")
     assert again.closes is None and again.forecast(dear).q_HQ.tolist() == first.forecast(dear).q_HQ.tolist()
 
 
 def test_a_model_keeps_the_quote_of_its_symbol(folder: Path, hourly_bars: pl.DataFrame) -> None:
-    change_manifest(folder, lambda values: values.update(quote={"currency": "JPY", "decimals": 1}))
+    change_manifest(folder, assign_silver("quote", {"currency": "JPY", "decimals": 1}))
     assert load_forecaster(folder).forecast(hourly_bars).quote == Quote("JPY", 1)
-    change_manifest(folder, lambda values: values.update(quote=None))
+    change_manifest(folder, assign_silver("quote", None))
     nameless = load_forecaster(folder)
     assert nameless.quote is None
-    save_forecaster(nameless, folder.parent / "again")
+    save_forecasters([nameless], folder.parent / "again")
     assert load_forecaster(folder.parent / "again").quote is None
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ts.market.session import Session
-from lstm_ts.model.baselines import BASELINES, Climatology, Persistence, Volatility, fit_reference
+from lstm_ts.model.baselines import BASELINES, Climatology, Har, Persistence, Scaled, Volatility, fit_reference
 from lstm_ts.model.boosting import lightgbm_quantiles, tabulate
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.scaler import fit_scaler
@@ -23,8 +24,9 @@ SCALE_NH = np.array([[0.01, 0.02], [0.02, 0.02], [0.01, 0.02], [0.01, 0.02]])
 def windows_of(scale_NH: NDArray[Any]) -> Windows[NDArray[Any]]:
     """Of which only the usual size of what follows is known."""
     rows, empty = np.arange(len(scale_NH)), np.empty((len(scale_NH), 0))
-    names = ("features_GF", "targets_GC", "profile_G", "volatility_G", "log_volatility_G", "drift_GH", "z_GH")
-    return Windows(origin_N=rows, back_T=rows, ahead_H=rows, scale_GH=scale_NH, **dict.fromkeys(names, empty))
+    names = ("features_GF", "targets_GC", "profile_G", "log_volatility_G", "log_volatility_GV", "drift_GH", "z_GH")
+    known = {"volatility_G": np.full(len(rows), 2.0), "usual_GH": scale_NH / 2, "scale_GH": scale_NH}
+    return Windows(origin_N=rows, back_T=rows, ahead_H=rows, **known, **dict.fromkeys(names, empty))
 
 
 def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> None:
@@ -33,11 +35,18 @@ def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> Non
     np.testing.assert_allclose(climatology.q_HQ[1], [-0.01, 0.02, 0.03])
 
 
-def test_volatility_is_quantiles_in_units_of_the_scale() -> None:
-    volatility = Volatility.fit(windows_of(SCALE_NH), Y_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
-    np.testing.assert_allclose(volatility.z_HQ[0], [-0.25, 0.5, 1.5])
-    forecast = volatility.quantiles(windows_of(np.array([[0.04, 0.04]])))
+@pytest.mark.parametrize("kind", [Volatility, Har])
+def test_volatility_and_har_are_quantiles_in_units_of_their_scales(kind: type[Scaled]) -> None:
+    baseline = kind.fit(windows_of(SCALE_NH), Y_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
+    np.testing.assert_allclose(baseline.z_HQ[0], [-0.25, 0.5, 1.5])
+    forecast = baseline.quantiles(windows_of(np.array([[0.04, 0.04]])))
     np.testing.assert_allclose(forecast[0, 0], [-0.01, 0.02, 0.06])
+
+
+def test_volatility_knows_one_volatility_of_the_window_and_har_the_scale_made_of_several() -> None:
+    windows = replace(windows_of(SCALE_NH), volatility_G=np.full(4, 3.0))
+    np.testing.assert_allclose(Volatility.scale_NH(windows), 1.5 * SCALE_NH)
+    np.testing.assert_allclose(Har.scale_NH(windows), SCALE_NH)
 
 
 def test_persistence_is_the_last_close_for_certain() -> None:
@@ -67,7 +76,14 @@ def test_the_error_of_persistence_is_the_scale_of_mase() -> None:
 def parts(hourly_bars: pl.DataFrame, silver: Session) -> Parts:
     grid = make_grid(hourly_bars, silver, ahead=2)
     scaler = fit_scaler(
-        grid, np.arange(len(grid.ts_G)) < 1500, tsteps=SPEC.tsteps, half_life_hours=6.0, memory_hours=6000
+        grid,
+        np.arange(len(grid.ts_G)) < 1500,
+        tsteps=SPEC.tsteps,
+        horizon=SPEC.horizon,
+        levels=SPEC.levels,
+        half_life_hours=6.0,
+        half_lives_hours=(2.0, 6.0),
+        memory_hours=6000,
     )
     rows_N = find_origins(grid, SPEC).rows_N
     train, valid, test = np.split(rows_N, [1300, 1700])

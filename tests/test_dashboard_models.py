@@ -33,7 +33,7 @@ from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.model.artifact import load_forecaster, save_forecaster
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.registry.version import Version
 from lstm_ts.scoring.comparison import StepComparison, compare_records
 from lstm_ts.scoring.scores import compute_scores
@@ -65,7 +65,7 @@ def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_fac
         staging.add(hourly_bars)
     rejected = load_forecaster(save_model(folder / "rejected", hourly_bars, silver, seed=2))
     scores = compute_scores(evaluate(rejected, hourly_bars, Span(datetime(2014, 4, 1, tzinfo=UTC), None))).to_json()
-    save_forecaster(replace(rejected, scores=scores), folder / "scored")
+    save_forecasters([replace(rejected, scores=scores)], folder / "scored")
     with registry_of(folder) as registry:
         register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
         tags = TAGS | {"verdict": "reject", "experimental": "false", "judged_against": "1"}

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -6,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import make_data, symbol_bars
 
 from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.market.session import Session
@@ -16,19 +18,18 @@ SPEC = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=3)
 
 
 def module(bars: pl.DataFrame, session: Session, spec: WindowSpec = SPEC, **split: object) -> BarsDataModule:
-    chosen = {"valid_from": 0.6, "test_from": 0.8, "test_until": None} | split
-    return BarsDataModule(
-        bars, session, spec=spec, split=Split(**chosen), batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )  # type: ignore[arg-type]
+    chosen: Any = {"valid_from": 0.6, "test_from": 0.8, "test_until": None} | split
+    return make_data(symbol_bars(bars, session), spec=spec, split=Split(**chosen))
 
 
 def test_the_parts_follow_each_other_and_no_target_crosses(hourly_bars: pl.DataFrame, silver: Session) -> None:
     data = module(hourly_bars, silver, valid_from="2014-04-01", test_from="2014-05-01")
     data.setup()
-    origin_ts_G, horizon = data.grid.origin_ts_G, SPEC.horizon
-    assert origin_ts_G[data.train_origins.rows_N + horizon].max() < np.datetime64("2014-04-01")
-    assert origin_ts_G[data.valid_origins.rows_N].min() >= np.datetime64("2014-04-01")
-    assert origin_ts_G[data.valid_origins.rows_N + horizon].max() < np.datetime64("2014-05-01")
+    (its,) = data.symbols
+    origin_ts_G, horizon = its.grid.origin_ts_G, SPEC.horizon
+    assert origin_ts_G[its.train_origins.rows_N + horizon].max() < np.datetime64("2014-04-01")
+    assert origin_ts_G[its.valid_origins.rows_N].min() >= np.datetime64("2014-04-01")
+    assert origin_ts_G[its.valid_origins.rows_N + horizon].max() < np.datetime64("2014-05-01")
 
 
 def test_a_fraction_is_of_the_span(hourly_bars: pl.DataFrame, silver: Session) -> None:
@@ -60,7 +61,7 @@ def test_an_epoch_has_every_window_once(hourly_bars: pl.DataFrame, silver: Sessi
 
 def test_the_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
     def epoch(number: int, seed: int = 0) -> list[int]:
-        order = BatchOrder(100, batch_size=7, shuffle=True, seed=seed)
+        order = BatchOrder([100], batch_size=7, shuffle=True, seed=seed)
         order.set_epoch(number)
         return torch.cat(list(order)).tolist()
 
@@ -73,16 +74,17 @@ def test_the_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
 def test_the_reference_is_of_training_targets_alone(hourly_bars: pl.DataFrame, silver: Session) -> None:
     data = module(hourly_bars, silver)
     data.setup()
-    y_N = np.log(data.grid.close_G[data.train_origins.rows_N + 1] / data.grid.close_G[data.train_origins.rows_N])
-    np.testing.assert_allclose(data.reference.baselines["climatology"].q_HQ[0], np.nanquantile(y_N, SPEC.levels))
-    assert data.reference.mase_scale_H[0] == pytest.approx(np.nanmean(np.abs(y_N)))
+    (its,) = data.symbols
+    y_N = np.log(its.grid.close_G[its.train_origins.rows_N + 1] / its.grid.close_G[its.train_origins.rows_N])
+    np.testing.assert_allclose(its.reference.baselines["climatology"].q_HQ[0], np.nanquantile(y_N, SPEC.levels))
+    assert its.reference.mase_scale_H[0] == pytest.approx(np.nanmean(np.abs(y_N)))
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 9), world=st.integers(1, 4), seed=st.integers(0, 5))
 def test_processes_share_each_batch_and_take_the_same_steps(rows: int, size: int, world: int, seed: int) -> None:
-    whole = list(BatchOrder(rows, batch_size=size, shuffle=True, seed=seed))
+    whole = list(BatchOrder([rows], batch_size=size, shuffle=True, seed=seed))
     shares = [
-        list(BatchOrder(rows, batch_size=size, shuffle=True, seed=seed, rank=rank, world=world))
+        list(BatchOrder([rows], batch_size=size, shuffle=True, seed=seed, rank=rank, world=world))
         for rank in range(world)
     ]
     for batch, *parts in zip(whole, *shares, strict=True):

@@ -6,15 +6,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
+from models import make_data, random_network, symbol_bars
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.session import Session
-from lstm_ts.model.artifact import load_forecaster, save_forecaster
-from lstm_ts.model.datamodule import BarsDataModule, Split
-from lstm_ts.model.export import export
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 
@@ -24,22 +21,17 @@ CONFIG = LSTMConfig(hidden=8, layers=2, decoder=8, dropout=0.1)
 
 @pytest.fixture(scope="module")
 def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
-    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
-    data = BarsDataModule(
-        hourly_bars, silver, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC)
     data.setup()
-    torch.manual_seed(0)
-    net = build_net(CONFIG, data.reference)
-    torch.nn.init.normal_(net.head.weight, std=0.3)
+    (its,) = data.symbols
     provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 0, "", "", {"torch": "2"}, {"tsteps": 24})
-    network = export(net, describe_net(CONFIG), SPEC)
-    return Forecaster(network, data.scaler, data.reference, SPEC, silver, provenance, {"n": 1})
+    network = random_network(data, CONFIG)
+    return Forecaster(network, its.scaler, its.reference, SPEC, silver, provenance, {"n": 1})
 
 
 @pytest.fixture
 def folder(forecaster: Forecaster, tmp_path: Path) -> Path:
-    save_forecaster(forecaster, tmp_path / "model")
+    save_forecasters([forecaster], tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -98,7 +90,7 @@ def test_a_level_the_model_has_not_learnt_is_named(forecaster: Forecaster, hourl
 
 def test_saving_again_replaces_nothing_by_halves(forecaster: Forecaster, folder: Path) -> None:
     with pytest.raises(OSError, match="not empty"):
-        save_forecaster(forecaster, folder)  # a version is immutable
+        save_forecasters([forecaster], folder)  # a version is immutable
     load_forecaster(folder)
 
 

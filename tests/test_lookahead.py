@@ -5,15 +5,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from models import make_data, random_network, symbol_bars
 
 from lstm_ts.market.session import Session
 from lstm_ts.model.datamodule import BarsDataModule, Split
-from lstm_ts.model.export import export
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec, find_origins
 
@@ -25,9 +23,7 @@ SPOILS = [None, 1e9]  # a bar left out, or an absurd price
 
 def data_of(bars: pl.DataFrame, session: Session) -> BarsDataModule:
     split = Split(valid_from=VALID_FROM.isoformat(), test_from="2014-05-01", test_until=None)
-    data = BarsDataModule(
-        bars, session, spec=SPEC, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )
+    data = make_data(symbol_bars(bars, session), spec=SPEC, split=split)
     data.setup()
     return data
 
@@ -36,12 +32,10 @@ def data_of(bars: pl.DataFrame, session: Session) -> BarsDataModule:
 def forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     """A network with random weights everywhere, so that its forecasts depend on every input."""
     data = data_of(hourly_bars, silver)
-    torch.manual_seed(0)
-    net = build_net(CONFIG, data.reference)
-    torch.nn.init.normal_(net.head.weight, std=0.3)
+    (its,) = data.symbols
     provenance = Provenance("XAGUSD", "test hours", "", "", "", "", 0, "", "", {}, {})
-    network = export(net, describe_net(CONFIG), SPEC)
-    return Forecaster(network, data.scaler, data.reference, SPEC, data.session, provenance, {})
+    network = random_network(data, CONFIG)
+    return Forecaster(network, its.scaler, its.reference, SPEC, silver, provenance, {})
 
 
 def spoiled(bars: pl.DataFrame, start: datetime, price: float | None, end: datetime | None = None) -> pl.DataFrame:
@@ -60,15 +54,16 @@ def test_bars_after_the_training_part_change_no_statistic_and_no_training_window
 ) -> None:
     later = spoiled(hourly_bars, VALID_FROM, price, VALID_FROM + timedelta(days=10))
     before, after = data_of(hourly_bars, silver), data_of(later, silver)
-    pairs: list[tuple[object, object]] = [(before.scaler, after.scaler)]
-    pairs += zip(before.reference.baselines.values(), after.reference.baselines.values(), strict=True)
-    for ours, theirs in pairs:
-        for name, value in vars(ours).items():
-            np.testing.assert_array_equal(value, getattr(theirs, name), err_msg=name)
-    for name in ("volatility_pinball_H", "mase_scale_H"):
-        np.testing.assert_array_equal(getattr(before.reference, name), getattr(after.reference, name))
-    for ours, theirs in zip(before.train_windows[:], after.train_windows[:], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    (ours,), (theirs,) = before.symbols, after.symbols
+    pairs: list[tuple[object, object]] = [(ours.scaler, theirs.scaler)]
+    pairs += zip(ours.reference.baselines.values(), theirs.reference.baselines.values(), strict=True)
+    for one, other in pairs:
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+    for name in ("start_pinball_H", "mase_scale_H"):
+        np.testing.assert_array_equal(getattr(ours.reference, name), getattr(theirs.reference, name))
+    for column, same in zip(before.train_windows[:], after.train_windows[:], strict=True):
+        np.testing.assert_array_equal(column, same)
 
 
 @settings(max_examples=20)

@@ -19,13 +19,13 @@ REFERENCE = fit_reference(windows_of(np.ones((500, 3))), np.random.default_rng(0
 
 
 class Constant(nn.Module):
-    """The same quantiles for every window, of `stretch` times the volatility forecast's width."""
+    """The same quantiles for every window, of `stretch` times the width of har's."""
 
     def __init__(self, stretch: float) -> None:
         super().__init__()
-        self.q_HQ = nn.Parameter(stretch * torch.from_numpy(REFERENCE.volatility_HQ.astype(np.float32)))
+        self.q_HQ = nn.Parameter(stretch * torch.from_numpy(REFERENCE.start_HQ.astype(np.float32)))
 
-    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
+    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor, volatility_BV: Tensor) -> Tensor:
         return self.q_HQ.expand(len(x_BTF), -1, -1)
 
 
@@ -37,14 +37,15 @@ def batches(volatility: float, *, drift: float = 0.0) -> list[Batch[Tensor]]:
         z_BH = volatility * torch.randn(size, 3)
         z_BH[torch.rand(size, 3) < 0.2] = torch.nan
         ones_BH, empty = torch.ones(size, 3), torch.zeros(size, 1)
-        found.append(Batch(empty, empty, ones_BH, ones_BH, drift * ones_BH, z_BH))
+        found.append(Batch(empty, empty, ones_BH, empty, ones_BH, drift * ones_BH, z_BH))
     return found
 
 
 def validation_loss(stretch: float, found: list[Batch[Tensor]], folder: Path) -> float:
     optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5)
     network = Constant(stretch)
-    model = ForecastModule(network, levels=LEVELS, reference=REFERENCE, optimisation=optimisation, seed=0)
+    start = {"start_HQ": REFERENCE.start_HQ, "start_pinball_H": REFERENCE.start_pinball_H}
+    model = ForecastModule(network, levels=LEVELS, **start, optimisation=optimisation, seed=0)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = L.Trainer(default_root_dir=folder, enable_model_summary=False, **quiet)
     (metrics,) = trainer.validate(model, DataLoader(found, batch_size=None), verbose=False)
@@ -52,7 +53,7 @@ def validation_loss(stretch: float, found: list[Batch[Tensor]], folder: Path) ->
 
 
 @pytest.mark.parametrize("volatility", [0.2, 1.0, 3.0])
-def test_a_model_equal_to_the_volatility_forecast_has_a_validation_loss_of_one_in_any_market(volatility, tmp_path):
+def test_a_model_equal_to_har_has_a_validation_loss_of_one_in_any_market(volatility, tmp_path):
     assert validation_loss(1.0, batches(volatility), tmp_path) == 1.0
 
 
@@ -64,12 +65,12 @@ def test_the_validation_loss_is_a_ratio_of_means_over_all_known_targets(tmp_path
         error = z_NH[..., None] - q_HQ
         return np.nansum(np.maximum(np.array(LEVELS) * error, (np.array(LEVELS) - 1) * error).mean(-1), axis=0)
 
-    weight_H = np.arange(1, 4) ** -1.5 / REFERENCE.volatility_pinball_H
-    ours, theirs = (loss_H(k * REFERENCE.volatility_HQ) @ weight_H for k in (2.0, 1.0))
+    weight_H = np.arange(1, 4) ** -1.5 / REFERENCE.start_pinball_H
+    ours, theirs = (loss_H(k * REFERENCE.start_HQ) @ weight_H for k in (2.0, 1.0))
     assert validation_loss(2.0, found, tmp_path) == pytest.approx(ours / theirs, rel=1e-5)
     assert ours < theirs  # twice as wide is better where the market is twice as wild
 
 
-def test_the_volatility_forecast_knows_nothing_of_the_drift(tmp_path):
-    """With a drift of 0.5, targets without it lie 0.5 nearer to a model that has it than to the volatility forecast."""
+def test_har_knows_nothing_of_the_drift(tmp_path):
+    """With a drift of 0.5, targets without it lie 0.5 nearer to a model that has it than to har."""
     assert validation_loss(1.0, batches(0.01, drift=0.5), tmp_path) < 1

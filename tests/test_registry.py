@@ -15,17 +15,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
+from models import make_data, random_network, symbol_bars
 from processes import ROOT, WAIT_S, fork
 
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
-from lstm_ts.model.artifact import load_forecaster, save_forecaster
-from lstm_ts.model.datamodule import BarsDataModule, Split
-from lstm_ts.model.export import export
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.__main__ import Request, answer
@@ -57,18 +54,13 @@ Opened = tuple[Registry, Ledger]
 @pytest.fixture(scope="module")
 def model(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = WindowSpec(tsteps=24, horizon=2, levels=(0.1, 0.5, 0.9), max_missing=3)
-    split = Split(valid_from=0.6, test_from=0.8, test_until=None)
-    data = BarsDataModule(
-        hourly_bars, silver, spec=spec, split=split, batch_size=64, half_life_hours=6.0, memory_hours=6000, seed=0
-    )
+    data = make_data(symbol_bars(hourly_bars, silver), spec=spec)
     data.setup()
-    config = LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0)
-    net = build_net(config, data.reference)
-    torch.nn.init.normal_(net.head.weight, std=0.3)
-    network = export(net, describe_net(config), spec)
+    (its,) = data.symbols
+    network = random_network(data, LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0))
     provenance = Provenance("XAGUSD", "test hours", "", "", "ab", "", 7, "", "c0ffee", {"torch": "2"}, {"tsteps": 24})
     folder = tmp_path_factory.mktemp("trained") / "model"
-    save_forecaster(Forecaster(network, data.scaler, data.reference, spec, silver, provenance, {"n": 1}), folder)
+    save_forecasters([Forecaster(network, its.scaler, its.reference, spec, silver, provenance, {"n": 1})], folder)
     return folder
 
 

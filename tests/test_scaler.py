@@ -18,8 +18,17 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
     return make_grid(hourly_bars, silver, ahead=HORIZON)
 
 
-def fit(grid: Grid, rows: int) -> Scaler:
-    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, tsteps=TSTEPS, half_life_hours=4.0, memory_hours=6000)
+def fit(grid: Grid, rows: int, memory_hours: float = 6000) -> Scaler:
+    return fit_scaler(
+        grid,
+        np.arange(len(grid.ts_G)) < rows,
+        tsteps=TSTEPS,
+        horizon=HORIZON,
+        levels=(0.1, 0.25, 0.5, 0.75, 0.9),
+        half_life_hours=4.0,
+        half_lives_hours=(1.0, 4.0),
+        memory_hours=memory_hours,
+    )
 
 
 def test_training_returns_have_unit_profile(grid: Grid) -> None:
@@ -47,10 +56,7 @@ def test_profiles_follow_the_latest_bars(grid: Grid) -> None:
     """Ten o'clock was quiet for long and is loud of late."""
     late_ten = (grid.hour_of_week_G % 24 == 10) & (np.arange(len(grid.ts_G)) > 1500)
     changed = replace(grid, body_G=np.where(late_ten, 4 * grid.body_G, grid.body_G))
-    train_G = np.arange(len(grid.ts_G)) < 2000
-    long, short = (
-        fit_scaler(changed, train_G, tsteps=TSTEPS, half_life_hours=4.0, memory_hours=memory) for memory in (1e9, 200)
-    )
+    long, short = (fit(changed, 2000, memory) for memory in (1e9, 200))
     assert short.return_profile_W[10:120:24].mean() > 1.3 * long.return_profile_W[10:120:24].mean()
 
 
@@ -83,7 +89,7 @@ def test_the_drift_of_an_hour_is_found_and_noise_is_shrunk_to_nothing_much(grid:
 def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     scaler = fit(grid, 1500)
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
-    scale_GH, _ = scaler.target_scale_and_drift_GH(grid, horizon=HORIZON)
+    scale_GH, _ = scaler.usual_size_and_drift_GH(grid, horizon=HORIZON)
     assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
     assert np.isnan(scale_GH[-1]).all()
     assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from commands import ROOT, run_process, succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
+from models import make_data, symbol_bars
 from processes import child, python, wait_for
 from test_cli import TINY
 
@@ -154,19 +155,17 @@ def planted_data(session: Session, *, shuffled: bool) -> BarsDataModule:
                        signal="planted_ar", ar_coefficient=0.3)  # fmt: skip
     minute_bars = pl.concat([batch.bars for batch in source.read_batches()])
     hours = session.hours(minute_bars["ts"][0], minute_bars["ts"][-1])
-    data = BarsDataModule(
-        make_hourly_bars(minute_bars, hours, min_minutes_share=0.25),
-        session,
+    data = make_data(
+        symbol_bars(make_hourly_bars(minute_bars, hours, min_minutes_share=0.25), session),
         spec=WindowSpec(tsteps=24, horizon=2, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6),
         split=Split(valid_from=0.6, test_from=0.75, test_until=None),
         batch_size=128,
         half_life_hours=24,
-        memory_hours=6000,
-        seed=0,
+        half_lives_hours=(1, 4, 12, 24),
     )
     data.setup()
     if shuffled:
-        fitted_N = np.concatenate([data.train_origins.rows_N, data.valid_origins.rows_N])
+        fitted_N = np.concatenate([data.train_windows.origin_N, data.valid_windows.origin_N])
         data.train_windows.z_GH[fitted_N] = data.train_windows.z_GH[np.random.default_rng(0).permutation(fitted_N)]
     return data
 
@@ -203,9 +202,9 @@ def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
     L.seed_everything(0, verbose=False)
     model = train(data, config, optimisation, trainer, ckpt_path=None)
     provenance = Provenance("XAGUSD", "synthetic planted_ar", "", "", "", "", 0, "", "", {}, {})
-    network = export(model.net, describe_net(config), data.spec)
-    forecaster = Forecaster(network, data.scaler, data.reference, data.spec, silver, provenance, {})
-    one_hour = compute_scores(evaluate(forecaster, data.hourly_bars, Span(data.test_from, None))).horizons["1"]
+    network, (its,) = export(model.net, describe_net(config), data.spec, volatilities=data.volatilities), data.symbols
+    forecaster = Forecaster(network, its.scaler, its.reference, data.spec, silver, provenance, {})
+    one_hour = compute_scores(evaluate(forecaster, its.bars.hourly_bars, Span(data.test_from, None))).horizons["1"]
     if shuffled:
         assert one_hour.skill["volatility"] < 0.01
         assert 0.45 < one_hour.directional_accuracy < 0.55

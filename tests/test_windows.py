@@ -35,7 +35,14 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 @pytest.fixture(scope="module")
 def scaler(grid: Grid) -> Scaler:
     return fit_scaler(
-        grid, np.ones(len(grid.ts_G), dtype=np.bool_), tsteps=SPEC.tsteps, half_life_hours=6.0, memory_hours=6000
+        grid,
+        np.ones(len(grid.ts_G), dtype=np.bool_),
+        tsteps=SPEC.tsteps,
+        horizon=SPEC.horizon,
+        levels=SPEC.levels,
+        half_life_hours=6.0,
+        half_lives_hours=(2.0, 6.0),
+        memory_hours=6000,
     )
 
 

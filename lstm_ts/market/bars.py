@@ -5,6 +5,7 @@ unique in `ts`; `ts` is the bar's OPEN in UTC. Hourly bars add `minutes_share`: 
 the minutes the session holds in that hour (1.0 where a source delivers whole hours).
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -191,3 +192,11 @@ def make_hourly_bars(
         .filter(pl.col("minutes_share") >= min_minutes_share)
         .select(HOURLY_SCHEMA.names())
     )
+
+
+def hash_bars(bars: pl.DataFrame) -> str:
+    """SHA-256 of the values, column by column, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name in bars.columns:
+        digest.update(bars[name].to_physical().to_numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a training leaves behind: a forecaster in a folder.
+"""What a training leaves behind: a network and what it needs to forecast each of its symbols, in a folder.
 
 <folder>/network.onnx          the network, as forecasts run it
 <folder>/weights.safetensors   its parameters, for a training that goes on from them
@@ -12,7 +12,7 @@ file of another model is noticed even where the sums are right. Folders of forma
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,12 @@ FITTED_TO = "fitted_to"  # in the header of the weights
 HEADER_SIZE = 8  # bytes of a safetensors file that say how long its JSON header is
 
 
-def save_forecaster(forecaster: Forecaster, folder: Path) -> None:
-    """Write the artifact whole: the folder appears when everything is in it."""
-    parts, network = to_json(forecaster), forecaster.network
+def save_forecasters(forecasters: Sequence[Forecaster], folder: Path) -> None:
+    """Write the artifact whole: the folder appears when everything is in it.
+
+    forecasters   of one network, one a symbol
+    """
+    parts, network = to_json(forecasters), forecasters[0].network
     content = {NETWORK: network.graph, WEIGHTS: save(dict(network.weights), metadata={FITTED_TO: hash_fitted(parts)})}
     parts["files"] = {name: _sha256(value) for name, value in content.items()}
     content[MANIFEST] = json.dumps(parts, indent=1, allow_nan=False).encode()
@@ -47,8 +50,23 @@ def save_forecaster(forecaster: Forecaster, folder: Path) -> None:
     staged.replace(folder)
 
 
-def load_forecaster(folder: Path) -> Forecaster:
-    """Raises    ArtifactError: the folder is no artifact, not as it was saved, or nothing that can forecast"""
+def load_forecaster(folder: Path, symbol: str | None = None) -> Forecaster:
+    """Load that of a symbol; None: of the only one, or the first.
+
+    Raises    as `load_forecasters`; ArtifactError: it has not learnt that symbol
+    """
+    forecasters = load_forecasters(folder)
+    if symbol is not None and symbol not in forecasters:
+        names = ", ".join(forecasters)
+        raise ArtifactError(f"Expected a model of symbol={symbol}, got one of {names} at {folder}; set symbol to that")
+    return forecasters[symbol or next(iter(forecasters))]
+
+
+def load_forecasters(folder: Path) -> dict[str, Forecaster]:
+    """Load those of all symbols, which share the network.
+
+    Raises    ArtifactError: the folder is no artifact, not as it was saved, or nothing that can forecast
+    """
     content = {name: _read(folder / name) for name in (*OLD_FILES, SUMS)}
     names = _signed_names(folder, content[SUMS])
     content |= {name: _read(folder / name) for name in names if name not in content}
@@ -57,17 +75,10 @@ def load_forecaster(folder: Path) -> Forecaster:
         manifest = read_manifest(content[MANIFEST])
     except BadManifest as error:
         raise ArtifactError(f"Expected {folder / MANIFEST} with {error}; train again or restore it") from None
-    return Forecaster(
-        network=_load_network(folder, content, manifest),
-        scaler=manifest.scaler,
-        reference=manifest.reference,
-        spec=manifest.spec,
-        session=manifest.session,
-        provenance=manifest.provenance,
-        scores=manifest.scores,
-        closes=manifest.closes,
-        quote=manifest.quote,
-    )
+    network = _load_network(folder, content, manifest)
+    return {
+        name: Forecaster(network=network, spec=manifest.spec, **vars(part)) for name, part in manifest.symbols.items()
+    }
 
 
 def _signed_names(folder: Path, sums: bytes) -> tuple[str, ...]:
@@ -103,11 +114,17 @@ def _load_network(folder: Path, content: Mapping[str, bytes], manifest: Manifest
             )
     if fitted_to != manifest.fitted_to:
         raise ArtifactError(
-            f"Expected weights fitted to {', '.join(FITTED)} of {folder / MANIFEST}, got others; "
+            f"Expected weights fitted to net, spec, {', '.join(FITTED)} of {folder / MANIFEST}, got others; "
             f"restore it or train again"
         )
     try:
-        return Network(content[NETWORK], config=manifest.net, weights=weights, spec=manifest.spec)
+        return Network(
+            content[NETWORK],
+            config=manifest.net,
+            weights=weights,
+            spec=manifest.spec,
+            volatilities=manifest.volatilities,
+        )
     except ArtifactError as error:
         raise ArtifactError(f"{error} in {folder / NETWORK}; train again") from error
 

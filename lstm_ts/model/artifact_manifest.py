@@ -6,8 +6,8 @@ Legend: W hours of the week, D hours of the day, H steps, Q levels.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -25,12 +25,15 @@ from lstm_ts.model.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
 
-PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
-FORMAT = 3
-FORMATS = {1: PARTS, 2: (*PARTS, "closes"), FORMAT: (*PARTS, "closes", "files", "quote")}
-FITTED = ("net", "spec", "session", "scaler", "reference")  # what a network is trained with
+FORMAT = 4
+FORMATS = (1, 2, 3, FORMAT)
+PARTS = ("format", "net", "spec", "files", "symbols")
+OF_SYMBOL = ("session", "scaler", "reference", "provenance", "scores", "closes", "quote")
+OLD_PARTS = ("format", "net", "spec", *OF_SYMBOL[:5])  # of format 1, for one symbol; 2 has closes too
+NEWER_PARTS = {1: (), 2: ("closes",), 3: ("closes", "files", "quote")}
+FITTED = ("session", "scaler", "reference")  # of each symbol, beside net and spec: what a network is trained with
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
-REFERENCE = ("volatility_pinball_H", "mase_scale_H")
+REFERENCE, OLD_REFERENCE = ("start_pinball_H", "mase_scale_H"), ("volatility_pinball_H", "mase_scale_H")
 MAX_TSTEPS = 100_000  # far beyond any use
 SHOWN = 60  # characters of a value
 Part = TypeVar("Part")
@@ -41,9 +44,9 @@ class BadManifest(ValueError):
 
 
 @dataclass(frozen=True)
-class Manifest:
-    net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
-    spec: WindowSpec
+class SymbolPart:
+    """What a model folder holds of one symbol; see `Forecaster`."""
+
     session: Session
     scaler: Scaler
     reference: Reference
@@ -51,16 +54,38 @@ class Manifest:
     scores: Mapping[str, Any]
     closes: CloseRange | None
     quote: Quote | None  # guessed from the symbol's name before format 3
+
+
+@dataclass(frozen=True)
+class Manifest:
+    net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
+    spec: WindowSpec
+    symbols: Mapping[str, SymbolPart]
     files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
     fitted_to: str  # see `hash_fitted`
 
+    @property
+    def volatilities(self) -> int:
+        """Those of a window."""
+        return len(next(iter(self.symbols.values())).scaler.half_lives_V)
 
-def to_json(forecaster: Forecaster) -> dict[str, Any]:
-    """All parts but the files."""
+
+def to_json(forecasters: Sequence[Forecaster]) -> dict[str, Any]:
+    """All parts but the files.
+
+    forecasters   of one network, one a symbol
+    """
+    first = forecasters[0]
     return {
         "format": FORMAT,
-        "net": dict(forecaster.network.config),
-        "spec": asdict(forecaster.spec),
+        "net": dict(first.network.config),
+        "spec": asdict(first.spec),
+        "symbols": {each.provenance.symbol: _to_json(each) for each in forecasters},
+    }
+
+
+def _to_json(forecaster: Forecaster) -> dict[str, Any]:
+    return {
         "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
         "scaler": _plain(forecaster.scaler),
         "reference": {name: getattr(forecaster.reference, name).tolist() for name in REFERENCE}
@@ -74,7 +99,14 @@ def to_json(forecaster: Forecaster) -> dict[str, Any]:
 
 def hash_fitted(parts: Mapping[str, Any]) -> str:
     """SHA-256 of the parts that a network is trained with."""
-    fitted = json.dumps([parts[name] for name in FITTED], sort_keys=True, allow_nan=False)
+    symbols = [[name, *(part[key] for key in FITTED)] for name, part in parts["symbols"].items()]
+    fitted = json.dumps([parts["net"], parts["spec"], symbols], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(fitted.encode()).hexdigest()
+
+
+def _hash_old(parts: Mapping[str, Any]) -> str:
+    """The same of format 3."""
+    fitted = json.dumps([parts[name] for name in ("net", "spec", *FITTED)], sort_keys=True, allow_nan=False)
     return hashlib.sha256(fitted.encode()).hexdigest()
 
 
@@ -84,28 +116,65 @@ def read_manifest(content: bytes) -> Manifest:
         values = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"JSON, got {str(error)[:SHOWN]}") from None
-    found = _object(values, "an object", ())
-    kind = found.get("format")
+    kind = _object(values, "an object", ()).get("format")
     if type(kind) is not int or kind not in FORMATS:
         raise BadManifest(f"format {', '.join(map(str, FORMATS))}, got {_shown(kind)}")
-    parts = _object(values, "the parts", FORMATS[kind])
-    spec = build(WindowSpec, parts["spec"], "spec")
-    session = build(Session, parts["session"], "session")
-    _check_calendar(session)
-    provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
+    parts = _object(values, "the parts", PARTS if kind == FORMAT else (*OLD_PARTS, *NEWER_PARTS[kind]))
+    spec = _check_spec(build(WindowSpec, parts["spec"], "spec"))
+    symbols = _read_symbols(parts["symbols"], spec) if kind == FORMAT else _read_old_symbol(parts, kind, spec)
     return Manifest(
         net=_object(parts["net"], "net as an object", ()),
-        spec=_check_spec(spec),
-        session=session,
-        scaler=_read_scaler(parts["scaler"]),
-        reference=_read_reference(_upgrade_reference(parts["reference"], kind), spec),
-        provenance=provenance,
-        scores=_object(parts["scores"], "scores as an object", ()),
-        closes=_read_closes(parts["closes"], provenance) if parts.get("closes") is not None or kind == 2 else None,
-        quote=_read_quote(parts, provenance),
+        spec=spec,
+        symbols=symbols,
         files=_object(parts.get("files", {}), "files as an object", ()),
-        fitted_to=hash_fitted(parts),
+        fitted_to=hash_fitted(parts) if kind == FORMAT else _hash_old(parts),
     )
+
+
+def _read_symbols(values: Any, spec: WindowSpec) -> dict[str, SymbolPart]:
+    found = _object(values, "symbols as an object", ())
+    symbols = {name: _read_symbol(part, f"symbols.{name[:SHOWN]}", spec) for name, part in found.items()}
+    if not symbols or any(part.provenance.symbol != name for name, part in symbols.items()):
+        raise BadManifest(f"symbols by their names, got {_shown(sorted(symbols))}")
+    if len({len(part.scaler.half_lives_V) for part in symbols.values()}) > 1:
+        raise BadManifest("symbols with as many scaler.half_lives_V each, got others")
+    return symbols
+
+
+def _read_symbol(values: Any, where: str, spec: WindowSpec) -> SymbolPart:
+    parts = _object(values, where, OF_SYMBOL)
+    provenance = _check_provenance(build(Provenance, parts["provenance"], f"{where}.provenance"))
+    return SymbolPart(
+        session=_read_session(parts["session"], where),
+        scaler=_read_scaler(parts["scaler"], spec),
+        reference=_read_reference(parts["reference"], spec),
+        provenance=provenance,
+        scores=_object(parts["scores"], f"{where}.scores as an object", ()),
+        closes=None if parts["closes"] is None else _read_closes(parts["closes"], provenance),
+        quote=None if parts["quote"] is None else build(Quote, parts["quote"], "quote"),
+    )
+
+
+def _read_session(values: Any, where: str) -> Session:
+    session = build(Session, values, f"{where}.session")
+    _check_calendar(session)
+    return session
+
+
+def _read_old_symbol(parts: Mapping[str, Any], kind: int, spec: WindowSpec) -> dict[str, SymbolPart]:
+    """The one symbol of formats 1 to 3."""
+    upgraded = {
+        **{name: parts.get(name) for name in OF_SYMBOL},
+        "scaler": _upgrade_scaler(parts["scaler"], spec),
+        "reference": _upgrade_reference(parts["reference"], kind),
+    }
+    provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
+    if kind == 2:
+        _read_closes(parts["closes"], provenance)  # neither did without
+    part = _read_symbol(upgraded, "manifest", spec)
+    if kind < 3:
+        part = replace(part, quote=guess_quote(provenance.symbol))
+    return {provenance.symbol: part}
 
 
 def _plain(values: Scaler | Baseline) -> dict[str, Any]:
@@ -191,31 +260,42 @@ def _is_moment(text: str) -> bool:
         return False
 
 
-def _read_scaler(values: Any) -> Scaler:
+def _upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
+    """Convert a scaler from before format 4, whose scale was one volatility, to one of several."""
+    if not isinstance(values, dict):
+        return values
+    return values | {"half_lives_V": [values.get("half_life_hours")], "elasticity_VH": [[1.0] * spec.horizon]}
+
+
+def _read_scaler(values: Any, spec: WindowSpec) -> Scaler:
     scaler, where = build(Scaler, values, "scaler"), "scaler"
     if not min(scaler.return_unit, scaler.half_life_hours) > 0:
         raise BadManifest(
             f"scaler.return_unit and half_life_hours above 0, got {scaler.return_unit} and {scaler.half_life_hours}"
         )
+    volatilities = len(scaler.half_lives_V) if isinstance(scaler.half_lives_V, list) else 0
     return Scaler(
         return_profile_W=_array(scaler.return_profile_W, (HOURS_OF_WEEK,), f"{where}.return_profile_W", above=0.0),
         range_profile_W=_array(scaler.range_profile_W, (HOURS_OF_WEEK,), f"{where}.range_profile_W", above=0.0),
         drift_D=_array(scaler.drift_D, (HOURS_OF_DAY,), f"{where}.drift_D"),
         return_unit=scaler.return_unit,
         half_life_hours=scaler.half_life_hours,
+        half_lives_V=_array(scaler.half_lives_V, (max(volatilities, 1),), f"{where}.half_lives_V", above=0.0),
+        elasticity_VH=_array(scaler.elasticity_VH, (max(volatilities, 1), spec.horizon), f"{where}.elasticity_VH"),
     )
 
 
 def _upgrade_reference(values: Any, kind: int) -> Any:
-    """Convert the reference of formats 1 and 2, which knew three baselines, to format 3."""
-    if kind == FORMAT:
-        return values
-    names = ("climatology_HQ", "volatility_HQ")
-    found = _object(values, "reference", (*names, *REFERENCE))
-    q_HQ, z_HQ = (found[name] for name in names)
+    """Convert the reference of a format before 4, of which 1 and 2 knew three baselines."""
+    names = ("baselines",) if kind == 3 else ("climatology_HQ", "volatility_HQ")
+    found = _object(values, "reference", (*names, *OLD_REFERENCE))
+    baselines = found["baselines"] if kind == 3 else _old_baselines(*(found[name] for name in names))
+    return dict(zip(REFERENCE, (found[name] for name in OLD_REFERENCE), strict=True)) | {"baselines": baselines}
+
+
+def _old_baselines(q_HQ: Any, z_HQ: Any) -> dict[str, Any]:
     zero_HQ = [[0.0] * len(row) for row in q_HQ] if _is_table(q_HQ) else q_HQ
-    baselines = {PERSISTENCE: {"zero_HQ": zero_HQ}, "climatology": {"q_HQ": q_HQ}, VOLATILITY: {"z_HQ": z_HQ}}
-    return {name: found[name] for name in REFERENCE} | {"baselines": baselines}
+    return {PERSISTENCE: {"zero_HQ": zero_HQ}, "climatology": {"q_HQ": q_HQ}, VOLATILITY: {"z_HQ": z_HQ}}
 
 
 def _is_table(value: Any) -> bool:
@@ -255,12 +335,6 @@ def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
     if not provenance.trained_until:
         raise BadManifest('provenance.trained_until beside closes, got ""')
     return closes
-
-
-def _read_quote(parts: Mapping[str, Any], provenance: Provenance) -> Quote | None:
-    if "quote" not in parts:
-        return guess_quote(provenance.symbol)
-    return None if parts["quote"] is None else build(Quote, parts["quote"], "quote")
 
 
 def _array(values: Any, shape: tuple[int, ...], where: str, *, above: float = -math.inf) -> Array:

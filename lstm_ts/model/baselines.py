@@ -6,7 +6,7 @@ Legend: N windows, H steps, Q levels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from lstm_ts.model.windows import Windows
 from lstm_ts.scoring.metrics import pinball_NH
 from lstm_ts.scoring.records import PERSISTENCE
 
-VOLATILITY = "volatility"
+VOLATILITY, HAR = "volatility", "har"
 
 
 class Baseline(Protocol):
@@ -60,23 +60,44 @@ class Climatology:
 
 
 @dataclass(frozen=True)
-class Volatility:
-    """The quantiles of the training returns in units of the window's scale, times that scale."""
+class Scaled:
+    """The quantiles of the training returns in units of a scale, times that scale."""
 
     z_HQ: Array
 
+    @staticmethod
+    def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+        raise NotImplementedError
+
     @classmethod
     def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:
-        return cls(np.nanquantile(y_NH / _scale_NH(windows), levels, axis=0).T)
+        return cls(np.nanquantile(y_NH / cls.scale_NH(windows), levels, axis=0).T)
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
-        return _scale_NH(windows)[..., None] * self.z_HQ
+        return self.scale_NH(windows)[..., None] * self.z_HQ
+
+
+class Volatility(Scaled):
+    """The window's one volatility, times the profile of the target hours."""
+
+    @staticmethod
+    def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+        return windows.volatility_scale_NH.astype(np.float64)
+
+
+class Har(Scaled):
+    """Heterogeneous autoregressive volatility, see `har.py`, times the profile of the target hours."""
+
+    @staticmethod
+    def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+        return windows.scale_NH.astype(np.float64)
 
 
 BASELINES: Mapping[str, type[Baseline]] = {
     PERSISTENCE: Persistence,
     "climatology": Climatology,
     VOLATILITY: Volatility,
+    HAR: Har,
 }
 
 
@@ -85,15 +106,15 @@ class Reference:
     """What the training windows say of returns."""
 
     baselines: Mapping[str, Baseline]
-    volatility_pinball_H: Array  # training loss of the volatility forecast, in units of the scale
+    start_pinball_H: Array  # training loss of the forecast that the network starts at, in units of the scale
     mase_scale_H: Array  # MAE of persistence, log return
 
     @property
-    def volatility_HQ(self) -> Array:
-        """The forecast that a network starts at, in units of the window's scale."""
-        volatility = self.baselines[VOLATILITY]
-        assert isinstance(volatility, Volatility)
-        return volatility.z_HQ
+    def start_HQ(self) -> Array:
+        """The forecast that a network starts at, in units of the window's scale: har, before format 4 volatility."""
+        start = self.baselines.get(HAR, self.baselines[VOLATILITY])
+        assert isinstance(start, Scaled)
+        return start.z_HQ
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> dict[str, Array]:
         """q_NHQ, log returns, by baseline."""
@@ -106,10 +127,5 @@ def fit_reference(windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[
     """
     baselines = {name: kind.fit(windows, y_NH, levels) for name, kind in BASELINES.items()}
     reference = Reference(baselines, np.empty(0), np.nanmean(np.abs(y_NH), axis=0))
-    z_NH = y_NH / _scale_NH(windows)
-    pinball_H = np.nanmean(pinball_NH(z_NH, reference.volatility_HQ[None], levels), axis=0)
-    return Reference(baselines, pinball_H, reference.mase_scale_H)
-
-
-def _scale_NH(windows: Windows[NDArray[Any]]) -> Array:
-    return windows.scale_NH.astype(np.float64)
+    z_NH = y_NH / Har.scale_NH(windows)
+    return replace(reference, start_pinball_H=np.nanmean(pinball_NH(z_NH, reference.start_HQ[None], levels), axis=0))

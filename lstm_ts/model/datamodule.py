@@ -1,24 +1,25 @@
 """Hourly bars → grid → scaler → windows, split for training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, cast
 
 import lightning as L
-import polars as pl
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lstm_ts.errors import ConfigError, NotEnoughBars
-from lstm_ts.market.session import Moment, Session, moment, utc
-from lstm_ts.model.baselines import Reference, fit_reference
-from lstm_ts.model.features import make_grid
-from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.errors import ConfigError
+from lstm_ts.market.session import Moment, moment, utc
+from lstm_ts.model.baselines import Reference
+from lstm_ts.model.features import Array
+from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.symbol_data import ScalerSettings, SymbolBars, SymbolData
 from lstm_ts.model.tensors import to_tensors
-from lstm_ts.model.windows import Batch, Windows, WindowSpec, compute_returns_GH, find_origins, in_span, make_windows
+from lstm_ts.model.windows import Batch, Windows, WindowSpec, concatenate
 
 VALID_BATCH = 4096
 
@@ -52,14 +53,29 @@ class Split:
 class BatchOrder(Sampler[Tensor]):
     """Rows of each batch; a new order every epoch if `shuffle`, the same for the same seed and epoch.
 
+    Of the symbols, which have `sizes` rows one after the other, each is drawn in proportion to its size to the power
+    of 1 - balance; an epoch has as many rows as there are, of which a small symbol's may come more than once.
+
     Of `world` processes that train together, that of `rank` gets its share of every batch.
 
     Lightning tells the epoch, so an interrupted run goes on in the order it would have had; it does so after it
     has asked for the iterator, which is why the order is made at the first row.
     """
 
-    def __init__(self, rows: int, *, batch_size: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.rows = rows
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        balance: float = 0.0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sizes = np.array(sizes)
+        self.balance = balance
+        self.rows = sum(sizes)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -73,93 +89,100 @@ class BatchOrder(Sampler[Tensor]):
         return -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = torch.arange(self.rows)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-            order = torch.randperm(self.rows, generator=generator)
+        order = self._shuffled() if self.shuffle else torch.arange(self.rows)
         for rows_B in torch.split(order, self.batch_size):
             share_B = rows_B[self.rank :: self.world]
             yield share_B if len(share_B) else rows_B[:1]  # every process takes every step
 
+    def _shuffled(self) -> Tensor:
+        draw = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        if not self.balance:
+            return torch.randperm(self.rows, generator=draw)
+        share = self.sizes ** (1 - self.balance)
+        borders = np.round(np.cumsum([0.0, *share]) / share.sum() * self.rows).astype(int)
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        drawn = [
+            start + torch.cat([torch.randperm(size, generator=draw) for _ in range(-(-count // size))])[:count]
+            for start, size, count in zip(starts.tolist(), self.sizes.tolist(), np.diff(borders).tolist(), strict=True)
+        ]
+        return torch.cat(drawn)[torch.randperm(self.rows, generator=draw)]
+
 
 class BarsDataModule(L.LightningDataModule):
-    """Windows of stored hourly bars for training, validation and test; statistics from the training part alone."""
+    """Windows of the stored hourly bars of one symbol or of several, pooled, for training and validation."""
 
     def __init__(
         self,
-        hourly_bars: pl.DataFrame,
-        session: Session,
+        bars: Sequence[SymbolBars],
         *,
         spec: WindowSpec,
         split: Split,
         batch_size: int,
+        balance: float,
         half_life_hours: float,
+        half_lives_hours: Sequence[float],
         memory_hours: float,
         seed: int,
-        kept_scaler: Scaler | None = None,
+        kept_scalers: Mapping[str, Scaler] | None = None,
     ) -> None:
-        """kept_scaler   of an earlier model, instead of one fitted to this training part"""
+        """balance        0: each symbol as often as it has windows .. 1: all symbols as often
+        kept_scalers   of an earlier model by symbol, instead of those fitted to this training part
+        """
         super().__init__()
-        if min(batch_size, half_life_hours, memory_hours) <= 0:
-            raise ConfigError(
-                f"Expected batch_size, half_life_hours and memory_hours above 0, "
-                f"got {batch_size}, {half_life_hours} and {memory_hours}"
-            )
-        self.hourly_bars = hourly_bars
-        self.session = session
+        if batch_size <= 0 or not 0 <= balance <= 1:
+            raise ConfigError(f"Expected batch_size above 0 and balance within 0..1, got {batch_size} and {balance}")
+        self.bars = bars
         self.spec = spec
         self.split = split
         self.batch_size = batch_size
-        self.half_life_hours = half_life_hours
-        self.memory_hours = memory_hours
+        self.balance = balance
+        self.settings = ScalerSettings(half_life_hours, half_lives_hours, memory_hours)
         self.seed = seed
-        self.kept_scaler = kept_scaler
+        self.kept_scalers = kept_scalers or {}
 
     def setup(self, stage: str | None = None) -> None:
         """Build everything once; later calls change nothing.
 
         Raises    NotEnoughBars: no window for training or for validation
         """
-        if hasattr(self, "train_windows"):
+        if hasattr(self, "symbols"):
             return
-        spec = self.spec
-        self.grid = make_grid(self.hourly_bars, self.session, ahead=spec.horizon)
-        first, last = self.hourly_bars["ts"][0], self.hourly_bars["ts"][-1]
+        stamps = [each.hourly_bars["ts"] for each in self.bars]
+        first, last = min(ts[0] for ts in stamps), max(ts[-1] for ts in stamps)
         self.valid_from, self.test_from = self.split.borders(first, last)
-        self.train_origins = find_origins(self.grid, spec, end=self.valid_from, purge=True)
-        self.valid_origins = find_origins(self.grid, spec, start=self.valid_from, end=self.test_from, purge=True)
-        self._check_sizes()
-        self.train_G = in_span(self.grid.origin_ts_G, None, self.valid_from)
-        self.scaler = self.kept_scaler or fit_scaler(
-            self.grid,
-            self.train_G,
-            tsteps=spec.tsteps,
-            half_life_hours=self.half_life_hours,
-            memory_hours=self.memory_hours,
-        )
-        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
-        self.valid_windows = self.train_windows.at(self.valid_origins.rows_N)
+        self.symbols = [
+            SymbolData(
+                each,
+                spec=self.spec,
+                valid_from=self.valid_from,
+                test_from=self.test_from,
+                settings=self.settings,
+                kept_scaler=self.kept_scalers.get(each.symbol.name),
+            )
+            for each in self.bars
+        ]
+        self.train_windows = concatenate([each.train_windows for each in self.symbols])
+        valid_windows = [each.train_windows.at(each.valid_origins.rows_N) for each in self.symbols]
+        self.valid_windows = self.train_windows.at(concatenate(valid_windows).origin_N)
 
-    def _check_sizes(self) -> None:
-        tsteps, horizon = self.spec.tsteps, self.spec.horizon
-        for part, origins, where in (
-            ("training", self.train_origins, f"before {self.valid_from}"),
-            ("validation", self.valid_origins, f"from {self.valid_from} to {self.test_from}"),
-        ):
-            if not len(origins.rows_N):
-                bars = int((~self.grid.missing_G).sum())
-                raise NotEnoughBars(
-                    f"Expected at least {tsteps + horizon} session hours (tsteps {tsteps} + horizon {horizon}) "
-                    f"for one {part} window, got none {where} among {bars} bars; "
-                    f"ingest more, or move the borders between training, validation and test"
-                )
+    @property
+    def volatilities(self) -> int:
+        """Those among the inputs of a network."""
+        return int(self.train_windows.log_volatility_GV.shape[1])
 
     @cached_property
-    def reference(self) -> Reference:
-        """Statistics of the training targets."""
-        rows_N = self.train_origins.rows_N
-        y_NH = compute_returns_GH(self.grid, horizon=self.spec.horizon)[rows_N]
-        return fit_reference(self.train_windows, y_NH, self.spec.levels)
+    def start_HQ(self) -> Array:
+        """What a network of these symbols starts at, in units of the scale: their own, weighted by windows."""
+        return self._average(lambda reference: reference.start_HQ)
+
+    @cached_property
+    def start_pinball_H(self) -> Array:
+        """The training loss of that."""
+        return self._average(lambda reference: reference.start_pinball_H)
+
+    def _average(self, statistic: Callable[[Reference], Array]) -> Array:
+        weights = [len(each.train_windows) for each in self.symbols]
+        return np.average([statistic(each.reference) for each in self.symbols], axis=0, weights=weights)
 
     def train_dataloader(self) -> DataLoader[Batch[Tensor]]:
         return self._loader(self.train_windows, batch_size=self.batch_size, shuffle=True)
@@ -170,7 +193,8 @@ class BarsDataModule(L.LightningDataModule):
     def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
         """The windows live on the trainer's device, and a batch is gathered there."""
         ranks = {"rank": self.trainer.global_rank, "world": self.trainer.world_size} if self.trainer else {}
-        order = BatchOrder(len(windows), batch_size=batch_size, shuffle=shuffle, seed=self.seed, **ranks)
+        sizes = [len(each.train_windows) for each in self.symbols] if shuffle else [len(windows)]
+        order = BatchOrder(sizes, batch_size=batch_size, shuffle=shuffle, balance=self.balance, seed=self.seed, **ranks)
         here = to_tensors(windows, self.trainer.strategy.root_device if self.trainer else "cpu")
         own = torch.Generator()  # an iterator draws a seed: not from the state that dropout draws from
         return DataLoader(cast(Dataset[Batch[Tensor]], here), sampler=order, batch_size=None, generator=own)

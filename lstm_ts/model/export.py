@@ -16,12 +16,15 @@ from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
 TOLERANCE = 1e-5  # of 1 + |quantile|, in usual returns: less than a millionth of a price
 
 
-def export(net: nn.Module, config: Mapping[str, Any], spec: WindowSpec) -> Network:
-    """Raises    ArtifactError: its forecasts are not those of `net`"""
+def export(net: nn.Module, config: Mapping[str, Any], spec: WindowSpec, *, volatilities: int) -> Network:
+    """volatilities   among the inputs of `net`
+    Raises    ArtifactError: its forecasts are not those of `net`
+    """
     net.eval()
     weights = {name: tensor.numpy(force=True) for name, tensor in net.state_dict().items()}
-    network = Network(_trace(net, _random_windows(spec, 1)), config=config, weights=weights, spec=spec)
-    windows = _random_windows(spec, 3)
+    graph = _trace(net, _random_windows(spec, volatilities, 1))
+    network = Network(graph, config=config, weights=weights, spec=spec, volatilities=volatilities)
+    windows = _random_windows(spec, volatilities, 3)
     with torch.inference_mode():
         ours, theirs = network(*(values.numpy() for values in windows)), net(*windows).numpy()
     with np.errstate(invalid="ignore"):  # infinity minus infinity
@@ -33,24 +36,27 @@ def export(net: nn.Module, config: Mapping[str, Any], spec: WindowSpec) -> Netwo
     return network
 
 
-def _random_windows(spec: WindowSpec, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _random_windows(spec: WindowSpec, volatilities: int, count: int) -> tuple[Tensor, ...]:
     draw = torch.Generator().manual_seed(count)
     x_BTF = torch.randn(count, spec.tsteps, FEATURES, generator=draw)
     calendar_BHC = torch.rand(count, spec.horizon, TARGET_COLUMNS, generator=draw)
-    return x_BTF, calendar_BHC, 0.5 + torch.rand(count, spec.horizon, generator=draw)
+    profile_BH = 0.5 + torch.rand(count, spec.horizon, generator=draw)
+    volatility = (torch.randn(count, volatilities, generator=draw),) if volatilities else ()
+    return x_BTF, calendar_BHC, profile_BH, *volatility
 
 
-def _trace(net: nn.Module, window: tuple[Tensor, Tensor, Tensor]) -> bytes:
+def _trace(net: nn.Module, window: tuple[Tensor, ...]) -> bytes:
     """Trace with the older of PyTorch's exporters, in 0.2 s: the newer one takes 3.6 s and 170 MB."""
     content = io.BytesIO()
-    batch = {name: {0: "batch"} for name in (*INPUTS, OUTPUT)}
+    inputs = INPUTS[: len(window)]
+    batch = {name: {0: "batch"} for name in (*inputs, OUTPUT)}
     with warnings.catch_warnings():  # that it will be replaced, and that a shape might be traced as a constant
         warnings.simplefilter("ignore")
         torch.onnx.export(
             net,
             window,
             content,  # type: ignore[arg-type]
-            input_names=list(INPUTS),
+            input_names=list(inputs),
             output_names=[OUTPUT],
             dynamic_axes=batch,
             dynamo=False,

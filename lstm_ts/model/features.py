@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lstm_ts.market.bars import PRICES
@@ -92,6 +93,13 @@ def make_grid(hourly_bars: pl.DataFrame | Bars, session: Session, *, ahead: int)
         range_G=columns_4G[2],
         position_G=columns_4G[3],
     )
+
+
+def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:
+    """Cumulative log return from each row's close to the closes 1..horizon hours on; NaN where either is missing."""
+    log_close_G = np.append(np.log(grid.close_G), np.full(horizon, np.nan))
+    ahead_GH = sliding_window_view(log_close_G[1:], horizon)[: len(grid.ts_G)]
+    return np.asarray(ahead_GH - log_close_G[: len(grid.ts_G), None])
 
 
 def _years(first: datetime, last: datetime, ahead: int) -> range:

@@ -23,7 +23,7 @@ from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.windows import Windows, WindowSpec, make_windows
 
 BATCH = 4096
-MAX_MOVE = 1e4  # usual returns: no quantile of returns is that far out, and NaN is not below it
+MAX_MOVE = 1e4  # usual returns or ranges: no quantile of returns is that far out, and NaN is not below it
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Forecaster:
         batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
         z_NHQ = np.concatenate(
             [
-                self.network(batch.x_BTF, batch.calendar_BHC, batch.profile_BH) + batch.drift_BH[..., None]
+                self.network(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV)
+                + batch.drift_BH[..., None]
                 for batch in batches
             ]
         )
@@ -128,7 +129,8 @@ class Forecaster:
             level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
         )
         with np.errstate(over="ignore"):
-            if not np.isfinite(forecast.price_HL(*forecast.levels)).all():
+            finite = np.isfinite(forecast.price_HL(*forecast.levels)).all()
+            if not finite or forecast.volatility > MAX_MOVE:
                 raise NotEnoughBars(
                     "Expected bars that a market could have made, got moves beyond any price; correct them"
                 )

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.model.baselines import Reference
+from lstm_ts.model.features import Array
 from lstm_ts.model.tensors import flip_sign
 from lstm_ts.model.windows import Batch
 
@@ -30,39 +30,45 @@ class Optimisation:
         self.warm_up = warm_up
         self.step_decay = step_decay
 
-    def step_weights(self, reference: Reference) -> Tensor:
-        """(H,) weights with which the volatility forecast's training loss is 1, whatever the horizon."""
-        step_H = np.arange(1.0, len(reference.volatility_pinball_H) + 1)
+    def step_weights(self, start_pinball_H: Array) -> Tensor:
+        """(H,) weights with which the training loss of `har` is 1, whatever the horizon."""
+        step_H = np.arange(1.0, len(start_pinball_H) + 1)
         share_H = step_H**-self.step_decay
-        weight_H = share_H / share_H.mean() / reference.volatility_pinball_H
+        weight_H = share_H / share_H.mean() / start_pinball_H
         return torch.from_numpy(weight_H.astype(np.float32))
 
 
 class ForecastModule(L.LightningModule):
     def __init__(
-        self, net: nn.Module, *, levels: Sequence[float], reference: Reference, optimisation: Optimisation, seed: int
+        self,
+        net: nn.Module,
+        *,
+        levels: Sequence[float],
+        start_HQ: Array,
+        start_pinball_H: Array,
+        optimisation: Optimisation,
+        seed: int,
     ) -> None:
         super().__init__()
         self.net = net
         self.seed = seed
         self.optimisation = optimisation
         self.register_buffer("levels_Q", torch.tensor(levels, dtype=torch.float32), persistent=False)
-        self.register_buffer("step_weight_H", optimisation.step_weights(reference), persistent=False)
-        volatility_HQ = torch.from_numpy(reference.volatility_HQ.astype(np.float32))
-        self.register_buffer("volatility_HQ", volatility_HQ, persistent=False)
+        self.register_buffer("step_weight_H", optimisation.step_weights(start_pinball_H), persistent=False)
+        self.register_buffer("start_HQ", torch.from_numpy(start_HQ.astype(np.float32)), persistent=False)
 
     levels_Q: Tensor
     step_weight_H: Tensor
-    volatility_HQ: Tensor
+    start_HQ: Tensor
 
     def _loss(self, batch: Batch[Tensor]) -> Tensor:
-        """Pinball loss in units of the volatility forecast's on the training hours."""
-        q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH)
+        """Pinball loss in units of that of `har` on the training hours."""
+        q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV)
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
-    def _volatility_loss(self, batch: Batch[Tensor]) -> Tensor:
-        """The same loss of the volatility forecast, which has no drift."""
-        q_BHQ = self.volatility_HQ - batch.drift_BH[..., None]
+    def _har_loss(self, batch: Batch[Tensor]) -> Tensor:
+        """The same loss of `har`, which has no drift."""
+        q_BHQ = self.start_HQ - batch.drift_BH[..., None]
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
     def training_loss(self, batch: Batch[Tensor]) -> Tensor:
@@ -88,16 +94,16 @@ class ForecastModule(L.LightningModule):
         self.log("train/windows_per_s", speed, prog_bar=True, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of the volatility forecast
+        self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of har
 
     def validation_step(self, batch: Batch[Tensor], batch_idx: int) -> None:
         known = (~batch.z_BH.isnan()).sum()
-        self.validation_losses += known * torch.stack([self._loss(batch), self._volatility_loss(batch)])
+        self.validation_losses += known * torch.stack([self._loss(batch), self._har_loss(batch)])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the network's loss over the volatility forecast's on the same hours: below 1 is better."""
-        network, volatility = self.trainer.strategy.reduce(self.validation_losses, reduce_op="sum")
-        self.log("val/loss", network / volatility, prog_bar=True, sync_dist=True)
+        """Log the network's loss over that of `har` on the same hours: below 1 is better."""
+        network, har = self.trainer.strategy.reduce(self.validation_losses, reduce_op="sum")
+        self.log("val/loss", network / har, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         chosen = self.optimisation

@@ -1,10 +1,10 @@
 """A trained network as a forecast runs it: in ONNX Runtime, which needs no PyTorch.
 
-Legend: B windows, T tsteps, F features, C target columns, H steps, Q levels.
+Legend: B windows, T tsteps, F features, C target columns, V volatilities, H steps, Q levels.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,24 @@ from numpy.typing import NDArray
 from lstm_ts.errors import ArtifactError
 from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
 
-INPUTS, OUTPUT = ("x", "calendar", "profile"), "z"
+INPUTS, OUTPUT = ("x", "calendar", "profile", "volatility"), "z"  # graphs before format 4 have no volatility
 SILENT = 4  # of ONNX Runtime's log levels: what is wrong is raised
 
 
 class Network:
     def __init__(
-        self, graph: bytes, *, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]], spec: WindowSpec
+        self,
+        graph: bytes,
+        *,
+        config: Mapping[str, Any],
+        weights: Mapping[str, NDArray[np.float32]],
+        spec: WindowSpec,
+        volatilities: int,
     ) -> None:
-        """graph     ONNX
-        config    the kind's name and its settings, in JSON types
-        weights   parameters and buffers, for a training that goes on from them
+        """graph          ONNX
+        config         the kind's name and its settings, in JSON types
+        weights        parameters and buffers, for a training that goes on from them
+        volatilities   of a window; a graph of a format before 4 does not have them among its inputs
         Raises    ArtifactError: no graph, or of other shapes than these windows have
         """
         self.name = str(config.get("name", "network"))  # in tables and pictures
@@ -38,22 +45,24 @@ class Network:
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise ArtifactError(f"Expected an ONNX graph, got this: {_first_line(error)}") from error
         found = {node.name: node.shape[1:] for node in (*self._session.get_inputs(), *self._session.get_outputs())}
-        if found != (expected := _shapes(spec)):
+        self._inputs = [name for name in INPUTS if name in found]
+        if found != (expected := _shapes(spec, volatilities, self._inputs)):
             raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
 
     def __call__(self, *window: NDArray[np.float32]) -> NDArray[np.float32]:
-        """x (B, T, F), calendar (B, H, C) and profile (B, H) -> z (B, H, Q)"""
+        """x (B, T, F), calendar (B, H, C), profile (B, H) and volatility (B, V) -> z (B, H, Q)"""
         start = time.perf_counter()
-        z_BHQ: NDArray[np.float32] = self._session.run(None, dict(zip(INPUTS, window, strict=True)))[0]
+        z_BHQ: NDArray[np.float32] = self._session.run(None, dict(zip(self._inputs, window, strict=False)))[0]
         self.seconds = time.perf_counter() - start
         return z_BHQ
 
 
-def _shapes(spec: WindowSpec) -> dict[str, list[int]]:
+def _shapes(spec: WindowSpec, volatilities: int, inputs: Sequence[str]) -> dict[str, list[int]]:
     """Shapes of one window's inputs and output, by name."""
     tsteps, horizon = spec.tsteps, spec.horizon
-    window = ([tsteps, FEATURES], [horizon, TARGET_COLUMNS], [horizon])
-    return {**dict(zip(INPUTS, window, strict=True)), OUTPUT: [horizon, len(spec.levels)]}
+    window = ([tsteps, FEATURES], [horizon, TARGET_COLUMNS], [horizon], [volatilities])
+    shapes = {name: shape for name, shape in zip(INPUTS, window, strict=True) if name in (*INPUTS[:-1], *inputs)}
+    return {**shapes, OUTPUT: [horizon, len(spec.levels)]}
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lstm_ts.errors import ArtifactError
 from lstm_ts.model.artifact_manifest import BadManifest, Manifest, build
 from lstm_ts.model.export import export
+from lstm_ts.model.features import Array
 from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.network import Network
@@ -31,12 +32,12 @@ def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Ma
     if fitted_to != expected:
         raise ArtifactError(f"Expected weights fitted to {expected}, got {fitted_to} in {path.parent}; train again")
     _check_tensors(path, weights, config, manifest)
-    net = build_net(config, manifest.reference)
+    net = build_net(config, _start_HQ(manifest), volatilities=0)
     for name, buffer in net.named_buffers():
         if not np.allclose(weights[name], buffer.numpy(), rtol=1e-4, atol=1e-6):
             raise _wrong_weights(path, f"{name} as the manifest's quantiles make it, got other numbers")
     net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
-    return export(net, describe_net(config), manifest.spec)
+    return export(net, describe_net(config), manifest.spec, volatilities=0)
 
 
 def _read_config(path: Path, manifest: Manifest) -> LSTMConfig:
@@ -56,7 +57,10 @@ def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: M
             f"Expected a model of {FEATURES} features in {path.parent}, got one of {first.shape[1]}; train again"
         )
     with torch.device("meta"):  # takes no memory, whatever the manifest says
-        shapes = {name: tuple(t.shape) for name, t in build_net(config, manifest.reference).state_dict().items()}
+        shapes = {
+            name: tuple(t.shape)
+            for name, t in build_net(config, _start_HQ(manifest), volatilities=0).state_dict().items()
+        }
     if different := sorted(weights.keys() ^ shapes.keys()):
         raise _wrong_weights(path, f"the tensors of such a network alone, got others or none as {different[0][:60]}")
     for name, values in weights.items():
@@ -65,6 +69,11 @@ def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: M
             raise _wrong_weights(path, f"{name} of {shapes[name]} float32 numbers, got {got}")
         if not np.isfinite(values).all():
             raise _wrong_weights(path, f"finite numbers in {name}, got others")
+
+
+def _start_HQ(manifest: Manifest) -> Array:
+    (part,) = manifest.symbols.values()
+    return part.reference.start_HQ
 
 
 def _wrong_weights(path: Path, contract: str) -> ArtifactError:

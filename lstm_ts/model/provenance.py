@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 import torch
 
-from lstm_ts.model.datamodule import BarsDataModule
+from lstm_ts.market.bars import hash_bars
 from lstm_ts.model.forecaster import Provenance
+from lstm_ts.model.symbol_data import SymbolData
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
@@ -23,16 +24,16 @@ DECISIVE = ("seed", "spec", "data", "net", "optimisation", "weight_averaging", "
 SHOWN = ("enable_progress_bar", "log_every_n_steps")
 
 
-def describe(data: BarsDataModule, *, symbol: str, source: str, config: Mapping[str, Any]) -> Provenance:
-    seen = data.hourly_bars.filter(pl.col("ts") < data.test_from)
+def describe(data: SymbolData, *, seed: int, config: Mapping[str, Any]) -> Provenance:
+    seen = data.bars.hourly_bars.filter(pl.col("ts") < data.test_from)
     return Provenance(
-        symbol=symbol,
-        source=source,
+        symbol=data.name,
+        source=data.bars.source,
         data_start=seen["ts"][0].isoformat(),
         data_end=data.test_from.isoformat(),
         data_sha256=hash_bars(seen),
         trained_until=data.valid_from.isoformat(),
-        seed=data.seed,
+        seed=seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code_revision=code_revision(),
         versions=library_versions(),
@@ -47,16 +48,8 @@ def library_versions() -> dict[str, str]:
 def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """What of a configuration decides a model, and `more` of it."""
     symbol = {name: config["symbol"][name] for name in ("name", "session")}
-    wanted = {"symbol": symbol} | {name: config[name] for name in (*DECISIVE, *more)}
+    wanted = {"symbol": symbol, "symbols": config["symbols"]} | {name: config[name] for name in (*DECISIVE, *more)}
     return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
-
-
-def hash_bars(bars: pl.DataFrame) -> str:
-    """SHA-256 of the values, column by column, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name in bars.columns:
-        digest.update(bars[name].to_physical().to_numpy().tobytes())
-    return digest.hexdigest()
 
 
 def code_revision() -> str:

@@ -1,19 +1,21 @@
 """Statistics of the training hours, and the two scales made of them. Pure.
 
-A return of k hours is measured in units of its scale: the window's volatility (how far the recent ranges were
-above their usual size) times the seasonal profile of the k target hours. What is left to
-forecast is nearly free of the clock and of the level of volatility.
+A return of k hours is measured in units of its scale: the seasonal profile of the k target hours times what the
+window's volatilities (how far the recent ranges were above their usual size, over several half-lives) make of it, see
+`har.py`. What is left to forecast is nearly free of the clock and of the level of volatility.
 
-Legend: G grid hours, W hours of the week, D hours of the day, N windows, T tsteps, H steps.
+Legend: G grid hours, W hours of the week, D hours of the day, N windows, T tsteps, V volatilities, H steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lstm_ts.model.features import Array, Grid
+from lstm_ts.model.features import Array, Grid, compute_returns_GH
+from lstm_ts.model.har import fit_elasticities
 
 HOURS_OF_WEEK = 168
 SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
@@ -30,26 +32,37 @@ class Scaler:
     range_profile_W: Array  # mean log high/low by hour of week
     drift_D: Array  # mean return by local hour of day, in units of its scale, shrunk
     return_unit: float  # root mean square return over profile times volatility, so one hour ahead the target's is 1
-    half_life_hours: float  # of the weights in a window's volatility
+    half_life_hours: float  # of the weights in the volatility that a window's bars are measured by
+    half_lives_V: Array  # hours; of those in the volatilities that the scale of its target is made of
+    elasticity_VH: Array  # of that scale, by volatility and step
 
     def relative_range_G(self, grid: Grid) -> Array:
         """Each bar's log range over the usual one of its hour; 1 where missing."""
         usual_G = self.range_profile_W[grid.hour_of_week_G]
         return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / usual_G, MIN_RANGE))
 
-    def window_volatility_N(self, grid: Grid, *, tsteps: int) -> Array:
+    def window_volatility_N(self, grid: Grid, *, tsteps: int, half_life_hours: float | None = None) -> Array:
         """Weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
 
         1 is as volatile as the training hours; missing hours have no weight.
         """
-        weight_T = 0.5 ** (np.arange(tsteps)[::-1] / self.half_life_hours)
+        weight_T = 0.5 ** (np.arange(tsteps)[::-1] / (half_life_hours or self.half_life_hours))
         known_G = (~grid.missing_G).astype(np.float64)
         known_N = np.correlate(known_G, weight_T)
         total_N = np.correlate(known_G * self.relative_range_G(grid), weight_T)
         volatility_N: Array = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
         return volatility_N.clip(min=MIN_VOLATILITY)
 
-    def target_scale_and_drift_GH(self, grid: Grid, *, horizon: int) -> tuple[Array, Array]:
+    def log_volatility_GV(self, grid: Grid, *, tsteps: int) -> Array:
+        """Logs of the volatilities that the target's scale is made of; NaN in the first tsteps - 1 rows."""
+        volatilities = [
+            self.window_volatility_N(grid, tsteps=tsteps, half_life_hours=half_life) for half_life in self.half_lives_V
+        ]
+        log_volatility_GV = np.full((len(grid.ts_G), len(volatilities)), np.nan)
+        log_volatility_GV[tsteps - 1 :] = np.log(volatilities).T
+        return log_volatility_GV
+
+    def usual_size_and_drift_GH(self, grid: Grid, *, horizon: int) -> tuple[Array, Array]:
         """Usual size of the return from each row's close to the close 1..horizon hours on, and its mean in units of
         that size; NaN beyond the grid.
         """
@@ -69,7 +82,15 @@ def _sum_ahead(values_KG: Array, horizon: int) -> Array:
 
 
 def fit_scaler(
-    grid: Grid, train_G: NDArray[np.bool_], *, tsteps: int, half_life_hours: float, memory_hours: float
+    grid: Grid,
+    train_G: NDArray[np.bool_],
+    *,
+    tsteps: int,
+    horizon: int,
+    levels: Sequence[float],
+    half_life_hours: float,
+    half_lives_hours: Sequence[float],
+    memory_hours: float,
 ) -> Scaler:
     """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars.
 
@@ -83,12 +104,23 @@ def fit_scaler(
     return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week, weight)
     return_profile_W /= np.sqrt(np.mean(return_profile_W[hour_of_week] ** 2))
     range_profile_W = _profile(grid.range_G[rows_G], hour_of_week, weight)
-    unitless = Scaler(return_profile_W, range_profile_W, np.zeros(HOURS_OF_DAY), 1.0, half_life_hours)
+    half_lives_V = np.array(half_lives_hours, dtype=np.float64)
+    elasticity_VH = np.zeros((len(half_lives_V), horizon))
+    unitless = Scaler(
+        return_profile_W, range_profile_W, np.zeros(HOURS_OF_DAY), 1.0, half_life_hours, half_lives_V, elasticity_VH
+    )
     volatility_G = np.append(np.full(tsteps, np.nan), unitless.window_volatility_N(grid, tsteps=tsteps)[:-1])
     moves_G = return_G / (return_profile_W[grid.hour_of_week_G] * volatility_G)
     rows_G &= ~np.isnan(moves_G)
     unit = float(np.sqrt(np.mean(moves_G[rows_G] ** 2)))
-    return replace(unitless, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
+    scaler = replace(unitless, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
+    usual_GH, _ = scaler.usual_size_and_drift_GH(grid, horizon=horizon)
+    y_GH = compute_returns_GH(grid, horizon=horizon)
+    y_GH[np.arange(len(y_GH))[:, None] + np.arange(1, horizon + 1) > np.flatnonzero(train_G)[-1]] = np.nan
+    log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
+    rows_G &= ~np.isnan(log_volatility_GV[:, 0])
+    elasticity_VH = fit_elasticities(log_volatility_GV[rows_G], usual_GH[rows_G], y_GH[rows_G], levels)
+    return replace(scaler, elasticity_VH=elasticity_VH)
 
 
 def _fit_drift(z_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> Array:

@@ -1,10 +1,11 @@
 """Windows over the session grid: what the network reads, and the returns it is scored on. Pure.
 
-Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, H steps.
+Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, V volatilities, H steps.
 A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
 Arrays here, for forecasts; tensors for training are in `tensors.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -14,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.model.features import CALENDAR_COLUMNS, Array, Grid
+from lstm_ts.model.features import CALENDAR_COLUMNS, Grid, compute_returns_GH
 from lstm_ts.model.scaler import Scaler
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ BAR_COLUMNS = 5
 FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
 TARGET_COLUMNS = CALENDAR_COLUMNS + 2
 MAX_RETURN = 8.0  # in units of the window's scale
+MAX_LOG_SCALE = 60.0  # beyond any market, and finite in float32
 Values = TypeVar("Values", NDArray[Any], "Tensor")  # float32, or int64 for rows
 
 
@@ -55,6 +57,7 @@ class Batch(NamedTuple, Generic[Values]):
     x_BTF: Values  # about -8..8
     calendar_BHC: Values  # of the target hours
     profile_BH: Values  # usual size of each target hour's return
+    volatility_BV: Values  # logs of the volatilities that the scale is made of
     scale_BH: Values  # usual size of the return 1..H hours ahead, given the window; log return
     drift_BH: Values  # mean return of the target hours, in units of scale_BH
     z_BH: Values  # target in units of scale_BH, less the drift; NaN where missing
@@ -72,7 +75,9 @@ class Windows(Generic[Values]):
     profile_G: Values
     volatility_G: Values  # of the window that ends at each row, NaN for the first rows
     log_volatility_G: Values
-    scale_GH: Values
+    log_volatility_GV: Values  # of the volatilities that the scale is made of
+    usual_GH: Values  # usual size of the return 1..H hours ahead; log return
+    scale_GH: Values  # the same, given the window
     drift_GH: Values
     z_GH: Values
 
@@ -83,6 +88,12 @@ class Windows(Generic[Values]):
     def scale_NH(self) -> Values:
         """Usual size of the returns that follow each window, given the window; log return."""
         scale_NH: Values = self.scale_GH[self.origin_N]
+        return scale_NH
+
+    @property
+    def volatility_scale_NH(self) -> Values:
+        """The same by the window's one volatility."""
+        scale_NH: Values = self.usual_GH[self.origin_N] * self.volatility_G[self.origin_N][:, None]
         return scale_NH
 
     def at(self, origins_N: Values) -> "Windows[Values]":
@@ -102,6 +113,7 @@ class Windows(Generic[Values]):
             x_BTF=x_BTF,
             calendar_BHC=self.targets_GC[target_BH],
             profile_BH=self.profile_G[target_BH],
+            volatility_BV=self.log_volatility_GV[origin_B],
             scale_BH=self.scale_GH[origin_B],
             drift_BH=self.drift_GH[origin_B],
             z_BH=self.z_GH[origin_B],
@@ -121,8 +133,9 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
     assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
     volatility_G = np.full(len(grid.ts_G), np.nan)
     volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
-    usual_GH, drift_GH = scaler.target_scale_and_drift_GH(grid, horizon=horizon)
-    scale_GH = volatility_G[:, None] * usual_GH
+    usual_GH, drift_GH = scaler.usual_size_and_drift_GH(grid, horizon=horizon)
+    log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
+    scale_GH = usual_GH * np.exp((log_volatility_GV @ scaler.elasticity_VH).clip(max=MAX_LOG_SCALE))
     profile_G = scaler.return_profile_W[grid.hour_of_week_G]
     range_profile_G = scaler.range_profile_W[grid.hour_of_week_G]
     profiles_G2 = np.stack([np.log(profile_G), np.log(range_profile_G / scaler.range_profile_W.mean())], axis=1)
@@ -144,17 +157,22 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
         profile_G=profile_G.astype(np.float32),
         volatility_G=volatility_G.astype(np.float32),
         log_volatility_G=np.log(volatility_G).astype(np.float32),
+        log_volatility_GV=log_volatility_GV.astype(np.float32),
+        usual_GH=usual_GH.astype(np.float32),
         scale_GH=scale_GH.astype(np.float32),
         drift_GH=drift_GH.astype(np.float32),
         z_GH=(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH).astype(np.float32),
     )
 
 
-def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:
-    """Cumulative log return from each row's close to the closes 1..horizon hours on; NaN where either is missing."""
-    log_close_G = np.append(np.log(grid.close_G), np.full(horizon, np.nan))
-    ahead_GH = sliding_window_view(log_close_G[1:], horizon)[: len(grid.ts_G)]
-    return np.asarray(ahead_GH - log_close_G[: len(grid.ts_G), None])
+def concatenate(parts: Sequence[Windows[NDArray[Any]]]) -> Windows[NDArray[Any]]:
+    """Lay the grids of several symbols one after the other; the windows are those of each, in order."""
+    first = parts[0]
+    starts = np.cumsum([0, *(len(part.volatility_G) for part in parts[:-1])])
+    origin_N = np.concatenate([part.origin_N + start for part, start in zip(parts, starts, strict=True)])
+    alike = {"origin_N": origin_N, "back_T": first.back_T, "ahead_H": first.ahead_H}
+    grids = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(first).keys() - alike}
+    return Windows(**alike, **grids)
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,27 @@
 """What a retraining judges on: bars held out of training, and a champion that has not seen them either."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.bars import hash_bars, is_synthetic
 from lstm_ts.market.session import HOUR
-from lstm_ts.model.datamodule import BarsDataModule
 from lstm_ts.model.folds import before
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.provenance import hash_bars
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.version import Version
-from lstm_ts.store.bar_store import BarStore
 
 
 @dataclass(frozen=True)
 class HoldoutData:
     """The bars as they were known at one moment, the latest of them held out."""
 
-    hourly_bars: pl.DataFrame
+    bars: SymbolBars
     data_sha256: str
-    source: str
     valid_from: datetime
     start: datetime  # of the held-out span: nothing from here on is trained or stopped on
     end: datetime
@@ -34,34 +33,39 @@ class Champion:
     forecaster: Forecaster
 
 
-def hold_out(store: BarStore, *, end: datetime | None, valid: str, holdout: str) -> HoldoutData:
-    """Raises    ConfigError: no bars are left to train on"""
-    stored = store.read()
-    latest = stored["ts"][-1] + HOUR
+def hold_out(bars: Sequence[SymbolBars], *, end: datetime | None, valid: str, holdout: str) -> list[HoldoutData]:
+    """The same spans of every symbol, up to the latest bar of any.    Raises    ConfigError: one has no bars in them"""
+    latest = max(each.hourly_bars["ts"][-1] for each in bars) + HOUR
     end = min(end or latest, latest)
     start = before(end, holdout)
     valid_from = before(start, valid)
-    if not stored["ts"][0] < valid_from < start < end:
-        raise ConfigError(
-            f"Expected bars to train on before retrain.valid and retrain.holdout ({valid} and "
-            f"{holdout} before {end}), got the first at {stored['ts'][0]}; shorten them, or move span.end"
-        )
-    known = stored.filter(pl.col("ts") <= end - HOUR)
-    return HoldoutData(known, hash_bars(known), store.source, valid_from, start, end)
+    for each in bars:
+        first, last = each.hourly_bars["ts"][0], each.hourly_bars["ts"][-1]
+        if not first < valid_from < start < end or last < start:
+            raise ConfigError(
+                f"Expected bars of {each.symbol.name} before and in retrain.valid and retrain.holdout ({valid} and "
+                f"{holdout} before {end}), got some from {first} to {last}; shorten them, or move span.end"
+            )
+    return [_hold_out(each, valid_from, start, end) for each in bars]
 
 
-def check_champion(champion: Champion, data: BarsDataModule, held: HoldoutData, symbol: str) -> None:
+def _hold_out(bars: SymbolBars, valid_from: datetime, start: datetime, end: datetime) -> HoldoutData:
+    known = bars.hourly_bars.filter(pl.col("ts") <= end - HOUR)
+    return HoldoutData(replace(bars, hourly_bars=known), hash_bars(known), valid_from, start, end)
+
+
+def check_champion(champion: Champion, spec: WindowSpec, held: HoldoutData) -> None:
     """Raises    ConfigError: it is no model for these bars, or has seen what is held out"""
-    provenance, spec = champion.forecaster.provenance, champion.forecaster.spec
+    provenance, their_spec, symbol = champion.forecaster.provenance, champion.forecaster.spec, held.bars.symbol
     for what, theirs, ours in (
-        ("symbol", provenance.symbol, symbol),
-        ("bars", _kind(provenance.source), _kind(held.source)),
-        ("symbol.session.calendar", champion.forecaster.session.calendar, data.session.calendar),
-        ("symbol.session.zone", champion.forecaster.session.zone, data.session.zone),
-        ("tsteps", spec.tsteps, data.spec.tsteps),
-        ("horizon", spec.horizon, data.spec.horizon),
-        ("max_missing", spec.max_missing, data.spec.max_missing),
-        ("levels", spec.levels, data.spec.levels),
+        ("symbol", provenance.symbol, symbol.name),
+        ("bars", _kind(provenance.source), _kind(held.bars.source)),
+        ("symbol.session.calendar", champion.forecaster.session.calendar, symbol.session.calendar),
+        ("symbol.session.zone", champion.forecaster.session.zone, symbol.session.zone),
+        ("tsteps", their_spec.tsteps, spec.tsteps),
+        ("horizon", their_spec.horizon, spec.horizon),
+        ("max_missing", their_spec.max_missing, spec.max_missing),
+        ("levels", their_spec.levels, spec.levels),
     ):
         if theirs != ours:
             raise ConfigError(

@@ -181,6 +181,6 @@ def _load(version: Version, folder: Path) -> Forecaster:
     try:
         if sums.is_file() and sha256(sums) != version.tags.get(MODEL_SHA256):
             raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
-        return load_forecaster(folder)
+        return load_forecaster(folder, version.tags.get("symbol"))
     except ArtifactError as error:
         raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error

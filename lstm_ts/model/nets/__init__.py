@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lstm_ts.model.baselines import Reference
+from lstm_ts.model.features import Array
 from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS
 
 
@@ -22,8 +22,8 @@ class NetConfig(Protocol):
     def name(self) -> str:
         """What manifests and reports call this kind of network."""
 
-    def build(self, *, features: int, target_columns: int, base_HQ: Tensor) -> nn.Module:
-        """A network (x_BTF, calendar_BHC, profile_BH) -> z_BHQ, in units of the window's scale.
+    def build(self, *, features: int, target_columns: int, volatilities: int, base_HQ: Tensor) -> nn.Module:
+        """A network (x_BTF, calendar_BHC, profile_BH, volatility_BV) -> z_BHQ, in units of the window's scale.
 
         base_HQ   ascending train quantiles per step: what the network forecasts before it is trained
         """
@@ -34,11 +34,10 @@ def describe_net(config: NetConfig) -> dict[str, Any]:
     return {"name": config.name, **vars(config)}
 
 
-def build_net(config: NetConfig, reference: Reference) -> nn.Module:
-    """A network that starts at the volatility forecast, made symmetric."""
-    symmetric_HQ = (reference.volatility_HQ - reference.volatility_HQ[:, ::-1]) / 2
-    base_HQ = torch.from_numpy(symmetric_HQ.astype(np.float32))
-    return config.build(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ)
+def build_net(config: NetConfig, start_HQ: Array, *, volatilities: int) -> nn.Module:
+    """A network that starts at the baseline `har`, made symmetric."""
+    base_HQ = torch.from_numpy(((start_HQ - start_HQ[:, ::-1]) / 2).astype(np.float32))
+    return config.build(features=FEATURES, target_columns=TARGET_COLUMNS, volatilities=volatilities, base_HQ=base_HQ)
 
 
 @torch.no_grad()

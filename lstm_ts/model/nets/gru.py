@@ -1,7 +1,7 @@
 """Gated recurrent units (Cho et al. 2014): three quarters of an LSTM's parameters."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,14 +12,14 @@ from lstm_ts.model.nets.recurrent import RecurrentConfig, RecurrentNet
 class GRUConfig(RecurrentConfig):
     name: ClassVar[str] = "gru"
 
-    def build(self, *, features: int, target_columns: int, base_HQ: Tensor) -> "GRUNet":
-        return GRUNet(self, features=features, target_columns=target_columns, base_HQ=base_HQ)
+    def build(self, **shape: Any) -> "GRUNet":
+        return GRUNet(self, **shape)
 
 
 class GRUNet(RecurrentNet):
-    def __init__(self, config: GRUConfig, *, features: int, target_columns: int, base_HQ: Tensor) -> None:
+    def __init__(self, config: GRUConfig, *, features: int, **decoder: Any) -> None:
         gru = nn.GRU(features, config.hidden, config.layers, batch_first=True, dropout=config.between_layers)
-        super().__init__(config, target_columns=target_columns, base_HQ=base_HQ, gru=gru)
+        super().__init__(config, **decoder, gru=gru)
 
     gru: nn.GRU
 

@@ -1,7 +1,7 @@
 """Long short-term memory: the default network."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,14 +12,14 @@ from lstm_ts.model.nets.recurrent import RecurrentConfig, RecurrentNet
 class LSTMConfig(RecurrentConfig):
     name: ClassVar[str] = "lstm"
 
-    def build(self, *, features: int, target_columns: int, base_HQ: Tensor) -> "LSTMNet":
-        return LSTMNet(self, features=features, target_columns=target_columns, base_HQ=base_HQ)
+    def build(self, **shape: Any) -> "LSTMNet":
+        return LSTMNet(self, **shape)
 
 
 class LSTMNet(RecurrentNet):
-    def __init__(self, config: LSTMConfig, *, features: int, target_columns: int, base_HQ: Tensor) -> None:
+    def __init__(self, config: LSTMConfig, *, features: int, **decoder: Any) -> None:
         lstm = nn.LSTM(features, config.hidden, config.layers, batch_first=True, dropout=config.between_layers)
-        super().__init__(config, target_columns=target_columns, base_HQ=base_HQ, lstm=lstm)
+        super().__init__(config, **decoder, lstm=lstm)
 
     lstm: nn.LSTM
 

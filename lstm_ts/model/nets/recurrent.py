@@ -1,8 +1,8 @@
 """What recurrent networks share: a state of the window that shifts and stretches the quantiles of the training returns.
 
-Legend: B batch, T tsteps, F features, C target columns, H steps, Q levels, D units.
+Legend: B batch, T tsteps, F features, C target columns, V volatilities, H steps, Q levels, D units.
 Every return is in units of the window's scale (see `scaler.py`). With its last layer at zero, as it
-starts, the network is the volatility forecast: the train quantiles times that scale.
+starts, the network is the baseline `har`: the train quantiles times that scale.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,19 @@ class RecurrentConfig:
 
 
 class RecurrentNet(nn.Module):
-    """(B, T, F) window and (B, H, C) calendar of the target hours -> (B, H, Q) quantiles that cannot cross."""
+    """Window (B, T, F), calendar (B, H, C) and profile (B, H) of the target hours, log volatilities (B, V) ->
+    (B, H, Q) quantiles that cannot cross.
+    """
 
-    def __init__(self, config: RecurrentConfig, *, target_columns: int, base_HQ: Tensor, **encoder: nn.Module) -> None:
+    def __init__(
+        self,
+        config: RecurrentConfig,
+        *,
+        target_columns: int,
+        volatilities: int,
+        base_HQ: Tensor,
+        **encoder: nn.Module,
+    ) -> None:
         """base_HQ   train quantiles per step, ascending
         encoder   the modules that `encode` uses, by the attribute they become
         """
@@ -44,7 +54,7 @@ class RecurrentNet(nn.Module):
         for name, module in encoder.items():
             self.add_module(name, module)
         self.dropout = nn.Dropout(config.dropout)
-        self.from_window = nn.Linear(config.hidden, config.decoder)
+        self.from_window = nn.Linear(config.hidden + volatilities, config.decoder)
         self.from_target = nn.Linear(target_columns + 1, config.decoder, bias=False)
         self.gate = nn.Linear(target_columns + 1, config.decoder)
         self.head = nn.Linear(config.decoder, 2)
@@ -61,11 +71,16 @@ class RecurrentNet(nn.Module):
         """(B, D) state after the window."""
         raise NotImplementedError
 
-    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
-        state_BD = self.encode(x_BTF)
+    def forward(
+        self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor, volatility_BV: Tensor | None = None
+    ) -> Tensor:
+        """volatility_BV   None: a network of 0 volatilities"""
+        state_BD = self.dropout(self.encode(x_BTF))
+        if volatility_BV is not None:
+            state_BD = torch.cat([state_BD, volatility_BV], dim=-1)
         log_step_BH1 = self.log_step_H1.expand(x_BTF.shape[0], -1, -1)
         target_BHC = torch.cat([calendar_BHC, log_step_BH1], dim=-1)
-        window_B1D = self.from_window(self.dropout(state_BD))[:, None]
+        window_B1D = self.from_window(state_BD)[:, None]
         both_BHD = F.gelu(window_B1D + self.from_target(target_BHC)) * (1 + self.gate(target_BHC))
         out_BH2 = self.head(self.dropout(both_BHD)).float()
         return self._quantiles(out_BH2[..., 0], out_BH2[..., 1], profile_BH)

@@ -1,0 +1,92 @@
+"""A network of several symbols on one that it has not learnt, with statistics of that symbol's own history."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+import polars as pl
+
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.market.bars import hash_bars
+from lstm_ts.market.levels import close_range
+from lstm_ts.model.baselines import fit_reference
+from lstm_ts.model.features import compute_returns_GH, make_grid
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.scaler import fit_scaler
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.model.windows import find_origins, in_span, make_windows
+
+MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
+ADOPTED = "adopted"  # in the configuration of the provenance: the symbols that the network has learnt
+
+
+def choose_forecaster(known: Mapping[str, Forecaster], bars: SymbolBars, *, until: datetime | None) -> Forecaster:
+    """That of the symbol, or one of a network of several others.
+
+    until    the statistics see no bar from here on; None: from where the network has seen none
+    Raises   ArtifactError: a network of one other symbol; NotEnoughBars: too little history for statistics
+    """
+    if bars.symbol.name in known:
+        return known[bars.symbol.name]
+    if len(known) == 1:
+        raise ArtifactError(
+            f"Expected a model of symbol={bars.symbol.name}, got one of {next(iter(known))}; set symbol to that"
+        )
+    return _adopt(known, bars, until)
+
+
+def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | None) -> Forecaster:
+    donor = next(iter(known.values()))
+    spec, provenance = donor.spec, donor.provenance
+    until = until or datetime.fromisoformat(provenance.data_end)
+    seen = bars.hourly_bars.filter(pl.col("ts") < until)
+    session = bars.symbol.session
+    grid = make_grid(bars.hourly_bars, session, ahead=spec.horizon)
+    rows_N = find_origins(grid, spec, end=until, purge=True).rows_N
+    if len(rows_N) < MIN_WINDOWS:
+        raise NotEnoughBars(
+            f"Expected at least {MIN_WINDOWS} windows of {bars.symbol.name} before {until} for its statistics, as the "
+            f"network has not learnt it, got {len(rows_N)}; ingest more"
+        )
+    train_G = in_span(grid.origin_ts_G, None, until)
+    scaler = fit_scaler(
+        grid,
+        train_G,
+        tsteps=spec.tsteps,
+        horizon=spec.horizon,
+        levels=spec.levels,
+        half_life_hours=donor.scaler.half_life_hours,
+        half_lives_hours=donor.scaler.half_lives_V.tolist(),
+        memory_hours=provenance.config["data"]["memory_hours"],
+    )
+    y_NH = compute_returns_GH(grid, horizon=spec.horizon)[rows_N]
+    return replace(
+        donor,
+        scaler=scaler,
+        reference=fit_reference(make_windows(grid, scaler, rows_N, spec), y_NH, spec.levels),
+        session=session,
+        quote=bars.symbol.quote,
+        closes=close_range(grid.close_G[train_G]),
+        scores={},
+        provenance=replace(
+            provenance,
+            symbol=bars.symbol.name,
+            source=bars.source,
+            data_start=seen["ts"][0].isoformat(),
+            data_end=until.isoformat(),
+            data_sha256=hash_bars(seen),
+            trained_until=until.isoformat(),
+            config={**provenance.config, ADOPTED: list(known)},
+        ),
+    )
+
+
+def describe_adoption(forecaster: Forecaster) -> list[str]:
+    """A sentence where the network has not learnt the symbol."""
+    provenance = forecaster.provenance
+    if not (learnt := provenance.config.get(ADOPTED)):
+        return []
+    return [
+        f"the network has learnt {', '.join(learnt)} and not {provenance.symbol}, whose own bars before "
+        f"{provenance.data_end} give the statistics"
+    ]

@@ -1,0 +1,98 @@
+"""The bars of one symbol, laid out for training: grid, windows, and statistics of its training hours alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+from numpy.typing import NDArray
+
+from lstm_ts.errors import ConfigError, NotEnoughBars
+from lstm_ts.market.symbol import Symbol
+from lstm_ts.model.baselines import Reference, fit_reference
+from lstm_ts.model.features import Array, compute_returns_GH, make_grid
+from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.model.windows import Origins, WindowSpec, find_origins, in_span, make_windows
+
+
+@dataclass(frozen=True)
+class SymbolBars:
+    symbol: Symbol
+    hourly_bars: pl.DataFrame
+    source: str  # what delivered them; says so where they are synthetic
+
+
+@dataclass(frozen=True)
+class ScalerSettings:
+    """Settings of the statistics, in session hours; see `fit_scaler`.    Raises    ConfigError: one is not above 0"""
+
+    half_life_hours: float
+    half_lives_hours: Sequence[float]
+    memory_hours: float
+
+    def __post_init__(self) -> None:
+        half_lives = list(self.half_lives_hours)
+        if min(self.half_life_hours, self.memory_hours, *half_lives) <= 0 or not half_lives:
+            raise ConfigError(
+                f"Expected half_life_hours, half_lives_hours and memory_hours above 0, "
+                f"got {self.half_life_hours}, {half_lives} and {self.memory_hours}"
+            )
+
+
+class SymbolData:
+    """Windows that end before `valid_from`, for training, and from there to `test_from`, for validation."""
+
+    def __init__(
+        self,
+        bars: SymbolBars,
+        *,
+        spec: WindowSpec,
+        valid_from: datetime,
+        test_from: datetime,
+        settings: ScalerSettings,
+        kept_scaler: Scaler | None,
+    ) -> None:
+        """kept_scaler   of an earlier model, instead of one fitted to this training part
+        Raises        NotEnoughBars: no window for training or for validation
+        """
+        self.bars, self.spec = bars, spec
+        self.valid_from, self.test_from = valid_from, test_from
+        self.grid = make_grid(bars.hourly_bars, bars.symbol.session, ahead=spec.horizon)
+        self.train_origins = find_origins(self.grid, spec, end=valid_from, purge=True)
+        self.valid_origins = find_origins(self.grid, spec, start=valid_from, end=test_from, purge=True)
+        self._check_size("training", self.train_origins, f"before {valid_from}")
+        self._check_size("validation", self.valid_origins, f"from {valid_from} to {test_from}")
+        self.train_G = in_span(self.grid.origin_ts_G, None, valid_from)
+        self.scaler = kept_scaler or fit_scaler(
+            self.grid, self.train_G, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels, **vars(settings)
+        )
+        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
+
+    @property
+    def name(self) -> str:
+        return self.bars.symbol.name
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Statistics of the training targets."""
+        return fit_reference(self.train_windows, self._train_returns_NH, self.spec.levels)
+
+    @property
+    def train_closes(self) -> Array:
+        return self.grid.close_G[self.train_G]
+
+    @property
+    def _train_returns_NH(self) -> NDArray[Any]:
+        return compute_returns_GH(self.grid, horizon=self.spec.horizon)[self.train_origins.rows_N]
+
+    def _check_size(self, part: str, origins: Origins, where: str) -> None:
+        if not len(origins.rows_N):
+            tsteps, horizon = self.spec.tsteps, self.spec.horizon
+            bars = int((~self.grid.missing_G).sum())
+            raise NotEnoughBars(
+                f"Expected at least {tsteps + horizon} session hours (tsteps {tsteps} + horizon {horizon}) "
+                f"for one {part} window of {self.name}, got none {where} among {bars} bars; "
+                f"ingest more, or move the borders between training, validation and test"
+            )

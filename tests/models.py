@@ -1,0 +1,54 @@
+"""Data modules and untrained models for tests of any room."""
+
+from typing import Any
+
+import polars as pl
+import torch
+
+from lstm_ts.market.session import Session
+from lstm_ts.market.symbol import Symbol
+from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.export import export
+from lstm_ts.model.nets import NetConfig, build_net, describe_net
+from lstm_ts.model.network import Network
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.model.windows import WindowSpec
+
+
+def symbol_bars(hourly_bars: pl.DataFrame, session: Session, name: str = "XAGUSD") -> SymbolBars:
+    symbol = Symbol(name=name, session=session, currency="USD", decimals=3, contract={}, feed_code=None)
+    return SymbolBars(symbol, hourly_bars, "test hours")
+
+
+def make_data(*bars: SymbolBars, spec: WindowSpec, **settings: Any) -> BarsDataModule:
+    """Not set up; `settings` instead of those here."""
+    given = {
+        "split": Split(valid_from=0.6, test_from=0.8, test_until=None),
+        "batch_size": 64,
+        "balance": 0.0,
+        "half_life_hours": 6.0,
+        "half_lives_hours": (2.0, 6.0),
+        "memory_hours": 6000,
+        "seed": 0,
+    }
+    return BarsDataModule(bars, spec=spec, **(given | settings))
+
+
+def random_network(
+    data: BarsDataModule,
+    config: NetConfig,
+    *,
+    seed: int = 0,
+    head_bias: float = 0.0,
+    volatilities: int | None = None,
+) -> Network:
+    """Not trained, but with random weights in its last layer, so that its forecasts depend on every input.
+
+    volatilities   0: a network of before format 4
+    """
+    inputs = data.volatilities if volatilities is None else volatilities
+    torch.manual_seed(seed)
+    net: Any = build_net(config, data.start_HQ, volatilities=inputs)
+    torch.nn.init.normal_(net.head.weight, std=0.3)
+    torch.nn.init.constant_(net.head.bias, head_bias)
+    return export(net, describe_net(config), data.spec, volatilities=inputs)

@@ -1,0 +1,134 @@
+"""One network over several symbols, each with a calendar and statistics of its own."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from models import make_data, random_network, symbol_bars
+
+from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.market.session import Session
+from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
+from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
+from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.windows import WindowSpec
+
+SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
+SPLIT = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
+VALID_FROM = datetime(2014, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def gold_bars(hourly_bars: pl.DataFrame) -> pl.DataFrame:
+    """Sixty times as dear, half as volatile, from a month later on, in the hours of another calendar."""
+    prices = [(60 * pl.col(name).sqrt()).alias(name) for name in ("open", "high", "low", "close")]
+    first = hourly_bars["ts"][0] + timedelta(days=30)
+    return hourly_bars.with_columns(prices).filter(pl.col("ts") >= first, pl.col("ts").dt.hour() != 3)
+
+
+@pytest.fixture(scope="module")
+def spot() -> Session:
+    return Session(calendar="SpotFX", zone="America/New_York")
+
+
+@pytest.fixture(scope="module")
+def pooled(hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, spot: Session) -> BarsDataModule:
+    return pool(hourly_bars, gold_bars, silver, spot)
+
+
+def pool(silver_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, spot: Session) -> BarsDataModule:
+    bars = symbol_bars(silver_bars, silver), symbol_bars(gold_bars, spot, "XAUUSD")
+    data = make_data(*bars, spec=SPEC, split=SPLIT)
+    data.setup()
+    return data
+
+
+def forecasters_of(data: BarsDataModule) -> list[Forecaster]:
+    network = random_network(data, LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0))
+    until = "2014-04-01T00:00:00+00:00"
+    data_settings = {"data": {"memory_hours": 6000}}
+    provenances = [
+        Provenance(each.name, "test hours", "", until, "ab", until, 7, "", "c0ffee", {}, data_settings)
+        for each in data.symbols
+    ]
+    return [
+        Forecaster(network, each.scaler, each.reference, SPEC, each.bars.symbol.session, provenance, {})
+        for each, provenance in zip(data.symbols, provenances, strict=True)
+    ]
+
+
+def test_each_symbol_has_the_windows_and_statistics_that_it_has_alone(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, spot: Session
+) -> None:
+    first = 0
+    for bars in (symbol_bars(hourly_bars, silver), symbol_bars(gold_bars, spot, "XAUUSD")):
+        alone = make_data(bars, spec=SPEC, split=SPLIT)
+        alone.setup()
+        rows = slice(first, first + len(alone.train_windows))
+        for ours, theirs in zip(pooled.train_windows[rows], alone.train_windows[:], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        first = rows.stop
+    assert first == len(pooled.train_windows)
+    assert len(pooled.valid_windows) == sum(len(each.valid_origins.rows_N) for each in pooled.symbols)
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_later_bars_of_one_symbol_change_nothing_of_the_other_and_no_training_window(
+    hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, spot: Session, changed: int
+) -> None:
+    both = [hourly_bars, gold_bars]
+    spoiled = [
+        bars.with_columns(pl.when(pl.col("ts") >= VALID_FROM).then(1e9).otherwise(pl.col("close")).alias("close"))
+        if each == changed
+        else bars
+        for each, bars in enumerate(both)
+    ]
+    before, after = pool(*both, silver, spot), pool(*spoiled, silver, spot)
+    for ours, theirs in zip(before.train_windows[:], after.train_windows[:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(before.start_HQ, after.start_HQ)
+    other = 1 - changed
+    whole, same = (forecasters_of(data)[other].forecast(both[other]).q_HQ for data in (before, after))
+    np.testing.assert_array_equal(whole, same)
+
+
+def test_one_folder_forecasts_each_of_its_symbols_as_before_it_was_saved(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    saved = forecasters_of(pooled)
+    save_forecasters(saved, tmp_path / "model")
+    loaded = load_forecasters(tmp_path / "model")
+    assert list(loaded) == ["XAGUSD", "XAUUSD"]
+    for forecaster, bars in zip(saved, (hourly_bars, gold_bars), strict=True):
+        name = forecaster.provenance.symbol
+        np.testing.assert_array_equal(loaded[name].forecast(bars).q_HQ, forecaster.forecast(bars).q_HQ)
+    assert load_forecaster(tmp_path / "model", "XAUUSD").session.calendar == "SpotFX"
+    with pytest.raises(ArtifactError, match="Expected a model of symbol=EURUSD, got one of XAGUSD, XAUUSD"):
+        load_forecaster(tmp_path / "model", "EURUSD")
+
+
+def test_a_symbol_with_too_few_bars_is_named(
+    hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session
+) -> None:
+    late = gold_bars.filter(pl.col("ts") >= VALID_FROM)
+    with pytest.raises(NotEnoughBars, match="for one training window of XAUUSD, got none before"):
+        pool(hourly_bars, late, silver, silver)
+
+
+def test_batches_are_mixed_and_balanced_as_configured() -> None:
+    def drawn(balance: float) -> list[int]:
+        order = BatchOrder([900, 100], batch_size=50, shuffle=True, seed=0, balance=balance)
+        batches = list(order)
+        assert len(batches) == 20
+        return [int((rows_B >= 900).sum()) for rows_B in batches]
+
+    assert sum(drawn(0.0)) == 100
+    assert sum(drawn(0.5)) == 250  # 100 ** 0.5 to 900 ** 0.5
+    assert sum(drawn(1.0)) == 500
+    assert min(drawn(1.0)) > 10
+    rows = torch.cat(list(BatchOrder([900, 100], batch_size=50, shuffle=True, seed=0, balance=1.0)))
+    assert torch.bincount(rows[rows >= 900] - 900).tolist() == [5] * 100
