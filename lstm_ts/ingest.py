@@ -165,7 +165,7 @@ def _make_source(cfg: DictConfig) -> Source | Broker:
     try:
         source: Source | Broker = construct(cfg)
     except InstantiationException as error:
-        if isinstance(error.__cause__, ImportError):
+        if isinstance(error.__cause__, ImportError) and "client" in cfg:
             client = str(cfg.client._target_)
             library = client.partition(".")[0]
             raise ConfigError(
@@ -199,7 +199,7 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
         print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")
         return result
     print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
-    print(f"{result.asked:,} requests, {result.unanswered:,} of them without an answer that proves anything")
+    print(f"{result.asked:,} spans asked for, {result.unanswered:,} of them without an answer that proves anything")
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     return result

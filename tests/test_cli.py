@@ -121,6 +121,11 @@ def test_status_says_what_of_the_sessions_is_stored(stored: Path) -> None:
         (["action=statuses"], "Expected action=ingest or status, got statuses"),
         (["source=ib", "span.start=2999-01-01"], "span.start before span.end and before now"),
         (["source=ib", "source.client._target_=nowhere.IB"], "nowhere"),
+        (["source=dukascopy", "source.base=127.0.0.1:8000"], "Expected source.base such as https://host/v1"),
+        (["source=dukascopy", "source.pace_s=x"], "source.pace_s"),
+        (["source=dukascopy", "source.retries.attempts=x"], "source.retries"),
+        (["source=dukascopy", "symbol.feed_code=null"], "Expected symbol.feed_code as Dukascopy's code"),
+        (["source=dukascopy", "source.base=http://127.0.0.1:1/v1", "span.start=2015-03-01"], "no connection to"),
     ],
 )
 def test_an_ingest_nobody_can_do_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -156,7 +161,7 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
         ("ingest", ("source=files", "source.paths=nowhere.csv"), "Expected a file, or a glob that matches one"),
         ("ingest", ("source=files",), "Expected a value for source.paths"),
         ("ingest", ("source=files", "source.paths=README.md"), "Expected"),
-        ("ingest", ("source=filess",), "Expected source= with one of files, ib, synthetic, got filess"),
+        ("ingest", ("source=filess",), "Expected source= with one of dukascopy, files, ib, synthetic, got filess"),
         ("ingest", ("sourcee=files",), "did you mean source=synthetic?"),
         ("ingest", ("symbol.session.zone=Mars/Base",), "Mars/Base"),
         ("process", (), "run python -m lstm_ts.ingest first"),

@@ -772,6 +772,6 @@ def test_ibs_errors_are_no_noise_of_our_log(place: Place, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, "lstm_ts"), serving(faults="pacing@2") as tws:
         place.fill(make_broker(tws.port))
     again = [
-        record for record in caplog.records if record.name == "lstm_ts.sources.ib.retries" and "Again" in record.message
+        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Again" in record.message
     ]
     assert len(again) == 1 and "pacing violation" in again[0].message

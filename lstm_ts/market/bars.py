@@ -66,6 +66,7 @@ class Reach:
 
     head: datetime
     now: datetime
+    by_day: bool = False  # a request is of a whole UTC day, rather than of a session
 
 
 @runtime_checkable
@@ -115,6 +116,17 @@ def reject_reason() -> pl.Expr:
         .then(pl.lit("open or close above high"))
         .when(pl.min_horizontal("open", "close") < pl.col("low"))
         .then(pl.lit("open or close below low"))
+    )
+
+
+def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
+    """REJECT_SCHEMA of rows that came as numbers: BAR_SCHEMA and `reason`; `name` of who delivered them."""
+    values = [pl.col(column).cast(pl.String).fill_null("") for column in BAR_SCHEMA.names()]
+    return bad.with_row_index("line", 1).select(
+        file=pl.lit(name),
+        line=pl.col("line").cast(pl.Int64),
+        reason="reason",
+        text=pl.concat_str(values, separator=","),
     )
 
 

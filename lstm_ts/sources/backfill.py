@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BackfillResult:
-    asked: int = 0  # requests
+    asked: int = 0  # spans
     unanswered: int = 0
     new: int = 0
     same: int = 0
@@ -104,22 +104,45 @@ def _plan(
     first, last = max(first, _next_minute(reach.head)), min(end or closed, closed)
     if first >= last:
         return []
-    return plan_spans(session.spans(first, last), bars_ts, answers, again=again)
+    sessions = session.spans(first, last)
+    if reach.by_day:
+        return plan_days(sessions, (first, last), bars_ts, answers, again=again)
+    return plan_spans(sessions, bars_ts, answers, again=again)
 
 
 def plan_spans(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer], *, again: bool) -> list[Span]:
-    """Sessions, of at most a day each, that hold a minute to ask for; in the order to ask in.
-
-    The last session comes first if minutes of it are unknown, since forecasts wait for it; then those that wait for a
-    second witness, which this connection is; then the other unknown ones, the oldest first.
-    """
+    """Sessions, of at most a day each, that hold a minute to ask for; in the order to ask in."""
     opens = pl.datetime_ranges("opens", "closes", interval="1d", closed="left")
     pieces = (
         sessions.with_columns(start=opens)
         .explode("start")
         .select("start", end=pl.min_horizontal(pl.col("start") + DAY, "closes"))
     )
-    segments = classify(sessions, bars_ts, answers)
+    return _choose(pieces, classify(sessions, bars_ts, answers), again=again)
+
+
+def plan_days(
+    sessions: pl.DataFrame, span: Span, bars_ts: pl.Series, answers: Sequence[Answer], *, again: bool
+) -> list[Span]:
+    """UTC days, cut at the ends of the span, that hold a session minute to ask for; in the order to ask in."""
+    days = pl.datetime_ranges(pl.col("opens").dt.truncate("1d"), "closes", interval="1d", closed="left")
+    start, end = pl.col("day"), pl.col("day") + DAY
+    pieces = (
+        sessions.select(day=days)
+        .explode("day")
+        .unique()
+        .sort("day")
+        .select(start=pl.max_horizontal(start, pl.lit(span[0])), end=pl.min_horizontal(end, pl.lit(span[1])))
+    )
+    return _choose(pieces, classify(sessions, bars_ts, answers), again=again)
+
+
+def _choose(pieces: pl.DataFrame, segments: pl.DataFrame, *, again: bool) -> list[Span]:
+    """The pieces (`start, end`, ascending) to ask for.
+
+    The last one comes first if minutes of it are unknown, since forecasts wait for it; then those that wait for a
+    second witness, which this connection is; then the other unknown ones, the oldest first.
+    """
     waiting, unknown = (
         count_within(segments.filter(pl.col("state") == state), pieces["start"], pieces["end"])
         for state in (State.WAITING, State.UNKNOWN)
@@ -156,9 +179,7 @@ def _fetch(
             result.add(staging.result)
             ledger.record_answers(symbol, staging.store_id, broker.name, taken.answers)
         left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
-        log.info(
-            "%d of %d requests, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60
-        )
+        log.info("%d of %d spans, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60)
 
     with _progress() as progress:
         task = progress.add_task(broker.name, total=len(spans))

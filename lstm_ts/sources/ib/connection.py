@@ -11,16 +11,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from lstm_ts.sources.ib.errors import Action, explain, place
+from lstm_ts.sources.retries import RetryableError
 
 Result = TypeVar("Result")
-
-
-class RetryableError(Exception):
-    """Nothing was proven; asking again may help."""
-
-    def __init__(self, why: str, pause_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.pause_s = pause_s  # at least
 
 
 class TwsError(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lstm_ts.errors import WrongZone
-from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, count_by_hour, make_answers, reject_reason
+from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, count_by_hour, make_answers, make_rejects, reject_reason
 from lstm_ts.market.session import Session
 
 DAY = timedelta(days=1)
@@ -25,7 +25,7 @@ def read_answer(
     bars = told.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
     bad = told.filter(pl.col("reason").is_not_null())
     answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, witness=witness)
-    return BarBatch(bars, rejects=_rejects(bad, name), answers=answers)
+    return BarBatch(bars, rejects=make_rejects(bad, name), answers=answers)
 
 
 def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mismatch: float) -> None:
@@ -50,13 +50,3 @@ def _frame(rows: Sequence[Any]) -> pl.DataFrame:
     off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))
     volume = pl.when(pl.col("volume") >= 0).then("volume")  # -1 where there is none
     return told.with_columns(volume=volume, reason=pl.coalesce(off, reject_reason()))
-
-
-def _rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
-    values = [pl.col(column).cast(pl.String).fill_null("") for column in BAR_SCHEMA.names()]
-    return bad.with_row_index("line", 1).select(
-        file=pl.lit(name),
-        line=pl.col("line").cast(pl.Int64),
-        reason="reason",
-        text=pl.concat_str(values, separator=","),
-    )

@@ -18,18 +18,18 @@ import polars as pl
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
 from lstm_ts.market.session import Session
-from lstm_ts.sources.ib.connection import EventLoopRunner, RetryableError, TwsConnection, TwsError
+from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
 from lstm_ts.sources.ib.errors import Action, explain
 from lstm_ts.sources.ib.history import check_stamps, read_answer
 from lstm_ts.sources.ib.login import log_in
 from lstm_ts.sources.ib.pacing import Pacing
-from lstm_ts.sources.ib.retries import Retries
+from lstm_ts.sources.ib.retries import TwsRetries
+from lstm_ts.sources.retries import GIVE_UP, RetryableError
 
 MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
 NO_CONTRACT = 200
-GIVE_UP = 3  # spans in a row without an answer, nor one to what time it is
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class InteractiveBrokers:
         self.contract = dict(contract)
         self.address, self.client_id, self.live = f"{host}:{port}", client_id, live
         self.max_skew_s, self.answer_s, self.outage_s = max_skew_s, answer_s, outage_s
-        self.retries, self.pacing = Retries(**retries), pacing  # type: ignore[arg-type]
+        self.retries, self.pacing = TwsRetries(**retries), pacing  # type: ignore[arg-type]
         self._wire = EventLoopRunner(client, host, port, connect_s)
         self._line: TwsConnection | None = None
         self._contract: Any = None

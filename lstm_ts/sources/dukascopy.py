@@ -1,0 +1,224 @@
+"""Minute bars from Dukascopy's public feed: mid prices of its bid and ask candles, a UTC day and side a request.
+
+Its candles are in `candles.py`. A side's answer is one witness, so the two of a day prove its silent minutes empty. A
+day that is running, or has just ended, may lack its latest candles: it proves nothing after the last one it brought.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import polars as pl
+
+from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
+from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach, describe_rejects, make_answers, make_rejects
+from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.candles import NonsenseError, decode, make_mid, rate
+from lstm_ts.sources.json_client import JsonClient, NoConnection, NotFound, NotJson, Reply
+from lstm_ts.sources.retries import GIVE_UP, Retries, RetryableError
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class Dukascopy:
+    def __init__(
+        self,
+        *,
+        base: str,
+        code: str | None,
+        prices: str,
+        pace_s: float,
+        answer_s: float,
+        patience_s: float,
+        max_bytes: int,
+        settled_s: float,
+        max_skew_s: float,
+        max_reject_share: float,
+        retries: Mapping[str, float],
+    ) -> None:
+        if prices not in SIDES:
+            raise ConfigError(f"Expected source.prices as one of {', '.join(SIDES)}, got {prices}")
+        if not CODE.fullmatch(str(code or "")):
+            raise ConfigError(
+                f"Expected symbol.feed_code as Dukascopy's code such as XAG-USD, got {code or 'none'}; set it"
+            )
+        if min(pace_s, settled_s, max_skew_s) < 0:
+            raise ConfigError(
+                f"Expected source.pace_s, source.settled_s and source.max_skew_s of at least 0, got {pace_s:g}, "
+                f"{settled_s:g} and {max_skew_s:g}; correct them"
+            )
+        self.code, self.prices, self.sides = str(code), prices, SIDES[prices]
+        self.pace_s, self.max_skew_s, self.max_reject_share = pace_s, max_skew_s, max_reject_share
+        self.settled = timedelta(seconds=settled_s)
+        self.retries = Retries(**retries)  # type: ignore[arg-type]
+        self._client = JsonClient(base, answer_s=answer_s, patience_s=patience_s, max_bytes=max_bytes)
+        self._run = uuid4().hex[:12]
+        self._asked_at = -pace_s  # by the monotonic clock
+        self._answered = False
+        self._known = False  # is the code to the feed
+        self._spreads = [pl.Series(dtype=pl.Float64)]
+
+    @property
+    def name(self) -> str:
+        return f"Dukascopy {self.code} {self.prices} bars"
+
+    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
+        """asked_at    unused: the feed says itself when it is asked too often
+
+        Raises    BrokerAway: nobody there; BrokerError: nonsense, or a clock that is off
+        """
+        try:
+            reply = self._get(f"instruments/{self.code}")
+            head = self._read(reply, _read_head)
+            self._known = True
+        except NotFound as unknown:
+            log.warning("%s; its candles are asked for all the same", unknown)
+            return Reach(EPOCH, datetime.now(UTC), by_day=True)
+        except RetryableError as why:
+            raise self._away(why) from why
+        self._check_clock(reply.at)
+        return Reach(head, datetime.now(UTC), by_day=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """Each span lies in one UTC day. One that stays without an answer is an empty batch."""
+        failed = 0
+        for start, end in spans:
+            try:
+                batch, failed = self._fetch_day(start, end), 0
+            except RetryableError as why:
+                failed += 1
+                if failed == GIVE_UP:
+                    raise self._away(why) from why
+                log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
+                batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+            yield batch
+        self._tell_spread()
+
+    def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
+        day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        settled = datetime.now(UTC) >= day + DAY + self.settled
+        sides = [self._fetch_side(side, day).filter(pl.col("ts") >= start, pl.col("ts") < end) for side in self.sides]
+        if not settled:  # each as far as all have come
+            end = min(end, *(max([start, *(ts + MINUTE for ts in bars["ts"].tail(1))]) for bars in sides))
+        rows = make_mid(*sides) if len(sides) == 2 else rate(sides[0])
+        return self._judge(rows.filter(pl.col("ts") < end), start, end)
+
+    def _fetch_side(self, side: str, day: datetime) -> pl.DataFrame:
+        """BAR_SCHEMA."""
+        path, first_ms = f"candles/minute/{self.code}/{side}", _epoch_ms(day)
+        if datetime.now(UTC) >= day + DAY:
+            until = day + DAY
+            reply = self._get(f"{path}/{day.year}/{day.month}/{day.day}")
+        else:
+            reply = self._get(path, {"from": first_ms})
+            until = datetime.now(UTC) + timedelta(seconds=self.max_skew_s)  # midnight may have passed
+        return self._read(reply, partial(decode, first_ms=first_ms, until_ms=_epoch_ms(until)))
+
+    def _judge(self, rows: pl.DataFrame, start: datetime, end: datetime) -> BarBatch:
+        """Raises    BrokerError: more bad rows than `max_reject_share`"""
+        bars = rows.filter(pl.col("reason").is_null())
+        bad = rows.filter(pl.col("reason").is_not_null())
+        rejects = make_rejects(bad, self.name)
+        if bad.height > self.max_reject_share * rows.height:
+            raise BrokerError(
+                f"Expected at most {percent(self.max_reject_share, 2)} bad rows in the {self.name} of "
+                f"{start:%Y-%m-%d}, got {bad.height} of {rows.height}: {describe_rejects(rejects)}; nothing of this "
+                f"day was stored; max_reject_share allows more"
+            )
+        self._known |= bars.height > 0
+        if "spread" in bars.columns:
+            self._spreads.append(bars["spread"])
+        bars = bars.select(BAR_SCHEMA.names())
+        if start >= end or not self._known:
+            return BarBatch(bars, rejects=rejects)
+        at = datetime.now(UTC)
+        witnesses = [f"Dukascopy {side} {self._run} {at:%Y-%m-%d}" for side in self.sides]
+        told = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
+        answers = tuple(answer for witness in witnesses for answer in told(witness=witness))
+        return BarBatch(bars, rejects=rejects, answers=answers)
+
+    def _tell_spread(self) -> None:
+        spreads = pl.concat(self._spreads)
+        if len(spreads):
+            log.info("Spread of %s: %.4g on average, %.4g at most", f"{len(spreads):,} bars", *_mean_and_max(spreads))
+
+    # Requests
+
+    def _get(self, path: str, query: Mapping[str, int | str] | None = None) -> Reply:
+        """Ask until there is a whole answer.
+
+        Raises    RetryableError: as often as `retries` allows; BrokerError: asking again is no use
+        """
+        try:
+            return self.retries.persist(partial(self._ask, path, query or {}), sleep=time.sleep)
+        except NotJson as why:
+            raise BrokerError(f"Expected JSON from Dukascopy's feed, got {why}; correct source.base") from why
+
+    def _ask(self, path: str, query: Mapping[str, int | str]) -> Reply:
+        time.sleep(max(0.0, self._asked_at + self.pace_s - time.monotonic()))
+        self._asked_at = time.monotonic()
+        try:
+            reply = self._client.get(path, query)
+        except NoConnection as why:
+            if self._answered:
+                raise
+            raise self._away(why) from None
+        self._answered = True
+        return reply
+
+    def _read(self, reply: Reply, read: Callable[[Any], Result]) -> Result:
+        try:
+            return read(reply.value)
+        except NonsenseError as why:
+            raise BrokerError(
+                f"Expected {why} in the answer of {reply.url}; nothing of it was stored; try later, or correct "
+                f"source.base"
+            ) from why
+
+    def _check_clock(self, theirs: datetime | None) -> None:
+        """Raises    BrokerError: with a clock that is ahead, days to come would be taken for empty ones"""
+        ahead_s = (datetime.now(UTC) - theirs).total_seconds() if theirs else 0.0
+        if abs(ahead_s) > self.max_skew_s + 1:  # theirs is in whole seconds
+            raise BrokerError(
+                f"Expected the clock of {self._client.base} within {self.max_skew_s:g} s of this machine's, got one "
+                f"{-ahead_s:+.0f} s from it; synchronise this machine's clock"
+            )
+
+    def _away(self, why: RetryableError) -> BrokerAway:
+        return BrokerAway(
+            f"Expected answers from Dukascopy's feed at {self._client.base}, got none: {why}; try later, or correct "
+            f"source.base"
+        )
+
+
+def _read_head(instrument: Any) -> datetime:
+    """When the minutes of an instrument begin.    Raises    NonsenseError"""
+    histories = instrument.get("histories") if isinstance(instrument, dict) else None
+    if not isinstance(histories, list) or not all(isinstance(history, dict) for history in histories):
+        raise NonsenseError("an instrument with a list of histories, got none")
+    head = next((history.get("from") for history in histories if history.get("period") == "MINUTE"), 0)
+    if type(head) is not int or not 0 <= head <= _epoch_ms(datetime.now(UTC)):
+        raise NonsenseError(f"the first moment of its minutes as epoch ms, got {str(head)[:40]}")
+    return EPOCH + timedelta(milliseconds=head)
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def _mean_and_max(spreads: pl.Series) -> tuple[float, float]:
+    return float(spreads.mean()), float(spreads.max())  # type: ignore[arg-type]

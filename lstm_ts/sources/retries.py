@@ -1,0 +1,59 @@
+"""Asking again, ever later, each wait a random part of the longest: many clients then do not come back at once."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from lstm_ts.errors import ConfigError
+
+GIVE_UP = 3  # spans in a row without an answer
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class RetryableError(Exception):
+    """Nothing was proven; asking again may help."""
+
+    def __init__(self, why: str, pause_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s  # at least
+
+
+@dataclass(frozen=True)
+class Retries:
+    attempts: int
+    first_s: float
+    longest_s: float
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or min(self.first_s, self.longest_s) < 0:
+            raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
+
+    def persist(self, ask: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
+        """Raises    RetryableError: the last one, as often as `attempts` allows; whatever else `ask` raises"""
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.attempts),
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            wait=self._wait_s,
+            sleep=sleep,
+            before_sleep=_say,
+            reraise=True,
+        )(ask)
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        jittered = tenacity.wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
+        error = _error(state)
+        return jittered(state) + (error.pause_s if isinstance(error, RetryableError) else 0.0)
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    assert state.outcome is not None
+    return state.outcome.exception()
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    assert state.next_action is not None
+    log.info("Again in %.1f s, after attempt %d: %s", state.next_action.sleep, state.attempt_number, _error(state))
