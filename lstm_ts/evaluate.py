@@ -28,7 +28,7 @@ from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.features import compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.model.windows import find_origins, make_windows
+from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord, to_frame
 from lstm_ts.scoring.report import format_table, write_report
 from lstm_ts.scoring.scores import Scores, compute_scores
@@ -60,7 +60,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
     log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
              len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip
     rows_N = origins.rows_N
-    windows = forecaster.windows(grid, rows_N)
+    windows = forecaster.windows(grid, rows_N, forecaster.season_states(grid))
     ahead_NH = rows_N[:, None] + np.arange(1, spec.horizon + 1)
     return ForecastRecord(
         symbol=forecaster.provenance.symbol,
@@ -93,7 +93,7 @@ def with_lightgbm(
     asked_N = np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N))
     if not len(fitted.rows_N) or not len(stopped.rows_N):
         raise NoRows(f"Expected bars before {trained_until} to train LightGBM on, got none; set lightgbm_steps=[]")
-    train = make_windows(grid, forecaster.scaler, fitted.rows_N, spec)
+    train = forecaster.windows(grid, fitted.rows_N, forecaster.season_states(grid))
     valid, test = train.at(stopped.rows_N), train.at(asked_N)
     q_NHQ = np.full_like(record.q_NHQ, np.nan)
     for step in steps:

@@ -119,6 +119,7 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
         "origin_ts": forecast.origin_ts.isoformat(),
         "last_close": forecast.last_close,
         "missing_hours": forecast.missing_hours,
+        "season_day": forecast.season_day and forecast.season_day.isoformat(),
         "flags": list(flags),
         "path": [step | price for step, price in zip(path, prices, strict=True)],
     }
@@ -138,7 +139,8 @@ def main(cfg: DictConfig) -> None:
         forecaster = forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
         hourly_bars, source = _read_file(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
-    forecast, tsteps, now = forecaster.forecast(hourly_bars), forecaster.spec.tsteps, datetime.now(UTC)
+    states = forecaster.season_states(forecaster.grid(hourly_bars))
+    forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, datetime.now(UTC)
     marked = describe_adoption(forecaster)
     if cfg.format == "json":
         flags = [*marked, *limits.find(forecast, tsteps, now)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -17,6 +18,7 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.model.features import Bars
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.store.bar_store import BarStore
 from serve import schema
 from serve.registry_watcher import LoadedModels, LoadedVersion
@@ -32,20 +34,39 @@ NO_SKILL = "no outcomes are scored yet"
 log = logging.getLogger(__name__)
 
 
-class LatestBars:
-    """The store's newest bars, read again when the store has changed."""
+class _Read(NamedTuple):
+    changed: int  # of the store
+    bars: Bars
+    states: dict[int, SeasonStates]  # by version
+
+
+class StoredBars:
+    """The store's bars and what they tell of the profile, read again when the store has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._store = BarStore(folder, HOURLY_SCHEMA)
-        self._changed = 0
-        self._bars: Bars
+        self._last: _Read | None = None
 
-    def read(self, count: int) -> Bars:
+    def latest(self, count: int) -> Bars:
         """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
-        changed = self._store.changed
-        if not changed or changed != self._changed:
-            self._bars, self._changed = Bars.of(self._store.read()), changed
-        return self._bars.tail(count)
+        return self._read().bars.tail(count)
+
+    def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
+        """No states where the store cannot be read: a window that was sent can be forecast without."""
+        try:
+            read = self._read()
+        except DataError:
+            return NO_STATES
+        if version not in read.states:
+            read.states[version] = forecaster.season_states(forecaster.grid(read.bars))
+        return read.states[version]
+
+    def _read(self) -> _Read:
+        """Another thread may do the same meanwhile."""
+        last, changed = self._last, self._store.changed
+        if last is None or not changed or changed != last.changed:
+            last = self._last = _Read(changed, Bars.of(self._store.read()), {})
+        return last
 
 
 class RequestHandler:
@@ -53,7 +74,7 @@ class RequestHandler:
 
     def __init__(self, symbol: str, bars: Path, flags: Flags, served: Sequence[str] = ()) -> None:
         """served    see `read_window`"""
-        self._symbol, self._flags, self._latest, self._served = symbol, flags, LatestBars(bars), served
+        self._symbol, self._flags, self._stored, self._served = symbol, flags, StoredBars(bars), served
 
     def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> Answer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
@@ -97,7 +118,8 @@ class RequestHandler:
             with _timed("check", seconds):
                 bars = self._read_bars(ask, serving.forecaster, now)
             with _timed("features", seconds):
-                forecast = _forecast(serving.forecaster, bars)
+                states = self._stored.season_states(serving.model.version, serving.forecaster)
+                forecast = _forecast(serving.forecaster, bars, states)
             with _timed("encode", seconds):
                 reply = self._reply(ask, serving, forecast, now)
                 body = reply.model_dump_json().encode()
@@ -117,7 +139,7 @@ class RequestHandler:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
         tsteps = forecaster.spec.tsteps
         if ask.body is None:
-            return self._latest.read(tsteps)
+            return self._stored.latest(tsteps)
         bars = read_window(ask.body, symbol=self._symbol, session=forecaster.session, now=now, served=self._served)
         if len(bars.ts_N) == 0:
             raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
@@ -137,6 +159,7 @@ class RequestHandler:
             arm=ask.arm,
             skill=None,
             skill_reason=NO_SKILL,
+            season_day=forecast.season_day,
             data_age_s=(now - forecast.origin_ts).total_seconds(),
             flags=self._flags.find(forecast, serving.forecaster.spec.tsteps, now),
             request_id=ask.request_id,
@@ -150,9 +173,9 @@ def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[part] = time.perf_counter() - start
 
 
-def _forecast(forecaster: Forecaster, bars: Bars) -> Forecast:
+def _forecast(forecaster: Forecaster, bars: Bars, states: SeasonStates) -> Forecast:
     try:
-        return forecaster.forecast(bars)
+        return forecaster.forecast(bars, states)
     except NotEnoughBars as error:
         raise _not_enough(str(error)) from None
 

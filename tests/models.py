@@ -29,6 +29,8 @@ def make_data(*bars: SymbolBars, spec: WindowSpec, **settings: Any) -> BarsDataM
         "half_life_hours": 6.0,
         "half_lives_hours": (2.0, 6.0),
         "memory_hours": 6000,
+        "season_half_life_hours": 1400,
+        "season_prior_returns": 25,
         "seed": 0,
     }
     return BarsDataModule(bars, spec=spec, **(given | settings))

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ts.market.session import Session
-from lstm_ts.model.baselines import BASELINES, Climatology, Har, Persistence, Scaled, Volatility, fit_reference
+from lstm_ts.model.baselines import (
+    BASELINES,
+    Climatology,
+    Har,
+    Persistence,
+    RollingHar,
+    Scaled,
+    Volatility,
+    fit_reference,
+)
 from lstm_ts.model.boosting import lightgbm_quantiles, tabulate
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.scaler import fit_scaler
@@ -24,9 +33,9 @@ SCALE_NH = np.array([[0.01, 0.02], [0.02, 0.02], [0.01, 0.02], [0.01, 0.02]])
 def windows_of(scale_NH: NDArray[Any]) -> Windows[NDArray[Any]]:
     """Of which only the usual size of what follows is known."""
     rows, empty = np.arange(len(scale_NH)), np.empty((len(scale_NH), 0))
-    names = ("features_GF", "targets_GC", "profile_G", "log_volatility_G", "log_volatility_GV", "drift_GH", "z_GH")
-    known = {"volatility_G": np.full(len(rows), 2.0), "usual_GH": scale_NH / 2, "scale_GH": scale_NH}
-    return Windows(origin_N=rows, back_T=rows, ahead_H=rows, **known, **dict.fromkeys(names, empty))
+    known = {"origin_N": rows, "volatility_G": np.full(len(rows), 2.0), "usual_GH": scale_NH / 2}
+    known |= {"level_GH": np.full_like(scale_NH, 2.0), "scale_GH": scale_NH}
+    return Windows(**dict.fromkeys((each.name for each in fields(Windows)), empty) | known)
 
 
 def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> None:
@@ -35,7 +44,7 @@ def test_climatology_is_the_train_quantiles_without_the_missing_targets() -> Non
     np.testing.assert_allclose(climatology.q_HQ[1], [-0.01, 0.02, 0.03])
 
 
-@pytest.mark.parametrize("kind", [Volatility, Har])
+@pytest.mark.parametrize("kind", [Volatility, Har, RollingHar])
 def test_volatility_and_har_are_quantiles_in_units_of_their_scales(kind: type[Scaled]) -> None:
     baseline = kind.fit(windows_of(SCALE_NH), Y_NH, LEVELS)  # z at step 1: 1, -1, 3, 0
     np.testing.assert_allclose(baseline.z_HQ[0], [-0.25, 0.5, 1.5])
@@ -43,10 +52,12 @@ def test_volatility_and_har_are_quantiles_in_units_of_their_scales(kind: type[Sc
     np.testing.assert_allclose(forecast[0, 0], [-0.01, 0.02, 0.06])
 
 
-def test_volatility_knows_one_volatility_of_the_window_and_har_the_scale_made_of_several() -> None:
-    windows = replace(windows_of(SCALE_NH), volatility_G=np.full(4, 3.0))
+def test_each_has_a_scale_of_its_own() -> None:
+    windows = windows_of(SCALE_NH)
+    windows = replace(windows, volatility_G=np.full(4, 3.0), level_GH=5 * np.ones_like(SCALE_NH))
     np.testing.assert_allclose(Volatility.scale_NH(windows), 1.5 * SCALE_NH)
-    np.testing.assert_allclose(Har.scale_NH(windows), SCALE_NH)
+    np.testing.assert_allclose(Har.scale_NH(windows), 2.5 * SCALE_NH)
+    np.testing.assert_allclose(RollingHar.scale_NH(windows), SCALE_NH)
 
 
 def test_persistence_is_the_last_close_for_certain() -> None:
@@ -84,6 +95,8 @@ def parts(hourly_bars: pl.DataFrame, silver: Session) -> Parts:
         half_life_hours=6.0,
         half_lives_hours=(2.0, 6.0),
         memory_hours=6000,
+        season_half_life_hours=1400,
+        season_prior_returns=25,
     )
     rows_N = find_origins(grid, SPEC).rows_N
     train, valid, test = np.split(rows_N, [1300, 1700])

@@ -15,6 +15,7 @@ from processes import ROOT, WAIT_S, python
 
 from lstm_ts.cli import check_port
 from lstm_ts.errors import ConfigError
+from lstm_ts.model.baselines import BASELINES
 
 TINY = (
     "tsteps=24",
@@ -45,7 +46,7 @@ def test_the_main_job_runs_from_minutes_to_a_forecast(stored: Path, trained: Pat
     scores_json = Path(succeed("evaluate", stored, f"model={trained}")[-1])
     scores = json.loads(scores_json.read_text())
     assert scores["symbol"] == "XAGUSD"
-    assert set(scores["horizons"]["1"]["baselines"]) == {"persistence", "climatology", "volatility"}
+    assert set(scores["horizons"]["1"]["baselines"]) == set(BASELINES)
     forecasts = pl.read_parquet(scores_json.with_name("forecasts.parquet"))
     assert forecasts.height == 6 * scores["n"]
     assert forecasts.columns[:6] == ["origin_ts", "step", "target_ts", "last_close", "y", "q05"]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_ts.market.announcements import KINDS
 from lstm_ts.market.session import Session
 from lstm_ts.model.features import Grid, make_grid
 from lstm_ts.model.scaler import Scaler, fit_scaler
@@ -28,6 +29,8 @@ def fit(grid: Grid, rows: int, memory_hours: float = 6000) -> Scaler:
         half_life_hours=4.0,
         half_lives_hours=(1.0, 4.0),
         memory_hours=memory_hours,
+        season_half_life_hours=1400,
+        season_prior_returns=25,
     )
 
 
@@ -62,7 +65,7 @@ def test_profiles_follow_the_latest_bars(grid: Grid) -> None:
 
 def test_volatility_is_one_where_every_range_is_the_usual_one(grid: Grid) -> None:
     scaler = fit(grid, 1500)
-    usual = replace(grid, range_G=scaler.range_profile_W[grid.hour_of_week_G])
+    usual = replace(grid, range_G=scaler.usual_range_G(grid))
     assert scaler.window_volatility_N(usual, tsteps=TSTEPS) == pytest.approx(1)
 
 
@@ -70,9 +73,7 @@ def test_volatility_weighs_by_half_life_and_leaves_missing_hours_out(grid: Grid)
     scaler = fit(grid, 1500)
     relative = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3.0])
     first = Grid(**{**vars(grid), **{name: getattr(grid, name)[:8] for name in vars(grid)}})
-    window = replace(
-        first, range_G=relative * scaler.range_profile_W[first.hour_of_week_G], missing_G=np.arange(8) == 6
-    )
+    window = replace(first, range_G=relative * scaler.usual_range_G(first), missing_G=np.arange(8) == 6)
     weight = 0.5 ** (np.array([7, 6, 5, 4, 3, 2, 0]) / 4)  # ages of the known hours, half-life 4
     expected = (weight @ [1, 1, 1, 1, 1, 1, 3]) / weight.sum()
     assert scaler.window_volatility_N(window, tsteps=8) == pytest.approx([expected])
@@ -88,11 +89,38 @@ def test_the_drift_of_an_hour_is_found_and_noise_is_shrunk_to_nothing_much(grid:
 
 def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     scaler = fit(grid, 1500)
-    profile_G = scaler.return_profile_W[grid.hour_of_week_G]
-    scale_GH, _ = scaler.usual_size_and_drift_GH(grid, horizon=HORIZON)
-    assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
-    assert np.isnan(scale_GH[-1]).all()
-    assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]
+    plain_GH, (size_GH, _) = scaler.plain_size_GH(grid, horizon=3), scaler.size_and_drift_GH(grid, None, horizon=3)
+    for profile_G, scale_GH in (
+        (scaler.return_profile_W[grid.hour_of_week_G], plain_GH),
+        (scaler.profile_G(grid), size_GH),
+    ):
+        assert scale_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(profile_G[101], profile_G[102]))
+        assert np.isnan(scale_GH[-1]).all()
+        assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]
+
+
+def test_factors_by_hour_of_day_widen_the_hours_they_are_of(grid: Grid) -> None:
+    scaler, hour_G = fit(grid, 1500), grid.hour_of_week_G % 24
+    factor_GD = np.ones((len(hour_G), 24))
+    factor_GD[:, hour_G[101]] = 2.0
+    plain_GH, _ = scaler.size_and_drift_GH(grid, None, horizon=3)
+    size_GH, _ = scaler.size_and_drift_GH(grid, factor_GD, horizon=3)
+    profile_G = scaler.profile_G(grid)
+    assert size_GH[100, 0] == pytest.approx(2 * plain_GH[100, 0])
+    assert size_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(2 * profile_G[101], profile_G[102]))
+
+
+def test_an_announcement_widens_its_hour_by_as_much_as_in_training(grid: Grid) -> None:
+    """In hours of `cpi`, which the synthetic bars do not know, moves and ranges are made three times as large."""
+    at_G = grid.announcement_GK[:, KINDS.index("cpi")] > 0
+    loud = np.where(at_G, 3.0, 1.0)
+    wild = replace(grid, body_G=grid.body_G * loud, gap_G=grid.gap_G * loud, range_G=grid.range_G * loud)
+    scaler = fit(wild, len(grid.ts_G) - 10)
+    assert at_G.sum() == 5
+    expected = (5 * 3 + 10) / (5 + 10)  # shrunk as by ten hours of the usual size
+    assert scaler.range_factors["cpi"] == pytest.approx(expected, rel=0.25)
+    assert 1.2 < scaler.return_factors["cpi"] < 2.6
+    np.testing.assert_allclose(scaler.quiet_profile_W, fit(grid, len(grid.ts_G) - 10).quiet_profile_W, rtol=0.05)
 
 
 @given(factor=st.floats(0.01, 100))

@@ -43,6 +43,8 @@ def scaler(grid: Grid) -> Scaler:
         half_life_hours=6.0,
         half_lives_hours=(2.0, 6.0),
         memory_hours=6000,
+        season_half_life_hours=1400,
+        season_prior_returns=25,
     )
 
 
@@ -86,7 +88,7 @@ def test_a_window_holds_its_own_hours_in_order(grid: Grid, scaler: Scaler) -> No
     batch = make_windows(grid, scaler, rows_N, SPEC)[np.array([7])]
     assert batch.x_BTF.shape == (1, SPEC.tsteps, FEATURES)
     row = rows_N[7]
-    unit_T = (scaler.return_profile_W * scaler.return_unit)[grid.hour_of_week_G[row - 11 : row + 1]]
+    unit_T = scaler.return_unit * scaler.profile_G(grid)[row - 11 : row + 1]
     volatility = scaler.window_volatility_N(grid, tsteps=SPEC.tsteps)[row - 11]
     expected = np.clip(grid.body_G[row - 11 : row + 1] / unit_T / volatility, -8, 8)
     np.testing.assert_allclose(batch.x_BTF[0, :, BODY], expected, rtol=1e-5)

@@ -58,12 +58,15 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
         half_life_hours=donor.scaler.half_life_hours,
         half_lives_hours=donor.scaler.half_lives_V.tolist(),
         memory_hours=provenance.config["data"]["memory_hours"],
+        season_half_life_hours=donor.scaler.season_half_life_hours,
+        season_prior_returns=donor.scaler.season_prior_returns,
     )
+    windows = make_windows(grid, scaler, rows_N, spec, scaler.season_states(grid, tsteps=spec.tsteps))
     y_NH = compute_returns_GH(grid, horizon=spec.horizon)[rows_N]
     return replace(
         donor,
         scaler=scaler,
-        reference=fit_reference(make_windows(grid, scaler, rows_N, spec), y_NH, spec.levels),
+        reference=fit_reference(windows, y_NH, spec.levels),
         session=session,
         quote=bars.symbol.quote,
         closes=close_range(grid.close_G[train_G]),

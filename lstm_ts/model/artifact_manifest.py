@@ -21,7 +21,8 @@ from lstm_ts.market.symbol import check_symbol
 from lstm_ts.model.baselines import BASELINES, VOLATILITY, Baseline, Reference
 from lstm_ts.model.features import Array
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.scaler import HOURS_OF_DAY, HOURS_OF_WEEK, Scaler
+from lstm_ts.model.scaler import HOURS_OF_WEEK, Scaler
+from lstm_ts.model.season import HOURS_OF_DAY
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
 
@@ -35,6 +36,7 @@ FITTED = ("session", "scaler", "reference")  # of each symbol, beside net and sp
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
 REFERENCE, OLD_REFERENCE = ("start_pinball_H", "mase_scale_H"), ("volatility_pinball_H", "mase_scale_H")
 MAX_TSTEPS = 100_000  # far beyond any use
+FIXED = 1e300  # prior returns of a profile that does not go on learning
 SHOWN = 60  # characters of a value
 Part = TypeVar("Part")
 
@@ -264,25 +266,44 @@ def _upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
     """Convert a scaler from before format 4, whose scale was one volatility, to one of several."""
     if not isinstance(values, dict):
         return values
-    return values | {"half_lives_V": [values.get("half_life_hours")], "elasticity_VH": [[1.0] * spec.horizon]}
+    return values | {
+        "quiet_profile_W": values.get("return_profile_W"),
+        "return_factors": {},
+        "range_factors": {},
+        "half_lives_V": [values.get("half_life_hours")],
+        "elasticity_VH": [[1.0] * spec.horizon],
+        "usual_size": 1.0,
+        "season_half_life_hours": 1.0,
+        "season_prior_returns": FIXED,
+    }
 
 
 def _read_scaler(values: Any, spec: WindowSpec) -> Scaler:
     scaler, where = build(Scaler, values, "scaler"), "scaler"
-    if not min(scaler.return_unit, scaler.half_life_hours) > 0:
-        raise BadManifest(
-            f"scaler.return_unit and half_life_hours above 0, got {scaler.return_unit} and {scaler.half_life_hours}"
-        )
+    positive = ("return_unit", "half_life_hours", "usual_size", "season_half_life_hours", "season_prior_returns")
+    numbers = {name: getattr(scaler, name) for name in positive}
+    for name, number in numbers.items():
+        if number <= 0:
+            raise BadManifest(f"scaler.{name} above 0, got {number}")
     volatilities = len(scaler.half_lives_V) if isinstance(scaler.half_lives_V, list) else 0
     return Scaler(
         return_profile_W=_array(scaler.return_profile_W, (HOURS_OF_WEEK,), f"{where}.return_profile_W", above=0.0),
+        quiet_profile_W=_array(scaler.quiet_profile_W, (HOURS_OF_WEEK,), f"{where}.quiet_profile_W", above=0.0),
+        return_factors=_read_factors(scaler.return_factors, f"{where}.return_factors"),
+        range_factors=_read_factors(scaler.range_factors, f"{where}.range_factors"),
         range_profile_W=_array(scaler.range_profile_W, (HOURS_OF_WEEK,), f"{where}.range_profile_W", above=0.0),
         drift_D=_array(scaler.drift_D, (HOURS_OF_DAY,), f"{where}.drift_D"),
-        return_unit=scaler.return_unit,
-        half_life_hours=scaler.half_life_hours,
+        **numbers,
         half_lives_V=_array(scaler.half_lives_V, (max(volatilities, 1),), f"{where}.half_lives_V", above=0.0),
         elasticity_VH=_array(scaler.elasticity_VH, (max(volatilities, 1), spec.horizon), f"{where}.elasticity_VH"),
     )
+
+
+def _read_factors(values: Mapping[str, Any], where: str) -> dict[str, float]:
+    for kind, factor in values.items():
+        if not _is_number(factor) or factor <= 0:
+            raise BadManifest(f"{where}.{kind[:SHOWN]} above 0, got {_shown(factor)}")
+    return dict(values)
 
 
 def _upgrade_reference(values: Any, kind: int) -> Any:

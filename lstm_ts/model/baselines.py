@@ -17,7 +17,7 @@ from lstm_ts.model.windows import Windows
 from lstm_ts.scoring.metrics import pinball_NH
 from lstm_ts.scoring.records import PERSISTENCE
 
-VOLATILITY, HAR = "volatility", "har"
+VOLATILITY, ROLLING_HAR = "volatility", "har_rolling"
 
 
 class Baseline(Protocol):
@@ -90,6 +90,14 @@ class Har(Scaled):
 
     @staticmethod
     def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
+        return windows.har_scale_NH.astype(np.float64)
+
+
+class RollingHar(Scaled):
+    """The same with a profile that goes on learning, see `season.py`, and with announcements."""
+
+    @staticmethod
+    def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
         return windows.scale_NH.astype(np.float64)
 
 
@@ -97,7 +105,8 @@ BASELINES: Mapping[str, type[Baseline]] = {
     PERSISTENCE: Persistence,
     "climatology": Climatology,
     VOLATILITY: Volatility,
-    HAR: Har,
+    "har": Har,
+    ROLLING_HAR: RollingHar,
 }
 
 
@@ -111,8 +120,8 @@ class Reference:
 
     @property
     def start_HQ(self) -> Array:
-        """The forecast that a network starts at, in units of the window's scale: har, before format 4 volatility."""
-        start = self.baselines.get(HAR, self.baselines[VOLATILITY])
+        """The forecast that a network starts at, in units of the window's scale."""
+        start = self.baselines.get(ROLLING_HAR, self.baselines[VOLATILITY])  # the latter before format 4
         assert isinstance(start, Scaled)
         return start.z_HQ
 
@@ -127,5 +136,5 @@ def fit_reference(windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[
     """
     baselines = {name: kind.fit(windows, y_NH, levels) for name, kind in BASELINES.items()}
     reference = Reference(baselines, np.empty(0), np.nanmean(np.abs(y_NH), axis=0))
-    z_NH = y_NH / Har.scale_NH(windows)
+    z_NH = y_NH / RollingHar.scale_NH(windows)
     return replace(reference, start_pinball_H=np.nanmean(pinball_NH(z_NH, reference.start_HQ[None], levels), axis=0))

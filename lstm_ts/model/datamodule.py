@@ -122,6 +122,8 @@ class BarsDataModule(L.LightningDataModule):
         half_life_hours: float,
         half_lives_hours: Sequence[float],
         memory_hours: float,
+        season_half_life_hours: float,
+        season_prior_returns: float,
         seed: int,
         kept_scalers: Mapping[str, Scaler] | None = None,
     ) -> None:
@@ -136,7 +138,9 @@ class BarsDataModule(L.LightningDataModule):
         self.split = split
         self.batch_size = batch_size
         self.balance = balance
-        self.settings = ScalerSettings(half_life_hours, half_lives_hours, memory_hours)
+        self.settings = ScalerSettings(
+            half_life_hours, half_lives_hours, memory_hours, season_half_life_hours, season_prior_returns
+        )
         self.seed = seed
         self.kept_scalers = kept_scalers or {}
 

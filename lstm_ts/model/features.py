@@ -1,6 +1,7 @@
 """Hourly bars on the session grid, and the columns made of them. Pure.
 
-Legend: G grid hours (session hours in order, the last `ahead` of them still to come), C calendar columns.
+Legend: G grid hours (session hours in order, the last `ahead` of them still to come), C calendar columns,
+K kinds of announcement.
 A column of an hour uses that hour's bar, the close before it and the calendar, nothing later.
 """
 
@@ -14,6 +15,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from lstm_ts.market.announcements import announcement_columns
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Session
 
@@ -46,6 +48,7 @@ class Grid:
     ts_G: NDArray[np.datetime64]  # bar opens, microseconds, UTC
     hour_of_week_G: NDArray[np.int64]  # 0..167, local
     calendar_GC: Array  # in 0..1, known for any hour ahead of time
+    announcement_GK: Array  # 1 where a scheduled announcement or a holiday makes the hour unlike others, by kind
     missing_G: NDArray[np.bool_]  # also true for the hours to come
     close_G: Array  # NaN where missing
     body_G: Array  # log close / open, 0 where missing
@@ -86,6 +89,7 @@ def make_grid(hourly_bars: pl.DataFrame | Bars, session: Session, *, ahead: int)
         ts_G=ts_G,
         hour_of_week_G=calendar.hour_of_week_G[rows],
         calendar_GC=calendar.columns_GC[rows],
+        announcement_GK=calendar.announcement_GK[rows],
         missing_G=np.isnan(close_G),
         close_G=price_PG[PRICES.index("close")],
         body_G=columns_4G[0],
@@ -114,6 +118,7 @@ class _Calendar:
     ts_G: NDArray[np.datetime64]
     hour_of_week_G: NDArray[np.int64]
     columns_GC: Array
+    announcement_GK: Array
 
 
 @lru_cache(maxsize=16)
@@ -131,10 +136,12 @@ def _calendar(session: Session, first_year: int, last_year: int) -> _Calendar:
         closed_before=pl.col("ts").diff() - HOUR,
         hours_to_close=hours_to_close,
     ).filter(pl.col("ts") >= first, pl.col("ts") < end)
+    ts_G = known["ts"].dt.replace_time_zone(None).to_numpy()
     return _Calendar(
-        ts_G=known["ts"].dt.replace_time_zone(None).to_numpy(),
+        ts_G=ts_G,
         hour_of_week_G=known["hour_of_week"].to_numpy(),
         columns_GC=_calendar_columns(known),
+        announcement_GK=announcement_columns(ts_G),
     )
 
 

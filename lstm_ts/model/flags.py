@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.market.announcements import known_until
 from lstm_ts.market.session import HOUR
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Flags:
         if missing := forecast.missing_hours:
             many = "unusually many " * (missing > self.missing_share * tsteps)
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")
+        if forecast.target_ts_H[-1] > (end := known_until()):
+            found.append(
+                f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as if there were none"
+            )
         return found
 
     def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:

@@ -20,6 +20,7 @@ from lstm_ts.model.baselines import Reference
 from lstm_ts.model.features import Array, Bars, Grid, make_grid
 from lstm_ts.model.network import Network
 from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.windows import Windows, WindowSpec, make_windows
 
 BATCH = 4096
@@ -55,6 +56,7 @@ class Forecast:
     q_HQ: Array  # cumulative log return
     missing_hours: int  # in the window
     volatility: float  # of the window; 1 is as in the training hours
+    season_day: datetime | None  # up to when bars have changed the profile by hour of day; None: none have
     quote: Quote | None  # of its prices; None: nobody knows it
     level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
 
@@ -84,9 +86,15 @@ class Forecaster:
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
 
-    def windows(self, grid: Grid, origins_N: NDArray[np.int64]) -> Windows[NDArray[Any]]:
+    def season_states(self, grid: Grid) -> SeasonStates:
+        """How the profile has changed by what the bars of the grid tell."""
+        return self.scaler.season_states(grid, tsteps=self.spec.tsteps)
+
+    def windows(
+        self, grid: Grid, origins_N: NDArray[np.int64], states: SeasonStates = NO_STATES
+    ) -> Windows[NDArray[Any]]:
         """Those that end at the grid rows `origins_N`."""
-        return make_windows(grid, self.scaler, origins_N, self.spec)
+        return make_windows(grid, self.scaler, origins_N, self.spec, states)
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
         """q_NHQ, log returns."""
@@ -104,9 +112,10 @@ class Forecaster:
             )
         return np.asarray(z_NHQ * windows.scale_NH.astype(np.float64)[..., None])
 
-    def forecast(self, hourly_bars: pl.DataFrame | Bars) -> Forecast:
+    def forecast(self, hourly_bars: pl.DataFrame | Bars, states: SeasonStates = NO_STATES) -> Forecast:
         """The hours after the last bar, from the `tsteps` session hours that end with it.
 
+        states   of the profile, from longer history; without them, it is that of the training hours
         Raises    NotEnoughBars: fewer session hours than `tsteps`, too many of them missing, or moves beyond any price
                   ArtifactError: the weights give no finite forecast
         """
@@ -114,7 +123,7 @@ class Forecaster:
         grid = self.grid(bars)
         last = len(grid.ts_G) - spec.horizon - 1
         missing = self._count_missing(grid, last, bars.ts_N[-1])
-        window = self.windows(grid, np.array([last]))
+        window = self.windows(grid, np.array([last]), states)
         utc = [ts.replace(tzinfo=UTC) for ts in grid.origin_ts_G[last:].tolist()]
         forecast = Forecast(
             symbol=self.provenance.symbol,
@@ -125,6 +134,7 @@ class Forecaster:
             q_HQ=self.quantiles(window)[0],
             missing_hours=missing,
             volatility=float(window.volatility_G[last]),
+            season_day=states.day_at(grid.origin_ts_G[last]),
             quote=self.quote,
             level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
         )

@@ -78,8 +78,8 @@ def has_bf16() -> bool:
 
 
 def hash_code() -> str:
-    """SHA-256 of the package's sources, whatever is committed."""
+    """SHA-256 of the package's sources and tables, whatever is committed."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.csv")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -4,24 +4,25 @@ A return of k hours is measured in units of its scale: the seasonal profile of t
 window's volatilities (how far the recent ranges were above their usual size, over several half-lives) make of it, see
 `har.py`. What is left to forecast is nearly free of the clock and of the level of volatility.
 
-Legend: G grid hours, W hours of the week, D hours of the day, N windows, T tsteps, V volatilities, H steps.
+Legend: G grid hours, W hours of the week, D hours of the day, N windows, T tsteps, V volatilities, H steps,
+K kinds of announcement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from lstm_ts.market.announcements import KINDS
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.har import fit_elasticities
+from lstm_ts.model.season import HOURS_OF_DAY, SeasonStates, compute_states
 
 HOURS_OF_WEEK = 168
 SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
 MIN_VOLATILITY = 0.05  # of the usual range: a window of still prices is no division by zero
 MIN_RANGE = 0.02
-HOURS_OF_DAY = 24
 MIN_BARS_OF_DRIFT = 50
 MAX_MOVE_OF_DRIFT = 4.0  # standardised; a few jumps are no drift
 
@@ -29,17 +30,29 @@ MAX_MOVE_OF_DRIFT = 4.0  # standardised; a few jumps are no drift
 @dataclass(frozen=True)
 class Scaler:
     return_profile_W: Array  # size of a return by local hour of week, mean square 1 over the training hours
-    range_profile_W: Array  # mean log high/low by hour of week
+    quiet_profile_W: Array  # the same of hours without announcement, in the same units
+    range_profile_W: Array  # mean log high/low by hour of week without announcement
+    return_factors: Mapping[str, float]  # by kind of announcement: size of a return over that of a quiet hour
+    range_factors: Mapping[str, float]
     drift_D: Array  # mean return by local hour of day, in units of its scale, shrunk
     return_unit: float  # root mean square return over profile times volatility, so one hour ahead the target's is 1
     half_life_hours: float  # of the weights in the volatility that a window's bars are measured by
     half_lives_V: Array  # hours; of those in the volatilities that the scale of its target is made of
     elasticity_VH: Array  # of that scale, by volatility and step
+    usual_size: float  # mean absolute return of the training hours, in units of the scale one hour ahead
+    season_half_life_hours: float  # of the factors on the profile that go on learning, see `season.py`
+    season_prior_returns: float
+
+    def profile_G(self, grid: Grid) -> Array:
+        """Size of each hour's return in the training hours, announcements included."""
+        return self.quiet_profile_W[grid.hour_of_week_G] * _multiply(grid, self.return_factors)
+
+    def usual_range_G(self, grid: Grid) -> Array:
+        return self.range_profile_W[grid.hour_of_week_G] * _multiply(grid, self.range_factors)
 
     def relative_range_G(self, grid: Grid) -> Array:
         """Each bar's log range over the usual one of its hour; 1 where missing."""
-        usual_G = self.range_profile_W[grid.hour_of_week_G]
-        return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / usual_G, MIN_RANGE))
+        return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / self.usual_range_G(grid), MIN_RANGE))
 
     def window_volatility_N(self, grid: Grid, *, tsteps: int, half_life_hours: float | None = None) -> Array:
         """Weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
@@ -55,30 +68,66 @@ class Scaler:
 
     def log_volatility_GV(self, grid: Grid, *, tsteps: int) -> Array:
         """Logs of the volatilities that the target's scale is made of; NaN in the first tsteps - 1 rows."""
-        volatilities = [
-            self.window_volatility_N(grid, tsteps=tsteps, half_life_hours=half_life) for half_life in self.half_lives_V
-        ]
-        log_volatility_GV = np.full((len(grid.ts_G), len(volatilities)), np.nan)
-        log_volatility_GV[tsteps - 1 :] = np.log(volatilities).T
+        log_volatility_GV = np.full((len(grid.ts_G), len(self.half_lives_V)), np.nan)
+        if len(grid.ts_G) >= tsteps:
+            for column, half_life in enumerate(self.half_lives_V):
+                volatility_N = self.window_volatility_N(grid, tsteps=tsteps, half_life_hours=half_life)
+                log_volatility_GV[tsteps - 1 :, column] = np.log(volatility_N)
         return log_volatility_GV
 
-    def usual_size_and_drift_GH(self, grid: Grid, *, horizon: int) -> tuple[Array, Array]:
-        """Usual size of the return from each row's close to the close 1..horizon hours on, and its mean in units of
-        that size; NaN beyond the grid.
+    def season_states(self, grid: Grid, *, tsteps: int) -> SeasonStates:
+        """What the hours of the grid tell of the profile, day by day."""
+        level_G = np.exp(self.log_volatility_GV(grid, tsteps=tsteps) @ self.elasticity_VH[:, 0])
+        expected_G = self.usual_size * self.return_unit * self.profile_G(grid) * np.append(np.nan, level_G[:-1])
+        return compute_states(
+            np.abs(np.append(np.nan, compute_returns_GH(grid, horizon=1)[:-1, 0]) / expected_G),
+            grid.hour_of_week_G % HOURS_OF_DAY,
+            grid.origin_ts_G,
+            half_life_hours=self.season_half_life_hours,
+            prior_returns=self.season_prior_returns,
+        )
+
+    def plain_size_GH(self, grid: Grid, *, horizon: int) -> Array:
+        """Usual size of the return from each row's close to the close 1..horizon hours on, by the hours of the week
+        alone; NaN beyond the grid.
         """
-        profile_G = self.return_profile_W[grid.hour_of_week_G]
-        drift_G = self.drift_D[grid.hour_of_week_G % HOURS_OF_DAY]
-        variance_GH, drift_GH = _sum_ahead(np.stack([profile_G**2, profile_G * drift_G]), horizon)
-        size_GH = np.sqrt(variance_GH)
-        return self.return_unit * size_GH, drift_GH / size_GH
+        rows_GH = _rows_ahead(grid, horizon)
+        return self.return_unit * _size_of_sum(_take(self.return_profile_W[grid.hour_of_week_G], rows_GH))
+
+    def size_and_drift_GH(self, grid: Grid, factor_GD: Array | None, *, horizon: int) -> tuple[Array, Array]:
+        """The same with announcements, and the mean return in units of that size.
+
+        factor_GD   on the profile by hour of day, known at each row's close; None: all 1
+        """
+        rows_GH = _rows_ahead(grid, horizon)
+        hour_G = grid.hour_of_week_G % HOURS_OF_DAY
+        profile_GH = _take(self.profile_G(grid), rows_GH)
+        if factor_GD is not None:
+            hour_GH = np.append(hour_G, np.zeros(horizon, dtype=np.int64))[rows_GH]
+            profile_GH = profile_GH * np.take_along_axis(factor_GD, hour_GH, axis=1)
+        size_GH = _size_of_sum(profile_GH)
+        drift_GH = np.cumsum(profile_GH * _take(self.drift_D[hour_G], rows_GH), axis=1) / size_GH
+        return self.return_unit * size_GH, drift_GH
 
 
-def _sum_ahead(values_KG: Array, horizon: int) -> Array:
-    """(K, G, H) sums of the next 1..horizon rows; NaN beyond the last."""
-    rows = values_KG.shape[1]
-    padded = np.full((len(values_KG), rows + horizon), np.nan)
-    padded[:, :rows] = values_KG
-    return np.cumsum(sliding_window_view(padded[:, 1:], horizon, axis=1)[:, :rows], axis=2)
+def _multiply(grid: Grid, factors: Mapping[str, float]) -> Array:
+    """The product of the factors of each hour's announcements."""
+    log_factor_K = np.log([factors.get(kind, 1.0) for kind in KINDS])
+    return np.asarray(np.exp(grid.announcement_GK @ log_factor_K))
+
+
+def _rows_ahead(grid: Grid, horizon: int) -> NDArray[np.int64]:
+    return np.arange(len(grid.ts_G))[:, None] + np.arange(1, horizon + 1)
+
+
+def _take(values_G: Array, rows_GH: NDArray[np.int64]) -> Array:
+    """NaN beyond the last."""
+    return np.append(values_G, np.full(rows_GH.shape[1], np.nan))[rows_GH]
+
+
+def _size_of_sum(size_GH: Array) -> Array:
+    """Of the sum of the first 1..H independent returns."""
+    return np.asarray(np.sqrt(np.cumsum(size_GH**2, axis=1)))
 
 
 def fit_scaler(
@@ -91,6 +140,8 @@ def fit_scaler(
     half_life_hours: float,
     half_lives_hours: Sequence[float],
     memory_hours: float,
+    season_half_life_hours: float,
+    season_prior_returns: float,
 ) -> Scaler:
     """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars.
 
@@ -99,28 +150,67 @@ def fit_scaler(
     rows_G = train_G & ~grid.missing_G
     assert rows_G.sum() > tsteps
     return_G = grid.body_G + grid.gap_G
-    hour_of_week = grid.hour_of_week_G[rows_G]
-    weight = 0.5 ** (np.arange(len(hour_of_week))[::-1] / memory_hours)
-    return_profile_W = _profile(np.abs(return_G[rows_G]), hour_of_week, weight)
-    return_profile_W /= np.sqrt(np.mean(return_profile_W[hour_of_week] ** 2))
-    range_profile_W = _profile(grid.range_G[rows_G], hour_of_week, weight)
-    half_lives_V = np.array(half_lives_hours, dtype=np.float64)
-    elasticity_VH = np.zeros((len(half_lives_V), horizon))
-    unitless = Scaler(
-        return_profile_W, range_profile_W, np.zeros(HOURS_OF_DAY), 1.0, half_life_hours, half_lives_V, elasticity_VH
+    quiet_G = rows_G & ~grid.announcement_GK.any(axis=1)
+    quiet_G = quiet_G if quiet_G.any() else rows_G
+    weight_G = 0.5 ** (np.cumsum(rows_G[::-1])[::-1] / memory_hours)
+    profiles = [
+        _profile(np.abs(size_G[among_G]), grid.hour_of_week_G[among_G], weight_G[among_G])
+        for size_G, among_G in ((return_G, rows_G), (return_G, quiet_G), (grid.range_G, quiet_G))
+    ]
+    unit = np.sqrt(np.mean(profiles[0][grid.hour_of_week_G[rows_G]] ** 2))
+    scaler = Scaler(
+        return_profile_W=profiles[0] / unit,
+        quiet_profile_W=profiles[1] / unit,
+        range_profile_W=profiles[2],
+        return_factors={},
+        range_factors={},
+        drift_D=np.zeros(HOURS_OF_DAY),
+        return_unit=1.0,
+        half_life_hours=half_life_hours,
+        half_lives_V=np.array(half_lives_hours, dtype=np.float64),
+        elasticity_VH=np.zeros((len(half_lives_hours), horizon)),
+        usual_size=1.0,
+        season_half_life_hours=season_half_life_hours,
+        season_prior_returns=season_prior_returns,
     )
-    volatility_G = np.append(np.full(tsteps, np.nan), unitless.window_volatility_N(grid, tsteps=tsteps)[:-1])
-    moves_G = return_G / (return_profile_W[grid.hour_of_week_G] * volatility_G)
+    volatility_G = _volatility_before(scaler, grid, tsteps)
+    moves_G = return_G / (scaler.profile_G(grid) * volatility_G)
+    ranges_G = grid.range_G / (scaler.usual_range_G(grid) * volatility_G)
     rows_G &= ~np.isnan(moves_G)
+    scaler = replace(
+        scaler,
+        return_factors=_fit_factors(np.abs(moves_G), grid, rows_G),
+        range_factors=_fit_factors(ranges_G, grid, rows_G),
+    )
+    moves_G = return_G / (scaler.profile_G(grid) * _volatility_before(scaler, grid, tsteps))
     unit = float(np.sqrt(np.mean(moves_G[rows_G] ** 2)))
-    scaler = replace(unitless, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
-    usual_GH, _ = scaler.usual_size_and_drift_GH(grid, horizon=horizon)
+    scaler = replace(scaler, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
+    usual_GH, _ = scaler.size_and_drift_GH(grid, None, horizon=horizon)
     y_GH = compute_returns_GH(grid, horizon=horizon)
-    y_GH[np.arange(len(y_GH))[:, None] + np.arange(1, horizon + 1) > np.flatnonzero(train_G)[-1]] = np.nan
+    y_GH[_rows_ahead(grid, horizon) > np.flatnonzero(train_G)[-1]] = np.nan
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
     rows_G &= ~np.isnan(log_volatility_GV[:, 0])
     elasticity_VH = fit_elasticities(log_volatility_GV[rows_G], usual_GH[rows_G], y_GH[rows_G], levels)
-    return replace(scaler, elasticity_VH=elasticity_VH)
+    size_G = y_GH[:, 0] / (usual_GH[:, 0] * np.exp(log_volatility_GV @ elasticity_VH[:, 0]))
+    usual_size = float(np.nanmean(np.abs(size_G[rows_G]))) or 1.0
+    return replace(scaler, elasticity_VH=elasticity_VH, usual_size=usual_size)
+
+
+def _volatility_before(scaler: Scaler, grid: Grid, tsteps: int) -> Array:
+    """Of the window that ends before each row; NaN in the first `tsteps`."""
+    return np.append(np.full(tsteps, np.nan), scaler.window_volatility_N(grid, tsteps=tsteps)[:-1])
+
+
+def _fit_factors(size_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean size in hours of each kind of announcement alone over that of quiet ones, shrunk to 1."""
+    marked_G = grid.announcement_GK.sum(axis=1)
+    quiet = size_G[rows_G & (marked_G == 0)]
+    usual = float(quiet.mean()) if len(quiet) and quiet.mean() > 0 else 1.0
+    factors = {}
+    for kind, column_G in zip(KINDS, grid.announcement_GK.T, strict=True):
+        size = size_G[rows_G & (column_G > 0) & (marked_G == 1)] / usual
+        factors[kind] = float((size.sum() + SHRINKAGE_BARS) / (len(size) + SHRINKAGE_BARS))
+    return factors
 
 
 def _fit_drift(z_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> Array:

@@ -31,13 +31,16 @@ class ScalerSettings:
     half_life_hours: float
     half_lives_hours: Sequence[float]
     memory_hours: float
+    season_half_life_hours: float
+    season_prior_returns: float
 
     def __post_init__(self) -> None:
-        half_lives = list(self.half_lives_hours)
-        if min(self.half_life_hours, self.memory_hours, *half_lives) <= 0 or not half_lives:
+        numbers = [*self.half_lives_hours, self.half_life_hours, self.memory_hours]
+        numbers += [self.season_half_life_hours, self.season_prior_returns]
+        if not self.half_lives_hours or min(numbers) <= 0:
             raise ConfigError(
-                f"Expected half_life_hours, half_lives_hours and memory_hours above 0, "
-                f"got {self.half_life_hours}, {half_lives} and {self.memory_hours}"
+                f"Expected data.half_lives_hours, half_life_hours, memory_hours, season_half_life_hours and "
+                f"season_prior_returns above 0, got {list(self.half_lives_hours)}, {', '.join(map(str, numbers[-4:]))}"
             )
 
 
@@ -68,7 +71,8 @@ class SymbolData:
         self.scaler = kept_scaler or fit_scaler(
             self.grid, self.train_G, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels, **vars(settings)
         )
-        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec)
+        states = self.scaler.season_states(self.grid, tsteps=spec.tsteps)
+        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec, states)
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Windows over the session grid: what the network reads, and the returns it is scored on. Pure.
 
-Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, V volatilities, H steps.
+Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, D hours of the day, V volatilities,
+H steps.
 A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
 Arrays here, for forecasts; tensors for training are in `tensors.py`.
 """
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.features import CALENDAR_COLUMNS, Grid, compute_returns_GH
 from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.season import HOURS_OF_DAY, NO_STATES, SeasonStates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +58,7 @@ class WindowSpec:
 class Batch(NamedTuple, Generic[Values]):
     x_BTF: Values  # about -8..8
     calendar_BHC: Values  # of the target hours
-    profile_BH: Values  # usual size of each target hour's return
+    profile_BH: Values  # usual size of each target hour's return, of late
     volatility_BV: Values  # logs of the volatilities that the scale is made of
     scale_BH: Values  # usual size of the return 1..H hours ahead, given the window; log return
     drift_BH: Values  # mean return of the target hours, in units of scale_BH
@@ -76,8 +78,11 @@ class Windows(Generic[Values]):
     volatility_G: Values  # of the window that ends at each row, NaN for the first rows
     log_volatility_G: Values
     log_volatility_GV: Values  # of the volatilities that the scale is made of
-    usual_GH: Values  # usual size of the return 1..H hours ahead; log return
-    scale_GH: Values  # the same, given the window
+    hour_of_day_G: Values
+    factor_GD: Values  # on the profile by hour of day, known at each row's close; see `season.py`
+    usual_GH: Values  # usual size of the return 1..H hours ahead, by the hours of the week alone; log return
+    level_GH: Values  # what the volatilities of the window make of it
+    scale_GH: Values  # usual size of late and with announcements, times that
     drift_GH: Values
     z_GH: Values
 
@@ -91,8 +96,14 @@ class Windows(Generic[Values]):
         return scale_NH
 
     @property
+    def har_scale_NH(self) -> Values:
+        """The same by the hours of the week alone."""
+        scale_NH: Values = self.usual_GH[self.origin_N] * self.level_GH[self.origin_N]
+        return scale_NH
+
+    @property
     def volatility_scale_NH(self) -> Values:
-        """The same by the window's one volatility."""
+        """The same by the hours of the week and the window's one volatility."""
         scale_NH: Values = self.usual_GH[self.origin_N] * self.volatility_G[self.origin_N][:, None]
         return scale_NH
 
@@ -112,7 +123,7 @@ class Windows(Generic[Values]):
         return Batch(
             x_BTF=x_BTF,
             calendar_BHC=self.targets_GC[target_BH],
-            profile_BH=self.profile_G[target_BH],
+            profile_BH=self.profile_G[target_BH] * self.factor_GD[origin_B[:, None], self.hour_of_day_G[target_BH]],
             volatility_BV=self.log_volatility_GV[origin_B],
             scale_BH=self.scale_GH[origin_B],
             drift_BH=self.drift_GH[origin_B],
@@ -124,20 +135,26 @@ class Windows(Generic[Values]):
         return taken
 
 
-def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec) -> Windows[NDArray[Any]]:
+def make_windows(
+    grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec: WindowSpec, states: SeasonStates = NO_STATES
+) -> Windows[NDArray[Any]]:
     """Lay out the arrays that windows are gathered from.
 
     origins_N   grid rows with tsteps - 1 rows before and `horizon` rows after them
+    states      of the profile; without them, it is that of the training hours
     """
     tsteps, horizon = spec.tsteps, spec.horizon
     assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
     volatility_G = np.full(len(grid.ts_G), np.nan)
     volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
-    usual_GH, drift_GH = scaler.usual_size_and_drift_GH(grid, horizon=horizon)
+    factor_GD = states.at(grid.origin_ts_G)
+    usual_GH = scaler.plain_size_GH(grid, horizon=horizon)
+    recent_GH, drift_GH = scaler.size_and_drift_GH(grid, factor_GD, horizon=horizon)
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
-    scale_GH = usual_GH * np.exp((log_volatility_GV @ scaler.elasticity_VH).clip(max=MAX_LOG_SCALE))
-    profile_G = scaler.return_profile_W[grid.hour_of_week_G]
-    range_profile_G = scaler.range_profile_W[grid.hour_of_week_G]
+    level_GH = np.exp((log_volatility_GV @ scaler.elasticity_VH).clip(max=MAX_LOG_SCALE))
+    scale_GH = recent_GH * level_GH
+    profile_G = scaler.profile_G(grid)
+    range_profile_G = scaler.usual_range_G(grid)
     profiles_G2 = np.stack([np.log(profile_G), np.log(range_profile_G / scaler.range_profile_W.mean())], axis=1)
     calendar_GC = np.concatenate([grid.calendar_GC, profiles_G2], axis=1)
     unit_G = profile_G * scaler.return_unit
@@ -158,7 +175,10 @@ def make_windows(grid: Grid, scaler: Scaler, origins_N: NDArray[np.int64], spec:
         volatility_G=volatility_G.astype(np.float32),
         log_volatility_G=np.log(volatility_G).astype(np.float32),
         log_volatility_GV=log_volatility_GV.astype(np.float32),
+        hour_of_day_G=grid.hour_of_week_G % HOURS_OF_DAY,
+        factor_GD=factor_GD.astype(np.float32),
         usual_GH=usual_GH.astype(np.float32),
+        level_GH=level_GH.astype(np.float32),
         scale_GH=scale_GH.astype(np.float32),
         drift_GH=drift_GH.astype(np.float32),
         z_GH=(compute_returns_GH(grid, horizon=horizon) / scale_GH - drift_GH).astype(np.float32),
