@@ -30,6 +30,7 @@ from lstm_ts.market.bars import PRICES, Broker
 from lstm_ts.market.completeness import classify, coverage
 from lstm_ts.market.session import Session
 from lstm_ts.sources.backfill import BackfillResult, backfill
+from lstm_ts.sources.stored_series import SeriesLimits
 from tests.tws import Tws
 
 START = datetime(2014, 3, 2, tzinfo=UTC)  # a Sunday
@@ -74,6 +75,7 @@ def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> Bac
             end=end,
             again=cfg.again,
             commit_s=cfg.commit_s,
+            limits=SeriesLimits(allow_level_change=cfg.allow_level_change, allow_revisions=cfg.allow_revisions),
             rejects_csv=Path(cfg.paths.outputs) / "rejects.csv",
         )
 

@@ -21,6 +21,7 @@ from lstm_ts.sources.backfill import BackfillResult, backfill
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
 from lstm_ts.sources.file_evidence import WITNESS as FILES
+from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.coverage import Status, compute_status, format_status
 from lstm_ts.store.staging import Staging, UpsertResult
@@ -190,6 +191,7 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
             end=utc(cfg.span.end),
             again=cfg.again,
             commit_s=cfg.commit_s,
+            limits=SeriesLimits(allow_level_change=cfg.allow_level_change, allow_revisions=cfg.allow_revisions),
             rejects_csv=rejects_csv,
         )
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from processes import child, free_port, wait_for
 from test_ib import Place
 
 from lstm_ts import ingest
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
+from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, DataError
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
@@ -327,6 +328,26 @@ def test_the_command_says_nonsense_in_one_sentence_and_ends_with_2(tmp_path: Pat
     )
 
 
+def test_another_series_than_the_stored_one_replaces_nothing_unless_it_may(place: Place, base: str) -> None:
+    place.fill(make_broker(base), end=END - DAY)
+    told = place.answers()
+    with pytest.raises(DataError, match=r"got [\d,]+ of [\d,]+ stored bars .*; nothing of this was stored$"):
+        place.fill(make_broker(base, prices="bid"), again=True, commit_s=1000)
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < END - DAY))
+    assert place.answers() == told
+    place.limits = replace(place.limits, allow_revisions=True)
+    place.fill(make_broker(base, prices="bid"), again=True)
+    assert place.raw.read_revisions().height == TRUTH.filter(pl.col("ts") < END - DAY).height
+
+
+def test_prices_on_another_level_than_the_stored_ones_are_refused(place: Place, base: str, feed: FakeFeed) -> None:
+    place.fill(make_broker(base), end=END - DAY)
+    feed.sides = {side: bars.with_columns(pl.col(*PRICES) * 100) for side, bars in feed.sides.items()}
+    with pytest.raises(DataError, match=r"Expected prices of one level, got .* times as much, in Dukascopy"):
+        place.fill(make_broker(base))
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < END - DAY))
+
+
 # Days that are not over
 
 
@@ -563,9 +584,9 @@ def test_whatever_stands_in_a_field_is_candles_or_nonsense(
 @pytest.mark.parametrize(
     ("sample", "rows", "last", "first"),
     [
-        ("BTC-USD-BID-2023-2-19", 1437, 24268.9, (24599.3, 24599.3, 24593.0, 24593.2, 0.001062)),
-        ("BTC-USD-BID-from-1783900800000", 1263, 62282.8, (63722.7, 63740.9, 63681.8, 63694.6, 0.000114)),
-        ("EUR-USD-BID-2026-7-10", 1258, 1.14169, (1.14331, 1.14334, 1.14322, 1.14324, 197.1)),
+        ("BTC-USD-BID-2023-2-19", 1437, 24240.9, (24599.3, 24599.3, 24593.0, 24593.2, 0.001062)),
+        ("BTC-USD-BID-from-1783900800000", 1263, 62114.0, (63722.7, 63740.9, 63681.8, 63694.6, 0.000114)),
+        ("EUR-USD-BID-2026-7-10", 1258, 1.14122, (1.14331, 1.14334, 1.14322, 1.14324, 197.1)),
         ("EUR-USD-BID-2026-7-11-empty", 0, None, None),
     ],
 )

@@ -35,6 +35,7 @@ from lstm_ts.sources.ib.errors import place as place_of
 from lstm_ts.sources.ib.login import check_account
 from lstm_ts.sources.ib.pacing import Pacing
 from lstm_ts.sources.ib.source import InteractiveBrokers
+from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.store.bar_store import BarStore
 from tests.tws import Tws
@@ -99,6 +100,7 @@ class Place:
             (folder / "ledger.db").write_bytes(empty_ledger())
         self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
+        self.limits = SeriesLimits(allow_level_change=False, allow_revisions=False)
         self.session = session
 
     def fill(
@@ -120,6 +122,7 @@ class Place:
             end=end,
             again=again,
             commit_s=commit_s,
+            limits=self.limits,
             rejects_csv=self.rejects,
         )
 

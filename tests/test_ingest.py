@@ -618,7 +618,7 @@ def test_another_series_over_the_stored_one_is_refused(
     stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
     ask, before = offset(tmp_path / "ask.csv", 0.02), stores.raw.read()
     told = r"120 of 120 stored bars \(100\.0 %\) with another close, by 10 bps .*mean difference \+10 bps"
-    with pytest.raises(DataError, match=rf"{told}.*allow_revisions=true.*nothing was stored"):
+    with pytest.raises(DataError, match=rf"{told}.*allow_revisions=true.*nothing of this was stored"):
         stores.ingest(ask, silver)
     assert stores.raw.read().equals(before) and stores.raw.read_revisions().is_empty()
     assert stores.ingest(ask, silver, allow_revisions=True).revised == 120

@@ -20,6 +20,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Broker, Reach
 from lstm_ts.market.completeness import State, classify, count_within, span_of
 from lstm_ts.market.session import Session
+from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
 
@@ -65,12 +66,14 @@ def backfill(
     end: datetime | None,
     again: bool,
     commit_s: float,
+    limits: SeriesLimits,
     rejects_csv: Path,
 ) -> BackfillResult:
     """start, end   of the minutes wanted; none: from the first stored or answered for, to the last that is closed
     again        ask for what is proven too, as broker's bars may have been revised
 
-    Raises    BrokerError, WrongZone: what came before is stored and noted; ConfigError: no such span or session
+    Raises    BrokerError, WrongZone: what came before is stored and noted; DataError: another series than the stored
+              one, nothing of that step is stored; ConfigError: no such span or session
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
@@ -80,7 +83,7 @@ def backfill(
             recent = datetime.now(UTC) - RECENT
             reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
             spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
-            return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, rejects_csv)
+            return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, limits, rejects_csv)
         finally:
             broker.close()
 
@@ -165,6 +168,7 @@ def _fetch(
     ledger: Ledger,
     symbol: str,
     commit_s: float,
+    limits: SeriesLimits,
     rejects_csv: Path,
 ) -> BackfillResult:
     result, step, began = BackfillResult(), _Step(), time.monotonic()
@@ -173,6 +177,7 @@ def _fetch(
         nonlocal step
         taken, step = step, _Step()
         if taken.answers or any(bars.height for bars in taken.bars):
+            limits.check(pl.concat(taken.bars), raw, broker.name)
             with raw.upsert(broker.name, session) as staging:
                 for bars in taken.bars:
                     staging.add(bars)

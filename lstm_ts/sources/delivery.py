@@ -2,26 +2,23 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
+from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
 from lstm_ts.market.bars import REJECT_SCHEMA, TS, Answer, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours
 from lstm_ts.market.levels import check_levels
-from lstm_ts.market.revisions import compare_closes
 from lstm_ts.market.session import HOUR, Mismatch, Session
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
+from lstm_ts.sources.stored_series import LEVEL_SCHEMA, check_revisions, read_about
 from lstm_ts.store.bar_store import BarStore
 
-MINUTE = timedelta(minutes=1)
-PRICES = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
 REMEDY = (
     "set source.price_factor where the unit differs, take another symbol=, or allow_level_change=true if the market "
     "moved so; nothing was stored"
@@ -55,7 +52,7 @@ class Delivery:
         self.answers: list[tuple[Answer, ...]] = []  # of each batch
         self._rejects_csv = rejects_csv
         self._counts: list[pl.DataFrame] = []
-        self._minutes = [pl.DataFrame(schema=PRICES)]
+        self._minutes = [pl.DataFrame(schema=LEVEL_SCHEMA)]
         self._stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
 
     @property
@@ -68,7 +65,7 @@ class Delivery:
         if batch.minutes > 1:
             self.longer.append(batch)
         else:
-            self._minutes.append(batch.bars.select(PRICES.names()))
+            self._minutes.append(batch.bars.select(LEVEL_SCHEMA.names()))
         for note in batch.notes:
             log.warning(note)
         self._counts.append(count_by_hour(batch.bars))
@@ -86,10 +83,10 @@ class Delivery:
         warn_of_close_stamps(self._stamps, session, key="source.stamps")
         mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch)
         minutes = pl.concat(self._minutes)
-        came = pl.concat([minutes, *(batch.bars.select(PRICES.names()) for batch in self.longer)])
-        stored = _read_about(came["ts"], raw)
+        came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])
+        stored = read_about(came["ts"], raw)
         if not limits.allow_level_change:
-            check_levels(came, pl.concat([stored, _read_about(came["ts"], processed)]), self.name, remedy=REMEDY)
+            check_levels(came, pl.concat([stored, read_about(came["ts"], processed)]), self.name, remedy=REMEDY)
         self._compare(minutes, stored, raw, limits)
         return mismatch
 
@@ -105,17 +102,11 @@ class Delivery:
             raise NoRows(f"Expected at least one whole session hour from {self.name}, got parts of hours only")
         new = _without_made_hours(hours, raw, processed, session, limits.min_minutes_share)
         if new.height:
-            self._compare(new, _read_about(new["ts"], processed), processed, limits)
+            self._compare(new, read_about(new["ts"], processed), processed, limits)
         return new, hours.height - new.height
 
     def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: IngestLimits) -> None:
-        revision = compare_closes(bars, stored)
-        if revision.replaces and not limits.allow_revisions:
-            raise DataError(
-                f"Expected {self.name} to bring the bars of {store.folder} again, or corrections of a few, got "
-                f"{revision}; the other side of the quote or another vendor has its own symbol=, or set "
-                f"allow_revisions=true to replace them; nothing was stored"
-            )
+        revision = check_revisions(bars, stored, store, self.name, allow=limits.allow_revisions)
         if revision.differing:
             log.warning("%s revises in %s %s", self.name, store.folder, revision)
 
@@ -134,15 +125,6 @@ class Delivery:
 
     def _first_rejects(self) -> str:
         return describe_rejects(pl.read_csv(self._rejects_csv, schema=REJECT_SCHEMA, n_rows=1000))
-
-
-def _read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
-    """`ts, open, close` of what is stored within the span, and nearest before and after it."""
-    stamps, first, last = store.read_stamps(), ts.min(), ts.max()
-    before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
-    with suppress(NoRows):
-        return store.read((*before, first)[0], (*after, last)[0] + MINUTE).select(PRICES.names())
-    return pl.DataFrame(schema=PRICES)
 
 
 def _without_made_hours(
