@@ -80,15 +80,15 @@ class Dukascopy:
         """
         try:
             reply = self._get(f"instruments/{self.code}")
-            head = self._read(reply, _read_head)
-            self._known = True
         except NotFound as unknown:
             log.warning("%s; its candles are asked for all the same", unknown)
             return Reach(EPOCH, datetime.now(UTC), by_day=True)
         except RetryableError as why:
             raise self._away(why) from why
         self._check_clock(reply.at)
-        return Reach(head, datetime.now(UTC), by_day=True)
+        head = self._read(reply, _read_head)
+        self._known = head is not None
+        return Reach(head or EPOCH, datetime.now(UTC), by_day=True)
 
     def close(self) -> None:
         self._client.close()
@@ -205,12 +205,17 @@ class Dukascopy:
         )
 
 
-def _read_head(instrument: Any) -> datetime:
-    """When the minutes of an instrument begin.    Raises    NonsenseError"""
-    histories = instrument.get("histories") if isinstance(instrument, dict) else None
+def _read_head(instrument: Any) -> datetime | None:
+    """When the minutes of an instrument begin, where that is said.    Raises    NonsenseError"""
+    if not isinstance(instrument, dict):
+        raise NonsenseError("an object that describes the instrument, got none")
+    histories = instrument.get("histories", [])
     if not isinstance(histories, list) or not all(isinstance(history, dict) for history in histories):
-        raise NonsenseError("an instrument with a list of histories, got none")
-    head = next((history.get("from") for history in histories if history.get("period") == "MINUTE"), 0)
+        raise NonsenseError("a list of objects as histories, got something else")
+    heads = [history.get("from") for history in histories if history.get("period") == "MINUTE"]
+    if not heads:
+        return None
+    head = heads[0]
     if type(head) is not int or not 0 <= head <= _epoch_ms(datetime.now(UTC)):
         raise NonsenseError(f"the first moment of its minutes as epoch ms, got {str(head)[:40]}")
     return EPOCH + timedelta(milliseconds=head)

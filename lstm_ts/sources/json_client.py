@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,6 @@ from lstm_ts.sources.retries import RetryableError
 
 SHOWN = 80  # bytes of an answer that is no JSON
 ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
 
 
 class NoConnection(RetryableError):
