@@ -39,10 +39,12 @@ from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.export import export
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
+from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
 from lstm_ts.model.provenance import describe, has_bf16
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
+from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.wandb_log import close, log_results
 
@@ -55,7 +57,7 @@ class Fitted:
     """What a training leaves: the forecasters of its best epoch, and the validation loss after each epoch it ran."""
 
     forecasters: tuple[Forecaster, ...]  # one a symbol, in the order of the data
-    losses: tuple[float, ...]  # over that of har on the same validation hours
+    losses: tuple[float, ...]  # over that of har_rolling on the same validation hours
     steps_per_epoch: int
     seconds: float
 
@@ -175,7 +177,9 @@ def fit(
     if not trainer.is_global_zero:  # one process writes the model down
         sys.exit(0)
     settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    network = export(model.net.cpu(), describe_net(config), data.spec, volatilities=data.volatilities)
+    net: Any = model.net.cpu()
+    net.location_weight = weigh_location(net, to_tensors(data.valid_windows, "cpu"), data.spec.levels)
+    network = export(net, describe_net(config), data.spec, volatilities=data.volatilities)
     forecasters = tuple(
         Forecaster(
             network,
@@ -191,7 +195,8 @@ def fit(
         for each in data.symbols
     )
     fitted = Fitted(forecasters, _read_losses(trainer), len(data.train_dataloader()), seconds)
-    log.info("Validation loss: %.4f times that of har on the same hours", fitted.loss)
+    log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
+    log.info("Weight of the location, by the validation hours: %.2f", net.location_weight)
     return fitted
 
 

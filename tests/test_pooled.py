@@ -1,5 +1,6 @@
 """One network over several symbols, each with a calendar and statistics of its own."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,15 +8,19 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from commands import mistake, run, succeed
 from models import make_data, random_network, symbol_bars
+from serving import Server, running, wait_for
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
+from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
+from serve import schema
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
 SPLIT = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
@@ -132,3 +137,78 @@ def test_batches_are_mixed_and_balanced_as_configured() -> None:
     assert min(drawn(1.0)) > 10
     rows = torch.cat(list(BatchOrder([900, 100], batch_size=50, shuffle=True, seed=0, balance=1.0)))
     assert torch.bincount(rows[rows >= 900] - 900).tolist() == [5] * 100
+
+
+GEAR = ("net.hidden=4", "net.decoder=4", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
+SPECS = ("tsteps=12", "horizon=6", "spec.max_missing=6")
+BOTH = "symbols=[XAGUSD,EURUSD]"
+
+
+@pytest.fixture(scope="module")
+def markets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six months of silver and of the euro, four of the New Zealand dollar, two of gold."""
+    folder = tmp_path_factory.mktemp("markets")
+    for seed, (symbol, start) in enumerate({"XAGUSD": "09", "EURUSD": "09", "NZDUSD": "11", "XAUUSD": "12"}.items()):
+        span = (f"source.start=2025-{start}-01", "source.end=2026-02-01", f"source.seed={seed}")
+        for command, options in (("ingest", span), ("process", ())):
+            succeed(command, folder, f"symbol={symbol}", *options)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_pooled_model_is_trained_scored_and_asked_for_each_of_its_symbols_and_for_another(markets: Path) -> None:
+    borders = ("split.valid_from=2025-12-01", "split.test_from=2026-01-01")
+    model = succeed("train", markets, BOTH, *GEAR, *SPECS, *borders)[-1]
+    for symbol in ("XAGUSD", "EURUSD"):
+        scores_json = Path(succeed("evaluate", markets, f"model={model}", f"symbol={symbol}")[-1])
+        scores = json.loads(scores_json.read_text())
+        assert scores["symbol"] == symbol
+        assert set(scores["horizons"]["1"]["skill"]) == set(BASELINES)
+        folder = Path(model).parent / "scores" / ("" if symbol == "XAGUSD" else symbol)
+        assert json.loads((folder / "scores.json").read_text())["horizons"] == scores["horizons"]
+        reply = json.loads("\n".join(succeed("predict", markets, f"model={model}", f"symbol={symbol}", "format=json")))
+        assert reply["symbol"] == symbol and not any("has learnt" in flag for flag in reply["flags"])
+
+    kiwi = (f"model={model}", "symbol=NZDUSD")
+    reply = json.loads("\n".join(succeed("predict", markets, *kiwi, "format=json")))
+    assert reply["flags"][0].startswith("the network has learnt XAGUSD, EURUSD and not NZDUSD, whose own bars before")
+    printed = succeed("evaluate", markets, *kiwi, "span.start=2026-01-15")
+    assert printed[0].startswith("Note: the network has learnt XAGUSD, EURUSD and not NZDUSD")
+    short = mistake(run("predict", markets, f"model={model}", "symbol=XAUUSD", "min_minutes_share=0.25"))
+    assert "Expected at least 1000 windows of XAUUSD before" in short
+    alone = succeed("train", markets, *GEAR, *SPECS, *borders)[-1]
+    refused = mistake(run("predict", markets, f"model={alone}", "symbol=EURUSD"))
+    assert "Expected a model of symbol=EURUSD, got one of XAGUSD; set symbol to that" in refused
+    missing = mistake(run("train", markets, "symbols=[XAGUSD,UKOIL]", *GEAR, *SPECS, *borders))
+    assert "processed/UKOIL" in missing and "got an empty store" in missing
+    late = mistake(run("train", markets, "symbols=[XAGUSD,XAUUSD]", *GEAR, *SPECS, *borders))
+    assert "for one training window of XAUUSD, got none before 2025-12-01" in late
+
+
+@pytest.mark.slow
+def test_a_pooled_model_is_judged_registered_and_served_for_each_of_its_symbols(markets: Path, tmp_path: Path) -> None:
+    data = (f"paths.data={markets}/data", f"registry.uri=sqlite:///{tmp_path}/mlflow.db")
+    where = (*data, f"registry.ledger=sqlite:///{tmp_path}/ledger.db")
+    request = (BOTH, *GEAR, *SPECS, "retrain.valid=4w", "retrain.holdout=4w", "gate.min_origins=50")
+    printed = succeed("retrain", tmp_path, *where, *request)
+    for symbol in ("XAGUSD", "EURUSD"):
+        assert any(line.startswith(f"Registered as version 1 of {symbol}") for line in printed)
+        succeed("registry", tmp_path, *where, f"symbol={symbol}", "action=promote", "version=1", "reason=the first")
+    again = succeed("retrain", tmp_path, *where, *request)
+    assert [line.split(":")[0] for line in again[:2]] == [
+        f"Nothing new since version 1 of {s}" for s in ("XAGUSD", "EURUSD")
+    ]
+    with running(Server(tmp_path, *data[:1], "symbols=[XAGUSD,EURUSD]")) as server:
+        wait_for(lambda: server.health().ready)
+        for symbol in ("XAGUSD", "EURUSD"):
+            response = server.client.get("/forecast", params={"symbol": symbol}).raise_for_status()
+            served = schema.Forecast.model_validate_json(response.content)
+            exported = tmp_path / symbol
+            succeed("registry", tmp_path, *where, f"symbol={symbol}", "action=export", f"to={exported}")
+            asked = ("predict", tmp_path, *data[:1], f"model={exported}", f"symbol={symbol}", "format=json")
+            offline = json.loads("\n".join(succeed(*asked)))
+            assert served.season_day is not None and served.season_day.isoformat() == offline["season_day"]
+            prices = [step.price for step in served.path]
+            assert prices == pytest.approx([step["price"] for step in offline["path"]], rel=1e-6)
+    named = mistake(run("retrain", tmp_path, *where, *request, "name=mine"))
+    assert "Expected no name with several symbols" in named

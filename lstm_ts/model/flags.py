@@ -43,9 +43,7 @@ class Flags:
             many = "unusually many " * (missing > self.missing_share * tsteps)
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")
         if forecast.target_ts_H[-1] > (end := known_until()):
-            found.append(
-                f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as if there were none"
-            )
+            found.append(f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any")
         return found
 
     def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:

@@ -31,7 +31,7 @@ class Optimisation:
         self.step_decay = step_decay
 
     def step_weights(self, start_pinball_H: Array) -> Tensor:
-        """(H,) weights with which the training loss of `har` is 1, whatever the horizon."""
+        """(H,) weights with which the training loss of `har_rolling` is 1, whatever the horizon."""
         step_H = np.arange(1.0, len(start_pinball_H) + 1)
         share_H = step_H**-self.step_decay
         weight_H = share_H / share_H.mean() / start_pinball_H
@@ -62,12 +62,12 @@ class ForecastModule(L.LightningModule):
     start_HQ: Tensor
 
     def _loss(self, batch: Batch[Tensor]) -> Tensor:
-        """Pinball loss in units of that of `har` on the training hours."""
+        """Pinball loss in units of that of `har_rolling` on the training hours."""
         q_BHQ = self.net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV)
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
     def _har_loss(self, batch: Batch[Tensor]) -> Tensor:
-        """The same loss of `har`, which has no drift."""
+        """The same loss of `har_rolling`, which has no drift."""
         q_BHQ = self.start_HQ - batch.drift_BH[..., None]
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
@@ -94,14 +94,14 @@ class ForecastModule(L.LightningModule):
         self.log("train/windows_per_s", speed, prog_bar=True, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of har
+        self.validation_losses = torch.zeros(2, device=self.device)  # sums: of the network, of har_rolling
 
     def validation_step(self, batch: Batch[Tensor], batch_idx: int) -> None:
         known = (~batch.z_BH.isnan()).sum()
         self.validation_losses += known * torch.stack([self._loss(batch), self._har_loss(batch)])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the network's loss over that of `har` on the same hours: below 1 is better."""
+        """Log the network's loss over that of `har_rolling` on the same hours: below 1 is better."""
         network, har = self.trainer.strategy.reduce(self.validation_losses, reduce_op="sum")
         self.log("val/loss", network / har, prog_bar=True, sync_dist=True)
 

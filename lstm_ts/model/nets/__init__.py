@@ -25,6 +25,8 @@ class NetConfig(Protocol):
     def build(self, *, features: int, target_columns: int, volatilities: int, base_HQ: Tensor) -> nn.Module:
         """A network (x_BTF, calendar_BHC, profile_BH, volatility_BV) -> z_BHQ, in units of the window's scale.
 
+        It multiplies the shift of its quantiles by an attribute `location_weight`, which is set after training.
+
         base_HQ   ascending train quantiles per step: what the network forecasts before it is trained
         """
 
@@ -35,7 +37,7 @@ def describe_net(config: NetConfig) -> dict[str, Any]:
 
 
 def build_net(config: NetConfig, start_HQ: Array, *, volatilities: int) -> nn.Module:
-    """A network that starts at the baseline `har`, made symmetric."""
+    """A network that starts at the baseline `har_rolling`, made symmetric."""
     base_HQ = torch.from_numpy(((start_HQ - start_HQ[:, ::-1]) / 2).astype(np.float32))
     return config.build(features=FEATURES, target_columns=TARGET_COLUMNS, volatilities=volatilities, base_HQ=base_HQ)
 

@@ -2,7 +2,7 @@
 
 Legend: B batch, T tsteps, F features, C target columns, V volatilities, H steps, Q levels, D units.
 Every return is in units of the window's scale (see `scaler.py`). With its last layer at zero, as it
-starts, the network is the baseline `har`: the train quantiles times that scale.
+starts, the network is the baseline `har_rolling`: the train quantiles times that scale.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lstm_ts.errors import ConfigError
 
+MAX_DRIFT = 0.5  # of the first hour's usual size: no evidence carries a median further
 MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
 
 
@@ -60,6 +61,7 @@ class RecurrentNet(nn.Module):
         self.head = nn.Linear(config.decoder, 2)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.location_weight = 1.0  # what validation shows the shift to be worth, see `location.py`
         self.register_buffer("base_HQ", base_HQ)
         log_step_H1 = torch.arange(1, len(base_HQ) + 1).log()[:, None] / 3  # 0..1.06 for 24 steps
         self.register_buffer("log_step_H1", log_step_H1)
@@ -94,5 +96,6 @@ class RecurrentNet(nn.Module):
         variance_BH = profile_BH**2
         usual_BH = variance_BH.cumsum(1)
         stretch_BH = ((variance_BH * (2 * log_stretch_BH).exp()).cumsum(1) / usual_BH).sqrt()
-        shift_BH = profile_BH[:, :1] * drift_BH[:, :1] / usual_BH.sqrt()
+        drift_B1 = self.location_weight * drift_BH[:, :1].clamp(-MAX_DRIFT, MAX_DRIFT)
+        shift_BH = profile_BH[:, :1] * drift_B1 / usual_BH.sqrt()
         return shift_BH[..., None] + stretch_BH[..., None] * self.base_HQ
