@@ -22,7 +22,7 @@ from lstm_ts.cli import construct, entry_point, model_folder, processed_store, r
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
-from lstm_ts.model.adoption import choose_forecaster, describe_adoption
+from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.features import compute_returns_GH
@@ -132,7 +132,9 @@ def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
 
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
-    forecasters, start, store = load_forecasters(model_folder(cfg)), utc(cfg.span.start), processed_store(cfg)
+    forecasters, start = load_forecasters(model_folder(cfg)), utc(cfg.span.start)
+    check_adoptable(forecasters, cfg.symbol.name)
+    store = processed_store(cfg)
     bars = SymbolBars(construct(cfg.symbol), store.read(), store.source)
     forecaster = choose_forecaster(forecasters, bars, until=start)
     for note in describe_adoption(forecaster):

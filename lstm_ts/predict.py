@@ -17,16 +17,17 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import construct, entry_point, model_folder, processed_store
-from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.market.bars import Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import Session
-from lstm_ts.model.adoption import choose_forecaster, describe_adoption
+from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
@@ -131,6 +132,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.format not in ("table", "json"):
         raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
     if cfg.bars is None:
+        check_adoptable(forecasters, cfg.symbol.name)
         store = processed_store(cfg)
         hourly_bars, source = store.read(), store.source
         bars = SymbolBars(construct(cfg.symbol), hourly_bars, source)
@@ -139,7 +141,7 @@ def main(cfg: DictConfig) -> None:
         forecaster = forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
         hourly_bars, source = _read_file(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
-    states = forecaster.season_states(forecaster.grid(hourly_bars))
+    states = _read_states(cfg, forecaster)
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, datetime.now(UTC)
     marked = describe_adoption(forecaster)
     if cfg.format == "json":
@@ -147,6 +149,16 @@ def main(cfg: DictConfig) -> None:
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
     else:
         print(format_forecast(forecast, source, [*marked, *limits.of_window(forecast, tsteps)], now))
+
+
+def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:
+    """How the profile has changed by the stored bars, as the service has it; none where no bars are stored."""
+    if cfg.symbol.name != forecaster.provenance.symbol:
+        return NO_STATES
+    try:
+        return forecaster.season_states(forecaster.grid(processed_store(cfg).read()))
+    except NoRows:
+        return NO_STATES
 
 
 def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:

@@ -41,7 +41,7 @@ def random_network(
     config: NetConfig,
     *,
     seed: int = 0,
-    head_bias: float = 0.0,
+    location_weight: float = 1.0,
     volatilities: int | None = None,
 ) -> Network:
     """Not trained, but with random weights in its last layer, so that its forecasts depend on every input.
@@ -52,5 +52,5 @@ def random_network(
     torch.manual_seed(seed)
     net: Any = build_net(config, data.start_HQ, volatilities=inputs)
     torch.nn.init.normal_(net.head.weight, std=0.3)
-    torch.nn.init.constant_(net.head.bias, head_bias)
+    net.location_weight = location_weight
     return export(net, describe_net(config), data.spec, volatilities=inputs)

@@ -43,7 +43,7 @@ def save_model(
     seed: int,
     tsteps: int = TSTEPS,
     hidden: int = 4,
-    head_bias: float = 0.0,
+    location_weight: float = 1.0,
     symbol: str = "XAGUSD",
 ) -> Path:
     """Not trained; seeds disagree."""
@@ -53,7 +53,7 @@ def save_model(
     until = "2014-04-01T00:00:00+00:00"
     provenance = Provenance(symbol, "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
-    network, (its,) = random_network(data, config, seed=seed, head_bias=head_bias), data.symbols
+    network, (its,) = random_network(data, config, seed=seed, location_weight=location_weight), data.symbols
     closes = close_range(its.train_closes)
     forecaster = Forecaster(network, its.scaler, its.reference, spec, session, provenance, {}, closes, Quote("USD", 3))
     save_forecasters([forecaster], folder)

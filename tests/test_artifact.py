@@ -517,7 +517,7 @@ def test_a_network_larger_than_its_weights_takes_no_memory(old_folder: Path, lit
 def test_weights_that_give_no_finite_forecast_give_none(
     hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
-    model = save_model(tmp_path / "model", hourly_bars, silver, seed=1, head_bias=1e38)
+    model = save_model(tmp_path / "model", hourly_bars, silver, seed=1, location_weight=1e38)
     with pytest.raises(ArtifactError, match="Expected finite forecasts of XAGUSD, got others by its weights"):
         load_forecaster(model).forecast(hourly_bars)
 

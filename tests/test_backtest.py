@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from commands import mistake, run_process, succeed, succeed_process
 from conftest import random_hours
+from models import symbol_bars
 from omegaconf import DictConfig
 from processes import child, wait_for
 from test_cli import TINY
@@ -67,7 +68,8 @@ def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_
     assert forecasts["origin_ts"][0] >= datetime(2014, 4, 1, tzinfo=UTC)
     assert "By fold" in scores_json.with_name("report.html").read_text()
     ends = [
-        json.loads(path.read_text())["provenance"]["data_end"] for path in stored.rglob("folds/*/model/manifest.json")
+        json.loads(path.read_text())["symbols"]["XAGUSD"]["provenance"]["data_end"]
+        for path in stored.rglob("folds/*/model/manifest.json")
     ]
     assert sorted(set(ends)) == [f"2014-{day}T00:00:00+00:00" for day in ("03-31", "04-30", "05-31", "06-30")]
 
@@ -121,22 +123,26 @@ def test_other_processes_give_the_same_folds(
     assert table(lines) == table(walked)
 
 
-def test_bars_after_what_a_fold_may_see_do_not_decide_its_model(bars: pl.DataFrame, tmp_path: Path) -> None:
+def test_bars_after_what_a_fold_may_see_do_not_decide_its_model(
+    bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
     cfg = configure(tmp_path)
     late = pl.col("ts") >= datetime(2014, 4, 30, tzinfo=UTC)
     changed = bars.with_columns(
         pl.when(late).then(1e9).otherwise(pl.col(price)).alias(price) for price in ("open", "high", "low", "close")
     )
-    plans, others = plan_trainings(cfg, bars), plan_trainings(cfg, changed)
+    plans, others = (plan_trainings(cfg, [symbol_bars(each, silver)]) for each in (bars, changed))
     for start in ("scratch", "previous"):
         same = [ours.folder == theirs.folder for ours, theirs in zip(plans[start], others[start], strict=True)]
         assert same == [True, True, False, False]
 
 
-def test_a_fold_that_ends_otherwise_or_learns_otherwise_is_another(bars: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_fold_that_ends_otherwise_or_learns_otherwise_is_another(
+    bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
     def first(*changes: str) -> Path:
         cfg = configure(tmp_path, *changes)
-        return plan_trainings(cfg, bars)["scratch"][0].folder
+        return plan_trainings(cfg, [symbol_bars(bars, silver)])["scratch"][0].folder
 
     changes = (
         "seed=1",
@@ -150,8 +156,8 @@ def test_a_fold_that_ends_otherwise_or_learns_otherwise_is_another(bars: pl.Data
     assert first("lightgbm_steps=[1]") == first()
 
 
-def test_a_chain_of_warm_starts_is_one_job(bars: pl.DataFrame, tmp_path: Path) -> None:
-    plans = plan_trainings(configure(tmp_path), bars)
+def test_a_chain_of_warm_starts_is_one_job(bars: pl.DataFrame, silver: Session, tmp_path: Path) -> None:
+    plans = plan_trainings(configure(tmp_path), [symbol_bars(bars, silver)])
     jobs = [["starts=[previous]", "folds=[0, 1, 2, 3]"], *(["starts=[scratch]", f"folds=[{k}]"] for k in (3, 2, 1, 0))]
     assert plan_jobs(plans) == jobs
     plans["scratch"][0].folder.mkdir(parents=True)
@@ -172,9 +178,11 @@ def test_a_chain_of_warm_starts_is_one_job(bars: pl.DataFrame, tmp_path: Path) -
         (["walk.valid=1y"], "change walk.valid"),
     ],
 )
-def test_a_plan_that_cannot_be_is_named(bars: pl.DataFrame, tmp_path: Path, changes: list[str], words: str) -> None:
+def test_a_plan_that_cannot_be_is_named(
+    bars: pl.DataFrame, silver: Session, tmp_path: Path, changes: list[str], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
-        plan_trainings(configure(tmp_path, *changes), bars)
+        plan_trainings(configure(tmp_path, *changes), [symbol_bars(bars, silver)])
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ TORCH = {"lstm_ts.train"} | {
         "datamodule",
         "export",
         "lightning_module",
+        "location",
         "nets.__init__",
         "nets.gru",
         "nets.lstm",
@@ -42,7 +43,7 @@ DATABASE = {"lstm_ts.ledger.database", "lstm_ts.ledger.ledger", "lstm_ts.ledger.
 PURE = {
     *(f"lstm_ts.market.{name}" for name in ("completeness", "hours", "levels", "prices", "revisions", "spacing")),
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
-    *(f"lstm_ts.model.{name}" for name in ("scaler", "windows")),
+    *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     "lstm_ts.sources.evidence",
     "serve.traffic",

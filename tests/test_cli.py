@@ -88,7 +88,7 @@ def csv(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_keeps_the_closes_of_its_training_hours_and_predict_names_another_level(
     stored: Path, trained: Path, csv: Path, tmp_path: Path
 ) -> None:
-    manifest = json.loads((trained / "manifest.json").read_text())
+    manifest = json.loads((trained / "manifest.json").read_text())["symbols"]["XAGUSD"]
     until = datetime.fromisoformat(manifest["provenance"]["trained_until"])
     closes = read_hours(stored).filter(pl.col("ts") + timedelta(hours=1) <= until)["close"]
     assert manifest["closes"] == {"lowest": closes.min(), "highest": closes.max()}
@@ -100,7 +100,11 @@ def test_a_model_keeps_the_closes_of_its_training_hours_and_predict_names_anothe
 
 
 def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, csv: Path, tmp_path: Path) -> None:
-    from_file = json.loads("\n".join(succeed("predict", tmp_path, f"model={trained}", f"bars={csv}", "format=json")))
+    asked = (f"model={trained}", f"bars={csv}", "format=json")
+    without_store = json.loads("\n".join(succeed("predict", tmp_path, *asked)))
+    assert without_store["season_day"] is None
+    from_file = json.loads("\n".join(succeed("predict", stored, *asked)))
+    assert from_file["season_day"] is not None
     from_store = json.loads("\n".join(succeed("predict", stored, f"model={trained}", "format=json")))
     assert from_file["path"][0]["target_ts"] == from_store["path"][0]["target_ts"]
     for ours, theirs in zip(from_file["path"], from_store["path"], strict=True):

@@ -13,6 +13,7 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.network import Network
 from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
 
+VOLATILITIES = 2
 SPEC = WindowSpec(tsteps=7, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
 CONFIG = LSTMConfig(hidden=4, layers=1, decoder=5, dropout=0.0)
 
@@ -20,7 +21,7 @@ CONFIG = LSTMConfig(hidden=4, layers=1, decoder=5, dropout=0.0)
 def make_net(config: LSTMConfig | GRUConfig = CONFIG) -> nn.Module:
     """Not trained, but with a last layer that is not zero."""
     base_HQ = torch.tensor([[-1.5, 0.0, 1.5]]).expand(SPEC.horizon, -1)
-    net = config.build(features=FEATURES, target_columns=TARGET_COLUMNS, base_HQ=base_HQ)
+    net = config.build(features=FEATURES, target_columns=TARGET_COLUMNS, volatilities=VOLATILITIES, base_HQ=base_HQ)
     nn.init.normal_(net.head.weight)
     return net
 
@@ -41,9 +42,9 @@ def test_an_exported_network_is_the_network(
     torch.manual_seed(seed)
     config = kind(hidden=hidden, layers=layers, decoder=decoder, dropout=dropout)
     net = make_net(config)
-    network = export(net, describe_net(config), SPEC)
+    network = export(net, describe_net(config), SPEC, volatilities=VOLATILITIES)
     x_BTF, profile_BH = 8 * torch.randn(windows, 7, FEATURES), torch.rand(windows, 3) + 0.1
-    inputs = (x_BTF, torch.rand(windows, 3, TARGET_COLUMNS), profile_BH)
+    inputs = (x_BTF, torch.rand(windows, 3, TARGET_COLUMNS), profile_BH, torch.randn(windows, VOLATILITIES))
     with torch.inference_mode():
         expected = net(*inputs).numpy()
     np.testing.assert_allclose(network(*(values.numpy() for values in inputs)), expected, rtol=1e-5, atol=TOLERANCE)
@@ -58,28 +59,28 @@ class Counting(nn.Module):
         super().__init__()
         self.net, self.calls = make_net(), 0
 
-    def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor) -> Tensor:
+    def forward(self, *window: Tensor) -> Tensor:
         self.calls += 1
-        z_BHQ: Tensor = self.net(x_BTF, calendar_BHC, profile_BH)
+        z_BHQ: Tensor = self.net(*window)
         return z_BHQ + 1e-4 * self.calls
 
 
 def test_a_network_that_is_not_its_graph_is_refused() -> None:
     with pytest.raises(ArtifactError, match=r"Expected the exported network to agree with PyTorch within 1e-05, got "):
-        export(Counting(), {}, SPEC)
+        export(Counting(), {}, SPEC, volatilities=VOLATILITIES)
 
 
 def test_a_network_without_numbers_is_not_exported() -> None:
     net = make_net()
     nn.init.constant_(net.head.bias, float("nan"))
     with pytest.raises(ArtifactError, match=r"Expected the exported network to agree .*, got nan"):
-        export(net, {}, SPEC)
+        export(net, {}, SPEC, volatilities=VOLATILITIES)
 
 
 @pytest.mark.parametrize("graph", [b"", b"abc", b"\x80\x04" * 99])
 def test_what_is_no_graph_is_refused(graph: bytes) -> None:
     with pytest.raises(ArtifactError, match="Expected an ONNX graph, got this: "):
-        Network(graph, config={}, weights={}, spec=SPEC)
+        Network(graph, config={}, weights={}, spec=SPEC, volatilities=VOLATILITIES)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,12 @@ def test_what_is_no_graph_is_refused(graph: bytes) -> None:
     ],
 )
 def test_a_graph_of_other_windows_is_refused(spec: WindowSpec) -> None:
-    graph = export(make_net(), {}, SPEC).graph
+    graph = export(make_net(), {}, SPEC, volatilities=VOLATILITIES).graph
     with pytest.raises(ArtifactError, match=r"Expected a graph of the shapes .*'x': \[\d+, 37\].*, got .*\[7, 37\]"):
-        Network(graph, config={}, weights={}, spec=spec)
+        Network(graph, config={}, weights={}, spec=spec, volatilities=VOLATILITIES)
+
+
+def test_a_graph_of_other_volatilities_is_refused() -> None:
+    graph = export(make_net(), {}, SPEC, volatilities=VOLATILITIES).graph
+    with pytest.raises(ArtifactError, match=r"Expected a graph of the shapes .*'volatility': \[3\].*, got .*\[2\]"):
+        Network(graph, config={}, weights={}, spec=SPEC, volatilities=3)

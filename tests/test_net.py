@@ -12,7 +12,7 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.nets.recurrent import RecurrentNet
 
 BASE_HQ = torch.tensor([[-1.0, 0.0, 1.0], [-1.5, 0.0, 1.5]])  # 2 steps, 3 levels
-B, T, F, C = 5, 6, 4, 3
+B, T, F, C, V = 5, 6, 4, 3, 2
 MakeNet = Callable[..., RecurrentNet]
 
 
@@ -23,16 +23,18 @@ def net(request: pytest.FixtureRequest) -> MakeNet:
 
 def make_net(kind: type[LSTMConfig | GRUConfig], *, seed: int = 0, wild: float = 0.0) -> RecurrentNet:
     torch.manual_seed(seed)
-    made = kind(hidden=8, layers=1, decoder=8, dropout=0.0).build(features=F, target_columns=C, base_HQ=BASE_HQ)
+    config = kind(hidden=8, layers=1, decoder=8, dropout=0.0)
+    made = config.build(features=F, target_columns=C, volatilities=V, base_HQ=BASE_HQ)
     if wild:
         torch.nn.init.normal_(made.head.weight, std=wild)
     return made.eval()
 
 
-def inputs(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(seed: int = 1) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     x_BTF, calendar_BHC = torch.randn(B, T, F, generator=generator), torch.randn(B, 2, C, generator=generator)
-    return x_BTF, calendar_BHC, torch.rand(B, 2, generator=generator) + 0.5
+    profile_BH = torch.rand(B, 2, generator=generator) + 0.5
+    return x_BTF, calendar_BHC, profile_BH, torch.randn(B, V, generator=generator)
 
 
 def test_an_untrained_network_forecasts_the_base_quantiles(net: MakeNet) -> None:
@@ -47,18 +49,32 @@ def test_quantiles_never_cross(net: MakeNet, seed: int, wild: float) -> None:
 
 
 def test_every_input_moves_the_forecast(net: MakeNet) -> None:
-    made, (x_BTF, calendar_BHC, profile_BH) = net(wild=0.5), inputs()
-    q_BHQ = made(x_BTF, calendar_BHC, profile_BH)
-    assert not torch.allclose(q_BHQ, made(x_BTF.flip(1), calendar_BHC, profile_BH))
-    assert not torch.allclose(q_BHQ, made(x_BTF, -calendar_BHC, profile_BH))
-    assert not torch.allclose(q_BHQ[:, 1], made(x_BTF, calendar_BHC, profile_BH.flip(1))[:, 1])
+    made, (x_BTF, calendar_BHC, profile_BH, volatility_BV) = net(wild=0.5), inputs()
+    q_BHQ = made(x_BTF, calendar_BHC, profile_BH, volatility_BV)
+    assert not torch.allclose(q_BHQ, made(x_BTF.flip(1), calendar_BHC, profile_BH, volatility_BV))
+    assert not torch.allclose(q_BHQ, made(x_BTF, -calendar_BHC, profile_BH, volatility_BV))
+    assert not torch.allclose(q_BHQ[:, 1], made(x_BTF, calendar_BHC, profile_BH.flip(1), volatility_BV)[:, 1])
+    assert not torch.allclose(q_BHQ, made(x_BTF, calendar_BHC, profile_BH, -volatility_BV))
+
+
+def test_the_location_weighs_on_the_shift_alone_and_is_bounded(net: MakeNet) -> None:
+    made = net()
+    with torch.no_grad():
+        made.head.bias.copy_(torch.tensor([0.0, 0.2]))
+    window = inputs()
+    one = made(*window) - BASE_HQ
+    made.location_weight = 0.5
+    assert torch.allclose(made(*window) - BASE_HQ, one / 2, atol=1e-6)
+    with torch.no_grad():
+        made.head.bias.copy_(torch.tensor([0.0, 1e6]))
+    assert torch.allclose(made(*window)[:, 0] - BASE_HQ[0], torch.tensor(0.25), atol=1e-6)  # of the first hour's size
 
 
 def test_equal_hours_with_equal_stretch_add_up_to_that_stretch(net: MakeNet) -> None:
     made = net()
     with torch.no_grad():
         made.head.bias.copy_(torch.tensor([0.5, 0.0]))  # log stretch, drift
-    q_BHQ = made(inputs()[0], inputs()[1], torch.ones(B, 2))
+    q_BHQ = made(*inputs()[:2], torch.ones(B, 2), inputs()[3])
     assert torch.allclose(q_BHQ, BASE_HQ * torch.tensor(0.5).exp())
 
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 from threading import Lock
 
 import panel as pn
-import polars as pl
 
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.version_tables import comparison_table, comparison_words, label, overlap_words
@@ -21,7 +20,6 @@ from lstm_ts.registry.version import Version
 from lstm_ts.scoring.comparison import compare_records
 
 WEEKS = (4, 13, 26)  # no more: a year of hours takes 400 MB for as long as it is forecast
-CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
 RUNNING = Lock()  # one comparison at a time: they take a core each
 
 
@@ -65,9 +63,7 @@ class ModelComparison:
         symbol, client = models[first].provenance.symbol, self._context.client
         bars = client.hourly_bars(symbol)
         start = bars["ts"][-1] + HOUR - timedelta(weeks=weeks)
-        window = max(model.spec.tsteps for model in models.values())
-        needed = bars.filter(pl.col("ts") >= start - 2 * window * HOUR - CLOSURES)
-        one, other = (evaluate(model, needed, Span(start, None)) for model in models.values())
+        one, other = (evaluate(model, bars, Span(start, None)) for model in models.values())
         found = compare_records(one, other)
         source = client.source_of(symbol)
         warned = [overlap_words(number, model, found.first_origin) for number, model in models.items()]

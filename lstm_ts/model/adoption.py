@@ -20,19 +20,20 @@ MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
 ADOPTED = "adopted"  # in the configuration of the provenance: the symbols that the network has learnt
 
 
+def check_adoptable(known: Mapping[str, Forecaster], symbol: str) -> None:
+    """Raises    ArtifactError: a network of one other symbol"""
+    if symbol not in known and len(known) == 1:
+        raise ArtifactError(f"Expected a model of symbol={symbol}, got one of {next(iter(known))}; set symbol to that")
+
+
 def choose_forecaster(known: Mapping[str, Forecaster], bars: SymbolBars, *, until: datetime | None) -> Forecaster:
     """That of the symbol, or one of a network of several others.
 
     until    the statistics see no bar from here on; None: from where the network has seen none
-    Raises   ArtifactError: a network of one other symbol; NotEnoughBars: too little history for statistics
+    Raises   as `check_adoptable`; NotEnoughBars: too little history for statistics
     """
-    if bars.symbol.name in known:
-        return known[bars.symbol.name]
-    if len(known) == 1:
-        raise ArtifactError(
-            f"Expected a model of symbol={bars.symbol.name}, got one of {next(iter(known))}; set symbol to that"
-        )
-    return _adopt(known, bars, until)
+    check_adoptable(known, bars.symbol.name)
+    return known.get(bars.symbol.name) or _adopt(known, bars, until)
 
 
 def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | None) -> Forecaster:
