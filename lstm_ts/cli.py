@@ -40,6 +40,7 @@ from lstm_ts.overrides import (
     flatten,
     read_command_line,
 )
+from lstm_ts.processors import wait_passively
 from lstm_ts.store.bar_store import BarStore
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -128,6 +129,7 @@ def check_arguments(config_name: str) -> None:
 
     Options of Hydra's own, and sweeps, are left to `entry_point`.
     """
+    wait_passively()
     if any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
         return
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))

@@ -13,7 +13,6 @@ from lstm_ts.cli import check_arguments
 
 if __name__ == "__main__":
     check_arguments("train")  # before what is slow to import
-
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -46,6 +45,7 @@ from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import find_origins
+from lstm_ts.processors import count_processors
 from lstm_ts.scoring.wandb_log import close, log_results
 
 log = logging.getLogger(__name__)
@@ -202,6 +202,7 @@ def fit(
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
+    torch.set_num_threads(min(torch.get_num_threads(), count_processors()))
     precision = cfg.trainer.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_bf16() else "32-true"

@@ -98,7 +98,7 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("retrain", "trainer.max_steps=5", "write +trainer.max_steps=5"),
         ("ingest", "zone=UTC", "Expected a key of ingest, got zone=UTC; did you mean"),
         ("ingest", "sourcee=files", "did you mean source=synthetic?"),
-        ("retrain", "+experiment=nope", "Expected +experiment= with one of quickstart, sweep_capacity, sweep_tpe"),
+        ("retrain", "+experiment=nope", "Expected +experiment= with one of pooled, quickstart, sweep_capacity"),
         ("retrain", "experiment=quickstart", "Expected +experiment=quickstart, got experiment=quickstart"),
         ("retrain", "trainer=nope", "Expected trainer= with one of default, got nope"),
         ("retrain", "levels=0.1,0.5", "write 'levels=[0.1,0.5]' for a list"),

@@ -29,13 +29,16 @@ MAX_ROUNDS, PATIENCE = 400, 40
 
 
 def tabulate(batch: Batch[NDArray[Any]], step: int) -> Array:
-    """(N, K) columns for a tree: the latest bars, their size at several scales, the calendar of the target."""
+    """(N, K) columns for a tree: the latest bars, their size at several scales, the window's volatilities, the calendar
+    of the target.
+    """
     recent = batch.x_BTF[:, -LAGS:, BODY : RANGE + 1].reshape(len(batch.x_BTF), -1)
     age_T = np.arange(batch.x_BTF.shape[1] - 1, -1, -1)
     sizes = np.abs(batch.x_BTF[..., [BODY, RANGE]])
     smoothed = [np.average(sizes, axis=1, weights=0.5 ** (age_T / hours)) for hours in HALF_LIVES_HOURS]
     momentum = [batch.x_BTF[:, -hours:, BODY].sum(axis=1, keepdims=True) for hours in (6, 24)]
-    return np.concatenate([recent, *smoothed, *momentum, batch.calendar_BHC[:, step - 1]], axis=1, dtype=np.float64)
+    columns = [recent, *smoothed, *momentum, batch.volatility_BV, batch.calendar_BHC[:, step - 1]]
+    return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
 def lightgbm_quantiles(
