@@ -175,10 +175,9 @@ def register(
     )
 
 
-def retrain(cfg: DictConfig, names: Sequence[str], registry: Registry, ledger: Ledger) -> Version | None:
+def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | None:
     """Prints scores, decisions, and where the candidate's reports and model lie.
 
-    names      of the registered models, one a symbol
     Returns    what was registered for the first symbol: None where nothing is new, and after a dry run
 
     First it does what a run before left undone when it was killed, whatever its bars.
@@ -187,7 +186,7 @@ def retrain(cfg: DictConfig, names: Sequence[str], registry: Registry, ledger: L
     reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
-    settings = cfg.retrain
+    names, settings = choose_names(cfg), cfg.retrain
     held = hold_out(read_bars(cfg), end=utc(cfg.span.end), valid=settings.valid, holdout=settings.holdout)
     request = hash_request(cfg, held)
     if not settings.dry_run:
@@ -273,7 +272,7 @@ def run(cfg: DictConfig) -> RetrainResult:
         registry = Registry(cfg.registry.uri, ledger)
         for name in sorted(names):
             locks.enter_context(ledger.exclusive(f"retraining of {name}"))
-        registered = retrain(cfg, names, registry, ledger)
+        registered = retrain(cfg, registry, ledger)
         champions = [registry.champion(name) for name in names]
         for champion in champions:
             print("Champion:", f"{champion}, {describe_verdict(champion.tags)}" if champion else "none yet")
