@@ -50,7 +50,7 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.flags import Flags
-from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import MANIFEST
 from serve import schema
@@ -119,9 +119,19 @@ def server(started: Server, folder: Path) -> Server:
 # What is answered
 
 
+def forecast_beside(stored: pl.DataFrame, model: Path, bars: pl.DataFrame) -> Forecast:
+    """What a model says of a window, its profile as the stored bars have changed it."""
+    forecaster = load_forecaster(model)
+    return forecaster.forecast(bars, forecaster.season_states(forecaster.grid(stored)))
+
+
 @pytest.mark.parametrize("count", [TSTEPS, 60])
-def test_the_reply_is_the_forecasters(server: Server, models: list[Path], now_bars: list[Body], count: int) -> None:
-    reply, ours = server.ask(now_bars[-count:]), load_forecaster(models[0]).forecast(frame(now_bars))
+def test_the_reply_is_the_forecasters(
+    server: Server, models: list[Path], now_bars: list[Body], hourly_bars: pl.DataFrame, count: int
+) -> None:
+    reply = server.ask(now_bars[-count:])
+    ours = forecast_beside(hourly_bars, models[0], frame(now_bars))
+    assert reply.season_day == ours.season_day == datetime(2014, 5, 27, tzinfo=UTC)
     assert [step.target_ts for step in reply.path] == ours.target_ts_H
     prices = [[step.lower_80, step.price, step.upper_80] for step in reply.path]
     np.testing.assert_allclose(prices, ours.price_HL(0.1, 0.5, 0.9), rtol=1e-6)
@@ -160,7 +170,7 @@ def test_the_latest_bars_of_the_store_are_forecast(
 ) -> None:
     response = server.client.get("/forecast", params={"symbol": "XAGUSD"})
     reply = schema.Forecast.model_validate_json(response.raise_for_status().content)
-    ours = load_forecaster(models[0]).forecast(hourly_bars)
+    ours = forecast_beside(hourly_bars, models[0], hourly_bars)
     np.testing.assert_allclose([step.price for step in reply.path], ours.price_HL(0.5)[:, 0], rtol=1e-6)
     days = (datetime.now(UTC) - ours.origin_ts).days
     assert f"stale input: the last bar is {days} days old" in reply.flags
@@ -424,9 +434,10 @@ def test_the_documented_example_is_true(server: Server) -> None:
 
 
 def test_promoting_and_rolling_back_under_load_fails_no_request_and_mixes_none(
-    server: Server, folder: Path, models: list[Path], now_bars: list[Body]
+    server: Server, folder: Path, models: list[Path], now_bars: list[Body], hourly_bars: pl.DataFrame
 ) -> None:
-    expected = {n + 1: load_forecaster(m).forecast(frame(now_bars)).price_HL(0.5)[:, 0] for n, m in enumerate(models)}
+    forecasts = [forecast_beside(hourly_bars, model, frame(now_bars)) for model in models]
+    expected = {n + 1: forecast.price_HL(0.5)[:, 0] for n, forecast in enumerate(forecasts)}
     assert not np.allclose(expected[1], expected[2], rtol=1e-5)
     seen, stop = set(), False
 
