@@ -1,7 +1,13 @@
-"""`python -m benchmarks.skill GLOB [OVERRIDE ...]`: skill on the year after training, three seeds in fp32 and in bf16.
+"""`python -m benchmarks.skill FOLDER [OVERRIDE ...]`: skill beside every baseline, on real silver and three others.
 
-Runs the commands of the README on the minute files GLOB matches, in a temporary folder: ingest, process,
-and `train +experiment=xagusd_hourly` for each; LightGBM beside the first. OVERRIDEs go to every training.
+FOLDER holds silver's minutes of 2011 to 2015 (`xagusd_m1_<year>.parquet`) and hours of 2018 to 2022 of silver, gold,
+NZD/USD and Brent (`h1/<symbol>_h1_2018_2022.parquet`). With the commands of the README, in a temporary folder:
+
+minutes   trained before October 2014 and scored on 2015, seeds 0 to 2, LightGBM beside the first; then refitted every
+          quarter from 2013 to 2015
+hours     trained before September 2020 and scored on 2021 and 2022, seeds 0 to 2: one network for all, and silver alone
+
+OVERRIDEs go to every training; with logger=wandb, Weights & Biases gets the same.
 """
 
 import json
@@ -14,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = (0, 1, 2)
-PRECISIONS = ("32-true", "bf16-mixed")
 STEPS = ("1", "6", "24")
+SYMBOLS = ("XAGUSD", "XAUUSD", "NZDUSD", "UKOIL")
+HOURS = ("split.valid_from=2020-09-01", "split.test_from=2021-01-01")
 
 
 def run(module: str, *arguments: str) -> str:
@@ -27,41 +34,61 @@ def run(module: str, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def train(paths: Sequence[str], *overrides: str) -> tuple[dict[str, Any], float]:
-    """scores.json of one training, and its wall seconds from start to end, imports and scoring included."""
-    started = time.perf_counter()
-    model = Path(run("train", "+experiment=xagusd_hourly", *paths, *overrides))
-    taken = time.perf_counter() - started
-    scores: dict[str, Any] = json.loads((model.parent / "scores" / "scores.json").read_text())
-    return scores, taken
+def read_scores(path: str | Path) -> dict[str, Any]:
+    scores: dict[str, Any] = json.loads(Path(path).read_text())
+    return scores
 
 
-def show(name: str, scores: dict[str, Any], taken: float) -> None:
+def show(name: str, scores: dict[str, Any]) -> None:
+    """Loss in bps, and that of each baseline with the skill over it and its p; coverage by year and hour of day."""
+    print(f"\n{name}: {scores['symbol']}, {scores['span'][0]} to {scores['span'][1]}, {scores['n']:,} origins")
     for step in STEPS:
         horizon = scores["horizons"][step]
-        cells = [f"{name:<17} {step:>2} h  lstm {horizon['pinball_bps']:.3f}"]
-        for baseline, values in horizon["baselines"].items():
-            skill, p = 100 * horizon["skill"][baseline], horizon["dm_p"][baseline]
-            cells.append(f"{baseline} {values['pinball_bps']:.3f} ({skill:+.1f} %, p {p:.1g})")
-        cells.append(f"MAE {horizon['mae_bps']:.2f} of {horizon['baselines']['persistence']['mae_bps']:.2f}")
-        print("  ".join(cells))
-    quarters = [f"{100 * group['1']['coverage']['0.8']:.1f}" for group in scores["by_quarter"].values()]
-    print(
-        f"{name:<17}  1 h  80 % interval covers {' / '.join(quarters)} % by quarter; {taken:.0f} s in all", flush=True
-    )
+        cells = [f"{scores['model']} {horizon['pinball_bps']:.3f}"]
+        for other, values in horizon["baselines"].items():
+            skill, p = 100 * horizon["skill"][other], horizon["dm_p"][other]
+            cells.append(f"{other} {values['pinball_bps']:.3f} ({skill:+.2f} %, p {p:.1g})")
+        print(f"  {step:>2} h  {'  '.join(cells)}")
+    for group in ("by_year", "by_hour_of_day", "by_volatility_tercile"):
+        covered = [f"{label} {100 * steps['1']['coverage']['0.8']:.0f}" for label, steps in scores[group].items()]
+        print(f"   1 h  80 % interval covers {group}:", "  ".join(covered))
+    sys.stdout.flush()
 
 
-def main(pattern: str, *overrides: str) -> None:
+def train(name: str, paths: Sequence[str], *overrides: str) -> Path:
+    """Train, show the scores of the first symbol, and return the model folder."""
+    started = time.perf_counter()
+    model = Path(run("train", *paths, *overrides))
+    show(f"{name}, {time.perf_counter() - started:.0f} s", read_scores(model.parent / "scores" / "scores.json"))
+    return model
+
+
+def score_minutes(data: Path, folder: Path, overrides: Sequence[str]) -> None:
+    paths = (f"paths.data={folder}/minutes", f"paths.outputs={folder}/outputs")
+    print(run("ingest", "source=files", f"source.paths={data}/xagusd_m1_*.parquet", "source.zone=UTC", *paths))
+    print(run("process", *paths))
+    for seed in SEEDS:
+        extra = ("lightgbm_steps=[1,6,24]",) if seed == SEEDS[0] else ()
+        train(f"frozen, seed {seed}", paths, "+experiment=xagusd_hourly", f"seed={seed}", *extra, *overrides)
+    show("refitted every quarter", read_scores(run("backtest", "+experiment=walk_forward", *paths, *overrides)))
+
+
+def score_hours(data: Path, folder: Path, overrides: Sequence[str]) -> None:
+    paths = (f"paths.data={folder}/hours", f"paths.outputs={folder}/outputs")
+    for symbol in SYMBOLS:
+        bars = f"source.paths={data}/h1/{symbol.lower()}_h1_2018_2022.parquet"
+        run("ingest", f"symbol={symbol}", "source=files", bars, "source.zone=UTC", *paths)
+    for seed in SEEDS:
+        model = train(f"pooled, seed {seed}", paths, "+experiment=pooled", *HOURS, f"seed={seed}", *overrides)
+        for symbol in SYMBOLS[1:]:
+            show(f"pooled, seed {seed}", read_scores(model.parent / "scores" / symbol / "scores.json"))
+        train(f"alone, seed {seed}", paths, *HOURS, f"seed={seed}", *overrides)
+
+
+def main(data: str, *overrides: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
-        print(run("ingest", "source=files", f"source.paths={pattern}", "source.zone=UTC", *paths))
-        print(run("process", *paths))
-        for seed in SEEDS:
-            for precision in PRECISIONS:
-                first = seed == SEEDS[0] and precision == PRECISIONS[0]
-                extra = ("lightgbm_steps=[1,6,24]",) if first else ()
-                scores, taken = train(paths, f"seed={seed}", f"trainer.precision={precision}", *extra, *overrides)
-                show(f"seed {seed} {precision}", scores, taken)
+        score_minutes(Path(data), Path(folder), overrides)
+        score_hours(Path(data), Path(folder), overrides)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_a_bar_after_the_origin_changes_no_forecast_at_or_before_it(
     whole, changed = forecaster.grid(hourly_bars), forecaster.grid(spoiled(hourly_bars, after, price))
     rows_N = find_origins(whole, SPEC, end=after + timedelta(microseconds=1)).rows_N
     rows_N = rows_N[rows_N + SPEC.horizon < len(changed.ts_G)]
-    ours, theirs = forecaster.windows(whole, rows_N), forecaster.windows(changed, rows_N)
+    ours, theirs = (forecaster.windows(grid, rows_N, forecaster.season_states(grid)) for grid in (whole, changed))
     np.testing.assert_allclose(forecaster.quantiles(ours), forecaster.quantiles(theirs), rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.scale_NH, theirs.scale_NH, rtol=0, atol=1e-12)
     for name, q_NHQ in forecaster.reference.quantiles(ours).items():
