@@ -197,7 +197,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
-    reject_options(cfg, "ckpt_path")
+    reject_options(cfg, "ckpt_path", "warm_start")
     reject_relaunch(cfg)
     check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
     bars = read_bars(cfg)

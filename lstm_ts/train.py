@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from lstm_ts.cli import choose_symbols, construct, entry_point, processed_store,
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, score
 from lstm_ts.market.levels import close_range
-from lstm_ts.model.artifact import save_forecasters
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.export import export
@@ -238,13 +239,14 @@ def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
     data = make_data(cfg, read_bars(cfg), construct(cfg.split))
     check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
+    start = load_start(cfg, data) if cfg.warm_start else None
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
     trainer = build_trainer(cfg, folder)
     if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder
         create_run_folder(folder)
     try:
-        fitted = fit(cfg, data, trainer, ckpt_path=checkpoint)
+        fitted = fit(cfg, data, trainer, ckpt_path=checkpoint, start=start)
         scores = [
             score(
                 forecaster,
@@ -266,6 +268,24 @@ def main(cfg: DictConfig) -> float:
         close(trainer.loggers)
     print(folder / "model")
     return fitted.loss
+
+
+def load_start(cfg: DictConfig, data: BarsDataModule) -> Forecaster:
+    """The model whose weights are the first ones.
+
+    Raises    ConfigError: it has another network, or has seen what is validated; ArtifactError: it cannot be loaded
+    """
+    start = load_forecaster(Path(str(cfg.warm_start)))
+    theirs = dict(start.network.config) | {"volatilities": len(start.scaler.half_lives_V), "tsteps": start.spec.tsteps}
+    ours = describe_net(construct(cfg.net)) | {"volatilities": data.volatilities, "tsteps": data.spec.tsteps}
+    if theirs != ours:
+        raise ConfigError(f"Expected warm_start with a network of {ours}, got one of {theirs}; set net as that was")
+    if (seen := datetime.fromisoformat(start.provenance.trained_until)) > data.valid_from:
+        raise ConfigError(
+            f"Expected warm_start trained before split.valid_from, {data.valid_from}, got one until {seen}; "
+            f"move split.valid_from"
+        )
+    return start
 
 
 def test_span(data: SymbolData, split: Split) -> Span:

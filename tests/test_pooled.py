@@ -176,9 +176,16 @@ def test_a_pooled_model_is_trained_scored_and_asked_for_each_of_its_symbols_and_
     assert printed[0].startswith("Note: the network has learnt XAGUSD, EURUSD and not NZDUSD")
     short = mistake(run("predict", markets, f"model={model}", "symbol=XAUUSD", "min_minutes_share=0.25"))
     assert "Expected at least 1000 windows of XAUUSD before" in short
-    alone = succeed("train", markets, *GEAR, *SPECS, *borders)[-1]
-    refused = mistake(run("predict", markets, f"model={alone}", "symbol=EURUSD"))
-    assert "Expected a model of symbol=EURUSD, got one of XAGUSD; set symbol to that" in refused
+    alone = succeed("train", markets, *GEAR, *SPECS, *borders, f"warm_start={model}", "symbol=EURUSD")[-1]
+    assert json.loads((Path(alone) / "manifest.json").read_text())["symbols"].keys() == {"EURUSD"}
+    other = mistake(run("train", markets, *GEAR, *SPECS, *borders, f"warm_start={model}", "net.hidden=5"))
+    assert "Expected warm_start with a network of" in other
+    early = ("split.valid_from=2025-11-15", "split.test_from=2025-12-15", f"warm_start={model}")
+    assert "Expected warm_start trained before split.valid_from" in mistake(
+        run("train", markets, *GEAR, *SPECS, *early)
+    )
+    refused = mistake(run("predict", markets, f"model={alone}", "symbol=XAGUSD"))
+    assert "Expected a model of symbol=XAGUSD, got one of EURUSD; set symbol to that" in refused
     missing = mistake(run("train", markets, "symbols=[XAGUSD,UKOIL]", *GEAR, *SPECS, *borders))
     assert "processed/UKOIL" in missing and "got an empty store" in missing
     late = mistake(run("train", markets, "symbols=[XAGUSD,XAUUSD]", *GEAR, *SPECS, *borders))
