@@ -54,26 +54,31 @@ class Scaler:
         """Each bar's log range over the usual one of its hour; 1 where missing."""
         return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / self.usual_range_G(grid), MIN_RANGE))
 
-    def window_volatility_N(self, grid: Grid, *, tsteps: int, half_life_hours: float | None = None) -> Array:
+    def window_volatility_N(self, grid: Grid, *, tsteps: int) -> Array:
         """Weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
 
         1 is as volatile as the training hours; missing hours have no weight.
         """
-        weight_T = 0.5 ** (np.arange(tsteps)[::-1] / (half_life_hours or self.half_life_hours))
-        known_G = (~grid.missing_G).astype(np.float64)
-        known_N = np.correlate(known_G, weight_T)
-        total_N = np.correlate(known_G * self.relative_range_G(grid), weight_T)
-        volatility_N: Array = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
-        return volatility_N.clip(min=MIN_VOLATILITY)
+        return self._volatilities(grid, tsteps, [self.half_life_hours])[0]
 
     def log_volatility_GV(self, grid: Grid, *, tsteps: int) -> Array:
         """Logs of the volatilities that the target's scale is made of; NaN in the first tsteps - 1 rows."""
         log_volatility_GV = np.full((len(grid.ts_G), len(self.half_lives_V)), np.nan)
         if len(grid.ts_G) >= tsteps:
-            for column, half_life in enumerate(self.half_lives_V):
-                volatility_N = self.window_volatility_N(grid, tsteps=tsteps, half_life_hours=half_life)
-                log_volatility_GV[tsteps - 1 :, column] = np.log(volatility_N)
+            log_volatility_GV[tsteps - 1 :] = np.log(self._volatilities(grid, tsteps, self.half_lives_V)).T
         return log_volatility_GV
+
+    def _volatilities(self, grid: Grid, tsteps: int, half_lives: Sequence[float] | Array) -> list[Array]:
+        """One (N,) for each half-life, as `window_volatility_N`."""
+        known_G = (~grid.missing_G).astype(np.float64)
+        range_G = known_G * self.relative_range_G(grid)
+        found = []
+        for half_life in half_lives:
+            weight_T = 0.5 ** (np.arange(tsteps)[::-1] / half_life)
+            known_N, total_N = np.correlate(known_G, weight_T), np.correlate(range_G, weight_T)
+            volatility_N = np.divide(total_N, known_N, out=np.ones_like(total_N), where=known_N > 0)
+            found.append(volatility_N.clip(min=MIN_VOLATILITY))
+        return found
 
     def season_states(self, grid: Grid, *, tsteps: int) -> SeasonStates:
         """What the hours of the grid tell of the profile, day by day."""
@@ -112,6 +117,8 @@ class Scaler:
 
 def _multiply(grid: Grid, factors: Mapping[str, float]) -> Array:
     """The product of the factors of each hour's announcements."""
+    if not grid.announcement_GK.any():
+        return np.ones(len(grid.ts_G))
     log_factor_K = np.log([factors.get(kind, 1.0) for kind in KINDS])
     return np.asarray(np.exp(grid.announcement_GK @ log_factor_K))
 
