@@ -247,23 +247,20 @@ def main(cfg: DictConfig) -> float:
         create_run_folder(folder)
     try:
         fitted = fit(cfg, data, trainer, ckpt_path=checkpoint, start=start)
-        scores = [
-            score(
+        scores, scored = {}, []
+        for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True):
+            report = folder / "scores" / (each.name if each is not data.symbols[0] else "")
+            scores[report] = score(
                 forecaster,
                 each.bars.hourly_bars,
                 test_span(each, data.split),
                 source=each.bars.source,
                 lightgbm_steps=cfg.lightgbm_steps,
-                folder=folder / "scores" / (each.name if each is not data.symbols[0] else ""),
+                folder=report,
             )
-            for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True)
-        ]
-        scored = [
-            replace(forecaster, scores=its.to_json())
-            for forecaster, its in zip(fitted.forecasters, scores, strict=True)
-        ]
+            scored.append(replace(forecaster, scores=scores[report].to_json()))
         save_forecasters(scored, folder / "model")
-        log_results(trainer.loggers, scores[0], folder)
+        log_results(trainer.loggers, scores, folder / "model")
     finally:
         close(trainer.loggers)
     print(folder / "model")

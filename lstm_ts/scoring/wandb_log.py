@@ -1,7 +1,7 @@
 """What a training tells Weights & Biases; offline, in files to `wandb sync`, while no key is set."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,15 @@ def wandb_logger(*, project: str, save_dir: str, group: str) -> WandbLogger:
     return WandbLogger(project=project, save_dir=save_dir, group=group, mode=os.environ.get("WANDB_MODE", mode))
 
 
-def log_results(loggers: Sequence[Logger], scores: Scores, folder: Path) -> None:
-    """The score table, the report's pictures, the configuration and the model as an artifact."""
+def log_results(loggers: Sequence[Logger], scores: Mapping[Path, Scores], model: Path) -> None:
+    """Log tables and pictures of each symbol's scores, the configuration, and the model as an artifact.
+
+    scores   by the folder of their report, the first symbol's first
+    """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            _log_run(logger.experiment, scores, folder)
-            record_address(logger.experiment, folder)
+            _log_run(logger.experiment, scores, model)
+            record_address(logger.experiment, model.parent)
 
 
 def record_address(run: "wandb.Run", folder: Path) -> None:
@@ -45,21 +48,30 @@ def close(loggers: Sequence[Logger]) -> None:
             logger.experiment.finish()
 
 
-def _log_run(run: "wandb.Run", scores: Scores, folder: Path) -> None:
+def _log_run(run: "wandb.Run", scores: Mapping[Path, Scores], model: Path) -> None:
     import json
 
     import wandb
 
-    manifest = json.loads((folder / "model" / "manifest.json").read_text())
-    run.config.update(manifest["provenance"]["config"])  # type: ignore[no-untyped-call]
-    run.log({picture.stem: wandb.Image(str(picture)) for picture in sorted((folder / "scores").glob("*.png"))})
+    first, *_ = scores.values()
+    manifest = json.loads((model / "manifest.json").read_text())
+    run.config.update(manifest["symbols"][first.symbol]["provenance"]["config"])  # type: ignore[no-untyped-call]
+    for folder, its in scores.items():
+        prefix = f"{its.symbol}/" if its is not first else ""
+        pictures = {f"{prefix}{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+        run.log({**pictures, f"{prefix}scores": _make_table(its)})
+    artifact = wandb.Artifact(f"{first.symbol}-forecaster", type="model")
+    artifact.add_dir(str(model))
+    run.log_artifact(artifact)
+
+
+def _make_table(scores: Scores) -> "wandb.Table":
+    import wandb
+
     table = wandb.Table(columns=["step", "forecaster", "pinball_bps", "mae_bps", "skill", "dm_p"])
     for step, horizon in scores.horizons.items():
-        table.add_data(int(step), "lstm", horizon.pinball_bps, horizon.mae_bps, None, None)
+        table.add_data(int(step), scores.model, horizon.pinball_bps, horizon.mae_bps, None, None)
         for name, baseline in horizon.baselines.items():
             row = (baseline.pinball_bps, baseline.mae_bps, horizon.skill[name], horizon.dm_p[name])
             table.add_data(int(step), name, *row)
-    run.log({"scores": table})
-    artifact = wandb.Artifact(f"{scores.symbol}-forecaster", type="model")
-    artifact.add_dir(str(folder / "model"))
-    run.log_artifact(artifact)
+    return table
