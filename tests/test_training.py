@@ -88,7 +88,7 @@ class ToyConfig:
     name: ClassVar[str] = "toy"
     units: int
 
-    def build(self, *, features, target_columns, base_HQ):
+    def build(self, *, features, target_columns, volatilities, base_HQ):
         return ToyNet(self, features, base_HQ)
 
 class ToyNet(nn.Module):
@@ -99,7 +99,7 @@ class ToyNet(nn.Module):
         nn.init.zeros_(self.layers[2].bias)
         self.register_buffer("base_HQ", base_HQ)
 
-    def forward(self, x_BTF, calendar_BHC, profile_BH):
+    def forward(self, x_BTF, calendar_BHC, profile_BH, volatility_BV):
         stretch_B11 = self.layers(x_BTF.mean(1)).exp()[..., None]
         return stretch_B11 * self.base_HQ + 0 * profile_BH[..., None] + 0 * calendar_BHC.sum(-1, keepdim=True)
 '''
