@@ -1,6 +1,7 @@
 """What predict says."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from conftest import make_files
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
+from lstm_ts.market.announcements import known_until
 from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import HOUR
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast
 from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
@@ -125,3 +128,12 @@ def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_servic
     assert to_json(forecast, "files", told)["flags"] == told
     assert limits.of_window(make_forecast(volatility=4.0), 24) == []
     assert limits.find(make_forecast(), 24, NOW + timedelta(hours=2)) == ["stale input: the last bar is 2 hours old"]
+
+
+def test_hours_beyond_the_table_of_announcements_are_said():
+    limits = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
+    end = known_until()
+    at = replace(make_forecast(), target_ts_H=[end - HOUR, end])
+    assert limits.of_window(at, 24) == []
+    (flag,) = limits.of_window(replace(at, target_ts_H=[end, end + HOUR]), 24)
+    assert flag == f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as if there were none"
