@@ -77,25 +77,34 @@ def old_forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
 
 
 @pytest.fixture
-def old_folder(old_forecaster: Forecaster, tmp_path: Path) -> Path:
-    """As format 2 was: one symbol, no graph."""
-    folder = tmp_path / "old"
+def third_folder(old_forecaster: Forecaster, tmp_path: Path) -> Path:
+    """As format 3 was: one symbol, its parts beside the others."""
+    folder = tmp_path / "third"
     save_forecasters([old_forecaster], folder)
-    (folder / NETWORK).unlink()
     values = json.loads((folder / MANIFEST).read_text())
-    values |= values.pop("symbols")["XAGUSD"] | {"format": 2}
-    del values["files"], values["quote"], values["net"]["name"]
-    del values["scaler"]["half_lives_V"], values["scaler"]["elasticity_VH"]
-    reference = values["reference"]
-    baselines = reference.pop("baselines")
-    reference["volatility_pinball_H"] = reference.pop("start_pinball_H")
-    reference["climatology_HQ"], reference["volatility_HQ"] = (
-        baselines["climatology"]["q_HQ"],
-        baselines["volatility"]["z_HQ"],
-    )
+    values |= values.pop("symbols")["XAGUSD"] | {"format": 3}
+    known = ("return_profile_W", "range_profile_W", "drift_D", "return_unit", "half_life_hours")
+    values["scaler"] = {name: values["scaler"][name] for name in known}
+    values["reference"]["volatility_pinball_H"] = values["reference"].pop("start_pinball_H")
     (folder / MANIFEST).write_text(json.dumps(values))
     change_manifest(folder, lambda values: None)
     return folder
+
+
+@pytest.fixture
+def old_folder(third_folder: Path) -> Path:
+    """As format 2 was: no graph."""
+    (third_folder / NETWORK).unlink()
+
+    def to_format_2(values: Values) -> None:
+        values.update(format=2)
+        baselines = values["reference"].pop("baselines")
+        values["reference"]["climatology_HQ"] = baselines["climatology"]["q_HQ"]
+        values["reference"]["volatility_HQ"] = baselines["volatility"]["z_HQ"]
+        del values["files"], values["quote"], values["net"]["name"]
+
+    change_manifest(third_folder, to_format_2)
+    return third_folder
 
 
 def sha256(path: Path) -> str:
@@ -120,7 +129,10 @@ def change_manifest(folder: Path, change: Callable[[Values], object]) -> None:
     """Also what the weights say they were fitted to, as someone would who knows the format."""
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
-    if "symbols" not in values:
+    if values.get("format") == 3:
+        fitted = json.dumps([values[name] for name in ("net", "spec", *FITTED)], sort_keys=True)
+        sign_weights(folder, hashlib.sha256(fitted.encode()).hexdigest())
+    elif "symbols" not in values:
         sign_weights(folder, json.dumps([values["spec"], values["net"]], sort_keys=True))
     elif all(part.keys() >= set(FITTED) for part in values["symbols"].values()):
         symbols = [[name, *(part[key] for key in FITTED)] for name, part in values["symbols"].items()]
@@ -367,12 +379,15 @@ def test_a_graph_that_is_none_is_refused_in_a_sentence(folder: Path) -> None:
     assert "Expected an ONNX graph, got this: " in refusal(folder)
 
 
-def test_a_model_of_the_second_format_gives_the_same_numbers(
-    old_forecaster: Forecaster, old_folder: Path, hourly_bars: pl.DataFrame
+@pytest.mark.parametrize("kind", ["third_folder", "old_folder"])
+def test_a_model_of_an_earlier_format_gives_the_same_numbers(
+    old_forecaster: Forecaster, hourly_bars: pl.DataFrame, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    old, new = load_forecaster(old_folder), old_forecaster
-    np.testing.assert_allclose(old.forecast(hourly_bars).q_HQ, new.forecast(hourly_bars).q_HQ, rtol=1e-5)
+    old, new = load_forecaster(request.getfixturevalue(kind)), old_forecaster
+    states = old.season_states(old.grid(hourly_bars))  # it does not go on learning
+    np.testing.assert_allclose(old.forecast(hourly_bars, states).q_HQ, new.forecast(hourly_bars).q_HQ, rtol=1e-5)
     assert old.network.config == new.network.config
+    assert list(old.reference.baselines) == ["persistence", "climatology", "volatility"]
 
 
 @pytest.mark.parametrize(
