@@ -33,7 +33,6 @@ from lstm_ts.cli import (
 )
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
-from lstm_ts.market.bars import hash_bars
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.features import make_grid
@@ -84,12 +83,12 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
     decisive = select_decisive(asked)
-    seen = {fold: [hash_bars(each.hourly_bars) for each in select_bars(bars, fold)] for fold in folds}
+    seen = {fold: [each.decisive for each in select_bars(bars, fold)] for fold in folds}
     plans: dict[str, list[Training]] = {start: [] for start in starts}
     for start, trainings in plans.items():
         for fold in folds:
             previous = trainings[-1] if start == PREVIOUS and trainings else None
-            borders = [str(fold.valid_from), str(fold.seen_until), *seen[fold]]
+            borders = [str(fold.valid_from), str(fold.seen_until), seen[fold]]
             warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
             key = hash_training(decisive, borders, warm)[:24]
             trainings.append(Training(fold, start, kept / key, previous))

@@ -135,7 +135,7 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
 def hash_request(cfg: DictConfig, held: Sequence[HoldoutData]) -> str:
     """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
-    return hash_training(*(each.data_sha256 for each in held), decisive)
+    return hash_training([each.bars.decisive for each in held], decisive)
 
 
 def register(

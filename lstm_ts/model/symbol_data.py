@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NotEnoughBars
+from lstm_ts.market.bars import hash_bars
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.baselines import Reference, fit_reference
 from lstm_ts.model.features import Array, compute_returns_GH, make_grid
@@ -22,6 +23,11 @@ class SymbolBars:
     symbol: Symbol
     hourly_bars: pl.DataFrame
     source: str  # what delivered them; says so where they are synthetic
+
+    @property
+    def decisive(self) -> list[str]:
+        """What of it decides a model: the bars, hashed, and their sessions."""
+        return [hash_bars(self.hourly_bars), self.symbol.session.calendar, self.symbol.session.zone]
 
 
 @dataclass(frozen=True)
