@@ -10,6 +10,7 @@ from lstm_ts.market.announcements import KINDS
 from lstm_ts.market.session import Session
 from lstm_ts.model.features import Grid, make_grid
 from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.model.season import NO_STATES, SeasonStates
 
 TSTEPS, HORIZON = 8, 3
 
@@ -89,7 +90,8 @@ def test_the_drift_of_an_hour_is_found_and_noise_is_shrunk_to_nothing_much(grid:
 
 def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
     scaler = fit(grid, 1500)
-    plain_GH, (size_GH, _) = scaler.plain_size_GH(grid, horizon=3), scaler.size_and_drift_GH(grid, None, horizon=3)
+    plain_GH = scaler.plain_size_GH(grid, horizon=3)
+    size_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, NO_STATES, horizon=3))
     for profile_G, scale_GH in (
         (scaler.return_profile_W[grid.hour_of_week_G], plain_GH),
         (scaler.profile_G(grid), size_GH),
@@ -99,12 +101,13 @@ def test_the_scale_of_k_hours_adds_their_variances(grid: Grid) -> None:
         assert np.isnan(scale_GH[-2]).tolist() == [False, True, True]
 
 
-def test_factors_by_hour_of_day_widen_the_hours_they_are_of(grid: Grid) -> None:
-    scaler, hour_G = fit(grid, 1500), grid.hour_of_week_G % 24
-    factor_GD = np.ones((len(hour_G), 24))
-    factor_GD[:, hour_G[101]] = 2.0
-    plain_GH, _ = scaler.size_and_drift_GH(grid, None, horizon=3)
-    size_GH, _ = scaler.size_and_drift_GH(grid, factor_GD, horizon=3)
+def test_factors_by_hour_of_the_week_widen_the_hours_they_are_of(grid: Grid) -> None:
+    scaler = fit(grid, 1500)
+    factor_SW = np.ones((1, 168))
+    factor_SW[0, grid.hour_of_week_G[101]] = 2.0
+    states = SeasonStates(grid.ts_G[:1], factor_SW)
+    plain_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, NO_STATES, horizon=3))
+    size_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, states, horizon=3))
     profile_G = scaler.profile_G(grid)
     assert size_GH[100, 0] == pytest.approx(2 * plain_GH[100, 0])
     assert size_GH[100, 1] == pytest.approx(scaler.return_unit * np.hypot(2 * profile_G[101], profile_G[102]))

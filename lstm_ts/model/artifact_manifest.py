@@ -21,8 +21,8 @@ from lstm_ts.market.symbol import check_symbol
 from lstm_ts.model.baselines import BASELINES, VOLATILITY, Baseline, Reference
 from lstm_ts.model.features import Array
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.scaler import HOURS_OF_WEEK, Scaler
-from lstm_ts.model.season import HOURS_OF_DAY
+from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from lstm_ts.market.announcements import KINDS
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.har import fit_elasticities
-from lstm_ts.model.season import HOURS_OF_DAY, SeasonStates, compute_states
+from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK, NO_STATES, SeasonStates, compute_states
 
-HOURS_OF_WEEK = 168
 SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
 MIN_VOLATILITY = 0.05  # of the usual range: a window of still prices is no division by zero
 MIN_RANGE = 0.02
@@ -86,7 +85,7 @@ class Scaler:
         expected_G = self.usual_size * self.return_unit * self.profile_G(grid) * np.append(np.nan, level_G[:-1])
         return compute_states(
             np.abs(np.append(np.nan, compute_returns_GH(grid, horizon=1)[:-1, 0]) / expected_G),
-            grid.hour_of_week_G % HOURS_OF_DAY,
+            grid.hour_of_week_G,
             grid.origin_ts_G,
             half_life_hours=self.season_half_life_hours,
             prior_returns=self.season_prior_returns,
@@ -99,20 +98,19 @@ class Scaler:
         rows_GH = _rows_ahead(grid, horizon)
         return self.return_unit * _size_of_sum(_take(self.return_profile_W[grid.hour_of_week_G], rows_GH))
 
-    def size_and_drift_GH(self, grid: Grid, factor_GD: Array | None, *, horizon: int) -> tuple[Array, Array]:
-        """The same with announcements, and the mean return in units of that size.
-
-        factor_GD   on the profile by hour of day, known at each row's close; None: all 1
+    def profile_ahead_GH(self, grid: Grid, states: SeasonStates, *, horizon: int) -> Array:
+        """Size of the return in each of the next 1..horizon hours, with announcements and as known of late at each
+        row's close; NaN beyond the grid.
         """
         rows_GH = _rows_ahead(grid, horizon)
-        hour_G = grid.hour_of_week_G % HOURS_OF_DAY
-        profile_GH = _take(self.profile_G(grid), rows_GH)
-        if factor_GD is not None:
-            hour_GH = np.append(hour_G, np.zeros(horizon, dtype=np.int64))[rows_GH]
-            profile_GH = profile_GH * np.take_along_axis(factor_GD, hour_GH, axis=1)
+        hour_of_week_GH = np.append(grid.hour_of_week_G, np.zeros(horizon, dtype=np.int64))[rows_GH]
+        return _take(self.profile_G(grid), rows_GH) * states.at(grid.origin_ts_G, hour_of_week_GH)
+
+    def size_and_drift_GH(self, grid: Grid, profile_GH: Array) -> tuple[Array, Array]:
+        """Usual size of the sums of the next returns of these sizes, and their mean in units of that size."""
+        drift_GH = _take(self.drift_D[grid.hour_of_week_G % HOURS_OF_DAY], _rows_ahead(grid, profile_GH.shape[1]))
         size_GH = _size_of_sum(profile_GH)
-        drift_GH = np.cumsum(profile_GH * _take(self.drift_D[hour_G], rows_GH), axis=1) / size_GH
-        return self.return_unit * size_GH, drift_GH
+        return self.return_unit * size_GH, np.cumsum(profile_GH * drift_GH, axis=1) / size_GH
 
 
 def _multiply(grid: Grid, factors: Mapping[str, float]) -> Array:
@@ -192,7 +190,7 @@ def fit_scaler(
     moves_G = return_G / (scaler.profile_G(grid) * _volatility_before(scaler, grid, tsteps))
     unit = float(np.sqrt(np.mean(moves_G[rows_G] ** 2)))
     scaler = replace(scaler, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
-    usual_GH, _ = scaler.size_and_drift_GH(grid, None, horizon=horizon)
+    usual_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, NO_STATES, horizon=horizon))
     y_GH = compute_returns_GH(grid, horizon=horizon)
     y_GH[_rows_ahead(grid, horizon) > np.flatnonzero(train_G)[-1]] = np.nan
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)

@@ -1,9 +1,10 @@
-"""How the size of returns by hour of day has changed of late: factors on the profile that go on learning. Pure.
+"""How the size of returns by hour of the week has changed of late: factors on the profile that go on learning. Pure.
 
-The factor of an hour of day is the weighted mean of what its returns were over what was expected of them, shrunk to 1.
-It changes at midnight UTC, and uses the bars that had closed by then: whoever has the same bars has the same factors.
+The factor of an hour of day is the weighted mean of what its returns were over what was expected of them, shrunk to 1;
+that of an hour of the week is the same of what these leave, over a longer memory, times it. Factors change at midnight
+UTC, and use the bars that had closed by then: whoever has the same bars has the same factors.
 
-Legend: G grid hours, S days, D hours of the day, N moments.
+Legend: G grid hours, S days, D hours of the day, W hours of the week, K groups of hours, N moments, H steps.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from lstm_ts.model.features import Array
 
-HOURS_OF_DAY = 24
+HOURS_OF_DAY, HOURS_OF_WEEK = 24, 168
 MAX_SIZE = 5.0  # times what was expected; one jump is no new rhythm
+WEEK_MEMORY = 4  # times that of the hours of the day
+WEEK_PRIOR_RETURNS = 60
 Times = NDArray[np.datetime64]
 
 
@@ -24,13 +27,13 @@ class SeasonStates:
     """The factors of each day."""
 
     day_S: Times  # from when they hold, ascending; before the first they are 1
-    factor_SD: Array
+    factor_SW: Array
 
-    def at(self, ts_N: Times) -> Array:
-        """(N, D) factors known at each moment."""
-        return np.concatenate([np.ones((1, HOURS_OF_DAY)), self.factor_SD])[
-            np.searchsorted(self.day_S, ts_N, side="right")
-        ]
+    def at(self, ts_N: Times, hour_of_week_NH: NDArray[np.int64]) -> Array:
+        """(N, H) factors of hours of the week, as known at each moment."""
+        factors = np.concatenate([np.ones((1, HOURS_OF_WEEK)), self.factor_SW])
+        factor_NH: Array = factors[np.searchsorted(self.day_S, ts_N, side="right")[:, None], hour_of_week_NH]
+        return factor_NH
 
     def day_at(self, ts: np.datetime64) -> datetime | None:
         """Up to when the factors known then have seen bars; None: there are none."""
@@ -38,29 +41,51 @@ class SeasonStates:
         return self.day_S[row - 1].item().replace(tzinfo=UTC) if row else None
 
 
-NO_STATES = SeasonStates(np.empty(0, dtype="datetime64[us]"), np.empty((0, HOURS_OF_DAY)))
+NO_STATES = SeasonStates(np.empty(0, dtype="datetime64[us]"), np.empty((0, HOURS_OF_WEEK)))
 
 
 def compute_states(
-    size_G: Array, hour_of_day_G: NDArray[np.int64], closed_ts_G: Times, *, half_life_hours: float, prior_returns: float
+    size_G: Array,
+    hour_of_week_G: NDArray[np.int64],
+    closed_ts_G: Times,
+    *,
+    half_life_hours: float,
+    prior_returns: float,
 ) -> SeasonStates:
     """size_G           of each hour's return, over what was expected of it; NaN where that is not known
     closed_ts_G      when it is known
-    half_life_hours  session hours after which a return has half its weight
-    prior_returns    what pulls a factor to 1 weighs as much as so many returns of its hour
+    half_life_hours  session hours after which a return has half its weight in the factor of its hour of day
+    prior_returns    what pulls that factor to 1 weighs as much as so many returns
     """
-    known_G = ~np.isnan(size_G)
     day_G = (closed_ts_G - np.timedelta64(1, "us")).astype("datetime64[D]") + np.timedelta64(1, "D")  # first to know it
     day_S, of_day_G = np.unique(day_G, return_inverse=True)
-    cells_G = of_day_G * HOURS_OF_DAY + hour_of_day_G
-    shape = (len(day_S), HOURS_OF_DAY)
-    count_SD = np.bincount(cells_G, known_G, minlength=np.prod(shape)).reshape(shape)
-    clipped_G = np.where(known_G, size_G, 0.0).clip(max=MAX_SIZE)
-    total_SD = np.bincount(cells_G, clipped_G, minlength=np.prod(shape)).reshape(shape)
-    decay_S = 0.5 ** (np.bincount(of_day_G, minlength=len(day_S)) / half_life_hours)
-    factor_SD, total_D, count_D = np.empty(shape), np.zeros(HOURS_OF_DAY), np.zeros(HOURS_OF_DAY)
-    for day in range(len(day_S)):
-        total_D = decay_S[day] * total_D + total_SD[day]
-        count_D = decay_S[day] * count_D + count_SD[day]
-        factor_SD[day] = (total_D + prior_returns) / (count_D + prior_returns)
-    return SeasonStates(day_S.astype("datetime64[us]"), factor_SD)
+    hour_of_day_G = hour_of_week_G % HOURS_OF_DAY
+    size_G = size_G.clip(max=MAX_SIZE)
+    factor_SD = _learn(size_G, of_day_G, hour_of_day_G, HOURS_OF_DAY, half_life_hours, prior_returns)
+    before_SD = np.concatenate([np.ones((1, HOURS_OF_DAY)), factor_SD])
+    left_G = size_G / before_SD[of_day_G, hour_of_day_G]
+    prior = max(prior_returns, WEEK_PRIOR_RETURNS)
+    week_SW = _learn(left_G, of_day_G, hour_of_week_G, HOURS_OF_WEEK, WEEK_MEMORY * half_life_hours, prior)
+    return SeasonStates(day_S.astype("datetime64[us]"), factor_SD[:, np.arange(HOURS_OF_WEEK) % HOURS_OF_DAY] * week_SW)
+
+
+def _learn(
+    size_G: Array,
+    of_day_G: NDArray[np.int64],
+    group_G: NDArray[np.int64],
+    groups: int,
+    half_life_hours: float,
+    prior_returns: float,
+) -> Array:
+    """(S, K) weighted means by group after each day, shrunk to 1."""
+    known_G, days = ~np.isnan(size_G), int(of_day_G.max(initial=-1)) + 1
+    cells_G = of_day_G * groups + group_G
+    count_SK = np.bincount(cells_G, known_G, minlength=days * groups).reshape(days, groups)
+    total_SK = np.bincount(cells_G, np.where(known_G, size_G, 0.0), minlength=days * groups).reshape(days, groups)
+    decay_S = 0.5 ** (np.bincount(of_day_G, minlength=days) / half_life_hours)
+    factor_SK, total_K, count_K = np.empty((days, groups)), np.zeros(groups), np.zeros(groups)
+    for day in range(days):
+        total_K = decay_S[day] * total_K + total_SK[day]
+        count_K = decay_S[day] * count_K + count_SK[day]
+        factor_SK[day] = (total_K + prior_returns) / (count_K + prior_returns)
+    return factor_SK

@@ -1,7 +1,6 @@
 """Windows over the session grid: what the network reads, and the returns it is scored on. Pure.
 
-Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, D hours of the day, V volatilities,
-H steps.
+Legend: G grid hours, N windows, B batch, T tsteps, F features, C calendar columns, V volatilities, H steps.
 A window is a row number until a batch is gathered; then its T rows are copied out of the one (G, F) array.
 Arrays here, for forecasts; tensors for training are in `tensors.py`.
 """
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.features import CALENDAR_COLUMNS, Grid, compute_returns_GH
 from lstm_ts.model.scaler import Scaler
-from lstm_ts.model.season import HOURS_OF_DAY, NO_STATES, SeasonStates
+from lstm_ts.model.season import NO_STATES, SeasonStates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,12 +73,10 @@ class Windows(Generic[Values]):
     ahead_H: Values  # and to those of its targets
     features_GF: Values
     targets_GC: Values  # calendar columns and profiles of each hour as a target
-    profile_G: Values
     volatility_G: Values  # of the window that ends at each row, NaN for the first rows
     log_volatility_G: Values
     log_volatility_GV: Values  # of the volatilities that the scale is made of
-    hour_of_day_G: Values
-    factor_GD: Values  # on the profile by hour of day, known at each row's close; see `season.py`
+    profile_GH: Values  # usual size of each of the next hours' returns, of late
     usual_GH: Values  # usual size of the return 1..H hours ahead, by the hours of the week alone; log return
     level_GH: Values  # what the volatilities of the window make of it
     scale_GH: Values  # usual size of late and with announcements, times that
@@ -123,7 +120,7 @@ class Windows(Generic[Values]):
         return Batch(
             x_BTF=x_BTF,
             calendar_BHC=self.targets_GC[target_BH],
-            profile_BH=self.profile_G[target_BH] * self.factor_GD[origin_B[:, None], self.hour_of_day_G[target_BH]],
+            profile_BH=self.profile_GH[origin_B],
             volatility_BV=self.log_volatility_GV[origin_B],
             scale_BH=self.scale_GH[origin_B],
             drift_BH=self.drift_GH[origin_B],
@@ -147,9 +144,9 @@ def make_windows(
     assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
     volatility_G = np.full(len(grid.ts_G), np.nan)
     volatility_G[tsteps - 1 :] = scaler.window_volatility_N(grid, tsteps=tsteps)
-    factor_GD = states.at(grid.origin_ts_G)
     usual_GH = scaler.plain_size_GH(grid, horizon=horizon)
-    recent_GH, drift_GH = scaler.size_and_drift_GH(grid, factor_GD, horizon=horizon)
+    profile_GH = scaler.profile_ahead_GH(grid, states, horizon=horizon)
+    recent_GH, drift_GH = scaler.size_and_drift_GH(grid, profile_GH)
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
     level_GH = np.exp((log_volatility_GV @ scaler.elasticity_VH).clip(max=MAX_LOG_SCALE))
     scale_GH = recent_GH * level_GH
@@ -171,12 +168,10 @@ def make_windows(
         ahead_H=np.arange(1, horizon + 1),
         features_GF=np.concatenate([np.stack(bar_columns, axis=1), calendar_GC], axis=1).astype(np.float32),
         targets_GC=calendar_GC.astype(np.float32),
-        profile_G=profile_G.astype(np.float32),
         volatility_G=volatility_G.astype(np.float32),
         log_volatility_G=np.log(volatility_G).astype(np.float32),
         log_volatility_GV=log_volatility_GV.astype(np.float32),
-        hour_of_day_G=grid.hour_of_week_G % HOURS_OF_DAY,
-        factor_GD=factor_GD.astype(np.float32),
+        profile_GH=profile_GH.astype(np.float32),
         usual_GH=usual_GH.astype(np.float32),
         level_GH=level_GH.astype(np.float32),
         scale_GH=scale_GH.astype(np.float32),
