@@ -105,7 +105,7 @@ class Forecast(Strict):
     skill_reason: Annotated[str | None, Field(description="Why skill is null")]
     season_day: Annotated[
         datetime | None,
-        Field(description="Up to when stored bars have changed the profile by hour of day; null: none have"),
+        Field(description="Up to when stored bars have changed the profile of the week; null: none have"),
     ]
     data_age_s: Annotated[float, Field(description="Since origin_ts")]
     flags: Annotated[list[str], Field(description="What to know before trusting it, in words")]

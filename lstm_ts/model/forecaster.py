@@ -58,7 +58,7 @@ class Forecast:
     volatility: float  # of the window; 1 is as in the training hours
     quote: Quote | None  # of its prices; None: nobody knows it
     level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
-    season_day: datetime | None = None  # up to when bars have changed the profile by hour of day; None: none have
+    season_day: datetime | None = None  # up to when bars have changed the profile of the week; None: none have
 
     def price_HL(self, *levels: float) -> Array:
         """Prices at some of the levels; raises ArtifactError where the model has not learnt one."""
