@@ -75,6 +75,8 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         self.handlers = {
             each.symbol: RequestHandler(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols
         }
+        for handler in self.handlers.values():
+            handler.follow_store(self.settings.poll_s)
         self.watchers = {
             each.symbol: RegistryWatcher(
                 each,

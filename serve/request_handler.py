@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from serve.traffic import Arm
 from serve.window import Refused, read_window
 
 WARM_UPS = 3
+FIRST_S = 2.0  # a worker waits so long for its bars before it answers
 PATH = TypeAdapter(list[schema.Step])
 NO_SKILL = "no outcomes are scored yet"
 
@@ -37,35 +39,51 @@ log = logging.getLogger(__name__)
 class _Read(NamedTuple):
     changed: int  # of the store
     bars: Bars
-    states: dict[int, SeasonStates]  # by version
+    states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
 
 
 class StoredBars:
-    """The store's bars and what they tell of the profile, read again when the store has changed."""
+    """The store's bars and what they tell of the profile, read again when the store has changed.
+
+    A thread of its own follows the store, so that a window that was sent never waits for a disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._store = BarStore(folder, HOURLY_SCHEMA)
         self._last: _Read | None = None
 
+    def follow(self, poll_s: float) -> None:
+        """Read once, as far as that takes no longer than FIRST_S, and go on in the background."""
+        read = threading.Event()
+        threading.Thread(target=self._follow, args=(poll_s, read), name="bars", daemon=True).start()
+        read.wait(FIRST_S)
+
+    def _follow(self, poll_s: float, read: threading.Event) -> None:
+        while True:
+            with suppress(DataError, OSError):  # empty, or being mended: what was read before stays
+                self._refresh()
+            read.set()
+            time.sleep(poll_s)
+
     def latest(self, count: int) -> Bars:
         """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
-        return self._read().bars.tail(count)
+        return self._refresh().bars.tail(count)
 
     def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
-        """No states where the store cannot be read: a window that was sent can be forecast without."""
-        try:
-            read = self._read()
-        except DataError:
+        """By the bars that were read last."""
+        if (last := self._last) is None:
             return NO_STATES
-        if version not in read.states:
-            read.states[version] = forecaster.season_states(forecaster.grid(read.bars))
-        return read.states[version]
+        if version not in last.states:
+            last.states[version] = forecaster, forecaster.season_states(forecaster.grid(last.bars))
+        return last.states[version][1]
 
-    def _read(self) -> _Read:
+    def _refresh(self) -> _Read:
         """Another thread may do the same meanwhile."""
         last, changed = self._last, self._store.changed
         if last is None or not changed or changed != last.changed:
-            last = self._last = _Read(changed, Bars.of(self._store.read()), {})
+            bars, known = Bars.of(self._store.read()), tuple(last.states.items()) if last else ()
+            states = {version: (each, each.season_states(each.grid(bars))) for version, (each, _) in known}
+            last = self._last = _Read(changed, bars, states)
         return last
 
 
@@ -75,6 +93,9 @@ class RequestHandler:
     def __init__(self, symbol: str, bars: Path, flags: Flags, served: Sequence[str] = ()) -> None:
         """served    see `read_window`"""
         self._symbol, self._flags, self._stored, self._served = symbol, flags, StoredBars(bars), served
+
+    def follow_store(self, poll_s: float) -> None:
+        self._stored.follow(poll_s)
 
     def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> Answer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
