@@ -25,7 +25,7 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
 	@$(RUN) lstm_ts.retrain +experiment=quickstart $(DEMO)
-	@echo; cd outputs/demo && rm -f champion/{manifest.json,SHA256SUMS,weights.safetensors} && { ! [ -d champion ] || rmdir champion; }
+	@echo; cd outputs/demo && rm -f champion/{manifest.json,network.onnx,SHA256SUMS,weights.safetensors} && { ! [ -d champion ] || rmdir champion; }
 	@$(RUN) lstm_ts.registry action=export version=champion to=outputs/demo/champion $(DEMO) > /dev/null
 	@$(RUN) lstm_ts.predict model=outputs/demo/champion $(DEMO) | tail -n 1
 	@$(RUN) lstm_ts.registry action=history $(DEMO)
