@@ -203,7 +203,7 @@ def fit(
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
-    torch.set_num_threads(min(torch.get_num_threads(), count_processors()))
+    torch.set_num_threads(max(1, min(cfg.threads, count_processors())))
     precision = cfg.trainer.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_bf16() else "32-true"
