@@ -37,7 +37,6 @@ from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.nets import describe_net
 from lstm_ts.model.provenance import hash_training, select_decisive
 from lstm_ts.registry.holdout import Champion, HoldoutData, check_champion, hold_out
 from lstm_ts.registry.promotion import promote_undecided
@@ -48,7 +47,7 @@ from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import close
-from lstm_ts.train import Fitted, build_trainer, fit, make_data, read_bars
+from lstm_ts.train import Fitted, build_trainer, find_obstacle, fit, make_data, read_bars
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"
@@ -76,30 +75,25 @@ class Line:
         return str(self.champion.version.number) if self.champion else ""
 
 
-def choose_starts(cfg: DictConfig, champion: Champion | None, valid_from: datetime) -> list[str]:
+def choose_starts(cfg: DictConfig, champion: Champion | None, data: BarsDataModule) -> list[str]:
     """Raises    ConfigError: a start that does not exist, or a champion whose weights cannot be gone on with"""
-    asked, config = cfg.retrain.start, describe_net(construct(cfg.net))
+    asked = cfg.retrain.start
     if asked not in (SCRATCH, CHAMPION, BOTH):
         raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
     if champion is None or asked == SCRATCH:
         return [SCRATCH]
-    theirs, seen = champion.forecaster.network.config, champion.forecaster.provenance.trained_until
-    if theirs != config:
-        obstacle = f"a champion of {config}, got {dict(theirs)}"
-    elif datetime.fromisoformat(seen) > valid_from:
-        obstacle = f"a champion trained before the validation from {valid_from.isoformat()}, got one until {seen}"
-    else:
+    if not (obstacle := find_obstacle(champion.forecaster, construct(cfg.net), data)):
         return [SCRATCH, CHAMPION] if asked == BOTH else [CHAMPION]
     if asked == CHAMPION:
-        raise ConfigError(f"Expected {obstacle}; set retrain.start={SCRATCH}")
-    log.info("From scratch only: a warm start needs %s", obstacle)
+        raise ConfigError(f"Expected a champion {obstacle}; set retrain.start={SCRATCH}")
+    log.info("From scratch only: a warm start needs a champion %s", obstacle)
     return [SCRATCH]
 
 
 def train_candidates(cfg: DictConfig, data: BarsDataModule, champion: Champion | None) -> dict[str, Fitted]:
     """Train a candidate for each start, in a folder of its own."""
     trained = {}
-    for start in choose_starts(cfg, champion, data.valid_from):
+    for start in choose_starts(cfg, champion, data):
         weights = champion.forecaster if champion and start == CHAMPION else None
         trainer = build_trainer(cfg, run_folder() / start)
         try:
@@ -257,12 +251,13 @@ def judge_and_report(
 
 
 def choose_names(cfg: DictConfig) -> list[str]:
-    """Names of the registered models: `name` of one symbol's, the symbols' own of several."""
-    if len(cfg.symbols) == 1:
-        return [cfg.name]
-    if cfg.name != cfg.symbol.name:
+    """Names of the registered models: those of the symbols, or `name` for the model of one."""
+    names = [symbol.name for symbol in choose_symbols(cfg)]
+    if cfg.name == cfg.symbol.name:  # the default
+        return names
+    if len(names) > 1:
         raise ConfigError(f"Expected no name with several symbols, whose models are named as they are, got {cfg.name}")
-    return [symbol.name for symbol in choose_symbols(cfg)]
+    return [cfg.name]
 
 
 def run(cfg: DictConfig) -> RetrainResult:

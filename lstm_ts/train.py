@@ -203,14 +203,15 @@ def fit(
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
-    torch.set_num_threads(max(1, min(cfg.threads, count_processors())))
     precision = cfg.trainer.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_bf16() else "32-true"
-    if not 0 <= cfg.weight_averaging < 1 or cfg.patience < 1:
+    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
         raise ConfigError(
-            f"Expected weight_averaging within 0..1 and patience >= 1, got {cfg.weight_averaging} and {cfg.patience}"
+            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
+            f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
         )
+    torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
         WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging)),
         EarlyStopping("val/loss", patience=cfg.patience),
@@ -268,21 +269,23 @@ def main(cfg: DictConfig) -> float:
 
 
 def load_start(cfg: DictConfig, data: BarsDataModule) -> Forecaster:
-    """The model whose weights are the first ones.
-
-    Raises    ConfigError: it has another network, or has seen what is validated; ArtifactError: it cannot be loaded
-    """
+    """The model whose weights are the first ones.    Raises    ConfigError: they cannot be; ArtifactError: no model"""
     start = load_forecaster(Path(str(cfg.warm_start)))
-    theirs = dict(start.network.config) | {"volatilities": len(start.scaler.half_lives_V), "tsteps": start.spec.tsteps}
-    ours = describe_net(construct(cfg.net)) | {"volatilities": data.volatilities, "tsteps": data.spec.tsteps}
-    if theirs != ours:
-        raise ConfigError(f"Expected warm_start with a network of {ours}, got one of {theirs}; set net as that was")
-    if (seen := datetime.fromisoformat(start.provenance.trained_until)) > data.valid_from:
-        raise ConfigError(
-            f"Expected warm_start trained before split.valid_from, {data.valid_from}, got one until {seen}; "
-            f"move split.valid_from"
-        )
+    if obstacle := find_obstacle(start, construct(cfg.net), data):
+        raise ConfigError(f"Expected warm_start with a model {obstacle}; take another one")
     return start
+
+
+def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) -> str:
+    """Why a training cannot begin with the weights of `start`: "of …, got …"; empty where it can."""
+    theirs = {**start.network.config, "volatilities": start.network.volatilities}
+    ours = describe_net(config) | {"volatilities": data.volatilities}
+    if theirs != ours:
+        return f"of {ours}, got {theirs}"
+    seen = start.provenance.trained_until
+    if datetime.fromisoformat(seen) > data.valid_from:
+        return f"trained before the validation from {data.valid_from.isoformat()}, got one until {seen}"
+    return ""
 
 
 def test_span(data: SymbolData, split: Split) -> Span:

@@ -41,16 +41,21 @@ def random_network(
     config: NetConfig,
     *,
     seed: int = 0,
-    location_weight: float = 1.0,
     volatilities: int | None = None,
+    drift: float = 0.0,
+    **attributes: float,
 ) -> Network:
     """Not trained, but with random weights in its last layer, so that its forecasts depend on every input.
 
     volatilities   0: a network of before format 4
+    drift          of every window, in usual returns of the first hour
+    attributes     of the network, as a training sets them
     """
     inputs = data.volatilities if volatilities is None else volatilities
     torch.manual_seed(seed)
     net: Any = build_net(config, data.start_HQ, volatilities=inputs)
     torch.nn.init.normal_(net.head.weight, std=0.3)
-    net.location_weight = location_weight
+    torch.nn.init.constant_(net.head.bias[1:], drift)
+    for name, value in attributes.items():
+        setattr(net, name, value)
     return export(net, describe_net(config), data.spec, volatilities=inputs)

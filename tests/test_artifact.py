@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -26,10 +27,12 @@ from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
+from lstm_ts.train import find_obstacle
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
 FITTED = ("session", "scaler", "reference")
 SILVER = "symbols.XAGUSD"
+CONFIG = LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0)
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
 Values = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -70,7 +73,7 @@ def old_forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     reference = replace(
         its.reference, baselines={n: b for n, b in its.reference.baselines.items() if not n.startswith("har")}
     )
-    network = random_network(data, LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0), volatilities=0)
+    network = random_network(data, CONFIG, volatilities=0, drift=0.9, max_drift=math.inf)
     until = "2014-04-01T00:00:00+00:00"
     provenance = Provenance("XAGUSD", "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     return Forecaster(network, scaler, reference, SPEC, silver, provenance, {}, close_range(its.train_closes))
@@ -388,6 +391,18 @@ def test_a_model_of_an_earlier_format_gives_the_same_numbers(
     np.testing.assert_allclose(old.forecast(hourly_bars, states).q_HQ, new.forecast(hourly_bars).q_HQ, rtol=1e-5)
     assert old.network.config == new.network.config
     assert list(old.reference.baselines) == ["persistence", "climatology", "volatility"]
+
+
+def test_a_training_cannot_begin_with_the_weights_of_an_earlier_format(
+    old_forecaster: Forecaster, sound: Path, hourly_bars: pl.DataFrame, silver: Session
+) -> None:
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC)
+    data.setup()
+    assert "'volatilities': 2}, got {" in find_obstacle(old_forecaster, CONFIG, data)
+    later = replace(load_forecaster(sound).provenance, trained_until="2014-02-01T00:00:00+00:00")
+    newer = replace(load_forecaster(sound), provenance=later)
+    assert find_obstacle(newer, CONFIG, data) == ""
+    assert find_obstacle(newer, replace(CONFIG, hidden=5), data).startswith("of {'name': 'lstm', 'hidden': 5")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from commands import mistake, run, succeed
 from models import make_data, random_network, symbol_bars
 from serving import Server, running, wait_for
+from test_configs import compose, without_hydra
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.session import Session
@@ -20,6 +21,7 @@ from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
+from lstm_ts.retrain import choose_names
 from serve import schema
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
@@ -139,6 +141,19 @@ def test_batches_are_mixed_and_balanced_as_configured() -> None:
     assert torch.bincount(rows[rows >= 900] - 900).tolist() == [5] * 100
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["symbol=XAUUSD"], ["XAUUSD"]),
+        (["symbols=[XAUUSD]"], ["XAUUSD"]),
+        (["symbols=[XAUUSD]", "name=mine"], ["mine"]),
+        (["symbols=[XAGUSD,XAUUSD]"], ["XAGUSD", "XAUUSD"]),
+    ],
+)
+def test_models_are_named_as_their_symbols_unless_one_is_given_a_name(options: list[str], names: list[str]) -> None:
+    assert choose_names(without_hydra(compose("retrain", *options))) == names
+
+
 GEAR = ("net.hidden=4", "net.decoder=4", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 SPECS = ("tsteps=12", "horizon=6", "spec.max_missing=6")
 BOTH = "symbols=[XAGUSD,EURUSD]"
@@ -179,9 +194,9 @@ def test_a_pooled_model_is_trained_scored_and_asked_for_each_of_its_symbols_and_
     alone = succeed("train", markets, *GEAR, *SPECS, *borders, f"warm_start={model}", "symbol=EURUSD")[-1]
     assert json.loads((Path(alone) / "manifest.json").read_text())["symbols"].keys() == {"EURUSD"}
     other = mistake(run("train", markets, *GEAR, *SPECS, *borders, f"warm_start={model}", "net.hidden=5"))
-    assert "Expected warm_start with a network of" in other
+    assert "Expected warm_start with a model of {" in other
     early = ("split.valid_from=2025-11-15", "split.test_from=2025-12-15", f"warm_start={model}")
-    assert "Expected warm_start trained before split.valid_from" in mistake(
+    assert "Expected warm_start with a model trained before the validation from" in mistake(
         run("train", markets, *GEAR, *SPECS, *early)
     )
     refused = mistake(run("predict", markets, f"model={alone}", "symbol=XAGUSD"))

@@ -46,6 +46,7 @@ class Network:
             raise ArtifactError(f"Expected an ONNX graph, got this: {_first_line(error)}") from error
         found = {node.name: node.shape[1:] for node in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._inputs = [name for name in INPUTS if name in found]
+        self.volatilities = volatilities if INPUTS[-1] in found else 0  # that it reads
         if found != (expected := _shapes(spec, volatilities, self._inputs)):
             raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
 

@@ -1,6 +1,7 @@
 """Model folders of formats 1 and 2, which hold an LSTM's weights and no ONNX graph: it is made when they are loaded."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Ma
     for name, buffer in net.named_buffers():
         if not np.allclose(weights[name], buffer.numpy(), rtol=1e-4, atol=1e-6):
             raise _wrong_weights(path, f"{name} as the manifest's quantiles make it, got other numbers")
+    net.max_drift = math.inf  # type: ignore[assignment]  # as it was trained
     net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
     return export(net, describe_net(config), manifest.spec, volatilities=0)
 
