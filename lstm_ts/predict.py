@@ -137,11 +137,12 @@ def main(cfg: DictConfig) -> None:
         hourly_bars, source = store.read(), store.source
         bars = SymbolBars(construct(cfg.symbol), hourly_bars, source)
         forecaster = choose_forecaster(forecasters, bars, until=hourly_bars["ts"][-1])
+        states = forecaster.season_states(forecaster.grid(hourly_bars))
     else:
         forecaster = forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
         hourly_bars, source = _read_file(cfg, forecaster)
+        states = _read_states(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
-    states = _read_states(cfg, forecaster)
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, datetime.now(UTC)
     marked = describe_adoption(forecaster)
     if cfg.format == "json":

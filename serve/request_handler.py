@@ -40,6 +40,7 @@ class _Read(NamedTuple):
     changed: int  # of the store
     bars: Bars
     states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
+    asked: set[int]  # versions since then; others are forgotten
 
 
 class StoredBars:
@@ -70,20 +71,22 @@ class StoredBars:
         return self._refresh().bars.tail(count)
 
     def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
-        """By the bars that were read last."""
+        """Take those of the bars that were read last."""
         if (last := self._last) is None:
             return NO_STATES
         if version not in last.states:
             last.states[version] = forecaster, forecaster.season_states(forecaster.grid(last.bars))
+        last.asked.add(version)
         return last.states[version][1]
 
     def _refresh(self) -> _Read:
         """Another thread may do the same meanwhile."""
         last, changed = self._last, self._store.changed
         if last is None or not changed or changed != last.changed:
-            bars, known = Bars.of(self._store.read()), tuple(last.states.items()) if last else ()
-            states = {version: (each, each.season_states(each.grid(bars))) for version, (each, _) in known}
-            last = self._last = _Read(changed, bars, states)
+            bars = Bars.of(self._store.read())
+            asked = {version: last.states[version][0] for version in tuple(last.asked)} if last else {}
+            states = {version: (each, each.season_states(each.grid(bars))) for version, each in asked.items()}
+            last = self._last = _Read(changed, bars, states, set())
         return last
 
 

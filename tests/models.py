@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -9,10 +10,20 @@ from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.export import export
+from lstm_ts.model.features import Grid
 from lstm_ts.model.nets import NetConfig, build_net, describe_net
 from lstm_ts.model.network import Network
+from lstm_ts.model.scaler import Scaler, ScalerSettings, fit_scaler
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import WindowSpec
+
+SETTINGS: dict[str, Any] = {
+    "half_life_hours": 6.0,
+    "half_lives_hours": (2.0, 6.0),
+    "memory_hours": 6000,
+    "season_half_life_hours": 1400,
+    "season_prior_returns": 25,
+}
 
 
 def symbol_bars(hourly_bars: pl.DataFrame, session: Session, name: str = "XAGUSD") -> SymbolBars:
@@ -26,14 +37,17 @@ def make_data(*bars: SymbolBars, spec: WindowSpec, **settings: Any) -> BarsDataM
         "split": Split(valid_from=0.6, test_from=0.8, test_until=None),
         "batch_size": 64,
         "balance": 0.0,
-        "half_life_hours": 6.0,
-        "half_lives_hours": (2.0, 6.0),
-        "memory_hours": 6000,
-        "season_half_life_hours": 1400,
-        "season_prior_returns": 25,
         "seed": 0,
+        **SETTINGS,
     }
     return BarsDataModule(bars, spec=spec, **(given | settings))
+
+
+def fit_rows(grid: Grid, rows: int, spec: WindowSpec, **settings: Any) -> Scaler:
+    """Statistics of the first `rows` rows; `settings` instead of those here."""
+    given = SETTINGS | settings
+    shape = {"tsteps": spec.tsteps, "horizon": spec.horizon, "levels": spec.levels}
+    return fit_scaler(grid, np.arange(len(grid.ts_G)) < rows, ScalerSettings(**given), **shape)
 
 
 def random_network(

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from models import fit_rows
 from numpy.typing import NDArray
 
 from lstm_ts.market.session import Session
@@ -19,7 +20,6 @@ from lstm_ts.model.baselines import (
 )
 from lstm_ts.model.boosting import lightgbm_quantiles, tabulate
 from lstm_ts.model.features import make_grid
-from lstm_ts.model.scaler import fit_scaler
 from lstm_ts.model.windows import Windows, WindowSpec, find_origins, make_windows
 
 Parts = tuple[Windows[NDArray[Any]], Windows[NDArray[Any]], Windows[NDArray[Any]]]
@@ -86,18 +86,7 @@ def test_the_error_of_persistence_is_the_scale_of_mase() -> None:
 @pytest.fixture(scope="module")
 def parts(hourly_bars: pl.DataFrame, silver: Session) -> Parts:
     grid = make_grid(hourly_bars, silver, ahead=2)
-    scaler = fit_scaler(
-        grid,
-        np.arange(len(grid.ts_G)) < 1500,
-        tsteps=SPEC.tsteps,
-        horizon=SPEC.horizon,
-        levels=SPEC.levels,
-        half_life_hours=6.0,
-        half_lives_hours=(2.0, 6.0),
-        memory_hours=6000,
-        season_half_life_hours=1400,
-        season_prior_returns=25,
-    )
+    scaler = fit_rows(grid, 1500, SPEC)
     rows_N = find_origins(grid, SPEC).rows_N
     train, valid, test = np.split(rows_N, [1300, 1700])
     windows = make_windows(grid, scaler, train, SPEC)

@@ -57,10 +57,8 @@ def pool(silver_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, sp
 def forecasters_of(data: BarsDataModule) -> list[Forecaster]:
     network = random_network(data, LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0))
     until = "2014-04-01T00:00:00+00:00"
-    data_settings = {"data": {"memory_hours": 6000}}
     provenances = [
-        Provenance(each.name, "test hours", "", until, "ab", until, 7, "", "c0ffee", {}, data_settings)
-        for each in data.symbols
+        Provenance(each.name, "test hours", "", until, "ab", until, 7, "", "c0ffee", {}, {}) for each in data.symbols
     ]
     return [
         Forecaster(network, each.scaler, each.reference, SPEC, each.bars.symbol.session, provenance, {})

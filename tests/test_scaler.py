@@ -5,14 +5,17 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models import fit_rows
 
 from lstm_ts.market.announcements import KINDS
 from lstm_ts.market.session import Session
 from lstm_ts.model.features import Grid, make_grid
-from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.season import NO_STATES, SeasonStates
+from lstm_ts.model.windows import WindowSpec
 
 TSTEPS, HORIZON = 8, 3
+SPEC = WindowSpec(tsteps=TSTEPS, horizon=HORIZON, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=2)
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +24,8 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 
 def fit(grid: Grid, rows: int, memory_hours: float = 6000) -> Scaler:
-    return fit_scaler(
-        grid,
-        np.arange(len(grid.ts_G)) < rows,
-        tsteps=TSTEPS,
-        horizon=HORIZON,
-        levels=(0.1, 0.25, 0.5, 0.75, 0.9),
-        half_life_hours=4.0,
-        half_lives_hours=(1.0, 4.0),
-        memory_hours=memory_hours,
-        season_half_life_hours=1400,
-        season_prior_returns=25,
-    )
+    settings = {"half_life_hours": 4.0, "half_lives_hours": (1.0, 4.0), "memory_hours": memory_hours}
+    return fit_rows(grid, rows, SPEC, **settings)
 
 
 def test_training_returns_have_unit_profile(grid: Grid) -> None:

@@ -1,5 +1,6 @@
 """Real servers on free loopback ports, with a real registry and models of a few weights."""
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -57,7 +59,7 @@ from serve import schema
 from serve.keys import Keys
 from serve.metrics import PARTS
 from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion, lacks_challenger
-from serve.request_handler import RequestHandler
+from serve.request_handler import RequestHandler, StoredBars
 from serve.server import check, check_challenger, read_settings
 from serve.settings import Ask
 from serve.traffic import Arm
@@ -626,6 +628,24 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
         wait_for(lambda: server.workers() not in ([], before) and server.health().ready)
         assert server.ask(now_bars).model.version == 1
         assert "Worker 0 has ended, which took longer than answer_s=2" in server.log.read_text()
+
+
+def test_a_version_that_is_asked_no_more_is_forgotten_when_the_store_changes(
+    models: list[Path], hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    with BarStore(tmp_path, HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars)
+    stored, forecaster = StoredBars(tmp_path), load_forecaster(models[0])
+    held = weakref.ref(forecaster)
+    stored.latest(1)
+    assert stored.season_states(1, forecaster).day_at(np.datetime64("2014-05-27")) is not None
+    del forecaster
+    for kept in (True, False):
+        changed = (tmp_path / MANIFEST).stat().st_mtime_ns + 1
+        os.utime(tmp_path / MANIFEST, ns=(changed, changed))
+        stored.latest(1)
+        gc.collect()
+        assert (held() is not None) is kept
 
 
 # What is counted

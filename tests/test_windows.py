@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import fit_rows
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
 from lstm_ts.model.features import Grid, make_grid
-from lstm_ts.model.scaler import Scaler, fit_scaler
+from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.tensors import flip_sign, to_tensors
 from lstm_ts.model.windows import (
     BODY,
@@ -34,18 +35,7 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 
 @pytest.fixture(scope="module")
 def scaler(grid: Grid) -> Scaler:
-    return fit_scaler(
-        grid,
-        np.ones(len(grid.ts_G), dtype=np.bool_),
-        tsteps=SPEC.tsteps,
-        horizon=SPEC.horizon,
-        levels=SPEC.levels,
-        half_life_hours=6.0,
-        half_lives_hours=(2.0, 6.0),
-        memory_hours=6000,
-        season_half_life_hours=1400,
-        season_prior_returns=25,
-    )
+    return fit_rows(grid, len(grid.ts_G), SPEC)
 
 
 def test_targets_are_cumulative_log_returns_from_the_origin(grid: Grid) -> None:

@@ -51,16 +51,7 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
         )
     train_G = in_span(grid.origin_ts_G, None, until)
     scaler = fit_scaler(
-        grid,
-        train_G,
-        tsteps=spec.tsteps,
-        horizon=spec.horizon,
-        levels=spec.levels,
-        half_life_hours=donor.scaler.half_life_hours,
-        half_lives_hours=donor.scaler.half_lives_V.tolist(),
-        memory_hours=provenance.config["data"]["memory_hours"],
-        season_half_life_hours=donor.scaler.season_half_life_hours,
-        season_prior_returns=donor.scaler.season_prior_returns,
+        grid, train_G, donor.scaler.settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
     )
     windows = make_windows(grid, scaler, rows_N, spec, scaler.season_states(grid, tsteps=spec.tsteps))
     y_NH = compute_returns_GH(grid, horizon=spec.horizon)[rows_N]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -21,7 +21,7 @@ from lstm_ts.market.symbol import check_symbol
 from lstm_ts.model.baselines import BASELINES, VOLATILITY, Baseline, Reference
 from lstm_ts.model.features import Array
 from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.scaler import Scaler
+from lstm_ts.model.scaler import Scaler, ScalerSettings
 from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
@@ -36,6 +36,7 @@ FITTED = ("session", "scaler", "reference")  # of each symbol, beside net and sp
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
 REFERENCE, OLD_REFERENCE = ("start_pinball_H", "mase_scale_H"), ("volatility_pinball_H", "mase_scale_H")
 MAX_TSTEPS = 100_000  # far beyond any use
+SETTINGS = tuple(field.name for field in fields(ScalerSettings))
 FIXED = 1e300  # prior returns of a profile that does not go on learning
 SHOWN = 60  # characters of a value
 Part = TypeVar("Part")
@@ -273,6 +274,7 @@ def _upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
         "half_lives_V": [values.get("half_life_hours")],
         "elasticity_VH": [[1.0] * spec.horizon],
         "usual_size": 1.0,
+        "memory_hours": 1.0,  # nobody asks a model of one symbol
         "season_half_life_hours": 1.0,
         "season_prior_returns": FIXED,
     }
@@ -280,7 +282,7 @@ def _upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
 
 def _read_scaler(values: Any, spec: WindowSpec) -> Scaler:
     scaler, where = build(Scaler, values, "scaler"), "scaler"
-    positive = ("return_unit", "half_life_hours", "usual_size", "season_half_life_hours", "season_prior_returns")
+    positive = ("return_unit", "usual_size", *(name for name in SETTINGS if name != "half_lives_hours"))
     numbers = {name: getattr(scaler, name) for name in positive}
     for name, number in numbers.items():
         if number <= 0:

@@ -16,8 +16,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Moment, moment, utc
 from lstm_ts.model.baselines import Reference
 from lstm_ts.model.features import Array
-from lstm_ts.model.scaler import Scaler
-from lstm_ts.model.symbol_data import ScalerSettings, SymbolBars, SymbolData
+from lstm_ts.model.scaler import Scaler, ScalerSettings
+from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import Batch, Windows, WindowSpec, concatenate
 

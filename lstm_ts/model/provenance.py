@@ -20,7 +20,7 @@ from lstm_ts.model.symbol_data import SymbolData
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
-DECISIVE = ("seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
+DECISIVE = ("symbols", "seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
 SHOWN = ("enable_progress_bar", "log_every_n_steps")
 
 
@@ -46,9 +46,8 @@ def library_versions() -> dict[str, str]:
 
 
 def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """What of a configuration decides a model, and `more` of it."""
-    symbol = {name: config["symbol"][name] for name in ("name", "session")}
-    wanted = {"symbol": symbol, "symbols": config["symbols"]} | {name: config[name] for name in (*DECISIVE, *more)}
+    """What of a configuration decides a model, and `more` of it; sessions are told with the bars."""
+    wanted = {name: config[name] for name in (*DECISIVE, *more)}
     return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
 
 

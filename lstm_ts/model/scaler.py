@@ -1,4 +1,4 @@
-"""Statistics of the training hours, and the two scales made of them. Pure.
+"""Statistics of the training hours, and the scale made of them. Pure.
 
 A return of k hours is measured in units of its scale: the seasonal profile of the k target hours times what the
 window's volatilities (how far the recent ranges were above their usual size, over several half-lives) make of it, see
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ts.errors import ConfigError
 from lstm_ts.market.announcements import KINDS
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.har import fit_elasticities
@@ -24,6 +25,29 @@ MIN_VOLATILITY = 0.05  # of the usual range: a window of still prices is no divi
 MIN_RANGE = 0.02
 MIN_BARS_OF_DRIFT = 50
 MAX_MOVE_OF_DRIFT = 4.0  # standardised; a few jumps are no drift
+
+
+@dataclass(frozen=True)
+class ScalerSettings:
+    """What a scaler is fitted by; see `Scaler`.    Raises    ConfigError: one is not above 0
+
+    memory_hours   half-life of the weights in the profiles: the rhythm of the week changes over the years
+    """
+
+    half_life_hours: float
+    half_lives_hours: Sequence[float]
+    memory_hours: float
+    season_half_life_hours: float
+    season_prior_returns: float
+
+    def __post_init__(self) -> None:
+        numbers = [*self.half_lives_hours, self.half_life_hours, self.memory_hours]
+        numbers += [self.season_half_life_hours, self.season_prior_returns]
+        if not self.half_lives_hours or min(numbers) <= 0:
+            raise ConfigError(
+                f"Expected data.half_lives_hours, half_life_hours, memory_hours, season_half_life_hours and "
+                f"season_prior_returns above 0, got {list(self.half_lives_hours)}, {', '.join(map(str, numbers[-4:]))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -39,8 +63,20 @@ class Scaler:
     half_lives_V: Array  # hours; of those in the volatilities that the scale of its target is made of
     elasticity_VH: Array  # of that scale, by volatility and step
     usual_size: float  # mean absolute return of the training hours, in units of the scale one hour ahead
+    memory_hours: float  # half-life of the weights in the profiles
     season_half_life_hours: float  # of the factors on the profile that go on learning, see `season.py`
     season_prior_returns: float
+
+    @property
+    def settings(self) -> ScalerSettings:
+        """What it was fitted by."""
+        return ScalerSettings(
+            self.half_life_hours,
+            self.half_lives_V.tolist(),
+            self.memory_hours,
+            self.season_half_life_hours,
+            self.season_prior_returns,
+        )
 
     def profile_G(self, grid: Grid) -> Array:
         """Size of each hour's return in the training hours, announcements included."""
@@ -131,78 +167,97 @@ def _take(values_G: Array, rows_GH: NDArray[np.int64]) -> Array:
 
 
 def _size_of_sum(size_GH: Array) -> Array:
-    """Of the sum of the first 1..H independent returns."""
+    """Size of the sum of the first 1..H independent returns."""
     return np.asarray(np.sqrt(np.cumsum(size_GH**2, axis=1)))
 
 
 def fit_scaler(
     grid: Grid,
     train_G: NDArray[np.bool_],
+    settings: ScalerSettings,
     *,
     tsteps: int,
     horizon: int,
     levels: Sequence[float],
-    half_life_hours: float,
-    half_lives_hours: Sequence[float],
-    memory_hours: float,
-    season_half_life_hours: float,
-    season_prior_returns: float,
 ) -> Scaler:
-    """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars.
-
-    memory_hours   half-life of the weights in the profiles: the rhythm of the week changes over the years
-    """
+    """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars."""
     rows_G = train_G & ~grid.missing_G
     assert rows_G.sum() > tsteps
-    return_G = grid.body_G + grid.gap_G
+    scaler = _fit_profiles(grid, rows_G, settings)
+    rows_G &= ~np.isnan(_volatility_before(scaler, grid, tsteps))
+    scaler = _fit_announcements(scaler, grid, rows_G, tsteps)
+    scaler = _fit_unit_and_drift(scaler, grid, rows_G, tsteps)
+    y_GH = compute_returns_GH(grid, horizon=horizon)
+    y_GH[_rows_ahead(grid, horizon) > np.flatnonzero(train_G)[-1]] = np.nan
+    return _fit_scale(scaler, grid, rows_G, y_GH, levels, tsteps)
+
+
+def _fit_profiles(grid: Grid, rows_G: NDArray[np.bool_], settings: ScalerSettings) -> Scaler:
+    """All that is fitted later is neutral."""
     quiet_G = rows_G & ~grid.announcement_GK.any(axis=1)
     quiet_G = quiet_G if quiet_G.any() else rows_G
-    weight_G = 0.5 ** (np.cumsum(rows_G[::-1])[::-1] / memory_hours)
-    profiles = [
-        _profile(np.abs(size_G[among_G]), grid.hour_of_week_G[among_G], weight_G[among_G])
-        for size_G, among_G in ((return_G, rows_G), (return_G, quiet_G), (grid.range_G, quiet_G))
-    ]
-    unit = np.sqrt(np.mean(profiles[0][grid.hour_of_week_G[rows_G]] ** 2))
-    scaler = Scaler(
-        return_profile_W=profiles[0] / unit,
-        quiet_profile_W=profiles[1] / unit,
-        range_profile_W=profiles[2],
+    weight_G = 0.5 ** (np.cumsum(rows_G[::-1])[::-1] / settings.memory_hours)
+    all_W, quiet_W, range_W = (
+        _profile(size_G[among_G], grid.hour_of_week_G[among_G], weight_G[among_G])
+        for size_G, among_G in ((_size_G(grid), rows_G), (_size_G(grid), quiet_G), (grid.range_G, quiet_G))
+    )
+    unit = np.sqrt(np.mean(all_W[grid.hour_of_week_G[rows_G]] ** 2))
+    return Scaler(
+        return_profile_W=all_W / unit,
+        quiet_profile_W=quiet_W / unit,
+        range_profile_W=range_W,
         return_factors={},
         range_factors={},
         drift_D=np.zeros(HOURS_OF_DAY),
         return_unit=1.0,
-        half_life_hours=half_life_hours,
-        half_lives_V=np.array(half_lives_hours, dtype=np.float64),
-        elasticity_VH=np.zeros((len(half_lives_hours), horizon)),
+        half_life_hours=settings.half_life_hours,
+        half_lives_V=np.array(settings.half_lives_hours, dtype=np.float64),
+        elasticity_VH=np.empty((0, 0)),
         usual_size=1.0,
-        season_half_life_hours=season_half_life_hours,
-        season_prior_returns=season_prior_returns,
+        memory_hours=settings.memory_hours,
+        season_half_life_hours=settings.season_half_life_hours,
+        season_prior_returns=settings.season_prior_returns,
     )
+
+
+def _fit_announcements(scaler: Scaler, grid: Grid, rows_G: NDArray[np.bool_], tsteps: int) -> Scaler:
     volatility_G = _volatility_before(scaler, grid, tsteps)
-    moves_G = return_G / (scaler.profile_G(grid) * volatility_G)
+    sizes_G = _size_G(grid) / (scaler.profile_G(grid) * volatility_G)
     ranges_G = grid.range_G / (scaler.usual_range_G(grid) * volatility_G)
-    rows_G &= ~np.isnan(moves_G)
-    scaler = replace(
+    return replace(
         scaler,
-        return_factors=_fit_factors(np.abs(moves_G), grid, rows_G),
+        return_factors=_fit_factors(sizes_G, grid, rows_G),
         range_factors=_fit_factors(ranges_G, grid, rows_G),
     )
+
+
+def _fit_unit_and_drift(scaler: Scaler, grid: Grid, rows_G: NDArray[np.bool_], tsteps: int) -> Scaler:
+    return_G = grid.body_G + grid.gap_G
     moves_G = return_G / (scaler.profile_G(grid) * _volatility_before(scaler, grid, tsteps))
     unit = float(np.sqrt(np.mean(moves_G[rows_G] ** 2)))
-    scaler = replace(scaler, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
-    usual_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, NO_STATES, horizon=horizon))
-    y_GH = compute_returns_GH(grid, horizon=horizon)
-    y_GH[_rows_ahead(grid, horizon) > np.flatnonzero(train_G)[-1]] = np.nan
+    return replace(scaler, return_unit=unit, drift_D=_fit_drift(moves_G / unit, grid, rows_G))
+
+
+def _fit_scale(
+    scaler: Scaler, grid: Grid, rows_G: NDArray[np.bool_], y_GH: Array, levels: Sequence[float], tsteps: int
+) -> Scaler:
+    """y_GH   returns that the rows are followed by; NaN where they are not to be seen"""
+    profile_GH = scaler.profile_ahead_GH(grid, NO_STATES, horizon=y_GH.shape[1])
+    usual_GH, _ = scaler.size_and_drift_GH(grid, profile_GH)
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
-    rows_G &= ~np.isnan(log_volatility_GV[:, 0])
     elasticity_VH = fit_elasticities(log_volatility_GV[rows_G], usual_GH[rows_G], y_GH[rows_G], levels)
     size_G = y_GH[:, 0] / (usual_GH[:, 0] * np.exp(log_volatility_GV @ elasticity_VH[:, 0]))
     usual_size = float(np.nanmean(np.abs(size_G[rows_G]))) or 1.0
     return replace(scaler, elasticity_VH=elasticity_VH, usual_size=usual_size)
 
 
+def _size_G(grid: Grid) -> Array:
+    """The absolute return of each hour, log."""
+    return np.abs(grid.body_G + grid.gap_G)
+
+
 def _volatility_before(scaler: Scaler, grid: Grid, tsteps: int) -> Array:
-    """Of the window that ends before each row; NaN in the first `tsteps`."""
+    """Volatility of the window that ends before each row; NaN in the first `tsteps`."""
     return np.append(np.full(tsteps, np.nan), scaler.window_volatility_N(grid, tsteps=tsteps)[:-1])
 
 

@@ -21,10 +21,13 @@ class HoldoutData:
     """The bars as they were known at one moment, the latest of them held out."""
 
     bars: SymbolBars
-    data_sha256: str
     valid_from: datetime
     start: datetime  # of the held-out span: nothing from here on is trained or stopped on
     end: datetime
+
+    @property
+    def data_sha256(self) -> str:
+        return hash_bars(self.bars.hourly_bars)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def hold_out(bars: Sequence[SymbolBars], *, end: datetime | None, valid: str, ho
 
 def _hold_out(bars: SymbolBars, valid_from: datetime, start: datetime, end: datetime) -> HoldoutData:
     known = bars.hourly_bars.filter(pl.col("ts") <= end - HOUR)
-    return HoldoutData(replace(bars, hourly_bars=known), hash_bars(known), valid_from, start, end)
+    return HoldoutData(replace(bars, hourly_bars=known), valid_from, start, end)
 
 
 def check_champion(champion: Champion, spec: WindowSpec, held: HoldoutData) -> None:
