@@ -71,6 +71,6 @@ types: install  ## mypy, strict
 lock:  ## write the lock anew from pyproject.toml, in a fresh environment
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/pip install --quiet torch==2.13.0
-	.lock/bin/pip install --quiet --editable '.[dashboard,ib,lightgbm,pipeline,postgres,ray,registry,serve,sweeps,wandb,dev]'
+	.lock/bin/pip install --quiet --editable '.[dashboard,ib,lightgbm,monitor,pipeline,postgres,ray,registry,serve,sweeps,wandb,dev]'
 	.lock/bin/pip freeze --exclude-editable --exclude torch > requirements.lock
 	rm -rf .lock

@@ -34,6 +34,11 @@ BACKFILL_STATUS = """query($id: String!) { partitionBackfillOrError(backfillId: 
 RUNS = "{ runsOrError { ... on Runs { results { runId status jobName tags { key value } } } } }"
 LOG = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
     ... on MessageEvent { message } } } } }"""
+STOP_SCHEDULE = """mutation($id: String!) { stopRunningSchedule(id: $id) {
+    __typename ... on PythonError { message } } }"""
+SCHEDULES = """{ repositoriesOrError { ... on RepositoryConnection { nodes { schedules {
+    name scheduleState { id status } } } } } }"""
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 ASSETS = "{ assetNodes { assetKey { path } partitionDefinition { description } dependencyKeys { path } } }"
 
 
@@ -88,6 +93,14 @@ class Dagster:
             if session == self.process.pid and command:
                 found[int(folder.name)] = command
         return found
+
+    def stop_schedules(self) -> None:
+        """Until no run is left: Dagster's code server waits 30 s for one when it is told to end, then logs a traceback."""
+        (repository,) = self.ask(SCHEDULES)["repositoriesOrError"]["nodes"]
+        for schedule in repository["schedules"]:
+            if (state := schedule["scheduleState"])["status"] == "RUNNING":
+                self.ask(STOP_SCHEDULE, id=state["id"])
+        self.wait(lambda: all(run["status"] in ENDED for run in self.runs()), 180)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -150,6 +163,7 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     assert dagster.wait(lambda: succeeded("XAGUSD_weekly"), 180)[0]["jobName"] == "XAGUSD_retraining"
     assert dagster.wait(lambda: succeeded("XAGUSD_nightly"), 180)[0]["jobName"] == "XAGUSD_bars"
     assert store.read(end=TODAY).equals(truth)
+    dagster.stop_schedules()
     dagster.stop()
     wait_for(lambda: not dagster.processes())
     assert "Traceback" not in dagster.log.read_text()

@@ -1,0 +1,1 @@
+"""What becomes of forecasts: outcomes, live skill, drift, verdicts on challengers, alerts."""
