@@ -95,7 +95,7 @@ class Dagster:
         return found
 
     def stop_schedules(self) -> None:
-        """Until no run is left: Dagster's code server waits 30 s for one when it is told to end, then logs a traceback."""
+        """Until no run is left: Dagster's code server waits 30 s for one when it ends, then logs a traceback."""
         (repository,) = self.ask(SCHEDULES)["repositoriesOrError"]["nodes"]
         for schedule in repository["schedules"]:
             if (state := schedule["scheduleState"])["status"] == "RUNNING":
