@@ -81,7 +81,7 @@ def run_process(command: str, folder: Path, *arguments: str, **environment: str)
     """The same in a process of its own, which takes seconds to start."""
     return subprocess.run(
         [sys.executable, "-m", f"lstm_ts.{command}", *_paths(folder), *arguments],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=4 * WAIT_S,
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=8 * WAIT_S,
     )  # fmt: skip
 
 
