@@ -39,7 +39,10 @@ TORCH = {"lstm_ts.train"} | {
     )
 }
 LIGHTNING = {"lstm_ts.model.datamodule", "lstm_ts.model.lightning_module", "lstm_ts.scoring.wandb_log", "lstm_ts.train"}
-DATABASE = {"lstm_ts.ledger.database", "lstm_ts.ledger.ledger", "lstm_ts.ledger.rows", "lstm_ts.registry.mlflow_store"}
+DATABASE = {
+    *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
+    "lstm_ts.registry.mlflow_store",
+}
 PURE = {
     *(f"lstm_ts.market.{name}" for name in ("completeness", "hours", "levels", "prices", "revisions", "spacing")),
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),

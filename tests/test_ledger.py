@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from lstm_ts.errors import LedgerError, RowRefused
 from lstm_ts.ledger.database import REVISIONS, migrate
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import SCORES
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.bars import Answer
 
@@ -69,6 +70,7 @@ FORECAST = ForecastRow(
     input_sha256="cd" * 32,
 )
 ANSWER = Answer(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
+ALL_TABLES = {*SCORES.metadata.tables, "ledger_identity"}
 TABLES = ("decisions", "alias_changes", "forecasts", "answers", "ledger_identity")
 DAY = {"since": AT, "until": AT + timedelta(days=1)}
 # Each script says what it does on stdout, a line at a time, and waits on stdin.
@@ -92,6 +94,7 @@ WRITE = f"""{LOADED}
 import datetime
 from contextlib import closing
 from dataclasses import replace
+from lstm_ts.ledger.monitor_rows import SCORES
 from lstm_ts.ledger.rows import AliasChange, DecisionRow
 ledger = Ledger(sys.argv[1])
 for i in range(25):
@@ -401,7 +404,7 @@ def test_an_old_ledger_is_upgraded_with_a_message_and_keeps_its_rows(
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
     shown = ledger_url.replace("correct-horse", "***")
-    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at 0006"
+    assert caplog.messages[-1] == f"The ledger {shown} was at revision 0001, now at {REVISIONS[-1]}"
     assert [(row.version, row.at.minute, row.reasons) for row in ledger.decisions("XAGUSD")] == [(1, 0, ("why",))]
     ledger.record_alias(CHANGE)
     assert ledger.alias_changes("XAGUSD", "champion") == [CHANGE]
@@ -416,7 +419,7 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [", now at 0006"]
+    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [f", now at {REVISIONS[-1]}"]
     assert not logging.getLogger("lstm_ts.ledger.database").disabled
 
 
@@ -436,7 +439,7 @@ def test_a_process_killed_while_it_upgrades_leaves_nothing_and_the_next_one_upgr
     assert victim.wait(WAIT_S) == -signal.SIGKILL
     with caplog.at_level(logging.INFO, "lstm_ts"):
         ledger = Ledger(ledger_url)
-    assert caplog.messages[-1].endswith("is new, now at 0006")
+    assert caplog.messages[-1].endswith(f"is new, now at {REVISIONS[-1]}")
     ledger.record_decision(DECISION)
     assert ledger.decisions("XAGUSD") == [DECISION]
     ledger.close()
@@ -448,8 +451,8 @@ def test_processes_that_open_a_new_ledger_at_once_all_succeed_and_one_makes_it(l
         let_go(process)
     said = [output(process)[0] for process in processes]
     assert all("opened" in text for text in said), said
-    assert sum("is new, now at 0006" in text for text in said) == 1
-    assert tables(ledger_url) == {*TABLES, "ledger_version"}
+    assert sum(f"is new, now at {REVISIONS[-1]}" in text for text in said) == 1
+    assert tables(ledger_url) == {*ALL_TABLES, "ledger_version"}
 
 
 def test_processes_that_write_at_once_lose_nothing(ledger: Ledger, ledger_url: str, start: Start) -> None:
@@ -480,7 +483,7 @@ def test_another_programs_alembic_revisions_in_the_same_database_are_let_be(ledg
     (tmp_path / "registry").mkdir()
     execute(ledger_url, "CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('1b')")
     Ledger(ledger_url).close()
-    assert tables(ledger_url) == {*TABLES, "ledger_version", "alembic_version"}
+    assert tables(ledger_url) == {*ALL_TABLES, "ledger_version", "alembic_version"}
 
 
 def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from lstm_ts.errors import LedgerError, RowRefused
@@ -46,6 +47,10 @@ class Ledger:
 
     def close(self) -> None:
         self._database.close()
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """For what `monitor_tables` reads and writes."""
+        return self._database.transaction()
 
     def record_decision(self, row: DecisionRow) -> None:
         """A second decision about the same version changes nothing."""

@@ -81,15 +81,15 @@ class UtcTime(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-class Sentences(sa.TypeDecorator[tuple[str, ...]]):
+class JsonTuple(sa.TypeDecorator[tuple[Any, ...]]):
     impl = sa.JSON
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> Any:
+    def process_bind_param(self, value: tuple[Any, ...] | None, dialect: Dialect) -> Any:
         assert value is not None
         return list(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[str, ...]:
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Any, ...]:
         return tuple(value)
 
 
@@ -120,7 +120,7 @@ DECISIONS = sa.Table(
     sa.Column("verdict", sa.Text),
     sa.Column("experimental", sa.Boolean),
     sa.Column("champion", sa.Integer),
-    sa.Column("reasons", Sentences),
+    sa.Column("reasons", JsonTuple),
     sa.Column("span_start", UtcTime),
     sa.Column("span_end", UtcTime),
     sa.Column("data_sha256", sa.Text),
@@ -151,7 +151,7 @@ FORECASTS = sa.Table(
     sa.Column("origin_ts", UtcTime),
     sa.Column("last_close", sa.Double),
     sa.Column("path", Steps),
-    sa.Column("flags", Sentences),
+    sa.Column("flags", JsonTuple),
     sa.Column("latency_ms", sa.Double),
     sa.Column("input_sha256", sa.Text),
 )

@@ -1,0 +1,131 @@
+"""What the monitor reads and writes, within a transaction of `Ledger.transaction`: several calls are one change."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from lstm_ts.ledger.monitor_rows import (
+    DAILY_SCORES,
+    FINDINGS,
+    HOURLY_FORECASTS,
+    MONITOR_STATES,
+    OUTCOMES,
+    SCORES,
+    DailyScore,
+    FindingRow,
+    HourlyForecast,
+    MonitorState,
+    Outcome,
+    Score,
+)
+
+
+def add_forecasts(connection: Connection, rows: Sequence[HourlyForecast]) -> None:
+    """One of a version and origin that is there stays as it is."""
+    _add(connection, HOURLY_FORECASTS, rows)
+
+
+def add_outcomes(connection: Connection, rows: Sequence[Outcome]) -> None:
+    _add(connection, OUTCOMES, rows)
+
+
+def add_scores(connection: Connection, rows: Sequence[Score]) -> None:
+    _add(connection, SCORES, rows)
+
+
+def put_daily_scores(connection: Connection, rows: Sequence[DailyScore]) -> None:
+    _put(connection, DAILY_SCORES, rows)
+
+
+def put_state(connection: Connection, row: MonitorState) -> None:
+    _put(connection, MONITOR_STATES, [row])
+
+
+def put_findings(connection: Connection, rows: Sequence[FindingRow]) -> None:
+    _put(connection, FINDINGS, rows)
+
+
+def read_origins(connection: Connection, name: str, version: int, *, since: datetime) -> list[datetime]:
+    """Origins that have a forecast, ascending."""
+    table = HOURLY_FORECASTS.c
+    wanted = sa.select(table.origin_ts).where(table.name == name, table.version == version, table.origin_ts >= since)
+    return list(connection.scalars(wanted.order_by(table.origin_ts)))
+
+
+def read_forecasts(connection: Connection, name: str, version: int, *, since: datetime) -> list[HourlyForecast]:
+    """Those with origins from `since` on, ascending."""
+    table = HOURLY_FORECASTS
+    wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.origin_ts >= since)
+    return [HourlyForecast(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts))]
+
+
+def find_forecast(connection: Connection, name: str, version: int, origin_ts: datetime) -> HourlyForecast | None:
+    table = HOURLY_FORECASTS
+    wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.origin_ts == origin_ts)
+    row = connection.execute(wanted).first()
+    return HourlyForecast(**row._mapping) if row else None
+
+
+def read_outcomes(connection: Connection, symbol: str, *, since: datetime) -> list[Outcome]:
+    """All revisions of targets from `since` on, ascending."""
+    table = OUTCOMES
+    wanted = sa.select(table).where(table.c.symbol == symbol, table.c.target_ts >= since)
+    found = connection.execute(wanted.order_by(table.c.target_ts, table.c.revision))
+    return [Outcome(**row._mapping) for row in found]
+
+
+def read_scores(connection: Connection, name: str, version: int, *, since: datetime) -> list[Score]:
+    """Those of origins from `since` on, ascending by origin and step."""
+    table = SCORES
+    wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.origin_ts >= since)
+    return [Score(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts, table.c.step))]
+
+
+def read_daily_scores(connection: Connection, name: str, version: int) -> list[DailyScore]:
+    """Ascending by day and step."""
+    table = DAILY_SCORES
+    wanted = sa.select(table).where(table.c.name == name, table.c.version == version)
+    return [DailyScore(**row._mapping) for row in connection.execute(wanted.order_by(table.c.day, table.c.step))]
+
+
+def read_state(connection: Connection, name: str, version: int, kind: str) -> Mapping[str, Any] | None:
+    table = MONITOR_STATES.c
+    wanted = sa.select(table.state).where(table.name == name, table.version == version, table.kind == kind)
+    state: Mapping[str, Any] | None = connection.scalar(wanted)
+    return state
+
+
+def read_findings(connection: Connection) -> list[FindingRow]:
+    wanted = sa.select(FINDINGS).order_by(FINDINGS.c.rule, FINDINGS.c.subject)
+    return [FindingRow(**row._mapping) for row in connection.execute(wanted)]
+
+
+def remove_old(connection: Connection, name: str, symbol: str, *, before: datetime) -> None:
+    """Forecasts, scores and outcomes of hours before; their sums by day stay."""
+    for table in (HOURLY_FORECASTS, SCORES):
+        connection.execute(sa.delete(table).where(table.c.name == name, table.c.origin_ts < before))
+    connection.execute(sa.delete(OUTCOMES).where(OUTCOMES.c.symbol == symbol, OUTCOMES.c.target_ts < before))
+
+
+def _add(connection: Connection, table: Table, rows: Sequence[object]) -> None:
+    """A row whose key is there changes nothing."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), [vars(row) for row in rows])
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[object]) -> None:
+    """A row takes the place of that of its key."""
+    if not rows:
+        return
+    insert = _insert(connection, table)
+    others = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+    statement = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=others)
+    connection.execute(statement, [vars(row) for row in rows])
+
+
+def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
