@@ -27,6 +27,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lstm_ts.clock import read_clock
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -106,6 +107,7 @@ class Checks(Callback):
 
 def _check(cfg: DictConfig, hydra_node: Any) -> None:
     """Raises    ConfigError"""
+    read_clock()
     check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
     _check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)

@@ -11,10 +11,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from lstm_ts import clock
 from lstm_ts.cli import check_arguments
 
 if __name__ == "__main__":
@@ -91,7 +92,7 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsD
     )
     def minute_bars(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         window = context.partition_time_window
-        closed = datetime.now(UTC).replace(second=0, microsecond=0)
+        closed = clock.now().replace(second=0, microsecond=0)
         start, end = window.start, min(window.end, closed)
         days = f"{start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"  # one, or as many as a run of a backfill takes
         why = why_closed(symbol.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
@@ -155,7 +156,7 @@ def build_check(plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition, *,
     @dg.asset_check(asset=hourly_bars, description=f"Each session hour of the last {days} days has a bar")
     def no_hour_missing() -> dg.AssetCheckResult:
         stored = processed_store(compose("process", plan.command("process", symbol.name))).read_stamps().to_frame()
-        closed = last_closed_hour(datetime.now(UTC)) + HOUR
+        closed = last_closed_hour(clock.now()) + HOUR
         expected = symbol.session.hours(closed - days * DAY, closed)
         missing = expected.join(stored, on="ts", how="anti")["ts"].dt.to_string("%a %Y-%m-%d %H:%M")
         return dg.AssetCheckResult(

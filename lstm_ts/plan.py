@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lstm_ts import clock
 from lstm_ts.cli import SEARCHPATH, compose, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import HOUR, Session, utc
@@ -48,7 +49,7 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
     first_day = utc(cfg.first_day)
     if first_day is None:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")
-    if first_day >= datetime.now(UTC):
+    if first_day >= clock.now():
         raise ConfigError(f"Expected first_day before today, got {first_day:%Y-%m-%d}; set first_day=2019-01-01")
     unresolved = cast(dict[str, Any], OmegaConf.to_container(cfg))  # ${symbol.name} is each symbol's own
     own = {step: _split(step, unresolved[step]) for step in STEPS}

@@ -5,9 +5,10 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from lstm_ts import clock
 from lstm_ts.cli import check_arguments
 
 if __name__ == "__main__":
@@ -143,7 +144,7 @@ def main(cfg: DictConfig) -> None:
         hourly_bars, source = _read_file(cfg, forecaster)
         states = _read_states(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
-    forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, datetime.now(UTC)
+    forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, clock.now()
     marked = describe_adoption(forecaster)
     if cfg.format == "json":
         flags = [*marked, *limits.find(forecast, tsteps, now)]

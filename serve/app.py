@@ -275,7 +275,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     async def reload(self, within_s: float) -> bool:
         """Have every worker look at the registry now; whether all have done so in time."""
-        call, until = time.time_ns(), time.monotonic() + within_s
+        call, until = time.monotonic_ns(), time.monotonic() + within_s
         self.shared_state[CALL] = call
         while time.monotonic() < until:
             await self._read_states()

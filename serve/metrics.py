@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from lstm_ts import clock
 from serve.schema import Model, Worker
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -62,7 +63,7 @@ def _age_s(model: Model) -> float | None:
     if not model.trained_until:
         return None
     until = datetime.fromisoformat(model.trained_until)
-    return (datetime.now(UTC) - (until if until.tzinfo else until.replace(tzinfo=UTC))).total_seconds()
+    return (clock.now() - (until if until.tzinfo else until.replace(tzinfo=UTC))).total_seconds()
 
 
 def scrape(workers: Iterable[Worker], slots: int) -> bytes:

@@ -146,7 +146,7 @@ class RegistryWatcher:
         except LstmTsError as error:
             LOAD_FAILURES.labels("registry").inc()
             return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
-        self._followed.set_to_current_time()
+        self._followed.set_to_current_time()  # real time, as Prometheus's time() is
         if version is None:
             reason = f"Expected a {CHAMPION} of {name}, got none yet; python -m lstm_ts.retrain makes one"
             return replace(loaded, champion=replace(loaded.champion, reason=reason))

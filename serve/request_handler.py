@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from lstm_ts import clock
 from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -136,7 +137,7 @@ class RequestHandler:
         return Example(body, answers[-1].body)
 
     def _answer(self, ask: Ask, serving: LoadedVersion, seconds: dict[str, float]) -> Answer:
-        now, version = datetime.now(UTC), str(serving.model.version)
+        now, version = clock.now(), str(serving.model.version)
         seconds.clear()
         try:
             with _timed("check", seconds):
@@ -251,7 +252,7 @@ def _row(ask: Ask, reply: schema.Forecast, bars: Bars, now: datetime) -> Forecas
 
 def _warm_up_body(forecaster: Forecaster) -> bytes:
     """The latest window by the calendar, so that this is laid out too, of prices that rise and fall by a thousandth."""
-    now, tsteps = datetime.now(UTC), forecaster.spec.tsteps
+    now, tsteps = clock.now(), forecaster.spec.tsteps
     hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
     prices = [{"open": 20.0, "high": 20.03, "low": 19.99, "close": 20.02 - 0.02 * (i % 2)} for i in range(tsteps)]
     bars = [schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import polars as pl
 
+from lstm_ts import clock
+
 UNIT = 0.0001  # a mid price and half a spread are whole multiples of it
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -145,7 +147,7 @@ def _make_handler(feed: FakeFeed) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            return super().date_time_string((timestamp or time.time()) + feed.clock_ahead.total_seconds())
+            return super().date_time_string((timestamp or clock.now().timestamp()) + feed.clock_ahead.total_seconds())
 
         def log_message(self, *_: object) -> None:
             pass

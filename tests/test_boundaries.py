@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +80,11 @@ KEPT = {
     "wandb": {"lstm_ts.scoring.wandb_log"},
     "yaml": {"dashboard.experiments.runs"},
 }
+WALL_CLOCKS = {
+    *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime")),
+    *(f"{kind}.{name}" for kind in ("datetime.datetime", "pandas.Timestamp") for name in ("now", "utcnow", "today")),
+    "datetime.date.today",
+}
 DOES_IO = {"hydra", "omegaconf", "lightning", "wandb", "os", "pathlib", "shutil", "subprocess", "socket", "logging"}
 
 
@@ -93,6 +99,44 @@ def imports(path: Path) -> set[str]:
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def dotted(node: ast.AST, names: Mapping[str, str]) -> str:
+    """What a name or an attribute refers to, such as datetime.datetime.now; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, node.id)
+    if isinstance(node, ast.Attribute) and (base := dotted(node.value, names)):
+        return f"{base}.{node.attr}"
+    return ""
+
+
+def asks_for_the_time(source: str) -> set[str]:
+    """What in it asks the operating system what time it is."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {a.asname: a.name for n in nodes if isinstance(n, ast.Import) for a in n.names if a.asname}
+    froms = [(n.module, a) for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names]
+    names |= {a.asname or a.name: f"{module}.{a.name}" for module, a in froms}
+    return {found for node in nodes if (found := dotted(node, names)) in WALL_CLOCKS}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\nstart = time.time()",
+        "from time import time_ns as stamp\nstamp()",
+        "import datetime as dt\ndt.datetime.now(dt.UTC)",
+        "from datetime import datetime\nfield(default_factory=datetime.utcnow)",
+        "from datetime import date\ndate.today()",
+    ],
+)
+def test_who_asks_for_the_time_is_found(source: str) -> None:
+    assert asks_for_the_time(source)
+    assert not asks_for_the_time("import time\nfrom datetime import time as clock\ntime.monotonic(), clock(12)")
+
+
+def test_only_the_clock_asks_what_time_it_is() -> None:
+    asking = {module: asks_for_the_time(path.read_text()) for module, path in MODULES.items()}
+    assert {module: found for module, found in asking.items() if found} == {"lstm_ts.clock": {"datetime.datetime.now"}}
 
 
 @pytest.mark.parametrize("library", sorted(KEPT))

@@ -5,7 +5,6 @@ The table's state, and which check of it is the newest, change on the event loop
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -20,6 +19,7 @@ from dashboard.ui.blocks import AtOnce, alert, html
 from dashboard.ui.loading import error_boundary, loading
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import body_of
+from lstm_ts import clock
 from lstm_ts.errors import NoRows
 
 PROBLEM = "What is wrong"
@@ -149,7 +149,7 @@ class TypedBars:
     def _look(self, rows: list[list[str]]) -> Look:
         """Raises    ServiceError: it does not say what it needs"""
         needs = self._context.client.needs(self._symbol)
-        checked = check(rows, self._context.settings.session_of(self._symbol), needs, datetime.now(UTC))
+        checked = check(rows, self._context.settings.session_of(self._symbol), needs, clock.now())
         lack = checked.lacks(needs)
         return Look(needs, checked, checked.bad, [lack] if lack else [])
 

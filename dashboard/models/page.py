@@ -1,6 +1,5 @@
 """The models page: versions and what was decided of them, who is champion and was, two versions side by side."""
 
-from datetime import UTC, datetime
 from threading import Lock
 
 import panel as pn
@@ -14,6 +13,7 @@ from dashboard.models.version_tables import checks_table, facts, history_table, 
 from dashboard.ui.blocks import alert, html, problem
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
+from lstm_ts import clock
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.registry import CHAMPION
@@ -72,7 +72,7 @@ class Models:
         if not champions:
             return html('<p class="quiet">No version has been champion yet.</p>')
         context = self._context
-        plot = timeline(champions, datetime.now(UTC), context.zone, dark=context.dark)
+        plot = timeline(champions, clock.now(), context.zone, dark=context.dark)
         return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
     def _listen(self) -> None:

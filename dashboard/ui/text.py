@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from dashboard.client import Forecast, Skill, Step
+from lstm_ts import clock
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 from lstm_ts.market.session import HOUR
@@ -27,7 +28,7 @@ def short(ts: datetime, zone: tzinfo) -> str:
 
 def year_of(local: datetime) -> str:
     """Part of a format, for a date of another year than this one."""
-    return "" if local.year == datetime.now(local.tzinfo or UTC).year else " %Y"
+    return "" if local.year == clock.now().astimezone(local.tzinfo or UTC).year else " %Y"
 
 
 def signed(number: float) -> str:

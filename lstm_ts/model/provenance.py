@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from lstm_ts import clock
 from lstm_ts.market.bars import hash_bars
 from lstm_ts.model.forecaster import Provenance
 from lstm_ts.model.symbol_data import SymbolData
@@ -34,7 +34,7 @@ def describe(data: SymbolData, *, seed: int, config: Mapping[str, Any]) -> Prove
         data_sha256=hash_bars(seen),
         trained_until=data.valid_from.isoformat(),
         seed=seed,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=clock.now().isoformat(timespec="seconds"),
         code_revision=code_revision(),
         versions=library_versions(),
         config=config,

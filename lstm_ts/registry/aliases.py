@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
+from lstm_ts import clock
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import AliasChange
@@ -51,9 +51,7 @@ class Aliases:
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
         """Within `moving`, which has given `current`; to None, it is taken away."""
-        change = AliasChange(
-            datetime.now(UTC), name, alias, from_version=current, to_version=number, state=INTENDED, **why
-        )
+        change = AliasChange(clock.now(), name, alias, from_version=current, to_version=number, state=INTENDED, **why)
         self._ledger.record_alias(change)
         if number is None:
             self._store.remove_alias(name, alias)
@@ -68,4 +66,4 @@ class Aliases:
                 f"Expected the registry that the ledger speaks of, got one without {name}; "
                 f"check that registry.uri and registry.ledger belong together"
             )
-        return missing_row(rows, name=name, alias=alias, current=current, now=datetime.now(UTC))
+        return missing_row(rows, name=name, alias=alias, current=current, now=clock.now())

@@ -3,9 +3,10 @@
 The decision's row is written last, so a version without one is a version whose run was killed before its end.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from lstm_ts import clock
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.registry.registry import CHAMPION, Registry
@@ -46,7 +47,7 @@ def _decision(version: Version, gate: Any) -> DecisionRow:
     return DecisionRow(
         name=version.name,
         version=version.number,
-        at=datetime.now(UTC),
+        at=clock.now(),
         verdict=gate["verdict"],
         experimental=gate["experimental"],
         champion=_judged_against(version),

@@ -25,7 +25,7 @@ SHOWN = {True: "passed", False: "failed", None: "open"}
 class Version:
     name: str
     number: int
-    created: datetime
+    created: datetime  # by MLflow, in real time whatever LSTM_TS_CLOCK says; to compare, take the decision's `at`
     source: str  # artifact URI of the model folder
     run_id: str
     aliases: tuple[str, ...]

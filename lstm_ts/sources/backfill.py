@@ -15,6 +15,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lstm_ts import clock
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Broker, Reach
@@ -75,12 +76,12 @@ def backfill(
     Raises    BrokerError, WrongZone: what came before is stored and noted; DataError: another series than the stored
               one, nothing of that step is stored; ConfigError: no such span or session
     """
-    if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), datetime.now(UTC)):
+    if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), clock.now()):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
     raw.check_session(session)
     with ledger.exclusive_ingestion(symbol):
         try:
-            recent = datetime.now(UTC) - RECENT
+            recent = clock.now() - clock.speed() * RECENT
             reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
             spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
             return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, limits, rejects_csv)

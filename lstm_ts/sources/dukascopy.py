@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import polars as pl
 
+from lstm_ts import clock
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach, describe_rejects, make_answers, make_rejects
 from lstm_ts.scoring.tables import percent
@@ -82,13 +83,13 @@ class Dukascopy:
             reply = self._get(f"instruments/{self.code}")
         except NotFound as unknown:
             log.warning("%s; its candles are asked for all the same", unknown)
-            return Reach(EPOCH, datetime.now(UTC), by_day=True)
+            return Reach(EPOCH, clock.now(), by_day=True)
         except RetryableError as why:
             raise self._away(why) from why
         self._check_clock(reply.at)
         head = self._read(reply, _read_head)
         self._known = head is not None
-        return Reach(head or EPOCH, datetime.now(UTC), by_day=True)
+        return Reach(head or EPOCH, clock.now(), by_day=True)
 
     def close(self) -> None:
         self._client.close()
@@ -110,7 +111,7 @@ class Dukascopy:
 
     def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
         day = start.replace(hour=0, minute=0, second=0, microsecond=0)
-        settled = datetime.now(UTC) >= day + DAY + self.settled
+        settled = clock.now() >= day + DAY + self.settled
         sides = [self._fetch_side(side, day).filter(pl.col("ts") >= start, pl.col("ts") < end) for side in self.sides]
         if not settled:  # each as far as all have come
             end = min(end, *(max([start, *(ts + MINUTE for ts in bars["ts"].tail(1))]) for bars in sides))
@@ -120,12 +121,12 @@ class Dukascopy:
     def _fetch_side(self, side: str, day: datetime) -> pl.DataFrame:
         """BAR_SCHEMA."""
         path, first_ms = f"candles/minute/{self.code}/{side}", _epoch_ms(day)
-        if datetime.now(UTC) >= day + DAY:
+        if clock.now() >= day + DAY:
             until = day + DAY
             reply = self._get(f"{path}/{day.year}/{day.month}/{day.day}")
         else:
             reply = self._get(path, {"from": first_ms})
-            until = datetime.now(UTC) + timedelta(seconds=self.max_skew_s)  # midnight may have passed
+            until = clock.now() + timedelta(seconds=self.max_skew_s)  # midnight may have passed
         return self._read(reply, partial(decode, first_ms=first_ms, until_ms=_epoch_ms(until)))
 
     def _judge(self, rows: pl.DataFrame, start: datetime, end: datetime) -> BarBatch:
@@ -145,7 +146,7 @@ class Dukascopy:
         bars = bars.select(BAR_SCHEMA.names())
         if start >= end or not self._known:
             return BarBatch(bars, rejects=rejects)
-        at = datetime.now(UTC)
+        at = clock.now()
         witnesses = [f"Dukascopy {side} {self._run} {at:%Y-%m-%d}" for side in self.sides]
         told = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
         answers = tuple(answer for witness in witnesses for answer in told(witness=witness))
@@ -191,11 +192,11 @@ class Dukascopy:
 
     def _check_clock(self, theirs: datetime | None) -> None:
         """Raises    BrokerError: with a clock that is ahead, days to come would be taken for empty ones"""
-        ahead_s = (datetime.now(UTC) - theirs).total_seconds() if theirs else 0.0
-        if abs(ahead_s) > self.max_skew_s + 1:  # theirs is in whole seconds
+        ahead_s = (clock.now() - theirs).total_seconds() if theirs else 0.0
+        if abs(ahead_s) / clock.speed() > self.max_skew_s + 1:  # theirs is in whole seconds
             raise BrokerError(
                 f"Expected the clock of {self._client.base} within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-ahead_s:+.0f} s from it; synchronise this machine's clock"
+                f"{-ahead_s:+.0f} s from it; {clock.mend()}"
             )
 
     def _away(self, why: RetryableError) -> BrokerAway:
@@ -216,7 +217,7 @@ def _read_head(instrument: Any) -> datetime | None:
     if not heads:
         return None
     head = heads[0]
-    if type(head) is not int or not 0 <= head <= _epoch_ms(datetime.now(UTC)):
+    if type(head) is not int or not 0 <= head <= _epoch_ms(clock.now()):
         raise NonsenseError(f"the first moment of its minutes as epoch ms, got {str(head)[:40]}")
     return EPOCH + timedelta(milliseconds=head)
 

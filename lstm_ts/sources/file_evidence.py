@@ -3,10 +3,11 @@
 All files are one witness: two of them are as a rule one export that has grown, with the same gaps.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
+from lstm_ts import clock
 from lstm_ts.market.bars import TS, Answer, make_answers
 
 WITNESS = "files"
@@ -44,4 +45,4 @@ class Testimony:
         if self._undated or not isinstance(first, datetime) or not isinstance(last, datetime):
             return ()
         end = last + timedelta(minutes=1)
-        return make_answers(first, end, good=good, bad=bad, at=datetime.now(UTC), witness=WITNESS)
+        return make_answers(first, end, good=good, bad=bad, at=clock.now(), witness=WITNESS)

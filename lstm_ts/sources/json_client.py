@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from lstm_ts import __version__
+from lstm_ts import __version__, clock
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.sources.retries import RetryableError
 
@@ -152,4 +152,4 @@ def _retry_after_s(text: str) -> float:
     if text.strip().isdecimal():
         return float(text)
     at = _date(text)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds()) if at else 0.0
+    return max(0.0, (at - clock.now()).total_seconds() / clock.speed()) if at else 0.0

@@ -6,13 +6,14 @@ decides anything.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
@@ -92,7 +93,7 @@ def learn_file(
 
     Raises     UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
     """
-    now, stamps, repeated = datetime.now(UTC), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
+    now, stamps, repeated = clock.now(), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
     prices = Continuity()
     for block in opened.rows:
         rows = check_rows(block, zone, ticks=opened.ticks, now=now)

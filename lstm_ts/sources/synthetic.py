@@ -9,7 +9,7 @@ The figures of `silver` are rounded from real silver, 2011-2015. Legend: H sessi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.signal import lfilter
 
+from lstm_ts import clock
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, Answer, BarBatch
 from lstm_ts.market.session import Session, utc
@@ -119,7 +120,7 @@ class Synthetic:
         months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
         yield from map(BarBatch, months[:-1])
         if months:
-            answer = Answer(self.start, self.end, datetime.now(UTC), witness=WITNESS, bars=bars.height)
+            answer = Answer(self.start, self.end, clock.now(), witness=WITNESS, bars=bars.height)
             yield BarBatch(months[-1], answers=(answer,))
 
     def _compute_bars(self) -> pl.DataFrame:

@@ -19,13 +19,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
 import polars as pl
 
+from lstm_ts import clock
 from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import Session
@@ -182,7 +183,7 @@ class BarStore:
         return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 
     def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
-        rows = differing.with_columns(revised_at=pl.lit(datetime.now(UTC)), source=pl.lit(source))
+        rows = differing.with_columns(revised_at=pl.lit(clock.now()), source=pl.lit(source))
         rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
         return pl.concat([self._read_month(before), rows]) if before else rows
 

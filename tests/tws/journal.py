@@ -1,9 +1,10 @@
 """What happened so far, and what time it is at IB."""
 
 import logging
-import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+from lstm_ts import clock
 
 from .faults import Meets
 
@@ -17,7 +18,7 @@ class Clock:
     @property
     def now(self) -> float:
         """Seconds since 1970."""
-        return time.time() + self.skew_s
+        return clock.now().timestamp() + self.skew_s
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from lstm_ts import clock
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
 from lstm_ts.market.session import Session
@@ -89,8 +90,8 @@ class InteractiveBrokers:
             raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
-        now, clock = self._now(), time.monotonic()
-        self.pacing.recall(clock - (now - at).total_seconds() for at in asked_at)
+        now, real = self._now(), time.monotonic()
+        self.pacing.recall(real - (now - at).total_seconds() / clock.speed() for at in asked_at)
         return Reach(head.astimezone(UTC), now)
 
     def close(self) -> None:
@@ -111,16 +112,16 @@ class InteractiveBrokers:
             stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
         except TwsError as said:
             raise RetryableError(str(said)) from None
-        self._behind = datetime.now(UTC) - stamp.astimezone(UTC)
-        if abs(self._behind.total_seconds()) > self.max_skew_s + 1:  # IB's time is in whole seconds
+        self._behind = clock.now() - stamp.astimezone(UTC)
+        if abs(self._behind.total_seconds()) / clock.speed() > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
                 f"Expected IB's clock within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-self._behind.total_seconds():+.0f} s from it; synchronise this machine's clock"
+                f"{-self._behind.total_seconds():+.0f} s from it; {clock.mend()}"
             )
         line.unsure = False
 
     def _now(self) -> datetime:
-        return datetime.now(UTC) - self._behind
+        return clock.now() - self._behind
 
     def _find_contract(self) -> Any:
         assert self._line is not None

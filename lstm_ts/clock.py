@@ -1,0 +1,92 @@
+"""What time it is: the machine's, or what LSTM_TS_CLOCK says. Nothing else of the product asks the operating system.
+
+    LSTM_TS_CLOCK="2015-03-02T00:00:00Z"                            stands still
+    LSTM_TS_CLOCK="2015-03-02T00:00:00Z 60 2026-11-28T21:00:00Z"    showed the one at the other, and is 60 times as fast
+
+All processes that have the same text in their environment agree, whenever they start. Timeouts, latencies and the pace
+of requests stay real, and so do the stamps of other programs: MLflow's, Dagster's schedule, log lines.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from lstm_ts.errors import ConfigError
+
+CLOCK = "LSTM_TS_CLOCK"
+FASTEST = 10_000.0  # a month in four minutes
+FORM = f'{CLOCK} as "TIME", which stands still, or "TIME SPEED SINCE", such as "2015-03-02T00:00:00Z 60 %s"'
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A line through (`since`, `start`); its text is what LSTM_TS_CLOCK takes."""
+
+    start: datetime
+    speed: float  # 0: stands still
+    since: datetime  # real time
+
+    def at(self, real: datetime) -> datetime:
+        """Raises    OverflowError: beyond the years of a datetime"""
+        return self.start + self.speed * (real - self.since)
+
+    def __str__(self) -> str:
+        start = self.start.isoformat()
+        return f"{start} {self.speed!r} {self.since.isoformat()}" if self.speed else start
+
+
+def now() -> datetime:
+    """UTC.    Raises    ConfigError"""
+    set_to, real = read_clock(), datetime.now(UTC)
+    return set_to.at(real) if set_to else real
+
+
+def speed() -> float:
+    """How many of its seconds a real one takes; 1 for a clock that stands still, too.    Raises    ConfigError"""
+    set_to = read_clock()
+    return (set_to.speed if set_to else 0) or 1.0
+
+
+def mend() -> str:
+    """What to do about a clock that disagrees with others'."""
+    return f"unset {CLOCK}" if read_clock() else "synchronise this machine's clock"
+
+
+def read_clock() -> Clock | None:
+    """What the environment sets; None: the machine's.    Raises    ConfigError"""
+    return _read(os.environ.get(CLOCK, ""))
+
+
+@lru_cache(maxsize=8)
+def _read(text: str) -> Clock | None:
+    if not (words := text.split()):
+        return None
+    real = datetime.now(UTC)
+    try:
+        set_to = _parse(words, real)
+        set_to.at(real)
+    except (ValueError, OverflowError) as error:
+        form = FORM % f"{real:%Y-%m-%dT%H:%M:%SZ}"
+        raise ConfigError(f"Expected {form}, got {text!r}: {error}; correct it, or unset it") from None
+    return set_to
+
+
+def _parse(words: Sequence[str], real: datetime) -> Clock:
+    """Raises    ValueError"""
+    if len(words) == 1:
+        return Clock(_moment(words[0]), 0.0, real)
+    if len(words) != 3:
+        raise ValueError(f"it has {len(words)} words, where one says where it stands, and three how it runs")
+    start, speed, since = words
+    if not 0 < float(speed) <= FASTEST:
+        raise ValueError(f"a speed is above 0 and at most {FASTEST:g}")
+    return Clock(_moment(start), float(speed), _moment(since))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no zone, such as Z")
+    return moment.astimezone(UTC)
