@@ -419,7 +419,8 @@ def test_an_upgrade_prints_nothing_and_leaves_logging_as_it_was(
         Ledger(ledger_url).close()
         assert (list(logging.root.handlers), logging.root.level, logging.root.manager.disable) == before
     assert capfd.readouterr() == ("", "")
-    assert [message.split(" is new")[1] for message in caplog.messages if "ledger" in message] == [f", now at {REVISIONS[-1]}"]
+    told = [message.split(" is new")[1] for message in caplog.messages if "ledger" in message]
+    assert told == [f", now at {REVISIONS[-1]}"]
     assert not logging.getLogger("lstm_ts.ledger.database").disabled
 
 
