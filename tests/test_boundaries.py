@@ -42,6 +42,7 @@ TORCH = {"lstm_ts.train"} | {
 LIGHTNING = {"lstm_ts.model.datamodule", "lstm_ts.model.lightning_module", "lstm_ts.scoring.wandb_log", "lstm_ts.train"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
+    *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "upserts")),
     "lstm_ts.registry.mlflow_store",
 }
 PURE = {
@@ -49,12 +50,14 @@ PURE = {
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
     *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "findings", "messages")),
     "lstm_ts.sources.evidence",
     "serve.traffic",
 }
 
 # Which modules alone may import a library.
 KEPT = {
+    "apprise": {"lstm_ts.monitoring.delivery"},
     "alembic": {"lstm_ts.ledger.database"} | MIGRATIONS,
     "bokeh": DASHBOARD,
     "dagster": {"lstm_ts.pipeline"},

@@ -21,7 +21,7 @@ from lstm_ts.train import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")
-GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", *SERVED)
+GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", "alerts", *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
 
@@ -43,7 +43,7 @@ def entry_point_of(option: str) -> str:
     if option == "experiment=walk_forward":
         return "backtest"
     served = dict.fromkeys(SERVED, "serve")
-    return ({"source": "ingest", "gate": "retrain"} | served).get(option.split("=")[0], "train")
+    return ({"source": "ingest", "gate": "retrain", "alerts": "alerts"} | served).get(option.split("=")[0], "train")
 
 
 def test_every_group_of_the_folder_is_tried() -> None:
@@ -66,7 +66,7 @@ def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> Non
     cfg = compose(entry_point_of(option), prefix + option, f"paths.outputs={tmp_path}", *needed)
     cfg.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(cfg)
-    if group in ("source", *SERVED):
+    if group in ("source", "alerts", *SERVED):
         construct(cfg[group])
         return
     for node in ("symbol", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):

@@ -20,6 +20,7 @@ from processes import WAIT_S, join, output, read_line, stop, wait_for
 from sqlalchemy.exc import DBAPIError
 
 from lstm_ts.errors import LedgerError, RowRefused
+from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.database import REVISIONS, migrate
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import SCORES
@@ -296,6 +297,14 @@ def test_answers_come_by_their_start(ledger: Ledger) -> None:
     hours = [replace(ANSWER, start=AT + timedelta(hours=i), end=AT + timedelta(hours=i + 1)) for i in range(4)]
     ledger.record_answers("XAGUSD", "store", "IB", hours[::-1])
     assert ledger.answers("XAGUSD", "store") == hours
+
+
+def test_a_heartbeat_takes_the_place_of_the_former_one(ledger: Ledger) -> None:
+    first = Heartbeat("monitor", "XAGUSD", AT, "ok")
+    others = [replace(first, subject="XAUUSD"), replace(first, component="ingest")]
+    for beat in (*others, first, replace(first, at=AT + timedelta(hours=1), detail="late")):
+        ledger.record_heartbeat(beat)
+    assert ledger.heartbeats() == [others[1], replace(first, at=AT + timedelta(hours=1), detail="late"), others[0]]
 
 
 def test_no_forecasts_are_no_row(ledger: Ledger, ledger_url: str) -> None:

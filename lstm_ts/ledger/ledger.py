@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from lstm_ts.errors import LedgerError, RowRefused
+from lstm_ts.ledger.alert_rows import HEARTBEATS, Heartbeat
 from lstm_ts.ledger.database import Database
 from lstm_ts.ledger.rows import (
     ALIAS_CHANGES,
@@ -22,6 +23,7 @@ from lstm_ts.ledger.rows import (
     DecisionRow,
     ForecastRow,
 )
+from lstm_ts.ledger.upserts import put_rows
 from lstm_ts.market.bars import Answer
 
 
@@ -49,7 +51,7 @@ class Ledger:
         self._database.close()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """For what `monitor_tables` reads and writes."""
+        """For what `monitor_tables` and `alert_tables` read and write."""
         return self._database.transaction()
 
     def record_decision(self, row: DecisionRow) -> None:
@@ -132,6 +134,21 @@ class Ledger:
         wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
         with self._database.transaction() as connection:
             return list(connection.scalars(wanted.distinct().order_by(at)))
+
+    def record_heartbeat(self, beat: Heartbeat) -> None:
+        """It takes the place of the former one of the component and subject."""
+        with self._database.transaction() as connection:
+            put_rows(connection, HEARTBEATS, [beat])
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """The latest of each component and subject."""
+        wanted = sa.select(HEARTBEATS).order_by(HEARTBEATS.c.component, HEARTBEATS.c.subject)
+        with self._database.transaction() as connection:
+            return [Heartbeat(**row._mapping) for row in connection.execute(wanted)]
+
+    def exclusive_alerts(self) -> AbstractContextManager[None]:
+        """The same as `exclusive`, for incidents and the messages about them."""
+        return self._database.locked("the alerts")
 
     def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
         """The same as `exclusive`, for requests to a broker."""

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 
 from lstm_ts.ledger.monitor_rows import (
     DAILY_SCORES,
@@ -22,31 +21,32 @@ from lstm_ts.ledger.monitor_rows import (
     Outcome,
     Score,
 )
+from lstm_ts.ledger.upserts import add_rows, put_rows
 
 
 def add_forecasts(connection: Connection, rows: Sequence[HourlyForecast]) -> None:
     """One of a version and origin that is there stays as it is."""
-    _add(connection, HOURLY_FORECASTS, rows)
+    add_rows(connection, HOURLY_FORECASTS, rows)
 
 
 def add_outcomes(connection: Connection, rows: Sequence[Outcome]) -> None:
-    _add(connection, OUTCOMES, rows)
+    add_rows(connection, OUTCOMES, rows)
 
 
 def add_scores(connection: Connection, rows: Sequence[Score]) -> None:
-    _add(connection, SCORES, rows)
+    add_rows(connection, SCORES, rows)
 
 
 def put_daily_scores(connection: Connection, rows: Sequence[DailyScore]) -> None:
-    _put(connection, DAILY_SCORES, rows)
+    put_rows(connection, DAILY_SCORES, rows)
 
 
 def put_state(connection: Connection, row: MonitorState) -> None:
-    _put(connection, MONITOR_STATES, [row])
+    put_rows(connection, MONITOR_STATES, [row])
 
 
 def put_findings(connection: Connection, rows: Sequence[FindingRow]) -> None:
-    _put(connection, FINDINGS, rows)
+    put_rows(connection, FINDINGS, rows)
 
 
 def read_origins(connection: Connection, name: str, version: int, *, since: datetime) -> list[datetime]:
@@ -109,23 +109,3 @@ def remove_old(connection: Connection, name: str, symbol: str, *, before: dateti
     for table in (HOURLY_FORECASTS, SCORES):
         connection.execute(sa.delete(table).where(table.c.name == name, table.c.origin_ts < before))
     connection.execute(sa.delete(OUTCOMES).where(OUTCOMES.c.symbol == symbol, OUTCOMES.c.target_ts < before))
-
-
-def _add(connection: Connection, table: Table, rows: Sequence[object]) -> None:
-    """A row whose key is there changes nothing."""
-    if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), [vars(row) for row in rows])
-
-
-def _put(connection: Connection, table: Table, rows: Sequence[object]) -> None:
-    """A row takes the place of that of its key."""
-    if not rows:
-        return
-    insert = _insert(connection, table)
-    others = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
-    statement = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=others)
-    connection.execute(statement, [vars(row) for row in rows])
-
-
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

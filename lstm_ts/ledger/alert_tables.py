@@ -1,0 +1,93 @@
+"""What alerts read and write, within a transaction of `Ledger.transaction`: several calls are one change."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from lstm_ts.ledger.alert_rows import (
+    DELIVERIES,
+    INCIDENTS,
+    OPENED,
+    RESOLVED,
+    SILENCES,
+    DeliveryRow,
+    IncidentRow,
+    SilenceRow,
+)
+from lstm_ts.ledger.upserts import add_numbered, put_rows
+
+
+def put_incident(connection: Connection, row: IncidentRow) -> IncidentRow:
+    """The row with its number: one that has none is added."""
+    if not row.number:
+        return replace(row, number=add_numbered(connection, INCIDENTS, row))
+    put_rows(connection, INCIDENTS, [row])
+    return row
+
+
+def forget_incidents(connection: Connection, rows: Sequence[IncidentRow]) -> None:
+    """Those that have never opened."""
+    assert all(row.opened_at is None for row in rows)
+    connection.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.number.in_([row.number for row in rows])))
+
+
+def read_active(connection: Connection) -> list[IncidentRow]:
+    """Those that have not ended, whether opened or not; the oldest first."""
+    return _read_incidents(connection, INCIDENTS.c.ended_at.is_(None))
+
+
+def read_incidents(connection: Connection, *, since: datetime) -> list[IncidentRow]:
+    """Those that are open, or have ended since; the oldest first."""
+    ended_at = INCIDENTS.c.ended_at
+    return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), ended_at.is_(None) | (ended_at >= since))
+
+
+def read_untold(connection: Connection, receivers: Sequence[str]) -> list[IncidentRow]:
+    """Those that are open, and those whose end one of the receivers does not know yet; the oldest first."""
+    is_active = INCIDENTS.c.ended_at.is_(None)
+    return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), is_active | _end_is_untold(receivers))
+
+
+def _read_incidents(connection: Connection, *where: sa.ColumnElement[bool]) -> list[IncidentRow]:
+    found = connection.execute(sa.select(INCIDENTS).where(*where).order_by(INCIDENTS.c.number))
+    return [IncidentRow(**row._mapping) for row in found]
+
+
+def _end_is_untold(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Whether one of them was told that an incident opened, or may have been, and not yet that it ended."""
+    told, over = DELIVERIES.alias(), DELIVERIES.alias()
+    same = (over.c.number == told.c.number) & (over.c.receiver == told.c.receiver)
+    is_over = sa.exists().where(same, over.c.kind == RESOLVED, over.c.sent_at.is_not(None)).correlate(told)
+    is_told = (told.c.number == INCIDENTS.c.number) & (told.c.kind == OPENED) & told.c.receiver.in_(receivers)
+    return sa.exists().where(is_told, ~is_over).correlate(INCIDENTS)
+
+
+def put_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None:
+    put_rows(connection, DELIVERIES, rows)
+
+
+def read_deliveries(connection: Connection, incidents: Sequence[IncidentRow]) -> list[DeliveryRow]:
+    columns = DELIVERIES.c
+    wanted = sa.select(DELIVERIES).where(columns.number.in_([row.number for row in incidents]))
+    found = connection.execute(wanted.order_by(columns.number, columns.receiver, columns.kind))
+    return [DeliveryRow(**row._mapping) for row in found]
+
+
+def add_silence(connection: Connection, row: SilenceRow) -> int:
+    """Its number."""
+    return add_numbered(connection, SILENCES, row)
+
+
+def end_silence(connection: Connection, row: SilenceRow, *, at: datetime, by: str) -> None:
+    put_rows(connection, SILENCES, [replace(row, ended_at=at, ended_by=by)])
+
+
+def read_silences(connection: Connection, *, at: datetime) -> list[SilenceRow]:
+    """Those in force at a moment, the oldest first."""
+    columns = SILENCES.c
+    in_force = (columns.at <= at, columns.until > at, columns.ended_at.is_(None) | (columns.ended_at > at))
+    found = connection.execute(sa.select(SILENCES).where(*in_force).order_by(columns.number))
+    return [SilenceRow(**row._mapping) for row in found]

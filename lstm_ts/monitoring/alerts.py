@@ -1,0 +1,190 @@
+"""Which findings make an incident, and when it opens and ends. Pure.
+
+An incident is of one rule and one subject. It begins with a bad finding, opens once it has held for as long as its rule
+asks, and ends with good ones; only what has opened is told. What is unknown ends nothing.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.alert_rows import IncidentRow
+from lstm_ts.monitoring.findings import Finding, Health
+
+RULES = (
+    *("performance_drop", "concept_drift", "challenger_stopped", "skew"),
+    *("data_quality", "data_stale", "pipeline_failed", "pipeline_late", "monitor_silent"),
+    *("service_no_answer", "service_no_champion", "service_errors", "service_latency", "forecast_log_dropping"),
+    *("disk", "memory", "file_handles"),
+)
+WORST_FIRST = (Health.BAD, Health.UNKNOWN, Health.GOOD)
+BETWEEN_URLS = re.compile(r",?\s+|,(?=[\w+-]+://)")
+Key = tuple[str, str]  # rule and subject
+
+
+class Severity(StrEnum):
+    CRITICAL = "critical"
+    WARNING = "warning"
+    NONE = "none"  # kept in the ledger, told to nobody
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    severity: Severity
+    bad: int  # findings in a row, and
+    hours: float  # since the first of them, before an incident opens
+    good: int  # findings in a row that end it
+    outside_sessions: bool  # whether findings count while the subject's market is closed
+    unknown: bool  # whether a finding that knows nothing is a bad one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alerts:
+    """What is told to whom. Receivers are addresses with secrets in them: nothing repeats them."""
+
+    rules: Mapping[str, Rule]
+    receivers: tuple[str, ...] = field(repr=False)
+    timeout_s: float  # for a message to all receivers
+
+
+def make_alerts(*, rules: Mapping[str, Mapping[str, Any]], receivers: str | None, timeout_s: float) -> Alerts:
+    """receivers    apprise URLs, separated by blanks or commas
+    Raises       ConfigError
+    """
+    if not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise ConfigError(f"Expected alerts.timeout_s > 0, got {timeout_s}; correct it")
+    if missing := [name for name in RULES if name not in rules]:
+        raise ConfigError(
+            f"Expected alerts.rules.{missing[0]}, got none; put it back, with severity: none if nobody is to be told"
+        )
+    made = {name: _make_rule(name, values) for name, values in rules.items()}
+    return Alerts(rules=made, receivers=_read_receivers(receivers), timeout_s=timeout_s)
+
+
+def _read_receivers(text: str | None) -> tuple[str, ...]:
+    receivers = dict.fromkeys(filter(None, BETWEEN_URLS.split((text or "").strip().rstrip(","))))
+    for place, receiver in enumerate(receivers, start=1):
+        if not re.match(r"[\w+-]+://[^\s,]", receiver):
+            raise ConfigError(
+                f"Expected alerts.receivers as apprise URLs such as mailto://… or slack://…, separated by blanks, got "
+                f"something else as number {place}; correct it, or LSTM_TS_ALERT_URLS"
+            )
+    return tuple(receivers)
+
+
+def _make_rule(name: str, values: Mapping[str, Any]) -> Rule:
+    """Raises    ConfigError: a rule that nothing finds, or values that it cannot have"""
+    if name not in RULES:
+        near = get_close_matches(name, RULES, n=1, cutoff=0)[0]
+        raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got alerts.rules.{name}; did you mean {near}?")
+    wanted = [each.name for each in fields(Rule)]
+    if not isinstance(values, Mapping) or set(values) != set(wanted):
+        raise ConfigError(f"Expected alerts.rules.{name} with {', '.join(wanted)}, got {values}; correct it")
+    _check_rule(name, values)
+    return Rule(**dict(values) | {"severity": Severity(values["severity"])})
+
+
+def _check_rule(name: str, values: Mapping[str, Any]) -> None:
+    for key, is_right, expected in (
+        ("severity", values["severity"] in list(Severity), f"one of {', '.join(Severity)}"),
+        *((key, type(values[key]) is int and values[key] >= 1, "a whole number >= 1") for key in ("bad", "good")),
+        ("hours", type(values["hours"]) in (int, float) and values["hours"] >= 0, "a number >= 0"),
+        *((key, type(values[key]) is bool, "true or false") for key in ("outside_sessions", "unknown")),
+    ):
+        if not is_right:
+            raise ConfigError(f"Expected alerts.rules.{name}.{key} as {expected}, got {values[key]}; correct it")
+
+
+@dataclass(frozen=True)
+class Changes:
+    changed: tuple[IncidentRow, ...]  # to be recorded
+    forgotten: tuple[IncidentRow, ...]  # good again before they opened
+    opened: frozenset[Key]
+
+
+def find_changes(
+    active: Sequence[IncidentRow],
+    findings: Sequence[Finding],
+    rules: Mapping[str, Rule],
+    *,
+    now: datetime,
+    closed: Collection[str],
+) -> Changes:
+    """closed    subjects whose market is closed now"""
+    before: dict[Key, IncidentRow] = {(row.rule, row.subject): row for row in active}
+    after: dict[Key, IncidentRow | None] = dict(before)
+    for finding in _one_each(findings):
+        assert finding.rule in rules, f"Expected a rule of {sorted(rules)}, got {finding}"
+        rule, key = rules[finding.rule], (finding.rule, finding.subject)
+        if rule.outside_sessions or finding.subject not in closed:
+            after[key] = follow(before.get(key), finding, rule, now)
+    return _compare(before, after)
+
+
+def _one_each(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst of each rule and subject."""
+    worst: dict[Key, Finding] = {}
+    for finding in findings:
+        key = (finding.rule, finding.subject)
+        worst[key] = min(worst.get(key, finding), finding, key=lambda each: WORST_FIRST.index(each.health))
+    return list(worst.values())
+
+
+def _compare(before: Mapping[Key, IncidentRow], after: Mapping[Key, IncidentRow | None]) -> Changes:
+    return Changes(
+        changed=tuple(row for key, row in after.items() if row is not None and row != before.get(key)),
+        forgotten=tuple(row for key, row in before.items() if after[key] is None),
+        opened=frozenset(key for key, row in after.items() if _is_open(row) and not _is_open(before.get(key))),
+    )
+
+
+def _is_open(row: IncidentRow | None) -> bool:
+    return row is not None and row.opened_at is not None
+
+
+def follow(incident: IncidentRow | None, finding: Finding, rule: Rule, now: datetime) -> IncidentRow | None:
+    """The incident after one more finding; None where there is none, or none any more."""
+    if finding.health is Health.BAD or (finding.health is Health.UNKNOWN and rule.unknown):
+        return _go_on(incident or _begin(finding, rule, now), finding, rule, now)
+    if incident is None or finding.health is Health.UNKNOWN:
+        return incident
+    if incident.opened_at is None:
+        return None
+    good = incident.good + 1
+    return replace(incident, good=good, found_at=now, ended_at=now if good >= rule.good else None)
+
+
+def _begin(finding: Finding, rule: Rule, now: datetime) -> IncidentRow:
+    return IncidentRow(
+        number=0,
+        rule=finding.rule,
+        subject=finding.subject,
+        severity=rule.severity,
+        began_at=now,
+        found_at=now,
+        bad=0,
+        good=0,
+        sentence=finding.sentence,
+        command=finding.command,
+        opened_at=None,
+        ended_at=None,
+    )
+
+
+def _go_on(incident: IncidentRow, finding: Finding, rule: Rule, now: datetime) -> IncidentRow:
+    found = replace(
+        incident,
+        severity=rule.severity,
+        found_at=now,
+        bad=incident.bad + 1,
+        good=0,
+        sentence=finding.sentence,
+        command=finding.command,
+    )
+    held = found.bad >= rule.bad and now - found.began_at >= timedelta(hours=rule.hours)
+    return replace(found, opened_at=now) if held and found.opened_at is None else found

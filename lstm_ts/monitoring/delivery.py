@@ -1,0 +1,133 @@
+"""Messages on their way to receivers, by apprise, in a process of its own.
+
+A receiver's address holds secrets, which apprise and what it stands on write into their logs. That process's logs go
+nowhere; of what happened it says no more than a status. It is killed where it takes too long, and ends with ours.
+
+`python -m lstm_ts.monitoring.delivery` is that process: a letter as JSON on stdin, a line on stdout for each receiver.
+"""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lstm_ts.lifetime import end_with
+
+if TYPE_CHECKING:
+    from lstm_ts.monitoring.messages import Message
+
+STATUS = re.compile(r"\berror=(\d{3})\b")  # as apprise writes into its log why a server refused
+
+
+def name_receivers(urls: Sequence[str]) -> dict[str, str]:
+    """Name → URL. A name is the URL's scheme with 16 bits of its hash: it stays when others come and go, is in the
+    ledger and in logs, and proves no guess of a secret.
+    """
+    named: dict[str, str] = {}
+    for url in urls:
+        name = f"{url.partition('://')[0].lower()}-{hashlib.sha256(url.encode()).hexdigest()[:4]}"
+        while name in named:
+            name += "'"
+        named[name] = url
+    return named
+
+
+def deliver(messages: "Mapping[str, tuple[str, Message]]", timeout_s: float) -> Iterator[tuple[str, str | None]]:
+    """Send each receiver, by name, its URL its message; all at once.
+
+    Yields    a receiver's name, as soon as it is known, and why its message did not arrive; None: it did
+    """
+    if not messages:
+        return
+    letters = [{"receiver": name, "url": url, **vars(message)} for name, (url, message) in messages.items()]
+    waiting = dict.fromkeys(messages)
+    for name, trouble in _send(letters, timeout_s):
+        waiting.pop(name, None)
+        yield name, trouble
+    for name in waiting:
+        yield name, f"no answer within alerts.timeout_s={timeout_s:g} s"
+
+
+def _send(letters: list[dict[str, str]], timeout_s: float) -> Iterator[tuple[str, str | None]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lstm_ts.monitoring.delivery"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        try:
+            assert process.stdin and process.stdout
+            with suppress(BrokenPipeError):  # it has ended: nothing is heard from it either
+                process.stdin.write(json.dumps({"parent": os.getpid(), "letters": letters}))
+                process.stdin.close()
+            for line in process.stdout:
+                said = json.loads(line)
+                yield said["receiver"], said["trouble"]
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def _send_all(letters: list[dict[str, str]]) -> None:
+    threads = [threading.Thread(target=_send_one, args=(letter,)) for letter in letters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _send_one(letter: dict[str, str]) -> None:
+    try:
+        trouble = _notify(letter)
+    except Exception as error:  # of any of a hundred services; what it says may hold the address
+        trouble = f"an error in apprise, {type(error).__name__}"
+    _say(letter, trouble)
+
+
+def _notify(letter: dict[str, str]) -> str | None:
+    import apprise
+
+    receivers, logged = apprise.Apprise(), list[str]()
+    if not receivers.add(letter["url"]):
+        return "no address that apprise knows"
+    if receivers.notify(
+        letter["body"],
+        letter["title"],
+        apprise.NotifyType(letter["kind"]),
+        body_format=apprise.NotifyFormat.TEXT,
+        log_callback=lambda entry, _: logged.append(entry.message),
+    ):
+        return None
+    statuses = STATUS.findall(" ".join(logged))
+    return f"status {statuses[-1]}" if statuses else "no answer, or none that means yes"
+
+
+def _say(letter: dict[str, str], trouble: str | None) -> None:
+    print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
+
+
+def _main() -> None:
+    order = json.load(sys.stdin)
+    end_with(order["parent"], signal.SIGKILL)
+    sys.stdout = sys.stderr  # what else would print
+    try:
+        import apprise  # noqa: F401
+    except ImportError:
+        for letter in order["letters"]:
+            _say(letter, "apprise is not installed: pip install 'lstm_ts[monitor]'")
+    else:
+        _send_all(order["letters"])
+
+
+if __name__ == "__main__":
+    _main()

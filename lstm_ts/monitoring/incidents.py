@@ -1,0 +1,98 @@
+"""Findings → incidents in the ledger → messages, so that each is told once whatever ends in between.
+
+An intent is written before a message is sent, and that it has arrived after. A process killed in between leaves the
+intent, and the next run sends the message again: it is told at least once, and twice only where the kill falls between
+the receiver's answer and the commit that follows it (milliseconds), or where the receiver's answer got lost on its way.
+What was repeated so says that it may have been told before. What no receiver took is sent again by the next run.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
+from lstm_ts.ledger.alert_tables import (
+    forget_incidents,
+    put_deliveries,
+    put_incident,
+    read_active,
+    read_deliveries,
+    read_silences,
+    read_untold,
+)
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.monitoring.alerts import Alerts, find_changes
+from lstm_ts.monitoring.delivery import deliver, name_receivers
+from lstm_ts.monitoring.findings import Finding
+from lstm_ts.monitoring.messages import News, after_sending, find_news, write_message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Told:
+    opened: tuple[IncidentRow, ...]  # by these findings
+    ended: tuple[IncidentRow, ...]
+    sent: int  # messages
+    undelivered: tuple[str, ...]  # a sentence for each message that did not arrive; the next run sends it again
+
+
+def report(
+    ledger: Ledger, alerts: Alerts, findings: Sequence[Finding], *, now: datetime, closed: Collection[str] = ()
+) -> Told:
+    """Take down what was found, and tell what nobody was told yet: also what a run before could not deliver.
+
+    closed    subjects whose market is closed now
+    """
+    with ledger.exclusive_alerts():
+        with ledger.transaction() as connection:
+            active = read_active(connection)
+            changes = find_changes(active, findings, alerts.rules, now=now, closed=closed)
+            forget_incidents(connection, changes.forgotten)
+            changed = [put_incident(connection, row) for row in changes.changed]
+        opened = tuple(row for row in changed if (row.rule, row.subject) in changes.opened)
+        ended = tuple(row for row in changed if row.ended_at)
+        for row in opened:
+            log.warning("%s of %s: %s", row.rule, row.subject, row.sentence)
+        for row in ended:
+            log.info("%s of %s is over: %s", row.rule, row.subject, row.sentence)
+        sent, undelivered = _tell(ledger, alerts, now)
+    return Told(opened, ended, sent, undelivered)
+
+
+def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
+    receivers = name_receivers(alerts.receivers)
+    news = _find_news(ledger, list(receivers), now)
+    intents = {name: [each.intend(name, now) for each in mine] for name, mine in news.items()}
+    with ledger.transaction() as connection:
+        put_deliveries(connection, [row for rows in intents.values() for row in rows])
+    letters = {name: (receivers[name], write_message(mine)) for name, mine in news.items()}
+    sent, undelivered = 0, []
+    for name, trouble in deliver(letters, alerts.timeout_s):
+        with ledger.transaction() as connection:
+            put_deliveries(connection, after_sending(intents[name], trouble, now))
+        sent += trouble is None
+        if trouble:
+            undelivered.append(describe_undelivered(name, trouble, intents[name]))
+            log.error(undelivered[-1])
+    return sent, tuple(undelivered)
+
+
+def _find_news(ledger: Ledger, receivers: Sequence[str], now: datetime) -> dict[str, list[News]]:
+    """By receiver, those without news left out."""
+    with ledger.transaction() as connection:
+        incidents = read_untold(connection, receivers)
+        deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
+    if incidents and not receivers:
+        log.warning("%d incidents, and nobody is told: set LSTM_TS_ALERT_URLS", len(incidents))
+    found = {name: find_news(incidents, deliveries, silences, name) for name in receivers}
+    return {name: news for name, news in found.items() if news}
+
+
+def describe_undelivered(receiver: str, trouble: str, intents: Sequence[DeliveryRow]) -> str:
+    numbers = ", ".join(str(row.number) for row in intents[:5]) + ", …" * (len(intents) > 5)
+    return (
+        f"Expected the receiver {receiver} to take a message about incident {numbers}, got {trouble}; see that it is "
+        f"up and LSTM_TS_ALERT_URLS right; the next run tries again"
+    )

@@ -1,0 +1,121 @@
+"""What is to be told to whom, and in which words: everything that one receiver has to know is one message. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
+from lstm_ts.monitoring.alerts import Severity
+
+SHOWN = 20  # incidents in a message
+ALL = "python -m lstm_ts.alerts"
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+ORDER = [*Severity]
+
+
+@dataclass(frozen=True)
+class News:
+    """Of one incident for one receiver."""
+
+    incident: IncidentRow
+    kind: str  # opened | resolved
+    delivery: DeliveryRow | None  # of an attempt before
+
+    def intend(self, receiver: str, now: datetime) -> DeliveryRow:
+        attempts = self.delivery.attempts if self.delivery else 0
+        return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
+
+    @property
+    def perhaps_told(self) -> bool:
+        """An attempt was cut off: nobody knows whether the message has arrived."""
+        return self.delivery is not None and self.delivery.trouble is None
+
+
+@dataclass(frozen=True)
+class Message:
+    title: str
+    body: str
+    kind: str  # failure | warning | success: apprise's words
+
+
+def find_news(
+    incidents: Sequence[IncidentRow],
+    deliveries: Sequence[DeliveryRow],
+    silences: Sequence[SilenceRow],
+    receiver: str,
+) -> list[News]:
+    """What the receiver does not know yet, the gravest first.
+
+    The end of an incident is told to whom its opening was told, or may have been. Silences put off, they drop nothing
+    but incidents that end meanwhile untold.
+    """
+    known = {(row.number, row.kind): row for row in deliveries if row.receiver == receiver}
+    news = []
+    for incident in incidents:
+        kind = RESOLVED if incident.ended_at else OPENED
+        delivery = known.get((incident.number, kind))
+        is_wanted = kind == OPENED or (incident.number, OPENED) in known
+        is_told = delivery is not None and delivery.sent_at is not None
+        is_mute = incident.severity == Severity.NONE or find_silence(incident, silences) is not None
+        if is_wanted and not is_told and not is_mute:
+            news.append(News(incident, kind, delivery))
+    return sorted(news, key=_gravest_first)
+
+
+def _gravest_first(news: News) -> tuple[bool, int, int]:
+    return news.kind == RESOLVED, ORDER.index(Severity(news.incident.severity)), news.incident.number
+
+
+def find_silence(incident: IncidentRow, silences: Sequence[SilenceRow]) -> SilenceRow | None:
+    """silences    in force"""
+    fits = (row for row in silences if row.rule == incident.rule and row.subject in (None, incident.subject))
+    return next(fits, None)
+
+
+def write_message(news: Sequence[News]) -> Message:
+    """news    of one receiver, the gravest first"""
+    first = news[0]
+    more = f" and {len(news) - 1} more" if len(news) > 1 else ""
+    state = "resolved" if first.kind == RESOLVED else first.incident.severity
+    shown = [_describe(each) for each in news[:SHOWN]]
+    if len(news) > SHOWN:
+        shown.append(f"And {len(news) - SHOWN} more. All of them: {ALL}")
+    return Message(
+        title=f"[{state}] {first.incident.rule} of {first.incident.subject}{more}",
+        body="\n\n".join(shown),
+        kind=_kind(news),
+    )
+
+
+def _kind(news: Sequence[News]) -> str:
+    opened = {each.incident.severity for each in news if each.kind == OPENED}
+    return "failure" if Severity.CRITICAL in opened else "warning" if opened else "success"
+
+
+def _describe(news: News) -> str:
+    """The sentence a person needs first, the command that shows more, then which incident it is."""
+    incident = news.incident
+    lines = [incident.sentence, f"More: {incident.command}"]
+    told = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
+    if news.kind == RESOLVED:
+        assert incident.ended_at is not None
+        lines[0] = f"Over since {format_time(incident.ended_at)}: {incident.sentence}"
+        told += f", for {format_span(incident.ended_at - incident.began_at)}"
+    repeated = "; you may have been told before" if news.perhaps_told else ""
+    return "\n".join([*lines, f"Incident {incident.number}: {told}{repeated}"])
+
+
+def format_time(at: datetime) -> str:
+    return f"{at:%a %Y-%m-%d %H:%M} UTC"
+
+
+def format_span(span: timedelta) -> str:
+    minutes = round(span / MINUTE)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if span < 2 * DAY else f"{span.days} days"
+
+
+def after_sending(intents: Sequence[DeliveryRow], trouble: str | None, now: datetime) -> list[DeliveryRow]:
+    """trouble    why the message did not arrive; None: it has"""
+    return [replace(row, sent_at=None if trouble else now, trouble=trouble) for row in intents]

@@ -1,0 +1,381 @@
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from processes import WAIT_S, child, free_port, python, wait_for
+from webhook import SECRETS, Webhook, open_webhook
+
+from lstm_ts.cli import compose, construct
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
+from lstm_ts.ledger.alert_tables import (
+    add_silence,
+    end_silence,
+    read_active,
+    read_deliveries,
+    read_incidents,
+    read_silences,
+)
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
+from lstm_ts.monitoring.delivery import name_receivers
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import Told, report
+from lstm_ts.monitoring.messages import SHOWN, News, write_message
+
+AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)  # a Wednesday
+HOUR = timedelta(hours=1)
+USUAL = {"severity": "warning", "bad": 1, "hours": 0, "good": 1, "outside_sessions": True, "unknown": False}
+DRIFT = Finding(
+    "concept_drift",
+    "XAGUSD",
+    Health.BAD,
+    "Version 3 of XAGUSD errs 12 % more over the best baseline than at the gate.",
+    "python -m lstm_ts.monitor action=status symbol=XAGUSD",
+)
+DISK = Finding("disk", "data", Health.BAD, "3 % of the disk of data is free.", "df -h data")
+STALE = Finding("data_stale", "XAGUSD", Health.BAD, "No bar of XAGUSD for 3 session hours.", "python -m lstm_ts.ingest")
+
+
+def good(finding: Finding) -> Finding:
+    return replace(finding, health=Health.GOOD, sentence="All is well.")
+
+
+def unknown(finding: Finding) -> Finding:
+    return replace(finding, health=Health.UNKNOWN, sentence="Nobody knows.")
+
+
+def alerts(*urls: str, timeout_s: float = 20, **rules: dict[str, object]) -> Alerts:
+    """Each rule as usual, but for `rules`."""
+    made = {name: USUAL | rules.get(name, {}) for name in RULES}
+    return make_alerts(rules=made, receivers=" ".join(urls) or None, timeout_s=timeout_s)
+
+
+def run(ledger: Ledger, settings: Alerts, hours: float, *findings: Finding, closed: tuple[str, ...] = ()) -> Told:
+    return report(ledger, settings, findings, now=AT + hours * HOUR, closed=closed)
+
+
+def silence(ledger: Ledger, hours: float, subject: str | None = None) -> SilenceRow:
+    until = AT + hours * HOUR
+    row = SilenceRow(0, "concept_drift", subject, AT, until, "root", "we know", None, None)
+    with ledger.transaction() as connection:
+        row = replace(row, number=add_silence(connection, row))
+        assert read_silences(connection, at=AT) == [row]
+        assert read_silences(connection, at=until) == []
+    return row
+
+
+def incidents(ledger: Ledger) -> list[IncidentRow]:
+    with ledger.transaction() as connection:
+        return read_incidents(connection, since=AT)
+
+
+def deliveries(ledger: Ledger) -> list[DeliveryRow]:
+    with ledger.transaction() as connection:
+        return read_deliveries(connection, read_incidents(connection, since=AT))
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with closing(Ledger(ledger_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Ledger]:
+    """On SQLite: what is tried does not depend on the database."""
+    with closing(Ledger(f"sqlite:///{tmp_path}/ledger.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with open_webhook() as opened:
+        yield opened
+
+
+def test_an_incident_is_told_once_over_many_runs_and_so_is_its_end(ledger: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    for hours in range(5):
+        told = run(ledger, settings, hours, DRIFT)
+        assert [row.number for row in told.opened] == [1] * (hours == 0)
+    for hours in range(5, 8):
+        run(ledger, settings, hours, good(DRIFT))
+    first, second = hook.received
+    assert (first["title"], first["type"]) == ("[warning] concept_drift of XAGUSD", "warning")
+    assert first["message"].splitlines() == [
+        DRIFT.sentence,
+        f"More: {DRIFT.command}",
+        "Incident 1: concept_drift of XAGUSD, warning, since Wed 2026-11-25 14:04 UTC",
+    ]
+    assert (second["title"], second["type"]) == ("[resolved] concept_drift of XAGUSD", "success")
+    assert second["message"].splitlines() == [
+        f"Over since Wed 2026-11-25 19:04 UTC: {DRIFT.sentence}",
+        f"More: {DRIFT.command}",
+        "Incident 1: concept_drift of XAGUSD, warning, since Wed 2026-11-25 14:04 UTC, for 5 h",
+    ]
+
+
+def test_what_comes_back_is_another_incident(ledger: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    for hours, finding in enumerate((DRIFT, good(DRIFT), DRIFT, good(DRIFT))):
+        run(ledger, settings, hours, finding)
+    assert ["Incident 1:" in message["message"] for message in hook.received] == [True, True, False, False]
+    assert [row.number for row in incidents(ledger)] == [1, 2]
+
+
+def test_what_one_run_found_is_one_message_the_gravest_first(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url, disk={"severity": "critical"})
+    run(quick, settings, 0, DRIFT, DISK, STALE)
+    [message] = hook.received
+    assert (message["title"], message["type"]) == ("[critical] disk of data and 2 more", "failure")
+    assert message["message"].startswith(f"{DISK.sentence}\nMore: df -h data\nIncident 2:")
+    assert all(finding.sentence in message["message"] for finding in (DRIFT, STALE))
+    run(quick, settings, 1, good(DRIFT), good(DISK), DISK, replace(DRIFT, subject="XAUUSD"))
+    assert hook.titles[1:] == ["[warning] concept_drift of XAUUSD and 1 more"]
+    assert f"Over since Wed 2026-11-25 15:04 UTC: {DRIFT.sentence}" in hook.received[1]["message"]
+
+
+def test_a_flood_is_one_message_that_says_how_many_more() -> None:
+    row = IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "Full.", "df", AT, None)
+    message = write_message([News(row, "opened", None)] * (SHOWN + 5))
+    assert message.body.count("Full.") == SHOWN
+    assert message.body.endswith("And 5 more. All of them: python -m lstm_ts.alerts")
+
+
+def test_each_receiver_gets_its_own_and_one_that_came_later_what_is_open(quick: Ledger, hook: Webhook) -> None:
+    with open_webhook() as other:
+        run(quick, alerts(hook.url), 0, DRIFT, DISK)
+        run(quick, alerts(hook.url), 1, good(DISK))
+        run(quick, alerts(hook.url, other.url), 2, DRIFT)
+        assert (len(hook.received), other.titles) == (2, ["[warning] concept_drift of XAGUSD"])
+        run(quick, alerts(other.url, hook.url), 3, good(DRIFT))  # in another order
+        assert (len(hook.received), len(other.received)) == (3, 2)
+
+
+def test_a_rule_opens_once_it_has_held_and_what_passes_is_forgotten(quick: Ledger) -> None:
+    settings = alerts(concept_drift={"bad": 3, "hours": 3.5, "good": 2})
+    opened = [bool(run(quick, settings, hours, DRIFT).opened) for hours in (0, 1, 2, 3, 3.5, 4)]
+    assert opened == [False, False, False, False, True, False]
+    assert not run(quick, settings, 5, good(DRIFT)).ended
+    run(quick, settings, 6, DRIFT)  # it begins to count anew
+    ended = [bool(run(quick, settings, hours, good(DRIFT)).ended) for hours in (7, 8)]
+    assert ended == [False, True]
+    run(quick, settings, 9, DRIFT)
+    run(quick, settings, 10, good(DRIFT))
+    with quick.transaction() as connection:
+        assert read_active(connection) == []
+    assert [row.number for row in incidents(quick)] == [1]
+
+
+def test_what_is_unknown_ends_nothing_and_opens_only_by_its_rule(quick: Ledger) -> None:
+    settings = alerts(disk={"unknown": True})
+    assert not run(quick, settings, 0, unknown(DRIFT)).opened
+    assert [row.rule for row in run(quick, settings, 1, DRIFT, unknown(DISK)).opened] == ["concept_drift", "disk"]
+    assert not run(quick, settings, 2, unknown(DRIFT)).ended
+    assert not run(quick, settings, 3).ended  # nor does a check that has not run
+    assert len(run(quick, settings, 4, good(DRIFT), good(DISK)).ended) == 2
+
+
+def test_nothing_stales_on_a_weekend(quick: Ledger) -> None:
+    settings = alerts(data_stale={"outside_sessions": False})
+    for hours in range(48):
+        assert not run(quick, settings, hours, STALE, closed=("XAGUSD",)).opened
+    assert run(quick, settings, 50, STALE).opened
+    assert not run(quick, settings, 51, good(STALE), closed=("XAGUSD",)).ended
+    assert run(quick, settings, 52, good(STALE)).ended
+
+
+def test_the_worst_of_two_findings_about_one_thing_counts(quick: Ledger) -> None:
+    [row] = run(quick, alerts(), 0, DISK, good(DISK), unknown(DISK)).opened
+    assert row.sentence == DISK.sentence
+
+
+def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(quick: Ledger, hook: Webhook) -> None:
+    run(quick, alerts(hook.url, disk={"severity": "none"}), 0, DISK)
+    assert hook.asked == 0
+    assert [row.severity for row in incidents(quick)] == [Severity.NONE]
+
+
+def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(ledger: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    silence(ledger, 3)
+    gold = replace(DRIFT, subject="XAUUSD")
+    run(ledger, settings, 0, DRIFT, gold)
+    run(ledger, settings, 1, DRIFT, good(gold))
+    assert hook.asked == 0
+    run(ledger, settings, 3, DRIFT)
+    assert hook.titles == ["[warning] concept_drift of XAGUSD"]
+
+
+def test_a_silence_that_is_ended_early_is_over_and_one_of_a_subject_leaves_others(
+    ledger: Ledger, hook: Webhook
+) -> None:
+    settings = alerts(hook.url)
+    made = silence(ledger, 24, subject="XAGUSD")
+    run(ledger, settings, 0, DRIFT, replace(DRIFT, subject="XAUUSD"), DISK)
+    assert hook.titles == ["[warning] concept_drift of XAUUSD and 1 more"]
+    with ledger.transaction() as connection:
+        end_silence(connection, made, at=AT + HOUR, by="eve")
+        assert read_silences(connection, at=AT + HOUR) == []
+    run(ledger, settings, 1, DRIFT)
+    assert hook.titles[1:] == ["[warning] concept_drift of XAGUSD"]
+
+
+def test_the_end_of_what_was_told_is_told_once_the_silence_is_over(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    run(quick, settings, 0, DRIFT)
+    silence(quick, 3)
+    run(quick, settings, 1, good(DRIFT))
+    assert len(hook.received) == 1
+    run(quick, settings, 3)
+    assert hook.titles[1:] == ["[resolved] concept_drift of XAGUSD"]
+
+
+def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
+    ledger: Ledger, hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = alerts(hook.url)
+    hook.status = 503
+    told = run(ledger, settings, 0, DRIFT)
+    [name] = name_receivers(settings.receivers)
+    assert told.undelivered == (
+        f"Expected the receiver {name} to take a message about incident 1, got status 503; see that it is up and "
+        f"LSTM_TS_ALERT_URLS right; the next run tries again",
+    )
+    assert told.undelivered[0] in caplog.messages
+    assert run(ledger, settings, 1, DRIFT).sent == 0
+    hook.status = 200
+    assert run(ledger, settings, 2, DRIFT).sent == 1
+    assert run(ledger, settings, 3, DRIFT).sent == 0
+    [row] = deliveries(ledger)
+    assert (row.attempts, row.sent_at, row.trouble) == (3, AT + 2 * HOUR, None)
+    assert "before" not in hook.received[0]["message"]
+
+
+def test_an_incident_that_ends_before_its_receiver_recovers_is_told_all_the_same(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    hook.status = 503
+    run(quick, settings, 0, DRIFT)
+    run(quick, settings, 1, good(DRIFT))
+    hook.status = 200
+    run(quick, settings, 2)
+    run(quick, settings, 3)
+    assert hook.titles == ["[resolved] concept_drift of XAGUSD"]
+
+
+def test_one_receiver_that_hangs_or_is_away_keeps_no_message_from_another(quick: Ledger, hook: Webhook) -> None:
+    with open_webhook() as silent:
+        silent.answering.clear()
+        urls = (silent.url, f"json://127.0.0.1:{free_port()}/", hook.url, "nonsense://host/path-secret")
+        told = run(quick, alerts(*urls, timeout_s=4), 0, DRIFT)
+    assert told.sent == len(hook.received) == 1
+    assert sorted(sentence.split("got ")[1].split(";")[0] for sentence in told.undelivered) == [
+        "no address that apprise knows",
+        "no answer within alerts.timeout_s=4 s",
+        "no answer, or none that means yes",
+    ]
+
+
+def test_a_secret_is_in_no_log_error_or_ledger(
+    quick: Ledger, hook: Webhook, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hook.status = 500
+    settings = alerts(hook.url, "json://operator:hunter2@127.0.0.1:1/path-secret", "nope://hunter2/path-secret")
+    with caplog.at_level(logging.DEBUG):
+        told = run(quick, settings, 0, DRIFT)
+    assert len(told.undelivered) == 3
+    with closing(Ledger(f"sqlite:///{tmp_path}/ledger.db")) as other:
+        assert len(deliveries(other)) == 3
+    told_all = [
+        caplog.text,
+        repr(settings),
+        repr(told),
+        *capfd.readouterr(),
+        str(name_receivers(settings.receivers).keys()),
+    ]
+    found = "".join(told_all).encode() + (tmp_path / "ledger.db").read_bytes()
+    assert not [secret for secret in SECRETS if secret.encode() in found]
+
+
+KILLED = """
+import os, sys
+from datetime import datetime
+from test_alerts import DRIFT, alerts, report
+from lstm_ts.ledger.ledger import Ledger
+report(Ledger(sys.argv[1]), alerts(sys.argv[2]), [DRIFT], now=datetime.fromisoformat(sys.argv[3]))
+print("reported", flush=True)
+"""
+
+
+def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_says_so(
+    ledger: Ledger, ledger_url: str, hook: Webhook
+) -> None:
+    hook.answering.clear()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    }
+    command = python("-c", KILLED, ledger_url, hook.url, AT.isoformat())
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        wait_for(lambda: hook.asked, process=process)
+        process.send_signal(signal.SIGKILL)
+        process.wait(WAIT_S)
+    [intent] = deliveries(ledger)
+    assert (intent.attempts, intent.sent_at, intent.trouble) == (1, None, None)
+    hook.received.clear()
+    hook.answering.set()
+    settings = alerts(hook.url)
+    for hours in range(1, 4):
+        run(ledger, settings, hours, DRIFT)
+    again = [message for message in hook.received if "you may have been told before" in message["message"]]
+    assert len(again) == 1
+    assert again[0]["message"].count("Incident 1:") == 1
+
+
+def test_the_configured_rules_are_those_that_checks_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTM_TS_ALERT_URLS", "json://127.0.0.1/a,b, mailto://user:pass@example.org\n slack://A/B/C")
+    made = construct(compose("alerts", []).alerts)
+    assert set(made.rules) == set(RULES)
+    assert made.receivers == ("json://127.0.0.1/a,b", "mailto://user:pass@example.org", "slack://A/B/C")
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "said"),
+    [
+        ("disc", {}, r"got alerts\.rules\.disc; did you mean disk\?"),
+        ("disk", {"severity": "loud"}, r"alerts\.rules\.disk\.severity as one of critical, warning, none, got loud"),
+        ("disk", {"bad": 0}, r"alerts\.rules\.disk\.bad as a whole number >= 1, got 0"),
+        ("disk", {"good": True}, r"alerts\.rules\.disk\.good as a whole number >= 1, got True"),
+        ("disk", {"hours": -1}, r"alerts\.rules\.disk\.hours as a number >= 0, got -1"),
+        ("disk", {"unknown": "no"}, r"alerts\.rules\.disk\.unknown as true or false, got no"),
+        ("disk", {"for": 3}, r"alerts\.rules\.disk with severity, bad, hours, good, outside_sessions, unknown, got"),
+    ],
+)
+def test_a_wrong_rule_is_said(rule: str, change: dict[str, object], said: str) -> None:
+    rules = dict.fromkeys(RULES, USUAL) | {rule: USUAL | change}
+    with pytest.raises(ConfigError, match=said):
+        make_alerts(rules=rules, receivers=None, timeout_s=1)
+
+
+def test_a_rule_that_is_left_out_and_a_wrong_receiver_are_said_without_the_secret() -> None:
+    rules = dict.fromkeys(RULES, USUAL)
+    with pytest.raises(ConfigError, match=r"Expected alerts\.rules\.disk, got none; put it back, with severity: none"):
+        make_alerts(rules={name: USUAL for name in RULES if name != "disk"}, receivers=None, timeout_s=1)
+    with pytest.raises(ConfigError, match=r"alerts\.timeout_s > 0, got 0"):
+        make_alerts(rules=rules, receivers=None, timeout_s=0)
+    for receivers in ("hunter2", "json://host/a, hunter2", "json://host hunter2"):
+        with pytest.raises(ConfigError, match=r"as apprise URLs such as .* got something else as number [12]") as said:
+            make_alerts(rules=rules, receivers=receivers, timeout_s=1)
+        assert "hunter2" not in str(said.value)
+
+
+def test_a_finding_of_no_rule_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="Expected a rule of"):
+        find_changes([], [replace(DISK, rule="disc")], alerts().rules, now=AT, closed=())
