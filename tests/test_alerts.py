@@ -25,7 +25,7 @@ from lstm_ts.ledger.alert_tables import (
 )
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
-from lstm_ts.monitoring.delivery import name_receivers
+from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import Told, report
 from lstm_ts.monitoring.messages import SHOWN, News, write_message
@@ -282,6 +282,16 @@ def test_one_receiver_that_hangs_or_is_away_keeps_no_message_from_another(quick:
         "no answer within alerts.timeout_s=4 s",
         "no answer, or none that means yes",
     ]
+
+
+def test_many_receivers_that_fail_at_the_same_moment_are_all_told_apart() -> None:
+    urls = name_receivers([f"nonsense://host/{number}" for number in range(64)])
+    message = write_message(
+        [News(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)]
+    )
+    for _ in range(5):
+        told = dict(deliver({name: (url, message) for name, url in urls.items()}, 60))
+        assert told == dict.fromkeys(urls, "no address that apprise knows")
 
 
 def test_a_secret_is_in_no_log_error_or_ledger(

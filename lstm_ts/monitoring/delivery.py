@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STATUS = re.compile(r"\berror=(\d{3})\b")  # as apprise writes into its log why a server refused
 
+SAYING = threading.Lock()
+
 
 def name_receivers(urls: Sequence[str]) -> dict[str, str]:
     """Name → URL. A name is the URL's scheme with 16 bits of its hash: it stays when others come and go, is in the
@@ -113,7 +115,8 @@ def _notify(letter: dict[str, str]) -> str | None:
 
 
 def _say(letter: dict[str, str], trouble: str | None) -> None:
-    print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
+    with SAYING:  # threads would write into each other's lines
+        print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
 
 
 def _main() -> None:
