@@ -1,6 +1,5 @@
 """What a worker does with a request: check, forecast, encode."""
 
-import hashlib
 import logging
 import threading
 import time
@@ -231,8 +230,7 @@ def _path(forecast: Forecast) -> list[schema.Step]:
 
 
 def _row(ask: Ask, reply: schema.Forecast, bars: Bars, now: datetime) -> ForecastRow:
-    """What the ledger keeps of a reply; of the window, its hash: the same bars have the same one."""
-    window = bars.ts_N.tobytes() + bars.price_PN.tobytes()
+    """What the ledger keeps of a reply; of the window, its hash."""
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
         request_id=ask.request_id,
@@ -246,7 +244,7 @@ def _row(ask: Ask, reply: schema.Forecast, bars: Bars, now: datetime) -> Forecas
         path=ServedPath(*columns),
         flags=tuple(reply.flags),
         latency_ms=(time.monotonic() - ask.asked_at) * 1000,
-        input_sha256=hashlib.sha256(window).hexdigest(),
+        input_sha256=bars.sha256,
     )
 
 

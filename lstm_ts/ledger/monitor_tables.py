@@ -41,19 +41,21 @@ def put_daily_scores(connection: Connection, rows: Sequence[DailyScore]) -> None
     put_rows(connection, DAILY_SCORES, rows)
 
 
-def put_state(connection: Connection, row: MonitorState) -> None:
-    put_rows(connection, MONITOR_STATES, [row])
+def put_states(connection: Connection, rows: Sequence[MonitorState]) -> None:
+    put_rows(connection, MONITOR_STATES, rows)
 
 
 def put_findings(connection: Connection, rows: Sequence[FindingRow]) -> None:
     put_rows(connection, FINDINGS, rows)
 
 
-def read_origins(connection: Connection, name: str, version: int, *, since: datetime) -> list[datetime]:
-    """Origins that have a forecast, ascending."""
+def last_origin(connection: Connection, name: str, version: int) -> datetime | None:
+    """Of the latest forecast."""
     table = HOURLY_FORECASTS.c
-    wanted = sa.select(table.origin_ts).where(table.name == name, table.version == version, table.origin_ts >= since)
-    return list(connection.scalars(wanted.order_by(table.origin_ts)))
+    of_version = table.name == name, table.version == version
+    wanted = sa.select(table.origin_ts).where(*of_version).order_by(table.origin_ts.desc()).limit(1)
+    origin_ts: datetime | None = connection.scalar(wanted)
+    return origin_ts
 
 
 def read_forecasts(connection: Connection, name: str, version: int, *, since: datetime) -> list[HourlyForecast]:

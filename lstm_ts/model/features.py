@@ -5,6 +5,7 @@ K kinds of announcement.
 A column of an hour uses that hour's bar, the close before it and the calendar, nothing later.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -37,8 +38,17 @@ class Bars(NamedTuple):
             return hourly_bars
         return cls(hourly_bars["ts"].to_numpy(), np.stack([hourly_bars[price].to_numpy() for price in PRICES]))
 
+    def between(self, start: int, stop: int | None = None) -> "Bars":
+        """Those at rows start..stop, counted as slices count."""
+        return Bars(self.ts_N[start:stop], self.price_PN[:, start:stop])
+
     def tail(self, count: int) -> "Bars":
-        return Bars(self.ts_N[-count:], self.price_PN[:, -count:])
+        return self.between(-count)
+
+    @property
+    def sha256(self) -> str:
+        """The same bars have the same one."""
+        return hashlib.sha256(self.ts_N.tobytes() + self.price_PN.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""Whether bars arrive as the session calendar says they should, and look like a market's. Pure.
+
+Stores keep no spread, so nothing is said of it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.scoring.tables import percent
+
+MINUTE = timedelta(minutes=1)
+STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
+
+
+@dataclass(frozen=True)
+class FeedLimits:
+    stale_hours: int  # session hours that have closed since the last bar
+    grace_minutes: int  # after the close of an hour, in which its bar is on its way
+    recent_hours: int  # session hours that are looked at
+    missing_share: float  # of them, without a bar
+    stuck_minutes: int  # bars in a row at one price
+    spike_sizes: float  # a minute's move, in usual ones, that the next minute takes back
+
+
+def check_staleness(
+    symbol: str, last_ts: datetime | None, session: Session, now: datetime, limits: FeedLimits
+) -> Finding:
+    """last_ts   open of the last hourly bar; None: there is none"""
+    command = STATUS.format(symbol=symbol)
+    if last_ts is None:
+        return Finding("data_stale", symbol, Health.UNKNOWN, f"No bar of {symbol} is stored.", command)
+    expected_by = max(now - limits.grace_minutes * MINUTE, last_ts + HOUR)
+    late = session.hours(last_ts + HOUR, expected_by).filter(pl.col("closes_at") <= expected_by).height
+    sentence = (
+        f"The last hourly bar of {symbol} closed at {last_ts + HOUR:%Y-%m-%d %H:%M} UTC, and {late} session hours have "
+        f"closed since (limit {limits.stale_hours})."
+    )
+    health = Health.BAD if late >= limits.stale_hours else Health.GOOD
+    return Finding("data_stale", symbol, health, sentence, command)
+
+
+def check_quality(
+    symbol: str,
+    hour_stamps: pl.Series,
+    minute_bars: pl.DataFrame,
+    session: Session,
+    now: datetime,
+    limits: FeedLimits,
+) -> Finding:
+    """hour_stamps   of the hourly bars of the last weeks
+    minute_bars   of the last days; none where only hours are stored
+    """
+    hours = _recent_hours(session, hour_stamps, limits)
+    problems = [
+        _find_missing(hours, hour_stamps, limits),
+        _find_stuck(minute_bars, limits),
+        _find_spikes(minute_bars, limits),
+        _find_future(minute_bars, now),
+    ]
+    command = STATUS.format(symbol=symbol)
+    if hours.is_empty():
+        return Finding("data_quality", symbol, Health.UNKNOWN, f"No hour of {symbol} to judge by.", command)
+    if found := [problem for problem in problems if problem]:
+        return Finding("data_quality", symbol, Health.BAD, f"Bars of {symbol}: {'; '.join(found)}.", command)
+    sentence = f"Bars of {symbol}: the last {hours.height} session hours are there, and no price stands still or jumps."
+    return Finding("data_quality", symbol, Health.GOOD, sentence, command)
+
+
+def _recent_hours(session: Session, hour_stamps: pl.Series, limits: FeedLimits) -> pl.DataFrame:
+    """The last session hours up to the last bar: those after it are a matter of staleness."""
+    if hour_stamps.is_empty():
+        return pl.DataFrame(schema={"ts": pl.Datetime("us", "UTC")})
+    last = hour_stamps[-1]
+    return session.hours(max(hour_stamps[0], last - 3 * limits.recent_hours * HOUR), last + HOUR).tail(
+        limits.recent_hours
+    )
+
+
+def _find_missing(hours: pl.DataFrame, hour_stamps: pl.Series, limits: FeedLimits) -> str | None:
+    missing = hours.filter(~pl.col("ts").is_in(hour_stamps.implode())).height
+    if missing <= limits.missing_share * hours.height:
+        return None
+    return (
+        f"{missing} of the last {hours.height} session hours have no bar ({percent(missing / hours.height)}, limit "
+        f"{percent(limits.missing_share)})"
+    )
+
+
+def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
+    """Bars in a row that open, trade and close at one price, the same for all of them."""
+    flat = minute_bars.select("ts", "close", still=pl.col("high") == pl.col("low"))
+    runs = (
+        flat.with_columns(run=pl.struct("close", "still").rle_id())
+        .filter(pl.col("still"))
+        .group_by("run")
+        .agg(pl.len(), pl.col("ts").first(), pl.col("close").first())
+    )
+    if runs.is_empty():
+        return None
+    longest = runs.sort("len", "ts").row(-1, named=True)
+    if longest["len"] < limits.stuck_minutes:
+        return None
+    return (
+        f"{longest['len']} minutes in a row stand at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
+    )
+
+
+def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
+    close = minute_bars["close"].to_numpy()
+    if len(close) < limits.stuck_minutes:
+        return None
+    move = np.diff(np.log(close))
+    usual = float(np.abs(move[move != 0]).mean()) if (move != 0).any() else 0.0
+    there, back = move[:-1], move[1:]
+    taken_back = (np.abs(there) > limits.spike_sizes * usual) & (np.abs(there + back) < np.abs(there) / 4)
+    if usual == 0 or not taken_back.any():
+        return None
+    first = int(np.flatnonzero(taken_back)[0]) + 1
+    return (
+        f"{int(taken_back.sum())} price(s) that the next minute takes back, the first {close[first]:g} at "
+        f"{minute_bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _find_future(minute_bars: pl.DataFrame, now: datetime) -> str | None:
+    ahead = minute_bars.filter(pl.col("ts") > now + MINUTE)["ts"]
+    if ahead.is_empty():
+        return None
+    return (
+        f"the last minute opens at {ahead[-1]:%Y-%m-%d %H:%M} UTC, after now: a clock is wrong, here or at the source"
+    )

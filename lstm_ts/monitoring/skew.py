@@ -1,0 +1,59 @@
+"""Whether what was served is what the store says for the same origin and version. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from lstm_ts.ledger.monitor_rows import HourlyForecast
+from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.scoring.metrics import level_index
+
+TOLERANCE = 1e-6  # of a price
+PATH_LEVELS = (0.5, 0.1, 0.9)  # of ServedPath's columns
+Key = tuple[int, datetime]  # version, origin
+
+
+def check_served(
+    name: str, served: Sequence[ForecastRow], stored: Mapping[Key, HourlyForecast], *, since: datetime
+) -> Finding:
+    """served   since the last check
+    stored   by version and origin
+    """
+    pairs = [(row, stored[key]) for row in served if (key := (row.version, row.origin_ts)) in stored]
+    command = f"python -m lstm_ts.monitor action=served name={name}"
+    if not pairs:
+        sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
+        return Finding("skew", name, Health.UNKNOWN, sentence, command)
+    others = [row for row, ours in pairs if row.input_sha256 != ours.input_sha256]
+    apart = [(row, gap) for row, ours in pairs if (gap := measure_gap(row, ours)) > TOLERANCE]
+    if not others and not apart:
+        sentence = f"{len(pairs):,} served forecasts of {name} are what the stored bars give."
+        return Finding("skew", name, Health.GOOD, sentence, command)
+    parts = []
+    if apart:
+        row, gap = max(apart, key=lambda pair: pair[1])
+        parts.append(
+            f"{len(apart):,} differ from what the stored bars give, the most by {gap:.2g} of the price (version "
+            f"{row.version}, origin {row.origin_ts:%Y-%m-%d %H:%M} UTC, request {row.request_id})"
+        )
+    if others:
+        row = others[-1]
+        parts.append(
+            f"{len(others):,} had other bars than the store, the last at {row.at:%Y-%m-%d %H:%M} UTC (request "
+            f"{row.request_id})"
+        )
+    sentence = f"Of {len(pairs):,} served forecasts of {name}, {' and '.join(parts)}."
+    return Finding("skew", name, Health.BAD, sentence, command)
+
+
+def measure_gap(served: ForecastRow, stored: HourlyForecast) -> float:
+    """The largest difference of a price of the path, relative to it; infinite where the target hours differ."""
+    path = served.path
+    if list(path.target_ts_H) != [ts.replace(tzinfo=UTC) for ts in stored.target_ts_H.tolist()]:
+        return np.inf
+    columns = [level_index(stored.levels, level) for level in PATH_LEVELS]
+    ours_3H = stored.last_close * np.exp(stored.q_HQ.astype(np.float64)[:, columns].T)
+    theirs_3H = np.array([path.median_H, path.lower_80_H, path.upper_80_H])
+    return float(np.abs(theirs_3H / ours_3H - 1).max())

@@ -1,0 +1,231 @@
+"""`python -m lstm_ts.monitor` over stored bars, hour after hour."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from commands import mistake, run, succeed
+from conftest import random_hours
+from processes import ROOT
+from test_retrain import LENIENT, SETTINGS
+
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, OUTCOMES, SCORES
+from lstm_ts.ledger.rows import ForecastRow, ServedPath
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.store.bar_store import BarStore
+
+START, REGISTERED = datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 6, 2, tzinfo=UTC)
+LATER = REGISTERED + timedelta(days=3, hours=12)
+
+
+def at(ts: datetime) -> dict[str, str]:
+    return {"LSTM_TS_CLOCK": ts.isoformat()}
+
+
+def bars_until(folder: Path, hourly_bars: pl.DataFrame, end: datetime) -> None:
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic random hours") as staging:
+        staging.add(hourly_bars.filter(pl.col("ts") < end))
+
+
+def rows(folder: Path, table: sa.Table) -> list[Any]:
+    """All but when they were written."""
+    columns = [column for column in table.columns if column.name != "at"]
+    with (
+        closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger,
+        ledger.transaction() as connection,
+    ):
+        return [
+            tuple(value.tolist() if isinstance(value, np.ndarray) else value for value in row)
+            for row in connection.execute(sa.select(*columns).order_by(*table.primary_key))
+        ]
+
+
+def everything(folder: Path) -> dict[str, list[Any]]:
+    return {table.name: rows(folder, table) for table in (HOURLY_FORECASTS, OUTCOMES, SCORES, DAILY_SCORES)}
+
+
+@pytest.fixture(scope="module")
+def hourly_bars(silver: Session) -> pl.DataFrame:
+    return random_hours(silver, START, START + timedelta(weeks=26))
+
+
+@pytest.fixture(scope="module")
+def trained(hourly_bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A champion that was registered on REGISTERED, of the bars until then."""
+    folder = tmp_path_factory.mktemp("trained")
+    bars_until(folder, hourly_bars, REGISTERED)
+    done = run("retrain", folder, *SETTINGS, *LENIENT, **at(REGISTERED))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """MLflow keeps the paths of files, so the copy reads the models of `trained`."""
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def monitor(folder: Path, ts: datetime, *more: str) -> str:
+    done = run("monitor", folder, *more, **at(ts))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_hour_by_hour_gives_what_one_go_gives_and_nothing_twice(
+    folder: Path, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    ts = REGISTERED
+    while ts < LATER:
+        ts = min(ts + timedelta(hours=7), LATER)
+        bars_until(folder, hourly_bars, ts)
+        monitor(folder, ts)
+    bars_until(other, hourly_bars, LATER)
+    monitor(other, LATER)
+    once = everything(other)
+    assert everything(folder) == once
+    assert "0 hours forecast, 0 forecasts scored" in monitor(other, LATER)
+    assert everything(other) == once
+    expected = hourly_bars.filter(pl.col("ts") + HOUR >= REGISTERED, pl.col("ts") + HOUR <= LATER).height
+    assert len(once["hourly_forecasts"]) == expected
+    assert len(once["scores"]) == expected - 1 + expected - 6
+
+
+def test_forecasts_are_those_of_the_one_path_and_see_nothing_later(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    seen = hourly_bars.filter(pl.col("ts") < LATER)
+    twice = pl.col("ts") >= REGISTERED + timedelta(days=2)
+    prices = pl.col("open", "high", "low", "close")
+    bars_until(folder, seen.with_columns(pl.when(twice).then(prices * 2).otherwise(prices)), LATER)
+    monitor(folder, LATER)
+    forecaster = load_forecaster(next(folder.rglob("retrain/*/*/model")))
+    with (
+        closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger,
+        ledger.transaction() as connection,
+    ):
+        kept = connection.execute(sa.select(HOURLY_FORECASTS).order_by(HOURLY_FORECASTS.c.origin_ts)).all()
+    early = [row for row in kept if row.origin_ts <= REGISTERED + timedelta(days=2)]
+    assert early[0].origin_ts >= REGISTERED
+    for row in early[:: len(early) // 5]:
+        bars = seen.filter(pl.col("ts") < row.origin_ts)
+        states = forecaster.season_states(forecaster.grid(bars))
+        one = forecaster.forecast(bars.tail(forecaster.spec.tsteps), states)
+        np.testing.assert_allclose(row.q_HQ, one.q_HQ, atol=1e-6)
+
+
+def test_a_late_hour_is_scored_once_it_is_there_and_a_revised_one_changes_no_score(
+    folder: Path, hourly_bars: pl.DataFrame
+) -> None:
+    late = REGISTERED + timedelta(hours=30)
+    bars_until(folder, hourly_bars.filter(pl.col("ts") != late), LATER)
+    monitor(folder, LATER)
+    before = everything(folder)
+    assert late + HOUR not in {row[1] for row in before["outcomes"]}
+    assert late + HOUR not in {row[2] for row in before["hourly_forecasts"]}
+    again = hourly_bars.filter(pl.col("ts") < LATER)
+    revised = REGISTERED + timedelta(hours=40)
+    bars_until(
+        folder,
+        again.with_columns(close=pl.col("close") * pl.when(pl.col("ts") == revised).then(1.0001).otherwise(1)),
+        LATER,
+    )
+    monitor(folder, LATER + timedelta(minutes=5))
+    after = everything(folder)
+    news = [row for row in after["scores"] if row not in before["scores"]]
+    assert len(news) == len(after["scores"]) - len(before["scores"])
+    assert {row[2:4] for row in news} >= {(late, 1), (late + HOUR, 1)}
+    assert [row[2] for row in after["outcomes"] if row[1] == revised + HOUR] == [0, 1]
+    assert len(after["scores"]) == len({row[:4] for row in after["scores"]})
+    assert sum(row[4]["n"] for row in after["daily_scores"]) == len(after["scores"])
+
+
+def test_old_hours_are_folded_and_their_sums_stay(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    bars_until(folder, hourly_bars, REGISTERED + timedelta(days=30))
+    monitor(folder, REGISTERED + timedelta(days=10), "retention_days=14")
+    sums = rows(folder, DAILY_SCORES)
+    assert len(rows(folder, SCORES)) == sum(row[4]["n"] for row in sums)
+    monitor(folder, REGISTERED + timedelta(days=30), "retention_days=14")
+    assert min(row[2] for row in rows(folder, SCORES)) >= REGISTERED + timedelta(days=16)
+    folded = rows(folder, DAILY_SCORES)
+    assert [row for row in folded if row[2] < "2014-06-10"] == [row for row in sums if row[2] < "2014-06-10"]
+    assert len(rows(folder, SCORES)) < sum(row[4]["n"] for row in folded)
+    monitor(folder, REGISTERED + timedelta(days=30), "retention_days=14")
+    assert rows(folder, DAILY_SCORES) == folded
+
+
+@pytest.mark.slow
+def test_a_monitor_that_is_killed_loses_and_doubles_nothing(
+    folder: Path, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    for each in (folder, other):
+        bars_until(each, hourly_bars, LATER)
+    monitor(other, LATER)
+    command = [sys.executable, "-m", "lstm_ts.monitor", f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+    for share in (0.6, 0.7, 0.8, 0.9, 0.95, 1.0):
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | at(LATER), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if share < 1:
+            time.sleep(max(0.0, share * KILL_S - (time.monotonic() - started)))
+            process.send_signal(signal.SIGKILL)
+        process.wait(120)
+    assert process.returncode == 0
+    assert everything(folder) == everything(other)
+
+
+KILL_S = 8.0  # about what a run takes
+
+
+def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    bars_until(folder, hourly_bars, LATER)
+    monitor(folder, LATER)
+    forecaster = load_forecaster(next(folder.rglob("retrain/*/*/model")))
+    bars = hourly_bars.filter(pl.col("ts") < LATER)
+    states = forecaster.season_states(forecaster.grid(bars))
+    forecast = forecaster.forecast(bars.tail(forecaster.spec.tsteps), states)
+    path = ServedPath(tuple(forecast.target_ts_H), *(tuple(row) for row in forecast.price_HL(0.5, 0.1, 0.9).T.tolist()))
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        with ledger.transaction() as connection:
+            window = connection.scalar(
+                sa.select(HOURLY_FORECASTS.c.input_sha256).where(HOURLY_FORECASTS.c.origin_ts == forecast.origin_ts)
+            )
+        row = ForecastRow(
+            "r1", "champion", LATER + timedelta(minutes=1), "XAGUSD", "XAGUSD", 1, forecast.origin_ts,
+            forecast.last_close, path, (), 2.0, window,
+        )  # fmt: skip
+        to_come = replace(row, request_id="r2", origin_ts=LATER + HOUR, at=LATER + timedelta(minutes=2))
+        ledger.record_forecasts([row, to_come])
+    said = monitor(folder, LATER + timedelta(minutes=5))
+    assert "good     skew: 1 served forecasts of XAGUSD are what the stored bars give." in said
+    bars_until(folder, hourly_bars, LATER + 2 * HOUR)
+    said = monitor(folder, LATER + 2 * HOUR)
+    assert "bad      skew: Of 1 served forecasts" in said and "request r2" in said
+    assert "unknown  skew:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))
+
+
+def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    bars_until(tmp_path, hourly_bars, REGISTERED)
+    lines = succeed("monitor", tmp_path)
+    assert lines[0] == "No version of XAGUSD to watch: python -m lstm_ts.retrain makes one"
+    assert any(line.startswith("bad      data_stale") for line in lines)
+
+
+@pytest.mark.parametrize("days", ["13", "0", "1.5", "x"])
+def test_a_retention_that_is_too_short_is_refused(tmp_path: Path, days: str) -> None:
+    assert "retention_days" in mistake(run("monitor", tmp_path, f"retention_days={days}"))
