@@ -19,7 +19,18 @@ SERVICE = {module for module in MODULES if module.startswith("serve.")}
 DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 
 MIGRATIONS = {module for module in MODULES if module.startswith("lstm_ts.ledger.migrations.")}
-COMMANDS = {"ingest", "process", "train", "evaluate", "predict", "backtest", "registry.__main__", "retrain", "pipeline"}
+COMMANDS = {
+    "ingest",
+    "process",
+    "train",
+    "evaluate",
+    "predict",
+    "backtest",
+    "registry.__main__",
+    "retrain",
+    "monitor",
+    "pipeline",
+}
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "overrides", "plan"}}
 CONFIGURED |= {"serve.server", "dashboard.server"}
 TORCH = {"lstm_ts.train"} | {
@@ -50,7 +61,8 @@ PURE = {
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
     *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "findings", "messages")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "daily", "feed", "findings", "hourly", "messages")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("outcomes", "skew")),
     "lstm_ts.sources.evidence",
     "serve.traffic",
 }

@@ -8,7 +8,6 @@ import numpy as np
 from lstm_ts.ledger.monitor_rows import HourlyForecast
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.scoring.metrics import level_index
 
 TOLERANCE = 1e-6  # of a price
 PATH_LEVELS = (0.5, 0.1, 0.9)  # of ServedPath's columns
@@ -53,7 +52,7 @@ def measure_gap(served: ForecastRow, stored: HourlyForecast) -> float:
     path = served.path
     if list(path.target_ts_H) != [ts.replace(tzinfo=UTC) for ts in stored.target_ts_H.tolist()]:
         return np.inf
-    columns = [level_index(stored.levels, level) for level in PATH_LEVELS]
+    columns = [stored.levels.index(level) for level in PATH_LEVELS]
     ours_3H = stored.last_close * np.exp(stored.q_HQ.astype(np.float64)[:, columns].T)
     theirs_3H = np.array([path.median_H, path.lower_80_H, path.upper_80_H])
     return float(np.abs(theirs_3H / ours_3H - 1).max())
