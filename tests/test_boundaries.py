@@ -62,7 +62,10 @@ PURE = {
     *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "daily", "feed", "findings", "hourly", "messages")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("outcomes", "skew")),
+    *(
+        f"lstm_ts.monitoring.{name}"
+        for name in ("concept_drift", "confidence", "outcomes", "regime", "skew", "verdict")
+    ),
     "lstm_ts.sources.evidence",
     "serve.traffic",
 }

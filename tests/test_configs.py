@@ -21,7 +21,8 @@ from lstm_ts.train import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")
-GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", "alerts", *SERVED)
+MONITORED = ("drift", "live_skill", "regime", "verdict")
+GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", "alerts", *MONITORED, *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
 
@@ -61,12 +62,12 @@ def test_an_entry_point_composes_with_its_defaults(name: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> None:
     group = option.split("=")[0]
-    prefix = "+" if group == "experiment" else ""
+    prefix = "+" if group in ("experiment", *MONITORED) else ""
     needed = ["source.paths=bars.csv"] if option == "source=files" else []
     cfg = compose(entry_point_of(option), prefix + option, f"paths.outputs={tmp_path}", *needed)
     cfg.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(cfg)
-    if group in ("source", "alerts", *SERVED):
+    if group in ("source", "alerts", *MONITORED, *SERVED):
         construct(cfg[group])
         return
     for node in ("symbol", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):

@@ -40,7 +40,7 @@ def compare_records(first: ForecastRecord, second: ForecastRecord) -> Comparison
 
     Raises    ConfigError: of other symbols, levels or session hours; NoRows: not one origin in common
     """
-    _check_alike(first, second)
+    check_alike(first, second)
     both_N = np.intersect1d(first.origin_ts_N, second.origin_ts_N)
     if not len(both_N):
         raise NoRows("Expected hours that both models can forecast from, got none in common; choose a longer span")
@@ -53,7 +53,7 @@ def compare_records(first: ForecastRecord, second: ForecastRecord) -> Comparison
     return Comparison(both_N[0], both_N[-1], len(both_N), tuple(steps))
 
 
-def _check_alike(first: ForecastRecord, second: ForecastRecord) -> None:
+def check_alike(first: ForecastRecord, second: ForecastRecord) -> None:
     for what, one, other in (("symbol", first.symbol, second.symbol), ("levels", first.levels, second.levels)):
         if one != other:
             raise ConfigError(f"Expected two models of the same {what}, got {one} and {other}; choose other versions")

@@ -1,0 +1,173 @@
+"""Whether a model has become worse than its gate knew it: an e-detector on its loss beside the best baseline's. Pure.
+
+d of an origin is (model's pinball loss - baseline's) / width of the baseline's outermost interval, one step ahead, so a
+market twice as dear or as volatile leaves it as it was. The e-value of an hour is what a bet on "d has risen by more
+than the margin" pays, 1 + bet * excess: 1 or less on average where it has not. The Shiryaev-Roberts sum S = (S + 1) * e
+holds such bets begun at every hour, so a change needs no date. Were the rise exactly the margin, S would take at least
+`threshold` hours on average to reach the threshold (Shin, Ramdas & Rinaldo 2024, E-detectors).
+
+Legend: N origins.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.metrics import Array
+from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.tables import percent
+
+RESOLVES = 100.0  # evidence is kept up to so many thresholds, so that an alarm ends soon after what caused it
+MOST_ALLOWANCE = 0.1  # share of the loss; a record that says less of d is too short
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftSettings:
+    """conf/drift/default.yaml says what each is for."""
+
+    margin: float
+    threshold: float
+    bets: Sequence[float]
+    floor: float
+    ceiling: float
+    confidence: float
+    min_origins: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 0.5:
+            raise ConfigError(f"Expected drift.margin from 0 to below 0.5, got {self.margin}")
+        if not self.threshold > 1:
+            raise ConfigError(f"Expected drift.threshold above 1 hour, got {self.threshold}")
+        if not self.floor < 0 < self.ceiling:
+            raise ConfigError(f"Expected drift.floor < 0 < ceiling, got {self.floor} and {self.ceiling}")
+        most = 1 / (MOST_ALLOWANCE + self.margin - self.floor)
+        if not self.bets or not 0 < min(self.bets) <= max(self.bets) < most:
+            raise ConfigError(f"Expected drift.bets above 0 and below the {most:.2f} of floor, got {self.bets}")
+        if not 0.5 <= self.confidence < 1:
+            raise ConfigError(f"Expected drift.confidence from 0.5 to below 1, got {self.confidence}")
+        if self.min_origins < 100:
+            raise ConfigError(f"Expected drift.min_origins of at least 100, got {self.min_origins}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the gate's out-of-sample record says of d."""
+
+    baseline: str  # the best one of the record
+    step: int
+    n: int
+    mean: float  # of d
+    loss: float  # mean of the model's loss over the width
+    allowance: float  # shares of `loss`: the most that d may lie above its mean by this record's own error
+
+
+@dataclass(frozen=True)
+class DriftState:
+    """After n known hours. Continued from its JSON, it is what one pass would have made."""
+
+    n: int
+    sums: tuple[float, ...]  # S of each bet
+    threshold: float
+    run_log: float  # log wealth of the middle bet since it was last below its stake
+    run_hours: int  # since then, which is about when a drift began
+    run_excess: float  # sum of d - mean over those hours, shares of the reference's loss
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**values, "sums": tuple(values["sums"])})
+
+    @property
+    def evidence(self) -> tuple[float, float]:
+        """log10 of the mean S of the bets, and of the threshold."""
+        return math.log10(max(sum(self.sums) / len(self.sums), 1e-9)), math.log10(self.threshold)
+
+    @property
+    def alarm(self) -> bool:
+        return sum(self.sums) / len(self.sums) >= self.threshold
+
+
+def choose_baseline(record: ForecastRecord, step: int = 1) -> str:
+    """The baseline with the least loss among those with intervals, which persistence has not."""
+    wide = [name for name in record.baselines if (_width_N(record, name, step) > 0).all()]
+    if not wide:
+        raise NoRows(f"Expected a baseline with intervals {step} h ahead, got none of {list(record.baselines)}")
+    return min(wide, key=lambda name: record.pinball_bps(name, step))
+
+
+def compute_d_N(record: ForecastRecord, baseline: str, step: int = 1) -> Array:
+    """d of every origin, NaN where the target is not known or the interval has no width."""
+    ours_N, theirs_N = (record.pinball_NH[name][:, step - 1] for name in (record.model, baseline))
+    width_N = _width_N(record, baseline, step)
+    return np.asarray(np.divide(ours_N - theirs_N, width_N, out=np.full(record.n, np.nan), where=width_N > 0))
+
+
+def _width_N(record: ForecastRecord, name: str, step: int) -> Array:
+    q_NQ = record.quantiles[name][:, step - 1]
+    return np.asarray(q_NQ[:, -1] - q_NQ[:, 0])
+
+
+def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 1) -> Reference:
+    """Raises    NoRows: the record has too few known targets"""
+    baseline = choose_baseline(record, step)
+    width_N = _width_N(record, baseline, step)
+    ours_N, theirs_N = (record.pinball_NH[name][:, step - 1] / width_N for name in (record.model, baseline))
+    test, loss = metrics.diebold_mariano(ours_N, theirs_N, step=step), metrics.mean_of_known(ours_N)
+    if test.n >= settings.min_origins:
+        beyond_floor_N = np.maximum(settings.floor - (ours_N - theirs_N - test.mean) / loss, 0)
+        error = (test.bound(settings.confidence) - test.mean) / loss
+        allowance = error + metrics.mean_of_known(beyond_floor_N)
+        if allowance < MOST_ALLOWANCE:
+            return Reference(baseline, step, test.n, test.mean, loss, allowance)
+    raise NoRows(
+        f"Expected a gate's record with {settings.min_origins} known targets {step} h ahead that tell the loss beside "
+        f"{baseline}'s to {percent(MOST_ALLOWANCE)}, got {test.n}; retrain with a longer held-out span"
+    )
+
+
+@dataclass(frozen=True)
+class Detector:
+    reference: Reference
+    settings: DriftSettings
+
+    def start(self) -> DriftState:
+        return DriftState(0, (0.0,) * len(self.settings.bets), self.settings.threshold, 0.0, 0, 0.0)
+
+    def update(self, state: DriftState, d: float) -> DriftState:
+        """Take one hour more; NaN is not known and changes nothing.
+
+        What lies above the ceiling counts as the ceiling, which only makes the bets pay less. What lies below the floor
+        counts as the floor, in the reference too.
+        """
+        if math.isnan(d):
+            return state
+        settings, reference = self.settings, self.reference
+        rise = (d - reference.mean) / reference.loss
+        excess = min(max(rise, settings.floor), settings.ceiling) - reference.allowance - settings.margin
+        factors = [1 + bet * excess for bet in settings.bets]
+        most = RESOLVES * settings.threshold
+        sums = tuple(min((s + 1) * factor, most) for s, factor in zip(state.sums, factors, strict=True))
+        run_log = min(state.run_log + math.log(factors[len(factors) // 2]), math.log(most))
+        if run_log <= 0:
+            return DriftState(state.n + 1, sums, settings.threshold, 0.0, 0, 0.0)
+        run_hours, run_excess = state.run_hours + 1, state.run_excess + rise
+        return DriftState(state.n + 1, sums, settings.threshold, run_log, run_hours, run_excess)
+
+    def describe(self, state: DriftState) -> str:
+        """One sentence with the numbers."""
+        reference, (evidence, threshold) = self.reference, state.evidence
+        beside = f"the loss beside {reference.baseline}'s"
+        if not state.n:
+            return f"Unknown: no outcome is known yet to judge {beside} by."
+        gate = f"than in the gate's record of {reference.n:,} hours"
+        stands = f"(evidence 10^{evidence:.1f}, an alarm from 10^{threshold:.1f})"
+        if not state.run_hours:
+            return f"No drift in {state.n:,} hours: {beside} is no higher {gate} {stands}."
+        rise = f"{percent(state.run_excess / state.run_hours)} higher {gate}"
+        lead = "Drift" if state.alarm else "No drift"
+        return f"{lead}: over the last {state.run_hours:,} h {beside} is {rise} {stands}."

@@ -1,0 +1,270 @@
+"""Whether a challenger may go on beside the champion, by their losses at the same origins, hour by hour. Pure.
+
+The difference x of an origin is (challenger's pinball loss - champion's) / mean width of their outermost intervals, in
+shares of the champion's mean loss. Three e-processes bet on it: *harm* that x is above the margin on average, *better*
+that it is below 0, *no worse* that it is below the margin. The wealth of a bet on what is not true reaches 1 / alpha
+with a chance of at most alpha, however often one looks (Ville 1939). Better and no worse begin with the gate's held-out
+differences, but need live evidence of their own too: held-out months outweigh any live week, and a challenger that is
+fed otherwise than in training shows it only live. Harm begins live, half of its stake for a challenger bad from the
+first hour, half for one that turns bad.
+
+What x can be is bounded by how far apart the two forecasts lie, which is known before the outcome: a bet never risks
+more than `MOST_AT_RISK` of its wealth, and one hour cannot decide. Legend: N origins, Q levels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self
+
+import numpy as np
+
+from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.comparison import check_alike
+from lstm_ts.scoring.metrics import Array
+from lstm_ts.scoring.records import ForecastRecord, Times
+from lstm_ts.scoring.tables import percent
+
+MOST_AT_RISK = 0.9
+MOST_WEALTH = 1e12  # decided long before
+HOURS_OF_WEEK = 7 * 24
+
+
+class Verdict(StrEnum):
+    RUNNING = "running"
+    HALTED = "halted"  # nothing to judge by; goes on once there is
+    HARM = "stop_for_harm"
+    BETTER = "better"
+    NO_WORSE = "no_worse"
+    INCONCLUSIVE = "inconclusive"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Verdict.RUNNING, Verdict.HALTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictSettings:
+    """conf/verdict/default.yaml says what each is for."""
+
+    margin: float
+    alpha: float
+    alpha_live: float
+    bets: Sequence[float]
+    bound_weeks: float
+    turn_hours: int
+    min_hours: int
+    halt_hours: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 0.5:
+            raise ConfigError(f"Expected verdict.margin between 0 and 0.5, got {self.margin}")
+        if not 0 < self.alpha <= self.alpha_live < 0.5:
+            raise ConfigError(
+                f"Expected verdict.alpha and alpha_live above 0, below 0.5 and in this order, got {self.alpha} and "
+                f"{self.alpha_live}"
+            )
+        if not self.bets or min(self.bets) <= 0:
+            raise ConfigError(f"Expected verdict.bets above 0, got {self.bets}")
+        for name in ("bound_weeks", "turn_hours", "min_hours", "halt_hours"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"Expected verdict.{name} above 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Both models at the origins that both have, over the mean width of their intervals; NaN: target not known."""
+
+    origin_ts_N: Times
+    difference_N: Array
+    bound_N: Array  # of the difference's size, whatever the outcome
+    champion_loss_N: Array
+
+
+@dataclass(frozen=True)
+class Record:
+    """What n known hours have said."""
+
+    n: int
+    total: float  # sum of x
+    better: tuple[float, ...]  # log wealth of each bet
+    no_worse: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(values["n"], values["total"], tuple(values["better"]), tuple(values["no_worse"]))
+
+
+@dataclass(frozen=True)
+class VerdictState:
+    """Continued from its JSON, it is what one pass would have made."""
+
+    loss: float  # the champion's mean loss on the held-out hours, over the width
+    held_out: Record
+    live: Record
+    harm: tuple[float, ...]  # wealth of each bet from what was staked so far
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
+        held_out, live = (Record.from_json(values[name]) for name in ("held_out", "live"))
+        return cls(values["loss"], held_out, live, tuple(values["harm"]))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """log10 of e-values."""
+
+    harm: float
+    better: float  # held-out and live hours together
+    no_worse: float
+    better_live: float  # the live hours alone
+    no_worse_live: float
+    needed: float  # for a verdict
+    needed_live: float
+
+
+@dataclass(frozen=True)
+class Ruling:
+    verdict: Verdict
+    sentence: str
+    evidence: Evidence
+
+
+def compute_pairs(challenger: ForecastRecord, champion: ForecastRecord, step: int = 1) -> Pairs:
+    """Raises    ConfigError: of other symbols or levels; NoRows: not one origin in common"""
+    check_alike(challenger, champion)
+    both_N, *rows = np.intersect1d(challenger.origin_ts_N, champion.origin_ts_N, return_indices=True)
+    if not len(both_N):
+        raise NoRows("Expected hours that challenger and champion have both forecast, got none in common")
+    ours_NQ, theirs_NQ = (r.q_NHQ[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
+    ours_N, theirs_N = (r.loss_NH[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
+    width_N = (ours_NQ[:, -1] - ours_NQ[:, 0] + theirs_NQ[:, -1] - theirs_NQ[:, 0]) / 2
+    level_Q = np.asarray(challenger.levels)
+    apart_N = (np.maximum(level_Q, 1 - level_Q) * np.abs(ours_NQ - theirs_NQ)).mean(axis=1)
+    return Pairs(both_N, (ours_N - theirs_N) / width_N, apart_N / width_N, theirs_N / width_N)
+
+
+def start(held_out: Pairs, settings: VerdictSettings) -> VerdictState:
+    """The state of a challenger that goes live, with what the gate's held-out hours say.
+
+    Raises    NoRows: not one known target among them
+    """
+    loss = metrics.mean_of_known(held_out.champion_loss_N)
+    if not loss > 0:
+        raise NoRows("Expected held-out hours with known targets and a loss above 0, got none")
+    nothing = Record(0, 0.0, (0.0,) * len(settings.bets), (0.0,) * len(settings.bets))
+    record = nothing
+    for difference, bound in zip(held_out.difference_N.tolist(), held_out.bound_N.tolist(), strict=True):
+        if not math.isnan(difference):
+            record = _extend(record, difference / loss, bound / loss, settings)
+    return VerdictState(loss, record, nothing, (0.0,) * len(settings.bets))
+
+
+def update(state: VerdictState, difference: float, bound: float, settings: VerdictSettings) -> VerdictState:
+    """Take one live hour more; a difference of NaN is not known and changes nothing."""
+    if math.isnan(difference):
+        return state
+    n, x, bound = state.live.n, difference / state.loss, bound / state.loss
+    staked = _staked(n + 1, settings) - _staked(n, settings)
+    harm = tuple(
+        min((wealth + staked) * (1 + bet * (x - settings.margin)), MOST_WEALTH)
+        for wealth, bet in zip(state.harm, _bets(bound, settings), strict=True)
+    )
+    return replace(state, live=_extend(state.live, x, bound, settings), harm=harm)
+
+
+def _staked(n: int, settings: VerdictSettings) -> float:
+    """The share of the stake on harm that n hours have put down: half in the first, half evenly over `turn_hours`."""
+    return (0.5 if n else 0.0) + 0.5 * min(n / settings.turn_hours, 1.0)
+
+
+def _bets(bound: float, settings: VerdictSettings) -> tuple[float, ...]:
+    most = MOST_AT_RISK / (bound + settings.margin)
+    return tuple(min(bet, most) for bet in settings.bets)
+
+
+def _extend(record: Record, x: float, bound: float, settings: VerdictSettings) -> Record:
+    bets = _bets(bound, settings)
+    better = [log + math.log1p(-bet * x) for log, bet in zip(record.better, bets, strict=True)]
+    no_worse = [log + math.log1p(bet * (settings.margin - x)) for log, bet in zip(record.no_worse, bets, strict=True)]
+    return Record(record.n + 1, record.total + x, tuple(better), tuple(no_worse))
+
+
+def measure(state: VerdictState, settings: VerdictSettings) -> Evidence:
+    wealth = sum(state.harm) / len(state.harm) + 1 - _staked(state.live.n, settings)
+    held_out, live = state.held_out, state.live
+    return Evidence(
+        harm=math.log10(max(wealth, 1 / MOST_WEALTH)),
+        better=_mean_log10([a + b for a, b in zip(held_out.better, live.better, strict=True)]),
+        no_worse=_mean_log10([a + b for a, b in zip(held_out.no_worse, live.no_worse, strict=True)]),
+        better_live=_mean_log10(live.better),
+        no_worse_live=_mean_log10(live.no_worse),
+        needed=-math.log10(settings.alpha),
+        needed_live=-math.log10(settings.alpha_live),
+    )
+
+
+def _mean_log10(logs: Sequence[float]) -> float:
+    most = max(logs)
+    return (most + math.log(sum(math.exp(log - most) for log in logs) / len(logs))) / math.log(10)
+
+
+def decide(
+    state: VerdictState,
+    settings: VerdictSettings,
+    *,
+    age_hours: float,
+    hours_without_outcome: int,
+    hours_without_request: int | None,
+) -> Ruling:
+    """Judge after every hour; the first final verdict counts.
+
+    age_hours               since it went live, by the clock
+    hours_without_outcome   session hours since the last known pair, or since it went live
+    hours_without_request   session hours since it last answered a request; None where none is meant to reach it
+    """
+    evidence = measure(state, settings)
+    verdict = _judge(state, settings, evidence, age_hours / HOURS_OF_WEEK)
+    silence = _describe_silence(settings, hours_without_outcome, hours_without_request)
+    if verdict is Verdict.RUNNING and silence:
+        return Ruling(Verdict.HALTED, f"Halted: {silence}. {_describe(state, evidence)}", evidence)
+    lead = {
+        Verdict.HARM: f"Stop: the challenger is worse than the champion by more than {percent(settings.margin)}",
+        Verdict.BETTER: "The challenger is better than the champion",
+        Verdict.NO_WORSE: f"The challenger is no worse than the champion by {percent(settings.margin)}",
+        Verdict.INCONCLUSIVE: f"Inconclusive after {settings.bound_weeks:g} weeks",
+        Verdict.RUNNING: f"Undecided after {age_hours / HOURS_OF_WEEK:.1f} of {settings.bound_weeks:g} weeks",
+    }[verdict]
+    return Ruling(verdict, f"{lead}. {_describe(state, evidence)}", evidence)
+
+
+def _judge(state: VerdictState, settings: VerdictSettings, evidence: Evidence, weeks: float) -> Verdict:
+    if evidence.harm >= evidence.needed:
+        return Verdict.HARM
+    if state.live.n >= settings.min_hours:
+        if evidence.better >= evidence.needed and evidence.better_live >= evidence.needed_live:
+            return Verdict.BETTER
+        if evidence.no_worse >= evidence.needed and evidence.no_worse_live >= evidence.needed_live:
+            return Verdict.NO_WORSE
+    return Verdict.INCONCLUSIVE if weeks >= settings.bound_weeks else Verdict.RUNNING
+
+
+def _describe_silence(settings: VerdictSettings, outcome: int, request: int | None) -> str | None:
+    if outcome > settings.halt_hours:
+        return f"no outcome of both models for {outcome:,} session hours"
+    if request is not None and request > settings.halt_hours:
+        return f"no request has reached the challenger for {request:,} session hours"
+    return None
+
+
+def _describe(state: VerdictState, evidence: Evidence) -> str:
+    records = (("live", state.live), ("held-out", state.held_out))
+    found = [f"{percent(r.total / r.n, 2, signed=True)} over {r.n:,} {name} hours" for name, r in records if r.n]
+    loss = f"Its loss beside the champion's is {' and '.join(found)}. " if found else ""
+    sums = (("better", evidence.better, evidence.better_live), ("no worse", evidence.no_worse, evidence.no_worse_live))
+    stands = "; ".join(f"{name} 10^{value:.1f}, of it live 10^{live:.1f}" for name, value, live in sums)
+    needed = f"10^{evidence.needed:.1f} decides, of it 10^{evidence.needed_live:.1f} live"
+    return f"{loss}Evidence: harm 10^{evidence.harm:.1f}; {stands}; {needed}."
