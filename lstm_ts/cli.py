@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import getpass
 import logging
 import os
 import shutil
@@ -367,6 +368,14 @@ def typed_overrides() -> list[str]:
     folders = [source.path for source in node.runtime.config_sources if source.provider in OWN_FOLDERS]
     searched = [f"{SEARCHPATH}=[{','.join(repr(f'file://{folder}') for folder in folders)}]"] if folders else []
     return [*node.overrides.task, *searched]
+
+
+def user() -> str:
+    """Who runs this; a container may know its user by number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def run_folder() -> Path:

@@ -14,6 +14,7 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 ├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
 ├── LedgerError             the operations database does not answer, or its schema is newer than the code
 │   └── RowRefused          it answers, and refuses a row for what is in it
+├── DeliveryError           a message that its receiver did not take
 └── RegistryError           the model registry does not answer, lacks what is asked for, or holds an altered version
 """
 
@@ -75,4 +76,8 @@ class RowRefused(LedgerError):
 
 
 class RegistryError(LstmTsError):
+    pass
+
+
+class DeliveryError(LstmTsError):
     pass

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from commands import mistake, run_process, succeed
+from commands import run as run_command
 from processes import WAIT_S, child, free_port, python, wait_for
 from webhook import SECRETS, Webhook, open_webhook
 
@@ -389,3 +391,82 @@ def test_a_rule_that_is_left_out_and_a_wrong_receiver_are_said_without_the_secre
 def test_a_finding_of_no_rule_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="Expected a rule of"):
         find_changes([], [replace(DISK, rule="disc")], alerts().rules, now=AT, closed=())
+
+
+def test_the_command_shows_what_is_open_told_silenced_and_over(
+    tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSTM_TS_ALERT_URLS", hook.url)
+    [name] = name_receivers([hook.url])
+    assert succeed("alerts", tmp_path) == [
+        *("Open: nothing", "", "Over, within the last 7 days: nothing", "", "Silenced: nothing", ""),
+        f"Receivers: {name}",
+    ]
+    said = succeed("alerts", tmp_path, "action=silence", "rule=disk", "until=4h", "reason=being moved")
+    assert said[0].startswith("Nobody is told of disk of any subject until ")
+    now = datetime.now(UTC)
+    with closing(Ledger(f"sqlite:///{tmp_path}/outputs/registry/ledger.db")) as ledger:
+        settings = alerts(hook.url)
+        report(ledger, settings, [DRIFT, DISK, STALE], now=now - 2 * HOUR)
+        report(ledger, settings, [good(STALE)], now=now - HOUR)
+    lines = succeed("alerts", tmp_path)
+    since = f"since {now - 2 * HOUR:%a %Y-%m-%d %H:%M} UTC"
+    assert lines[1] == f"  1  warning: concept_drift of XAGUSD, {since}; opened told {name}"
+    assert lines[2:4] == [f"      {DRIFT.sentence}", f"      More: {DRIFT.command}"]
+    assert lines[4].startswith(f"  2  warning: disk of data, {since}; silenced until ")
+    assert f"opened told {name}; resolved told {name}" in lines[9]
+    assert lines[14].startswith("  disk of any subject until ") and lines[14].endswith(": being moved")
+
+
+def test_the_command_ends_silences_and_closes_what_nothing_looks_at_any_more(tmp_path: Path, hook: Webhook) -> None:
+    for rule in ("disk", "memory"):
+        succeed("alerts", tmp_path, "action=silence", f"rule={rule}", "subject=data", "until=2d", "reason=known")
+    assert mistake(run_command("alerts", tmp_path, "action=unsilence", "rule=disk", "subject=outputs")) == (
+        "Expected a silence in force of rule=disk subject=outputs, got none; "
+        "python -m lstm_ts.alerts shows those in force"
+    )
+    assert succeed("alerts", tmp_path, "action=unsilence", "rule=disk") == [
+        "What is found of disk of data is told again."
+    ]
+    with closing(Ledger(f"sqlite:///{tmp_path}/outputs/registry/ledger.db")) as ledger:
+        report(ledger, alerts(hook.url), [DISK], now=datetime.now(UTC))
+        assert hook.titles == ["[warning] disk of data"]
+        succeed("alerts", tmp_path, "action=close", "number=1", "reason=it is sold")
+        report(ledger, alerts(hook.url), [], now=datetime.now(UTC))
+    assert hook.titles[1:] == ["[resolved] disk of data"]
+    assert "(it is sold): 3 % of the disk" in hook.received[1]["message"]
+    assert "Expected the number of an open incident, got 1" in mistake(
+        run_command("alerts", tmp_path, "action=close", "number=1", "reason=again")
+    )
+
+
+def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path, hook: Webhook) -> None:
+    done = run_process("alerts", tmp_path, "action=test", LSTM_TS_ALERT_URLS=hook.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{next(iter(name_receivers([hook.url])))} has taken a test message.\n"
+    assert hook.titles == ["[test] lstm_ts"]
+    hook.status = 403
+    refused = run_process("alerts", tmp_path, "action=test", "hydra.verbose=true", LSTM_TS_ALERT_URLS=hook.url)
+    assert refused.returncode == 2
+    assert "got json-" in refused.stderr and ": status 403; see that it is up" in refused.stderr
+    assert not [secret for secret in SECRETS if secret in refused.stdout + refused.stderr]
+    assert mistake(run_command("alerts", tmp_path, "action=test")).startswith("Expected a receiver of alerts, got none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["action=mute"], "Expected action=list, test, silence, unsilence or close, got mute"),
+        (["action=silence"], "Expected rule=… for action=silence, got none"),
+        (["action=silence", "rule=disc"], "got rule=disc; choose one of them"),
+        (
+            ["action=silence", "rule=disk", "until=soon", "reason=x"],
+            "Expected a time to come, got until=soon; write it",
+        ),
+        (["action=silence", "rule=disk", "until=2015-01-01", "reason=x"], "Expected a time to come, got until=2015"),
+        (["alerts.rules.disk.severity=loud"], "Expected alerts.rules.disk.severity as one of critical"),
+        (["alerts.rules.disc.bad=2"], "did you mean alerts.rules.disk.bad=1 (conf/alerts/default.yaml)?"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(tmp_path: Path, arguments: list[str], said: str) -> None:
+    assert said in mistake(run_command("alerts", tmp_path, *arguments))

@@ -20,6 +20,7 @@ DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 
 MIGRATIONS = {module for module in MODULES if module.startswith("lstm_ts.ledger.migrations.")}
 COMMANDS = {
+    "alerts",
     "ingest",
     "process",
     "train",
@@ -77,7 +78,7 @@ KEPT = {
     "bokeh": DASHBOARD,
     "dagster": {"lstm_ts.pipeline"},
     "fastapi": SERVICE,
-    "httpx": DASHBOARD | {"lstm_ts.sources.json_client"},
+    "httpx": DASHBOARD | {"lstm_ts.monitoring.service", "lstm_ts.sources.json_client"},
     "hydra": CONFIGURED,
     "ib_async": {"lstm_ts.sources.ib.source"},
     "ib_insync": {"lstm_ts.sources.ib.source"},
@@ -91,7 +92,8 @@ KEPT = {
     "pandas": DASHBOARD,
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
-    "prometheus_client": SERVICE,
+    "prometheus_client": SERVICE | {"lstm_ts.monitoring.service"},
+    "psutil": {"lstm_ts.monitoring.machine"},
     "sqlalchemy": DATABASE | MIGRATIONS,
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,

@@ -21,7 +21,7 @@ from lstm_ts.train import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")
-MONITORED = ("drift", "live_skill", "regime", "verdict")
+MONITORED = ("checks", "drift", "live_skill", "regime", "verdict")
 GROUPS = ("source", "symbol", "net", "trainer", "logger", "gate", "experiment", "alerts", *MONITORED, *SERVED)
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((Path(CONF) / group).glob("*.yaml"))]
 
@@ -44,7 +44,9 @@ def entry_point_of(option: str) -> str:
     if option == "experiment=walk_forward":
         return "backtest"
     served = dict.fromkeys(SERVED, "serve")
-    return ({"source": "ingest", "gate": "retrain", "alerts": "alerts"} | served).get(option.split("=")[0], "train")
+    return ({"source": "ingest", "gate": "retrain", "alerts": "alerts", "checks": "alerts"} | served).get(
+        option.split("=")[0], "train"
+    )
 
 
 def test_every_group_of_the_folder_is_tried() -> None:

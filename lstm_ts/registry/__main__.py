@@ -1,7 +1,5 @@
 """`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why."""
 
-import getpass
-import os
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +13,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import check_registry, entry_point
+from lstm_ts.cli import check_registry, entry_point, user
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
@@ -78,14 +76,6 @@ def answer(registry: Registry, asked: Request) -> str:
             registry.export(registry.version(asked.name, asked.ref), Path(asked.given("to")))
             return str(asked.to)
     raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
-
-
-def user() -> str:
-    """Who runs this; a container may know its user by number only."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def _list(registry: Registry, asked: Request) -> str:

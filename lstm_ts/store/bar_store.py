@@ -71,6 +71,13 @@ class BarStore:
             months = [self._read_month(file, ["ts"]) for _, file in sorted(manifest.months.items())]
         return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
 
+    def last_ts(self) -> datetime | None:
+        """Of the newest bar; None where nothing is stored.    Raises    DataError: its file is not as it was written"""
+        with self._reading() as manifest:
+            newest = max(manifest.months, default=None)
+            last: datetime | None = self._read_month(manifest.months[newest], ["ts"])["ts"][-1] if newest else None
+        return last
+
     def read_revisions(self) -> pl.DataFrame:
         """Every bar that was stored and came again with other values, by `ts` and then as they came.
 

@@ -1,0 +1,211 @@
+"""`python -m lstm_ts.alerts`: what is wrong, who was told, what is silenced by whom; try the receivers."""
+
+import logging
+import re
+import socket
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("alerts")  # before what is slow to import
+
+from omegaconf import DictConfig
+
+from lstm_ts.cli import check_registry, construct, entry_point, user
+from lstm_ts.clock import now
+from lstm_ts.errors import ConfigError, DeliveryError
+from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
+from lstm_ts.ledger.alert_tables import (
+    add_silence,
+    end_silence,
+    put_incident,
+    read_active,
+    read_deliveries,
+    read_incidents,
+    read_silences,
+)
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import utc
+from lstm_ts.monitoring.alerts import RULES, Alerts
+from lstm_ts.monitoring.delivery import deliver, name_receivers
+from lstm_ts.monitoring.messages import Message, find_silence, format_time
+
+UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or slack://…"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see conf/alerts.yaml."""
+
+    action: str
+    days: float
+    rule: str | None
+    subject: str | None
+    until: str | None
+    number: int | None
+    reason: str | None
+
+    def given(self, option: str) -> Any:
+        value = getattr(self, option)
+        if value is None:
+            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
+        return value
+
+
+def answer(ledger: Ledger, alerts: Alerts, asked: Request, at: datetime) -> str:
+    """Do what is asked; the text to print.
+
+    Raises    ConfigError: an unknown action, or an option it needs; DeliveryError: a receiver did not take the test
+    """
+    match asked.action:
+        case "list":
+            return _list(ledger, alerts, asked, at)
+        case "test":
+            return _test(alerts, at)
+        case "silence":
+            return _silence(ledger, asked, at)
+        case "unsilence":
+            return _unsilence(ledger, asked, at)
+        case "close":
+            return _close(ledger, asked, at)
+    raise ConfigError(f"Expected action=list, test, silence, unsilence or close, got {asked.action}")
+
+
+def _list(ledger: Ledger, alerts: Alerts, asked: Request, at: datetime) -> str:
+    with ledger.transaction() as connection:
+        incidents = read_incidents(connection, since=at - timedelta(days=asked.days))
+        deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=at)
+    active = [_describe(row, deliveries, silences) for row in incidents if row.ended_at is None]
+    ended = [_describe(row, deliveries, []) for row in incidents if row.ended_at is not None]
+    receivers = ", ".join(name_receivers(alerts.receivers)) or f"none; {NO_RECEIVER}"
+    return "\n".join(
+        [
+            *_section("Open", active),
+            *_section(f"Over, within the last {asked.days:g} days", ended),
+            *_section("Silenced", [_describe_silence(row) for row in silences]),
+            f"Receivers: {receivers}",
+        ]
+    )
+
+
+def _section(title: str, items: list[str]) -> list[str]:
+    return [f"{title}:", *items, ""] if items else [f"{title}: nothing", ""]
+
+
+def _describe(row: IncidentRow, deliveries: list[DeliveryRow], silences: list[SilenceRow]) -> str:
+    ended = f" until {format_time(row.ended_at)}" if row.ended_at else ""
+    silence = find_silence(row, silences)
+    facts = [f"  {row.number}  {row.severity}: {row.rule} of {row.subject}, since {format_time(row.began_at)}{ended}"]
+    facts += [f"silenced until {format_time(silence.until)}"] if silence else []
+    facts += [_describe_delivery(each) for each in deliveries if each.number == row.number]
+    return "\n".join(["; ".join(facts), f"      {row.sentence}", f"      More: {row.command}"])
+
+
+def _describe_delivery(row: DeliveryRow) -> str:
+    if row.sent_at:
+        return f"{row.kind} told {row.receiver}"
+    return f"{row.kind} not yet told {row.receiver} ({row.trouble or 'cut off'}; {row.attempts} attempts)"
+
+
+def _describe_silence(row: SilenceRow) -> str:
+    return f"  {_shown(row)} until {format_time(row.until)}, by {row.actor}: {row.reason}"
+
+
+def _test(alerts: Alerts, at: datetime) -> str:
+    receivers = name_receivers(alerts.receivers)
+    if not receivers:
+        raise ConfigError(f"Expected a receiver of alerts, got none; {NO_RECEIVER}")
+    sentence = f"This is a test of lstm_ts on {socket.gethostname()} by {user()}, {format_time(at)}: nothing is wrong."
+    message = Message("[test] lstm_ts", f"{sentence}\nMore: python -m lstm_ts.alerts", "success")
+    told = dict(deliver({name: (url, message) for name, url in receivers.items()}, alerts.timeout_s))
+    if failed := [f"{name}: {trouble}" for name, trouble in told.items() if trouble]:
+        raise DeliveryError(
+            f"Expected every receiver to take a test message, got {'; '.join(failed)}; see that it is up and "
+            f"LSTM_TS_ALERT_URLS right"
+        )
+    return "\n".join(f"{name} has taken a test message." for name in told)
+
+
+def _silence(ledger: Ledger, asked: Request, at: datetime) -> str:
+    rule, until, reason = _rule(asked), read_until(asked.given("until"), at), asked.given("reason")
+    row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
+    with ledger.transaction() as connection:
+        add_silence(connection, row)
+    log.info("%s has silenced %s until %s: %s", row.actor, _shown(row), until, reason)
+    return f"Nobody is told of {_shown(row)} until {format_time(until)}."
+
+
+def _unsilence(ledger: Ledger, asked: Request, at: datetime) -> str:
+    rule = _rule(asked)
+    with ledger.transaction() as connection:
+        found = [row for row in read_silences(connection, at=at) if row.rule == rule]
+        found = [row for row in found if asked.subject in (None, row.subject)]
+        for row in found:
+            end_silence(connection, row, at=at, by=user())
+            log.info("%s has ended the silence of %s by %s: %s", user(), _shown(row), row.actor, row.reason)
+    if not found:
+        raise ConfigError(
+            f"Expected a silence in force of rule={rule} subject={asked.subject or 'null'}, got none; "
+            f"python -m lstm_ts.alerts shows those in force"
+        )
+    return "\n".join(f"What is found of {_shown(row)} is told again." for row in found)
+
+
+def _close(ledger: Ledger, asked: Request, at: datetime) -> str:
+    number, reason = asked.given("number"), asked.given("reason")
+    with ledger.exclusive_alerts(), ledger.transaction() as connection:
+        found = next((row for row in read_active(connection) if row.number == number and row.opened_at), None)
+        if found is None:
+            raise ConfigError(
+                f"Expected the number of an open incident, got {number}; python -m lstm_ts.alerts shows them"
+            )
+        closed = f"closed by {user()} ({reason}): {found.sentence}"
+        put_incident(connection, replace(found, ended_at=at, sentence=closed))
+    log.info("%s has closed incident %d, %s of %s: %s", user(), number, found.rule, found.subject, reason)
+    return f"Incident {number} is over; the next run tells whom it was told. Found again, it is another one."
+
+
+def _shown(row: SilenceRow) -> str:
+    return f"{row.rule} of {row.subject or 'any subject'}"
+
+
+def _rule(asked: Request) -> str:
+    rule = str(asked.given("rule"))
+    if rule not in RULES:
+        raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got rule={rule}; choose one of them")
+    return rule
+
+
+def read_until(text: str, at: datetime) -> datetime:
+    """Raises    ConfigError: no time to come"""
+    span = re.fullmatch(r"(\d{1,4})([hd])", str(text))
+    try:
+        until = at + int(span[1]) * UNITS[span[2]] if span else utc(text)
+    except ConfigError:
+        until = None
+    if until is None or until <= at:
+        raise ConfigError(
+            f"Expected a time to come, got until={text}; write it as 4h, 2d, or a time in UTC such as "
+            f"{at + UNITS['d']:%Y-%m-%dT%H:%M}"
+        )
+    return until
+
+
+@entry_point("alerts")
+def main(cfg: DictConfig) -> None:
+    options = (cfg.action, cfg.days, cfg.rule, cfg.subject, cfg.until, cfg.number, cfg.reason)
+    check_registry(cfg)
+    alerts: Alerts = construct(cfg.alerts)
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        print(answer(ledger, alerts, Request(*options), now()))
+
+
+if __name__ == "__main__":
+    main()

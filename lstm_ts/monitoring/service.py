@@ -1,0 +1,253 @@
+"""Whether a forecast service answers, with a champion, soon, without errors, and writes its forecasts down.
+
+It is asked over HTTP, as any client is. Its counters run since its start, so they are compared with those of a look
+before, which lie in the ledger; a service that has started anew counts from 0.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.alert_rows import Heartbeat
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.scoring.tables import percent
+
+COMPONENT = "service counters"
+ROUTES = ("/predict", "/forecast")
+FAILED, LATE, LOG = "service_errors", "service_latency", "forecast_log_dropping"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    answer_s: float  # for a whole answer
+    attempts: int
+    pause_s: float  # between two of them
+    max_bytes: int
+    window_s: float  # of requests that are judged, at least
+    min_requests: int  # that failed or were slow, before a share is judged
+    max_failed: float  # share of requests
+    slow_s: float
+    max_slow: float  # share of requests
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, least = getattr(self, each.name), 1 if each.type is int else 0
+            if not isinstance(value, int | float) or not value >= least:
+                raise ConfigError(f"Expected checks.service.{each.name} of at least {least}, got {value}; correct it")
+
+
+class NoWholeAnswer(Exception):
+    """Why, in words."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Since the start of the service."""
+
+    requests: float
+    failed: float
+    timed: float
+    slow: float
+    lost: float  # forecasts that the ledger will never have
+
+    def since(self, before: "Counts") -> "Counts":
+        own, others = asdict(self), asdict(before)
+        anew = any(own[name] < others[name] for name in own)
+        return self if anew else Counts(**{name: own[name] - others[name] for name in own})
+
+
+@dataclass(frozen=True)
+class Look:
+    at: datetime
+    counts: Counts
+
+
+def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datetime) -> list[Finding]:
+    """What a look at the service finds; its counters are kept for the next one."""
+    before = _read_look(ledger, url)
+    findings, counts = check_service(url, limits, before.counts if before else None)
+    if counts and (before is None or (now - before.at).total_seconds() >= limits.window_s):
+        ledger.record_heartbeat(Heartbeat(COMPONENT, url, now, json.dumps(asdict(counts))))
+    return findings
+
+
+def _read_look(ledger: Ledger, url: str) -> Look | None:
+    beats = [beat for beat in ledger.heartbeats() if (beat.component, beat.subject) == (COMPONENT, url)]
+    return Look(beats[0].at, Counts(**json.loads(beats[0].detail))) if beats else None
+
+
+def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tuple[list[Finding], Counts | None]:
+    """before     counters of a look before
+    Returns    findings; its counters, None where it has told none
+    """
+    base = _check_url(url)
+    with closing(_Visitor(base, limits)) as visitor:
+        health = visitor.health()
+        if isinstance(health, str):
+            return _without_answer(base, health), None
+        found = [_finding("service_no_answer", base, Health.GOOD, "It answers."), _check_champion(base, health)]
+        samples = visitor.samples()
+    if isinstance(samples, str):
+        return found + [_finding(rule, base, Health.UNKNOWN, samples) for rule in (FAILED, LATE, LOG)], None
+    counts = _count(samples, limits)
+    return found + _check_counts(base, counts, before, _is_away(samples), limits), counts
+
+
+def _check_url(url: str) -> str:
+    """Raises    ConfigError: no address, or one with a secret in it, which is not repeated"""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
+        raise ConfigError("Expected a service such as http://127.0.0.1:8000, got something else; correct its address")
+    return url.rstrip("/")
+
+
+class _Visitor:
+    def __init__(self, base: str, limits: ServiceLimits) -> None:
+        self._base, self._limits = base, limits
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def health(self) -> Mapping[str, Any] | str:
+        """What it says of itself, or why it said nothing."""
+        try:
+            value = json.loads(self._runner.run(self._get_patiently("/health")))
+        except NoWholeAnswer as error:
+            return str(error)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict) or not isinstance(value.get("workers"), list):
+            return f"What answers at {self._base} is no forecast service."
+        return value
+
+    def samples(self) -> list[Sample] | str:
+        """What it has counted, or why it did not say."""
+        try:
+            text = self._runner.run(self._get_patiently("/metrics")).decode(errors="replace")
+            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        except NoWholeAnswer as error:
+            return str(error)
+        except ValueError:
+            samples = []
+        if any(sample.name == "lstm_ts_workers" for sample in samples):
+            return samples
+        return f"What {self._base}/metrics answers is no count of a forecast service."
+
+    async def _get_patiently(self, path: str) -> bytes:
+        for _ in range(self._limits.attempts - 1):
+            try:
+                return await self._get(path)
+            except NoWholeAnswer:
+                await asyncio.sleep(self._limits.pause_s)
+        return await self._get(path)
+
+    async def _get(self, path: str) -> bytes:
+        url, most = self._base + path, self._limits.max_bytes
+        http = httpx.AsyncClient(timeout=self._limits.answer_s, trust_env=False)
+        try:
+            async with asyncio.timeout(self._limits.answer_s), http, http.stream("GET", url) as response:
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > most:
+                        raise NoWholeAnswer(f"{url} answers with more than {most} bytes.")
+                return bytes(body)
+        except (TimeoutError, httpx.TimeoutException):
+            raise NoWholeAnswer(f"{url} gives no whole answer within {self._limits.answer_s:g} s.") from None
+        except httpx.ConnectError:
+            raise NoWholeAnswer(f"Nobody answers at {self._base}.") from None
+        except httpx.HTTPError as error:
+            raise NoWholeAnswer(f"{url} gives no whole answer: {type(error).__name__}.") from None
+
+
+def _without_answer(base: str, why: str) -> list[Finding]:
+    rules = ("service_no_champion", FAILED, LATE, LOG)
+    unknown = [_finding(rule, base, Health.UNKNOWN, why) for rule in rules]
+    return [_finding("service_no_answer", base, Health.BAD, f"The forecast service is away: {why}"), *unknown]
+
+
+def _check_champion(base: str, health: Mapping[str, Any]) -> Finding:
+    workers = [worker for worker in health["workers"] if isinstance(worker, dict)]
+    without = [worker for worker in workers if not worker.get("model")]
+    if workers and not without:
+        return _finding("service_no_champion", base, Health.GOOD, "Every worker has a champion.")
+    of = " of " + str(without[0].get("symbol")) if without and without[0].get("symbol") else ""
+    reason = str(without[0].get("reason") if without else health.get("reason") or "no worker is there")[:300]
+    sentence = f"{len(without)} of {len(workers)} workers of {base} have no champion{of} to answer with: {reason}"
+    return _finding("service_no_champion", base, Health.BAD, sentence)
+
+
+def _count(samples: Iterable[Sample], limits: ServiceLimits) -> Counts:
+    """A request counts as slow beyond the first border of the histogram that is at least `slow_s`."""
+    requests = failed = timed = lost = 0.0
+    within: dict[float, float] = {}
+    for name, labels, value in ((each.name, each.labels, each.value) for each in samples):
+        if name == "lstm_ts_requests_total" and labels.get("route") in ROUTES:
+            requests += value
+            failed += value * labels.get("status", "").startswith("5")
+        elif name == "lstm_ts_request_seconds_count" and labels.get("route") in ROUTES:
+            timed += value
+        elif name == "lstm_ts_request_seconds_bucket" and labels.get("route") in ROUTES:
+            border = float(labels["le"])
+            within[border] = within.get(border, 0.0) + value
+        elif name == "lstm_ts_forecast_log_total" and labels.get("outcome") in ("dropped", "refused"):
+            lost += value
+    nearest = min((border for border in within if border >= limits.slow_s), default=None)
+    return Counts(requests, failed, timed, 0.0 if nearest is None else timed - within[nearest], lost)
+
+
+def _is_away(samples: Iterable[Sample]) -> bool:
+    return any(sample.name == "lstm_ts_ledger_away" and sample.value > 0 for sample in samples)
+
+
+def _check_counts(
+    base: str, counts: Counts, before: Counts | None, is_away: bool, limits: ServiceLimits
+) -> list[Finding]:
+    if before is None:
+        first = "It was looked at for the first time: there is nothing to compare with."
+        return [_finding(rule, base, Health.UNKNOWN, first) for rule in (FAILED, LATE, LOG)]
+    new = counts.since(before)
+    failed = _check_share(new.failed, new.requests, limits.max_failed, limits)
+    slow = _check_share(new.slow, new.timed, limits.max_slow, limits)
+    return [
+        _finding(FAILED, base, failed, f"{_share(new.failed, new.requests)} of {base} failed."),
+        _finding(LATE, base, slow, f"{_share(new.slow, new.timed)} of {base} took over {limits.slow_s:g} s."),
+        _check_log(base, new, is_away),
+    ]
+
+
+def _check_share(part: float, whole: float, most: float, limits: ServiceLimits) -> Health:
+    if not whole:
+        return Health.UNKNOWN
+    return Health.BAD if part >= limits.min_requests and part > most * whole else Health.GOOD
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part:.0f} of the last {whole:.0f} requests ({percent(part / whole if whole else 0.0)})"
+
+
+def _check_log(base: str, new: Counts, is_away: bool) -> Finding:
+    if new.lost:
+        return _finding(LOG, base, Health.BAD, f"{base} has lost {new.lost:.0f} forecasts on their way to the ledger.")
+    if is_away:
+        return _finding(LOG, base, Health.BAD, f"{base} cannot write its forecasts to the ledger, and holds them back.")
+    return _finding(LOG, base, Health.GOOD, "It writes its forecasts down.")
+
+
+def _finding(rule: str, base: str, health: Health, sentence: str) -> Finding:
+    path = "/metrics" if rule in (FAILED, LATE) else "/health"
+    return Finding(rule, base, health, sentence, f"curl {base}{path}")

@@ -1,0 +1,96 @@
+"""Silence of those that should be at work: found from outside, by what they have left behind.
+
+Only the time in session counts: on a weekend nothing is late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.machine import MachineLimits
+from lstm_ts.monitoring.messages import format_time
+from lstm_ts.monitoring.service import ServiceLimits
+from lstm_ts.store.bar_store import BarStore
+
+MONITOR = "monitor"  # component of its heartbeats, whose subjects are symbols
+MINUTE, INSTANT = timedelta(minutes=1), timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilenceLimits:
+    """Session hours."""
+
+    ingest_hours: float  # since the last bar
+    monitor_hours: float  # since the monitor has last ended a run
+
+    def __post_init__(self) -> None:
+        for name, hours in vars(self).items():
+            if not isinstance(hours, int | float) or not hours > 0:
+                raise ConfigError(f"Expected checks.silence.{name} > 0, got {hours}; correct it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What is judged by which limits."""
+
+    machine: MachineLimits
+    service: ServiceLimits
+    silence: SilenceLimits
+
+
+@dataclass(frozen=True)
+class Market:
+    symbol: str
+    session: Session
+    store: BarStore  # what is ingested into it
+
+
+def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
+    """Of each market, whether bars still come, and whether the monitor still runs."""
+    beats = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
+    ingests = [_check_ingest(market, limits, now) for market in markets]
+    return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]
+
+
+def find_closed(markets: Sequence[Market], now: datetime) -> set[str]:
+    """Symbols whose session is closed now."""
+    return {market.symbol for market in markets if market.session.spans(now, now + INSTANT).is_empty()}
+
+
+def time_in_session(session: Session, since: datetime, until: datetime) -> timedelta:
+    if until <= since:
+        return timedelta(0)
+    spans = session.spans(since, until)
+    return sum((closes - opens for opens, closes in spans.iter_rows()), timedelta(0))
+
+
+def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Finding:
+    symbol = market.symbol
+    command = f"python -m lstm_ts.ingest action=status symbol={symbol}"
+    try:
+        last_ts = market.store.last_ts()
+    except DataError as error:
+        return Finding("pipeline_late", symbol, Health.UNKNOWN, str(error), command)
+    if last_ts is None:
+        sentence = f"No bar of {symbol} has ever been ingested."
+        return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
+    hours = time_in_session(market.session, last_ts + MINUTE, now) / HOUR
+    health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
+    sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
+    return Finding("pipeline_late", symbol, health, sentence, command)
+
+
+def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, now: datetime) -> Finding:
+    symbol = market.symbol
+    command = f"python -m lstm_ts.monitor symbol={symbol}"
+    if at is None:
+        sentence = f"The monitor has never looked at {symbol}."
+        return Finding("monitor_silent", symbol, Health.UNKNOWN, sentence, command)
+    hours = time_in_session(market.session, at, now) / HOUR
+    health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
+    sentence = f"The monitor has not looked at {symbol} for {hours:.1f} session hours, since {format_time(at)}."
+    return Finding("monitor_silent", symbol, health, sentence, command)

@@ -1,0 +1,226 @@
+"""A service looked at from outside: a real one while it serves and once it is gone; and answers that none gives."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from processes import free_port
+from serving import Server, make_bars, registry_of, running, save_model, wait_for
+from test_registry import promote, register
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import Session
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.service import Counts, ServiceLimits, check_service, watch_service
+
+AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)
+USUAL: dict[str, Any] = {"answer_s": 30.0, "attempts": 1, "pause_s": 0.0, "max_bytes": 4_000_000, "window_s": 900}
+USUAL |= {"min_requests": 3, "max_failed": 0.02, "slow_s": 0.5, "max_slow": 0.05}
+READY = b'{"ready": true, "reason": null, "workers": [{"symbol": "XAGUSD", "model": {"version": 3}, "reason": null}]}'
+METRICS = """
+lstm_ts_workers 1
+lstm_ts_requests_total{route="/predict",status="200",arm="champion",symbol="XAGUSD",version="3"} %d
+lstm_ts_requests_total{route="/predict",status="500",arm="champion",symbol="XAGUSD",version="3"} %d
+lstm_ts_requests_total{route="/predict",status="422",arm="champion",symbol="XAGUSD",version="3"} 0
+lstm_ts_requests_total{route="/health",status="503",arm="",symbol="",version=""} 1000
+lstm_ts_request_seconds_bucket{le="0.2",route="/predict"} 0
+lstm_ts_request_seconds_bucket{le="0.5",route="/predict"} %d
+lstm_ts_request_seconds_bucket{le="+Inf",route="/predict"} %d
+lstm_ts_request_seconds_count{route="/predict"} %d
+lstm_ts_forecast_log_total{outcome="written"} 50
+lstm_ts_forecast_log_total{outcome="dropped"} %d
+lstm_ts_ledger_away %d
+"""
+
+
+def limits(**changes: Any) -> ServiceLimits:
+    return ServiceLimits(**USUAL | changes)
+
+
+def healths(findings: list[Finding]) -> dict[str, Health]:
+    return {finding.rule: finding.health for finding in findings}
+
+
+def sentence(findings: list[Finding], rule: str) -> str:
+    return next(finding.sentence for finding in findings if finding.rule == rule)
+
+
+def metrics(*, good: int, failed: int = 0, slow: int = 0, dropped: int = 0, away: int = 0) -> bytes:
+    total = good + failed
+    return (METRICS % (good, failed, total - slow, total, total, dropped, away)).encode()
+
+
+class Pages:
+    """What is answered, by path; a list is sent bit by bit, a tenth of a second each."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.pages: dict[str, bytes | list[bytes]] = {"/health": READY, "/metrics": metrics(good=0)}
+
+
+@contextmanager
+def open_pages() -> Iterator[Pages]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = pages.pages[self.path]
+            self.send_response(200)
+            self.end_headers()
+            for part in [page] if isinstance(page, bytes) else page:
+                self.wfile.write(part)
+                self.wfile.flush()
+                time.sleep(0 if isinstance(page, bytes) else 0.1)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """Whoever asked has gone."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    pages = Pages(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield pages
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    with open_pages() as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(f"sqlite:///{tmp_path}/watched.db")) as opened:
+        yield opened
+
+
+def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
+    empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path, ledger: Ledger
+) -> None:
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
+    with registry_of(tmp_path) as registry:
+        register(registry, save_model(tmp_path / "models" / "1", hourly_bars, silver, seed=1))
+    with running(Server(tmp_path)) as server:
+        url = str(server.client.base_url).rstrip("/")
+        wait_for(lambda: len(server.health().workers) == 1)
+        without = watch_service(ledger, url, limits(), now=AT)
+        assert healths(without)["service_no_champion"] is Health.BAD
+        assert "1 of 1 workers" in sentence(without, "service_no_champion")
+        with registry_of(tmp_path) as registry:
+            promote(registry, 1)
+        wait_for(lambda: server.health().ready)
+        for _ in range(4):
+            server.ask(make_bars(silver))
+        found = watch_service(ledger, url, limits(), now=AT + timedelta(minutes=1))
+        assert set(healths(found).values()) == {Health.GOOD}, found
+        assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_errors")
+        assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_latency")
+    gone = watch_service(ledger, url, limits(attempts=2, pause_s=0.01), now=AT + timedelta(minutes=2))
+    assert healths(gone).pop("service_no_answer") is Health.BAD
+    assert sentence(gone, "service_no_answer") == f"The forecast service is away: Nobody answers at {url}."
+    assert set(healths(gone).values()) == {Health.BAD, Health.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("counted", "rule"),
+    [
+        ({"good": 97, "failed": 3}, "service_errors"),
+        ({"good": 100, "slow": 6}, "service_latency"),
+        ({"good": 100, "dropped": 1}, "forecast_log_dropping"),
+        ({"good": 100, "away": 1}, "forecast_log_dropping"),
+    ],
+)
+def test_each_figure_beyond_its_limit_is_found(
+    pages: Pages, ledger: Ledger, counted: dict[str, int], rule: str
+) -> None:
+    assert healths(watch_service(ledger, pages.url, limits(), now=AT))[rule] is Health.UNKNOWN
+    pages.pages["/metrics"] = metrics(**counted)
+    found = healths(watch_service(ledger, pages.url, limits(), now=AT))
+    assert found.pop(rule) is Health.BAD
+    assert set(found.values()) == {Health.GOOD}
+
+
+def test_figures_within_their_limits_are_good_and_none_are_unknown(pages: Pages, ledger: Ledger) -> None:
+    watch_service(ledger, pages.url, limits(), now=AT)
+    found = healths(watch_service(ledger, pages.url, limits(), now=AT))
+    assert (found["service_errors"], found["service_latency"]) == (Health.UNKNOWN, Health.UNKNOWN)
+    pages.pages["/metrics"] = metrics(good=400, failed=8, slow=20)
+    assert set(healths(watch_service(ledger, pages.url, limits(), now=AT)).values()) == {Health.GOOD}
+    pages.pages["/metrics"] = metrics(good=2, failed=2)  # two requests prove nothing
+    assert healths(watch_service(ledger, pages.url, limits(), now=AT))["service_errors"] is Health.GOOD
+
+
+def test_a_look_is_compared_with_one_of_a_window_before_also_after_a_restart(pages: Pages, ledger: Ledger) -> None:
+    def look(minutes: float, **counted: int) -> str:
+        pages.pages["/metrics"] = metrics(**counted)
+        return sentence(
+            watch_service(ledger, pages.url, limits(), now=AT + timedelta(minutes=minutes)), "service_errors"
+        )
+
+    look(0, good=1000)
+    assert "0 of the last 10 requests" in look(5, good=1010)
+    assert "0 of the last 20 requests" in look(15, good=1020)
+    assert "1 of the last 4 requests" in look(16, good=1023, failed=1)
+    assert "2 of the last 7 requests" in look(17, good=5, failed=2)
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"[1]", b'{"workers": 3}', b"\xff", b"[" * 100_000])
+def test_what_is_no_service_is_no_answer(pages: Pages, page: bytes) -> None:
+    pages.pages["/health"] = page
+    found, counts = check_service(pages.url, limits(), None)
+    assert (healths(found)["service_no_answer"], counts) == (Health.BAD, None)
+    assert "is no forecast service" in found[0].sentence
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<html>", b"\xff\xfe", b"lstm_ts_requests_total{", b"x{a=} 1", b'x{a="} 1', b"x 1 2 3 4", b"lstm_ts_workers one"],
+)
+def test_metrics_that_are_none_are_unknown(pages: Pages, page: bytes) -> None:
+    pages.pages["/metrics"] = page
+    found, counts = check_service(pages.url, limits(), Counts(0, 0, 0, 0, 0))
+    assert healths(found)["service_no_answer"] is Health.GOOD
+    assert (healths(found)["service_errors"], counts) == (Health.UNKNOWN, None)
+
+
+def test_an_answer_is_bounded_in_size_and_time(pages: Pages) -> None:
+    pages.pages["/health"] = b"x" * 5000
+    found, _ = check_service(pages.url, limits(max_bytes=4000), None)
+    assert "answers with more than 4000 bytes" in found[0].sentence
+    pages.pages["/health"] = [b" "] * 100
+    start = time.monotonic()
+    found, _ = check_service(pages.url, limits(answer_s=0.5), None)
+    assert time.monotonic() - start < 5
+    assert "gives no whole answer within 0.5 s" in found[0].sentence
+
+
+def test_an_address_that_is_none_or_holds_a_secret_is_said_without_it() -> None:
+    for url in ("127.0.0.1:8000", "ftp://host", "http://user:hunter2@host", "http://host/?key=hunter2", ""):
+        with pytest.raises(ConfigError, match=r"Expected a service such as http://127\.0\.0\.1:8000") as said:
+            check_service(url, limits(), None)
+        assert "hunter2" not in str(said.value)
+    found, _ = check_service(f"http://127.0.0.1:{free_port()}/", limits(), None)
+    assert healths(found)["service_no_answer"] is Health.BAD
+
+
+@pytest.mark.parametrize(("name", "value"), [("attempts", 0), ("answer_s", "soon"), ("max_slow", -1)])
+def test_a_limit_that_is_none_is_said(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"checks\.service\.{name} of at least"):
+        limits(**{name: value})

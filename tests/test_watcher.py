@@ -1,0 +1,119 @@
+"""Silence, found from what a store and a ledger hold: late by session hours, never for a closed market."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_alerts import alerts
+from webhook import open_webhook
+
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.alert_rows import Heartbeat
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.market.session import Session
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, find_closed, time_in_session, watch
+from lstm_ts.store.bar_store import BarStore
+
+LIMITS = SilenceLimits(ingest_hours=2, monitor_hours=2)
+HOUR = timedelta(hours=1)
+FRIDAY = datetime(2015, 3, 6, 18, 0, tzinfo=UTC)  # silver closes at 22:00 UTC (17:00 New York), reopens Sunday 23:00
+SUNDAY_OPEN = datetime(2015, 3, 8, 22, 0, tzinfo=UTC)  # summer time has begun that morning
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(f"sqlite:///{tmp_path}/ledger.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def market(silver: Session, tmp_path: Path) -> Market:
+    return Market("XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
+
+
+def ingest(market: Market, *stamps: datetime) -> None:
+    with market.store.upsert("test minutes") as staging:
+        staging.add(pl.DataFrame([(ts, 20.0, 30.0, 1.0, 20.0, 1.0) for ts in stamps], schema=BAR_SCHEMA, orient="row"))
+
+
+def late(ledger: Ledger, market: Market, now: datetime) -> Finding:
+    return next(finding for finding in watch(ledger, [market], LIMITS, now=now) if finding.rule == "pipeline_late")
+
+
+def silent(ledger: Ledger, market: Market, now: datetime) -> Finding:
+    return next(finding for finding in watch(ledger, [market], LIMITS, now=now) if finding.rule == "monitor_silent")
+
+
+def test_nothing_ingested_for_two_session_hours_is_late(ledger: Ledger, market: Market) -> None:
+    ingest(market, FRIDAY - 40 * 24 * HOUR, FRIDAY - timedelta(minutes=1))
+    assert late(ledger, market, FRIDAY + timedelta(minutes=119)).health is Health.GOOD
+    found = late(ledger, market, FRIDAY + 2 * HOUR)
+    assert (found.health, found.subject) == (Health.BAD, "XAGUSD")
+    assert found.sentence == (
+        "No bar of XAGUSD has come for 2.0 session hours: the last one is of Fri 2015-03-06 17:59 UTC."
+    )
+    ingest(market, FRIDAY + HOUR)
+    assert late(ledger, market, FRIDAY + 2 * HOUR).health is Health.GOOD
+
+
+def test_a_weekend_is_no_time(ledger: Ledger, market: Market, silver: Session) -> None:
+    friday_close = FRIDAY + 4 * HOUR
+    ingest(market, friday_close - timedelta(minutes=61))
+    for hours in range(48):
+        assert late(ledger, market, friday_close + hours * HOUR).health is Health.GOOD
+    assert late(ledger, market, SUNDAY_OPEN + timedelta(minutes=59)).health is Health.GOOD
+    assert late(ledger, market, SUNDAY_OPEN + HOUR).health is Health.BAD
+    assert time_in_session(silver, friday_close, SUNDAY_OPEN) == timedelta(0)
+    assert time_in_session(silver, SUNDAY_OPEN, FRIDAY) == timedelta(0)
+
+
+def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(ledger: Ledger, market: Market) -> None:
+    ingest(market, FRIDAY - 8 * HOUR)
+    with open_webhook() as hook:
+        settings = alerts(hook.url, pipeline_late={"outside_sessions": False})
+        for now in (FRIDAY + 5 * HOUR, FRIDAY + 24 * HOUR, SUNDAY_OPEN - HOUR, SUNDAY_OPEN + timedelta(minutes=1)):
+            findings = [late(ledger, market, now)]
+            assert findings[0].health is Health.BAD
+            report(ledger, settings, findings, now=now, closed=find_closed([market], now))
+            assert len(hook.received) == (now > SUNDAY_OPEN)
+
+
+def test_an_empty_store_and_a_damaged_one_are_unknown(ledger: Ledger, market: Market) -> None:
+    assert late(ledger, market, FRIDAY).health is Health.UNKNOWN
+    ingest(market, FRIDAY)
+    next(market.store.folder.glob("2015-*.parquet")).write_bytes(b"")
+    found = late(ledger, market, FRIDAY)
+    assert (found.health, found.sentence[:9]) == (Health.UNKNOWN, "Expected ")
+
+
+def test_a_monitor_that_never_ran_is_unknown_and_one_that_stopped_silent(ledger: Ledger, market: Market) -> None:
+    assert silent(ledger, market, FRIDAY).health is Health.UNKNOWN
+    for subject, at in (("XAGUSD", FRIDAY), ("XAUUSD", FRIDAY + 9 * HOUR)):
+        ledger.record_heartbeat(Heartbeat(MONITOR, subject, at, ""))
+    ledger.record_heartbeat(Heartbeat("ingest", "XAGUSD", FRIDAY + 9 * HOUR, ""))
+    assert silent(ledger, market, FRIDAY + timedelta(minutes=119)).health is Health.GOOD
+    found = silent(ledger, market, FRIDAY + 3 * HOUR)
+    assert (found.health, found.subject) == (Health.BAD, "XAGUSD")
+    assert found.sentence == (
+        "The monitor has not looked at XAGUSD for 3.0 session hours, since Fri 2015-03-06 18:00 UTC."
+    )
+    ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY + 3 * HOUR, ""))
+    assert silent(ledger, market, FRIDAY + 3 * HOUR).health is Health.GOOD
+
+
+def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None:
+    assert market.store.last_ts() is None
+    ingest(market, FRIDAY, FRIDAY - 70 * 24 * HOUR, FRIDAY - HOUR)
+    next(market.store.folder.glob("2014-*.parquet")).unlink()
+    assert market.store.last_ts() == FRIDAY
+
+
+def test_limits_that_are_none_are_said() -> None:
+    with pytest.raises(ConfigError, match=r"checks\.silence\.monitor_hours > 0, got 0"):
+        SilenceLimits(ingest_hours=2, monitor_hours=0)
