@@ -22,7 +22,7 @@ from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import (
     add_silence,
     end_silence,
-    put_incident,
+    put_incidents,
     read_active,
     read_deliveries,
     read_incidents,
@@ -167,7 +167,7 @@ def _close(ledger: Ledger, asked: Request, at: datetime) -> str:
                 f"Expected the number of an open incident, got {number}; python -m lstm_ts.alerts shows them"
             )
         closed = f"closed by {user()} ({reason}): {found.sentence}"
-        put_incident(connection, replace(found, ended_at=at, sentence=closed))
+        put_incidents(connection, [replace(found, ended_at=at, sentence=closed)])
     log.info("%s has closed incident %d, %s of %s: %s", user(), number, found.rule, found.subject, reason)
     return f"Incident {number} is over; the next run tells whom it was told. Found again, it is another one."
 

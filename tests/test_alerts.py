@@ -2,6 +2,8 @@ import logging
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,11 +13,11 @@ from pathlib import Path
 import pytest
 from commands import mistake, run_process, succeed
 from commands import run as run_command
-from processes import WAIT_S, child, free_port, python, wait_for
+from processes import WAIT_S, child, free_port, python, read_line, wait_for
 from webhook import SECRETS, Webhook, open_webhook
 
 from lstm_ts.cli import compose, construct
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import (
     add_silence,
@@ -30,6 +32,7 @@ from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, mak
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import Told, report
+from lstm_ts.monitoring.ledger_away import telling_of_ledger
 from lstm_ts.monitoring.messages import SHOWN, News, write_message
 
 AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)  # a Wednesday
@@ -125,12 +128,12 @@ def test_an_incident_is_told_once_over_many_runs_and_so_is_its_end(ledger: Ledge
     ]
 
 
-def test_what_comes_back_is_another_incident(ledger: Ledger, hook: Webhook) -> None:
+def test_what_comes_back_is_another_incident(quick: Ledger, hook: Webhook) -> None:
     settings = alerts(hook.url)
     for hours, finding in enumerate((DRIFT, good(DRIFT), DRIFT, good(DRIFT))):
-        run(ledger, settings, hours, finding)
+        run(quick, settings, hours, finding)
     assert ["Incident 1:" in message["message"] for message in hook.received] == [True, True, False, False]
-    assert [row.number for row in incidents(ledger)] == [1, 2]
+    assert [row.number for row in incidents(quick)] == [1, 2]
 
 
 def test_what_one_run_found_is_one_message_the_gravest_first(quick: Ledger, hook: Webhook) -> None:
@@ -206,14 +209,14 @@ def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(quick: Ledger, hook: Web
     assert [row.severity for row in incidents(quick)] == [Severity.NONE]
 
 
-def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(ledger: Ledger, hook: Webhook) -> None:
+def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(quick: Ledger, hook: Webhook) -> None:
     settings = alerts(hook.url)
-    silence(ledger, 3)
+    silence(quick, 3)
     gold = replace(DRIFT, subject="XAUUSD")
-    run(ledger, settings, 0, DRIFT, gold)
-    run(ledger, settings, 1, DRIFT, good(gold))
+    run(quick, settings, 0, DRIFT, gold)
+    run(quick, settings, 1, DRIFT, good(gold))
     assert hook.asked == 0
-    run(ledger, settings, 3, DRIFT)
+    run(quick, settings, 3, DRIFT)
     assert hook.titles == ["[warning] concept_drift of XAGUSD"]
 
 
@@ -286,6 +289,18 @@ def test_one_receiver_that_hangs_or_is_away_keeps_no_message_from_another(quick:
     ]
 
 
+def test_a_sender_that_ends_at_once_is_no_delivery(
+    quick: Ledger, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    long = replace(DRIFT, sentence="x" * 1_000_000)
+    told = run(quick, alerts(hook.url), 0, *(replace(long, subject=str(number)) for number in range(SHOWN)))
+    assert "got an end of the process that sends, with 1; see" in told.undelivered[0]
+    monkeypatch.undo()
+    assert run(quick, alerts(hook.url), 1).sent == 1
+    assert len(hook.received[0]["message"]) < SHOWN * 1500
+
+
 def test_many_receivers_that_fail_at_the_same_moment_are_all_told_apart() -> None:
     urls = name_receivers([f"nonsense://host/{number}" for number in range(64)])
     message = write_message(
@@ -322,6 +337,7 @@ import os, sys
 from datetime import datetime
 from test_alerts import DRIFT, alerts, report
 from lstm_ts.ledger.ledger import Ledger
+print("ready", flush=True)
 report(Ledger(sys.argv[1]), alerts(sys.argv[2]), [DRIFT], now=datetime.fromisoformat(sys.argv[3]))
 print("reported", flush=True)
 """
@@ -349,6 +365,68 @@ def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_sa
     again = [message for message in hook.received if "you may have been told before" in message["message"]]
     assert len(again) == 1
     assert again[0]["message"].count("Incident 1:") == 1
+
+
+def test_however_often_runs_are_killed_each_incident_is_told_and_its_end(
+    quick: Ledger, tmp_path: Path, hook: Webhook
+) -> None:
+    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    for kill in range(6):
+        command = python("-c", KILLED, url, hook.url, (AT + kill * HOUR).isoformat())
+        with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+            assert read_line(process) == "ready"
+            time.sleep(0.25 * kill)
+            process.kill()
+            process.wait(WAIT_S)
+    run(quick, alerts(hook.url), 7, DRIFT)
+    run(quick, alerts(hook.url), 8, good(DRIFT))
+    opened, ended = [
+        [m for m in hook.received if m["title"].startswith(start)] for start in ("[warning]", "[resolved]")
+    ]
+    assert len(ended) == 1
+    assert all("Incident 1:" in message["message"] for message in hook.received)
+    assert all("you may have been told before" in message["message"] for message in opened[1:])
+
+
+def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, hook: Webhook) -> None:
+    settings, folder = alerts(hook.url), tmp_path / "alerts"
+    file = tmp_path / "ledger.db"
+
+    def look(hours: float) -> None:
+        with telling_of_ledger(settings, folder, AT + hours * HOUR), closing(Ledger(f"sqlite:///{file}", make=False)):
+            pass
+
+    hook.status = 503
+    for hours in range(4):
+        with pytest.raises(LedgerError, match="got no file there"):
+            look(hours)
+        hook.status = 200
+    assert hook.titles == ["[critical] the ledger is away"]
+    assert "got no file there; put it back" in hook.received[0]["message"]
+    Ledger(f"sqlite:///{file}").close()
+    hook.status = 503
+    look(4)
+    hook.status = 200
+    for hours in range(5, 8):
+        look(hours)
+    assert hook.titles[1:] == ["[resolved] the ledger is back"]
+    assert hook.received[1]["message"] == (
+        "The ledger answers again: it was away from Wed 2026-11-25 14:04 UTC to Wed 2026-11-25 19:04 UTC."
+    )
+    file.unlink()
+    with pytest.raises(LedgerError):
+        look(9)
+    assert len(hook.received) == 3
+    assert not [secret for secret in SECRETS if secret in "".join(path.read_text() for path in folder.iterdir())]
+
+
+def test_what_was_noted_of_an_outage_and_is_damaged_is_written_anew(tmp_path: Path, hook: Webhook) -> None:
+    (tmp_path / "ledger_away.json").write_text('{"since": 3}')
+    with pytest.raises(LedgerError), telling_of_ledger(alerts(hook.url), tmp_path, AT):
+        raise LedgerError("away")
+    assert len(hook.received) == 1
 
 
 def test_the_configured_rules_are_those_that_checks_find(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,10 @@ from lstm_ts.ledger.alert_rows import (
 from lstm_ts.ledger.upserts import add_numbered, put_rows
 
 
-def put_incident(connection: Connection, row: IncidentRow) -> IncidentRow:
-    """The row with its number: one that has none is added."""
-    if not row.number:
-        return replace(row, number=add_numbered(connection, INCIDENTS, row))
-    put_rows(connection, INCIDENTS, [row])
-    return row
+def put_incidents(connection: Connection, rows: Sequence[IncidentRow]) -> list[IncidentRow]:
+    """The rows with their numbers: those that have none are added."""
+    put_rows(connection, INCIDENTS, [row for row in rows if row.number])
+    return [row if row.number else replace(row, number=add_numbered(connection, INCIDENTS, row)) for row in rows]
 
 
 def forget_incidents(connection: Connection, rows: Sequence[IncidentRow]) -> None:

@@ -48,16 +48,7 @@ def deliver(messages: "Mapping[str, tuple[str, Message]]", timeout_s: float) -> 
     """
     if not messages:
         return
-    letters = [{"receiver": name, "url": url, **vars(message)} for name, (url, message) in messages.items()]
     waiting = dict.fromkeys(messages)
-    for name, trouble in _send(letters, timeout_s):
-        waiting.pop(name, None)
-        yield name, trouble
-    for name in waiting:
-        yield name, f"no answer within alerts.timeout_s={timeout_s:g} s"
-
-
-def _send(letters: list[dict[str, str]], timeout_s: float) -> Iterator[tuple[str, str | None]]:
     with subprocess.Popen(
         [sys.executable, "-m", "lstm_ts.monitoring.delivery"],
         stdin=subprocess.PIPE,
@@ -68,16 +59,29 @@ def _send(letters: list[dict[str, str]], timeout_s: float) -> Iterator[tuple[str
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         try:
-            assert process.stdin and process.stdout
-            with suppress(BrokenPipeError):  # it has ended: nothing is heard from it either
-                process.stdin.write(json.dumps({"parent": os.getpid(), "letters": letters}))
-                process.stdin.close()
-            for line in process.stdout:
-                said = json.loads(line)
-                yield said["receiver"], said["trouble"]
+            for name, trouble in _talk(process, messages):
+                waiting.pop(name)
+                yield name, trouble
+            code = process.wait()
         finally:
             timer.cancel()
             process.kill()
+    late = f"no answer within alerts.timeout_s={timeout_s:g} s"
+    for name in waiting:
+        yield name, late if code == -signal.SIGKILL else f"an end of the process that sends, with {code}"
+
+
+def _talk(
+    process: subprocess.Popen[str], messages: "Mapping[str, tuple[str, Message]]"
+) -> Iterator[tuple[str, str | None]]:
+    assert process.stdin and process.stdout
+    letters = [{"receiver": name, "url": url, **vars(message)} for name, (url, message) in messages.items()]
+    with suppress(BrokenPipeError):  # it has ended: nothing is heard from it either
+        process.stdin.write(json.dumps({"parent": os.getpid(), "letters": letters}))
+        process.stdin.close()
+    for line in process.stdout:
+        said = json.loads(line)
+        yield said["receiver"], said["trouble"]
 
 
 def _send_all(letters: list[dict[str, str]]) -> None:

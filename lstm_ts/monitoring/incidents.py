@@ -15,7 +15,7 @@ from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
 from lstm_ts.ledger.alert_tables import (
     forget_incidents,
     put_deliveries,
-    put_incident,
+    put_incidents,
     read_active,
     read_deliveries,
     read_silences,
@@ -25,7 +25,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import Alerts, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding
-from lstm_ts.monitoring.messages import News, after_sending, find_news, write_message
+from lstm_ts.monitoring.messages import News, after_sending, describe_undelivered, find_news, write_message
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def report(
             active = read_active(connection)
             changes = find_changes(active, findings, alerts.rules, now=now, closed=closed)
             forget_incidents(connection, changes.forgotten)
-            changed = [put_incident(connection, row) for row in changes.changed]
+            changed = put_incidents(connection, changes.changed)
         opened = tuple(row for row in changed if (row.rule, row.subject) in changes.opened)
         ended = tuple(row for row in changed if row.ended_at)
         for row in opened:
@@ -74,7 +74,7 @@ def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str
             put_deliveries(connection, after_sending(intents[name], trouble, now))
         sent += trouble is None
         if trouble:
-            undelivered.append(describe_undelivered(name, trouble, intents[name]))
+            undelivered.append(describe_undelivered(name, trouble, _list_numbers(intents[name])))
             log.error(undelivered[-1])
     return sent, tuple(undelivered)
 
@@ -90,9 +90,5 @@ def _find_news(ledger: Ledger, receivers: Sequence[str], now: datetime) -> dict[
     return {name: news for name, news in found.items() if news}
 
 
-def describe_undelivered(receiver: str, trouble: str, intents: Sequence[DeliveryRow]) -> str:
-    numbers = ", ".join(str(row.number) for row in intents[:5]) + ", …" * (len(intents) > 5)
-    return (
-        f"Expected the receiver {receiver} to take a message about incident {numbers}, got {trouble}; see that it is "
-        f"up and LSTM_TS_ALERT_URLS right; the next run tries again"
-    )
+def _list_numbers(intents: Sequence[DeliveryRow]) -> str:
+    return "incident " + ", ".join(str(row.number) for row in intents[:5]) + ", …" * (len(intents) > 5)

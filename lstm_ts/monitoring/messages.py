@@ -8,6 +8,7 @@ from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow
 from lstm_ts.monitoring.alerts import Severity
 
 SHOWN = 20  # incidents in a message
+LONGEST = 1000  # characters of a sentence in it
 ALL = "python -m lstm_ts.alerts"
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 ORDER = [*Severity]
@@ -95,11 +96,12 @@ def _kind(news: Sequence[News]) -> str:
 def _describe(news: News) -> str:
     """The sentence a person needs first, the command that shows more, then which incident it is."""
     incident = news.incident
-    lines = [incident.sentence, f"More: {incident.command}"]
+    sentence = incident.sentence if len(incident.sentence) <= LONGEST else f"{incident.sentence[:LONGEST]} …"
+    lines = [sentence, f"More: {incident.command}"]
     told = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
     if news.kind == RESOLVED:
         assert incident.ended_at is not None
-        lines[0] = f"Over since {format_time(incident.ended_at)}: {incident.sentence}"
+        lines[0] = f"Over since {format_time(incident.ended_at)}: {sentence}"
         told += f", for {format_span(incident.ended_at - incident.began_at)}"
     repeated = "; you may have been told before" if news.perhaps_told else ""
     return "\n".join([*lines, f"Incident {incident.number}: {told}{repeated}"])
@@ -119,3 +121,10 @@ def format_span(span: timedelta) -> str:
 def after_sending(intents: Sequence[DeliveryRow], trouble: str | None, now: datetime) -> list[DeliveryRow]:
     """trouble    why the message did not arrive; None: it has"""
     return [replace(row, sent_at=None if trouble else now, trouble=trouble) for row in intents]
+
+
+def describe_undelivered(receiver: str, trouble: str, about: str) -> str:
+    return (
+        f"Expected the receiver {receiver} to take a message about {about}, got {trouble}; see that it is up and "
+        f"LSTM_TS_ALERT_URLS right; the next run tries again"
+    )
