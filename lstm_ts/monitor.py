@@ -1,15 +1,17 @@
-"""`python -m lstm_ts.monitor`: forecast every session hour, compare with what came, say what changed.
+"""`python -m lstm_ts.monitor`: forecast every session hour, compare with what came, say what changed, and act.
 
 Each run goes on where the last one ended; one that finds nothing new changes nothing. What it knows lies in the ledger,
-and each step is one transaction there: a killed run loses no outcome, and the next one doubles none.
+and what it learns of outcomes is one transaction there: a killed run loses no outcome, and the next one doubles none.
+
+Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive.
 """
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+import sys
+from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from lstm_ts.cli import check_arguments
 
@@ -24,41 +26,36 @@ from lstm_ts.cli import check_registry, construct, entry_point, processed_store,
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, HourlyForecast, MonitorState, Outcome, Score
-from lstm_ts.ledger.rows import DecisionRow
+from lstm_ts.ledger.monitor_rows import FindingRow, HourlyForecast, MonitorState, Outcome
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.monitoring.daily import day_of, sum_days
+from lstm_ts.monitoring import challenge as challenges
+from lstm_ts.monitoring import live_skill
+from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
+from lstm_ts.monitoring.concept_drift import DriftSettings
+from lstm_ts.monitoring.confidence import SkillSettings
 from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
-from lstm_ts.monitoring.findings import Finding
-from lstm_ts.monitoring.hourly import find_edges, list_forecasts, list_scores, make_record
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.hourly import list_forecasts
+from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.skew import check_served
-from lstm_ts.registry.registry import ALIASES, Registry
-from lstm_ts.registry.version import Version
+from lstm_ts.monitoring.verdict import Pairs, Verdict, VerdictSettings, compute_pairs
+from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, Watched, measure, update_version
+from lstm_ts.registry.registry import ALIASES, CHALLENGER, CHAMPION, Registry
 from lstm_ts.scoring.records import ForecastRecord
 
 log = logging.getLogger(__name__)
 MICROSECOND, DAY, MONTH = timedelta(microseconds=1), timedelta(days=1), timedelta(days=31)
 LATE = 8 * DAY  # how late a bar may come for its hour still to be forecast and scored
 MIN_DAYS = 14  # of retention: more than LATE
-REFERENCE, SERVED = "reference", "served"  # kinds of states: what a version was before; up to when requests are checked
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A version that holds an alias; its forecasts count from its decision on: it was made before their outcomes."""
-
-    alias: str
-    version: Version
-    decision: DecisionRow
-
-    def __str__(self) -> str:
-        return f"{self.alias} of {self.version.name}, version {self.version.number}"
+SERVED, RETRAINING = "served", "retraining"  # kinds of states: up to when requests are checked; when one was asked for
+RETRAIN, UNDELIVERED = 3, 1  # exit codes
 
 
 @dataclass(frozen=True)
@@ -66,32 +63,53 @@ class Run:
     """One run of the monitor for one symbol: what it sees, and when."""
 
     ledger: Ledger
+    registry: Registry
     symbol: Symbol
-    hourly_bars: pl.DataFrame
+    name: str  # of the registered model
+    hourly_bars: pl.DataFrame  # that have closed
     now: datetime
     kept_from: datetime  # midnight; forecasts, scores and outcomes of hours before are folded
 
 
 @dataclass(frozen=True)
-class Update:
-    """What a run has to write about one version, and the record it was made of."""
-
-    forecasts: list[HourlyForecast]
-    scores: list[Score]
-    days: list[DailyScore]
-    states: list[MonitorState]
-    record: ForecastRecord | None  # of the last days; None: there was no hour to forecast
+class Loaded:
+    watched: Watched
+    forecaster: Forecaster
 
 
-def find_watched(registry: Registry, ledger: Ledger, name: str) -> list[Watched]:
+@dataclass(frozen=True)
+class Settings:
+    drift: DriftSettings
+    verdict: VerdictSettings
+    skill: SkillSettings
+
+
+def load_watched(run: Run) -> list[Loaded]:
     """The versions that hold an alias; one whose decision is not written down yet waits for it."""
-    decisions = {decision.version: decision for decision in ledger.decisions(name)}
-    holders = [(alias, registry.holder(name, alias)) for alias in ALIASES]
+    decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}
+    holders = [(alias, run.registry.holder(run.name, alias)) for alias in ALIASES]
     return [
-        Watched(alias, version, decisions[version.number])
+        Loaded(Watched(alias, decisions[version.number]), run.registry.load(version))
         for alias, version in holders
         if version and version.number in decisions
     ]
+
+
+def find_start(run: Run, loaded: Sequence[Loaded]) -> datetime:
+    """The first hour that may be new: where the last run ended, less the days whose bars may have come late.
+
+    What has been folded is not made again, but for a model that was never watched.
+    """
+    with run.ledger.transaction() as connection:
+        last = [tables.last_origin(connection, run.name, each.watched.number) for each in loaded]
+    first = run.kept_from if any(last) else datetime.min.replace(tzinfo=run.now.tzinfo)
+    return min(
+        (
+            max(origin - LATE if origin else first, each.watched.decision.at)
+            for each, origin in zip(loaded, last, strict=True)
+        ),
+        default=run.now,
+    )
 
 
 def find_new_outcomes(run: Run, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
@@ -101,96 +119,138 @@ def find_new_outcomes(run: Run, known: Sequence[Outcome], *, since: datetime) ->
     return found
 
 
-def update_version(
-    run: Run, watched: Watched, forecaster: Forecaster, close_by_target: Mapping[datetime, float], since: datetime
-) -> Update:
-    """since   the first hour that may be new"""
-    name, number = watched.version.name, watched.version.number
+def watch_versions(run: Run, loaded: Sequence[Loaded], settings: Settings) -> list[Update]:
+    """One step for every version and for the challenge between them, written together."""
+    since = find_start(run, loaded)
     with run.ledger.transaction() as connection:
-        there = tables.read_forecasts(connection, name, number, since=since)
-        scores = tables.read_scores(connection, name, number, since=midnight(since))
-        reference = tables.read_state(connection, name, number, REFERENCE)
-    new = forecast_hours(run, watched, forecaster, since=since, there={row.origin_ts for row in there})
-    if not there and not new:
-        return Update([], [], [], [], None)
-    states = []
-    if reference is None:
-        reference = measure_reference(run, watched, forecaster)
-        states.append(MonitorState(name, number, REFERENCE, run.now, reference))
-    record = make_record(sorted(there + new, key=lambda row: row.origin_ts), close_by_target)
-    scored = {(score.origin_ts, score.step) for score in scores}
-    fresh = list_scores(record, scored, name=name, version=number, edges=reference["edges"], at=run.now)
-    days = {day_of(score) for score in fresh}
-    sums = sum_days([score for score in scores + fresh if day_of(score) in days], levels=len(record.levels))
-    return Update(new, fresh, sums, states, record)
-
-
-def forecast_hours(
-    run: Run, watched: Watched, forecaster: Forecaster, *, since: datetime, there: Container[datetime]
-) -> list[HourlyForecast]:
-    """The forecasts that origins from `since` on lack."""
-    try:
-        record = evaluate(forecaster, run.hourly_bars, Span(since, run.now + MICROSECOND))
-    except NoRows:
-        return []
-    rows = list_forecasts(
-        record,
-        Bars.of(run.hourly_bars),
-        name=watched.version.name,
-        version=watched.version.number,
-        tsteps=forecaster.spec.tsteps,
-        at=run.now,
-    )
-    return [row for row in rows if row.origin_ts not in there]
-
-
-def measure_reference(run: Run, watched: Watched, forecaster: Forecaster) -> dict[str, Any]:
-    """What the version was on the hours that its gate judged it on.
-
-    Raises    NoRows: they are not stored
-    """
-    decision = watched.decision
-    record = evaluate(forecaster, run.hourly_bars, Span(decision.span_start, decision.span_end))
-    return {"edges": find_edges(record)}
-
-
-def write(run: Run, name: str, outcomes: Sequence[Outcome], updates: Sequence[Update]) -> None:
-    """One transaction: a run that is killed has written all of this or nothing."""
-    with run.ledger.transaction() as connection:
+        known = tables.read_outcomes(connection, run.symbol.name, since=since)
+    kept = [_read_kept(run, each.watched, since) for each in loaded]
+    outcomes = find_new_outcomes(run, known, since=since)
+    close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
+    updates = []
+    for each, its in zip(loaded, kept, strict=True):
+        new = forecast_hours(run, each, since=since, there={row.origin_ts for row in its.forecasts})
+        try:
+            reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
+        except NoRows as error:
+            updates.append(_without_reference(each.watched, str(error)))
+            continue
+        updates.append(update_version(each.watched, its, new, close_by_target, reference, settings.drift, run.now))
+    challenge = follow_challenge(run, loaded, kept, updates, settings.verdict)
+    with run.ledger.transaction() as connection:  # a run that is killed has written all of this or nothing
         tables.add_outcomes(connection, outcomes)
         for update in updates:
             tables.add_forecasts(connection, update.forecasts)
             tables.add_scores(connection, update.scores)
             tables.put_daily_scores(connection, update.days)
             tables.put_states(connection, update.states)
-        tables.remove_old(connection, name, run.symbol.name, before=run.kept_from)
-
-
-def midnight(ts: datetime) -> datetime:
-    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def find_start(run: Run, watched: Watched) -> datetime:
-    """The first hour that may be new: where the last run ended, less the days whose bars may have come late."""
-    with run.ledger.transaction() as connection:
-        last = tables.last_origin(connection, watched.version.name, watched.version.number)
-    return max(last - LATE, watched.decision.at) if last else watched.decision.at
-
-
-def watch_versions(run: Run, name: str, watched: Sequence[tuple[Watched, Forecaster]]) -> list[Update]:
-    """One step for every version, written together."""
-    starts = [find_start(run, each) for each, _ in watched]
-    since = min(starts, default=run.now)
-    with run.ledger.transaction() as connection:
-        known = tables.read_outcomes(connection, run.symbol.name, since=since)
-    outcomes = find_new_outcomes(run, known, since=since)
-    close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
-    updates = [
-        update_version(run, each, forecaster, close_by_target, start)
-        for (each, forecaster), start in zip(watched, starts, strict=True)
-    ]
-    write(run, name, outcomes, updates)
+        tables.put_states(connection, challenge)
+        tables.remove_old(connection, run.name, run.symbol.name, before=run.kept_from)
     return updates
+
+
+def _read_kept(run: Run, watched: Watched, since: datetime) -> Kept:
+    since = max(since, watched.decision.at)
+    with run.ledger.transaction() as connection:
+        return Kept(
+            tables.read_forecasts(connection, watched.name, watched.number, since=since),
+            tables.read_scores(connection, watched.name, watched.number, since=midnight(since)),
+            tables.read_states(connection, watched.name, watched.number),
+        )
+
+
+def _without_reference(watched: Watched, why: str) -> Update:
+    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why, STATUS.format(name=watched.name))
+    return Update([], [], [], [], None, [finding])
+
+
+def forecast_hours(run: Run, loaded: Loaded, *, since: datetime, there: Container[datetime]) -> list[HourlyForecast]:
+    """The forecasts that origins from `since` on lack."""
+    watched, forecaster = loaded.watched, loaded.forecaster
+    try:
+        record = evaluate(forecaster, run.hourly_bars, Span(max(since, watched.decision.at), run.now + MICROSECOND))
+    except NoRows:
+        return []
+    rows = list_forecasts(
+        record,
+        Bars.of(run.hourly_bars),
+        name=watched.name,
+        version=watched.number,
+        tsteps=forecaster.spec.tsteps,
+        at=run.now,
+    )
+    return [row for row in rows if row.origin_ts not in there]
+
+
+def _evaluate_holdout(run: Run, loaded: Loaded, judged: Watched) -> ForecastRecord:
+    """A model on the hours that another one's gate judged on, less those that it was trained on itself.
+
+    Raises    NoRows: they are not stored
+    """
+    start, end = judged.decision.span_start, judged.decision.span_end
+    seen_until = datetime.fromisoformat(loaded.forecaster.provenance.data_end)
+    return evaluate(loaded.forecaster, run.hourly_bars, Span(max(start, seen_until), end))
+
+
+def follow_challenge(
+    run: Run, loaded: Sequence[Loaded], kept: Sequence[Kept], updates: Sequence[Update], settings: VerdictSettings
+) -> list[MonitorState]:
+    if len(loaded) < len(ALIASES):
+        return []
+    champion, challenger = loaded
+    challenge = _read_challenge(run, champion, challenger, kept[1], settings)
+    if challenge is None:
+        return []
+    answered_at = run.ledger.last_answer(run.name, challenger.watched.number)
+    challenge = challenges.go_on(
+        challenge, updates[1], updates[0], run.symbol.session, settings, last_request=answered_at, now=run.now
+    )
+    return [MonitorState(run.name, challenger.watched.number, CHALLENGE, run.now, challenge.to_json())]
+
+
+def _read_challenge(
+    run: Run, champion: Loaded, challenger: Loaded, kept: Kept, settings: VerdictSettings
+) -> Challenge | None:
+    """The one that goes on, or a new one; None where no hours are stored that neither model was trained on."""
+    if CHALLENGE in kept.states:
+        challenge = Challenge.from_json(kept.states[CHALLENGE])
+        if challenge.champion == champion.watched.number:
+            return challenge
+    since = run.registry.history(run.name, CHALLENGER)[-1].at
+    try:
+        held_out = _compare_holdout(run, champion, challenger)
+        return challenges.begin(champion.watched, since, held_out, settings)
+    except NoRows:
+        return None
+
+
+def _compare_holdout(run: Run, champion: Loaded, challenger: Loaded) -> Pairs:
+    theirs, ours = (_evaluate_holdout(run, each, challenger.watched) for each in (champion, challenger))
+    return compute_pairs(ours, theirs)
+
+
+def act_on_challenge(run: Run, loaded: Sequence[Loaded]) -> Finding:
+    """A challenger that does harm is challenger no more."""
+    challenger = next((each.watched for each in loaded if each.watched.alias == CHALLENGER), None)
+    if challenger is None:
+        return challenges.describe(None, run.name, None)
+    with run.ledger.transaction() as connection:
+        state = tables.read_states(connection, run.name, challenger.number).get(CHALLENGE)
+    challenge = Challenge.from_json(state) if state else None
+    if challenge and challenge.verdict is Verdict.HARM:
+        run.registry.release(run.name, challenger.number, actor="monitor", reason=challenge.sentence)
+    return challenges.describe(challenger, run.name, challenge)
+
+
+def measure_skill(run: Run, watched: Watched, settings: SkillSettings) -> Finding:
+    """Live skill, written for the service to answer with."""
+    with run.ledger.transaction() as connection:
+        days = tables.read_daily_scores(connection, watched.name, watched.number)
+        skills = live_skill.compute_live_skill(days, settings)
+        state = live_skill.to_json(skills)
+        row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
+        tables.put_states(connection, [row])
+    return live_skill.check_performance(watched, skills)
 
 
 def check_feed(cfg: DictConfig, run: Run) -> list[Finding]:
@@ -207,19 +267,19 @@ def check_feed(cfg: DictConfig, run: Run) -> list[Finding]:
     ]
 
 
-def check_skew(run: Run, name: str) -> Finding:
+def check_skew(run: Run) -> Finding:
     """Of the requests since the last check; those of hours that are not stored yet are left to the next one."""
     with run.ledger.transaction() as connection:
-        state = tables.read_state(connection, name, 0, SERVED)
+        state = tables.read_states(connection, run.name, 0).get(SERVED)
     since = datetime.fromisoformat(state["until"]) if state else run.now - LATE
-    served = run.ledger.forecasts(name, since=since, until=run.now)
+    served = run.ledger.forecasts(run.name, since=since, until=run.now)
     stored_until = run.hourly_bars["ts"][-1] + HOUR
     until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
-        found = {key: tables.find_forecast(connection, name, *key) for key in keys}
-        tables.put_states(connection, [MonitorState(name, 0, SERVED, run.now, {"until": until.isoformat()})])
-    return check_served(name, served, {key: row for key, row in found.items() if row}, since=since)
+        found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
+        tables.put_states(connection, [MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})])
+    return check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
 
 
 def record_findings(run: Run, findings: Sequence[Finding]) -> None:
@@ -234,30 +294,83 @@ def record_findings(run: Run, findings: Sequence[Finding]) -> None:
         tables.put_findings(connection, rows)
 
 
-def monitor(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
-    registry, symbol = Registry(cfg.registry.uri, ledger), construct(cfg.symbol)
-    kept_from = midnight(now - cfg.retention_days * DAY)
-    hourly_bars = processed_store(cfg).read(end=now)
-    run = Run(ledger, symbol, hourly_bars.filter(pl.col("ts") <= now - HOUR), now, kept_from)
-    watched = [(each, registry.load(each.version)) for each in find_watched(registry, ledger, cfg.name)]
-    updates = watch_versions(run, cfg.name, watched)
-    for (each, _), update in zip(watched, updates, strict=True):
-        print(f"{each}: {len(update.forecasts):,} hours forecast, {len(update.scores):,} forecasts scored")
-    if not watched:
-        print(f"No version of {cfg.name} to watch: python -m lstm_ts.retrain makes one")
-    findings = [*check_feed(cfg, run), check_skew(run, cfg.name)]
+def asks_retraining(run: Run, findings: Sequence[Finding]) -> bool:
+    """Whether the champion has drifted, and no retraining was asked for within a day."""
+    subject = f"{run.name} {CHAMPION}"
+    if not any(
+        each.rule == "concept_drift" and each.subject == subject and each.health is Health.BAD for each in findings
+    ):
+        return False
+    with run.ledger.transaction() as connection:
+        state = tables.read_states(connection, run.name, 0).get(RETRAINING)
+        if state and run.now - datetime.fromisoformat(state["asked_at"]) < DAY:
+            return False
+        asked = MonitorState(run.name, 0, RETRAINING, run.now, {"asked_at": run.now.isoformat()})
+        tables.put_states(connection, [asked])
+    return True
+
+
+def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
+    settings = Settings(construct(cfg.drift), construct(cfg.verdict), construct(cfg.live_skill))
+    loaded = load_watched(run)
+    updates = watch_versions(run, loaded, settings)
+    for each, update in zip(loaded, updates, strict=True):
+        hours, scores = len(update.forecasts), len(update.scores)
+        print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
+    if not loaded:
+        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
+    findings = [
+        *check_feed(cfg, run),
+        *(finding for update in updates for finding in update.findings),
+        *(measure_skill(run, each.watched, settings.skill) for each in loaded),
+        act_on_challenge(run, loaded),
+        check_skew(run),
+    ]
     record_findings(run, findings)
     return findings
 
 
-@entry_point("monitor")
-def main(cfg: DictConfig) -> None:
+def open_run(cfg: DictConfig, ledger: Ledger, now: datetime) -> Run:
+    hourly_bars = processed_store(cfg).read(end=now)
+    return Run(
+        ledger,
+        Registry(cfg.registry.uri, ledger),
+        construct(cfg.symbol),
+        cfg.name,
+        hourly_bars.filter(pl.col("ts") <= now - HOUR),
+        now,
+        midnight(now - cfg.retention_days * DAY),
+    )
+
+
+def midnight(ts: datetime) -> datetime:
+    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def run(cfg: DictConfig) -> int:
+    """The exit code."""
     check_registry(cfg)
     if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
         raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
+    now = clock.now()
     with closing(Ledger(cfg.registry.ledger)) as ledger, ledger.exclusive(f"monitoring of {cfg.name}"):
-        for finding in monitor(cfg, ledger, clock.now()):
+        this = open_run(cfg, ledger, now)
+        findings = monitor(cfg, this)
+        for finding in findings:
             print(f"{finding.health.value:<8} {finding.rule}: {finding.sentence}")
+        closed = this.symbol.session.spans(now, now + MICROSECOND).is_empty()
+        told = report(ledger, construct(cfg.alerts), findings, now=now, closed={cfg.symbol.name} if closed else ())
+        ledger.record_heartbeat(Heartbeat("monitor", cfg.symbol.name, now, ""))
+        retraining = asks_retraining(this, findings)
+    if told.undelivered:
+        return UNDELIVERED
+    return RETRAIN if retraining else 0
+
+
+@entry_point("monitor")
+def main(cfg: DictConfig) -> None:
+    if code := run(cfg):
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -105,10 +105,10 @@ def test_forecasts_that_were_kept_are_those_that_were_made() -> None:
 def test_sums_of_a_day_hold_what_its_scores_hold() -> None:
     calm = replace(FORECAST, volatility=0.5, hour_of_day=3)
     scores = [*scores_of(16.0 * np.exp(0.02)), *scores_of(16.0, calm)]
-    (day,) = sum_days(scores, levels=3)
+    (day,) = sum_days(scores)
     assert (day.day, day.step, day.sums["n"], day.sums["inside"]) == ("2015-03-02", 1, 2, 1)
     assert day.sums["losses"]["persistence"] == pytest.approx(0.01)
-    assert sum(day.sums["levels_below"]) == 2
+    assert day.sums["levels_below"] == {"1": 1, "3": 1}
     assert day.sums["hours"]["3"]["n"] == day.sums["terciles"]["low"]["inside"] == 1
     assert day.sums["interval_score"] == pytest.approx(0.12 + 0.02, rel=1e-5)
 

@@ -103,6 +103,16 @@ class Ledger:
             found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
             return [ForecastRow(**row._mapping) for row in found]
 
+    def last_answer(self, name: str, version: int) -> datetime | None:
+        """When a version last answered a request."""
+        table = FORECASTS.c
+        wanted = sa.select(sa.func.max(table.at, type_=table.at.type)).where(
+            table.name == name, table.version == version
+        )
+        with self._database.transaction() as connection:
+            at: datetime | None = connection.scalar(wanted)
+            return at
+
     def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[Answer]) -> None:
         """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored.
 

@@ -94,11 +94,11 @@ def read_daily_scores(connection: Connection, name: str, version: int) -> list[D
     return [DailyScore(**row._mapping) for row in connection.execute(wanted.order_by(table.c.day, table.c.step))]
 
 
-def read_state(connection: Connection, name: str, version: int, kind: str) -> Mapping[str, Any] | None:
+def read_states(connection: Connection, name: str, version: int) -> dict[str, Mapping[str, Any]]:
+    """By kind."""
     table = MONITOR_STATES.c
-    wanted = sa.select(table.state).where(table.name == name, table.version == version, table.kind == kind)
-    state: Mapping[str, Any] | None = connection.scalar(wanted)
-    return state
+    wanted = sa.select(table.kind, table.state).where(table.name == name, table.version == version)
+    return {row.kind: row.state for row in connection.execute(wanted)}
 
 
 def read_findings(connection: Connection) -> list[FindingRow]:

@@ -4,11 +4,11 @@ The sums of one day and step:
     n                 scores
     losses            pinball by forecaster, summed; the model's is `model`
     interval_score    of the model's 80 % interval, summed (Gneiting & Raftery 2007)
-    levels_below      how many scores had 0, 1, … of the model's quantiles below the outcome
+    levels_below      how many scores had 0, 1, … of the model's quantiles below the outcome, those that had any
     hours, terciles   by hour of day and by volatility: n, inside (the 80 % interval), losses
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,27 +22,21 @@ def day_of(score: Score) -> str:
     return score.origin_ts.date().isoformat()
 
 
-def sum_days(scores: Iterable[Score], *, levels: int) -> list[DailyScore]:
-    """scores   of one version, all of each day
-    levels   how many quantiles a forecast has
-    """
+def sum_days(scores: Iterable[Score]) -> list[DailyScore]:
+    """scores   of one version, all of each day"""
     groups: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for score in scores:
         groups[day_of(score), score.step].append(score)
     return [
-        DailyScore(day[0].name, day[0].version, key, step, _sum(day, levels))
-        for (key, step), day in sorted(groups.items())
+        DailyScore(day[0].name, day[0].version, key, step, _sum(day)) for (key, step), day in sorted(groups.items())
     ]
 
 
-def _sum(scores: Sequence[Score], levels: int) -> dict[str, Any]:
-    below = [0] * (levels + 1)
-    for score in scores:
-        below[score.levels_below] += 1
+def _sum(scores: Sequence[Score]) -> dict[str, Any]:
     return {
         **_slice(scores),
         "interval_score": sum(map(interval_score, scores)),
-        "levels_below": below,
+        "levels_below": dict(sorted(Counter(str(score.levels_below) for score in scores).items())),
         "hours": _slices(scores, "hour_of_day"),
         "terciles": _slices(scores, "volatility"),
     }

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+STATUS = "python -m lstm_ts.monitor action=status name={name}"
+
 
 class Health(StrEnum):
     GOOD = "good"

@@ -7,7 +7,7 @@ import numpy as np
 
 from lstm_ts.ledger.monitor_rows import HourlyForecast
 from lstm_ts.ledger.rows import ForecastRow
-from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
 
 TOLERANCE = 1e-6  # of a price
 PATH_LEVELS = (0.5, 0.1, 0.9)  # of ServedPath's columns
@@ -21,7 +21,7 @@ def check_served(
     stored   by version and origin
     """
     pairs = [(row, stored[key]) for row in served if (key := (row.version, row.origin_ts)) in stored]
-    command = f"python -m lstm_ts.monitor action=served name={name}"
+    command = STATUS.format(name=name)
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
         return Finding("skew", name, Health.UNKNOWN, sentence, command)

@@ -147,6 +147,14 @@ class Registry:
             self._aliases.move(name, CHAMPION, current, before, action=ROLLBACK, actor=actor, reason=reason)
         return self.version(name, before)
 
+    def release(self, name: str, number: int, *, actor: str, reason: str) -> bool:
+        """Take its role from a challenger; False where another version has it by now, or none."""
+        with self._aliases.moving(name, CHALLENGER) as current:
+            if current != number:
+                return False
+            self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)
+            return True
+
     def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
         """Release first: a version that is killed before it becomes champion has no role rather than two."""
         if self._aliases.settle(name, CHALLENGER) == number:

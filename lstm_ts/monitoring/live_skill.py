@@ -1,0 +1,94 @@
+"""Live skill of a version, from its sums by day. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_ts.ledger.monitor_rows import DailyScore
+from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, estimate_skill
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.hourly import MODEL
+from lstm_ts.monitoring.versions import Watched
+from lstm_ts.scoring.records import PERSISTENCE
+from lstm_ts.scoring.tables import percent
+
+LIVE_SKILL = "live_skill"  # a kind of state
+
+
+@dataclass(frozen=True)
+class StepSkill:
+    """Of one step, over two forecasters."""
+
+    step: int
+    best: str  # the baseline with the least loss over these days
+    over_best: LiveSkill
+    over_persistence: LiveSkill
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers that are not known yet are null."""
+        return {
+            "best": self.best,
+            "n": self.over_best.n,
+            "since": str(self.over_best.since),
+            "over_best": _to_json(self.over_best),
+            "over_persistence": _to_json(self.over_persistence),
+        }
+
+
+def _to_json(skill: LiveSkill) -> dict[str, float | None]:
+    values = {"skill": skill.skill, "low": skill.low, "high": skill.high}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> list[StepSkill]:
+    """days   of one version"""
+    found = []
+    for step in sorted({day.step for day in days}):
+        of_step = [day for day in days if day.step == step]
+        losses = list_losses(of_step)
+        totals = {name: float(daily.baseline_D.sum()) for name, daily in losses.items()}
+        best = min(totals, key=totals.__getitem__)
+        skills = {name: estimate_skill(losses[name], settings) for name in {best, PERSISTENCE}}
+        found.append(StepSkill(step, best, skills[best], skills[PERSISTENCE]))
+    return found
+
+
+def list_losses(days: Sequence[DailyScore]) -> dict[str, DailyLosses]:
+    """By baseline, of one step."""
+    day_D = np.array([day.day for day in days], dtype="datetime64[D]")
+    n_D = np.array([day.sums["n"] for day in days])
+    loss_D = {name: np.array([day.sums["losses"][name] for day in days]) for name in days[0].sums["losses"]}
+    return {
+        name: DailyLosses(day_D, n_D, loss_D[MODEL], baseline_D) for name, baseline_D in loss_D.items() if name != MODEL
+    }
+
+
+def to_json(skills: Sequence[StepSkill]) -> dict[str, Any]:
+    return {"steps": {str(skill.step): skill.to_json() for skill in skills}}
+
+
+def check_performance(watched: Watched, skills: Sequence[StepSkill]) -> Finding:
+    """Bad where the interval of some step lies below zero: the best baseline has done better."""
+    command = STATUS.format(name=watched.name)
+    known = [skill for skill in skills if not math.isnan(skill.over_best.high)]
+    if not known:
+        n = skills[0].over_best.n if skills else 0
+        sentence = f"The {watched}: no live skill yet, of {n:,} outcomes."
+        return Finding("performance_drop", watched.subject, Health.UNKNOWN, sentence, command)
+    worst = min(known, key=lambda skill: skill.over_best.high)
+    health = Health.BAD if worst.over_best.high < 0 else Health.GOOD
+    shown = worst if health is Health.BAD else known[0]
+    sentence = f"The {watched}: {describe(shown)}."
+    return Finding("performance_drop", watched.subject, health, sentence, command)
+
+
+def describe(skill: StepSkill) -> str:
+    over = skill.over_best
+    hours = f"{skill.step} hour{'s' * (skill.step > 1)} ahead"
+    text = f"live skill {hours} is {percent(over.skill, 2, signed=True)} over {skill.best}"
+    if not math.isnan(over.low):
+        text += f" (95 %: {percent(over.low, 2, signed=True)} to {percent(over.high, 2, signed=True)})"
+    return f"{text}, {over.n:,} outcomes since {over.since}"

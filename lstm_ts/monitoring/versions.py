@@ -1,0 +1,125 @@
+"""What one run of the monitor does with a version: scores what has an outcome, and goes on with its tests. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lstm_ts.errors import NoRows
+from lstm_ts.ledger.monitor_rows import DailyScore, HourlyForecast, MonitorState, Score
+from lstm_ts.ledger.rows import DecisionRow
+from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, DriftState, Reference, compute_d_N, make_reference
+from lstm_ts.monitoring.daily import day_of, sum_days
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
+from lstm_ts.scoring.records import ForecastRecord
+
+REFERENCE, DRIFT = "reference", "drift"  # kinds of states: of the hours that the gate judged on; of those since
+DRIFT_STEP = 1
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A version that holds an alias; its forecasts count from its decision on: it was made before their outcomes."""
+
+    alias: str
+    decision: DecisionRow
+
+    @property
+    def name(self) -> str:
+        return self.decision.name
+
+    @property
+    def number(self) -> int:
+        return self.decision.version
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name} {self.alias}"
+
+    def __str__(self) -> str:
+        return f"{self.alias} of {self.name}, version {self.number}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the ledger has of a version, of the days that may change."""
+
+    forecasts: Sequence[HourlyForecast]
+    scores: Sequence[Score]
+    states: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a run has to write about a version, and what it has found."""
+
+    forecasts: Sequence[HourlyForecast]
+    scores: Sequence[Score]
+    days: Sequence[DailyScore]
+    states: Sequence[MonitorState]
+    record: ForecastRecord | None  # of the hours that may have changed; None: there is none
+    findings: Sequence[Finding]
+
+
+def measure(record: ForecastRecord, settings: DriftSettings) -> dict[str, Any]:
+    """The reference of a version, from the record of the hours that its gate judged it on; drift may be null."""
+    try:
+        drift = asdict(make_reference(record, settings, DRIFT_STEP))
+    except NoRows:
+        drift = None
+    return {"edges": find_edges(record), "drift": drift}
+
+
+def update_version(
+    watched: Watched,
+    kept: Kept,
+    new: Sequence[HourlyForecast],
+    close_by_target: Mapping[datetime, float],
+    reference: Mapping[str, Any],
+    settings: DriftSettings,
+    now: datetime,
+) -> Update:
+    """new   forecasts that the ledger does not have yet"""
+    forecasts = sorted([*kept.forecasts, *new], key=lambda row: row.origin_ts)
+    record = make_record(forecasts, close_by_target) if forecasts else None
+    scored = {(score.origin_ts, score.step) for score in kept.scores}
+    numbers = {"name": watched.name, "version": watched.number, "edges": reference["edges"], "at": now}
+    scores = list_scores(record, scored, **numbers) if record else []
+    days = {day_of(score) for score in scores}
+    sums = sum_days(score for score in [*kept.scores, *scores] if day_of(score) in days)
+    drift, finding = _follow_drift(watched, kept, record, scores, reference["drift"], settings)
+    states = {REFERENCE: reference, DRIFT: drift}
+    rows = [MonitorState(watched.name, watched.number, kind, now, dict(state)) for kind, state in states.items()]
+    return Update(new, scores, sums, rows, record, [finding])
+
+
+def _follow_drift(
+    watched: Watched,
+    kept: Kept,
+    record: ForecastRecord | None,
+    scores: Sequence[Score],
+    reference: Mapping[str, Any] | None,
+    settings: DriftSettings,
+) -> tuple[dict[str, Any], Finding]:
+    """The state after the new scores, and what it says."""
+    command = STATUS.format(name=watched.name)
+    if reference is None:
+        sentence = (
+            f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to tell drift."
+        )
+        return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
+    detector = Detector(Reference(**reference), settings)
+    state = DriftState.from_json(kept.states[DRIFT]) if DRIFT in kept.states else detector.start()
+    for d in find_differences(record, scores, detector.reference.baseline) if record else []:
+        state = detector.update(state, d)
+    health = Health.BAD if state.alarm else Health.GOOD if state.n else Health.UNKNOWN
+    sentence = f"The {watched}: {detector.describe(state)}"
+    return asdict(state), Finding("concept_drift", watched.subject, health, sentence, command)
+
+
+def find_differences(record: ForecastRecord, scores: Sequence[Score], baseline: str) -> list[float]:
+    """d of the scores one step ahead, see `concept_drift`, in their order."""
+    d_N = compute_d_N(record, baseline, DRIFT_STEP)
+    row_of = {ts.replace(tzinfo=UTC): row for row, ts in enumerate(record.origin_ts_N.tolist())}
+    return [float(d_N[row_of[score.origin_ts]]) for score in scores if score.step == DRIFT_STEP]
