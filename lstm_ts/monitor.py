@@ -18,6 +18,7 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("monitor")  # before what is slow to import
 
+import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
@@ -34,6 +35,7 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
 from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
@@ -43,7 +45,9 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.outcomes import find_outcomes
+from lstm_ts.monitoring.regime import RegimeSettings, check_regime
 from lstm_ts.monitoring.skew import check_served
 from lstm_ts.monitoring.verdict import Pairs, Verdict, VerdictSettings, compute_pairs
 from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, Watched, measure, update_version
@@ -55,6 +59,7 @@ MICROSECOND, DAY, MONTH = timedelta(microseconds=1), timedelta(days=1), timedelt
 LATE = 8 * DAY  # how late a bar may come for its hour still to be forecast and scored
 MIN_DAYS = 14  # of retention: more than LATE
 SERVED, RETRAINING = "served", "retraining"  # kinds of states: up to when requests are checked; when one was asked for
+NO_ORIGINS = np.empty(0, dtype=np.int64)
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 
 
@@ -82,6 +87,7 @@ class Settings:
     drift: DriftSettings
     verdict: VerdictSettings
     skill: SkillSettings
+    regime: RegimeSettings
 
 
 def load_watched(run: Run) -> list[Loaded]:
@@ -253,6 +259,20 @@ def measure_skill(run: Run, watched: Watched, settings: SkillSettings) -> Findin
     return live_skill.check_performance(watched, skills)
 
 
+def check_market(run: Run, champion: Loaded, settings: RegimeSettings) -> Finding:
+    forecaster = champion.forecaster
+    grid, provenance = forecaster.grid(run.hourly_bars), forecaster.provenance
+    windows = forecaster.windows(grid, NO_ORIGINS)
+    start, end = (datetime.fromisoformat(ts) for ts in (provenance.data_start, provenance.trained_until))
+    training, recent = (
+        read_hours(grid, windows, in_span(grid.origin_ts_G, *span)) for span in ((start, end), (end, None))
+    )
+    try:
+        return describe_regime(run.symbol.name, run.name, check_regime(training, recent, settings))
+    except NoRows as error:
+        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.", STATUS.format(name=run.name))
+
+
 def check_feed(cfg: DictConfig, run: Run) -> list[Finding]:
     limits: FeedLimits = construct(cfg.feed)
     session, stamps = run.symbol.session, run.hourly_bars["ts"]
@@ -311,7 +331,7 @@ def asks_retraining(run: Run, findings: Sequence[Finding]) -> bool:
 
 
 def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
-    settings = Settings(construct(cfg.drift), construct(cfg.verdict), construct(cfg.live_skill))
+    settings = Settings(*(construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime")))
     loaded = load_watched(run)
     updates = watch_versions(run, loaded, settings)
     for each, update in zip(loaded, updates, strict=True):
@@ -321,6 +341,7 @@ def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
     findings = [
         *check_feed(cfg, run),
+        *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
         *(measure_skill(run, each.watched, settings.skill) for each in loaded),
         act_on_challenge(run, loaded),
@@ -347,24 +368,44 @@ def midnight(ts: datetime) -> datetime:
     return ts.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+def show(ledger: Ledger, name: str, symbol: str) -> None:
+    with ledger.transaction() as connection:
+        found = tables.read_findings(connection)
+    own = [row for row in found if row.subject.split()[0] in (name, symbol)]
+    for row in own:
+        print(f"{row.health:<8} {row.rule} of {row.subject}, since {row.since:%Y-%m-%d %H:%M} UTC: {row.sentence}")
+    if not own:
+        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor symbol={symbol}")
+
+
+def act(cfg: DictConfig, ledger: Ledger) -> int:
+    """The exit code."""
+    now, symbol = clock.now(), cfg.symbol.name
+    run = open_run(cfg, ledger, now)
+    findings = monitor(cfg, run)
+    for finding in findings:
+        print(f"{finding.health:<8} {finding.rule}: {finding.sentence}")
+    closed = run.symbol.session.spans(now, now + MICROSECOND).is_empty()
+    told = report(ledger, construct(cfg.alerts), findings, now=now, closed={symbol} if closed else ())
+    ledger.record_heartbeat(Heartbeat("monitor", symbol, now, f"{len(findings)} findings"))
+    if told.undelivered:
+        return UNDELIVERED
+    return RETRAIN if asks_retraining(run, findings) else 0
+
+
 def run(cfg: DictConfig) -> int:
     """The exit code."""
     check_registry(cfg)
+    if cfg.action not in ("run", "status"):
+        raise ConfigError(f"Expected action=run or status, got {cfg.action}")
     if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
         raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
-    now = clock.now()
-    with closing(Ledger(cfg.registry.ledger)) as ledger, ledger.exclusive(f"monitoring of {cfg.name}"):
-        this = open_run(cfg, ledger, now)
-        findings = monitor(cfg, this)
-        for finding in findings:
-            print(f"{finding.health.value:<8} {finding.rule}: {finding.sentence}")
-        closed = this.symbol.session.spans(now, now + MICROSECOND).is_empty()
-        told = report(ledger, construct(cfg.alerts), findings, now=now, closed={cfg.symbol.name} if closed else ())
-        ledger.record_heartbeat(Heartbeat("monitor", cfg.symbol.name, now, ""))
-        retraining = asks_retraining(this, findings)
-    if told.undelivered:
-        return UNDELIVERED
-    return RETRAIN if retraining else 0
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        if cfg.action == "status":
+            show(ledger, cfg.name, cfg.symbol.name)
+            return 0
+        with ledger.exclusive(f"monitoring of {cfg.name}"):
+            return act(cfg, ledger)
 
 
 @entry_point("monitor")

@@ -62,11 +62,9 @@ PURE = {
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
     *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "daily", "feed", "findings", "hourly", "messages")),
-    *(
-        f"lstm_ts.monitoring.{name}"
-        for name in ("concept_drift", "confidence", "outcomes", "regime", "skew", "verdict")
-    ),
+    *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "hourly", "live_skill", "market", "messages")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("outcomes", "regime", "skew", "verdict", "versions")),
     "lstm_ts.sources.evidence",
     "serve.traffic",
 }

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,21 @@ from commands import mistake, run, succeed
 from conftest import random_hours
 from processes import ROOT, WAIT_S
 from test_retrain import LENIENT, SETTINGS
+from webhook import open_webhook
 
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, OUTCOMES, SCORES
+from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.artifact import load_forecaster, save_forecasters
+from lstm_ts.model.export import export
+from lstm_ts.model.nets import build_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.monitor import asks_retraining
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.registry.promotion import promote_undecided
+from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 
 START, REGISTERED = datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 6, 2, tzinfo=UTC)
@@ -230,3 +239,76 @@ def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, 
 @pytest.mark.parametrize("days", ["13", "0", "1.5", "x"])
 def test_a_retention_that_is_too_short_is_refused(tmp_path: Path, days: str) -> None:
     assert "retention_days" in mistake(run("monitor", tmp_path, f"retention_days={days}"))
+
+
+def add_challenger(folder: Path, monkeypatch: pytest.MonkeyPatch, *, wider: float) -> None:
+    """What the champion's training began at, all quantiles as many times as far from the close."""
+    monkeypatch.setenv("LSTM_TS_CLOCK", REGISTERED.isoformat())
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        registry = Registry(f"sqlite:///{folder}/outputs/registry/mlflow.db", ledger)
+        champion = registry.version("XAGUSD", "champion")
+        forecaster = registry.load(champion)
+        network, start_HQ = forecaster.network, forecaster.reference.start_HQ
+        settings = {key: value for key, value in network.config.items() if key != "name"}
+        net = build_net(LSTMConfig(**settings), wider * start_HQ, volatilities=network.volatilities)
+        exported = export(net, network.config, forecaster.spec, volatilities=network.volatilities)
+        save_forecasters([replace(forecaster, network=exported)], folder / "challenger")
+        gate, tags = registry.read_gate(champion), {**champion.tags, "verdict": "reject", "judged_against": "1"}
+        gate = {**gate, "verdict": "reject"}
+        added = registry.register("XAGUSD", folder / "challenger", gate=gate, tags=tags, metrics={}, params={})
+        promote_undecided(registry, ledger, "XAGUSD")
+        registry.promote("XAGUSD", added.number, alias="challenger", actor="tester", reason="try it")
+    monkeypatch.delenv("LSTM_TS_CLOCK")
+
+
+def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=2)
+    end = REGISTERED + timedelta(days=20)
+    bars_until(folder, hourly_bars, end + HOUR)
+    with open_webhook() as webhook:
+        alerts = {"LSTM_TS_ALERT_URLS": webhook.url}
+        first, second = (run("monitor", folder, **at(ts), **alerts) for ts in (end, end + HOUR))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "bad      challenger_stopped: The challenger of XAGUSD, version 2, against version 1: Stop:" in first.stdout
+    assert "good     challenger_stopped: XAGUSD has no challenger." in second.stdout
+    history = " ".join(" ".join(succeed("registry", folder, "action=history", "alias=challenger")).split())
+    assert "release monitor Stop: the challenger is worse" in history
+    told = [message["message"] for message in webhook.received]
+    assert len([text for text in told if "against version 1: Stop: the challenger is worse" in text]) == 1
+
+
+def test_a_challenger_that_is_its_champion_is_not_stopped(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=1)
+    end = REGISTERED + timedelta(days=20)
+    bars_until(folder, hourly_bars, end)
+    said = monitor(folder, end)
+    assert "good     challenger_stopped: The challenger of XAGUSD, version 2, against version 1:" in said
+    monitor(folder, end + timedelta(minutes=1))
+    (state,) = [row[3] for row in rows(folder, MONITOR_STATES) if row[2] == "challenge"]
+    assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
+
+
+def test_status_repeats_what_the_last_run_found(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    assert "has not looked at XAGUSD yet" in monitor(folder, REGISTERED, "action=status")
+    bars_until(folder, hourly_bars, LATER)
+    monitor(folder, LATER - HOUR)
+    monitor(folder, LATER)
+    said = monitor(folder, LATER + HOUR, "action=status")
+    assert f"good     data_stale of XAGUSD, since {LATER - HOUR:%Y-%m-%d %H:%M} UTC: The last hourly bar" in said
+    assert "action" in mistake(run("monitor", folder, "action=look"))
+
+
+def test_drift_asks_for_a_retraining_once_a_day(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    bad = Finding("concept_drift", "XAGUSD champion", Health.BAD, "Drift.", "")
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+
+        def asked(ts: datetime, *findings: Finding) -> bool:
+            this: Any = SimpleNamespace(ledger=ledger, name="XAGUSD", now=ts)
+            return asks_retraining(this, findings)
+
+        assert not asked(LATER, replace(bad, health=Health.GOOD), replace(bad, subject="XAGUSD challenger"))
+        assert [asked(LATER + hours * HOUR, bad) for hours in (0, 1, 23, 24, 25)] == [True, False, False, True, False]

@@ -106,9 +106,8 @@ class Ledger:
     def last_answer(self, name: str, version: int) -> datetime | None:
         """When a version last answered a request."""
         table = FORECASTS.c
-        wanted = sa.select(sa.func.max(table.at, type_=table.at.type)).where(
-            table.name == name, table.version == version
-        )
+        of_version = table.name == name, table.version == version
+        wanted = sa.select(table.at).where(*of_version).order_by(table.at.desc()).limit(1)
         with self._database.transaction() as connection:
             at: datetime | None = connection.scalar(wanted)
             return at

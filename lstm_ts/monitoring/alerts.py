@@ -17,7 +17,7 @@ from lstm_ts.ledger.alert_rows import IncidentRow
 from lstm_ts.monitoring.findings import Finding, Health
 
 RULES = (
-    *("performance_drop", "concept_drift", "challenger_stopped", "skew"),
+    *("performance_drop", "concept_drift", "challenger_stopped", "skew", "regime"),
     *("data_quality", "data_stale", "pipeline_failed", "pipeline_late", "monitor_silent"),
     *("service_no_answer", "service_no_champion", "service_errors", "service_latency", "forecast_log_dropping"),
     *("disk", "memory", "file_handles"),
