@@ -1,14 +1,19 @@
 from dataclasses import replace
+from datetime import UTC
 
 import numpy as np
+import polars as pl
 import pytest
+from models import fit_rows
 from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 from test_configs import compose
 
 from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, measure_distance
+from lstm_ts.model.features import make_grid
+from lstm_ts.model.windows import WindowSpec, find_origins, make_windows
+from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, make_hours, measure_distance
 
 SETTINGS = {"recent_hours": 3, "block_hours": 2, "draws": 100, "alpha": 0.05}
 
@@ -21,11 +26,11 @@ def shipped():
     return construct(compose("train", "+regime=default").regime)
 
 
-def make_hours(close_N, range_N, **inputs):
+def hours_of(close_N, range_N, **inputs):
     return Hours(np.asarray(close_N, float), np.asarray(range_N, float), {k: np.asarray(v) for k, v in inputs.items()})
 
 
-TRAINING = make_hours([20, 24, 22, 21, 23, 20], [0.001, 0.002, 0.003, 0.004, 0.002, 0.001])
+TRAINING = hours_of([20, 24, 22, 21, 23, 20], [0.001, 0.002, 0.003, 0.004, 0.002, 0.001])
 
 
 def noisy_volatility(rng, n, memory=0.9):
@@ -59,7 +64,7 @@ def outside(checks):
     ],
 )
 def test_volatility_beside_every_as_long_stretch_of_training(range_M, value, words):
-    volatility, _ = check_regime(TRAINING, make_hours([20.0], range_M), make_settings())
+    volatility, _ = check_regime(TRAINING, hours_of([20.0], range_M), make_settings())
     assert volatility.value == pytest.approx(value, abs=0.04)
     assert (volatility.low, volatility.high) == (pytest.approx(20), pytest.approx(30))
     assert words in volatility.sentence
@@ -74,7 +79,7 @@ def test_volatility_beside_every_as_long_stretch_of_training(range_M, value, wor
     ],
 )
 def test_price_beside_all_of_training(close_M, beyond, words):
-    _, price = check_regime(TRAINING, make_hours(close_M, [0.002] * 3), make_settings())
+    _, price = check_regime(TRAINING, hours_of(close_M, [0.002] * 3), make_settings())
     assert (price.outside, price.sentence) == (beyond, words)
 
 
@@ -134,13 +139,31 @@ def test_the_same_hours_have_the_same_limits():
     assert check_regime(training, recent, shipped()) == check_regime(training, recent, shipped())
 
 
+def test_hours_are_what_the_network_is_shown_of_the_last_hour_of_each_window(silver, hourly_bars):
+    spec = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
+    grid = make_grid(hourly_bars, silver, ahead=3)
+    windows = make_windows(grid, fit_rows(grid, len(grid.ts_G), spec), find_origins(grid, spec).rows_N, spec)
+    hours = make_hours(grid, windows)
+    last_NF = windows[:].x_BTF[:, -1]
+    assert np.array_equal(hours.close_N, grid.close_G[windows.origin_N])
+    assert np.allclose(np.exp(hours.range_N), [grid_high_over_low(hourly_bars, grid, row) for row in windows.origin_N])
+    assert np.array_equal(
+        np.stack([hours.inputs[name] for name in ("body", "gap", "range", "position")], 1), last_NF[:, :4]
+    )
+
+
+def grid_high_over_low(hourly_bars, grid, row):
+    bar = hourly_bars.row(by_predicate=pl.col("ts") == grid.ts_G[row].item().replace(tzinfo=UTC), named=True)
+    return bar["high"] / bar["low"]
+
+
 def test_too_few_hours_and_other_inputs_are_named():
     with pytest.raises(NoRows, match="Expected 3 recent hours and twice as many of training, got 2 and 6"):
-        check_regime(TRAINING, make_hours([20.0], [0.001, 0.001]), make_settings())
+        check_regime(TRAINING, hours_of([20.0], [0.001, 0.001]), make_settings())
     with pytest.raises(NoRows, match="closes"):
-        check_regime(TRAINING, make_hours([np.nan], [0.001] * 3), make_settings())
+        check_regime(TRAINING, hours_of([np.nan], [0.001] * 3), make_settings())
     with pytest.raises(ConfigError, match=r"Expected the inputs \[\], got \['body'\]"):
-        check_regime(TRAINING, make_hours([20.0], [0.001] * 3, body=[0.0]), make_settings())
+        check_regime(TRAINING, hours_of([20.0], [0.001] * 3, body=[0.0]), make_settings())
 
 
 @pytest.mark.parametrize(
