@@ -52,8 +52,10 @@ class Alerts:
     timeout_s: float  # for a message to all receivers
 
 
-def make_alerts(*, rules: Mapping[str, Mapping[str, Any]], receivers: str | None, timeout_s: float) -> Alerts:
-    """receivers    apprise URLs, separated by blanks or commas
+def make_alerts(
+    *, rules: Mapping[str, Mapping[str, Any]], receivers: str | Sequence[str] | None, timeout_s: float
+) -> Alerts:
+    """receivers    apprise URLs, as a list or separated by blanks or commas
     Raises       ConfigError
     """
     if not isinstance(timeout_s, int | float) or not timeout_s > 0:
@@ -66,8 +68,9 @@ def make_alerts(*, rules: Mapping[str, Mapping[str, Any]], receivers: str | None
     return Alerts(rules=made, receivers=_read_receivers(receivers), timeout_s=timeout_s)
 
 
-def _read_receivers(text: str | None) -> tuple[str, ...]:
-    receivers = dict.fromkeys(filter(None, BETWEEN_URLS.split((text or "").strip().rstrip(","))))
+def _read_receivers(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    text = " ".join(map(str, given)) if isinstance(given, list | tuple) else str(given or "")
+    receivers = dict.fromkeys(filter(None, BETWEEN_URLS.split(text.strip().rstrip(","))))
     for place, receiver in enumerate(receivers, start=1):
         if not re.match(r"[\w+-]+://[^\s,]", receiver):
             raise ConfigError(

@@ -2,8 +2,8 @@
 
 An intent is written before a message is sent, and that it has arrived after. A process killed in between leaves the
 intent, and the next run sends the message again: it is told at least once, and twice only where the kill falls between
-the receiver's answer and the commit that follows it (milliseconds), or where the receiver's answer got lost on its way.
-What was repeated so says that it may have been told before. What no receiver took is sent again by the next run.
+the receiver's answer and the commit that follows it (milliseconds), or where the receiver's answer is late or lost.
+What is sent again says that it may have been told before. What no receiver took is sent again by each run.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from lstm_ts.errors import DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
 from lstm_ts.ledger.alert_tables import (
     forget_incidents,
@@ -36,6 +37,11 @@ class Told:
     ended: tuple[IncidentRow, ...]
     sent: int  # messages
     undelivered: tuple[str, ...]  # a sentence for each message that did not arrive; the next run sends it again
+
+    def check(self) -> None:
+        """Raises    DeliveryError: not every message has arrived; for the exit code of a command, at its end"""
+        if self.undelivered:
+            raise DeliveryError(self.undelivered[0])
 
 
 def report(

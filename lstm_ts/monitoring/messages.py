@@ -28,8 +28,8 @@ class News:
 
     @property
     def perhaps_told(self) -> bool:
-        """An attempt was cut off: nobody knows whether the message has arrived."""
-        return self.delivery is not None and self.delivery.trouble is None
+        """An attempt before had no receipt: it was cut off, or a receiver that took the message was slow to say so."""
+        return self.delivery is not None
 
 
 @dataclass(frozen=True)
