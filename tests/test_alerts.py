@@ -1,5 +1,4 @@
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from commands import run as run_command
 from processes import WAIT_S, child, free_port, python, read_line, wait_for
 from webhook import SECRETS, Webhook, open_webhook
 
+from lstm_ts.alerts import Request, answer
 from lstm_ts.cli import compose, construct
 from lstm_ts.errors import ConfigError, DeliveryError, LedgerError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
@@ -316,7 +316,7 @@ def test_many_receivers_that_fail_at_the_same_moment_are_all_told_apart() -> Non
     message = write_message(
         [News(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)]
     )
-    for _ in range(5):
+    for _ in range(2):
         told = dict(deliver({name: (url, message) for name, url in urls.items()}, 60))
         assert told == dict.fromkeys(urls, "no address that apprise knows")
 
@@ -342,14 +342,17 @@ def test_a_secret_is_in_no_log_error_or_ledger(
     assert not [secret for secret in SECRETS if secret.encode() in found]
 
 
-KILLED = """
-import os, sys
+KILLED = f"""
+import sys
 from datetime import datetime
-from test_alerts import DRIFT, alerts, report
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.monitoring.alerts import RULES, make_alerts
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
+settings = make_alerts(rules=dict.fromkeys(RULES, {USUAL}), receivers=sys.argv[2], timeout_s=60)
+finding = Finding("concept_drift", "XAGUSD", Health.BAD, "It errs more.", "more")
 print("ready", flush=True)
-report(Ledger(sys.argv[1]), alerts(sys.argv[2]), [DRIFT], now=datetime.fromisoformat(sys.argv[3]))
-print("reported", flush=True)
+report(Ledger(sys.argv[1]), settings, [finding], now=datetime.fromisoformat(sys.argv[3]))
 """
 
 
@@ -357,11 +360,8 @@ def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_sa
     ledger: Ledger, ledger_url: str, hook: Webhook
 ) -> None:
     hook.answering.clear()
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
-    }
     command = python("-c", KILLED, ledger_url, hook.url, AT.isoformat())
-    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    with child(command, stdout=subprocess.PIPE) as process:
         wait_for(lambda: hook.asked, process=process)
         process.send_signal(signal.SIGKILL)
         process.wait(WAIT_S)
@@ -380,14 +380,12 @@ def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_sa
 def test_however_often_runs_are_killed_each_incident_is_told_and_its_end(
     quick: Ledger, tmp_path: Path, hook: Webhook
 ) -> None:
-    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     url = f"sqlite:///{tmp_path}/ledger.db"
-    for kill in range(6):
+    for kill in range(4):
         command = python("-c", KILLED, url, hook.url, (AT + kill * HOUR).isoformat())
-        with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        with child(command, stdout=subprocess.PIPE) as process:
             assert read_line(process) == "ready"
-            time.sleep(0.25 * kill)
+            time.sleep(0.4 * kill)
             process.kill()
             process.wait(WAIT_S)
     run(quick, alerts(hook.url), 7, DRIFT)
@@ -507,26 +505,47 @@ def test_the_command_shows_what_is_open_told_silenced_and_over(
     assert lines[14].startswith("  disk of any subject until ") and lines[14].endswith(": being moved")
 
 
-def test_the_command_ends_silences_and_closes_what_nothing_looks_at_any_more(tmp_path: Path, hook: Webhook) -> None:
+def ask(ledger: Ledger, action: str, **options: object) -> str:
+    """What `python -m lstm_ts.alerts` does once its command line is read."""
+    nothing = dict.fromkeys(("rule", "subject", "until", "number", "reason"))
+    return answer(ledger, alerts(), Request(action=action, days=7, **nothing | options), AT)
+
+
+def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: Ledger, hook: Webhook) -> None:
     for rule in ("disk", "memory"):
-        succeed("alerts", tmp_path, "action=silence", f"rule={rule}", "subject=data", "until=2d", "reason=known")
-    assert mistake(run_command("alerts", tmp_path, "action=unsilence", "rule=disk", "subject=outputs")) == (
-        "Expected a silence in force of rule=disk subject=outputs, got none; "
-        "python -m lstm_ts.alerts shows those in force"
-    )
-    assert succeed("alerts", tmp_path, "action=unsilence", "rule=disk") == [
-        "What is found of disk of data is told again."
-    ]
-    with closing(Ledger(f"sqlite:///{tmp_path}/outputs/registry/ledger.db")) as ledger:
-        report(ledger, alerts(hook.url), [DISK], now=datetime.now(UTC))
-        assert hook.titles == ["[warning] disk of data"]
-        succeed("alerts", tmp_path, "action=close", "number=1", "reason=it is sold")
-        report(ledger, alerts(hook.url), [], now=datetime.now(UTC))
+        ask(quick, "silence", rule=rule, subject="data", until="2d", reason="known")
+    with pytest.raises(ConfigError, match="Expected a silence in force of rule=disk subject=outputs, got none; python"):
+        ask(quick, "unsilence", rule="disk", subject="outputs")
+    assert ask(quick, "unsilence", rule="disk") == "What is found of disk of data is told again."
+    with quick.transaction() as connection:
+        [left] = read_silences(connection, at=AT)
+    assert (left.rule, left.until, left.reason) == ("memory", AT + 48 * HOUR, "known")
+    run(quick, alerts(hook.url), 0, DISK)
+    assert hook.titles == ["[warning] disk of data"]
+    ask(quick, "close", number=1, reason="it is sold")
+    run(quick, alerts(hook.url), 1)
     assert hook.titles[1:] == ["[resolved] disk of data"]
     assert "(it is sold): 3 % of the disk" in hook.received[1]["message"]
-    assert "Expected the number of an open incident, got 1" in mistake(
-        run_command("alerts", tmp_path, "action=close", "number=1", "reason=again")
-    )
+    with pytest.raises(ConfigError, match="Expected the number of an open incident, got 1; python"):
+        ask(quick, "close", number=1, reason="again")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"action": "mute"}, "Expected action=list, test, silence, unsilence or close, got mute"),
+        ({"action": "test"}, "Expected a receiver of alerts, got none; set LSTM_TS_ALERT_URLS"),
+        ({"action": "silence"}, "Expected rule=… for action=silence, got none"),
+        ({"action": "silence", "rule": "disc"}, "got rule=disc; choose one of them"),
+        ({"action": "silence", "rule": "disk", "until": "soon"}, "Expected a time to come, got until=soon; write it"),
+        ({"action": "silence", "rule": "disk", "until": "2015-01-01"}, "Expected a time to come, got until=2015-01-01"),
+        ({"action": "silence", "rule": "disk", "until": "1h"}, "Expected reason=… for action=silence, got none"),
+        ({"action": "close", "number": 3}, "Expected reason=… for action=close, got none"),
+    ],
+)
+def test_what_cannot_be_done_is_said(quick: Ledger, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ask(quick, **options)
 
 
 def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path, hook: Webhook) -> None:
@@ -539,23 +558,10 @@ def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path
     assert refused.returncode == 2
     assert "got json-" in refused.stderr and ": status 403; see that it is up" in refused.stderr
     assert not [secret for secret in SECRETS if secret in refused.stdout + refused.stderr]
-    assert mistake(run_command("alerts", tmp_path, "action=test")).startswith("Expected a receiver of alerts, got none")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["action=mute"], "Expected action=list, test, silence, unsilence or close, got mute"),
-        (["action=silence"], "Expected rule=… for action=silence, got none"),
-        (["action=silence", "rule=disc"], "got rule=disc; choose one of them"),
-        (
-            ["action=silence", "rule=disk", "until=soon", "reason=x"],
-            "Expected a time to come, got until=soon; write it",
-        ),
-        (["action=silence", "rule=disk", "until=2015-01-01", "reason=x"], "Expected a time to come, got until=2015"),
-        (["alerts.rules.disk.severity=loud"], "Expected alerts.rules.disk.severity as one of critical"),
-        (["alerts.rules.disc.bad=2"], "did you mean alerts.rules.disk.bad=1 (conf/alerts/default.yaml)?"),
-    ],
-)
-def test_the_command_says_what_it_cannot_do(tmp_path: Path, arguments: list[str], said: str) -> None:
-    assert said in mistake(run_command("alerts", tmp_path, *arguments))
+def test_a_wrong_rule_on_a_command_line_is_said(tmp_path: Path) -> None:
+    said = mistake(run_command("alerts", tmp_path, "alerts.rules.disk.severity=loud"))
+    assert said.startswith("Expected alerts.rules.disk.severity as one of critical, warning, none, got loud")
+    said = mistake(run_command("alerts", tmp_path, "alerts.rules.disc.bad=2"))
+    assert said.endswith("did you mean alerts.rules.disk.bad=1 (conf/alerts/default.yaml)?")
