@@ -30,7 +30,7 @@ from lstm_ts.ledger.alert_tables import (
 )
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
-from lstm_ts.monitoring.alerts import RULES, Alerts
+from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.messages import Message, find_silence, format_time
 
@@ -102,7 +102,8 @@ def _section(title: str, items: list[str]) -> list[str]:
 def _describe(row: IncidentRow, deliveries: list[DeliveryRow], silences: list[SilenceRow]) -> str:
     ended = f" until {format_time(row.ended_at)}" if row.ended_at else ""
     silence = find_silence(row, silences)
-    facts = [f"  {row.number}  {row.severity}: {row.rule} of {row.subject}, since {format_time(row.began_at)}{ended}"]
+    severity = "told to nobody" if row.severity == Severity.NONE else row.severity
+    facts = [f"  {row.number}  {severity}: {row.rule} of {row.subject}, since {format_time(row.began_at)}{ended}"]
     facts += [f"silenced until {format_time(silence.until)}"] if silence else []
     facts += [_describe_delivery(each) for each in deliveries if each.number == row.number]
     return "\n".join(["; ".join(facts), f"      {row.sentence}", f"      More: {row.command}"])

@@ -203,10 +203,16 @@ def test_the_worst_of_two_findings_about_one_thing_counts(quick: Ledger) -> None
     assert row.sentence == DISK.sentence
 
 
-def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(quick: Ledger, hook: Webhook) -> None:
-    run(quick, alerts(hook.url, disk={"severity": "none"}), 0, DISK)
-    assert hook.asked == 0
+def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(
+    quick: Ledger, hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    for settings in (alerts(hook.url, disk={"severity": "none"}), alerts(disk={"severity": "none"})):
+        run(quick, settings, 0, DISK)
+    assert (hook.asked, caplog.messages) == (0, [])
     assert [row.severity for row in incidents(quick)] == [Severity.NONE]
+    assert "1  told to nobody: disk of data, since" in ask(quick, "list")
+    run(quick, alerts(), 1, DRIFT)
+    assert caplog.messages[-1] == "Incidents that nobody is told of: 1; set LSTM_TS_ALERT_URLS"
 
 
 def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(quick: Ledger, hook: Webhook) -> None:

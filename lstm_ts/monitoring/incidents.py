@@ -23,7 +23,7 @@ from lstm_ts.ledger.alert_tables import (
     read_untold,
 )
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.monitoring.alerts import Alerts, find_changes
+from lstm_ts.monitoring.alerts import Alerts, Severity, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding
 from lstm_ts.monitoring.messages import News, after_sending, describe_undelivered, find_news, write_message
@@ -60,7 +60,8 @@ def report(
         opened = tuple(row for row in changed if (row.rule, row.subject) in changes.opened)
         ended = tuple(row for row in changed if row.ended_at)
         for row in opened:
-            log.warning("%s of %s: %s", row.rule, row.subject, row.sentence)
+            level = logging.INFO if row.severity == Severity.NONE else logging.WARNING
+            log.log(level, "%s of %s: %s", row.rule, row.subject, row.sentence)
         for row in ended:
             log.info("%s of %s is over: %s", row.rule, row.subject, row.sentence)
         sent, undelivered = _tell(ledger, alerts, now)
@@ -90,8 +91,8 @@ def _find_news(ledger: Ledger, receivers: Sequence[str], now: datetime) -> dict[
     with ledger.transaction() as connection:
         incidents = read_untold(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
-    if incidents and not receivers:
-        log.warning("%d incidents, and nobody is told: set LSTM_TS_ALERT_URLS", len(incidents))
+    if not receivers and (untold := sum(row.severity != Severity.NONE for row in incidents)):
+        log.warning("Incidents that nobody is told of: %d; set LSTM_TS_ALERT_URLS", untold)
     found = {name: find_news(incidents, deliveries, silences, name) for name in receivers}
     return {name: news for name, news in found.items() if news}
 
