@@ -16,6 +16,7 @@ from tornado.web import RequestHandler
 from dashboard.attempts import Attempts, source_of
 from dashboard.headers import SiteCookies
 from lstm_ts.errors import ConfigError
+from lstm_ts.logs import LineLimit, audit
 
 PAGE = Environment(autoescape=True).from_string(Path(__file__).with_name("login.html").read_text())
 DAYS = 1  # that a log-in lasts
@@ -23,7 +24,7 @@ WAITING = 4  # tries of one address that wait for its pause to end; more are ref
 WRONG = "Expected your user name and password, got others; try again."
 BUSY = "Too many tries from your address at once; wait a minute, and try again."
 
-log = logging.getLogger(__name__)
+LINES = LineLimit(30)  # of the log, a minute
 
 
 class Passwords:
@@ -88,7 +89,10 @@ class LoginHandler(SiteCookies):
             self.redirect(_within(self.get_query_argument("next", "/")))
             return
         pause_s = self.attempts.fail(address, now=time.monotonic())
-        log.warning("A wrong password from %s, whose next try waits %g s", self.request.remote_ip, pause_s)
+        if (left_out := LINES.admit("login")) is not None:
+            said = f"A wrong password from {self.request.remote_ip}, whose next try waits {pause_s:g} s"
+            facts = {"address": self.request.remote_ip, "left_out": left_out}
+            audit("login_refused", said, level=logging.WARNING, **facts)
         self._show(WRONG, status=401)
 
     def _show(self, problem: str, *, status: int = 200) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import hydra
 import polars as pl
@@ -28,6 +29,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lstm_ts import logs
 from lstm_ts.clock import read_clock
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
@@ -64,12 +66,14 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
+                logs.take_over()
                 _check(cfg, HydraConfig.get())
-                with _no_folder_of_a_refusal(HydraConfig.get()):
+                with _no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
                     return task(cfg)
 
         def main() -> None:
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
+            logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
             with _one_sentence(), _explained(config_name, sys.argv[1:]):
@@ -109,6 +113,7 @@ class Checks(Callback):
 def _check(cfg: DictConfig, hydra_node: Any) -> None:
     """Raises    ConfigError"""
     read_clock()
+    logs.check_format(cfg.log)
     check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
     _check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)
@@ -133,11 +138,25 @@ def check_arguments(config_name: str) -> None:
     Options of Hydra's own, and sweeps, are left to `entry_point`.
     """
     wait_passively()
+    logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     if any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
         return
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
     with _one_sentence():
         compose(config_name, sys.argv[1:])
+
+
+def _log_format(config_name: str, arguments: Sequence[str]) -> str:
+    """What this command line, or else the environment or the command's file, says of the log, before Hydra reads it."""
+    typed = [argument.partition("=")[2] for argument in arguments if argument.startswith("log=")]
+    files = (OmegaConf.load(Path(CONF) / f"{name}.yaml") for name in (config_name, "project"))
+    return typed[-1] if typed else next(str(file.log) for file in files if "log" in file)
+
+
+def _told(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
+    """What every line of a command's log tells of it: its symbol, where it is about one."""
+    several = config_name in ("alerts", "dashboard") or len(cfg.get("symbols") or ()) > 1
+    return {} if several else {"symbol": cfg.symbol.name}
 
 
 def _check_complete(cfg: DictConfig) -> None:
@@ -187,7 +206,8 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
         config = _compose(config_name, overrides)
         _check(config, config.hydra)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
+        with logs.log_context(command=config_name, run=uuid4().hex[:12], **_told(config, config_name)):
+            done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
     return cast(Result, done.return_value)
 
 
@@ -221,11 +241,13 @@ def _describe(error: Exception) -> str | None:
 
 def _print_error(sentence: str) -> None:
     """Where a stream cannot be written, drop what it holds: the interpreter would complain of it while it closes."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, f"Error: {sentence}\n")):
+    for stream, text in ((sys.stdout, ""), (sys.stderr, "" if logs.are_json() else f"Error: {sentence}\n")):
         try:
             print(end=text, file=stream, flush=True)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if logs.are_json():
+        log.error("%s", sentence, extra={"event": "refused", "exit_code": 2})
 
 
 def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:
@@ -250,8 +272,10 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
 
 def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
     """Run a job as its command runs: names are text, though YAML reads a symbol such as 7203 as a number."""
+    logs.take_over()
     _check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
-    task(cfg)
+    with logs.log_context(**_told(cfg, HydraConfig.get().job.config_name)):
+        task(cfg)
 
 
 def construct(cfg: DictConfig, **objects: Any) -> Any:

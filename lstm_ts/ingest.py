@@ -1,5 +1,6 @@
 """`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -15,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.logs import are_json
 from lstm_ts.market.bars import Answer, Broker, Source
 from lstm_ts.market.session import Mismatch, Session, utc
 from lstm_ts.sources.backfill import BackfillResult, backfill
@@ -27,6 +29,8 @@ from lstm_ts.store.coverage import Status, compute_status, format_status
 from lstm_ts.store.staging import Staging, UpsertResult
 
 MINUTE = timedelta(minutes=1)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _progress() -> Progress:
         TextColumn("{task.fields[rows]:,} bars"),
         TimeElapsedColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True), disable=are_json())
 
 
 def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
@@ -195,7 +199,7 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
             rejects_csv=rejects_csv,
         )
     except KeyboardInterrupt:
-        print("Stopped: what was answered is stored, and the same command goes on from there", file=sys.stderr)
+        log.warning("Stopped: what was answered is stored, and the same command goes on from there")
         sys.exit(130)
     if not result.asked:
         print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")

@@ -30,6 +30,7 @@ from lstm_ts import ingest, process
 from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command, typed_overrides
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
+from lstm_ts.logs import JSON
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, read_symbols, why_closed
@@ -277,7 +278,8 @@ def main(cfg: DictConfig) -> None:
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
     print(f"Dagster: http://{cfg.host}:{cfg.port}", flush=True)
     dagster = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", "-m", "lstm_ts.pipeline")
-    command = (*dagster, "--host", cfg.host, "--port", str(cfg.port))
+    log = ("--log-format", "json") if cfg.log == JSON else ()
+    command = (*dagster, "--host", cfg.host, "--port", str(cfg.port), *log)
     os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.lifetime", *command))  # 200 MB less than this process
 
 

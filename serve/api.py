@@ -1,7 +1,6 @@
 """LitServe's side of a worker: one process with one copy of the model."""
 
 import logging
-import logging.config
 import multiprocessing
 import os
 import signal
@@ -16,6 +15,7 @@ from litserve import LitAPI
 from litserve.loops import LitLoop
 
 from lstm_ts.lifetime import end_with
+from lstm_ts.logs import configure, log_context
 from serve.metrics import PART_SECONDS
 from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
@@ -70,7 +70,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         from serve.registry_watcher import RegistryWatcher
         from serve.request_handler import RequestHandler
 
-        logging.config.dictConfig(dict(self.settings.logging))
+        configure(self.settings.logging)
         self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
         self.handlers = {
             each.symbol: RequestHandler(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols
@@ -98,9 +98,10 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
         try:
             symbol = self._symbol_of(ask)
-            answer = self.handlers[symbol].answer(ask, self.watchers[symbol].loaded, seconds)
+            with log_context(request_id=ask.request_id, symbol=symbol):
+                answer = self.handlers[symbol].answer(ask, self.watchers[symbol].loaded, seconds)
         except Exception:
-            log.exception("The champion has failed", extra={"request_id": ask.request_id})
+            log.exception("The champion has failed", extra={"event": "failed", "request_id": ask.request_id})
             return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -24,6 +24,7 @@ from litserve.transport.factory import create_transport_from_config
 from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
+from lstm_ts.logs import configure
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
 from serve.connections import Connections
@@ -93,6 +94,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
         """Start LitServe's manager so that it ends with the server and holds the shared state."""
+        configure(self.lit_api.settings.logging)  # once more: LitServe has set up its own log meanwhile
         manager = SyncManager()
         with _sigterm_put_off():  # it would end the manager before it ignores it
             manager.start(initializer=_outlast)
@@ -153,6 +155,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
         def stop(*_: object) -> None:
             if os.getpid() != first:  # a process that speaks HTTP inherits this, and has finished when it comes here
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would disturb the closing of its loop
                 raise SystemExit(0)
             self.stopping = True
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstm_ts.logs import audit
 from serve.limits import Limits
 from serve.metrics import CONNECTIONS, REFUSED
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 LOG_S = 10.0
-
-log = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
@@ -110,7 +109,8 @@ class Connections:
         kinds = ", ".join(f"{kind} {count}" for kind, count in self._refused.most_common())
         address, most = self._refused_addresses.most_common(1)[0]
         total = self._refused.total()
-        log.warning("Refused or closed %d connections (%s), %d of them from %s", total, kinds, most, address)
+        said = f"Refused or closed {total} connections ({kinds}), {most} of them from {address}"
+        audit("connections_refused", said, level=logging.WARNING, count=total, address=address, from_address=most)
         self._refused.clear()
         self._refused_addresses.clear()
 

@@ -3,10 +3,12 @@
 import logging
 import re
 import time
+from typing import Any
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lstm_ts.logs import LineLimit, audit, log_context
 from serve.metrics import REQUEST_SECONDS, REQUESTS
 
 PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
@@ -15,6 +17,8 @@ PAGE_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
+
+REFUSALS = LineLimit(10)  # a minute and status
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,8 @@ class Counted:
             await send(message)
 
         try:
-            await self._app(scope, receive, counted)
+            with log_context(request_id=state["request_id"]):
+                await self._app(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start
@@ -57,10 +62,25 @@ class Counted:
             REQUEST_SECONDS.labels(route).observe(seconds)
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
-            quiet = route in PROBES and status == 200
-            log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra=facts)
+            if 400 <= status < 500 or status == 503:
+                _tell_refusal(facts, str(state.get("reason", "refused")), scope)
+            else:
+                quiet = route in PROBES and status == 200
+                log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra={"event": "answered", **facts})
             if connection:
                 connection.answered()
+
+
+def _tell_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
+    """A few lines a minute of each status: who is refused again and again fills no disk."""
+    probe = facts["route"] in PROBES
+    if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
+        return
+    if probe:
+        log.info("answered", extra={"event": "answered", "left_out": left_out, **facts})
+    else:
+        address = (scope.get("client") or ("",))[0]
+        audit("request_refused", reason, level=logging.WARNING, address=address, left_out=left_out, **facts)
 
 
 def _request_id(scope: Scope) -> str:

@@ -122,7 +122,8 @@ class RequestHandler:
         try:
             return self._answer(ask, challenger, seconds)
         except Exception as error:
-            log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error)
+            facts = {"event": "failed", "version": str(challenger.model.version), "arm": str(ask.arm)}
+            log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error, extra=facts)
             log.debug("It failed here", exc_info=True)
             return _refuse(500, "the challenger has failed", ask, str(challenger.model.version))
 

@@ -203,11 +203,13 @@ def window_schema() -> dict[str, Any]:
 
 
 def _problems(request: Request, problems: list[Problem]) -> Response:
+    request.state.reason = f"{problems[0].path}: {problems[0].problem}"
     content = Problems(problems=problems, request_id=request.state.request_id)
     return Response(content.model_dump_json(), 422, media_type="application/json")
 
 
 def _refusal(request: Request, status: int, reason: str) -> Response:
+    request.state.reason = reason
     headers = {503: {"Retry-After": str(RETRY_S)}, 415: ACCEPTED}.get(status)
     content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
     return Response(content, status, headers, "application/json")

@@ -3,10 +3,12 @@
 import contextlib
 import importlib
 import io
+import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,8 +34,7 @@ class Ended(NamedTuple):
         """The one sentence."""
         assert self.code == 2, self.err
         assert "Traceback" not in self.err and "Logging error" not in self.err, self.err
-        (line,) = [line for line in self.err.splitlines() if line.startswith("Error: ")]
-        return line.removeprefix("Error: ")
+        return one_sentence(self.err)
 
 
 Command = Callable[..., Ended]
@@ -41,12 +42,15 @@ Command = Callable[..., Ended]
 
 @contextmanager
 def own_logging() -> Iterator[None]:
-    """Hydra sets up the root logger."""
+    """Hydra sets up the root logger, and a log of JSON takes over stderr, warnings and uncaught errors."""
     root, complaining = logging.getLogger(), logging.raiseExceptions
-    handlers, level = list(root.handlers), root.level
+    handlers, level, stderr = list(root.handlers), root.level, sys.stderr
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
+        sys.stderr, (sys.excepthook, sys.unraisablehook, threading.excepthook) = stderr, hooks
+        logging.captureWarnings(False)
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             with suppress(OSError):  # a log that cannot be written
                 handler.close()
@@ -104,8 +108,15 @@ def mistake(done: Done) -> str:
     """The one sentence of a user's mistake."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    return line.removeprefix("Error: ")
+    return one_sentence(done.stderr)
+
+
+def one_sentence(stderr: str) -> str:
+    """What a command has refused, as text or as JSON."""
+    texts = [line.removeprefix("Error: ") for line in stderr.splitlines() if line.startswith("Error: ")]
+    objects = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+    (sentence,) = [*texts, *(told["message"] for told in objects if told.get("event") == "refused")]
+    return str(sentence)
 
 
 def _paths(folder: Path) -> tuple[str, str]:

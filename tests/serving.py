@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import polars as pl
 from models import make_data, random_network, symbol_bars
 from processes import ROOT, WAIT_S, end
-from test_registry import open_registry
+from test_registry import open_registry, promote, register
 
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.levels import close_range
@@ -28,6 +29,7 @@ from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.registry import Registry
+from lstm_ts.store.bar_store import BarStore
 from serve import schema
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
@@ -186,3 +188,15 @@ def registry_of(folder: Path) -> Iterator[Registry]:
     registry, ledger = open_registry(folder)
     with closing(ledger):
         yield registry
+
+
+def make_servable(folder: Path, empty: Path, hourly_bars: pl.DataFrame, session: Session) -> Path:
+    """A store of the bars, and a registry whose one version, in `folder/model`, is champion."""
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, folder / name)
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", session) as staging:
+        staging.add(hourly_bars)
+    with registry_of(folder) as registry:
+        register(registry, save_model(folder / "model", hourly_bars, session, seed=1))
+        promote(registry, 1)
+    return folder

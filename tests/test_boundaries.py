@@ -92,6 +92,7 @@ KEPT = {
     "panel": DASHBOARD,
     "prometheus_client": SERVICE | {"lstm_ts.monitoring.service"},
     "psutil": {"lstm_ts.monitoring.machine"},
+    "pythonjsonlogger": {"lstm_ts.logs"},
     "sqlalchemy": DATABASE | MIGRATIONS,
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,

@@ -1,6 +1,7 @@
 """The commands as a user types them."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -240,7 +241,8 @@ for module in modules:
 
 def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(tmp_path: Path) -> None:
     command = python("-c", RUN_ALL, tmp_path, ",".join(SLOW), *ENTRY_POINTS)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    environment = os.environ | {"LSTM_TS_LOG": "text"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.stdout.splitlines() == [f"{module} 2" for module in ENTRY_POINTS], done.stderr
     said = done.stderr.splitlines()
     assert len(said) == len(ENTRY_POINTS)

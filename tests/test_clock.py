@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,8 +13,7 @@ import polars as pl
 import pytest
 from commands import Command, run
 from processes import ROOT, WAIT_S, python
-from serving import Server, registry_of, running, save_model, wait_for
-from test_registry import promote, register
+from serving import Server, make_servable, running, wait_for
 
 from dashboard.ui.text import year_of
 from lstm_ts import clock
@@ -143,15 +141,7 @@ def test_a_revision_is_stamped_by_it(set_clock: SetClock, hourly_bars: pl.DataFr
 
 @pytest.fixture(scope="module")
 def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clock")
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", silver) as staging:
-        staging.add(hourly_bars)
-    with registry_of(folder) as registry:
-        register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
-        promote(registry, 1)
-    return folder
+    return make_servable(tmp_path_factory.mktemp("clock"), empty, hourly_bars, silver)
 
 
 @pytest.fixture(scope="module")

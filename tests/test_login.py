@@ -91,9 +91,9 @@ def test_a_wrong_password_is_logged_with_its_address_and_makes_the_next_try_wait
         assert time.monotonic() - since > 0.9
         assert sorted(reply.status_code for reply in late) == [302] * WAITING + [429] * 2
 
-    with caplog.at_level(logging.WARNING, "dashboard.login"):
+    with caplog.at_level(logging.WARNING, "lstm_ts.audit"):
         ask(work)
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "dashboard.login"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "lstm_ts.audit"]
     assert line == "A wrong password from 127.0.0.1, whose next try waits 1 s"
 
 

@@ -7,8 +7,9 @@ from math import ceil
 
 from dashboard.attempts import Attempts
 from lstm_ts.errors import LstmTsError
+from lstm_ts.logs import LineLimit, audit
 
-log = logging.getLogger(__name__)
+LINES = LineLimit(30)  # of the log, a minute
 
 
 class NotAllowed(LstmTsError):
@@ -29,7 +30,9 @@ class Operator:
             raise NotAllowed(f"A wrong password was given just now. Wait {wait}, and try again.")
         if not compare_digest(given.encode(errors="replace"), self._password):
             pause_s = self._attempts.fail(address, now=now)
-            log.warning("A wrong operator password from %s, which is not heard for %g s", address, pause_s)
+            if (left_out := LINES.admit("operator")) is not None:
+                said = f"A wrong operator password from {address}, which is not heard for {pause_s:g} s"
+                audit("operator_refused", said, level=logging.WARNING, address=address, left_out=left_out)
             raise NotAllowed("Expected the operator password, got another one; nothing was changed.")
         self._attempts.succeed(address)
 

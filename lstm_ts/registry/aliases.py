@@ -13,8 +13,11 @@ from lstm_ts import clock
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import AliasChange
+from lstm_ts.logs import audit
 from lstm_ts.registry.mlflow_store import MlflowStore
-from lstm_ts.registry.version import DONE, INTENDED, missing_row
+from lstm_ts.registry.version import DONE, FOUND, INTENDED, PROMOTE, RELEASE, ROLLBACK, missing_row
+
+EVENTS = {PROMOTE: "promoted", ROLLBACK: "rolled_back", RELEASE: "released", FOUND: "found_moved"}  # of the audit
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class Aliases:
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
             log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
+            _tell(row)
         return self._store.aliases(name).get(alias)
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
@@ -58,6 +62,7 @@ class Aliases:
         else:
             self._store.set_alias(name, alias, number)
         self._ledger.record_alias(replace(change, state=DONE))
+        _tell(change)
 
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:
         rows, current = self._ledger.alias_changes(name, alias), self._store.aliases(name).get(alias)
@@ -67,3 +72,16 @@ class Aliases:
                 f"check that registry.uri and registry.ledger belong together"
             )
         return missing_row(rows, name=name, alias=alias, current=current, now=clock.now())
+
+
+def _tell(change: AliasChange) -> None:
+    audit(
+        EVENTS[change.action],
+        f"The {change.alias} of {change.name} is version {change.to_version or 'none'}",
+        model=change.name,
+        alias=change.alias,
+        version=change.to_version,
+        from_version=change.from_version,
+        actor=change.actor,
+        reason=change.reason,
+    )

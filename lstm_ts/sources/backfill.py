@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lstm_ts import clock
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.logs import are_json
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Broker, Reach
 from lstm_ts.market.completeness import State, classify, count_within, span_of
 from lstm_ts.market.session import Session
@@ -221,4 +222,4 @@ def append_rejects(path: Path, rejects: pl.DataFrame) -> int:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True), disable=are_json())

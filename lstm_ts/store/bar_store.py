@@ -16,6 +16,7 @@ read, overwritten or removed: what someone else has put into the folder is named
 import fcntl
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,6 +38,8 @@ from lstm_ts.store.missing import describe_elsewhere, describe_foreign
 from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes
 
 WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
+
+log = logging.getLogger(__name__)
 
 
 class BarStore:
@@ -138,8 +141,17 @@ class BarStore:
                 staging.folder.mkdir()
                 yield staging
                 staging.result, staging.store_id = self._commit(staging, source, session)
+                self._tell(staging, source)
             finally:
                 self._remove_leftovers()
+
+    def _tell(self, staging: Staging, source: str) -> None:
+        """Where each bar came from, and when: docs/LOGS.md follows one by these lines."""
+        done, (first, last) = staging.result, staging.span or (None, None)
+        if first and last:
+            facts = {"store": str(self.folder), "source": source, "first_ts": first, "last_ts": last}
+            facts |= {"new": done.new, "same": done.same, "revised": done.revised}
+            log.info("Bars are stored", extra={"event": "bars_stored", **facts})
 
     def foreign_files(self) -> list[str]:
         """Names in the folder that no upsert has given; those that begin with a dot are the system's."""

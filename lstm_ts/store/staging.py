@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -27,10 +28,14 @@ class Staging:
         self.folder = folder
         self.parts: defaultdict[str, list[Path]] = defaultdict(list)  # by month, in order of arrival
         self._schema = schema
+        self.span: tuple[datetime, datetime] | None = None  # the first and the last `ts` that was added
 
     def add(self, bars: pl.DataFrame) -> None:
         """Take bars in any order; of rows with the same `ts` the last one added is kept."""
         assert bars.schema == self._schema, f"Expected {self._schema}, got {bars.schema}"
+        if bars.height:
+            ends = [*(self.span or ()), bars["ts"].min(), bars["ts"].max()]
+            self.span = min(ends), max(ends)
         for (month,), rows in bars.group_by(pl.col("ts").dt.strftime("%Y-%m"), maintain_order=True):
             part = self.folder / f"{month}.{len(self.parts[str(month)])}.parquet"
             rows.write_parquet(part, compression="uncompressed")

@@ -1,0 +1,208 @@
+"""How every process writes its log to stderr: text for people, or one JSON object a line, as docs/LOGS.md says."""
+
+import json
+import logging
+import logging.config
+import math
+import os
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from copy import deepcopy
+from datetime import UTC, datetime
+from functools import partial
+from io import TextIOBase
+from types import MappingProxyType
+from typing import Any, TextIO
+from uuid import uuid4
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from lstm_ts import clock
+from lstm_ts.errors import ConfigError
+
+TEXT, JSON = FORMATS = ("text", "json")
+RUN = "LSTM_TS_RUN"  # a run's id: child processes inherit it, and who starts several commands may set it
+LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+RESERVED = {*RESERVED_ATTRS, "taskName", "color_message"}  # of every record, and uvicorn's copy of a message
+STRAY = "stderr"  # the logger that what is printed there is told by
+
+_context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
+_audit = logging.getLogger("lstm_ts.audit")
+_uncaught = logging.getLogger("lstm_ts.uncaught")
+
+
+def check_format(kind: object) -> None:
+    """Raises    ConfigError"""
+    if kind not in FORMATS:
+        raise ConfigError(f"Expected log=text or log=json, got {kind}; choose one of them")
+
+
+@contextmanager
+def log_context(**fields: Any) -> Iterator[None]:
+    """Add fields, but for empty ones, to the JSON of this thread's or task's records, other libraries' too."""
+    token = _context.set({**_context.get(), **{name: value for name, value in fields.items() if value}})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def audit(event: str, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Who changed, or was refused, what: a line of its own logger, which can be kept longer than others."""
+    _audit.log(level, "%s", message, extra={"event": event, **fields})
+
+
+class TextLines(logging.Formatter):
+    """A record's own fields follow its message."""
+
+    def __init__(self) -> None:
+        super().__init__(LINE)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        told = {name: value for name, value in vars(record).items() if name not in RESERVED and value not in ("", None)}
+        told.pop("event", None)
+        return super().formatMessage(record) + "".join(f" {name}={value}" for name, value in told.items())
+
+
+class JsonLines(JsonFormatter):
+    """An object a line; `time` is real, `clock` is what LSTM_TS_CLOCK shows."""
+
+    def __init__(self, command: str) -> None:
+        serializer = partial(json.dumps, allow_nan=False)
+        super().__init__(json_serializer=serializer, json_ensure_ascii=False, reserved_attrs=[*RESERVED])
+        self._process = {"command": command, "run": run_id()}
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        at = datetime.fromtimestamp(record.created, UTC)
+        log_data |= {"time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": record.levelname}
+        log_data |= {"logger": _module(record.name), "message": record.message or "nothing"}
+        log_data |= {**self._process, "pid": record.process}
+        log_data |= _context.get()
+        super().add_fields(log_data, record, {})
+        log_data |= {name: value for name, value in message_dict.items() if name not in ("exc_info", "stack_info")}
+        if record.exc_info and record.exc_info[0]:
+            log_data |= {"error": record.exc_info[0].__name__, "traceback": message_dict.get("exc_info")}
+        with suppress(ConfigError):  # which is told
+            log_data |= {"clock": clock.now()} if clock.read_clock() else {}
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {name: _finite(value) for name, value in log_data.items() if value not in ("", None)}
+
+
+def _module(name: str) -> str:
+    """A command is run as `__main__`."""
+    spec = sys.modules["__main__"].__spec__ if name == "__main__" else None
+    return spec.name if spec else name
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def run_id() -> str:
+    return os.environ.setdefault(RUN, uuid4().hex[:12])
+
+
+def make_formatter(kind: str, command: str) -> logging.Formatter:
+    """For the configuration of logging; what is no format is refused elsewhere."""
+    return JsonLines(command) if kind == JSON else TextLines()
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """To stderr as it is now, past `StrayText`."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr.stream if isinstance(sys.stderr, StrayText) else sys.stderr
+
+
+class StrayText(TextIOBase):
+    """In the place of `sys.stderr`: what is printed there becomes a record a line."""
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        self.stream, self.formatter, self._begun, self._lock = stream, formatter, "", threading.RLock()
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            *lines, self._begun = f"{self._begun}{text}".split("\n")
+            for line in filter(str.strip, lines):
+                record = logging.LogRecord(STRAY, logging.INFO, "", 0, "%s", (line.rstrip(),), None)
+                self.stream.write(f"{self.formatter.format(record)}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
+
+
+def are_json() -> bool:
+    """Whether this process writes JSON: nothing for people, such as a bar of progress, has a place on stderr then."""
+    return isinstance(sys.stderr, StrayText)
+
+
+def begin(kind: str, command: str) -> None:
+    """Before there is a configuration: what goes wrong until then, while importing too, is told as asked for."""
+    if kind == JSON and not are_json():
+        handler = StderrHandler()
+        handler.setFormatter(make_formatter(kind, command))
+        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+        take_over()
+
+
+def configure(config: Mapping[str, Any]) -> None:
+    logging.config.dictConfig(deepcopy(dict(config)))
+    take_over()
+
+
+def take_over() -> None:
+    """Where the log is JSON, have warnings, uncaught errors and whatever is printed to stderr told by it."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler)]
+    if not formatters or not isinstance(formatters[0], JsonLines):
+        return
+    if isinstance(sys.stderr, StrayText):
+        sys.stderr.formatter = formatters[0]
+        return
+    sys.stderr = StrayText(sys.stderr, formatters[0])
+    logging.captureWarnings(True)
+    sys.excepthook = lambda kind, error, traceback: _tell(error)
+    sys.unraisablehook = lambda said: _tell(said.exc_value, said.err_msg or f"Ignored in {said.object!r}")
+    threading.excepthook = lambda said: _tell(said.exc_value)
+
+
+def _tell(error: BaseException | None, message: str = "") -> None:
+    _uncaught.critical("%s", message or f"{type(error).__name__}: {error}", exc_info=error)
+
+
+class LineLimit:
+    """At most so many lines of a kind in a while, however often someone gives cause for one."""
+
+    def __init__(self, most: int, per_s: float = 60.0) -> None:
+        self._most, self._per_s, self._lock = most, per_s, threading.Lock()
+        self._told: dict[Hashable, deque[float]] = {}
+        self._left_out: Counter[Hashable] = Counter()
+
+    def admit(self, kind: Hashable) -> int | None:
+        """How many were left out since the last one; None: leave this one out, too."""
+        now = time.monotonic()
+        with self._lock:
+            told = self._told.setdefault(kind, deque(maxlen=self._most))
+            if len(told) == self._most and now - told[0] < self._per_s:
+                self._left_out[kind] += 1
+                return None
+            told.append(now)
+            return self._left_out.pop(kind, 0)
