@@ -12,6 +12,7 @@ from collections.abc import Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from lstm_ts.cli import check_arguments
 
@@ -45,12 +46,15 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
+from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.skew import check_served
 from lstm_ts.monitoring.verdict import Pairs, Verdict, VerdictSettings, compute_pairs
-from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, Watched, measure, update_version
+from lstm_ts.monitoring.versions import REFERENCE, RETRAINING, Kept, Update, Watched, measure, update_version
+from lstm_ts.monitoring.watcher import MONITOR, Checks, Market, watch
 from lstm_ts.registry.registry import ALIASES, CHALLENGER, CHAMPION, Registry
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -58,9 +62,10 @@ log = logging.getLogger(__name__)
 MICROSECOND, DAY, MONTH = timedelta(microseconds=1), timedelta(days=1), timedelta(days=31)
 LATE = 8 * DAY  # how late a bar may come for its hour still to be forecast and scored
 MIN_DAYS = 14  # of retention: more than LATE
-SERVED, RETRAINING = "served", "retraining"  # kinds of states: up to when requests are checked; when one was asked for
+SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
+ACTIONS = ("run", "status", "watch")
 
 
 @dataclass(frozen=True)
@@ -302,15 +307,15 @@ def check_skew(run: Run) -> Finding:
     return check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
 
 
-def record_findings(run: Run, findings: Sequence[Finding]) -> None:
+def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) -> None:
     """Each as the last run saw it, and since when its health is what it is."""
-    with run.ledger.transaction() as connection:
+    with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
         rows = []
         for finding in findings:
             old = before.get((finding.rule, finding.subject))
-            since = old.since if old and old.health == finding.health else run.now
-            rows.append(FindingRow(at=run.now, since=since, **vars(finding)))
+            since = old.since if old and old.health == finding.health else now
+            rows.append(FindingRow(at=now, since=since, **vars(finding)))
         tables.put_findings(connection, rows)
 
 
@@ -339,7 +344,7 @@ def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
         print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
     if not loaded:
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
-    findings = [
+    return [
         *check_feed(cfg, run),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
@@ -347,8 +352,6 @@ def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
         act_on_challenge(run, loaded),
         check_skew(run),
     ]
-    record_findings(run, findings)
-    return findings
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, now: datetime) -> Run:
@@ -378,39 +381,59 @@ def show(ledger: Ledger, name: str, symbol: str) -> None:
         print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor symbol={symbol}")
 
 
-def act(cfg: DictConfig, ledger: Ledger) -> int:
+def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
+    """Whether the monitor, the pipeline and the service are at work, and the machine can hold them."""
+    checks: Checks = construct(cfg.checks)
+    market = Market(cfg.symbol.name, construct(cfg.symbol).session, raw_store(cfg))
+    findings = watch(ledger, [market], checks.silence, now=now)
+    findings += check_machine([Path(cfg.paths.data), Path(cfg.paths.outputs)], checks.machine)
+    return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
+
+
+def tell(cfg: DictConfig, ledger: Ledger, findings: Sequence[Finding], now: datetime) -> bool:
+    """Print, keep and report findings; whether every alert has arrived."""
+    for finding in findings:
+        print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
+    record_findings(ledger, findings, now)
+    symbol = construct(cfg.symbol)
+    closed = symbol.session.spans(now, now + MICROSECOND).is_empty()
+    told = report(ledger, construct(cfg.alerts), findings, now=now, closed={symbol.name} if closed else ())
+    return not told.undelivered
+
+
+def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     """The exit code."""
-    now, symbol = clock.now(), cfg.symbol.name
     run = open_run(cfg, ledger, now)
     findings = monitor(cfg, run)
-    for finding in findings:
-        print(f"{finding.health:<8} {finding.rule}: {finding.sentence}")
-    closed = run.symbol.session.spans(now, now + MICROSECOND).is_empty()
-    told = report(ledger, construct(cfg.alerts), findings, now=now, closed={symbol} if closed else ())
-    ledger.record_heartbeat(Heartbeat("monitor", symbol, now, f"{len(findings)} findings"))
-    if told.undelivered:
-        return UNDELIVERED
-    return RETRAIN if asks_retraining(run, findings) else 0
+    arrived = tell(cfg, ledger, findings, now)
+    ledger.record_heartbeat(Heartbeat(MONITOR, run.symbol.name, now, f"{len(findings)} findings"))
+    retraining = asks_retraining(run, findings)
+    return UNDELIVERED if not arrived else RETRAIN if retraining else 0
 
 
 def run(cfg: DictConfig) -> int:
     """The exit code."""
     check_registry(cfg)
-    if cfg.action not in ("run", "status"):
-        raise ConfigError(f"Expected action=run or status, got {cfg.action}")
+    if cfg.action not in ACTIONS:
+        raise ConfigError(f"Expected action={', '.join(ACTIONS)}, got {cfg.action}")
     if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
         raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
+    now = clock.now()
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         if cfg.action == "status":
             show(ledger, cfg.name, cfg.symbol.name)
             return 0
+        if cfg.action == "watch":
+            return 0 if tell(cfg, ledger, look_from_outside(cfg, ledger, now), now) else UNDELIVERED
         with ledger.exclusive(f"monitoring of {cfg.name}"):
-            return act(cfg, ledger)
+            return act(cfg, ledger, now)
 
 
-@entry_point("monitor")
-def main(cfg: DictConfig) -> None:
-    if code := run(cfg):
+def main() -> None:
+    """The worst exit code of the symbols of a multirun."""
+    codes = []
+    entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
+    if code := max(codes, default=0):
         sys.exit(code)
 
 

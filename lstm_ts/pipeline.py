@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
-from lstm_ts.cli import check_port, compose, entry_point, processed_store, run_command, typed_overrides
+from lstm_ts.cli import check_port, compose, construct, entry_point, processed_store, run_command, typed_overrides
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_tables import read_states
 from lstm_ts.logs import JSON
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.versions import RETRAINING
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, make_plan, read_symbols, why_closed
 from lstm_ts.sources.backfill import BackfillResult
 from lstm_ts.store.disk import hold_lock, write_whole
@@ -44,6 +49,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
 SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
 SHOWN_HOURS = 50
+SENSOR_S = 60  # between two looks at what the monitor asks for
 WRITTEN_HERE = "# Written by lstm_ts.pipeline at each start, from conf/pipeline.yaml.\n"
 MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later, by themselves
 
@@ -70,14 +76,16 @@ def definitions() -> dg.Definitions:
 def build_symbol(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.Definitions:
     minute_bars = build_minute_bars(cfg, plan, symbol)
     hourly_bars = build_hourly_bars(cfg, plan, symbol, minute_bars)
+    outcomes = build_outcomes(cfg, plan, symbol, hourly_bars)
     model = build_model(cfg, plan, symbol, hourly_bars)
-    bars = dg.define_asset_job(f"{asset_prefix(symbol.name)}_bars", [minute_bars, hourly_bars])
+    bars = dg.define_asset_job(f"{asset_prefix(symbol.name)}_bars", [minute_bars, hourly_bars, outcomes])
     retraining = dg.define_asset_job(f"{asset_prefix(symbol.name)}_retraining", [model])
     return dg.Definitions(
-        assets=[minute_bars, hourly_bars, model],
+        assets=[minute_bars, hourly_bars, outcomes, model],
         asset_checks=[build_check(plan, symbol, hourly_bars, days=cfg.look_back_days)],
         jobs=[bars, retraining],
         schedules=build_schedules(cfg, plan, symbol, bars, retraining),
+        sensors=[build_drift_sensor(plan, symbol, retraining), *build_run_sensors(plan, symbol, [bars, retraining])],
     )
 
 
@@ -126,6 +134,78 @@ def build_hourly_bars(
         return _result(done.upsert, session_hours=done.session_hours, missing=done.missing)
 
     return hourly_bars
+
+
+def build_outcomes(
+    cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key_prefix=asset_prefix(symbol.name),
+        group_name=asset_prefix(symbol.name),
+        deps=[hourly_bars],
+        retry_policy=_retries(cfg),
+        description="`lstm_ts.monitor`: forecasts of every hour beside what came; drift, verdicts, alerts",
+    )
+    def outcomes() -> dg.MaterializeResult[Any]:
+        from lstm_ts import monitor  # see `model`
+
+        with _mistakes_told():
+            code = run_command("monitor", monitor.run, plan.command("monitor", symbol.name))
+        said = {monitor.RETRAIN: "a retraining is due", monitor.UNDELIVERED: "an alert did not arrive"}
+        return dg.MaterializeResult(metadata={"says": said.get(code, "nothing to do")})
+
+    return outcomes
+
+
+def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.SensorDefinition:
+    """One retraining for each time that the monitor asks for it."""
+
+    @dg.sensor(
+        name=f"{asset_prefix(symbol.name)}_drift",
+        job=retraining,
+        minimum_interval_seconds=SENSOR_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def drift() -> dg.RunRequest | dg.SkipReason:
+        cfg = compose("monitor", plan.command("monitor", symbol.name))
+        asked_at = read_asked_retraining(cfg.registry.ledger, cfg.name)
+        return dg.RunRequest(run_key=asked_at) if asked_at else dg.SkipReason("The monitor has found no drift")
+
+    return drift
+
+
+def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
+    """A run that has failed for good is an incident, until one of the same job succeeds."""
+    running, prefix = dg.DefaultSensorStatus.RUNNING, asset_prefix(symbol.name)
+
+    def tell(run: dg.DagsterRun, health: Health, sentence: str) -> None:
+        cfg = compose("monitor", plan.command("monitor", symbol.name))
+        finding = Finding("pipeline_failed", run.job_name, health, sentence, f"Dagster, run {run.run_id}")
+        with closing(Ledger(cfg.registry.ledger)) as ledger:
+            report(ledger, construct(cfg.alerts), [finding], now=clock.now())
+
+    @dg.run_failure_sensor(name=f"{prefix}_failed", monitored_jobs=list(jobs), default_status=running)
+    def failed(context: dg.RunFailureSensorContext) -> None:
+        why = " ".join((context.failure_event.message or "nothing is known of it").split())
+        tell(context.dagster_run, Health.BAD, f"The run of {context.dagster_run.job_name} has failed: {why}")
+
+    @dg.run_status_sensor(
+        name=f"{prefix}_succeeded",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=list(jobs),
+        default_status=running,
+    )
+    def succeeded(context: dg.RunStatusSensorContext) -> None:
+        tell(context.dagster_run, Health.GOOD, f"A run of {context.dagster_run.job_name} has succeeded.")
+
+    return [failed, succeeded]
+
+
+def read_asked_retraining(url: str, name: str) -> str | None:
+    """When the monitor last asked for one.    Raises    LedgerError"""
+    with closing(Ledger(url)) as ledger, ledger.transaction() as connection:
+        state = read_states(connection, name, 0).get(RETRAINING)
+    return state["asked_at"] if state else None
 
 
 def build_model(cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:

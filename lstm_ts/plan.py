@@ -16,7 +16,7 @@ from lstm_ts.market.session import HOUR, Session, utc
 from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.overrides import SYMBOL
 
-STEPS = ("ingest", "process", "retrain")
+STEPS = ("ingest", "process", "monitor", "retrain")
 DAY = timedelta(days=1)
 
 

@@ -45,11 +45,11 @@ def read_kubernetes(path: Path) -> Example:
 
 
 EXAMPLES = {"crontab": read_crontab(FOLDER / "crontab"), "kubernetes": read_kubernetes(FOLDER / "kubernetes.yaml")}
-HOURLY, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
+HOURLY, WATCH, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
 
 
 def test_both_examples_do_the_same_at_the_same_times() -> None:
-    assert len(EXAMPLES["crontab"].commands) == 3
+    assert len(EXAMPLES["crontab"].commands) == 4
     bare = {
         name: {at: " ".join(re.sub(r'cd "\$LSTM_TS" && |\$PYTHON|python', "", command).split())
                for at, command in example.commands.items()}

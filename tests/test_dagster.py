@@ -136,7 +136,7 @@ def test_a_backfill_by_its_pages_a_killed_run_and_a_scheduled_retraining(dagster
     nodes = dagster.wait(lambda: dagster.ask(ASSETS)["assetNodes"], 120)
     assets = {node["assetKey"]["path"][1]: node for node in nodes}
     assert {name: [key["path"][1] for key in node["dependencyKeys"]] for name, node in assets.items()} == {
-        "minute_bars": [], "hourly_bars": ["minute_bars"], "model": ["hourly_bars"],
+        "minute_bars": [], "hourly_bars": ["minute_bars"], "outcomes": ["hourly_bars"], "model": ["hourly_bars"],
     }  # fmt: skip
     assert assets["minute_bars"]["partitionDefinition"]["description"].startswith(f"Daily, starting {DAYS[0]} UTC")
 

@@ -127,7 +127,7 @@ def test_a_mistake_is_named(override: str, words: str) -> None:
         plan(override)
 
 
-@pytest.mark.parametrize("step", ["ingest", "process", "retrain"])
+@pytest.mark.parametrize("step", ["ingest", "process", "monitor", "retrain"])
 def test_a_step_that_would_refuse_its_command_line_is_found_before_its_time(step: str) -> None:
     plan("ingest='source=files source.paths=bars.csv'").check()
     with pytest.raises(ConfigError, match="nonsense"):

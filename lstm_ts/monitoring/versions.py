@@ -15,6 +15,7 @@ from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
 from lstm_ts.scoring.records import ForecastRecord
 
 REFERENCE, DRIFT = "reference", "drift"  # kinds of states: of the hours that the gate judged on; of those since
+RETRAINING = "retraining"  # of version 0: when one was asked for
 DRIFT_STEP = 1
 
 

@@ -1,0 +1,70 @@
+"""`python -m benchmarks.monitor`: what monitoring costs, on synthetic bars in a temporary folder.
+
+A model is trained and registered at the end of 2020. Then, by LSTM_TS_CLOCK, the monitor runs over 2021 in one go, over
+one hour more, and over 2022 in steps of a week: seconds after imports, size of the ledger, memory.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from lstm_ts.cli import CONF
+from lstm_ts.monitor import run
+
+REGISTERED = datetime(2020, 12, 31, 12, tzinfo=UTC)
+YEAR, WEEK, HOUR = timedelta(days=365), timedelta(weeks=1), timedelta(hours=1)
+
+
+def command(module: str, *overrides: str) -> None:
+    arguments = (sys.executable, "-m", f"lstm_ts.{module}", *overrides)
+    subprocess.run(
+        arguments, check=True, capture_output=True, env=os.environ | {"LSTM_TS_CLOCK": REGISTERED.isoformat()}
+    )
+
+
+def monitor(now: datetime, paths: list[str]) -> float:
+    """Seconds of one run, in this process."""
+    os.environ["LSTM_TS_CLOCK"] = now.isoformat()
+    with initialize_config_dir(CONF, version_base="1.3", job_name="monitor"):
+        cfg = compose("monitor", paths)
+    started = time.perf_counter()
+    run(cfg)
+    return time.perf_counter() - started
+
+
+def describe(what: str, seconds: float, ledger: Path) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{what}: {seconds:.1f} s; ledger {ledger.stat().st_size / 1e6:.1f} MB, memory at most {peak:.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+        command("ingest", *paths)
+        command("process", *paths)
+        command("retrain", "+experiment=quickstart", f"span.end={REGISTERED:%Y-%m-%d}", *paths)
+        ledger = Path(folder) / "outputs/registry/ledger.db"
+        now = REGISTERED + YEAR
+        describe("A year in one go", monitor(now, paths), ledger)
+        describe("The same again", monitor(now, paths), ledger)
+        describe("One hour more", monitor(now + HOUR, paths), ledger)
+        for quarter in range(4):
+            seconds = 0.0
+            for _ in range(13):
+                now += WEEK
+                seconds += monitor(now, paths)
+            describe(f"Quarter {quarter + 1} of the next year by weeks", seconds, ledger)
+
+
+if __name__ == "__main__":
+    main()
