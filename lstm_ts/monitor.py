@@ -319,18 +319,16 @@ def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) 
         tables.put_findings(connection, rows)
 
 
-def asks_retraining(run: Run, findings: Sequence[Finding]) -> bool:
+def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
     """Whether the champion has drifted, and no retraining was asked for within a day."""
-    subject = f"{run.name} {CHAMPION}"
-    if not any(
-        each.rule == "concept_drift" and each.subject == subject and each.health is Health.BAD for each in findings
-    ):
+    drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}
+    if f"{name} {CHAMPION}" not in drifted:
         return False
-    with run.ledger.transaction() as connection:
-        state = tables.read_states(connection, run.name, 0).get(RETRAINING)
-        if state and run.now - datetime.fromisoformat(state["asked_at"]) < DAY:
+    with ledger.transaction() as connection:
+        state = tables.read_states(connection, name, 0).get(RETRAINING)
+        if state and now - datetime.fromisoformat(state["asked_at"]) < DAY:
             return False
-        asked = MonitorState(run.name, 0, RETRAINING, run.now, {"asked_at": run.now.isoformat()})
+        asked = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
         tables.put_states(connection, [asked])
     return True
 
@@ -354,14 +352,15 @@ def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
     ]
 
 
-def open_run(cfg: DictConfig, ledger: Ledger, now: datetime) -> Run:
-    hourly_bars = processed_store(cfg).read(end=now)
+def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> Run:
+    """Raises    NoRows: no hour is stored"""
+    hourly_bars = processed_store(cfg, symbol).read(end=now - HOUR + MICROSECOND)  # that have closed
     return Run(
         ledger,
         Registry(cfg.registry.uri, ledger),
-        construct(cfg.symbol),
+        symbol,
         cfg.name,
-        hourly_bars.filter(pl.col("ts") <= now - HOUR),
+        hourly_bars,
         now,
         midnight(now - cfg.retention_days * DAY),
     )
@@ -403,11 +402,16 @@ def tell(cfg: DictConfig, ledger: Ledger, findings: Sequence[Finding], now: date
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     """The exit code."""
-    run = open_run(cfg, ledger, now)
-    findings = monitor(cfg, run)
+    symbol: Symbol = construct(cfg.symbol)
+    try:
+        run = open_run(cfg, ledger, symbol, now)
+    except NoRows:
+        findings = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))]
+    else:
+        findings = monitor(cfg, run)
     arrived = tell(cfg, ledger, findings, now)
-    ledger.record_heartbeat(Heartbeat(MONITOR, run.symbol.name, now, f"{len(findings)} findings"))
-    retraining = asks_retraining(run, findings)
+    ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(findings)} findings"))
+    retraining = asks_retraining(ledger, cfg.name, findings, now)
     return UNDELIVERED if not arrived else RETRAIN if retraining else 0
 
 

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -222,18 +221,22 @@ def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Pa
         to_come = replace(row, request_id="r2", origin_ts=LATER + HOUR, at=LATER + timedelta(minutes=2))
         ledger.record_forecasts([row, to_come])
     said = monitor(folder, LATER + timedelta(minutes=5))
-    assert "good     skew: 1 served forecasts of XAGUSD are what the stored bars give." in said
+    assert "good     skew of XAGUSD: 1 served forecasts of XAGUSD are what the stored bars give." in said
     bars_until(folder, hourly_bars, LATER + 2 * HOUR)
     said = monitor(folder, LATER + 2 * HOUR)
-    assert "bad      skew: Of 1 served forecasts" in said and "request r2" in said
-    assert "unknown  skew:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))
+    assert "bad      skew of XAGUSD: Of 1 served forecasts" in said and "request r2" in said
+    assert "unknown  skew of XAGUSD:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))
+
+
+def test_without_an_hour_the_feed_is_unknown(tmp_path: Path) -> None:
+    assert succeed("monitor", tmp_path)[-1] == "unknown  data_stale of XAGUSD: No bar of XAGUSD is stored."
 
 
 def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     bars_until(tmp_path, hourly_bars, REGISTERED)
     lines = succeed("monitor", tmp_path)
     assert lines[0] == "No version of XAGUSD to watch: python -m lstm_ts.retrain makes one"
-    assert any(line.startswith("bad      data_stale") for line in lines)
+    assert any(line.startswith("bad      data_stale of XAGUSD") for line in lines)
 
 
 @pytest.mark.parametrize("days", ["13", "0", "1.5", "x"])
@@ -271,8 +274,9 @@ def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
         alerts = {"LSTM_TS_ALERT_URLS": webhook.url}
         first, second = (run("monitor", folder, **at(ts), **alerts) for ts in (end, end + HOUR))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "bad      challenger_stopped: The challenger of XAGUSD, version 2, against version 1: Stop:" in first.stdout
-    assert "good     challenger_stopped: XAGUSD has no challenger." in second.stdout
+    assert "bad      challenger_stopped of XAGUSD challenger: The challenger of XAGUSD, version 2" in first.stdout
+    assert "against version 1: Stop: the challenger is worse" in first.stdout
+    assert "good     challenger_stopped of XAGUSD challenger: XAGUSD has no challenger." in second.stdout
     history = " ".join(" ".join(succeed("registry", folder, "action=history", "alias=challenger")).split())
     assert "release monitor Stop: the challenger is worse" in history
     told = [message["message"] for message in webhook.received]
@@ -286,7 +290,10 @@ def test_a_challenger_that_is_its_champion_is_not_stopped(
     end = REGISTERED + timedelta(days=20)
     bars_until(folder, hourly_bars, end)
     said = monitor(folder, end)
-    assert "good     challenger_stopped: The challenger of XAGUSD, version 2, against version 1:" in said
+    assert (
+        "good     challenger_stopped of XAGUSD challenger: The challenger of XAGUSD, version 2, against version 1:"
+        in said
+    )
     monitor(folder, end + timedelta(minutes=1))
     (state,) = [row[3] for row in rows(folder, MONITOR_STATES) if row[2] == "challenge"]
     assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
@@ -307,8 +314,7 @@ def test_drift_asks_for_a_retraining_once_a_day(folder: Path, hourly_bars: pl.Da
     with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
 
         def asked(ts: datetime, *findings: Finding) -> bool:
-            this: Any = SimpleNamespace(ledger=ledger, name="XAGUSD", now=ts)
-            return asks_retraining(this, findings)
+            return asks_retraining(ledger, "XAGUSD", findings, ts)
 
         assert not asked(LATER, replace(bad, health=Health.GOOD), replace(bad, subject="XAGUSD challenger"))
         assert [asked(LATER + hours * HOUR, bad) for hours in (0, 1, 23, 24, 25)] == [True, False, False, True, False]
