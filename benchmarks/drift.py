@@ -28,9 +28,10 @@ from benchmarks.out_of_sample import (
 )
 from lstm_ts.cli import construct
 from lstm_ts.market.session import utc
-from lstm_ts.model.windows import find_origins
+from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, DriftState, compute_d_N, make_reference
-from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, make_hours
+from lstm_ts.monitoring.market import read_hours
+from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -95,10 +96,9 @@ def show_drift(name: str, gate: ForecastRecord, live: ForecastRecord, settings: 
 
 
 def hours_of(sample: Sample, bars: pl.DataFrame, start: str | None, end: str) -> Hours:
-    forecaster = sample.forecaster
-    grid = forecaster.grid(bars)
-    rows_N = find_origins(grid, forecaster.spec, start=utc(start), end=utc(end)).rows_N
-    return make_hours(grid, forecaster.windows(grid, rows_N, forecaster.season_states(grid)))
+    grid = sample.forecaster.grid(bars)
+    windows = sample.forecaster.windows(grid, np.empty(0, dtype=np.int64))
+    return read_hours(grid, windows, in_span(grid.origin_ts_G, utc(start), utc(end)))
 
 
 def show_regime(name: str, training: Hours, recent: Hours, settings: RegimeSettings) -> None:

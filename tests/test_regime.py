@@ -13,7 +13,8 @@ from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.windows import WindowSpec, find_origins, make_windows
-from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, make_hours, measure_distance
+from lstm_ts.monitoring.market import read_hours
+from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, measure_distance
 
 SETTINGS = {"recent_hours": 3, "block_hours": 2, "draws": 100, "alpha": 0.05}
 
@@ -140,16 +141,15 @@ def test_the_same_hours_have_the_same_limits():
 
 
 def test_hours_are_what_the_network_is_shown_of_the_last_hour_of_each_window(silver, hourly_bars):
-    spec = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=2)
+    spec = WindowSpec(tsteps=12, horizon=3, levels=(0.1, 0.5, 0.9), max_missing=12)
     grid = make_grid(hourly_bars, silver, ahead=3)
-    windows = make_windows(grid, fit_rows(grid, len(grid.ts_G), spec), find_origins(grid, spec).rows_N, spec)
-    hours = make_hours(grid, windows)
-    last_NF = windows[:].x_BTF[:, -1]
-    assert np.array_equal(hours.close_N, grid.close_G[windows.origin_N])
-    assert np.allclose(np.exp(hours.range_N), [grid_high_over_low(hourly_bars, grid, row) for row in windows.origin_N])
-    assert np.array_equal(
-        np.stack([hours.inputs[name] for name in ("body", "gap", "range", "position")], 1), last_NF[:, :4]
-    )
+    rows_N = find_origins(grid, spec).rows_N
+    windows = make_windows(grid, fit_rows(grid, len(grid.ts_G), spec), rows_N, spec)
+    hours = read_hours(grid, windows, np.isin(np.arange(len(grid.ts_G)), rows_N))
+    assert np.array_equal(hours.close_N, grid.close_G[rows_N])
+    assert np.allclose(np.exp(hours.range_N), [grid_high_over_low(hourly_bars, grid, row) for row in rows_N])
+    shown_N4 = windows[:].x_BTF[:, -1, :4]
+    assert np.allclose(np.stack([hours.inputs[name] for name in ("body", "gap", "range", "position")], 1), shown_N4)
 
 
 def grid_high_over_low(hourly_bars, grid, row):

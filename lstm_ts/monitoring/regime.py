@@ -6,21 +6,16 @@ Legend: N training hours, M recent hours.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.model.features import Grid
-from lstm_ts.model.windows import BODY, GAP, POSITION, RANGE, Windows
 from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import BPS
 from lstm_ts.scoring.tables import percent
 
-INPUTS = {"body": BODY, "gap": GAP, "range": RANGE, "position": POSITION}
-BATCH = 4096
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 SEED = 0  # the same hours have the same limit whenever they are looked at
 
@@ -65,18 +60,6 @@ class RegimeCheck:
     @property
     def outside(self) -> bool:
         return not self.low <= self.value <= self.high
-
-
-def make_hours(grid: Grid, windows: Windows[NDArray[Any]]) -> Hours:
-    """The origins of the windows, with the inputs of their last hour."""
-    rows_N = windows.origin_N
-    last_two = replace(windows, back_T=windows.back_T[-2:])  # the gap of a window's first hour is not shown
-    inputs_NF = np.concatenate([last_two[start : start + BATCH].x_BTF[:, -1] for start in range(0, len(rows_N), BATCH)])
-    return Hours(
-        close_N=grid.close_G[rows_N],
-        range_N=np.where(grid.missing_G[rows_N], np.nan, grid.range_G[rows_N]),
-        inputs={name: inputs_NF[:, column].astype(np.float64) for name, column in INPUTS.items()},
-    )
 
 
 def check_regime(training: Hours, recent: Hours, settings: RegimeSettings) -> list[RegimeCheck]:
