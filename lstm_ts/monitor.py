@@ -225,7 +225,7 @@ def _read_challenge(
     """The one that goes on, or a new one; None where no hours are stored that neither model was trained on."""
     if CHALLENGE in kept.states:
         challenge = Challenge.from_json(kept.states[CHALLENGE])
-        if challenge.champion == champion.watched.number:
+        if challenge.champion == champion.watched.number and challenge.state.fits(settings):
             return challenge
     since = run.registry.history(run.name, CHALLENGER)[-1].at
     try:

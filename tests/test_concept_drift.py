@@ -208,6 +208,13 @@ def test_a_stored_state_goes_on_as_one_pass_would(first, second):
     assert run_on(detector, stored, second) == run(detector, first + second)
 
 
+def test_a_state_of_another_number_of_bets_begins_anew():
+    stored = asdict(run(Detector(REFERENCE, make_settings()), [0.035]))
+    same, more = (Detector(REFERENCE, make_settings(bets=bets)) for bets in ([0.25], [0.25, 0.5]))
+    assert same.resume(stored).sums == pytest.approx((1.1,))
+    assert more.resume(stored) == more.start()
+
+
 def test_noise_raises_no_alarm_and_a_planted_rise_does():
     detector = Detector(replace(REFERENCE, mean=0.0, loss=1.0, allowance=0.005), shipped())
     rng = np.random.default_rng(1)

@@ -181,6 +181,12 @@ def test_a_stored_state_goes_on_as_one_pass_would(first, second):
     assert go_on(stored, second) == go_on(state, first + second)
 
 
+def test_a_state_goes_on_with_as_many_bets_only():
+    state = run([0.0], [0.3], make_settings())
+    assert state.fits(make_settings(bets=[1.0]))
+    assert not state.fits(make_settings(bets=[0.5, 1.0]))
+
+
 @pytest.mark.parametrize(
     ("held_out", "live", "situation", "verdict", "words"),
     [

@@ -138,6 +138,11 @@ class Detector:
     def start(self) -> DriftState:
         return DriftState(0, (0.0,) * len(self.settings.bets), self.settings.threshold, 0.0, 0, 0.0)
 
+    def resume(self, values: Mapping[str, Any]) -> DriftState:
+        """A stored state, or a new one where it has another number of bets; sums of other bets stay evidence."""
+        state = DriftState.from_json(values)
+        return state if len(state.sums) == len(self.settings.bets) else self.start()
+
     def update(self, state: DriftState, d: float) -> DriftState:
         """Take one hour more; NaN is not known and changes nothing.
 

@@ -112,6 +112,10 @@ class VerdictState:
         held_out, live = (Record.from_json(values[name]) for name in ("held_out", "live"))
         return cls(values["loss"], held_out, live, tuple(values["harm"]))
 
+    def fits(self, settings: VerdictSettings) -> bool:
+        """Whether it can go on with these: with as many bets; wealth of other bets stays evidence."""
+        return len(self.harm) == len(settings.bets)
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -8,7 +8,7 @@ from typing import Any
 from lstm_ts.errors import NoRows
 from lstm_ts.ledger.monitor_rows import DailyScore, HourlyForecast, MonitorState, Score
 from lstm_ts.ledger.rows import DecisionRow
-from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, DriftState, Reference, compute_d_N, make_reference
+from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, Reference, compute_d_N, make_reference
 from lstm_ts.monitoring.daily import day_of, sum_days
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
@@ -111,7 +111,7 @@ def _follow_drift(
         )
         return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
     detector = Detector(Reference(**reference), settings)
-    state = DriftState.from_json(kept.states[DRIFT]) if DRIFT in kept.states else detector.start()
+    state = detector.resume(kept.states[DRIFT]) if kept.states.get(DRIFT) else detector.start()
     for d in find_differences(record, scores, detector.reference.baseline) if record else []:
         state = detector.update(state, d)
     health = Health.BAD if state.alarm else Health.GOOD if state.n else Health.UNKNOWN
