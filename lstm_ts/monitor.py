@@ -46,6 +46,7 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.ledger_away import telling_of_ledger
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.outcomes import find_outcomes
@@ -54,7 +55,7 @@ from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.skew import check_served
 from lstm_ts.monitoring.verdict import Pairs, Verdict, VerdictSettings, compute_pairs
 from lstm_ts.monitoring.versions import REFERENCE, RETRAINING, Kept, Update, Watched, measure, update_version
-from lstm_ts.monitoring.watcher import MONITOR, Checks, Market, watch
+from lstm_ts.monitoring.watcher import MONITOR, Checks, Market, is_closed, watch
 from lstm_ts.registry.registry import ALIASES, CHALLENGER, CHAMPION, Registry
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -395,8 +396,8 @@ def tell(cfg: DictConfig, ledger: Ledger, findings: Sequence[Finding], now: date
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now)
     symbol = construct(cfg.symbol)
-    closed = symbol.session.spans(now, now + MICROSECOND).is_empty()
-    told = report(ledger, construct(cfg.alerts), findings, now=now, closed={symbol.name} if closed else ())
+    closed = {symbol.name} if is_closed(symbol.session, now) else ()
+    told = report(ledger, construct(cfg.alerts), findings, now=now, closed=closed)
     return not told.undelivered
 
 
@@ -415,6 +416,13 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     return UNDELIVERED if not arrived else RETRAIN if retraining else 0
 
 
+def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
+    """The exit code. Nobody else would tell that the ledger is away."""
+    noted = Path(cfg.paths.outputs) / "alerts"
+    with telling_of_ledger(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
+        return 0 if tell(cfg, ledger, look_from_outside(cfg, ledger, now), now) else UNDELIVERED
+
+
 def run(cfg: DictConfig) -> int:
     """The exit code."""
     check_registry(cfg)
@@ -423,12 +431,12 @@ def run(cfg: DictConfig) -> int:
     if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
         raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
     now = clock.now()
+    if cfg.action == "watch":
+        return watch_from_outside(cfg, now)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         if cfg.action == "status":
             show(ledger, cfg.name, cfg.symbol.name)
             return 0
-        if cfg.action == "watch":
-            return 0 if tell(cfg, ledger, look_from_outside(cfg, ledger, now), now) else UNDELIVERED
         with ledger.exclusive(f"monitoring of {cfg.name}"):
             return act(cfg, ledger, now)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import mistake, run
+from processes import free_port
 from test_alerts import alerts
 from webhook import open_webhook
 
@@ -17,7 +19,7 @@ from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, find_closed, time_in_session, watch
+from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, is_closed, time_in_session, watch
 from lstm_ts.store.bar_store import BarStore
 
 LIMITS = SilenceLimits(ingest_hours=2, monitor_hours=2)
@@ -73,14 +75,16 @@ def test_a_weekend_is_no_time(ledger: Ledger, market: Market, silver: Session) -
     assert time_in_session(silver, SUNDAY_OPEN, FRIDAY) == timedelta(0)
 
 
-def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(ledger: Ledger, market: Market) -> None:
+def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(
+    ledger: Ledger, market: Market, silver: Session
+) -> None:
     ingest(market, FRIDAY - 8 * HOUR)
     with open_webhook() as hook:
         settings = alerts(hook.url, pipeline_late={"outside_sessions": False})
         for now in (FRIDAY + 5 * HOUR, FRIDAY + 24 * HOUR, SUNDAY_OPEN - HOUR, SUNDAY_OPEN + timedelta(minutes=1)):
             findings = [late(ledger, market, now)]
             assert findings[0].health is Health.BAD
-            report(ledger, settings, findings, now=now, closed=find_closed([market], now))
+            report(ledger, settings, findings, now=now, closed={"XAGUSD"} if is_closed(silver, now) else ())
             assert len(hook.received) == (now > SUNDAY_OPEN)
 
 
@@ -117,3 +121,16 @@ def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None
 def test_limits_that_are_none_are_said() -> None:
     with pytest.raises(ConfigError, match=r"checks\.silence\.monitor_hours > 0, got 0"):
         SilenceLimits(ingest_hours=2, monitor_hours=0)
+
+
+def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://lstm:hunter2@127.0.0.1:{free_port()}/ledger"
+    with open_webhook() as hook:
+        for _ in range(2):
+            done = run(
+                "monitor", tmp_path, "action=watch", f"registry.ledger={url}", LSTM_TS_ALERT_URLS=hook.url
+            )  # fmt: skip
+            assert "onnection refused" in mistake(done)
+    assert hook.titles == ["[critical] the ledger is away"]
+    assert "onnection refused" in hook.received[0]["message"]
+    assert "hunter2" not in hook.received[0]["message"]

@@ -56,9 +56,8 @@ def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, n
     return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]
 
 
-def find_closed(markets: Sequence[Market], now: datetime) -> set[str]:
-    """Symbols whose session is closed now."""
-    return {market.symbol for market in markets if market.session.spans(now, now + INSTANT).is_empty()}
+def is_closed(session: Session, now: datetime) -> bool:
+    return session.spans(now, now + INSTANT).is_empty()
 
 
 def time_in_session(session: Session, since: datetime, until: datetime) -> timedelta:
