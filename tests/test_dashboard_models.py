@@ -21,11 +21,11 @@ from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
 from dashboard.models import page as models
 from dashboard.models.model_comparison import choose_pair
-from dashboard.models.operator import NotAllowed, Operator
 from dashboard.models.promotion_panel import OFF, PromotionPanel
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.timeline import marks, reigns
 from dashboard.models.version_tables import difference_words
+from dashboard.operator import NotAllowed, Operator
 from dashboard.server import read_settings
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import RegistryError

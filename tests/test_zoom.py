@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dashboard.data.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, price_range
+from dashboard.data.zoom import broken, column_width, columns_of, columns_seen, price_range
+from dashboard.ui.time_span import MILLISECOND, clip
 from lstm_ts.market.bars import PRICES, TS
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -60,3 +61,10 @@ def test_prices_reach_from_the_lowest_to_the_highest_that_is_seen() -> None:
     assert seen["open"].to_list() == [2]  # an edge cuts it
     assert price_range(seen) == pytest.approx((1 - 0.06 * 3, 4 + 0.06 * 3))
     assert price_range(seen.clear()) is None
+
+
+def test_a_span_is_moved_into_what_there_is_and_never_narrower_than_can_be_seen() -> None:
+    assert clip(-5.0, 5.0, (0.0, 100.0), 2.0) == (0.0, 10.0)
+    assert clip(95.0, 105.0, (0.0, 100.0), 2.0) == (90.0, 100.0)
+    assert clip(49.9, 50.1, (0.0, 100.0), 2.0) == (49.0, 51.0)
+    assert clip(-50.0, 500.0, (0.0, 100.0), 2.0) == (0.0, 100.0)

@@ -16,7 +16,7 @@ from bokeh.models import (
     Range1d,
 )
 
-from dashboard.ui.blocks import table
+from dashboard.ui.blocks import legend, table
 from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
@@ -179,12 +179,8 @@ def _strip(minutes: Mapping[State, int], colours: Shade) -> str:
     return f'<div class="strip" aria-hidden="true">{parts}</div>'
 
 
-def legend(colours: Shade) -> str:
-    spans = "".join(
-        f'<span style="--swatch: {colour}">{SIGNS[state]} {WORDS[state]}</span>'
-        for state, colour in state_colours(colours).items()
-    )
-    return f'<div class="legend">{spans}</div>'
+def state_legend(colours: Shade) -> str:
+    return legend((colour, f"{SIGNS[state]} {WORDS[state]}") for state, colour in state_colours(colours).items())
 
 
 def spans(caption: str, found: pl.DataFrame, none: str) -> str:

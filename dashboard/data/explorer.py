@@ -2,28 +2,18 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
 import panel as pn
 import polars as pl
-from bokeh.models import (
-    ColumnDataSource,
-    CustomJS,
-    CustomJSHover,
-    DatetimeTicker,
-    DatetimeTickFormatter,
-    HoverTool,
-    PanTool,
-    Range1d,
-)
-from bokeh.models import WheelZoomTool as Wheel
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
 
 from dashboard.data.bar_cache import HOURS, MINUTES, stored
-from dashboard.data.zoom import MILLISECOND, broken, column_width, columns_of, columns_seen, left_ms, price_range
-from dashboard.ui.blocks import alert, html
+from dashboard.data.zoom import broken, column_width, columns_of, columns_seen, left_ms, price_range
+from dashboard.ui.blocks import alert, html, legend
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.time_span import HINT, MILLISECOND, TimeSpan, moment_hover
 from dashboard.ui.views import Shade, plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import PRICES
@@ -37,23 +27,16 @@ NARROWEST = 30  # bars
 UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 BAND = ("left", "right", "x", *PRICES)
 CANDLE = ("left", "x", "width", "middle", "height", *PRICES, "colour", "fill")
-# Told in the zones of `args`, without a word from the server.
-OPENS = """return zones.map(zone => new Date(value).toLocaleString("en-GB", {timeZone: zone, weekday: "short",
-  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit"}) + " " + zone).join(", ")"""
-# A finger on the picture scrolls the page.
-TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
-HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the same. The axis is in UTC."
 
 
 class PriceChart:
     """`show` changes what is drawn in place: call it where the document may be changed."""
 
-    def __init__(self, context: PageContext, span_ms: tuple[float, float], prices: PriceFormat) -> None:
+    def __init__(self, context: PageContext, prices: PriceFormat) -> None:
         self._colours = colours = shade(context.dark)
         self.plot = plot = plain_figure(colours, height=420)
         plot.name = "prices"
-        self.span, self._prices = Range1d(start=span_ms[0], end=span_ms[1], bounds=span_ms), Range1d()
-        plot.x_range, plot.y_range = self.span, self._prices
+        self._prices = plot.y_range = Range1d()
         self._band, self._candles, self._unknown = (
             ColumnDataSource({name: [] for name in names}) for names in (BAND, CANDLE, ("start", "end"))
         )
@@ -65,32 +48,26 @@ class PriceChart:
         wicks = plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
         # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
         plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
-        zones = list(dict.fromkeys([context.zone.key, "UTC"]))
         told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{%f}}") for price in PRICES)]
-        times: dict[str, Any] = {"@left": CustomJSHover(args={"zones": zones}, code=OPENS)}
+        times: dict[str, Any] = {"@left": moment_hover(context.zone.key)}
         plot.add_tools(HoverTool(renderers=[band, wicks], mode="vline", tooltips=told, formatters=times))
-        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
-        plot.add_tools(drag, wheel)
-        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
-        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
-        plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
-            minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
-        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=4)
         show_prices(plot, prices)
 
-    def show(self, columns: pl.DataFrame, width: timedelta, unknown: pl.DataFrame, *, candles: bool) -> None:
+    def show(
+        self,
+        columns: pl.DataFrame,
+        width: timedelta,
+        unknown: pl.DataFrame,
+        seen_ms: tuple[float, float],
+        *,
+        candles: bool,
+    ) -> None:
         nothing = columns.clear()
         self._band.data = broken(nothing if candles else columns, width)
         self._candles.data = candlesticks(columns if candles else nothing, width, self._colours)
         self._unknown.data = {edge: unknown[edge].to_physical().to_numpy() / 1000 for edge in ("start", "end")}
-        if prices := price_range(columns_seen(columns, *self.seen_ms, width)):
+        if prices := price_range(columns_seen(columns, *seen_ms, width)):
             self._prices.update(start=prices[0], end=prices[1])
-
-    @property
-    def seen_ms(self) -> tuple[float, float]:
-        start, end = self.span.start, self.span.end
-        assert isinstance(start, float | int) and isinstance(end, float | int)
-        return start, end
 
     def legend(self) -> str:
         """The legend of what is drawn."""
@@ -100,8 +77,7 @@ class PriceChart:
             entries = [(rising, "rising (hollow)"), (falling, "falling (filled)")]
         if len(self._unknown.data["start"]):
             entries += [(falling, "unknown: no source has answered (hatched)")]
-        spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
-        return f'<div class="legend">{spans}</div>'
+        return legend(entries)
 
 
 def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dict[str, object]:
@@ -130,22 +106,21 @@ class Explorer:
         self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
         self._bars = self._read()
         prices = price_format(context.settings.quote_of(symbol), self._bars["close"][-1])
-        self._chart = PriceChart(context, self._whole_ms, prices)
+        self._chart = PriceChart(context, prices)
+        narrowest = NARROWEST * BAR[kind]
+        self._span = TimeSpan(
+            self._chart.plot, self._find_whole_ms(), self._find_whole_ms, narrowest, moving=lambda: self._refuse("")
+        )
         self._says, self._wrong = html(height=52), html()
         latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
         day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))
-        moves = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
-        buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*moves, "Whole span")]
-        for button, move in zip(buttons, moves.values(), strict=False):
-            button.on_click(partial(self._move, *move))
-        buttons[-1].on_click(lambda _: self._look_at(*self._whole_ms))
         day.param.watch(lambda *_: self._go_to(day.value or ""), ["value", "enter_pressed"])  # the same day again, too
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         hint = html(f'<p class="quiet">{HINT}</p>')
-        self.view = pn.Column(pn.FlexBox(day, *buttons), self._wrong, picture, self._says, hint,
+        self.view = pn.Column(pn.FlexBox(day, *self._span.buttons), self._wrong, picture, self._says, hint,
                               sizing_mode="stretch_width", margin=0)  # fmt: skip
         for edge in ("start", "end"):
-            self._chart.span.on_change(edge, self._moved)
+            self._span.range.on_change(edge, self._moved)
         self._draw()
 
     def poll(self) -> None:
@@ -159,35 +134,15 @@ class Explorer:
             pn.state.execute(self._grow)
 
     def _grow(self) -> None:
-        self._chart.span.bounds = self._whole_ms
+        self._span.grow()
         self._soon()
 
     def _read(self) -> pl.DataFrame:
         return stored(self._context.settings).bars(self._symbol, self._kind)
 
-    @property
-    def _whole_ms(self) -> tuple[float, float]:
+    def _find_whole_ms(self) -> tuple[float, float]:
         first, last = left_ms(self._bars[[0, -1]])
         return float(first), float(last) + BAR[self._kind] / MILLISECOND
-
-    def _move(self, shift: float, factor: float, _: object) -> None:
-        """shift    of the span that is seen; factor: of its length"""
-
-        def move() -> None:  # from what is seen when it is this click's turn: clicks may come faster than they are done
-            start, end = self._chart.seen_ms
-            middle, length = (start + end) / 2 + shift * (end - start), factor * (end - start)
-            self._look_at(middle - length / 2, middle + length / 2)
-
-        pn.state.execute(move)
-
-    def _look_at(self, start_ms: float, end_ms: float) -> None:
-        """Show the span as far as there are bars, no narrower than the eye needs."""
-        first, last = self._whole_ms
-        narrowest = NARROWEST * BAR[self._kind] / MILLISECOND
-        length = min(max(end_ms - start_ms, narrowest), last - first)
-        start = min(max((start_ms + end_ms - length) / 2, first), last - length)
-        self._refuse("")
-        pn.state.execute(lambda: self._chart.span.update(start=start, end=start + length))
 
     def _go_to(self, text: str) -> None:
         first, last = self._bars["ts"][0], self._bars["ts"][-1]
@@ -203,7 +158,7 @@ class Explorer:
             return
         days = 1 if self._kind == MINUTES else 7
         start_ms = 1000 * day.timestamp()
-        self._look_at(start_ms, start_ms + 1000 * 86_400 * days)
+        self._span.look_at(start_ms, start_ms + 1000 * 86_400 * days)
 
     def _refuse(self, text: str) -> None:
         self._wrong.object = alert(text) if text else ""
@@ -225,14 +180,14 @@ class Explorer:
 
     def _draw(self) -> None:
         self._pending = False
-        start, end = self._chart.seen_ms
+        start, end = self._span.seen_ms
         beside, bar = BESIDE * (end - start), BAR[self._kind]
         width = column_width((end - start) * MILLISECOND, bar, at_most=COLUMNS)
         columns = columns_of(self._bars, start - beside, end + beside, width)
         candles = columns_seen(columns, start, end, width).height <= CANDLES
         from_ts, until_ts, length = _moment(start - beside), _moment(end + beside), pl.col("end") - pl.col("start")
         unknown = self._unknown.filter(pl.col("end") > from_ts, pl.col("start") < until_ts, length >= width / 2)
-        self._chart.show(columns, width, unknown, candles=candles)
+        self._chart.show(columns, width, unknown, (start, end), candles=candles)
         said = f'<p class="quiet">{_said(start, end, width, candles=candles)}</p>'
         self._says.object = self._chart.legend() + said
         self._drawn_s = time.monotonic()

@@ -10,7 +10,16 @@ from bokeh.events import Event, Tap
 from panel.viewable import Viewable
 
 from dashboard.data.bar_cache import MINUTES, Known, stored
-from dashboard.data.coverage import MonthChart, calendar, in_words, legend, month_label, month_words, revisions, spans
+from dashboard.data.coverage import (
+    MonthChart,
+    calendar,
+    in_words,
+    month_label,
+    month_words,
+    revisions,
+    spans,
+    state_legend,
+)
 from dashboard.data.explorer import Explorer
 from dashboard.ui.blocks import html, problem, symbol_list, waiting
 from dashboard.ui.loading import error_boundary
@@ -42,8 +51,8 @@ class Coverage:
         self._show()
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            html(in_words(known.status) + came(context, known)), picture, html(legend(self._colours)), self._month,
-            self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
+            html(in_words(known.status) + came(context, known)), picture, html(state_legend(self._colours)),
+            self._month, self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
     def _tapped(self, event: Event) -> None:

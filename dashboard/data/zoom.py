@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dashboard.ui.time_span import MILLISECOND
 from lstm_ts.market.bars import PRICES
 
 MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 720)
 DAYS = (1, 2, 4, 7, 14, 28)
 WIDTHS = (*(timedelta(minutes=minutes) for minutes in MINUTES), *(timedelta(days=days) for days in DAYS))
-
-MILLISECOND = timedelta(milliseconds=1)
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """Pieces that pages are laid out of: text, tables, and what stands where something is awaited or has gone wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ class AtOnce(Syncable):
 class Choice(AtOnce, pn.widgets.Select):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)  # type: ignore[no-untyped-call]
+
+
+def offer(choice: Choice, options: Mapping[str, object], value: object) -> None:
+    """Call it where the document may be changed; what is as it was tells nobody."""
+    if dict(choice.options) != options or choice.value != value:
+        choice.param.update(options=dict(options), value=value)
 
 
 class Reason(AtOnce, pn.widgets.TextInput):
@@ -60,6 +66,12 @@ def waiting(text: str = "Loading") -> Viewable:
     return pn.Row(
         pn.indicators.LoadingSpinner(value=True, size=24, margin=4), html(f'<p class="quiet">{escape(text)}…</p>')
     )
+
+
+def legend(entries: Iterable[tuple[str, str]]) -> str:
+    """Colours, and HTML of what is drawn in each."""
+    spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
+    return f'<div class="legend">{spans}</div>'
 
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = ()) -> str:

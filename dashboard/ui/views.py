@@ -21,7 +21,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from dashboard.client import Forecast
-from dashboard.ui.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
+from dashboard.ui.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, legend, table
 from dashboard.ui.text import bps, prices_of, short, signed, year_of
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat
@@ -167,8 +167,7 @@ class FanChart:
         entries = [(colours.fan, "median, and 50, 80 and 90 % intervals"), (colours.ink, "persistence (dashed)")]
         entries += [(colours.rising, "rising hour (hollow)"), (colours.falling, "falling hour (filled)")]
         entries += [(colours.ink, "what came (diamonds)")] * after
-        spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
-        return f'<div class="legend">{spans}</div>'
+        return legend(entries)
 
 
 def path_table(forecast: Forecast, zone: ZoneInfo) -> str:

@@ -4,6 +4,9 @@ import logging
 from functools import cache
 from hmac import compare_digest
 from math import ceil
+from typing import Any
+
+import panel as pn
 
 from dashboard.attempts import Attempts
 from lstm_ts.errors import LstmTsError
@@ -41,3 +44,8 @@ class Operator:
 def operator_of(password: str) -> Operator:
     """The same for all visitors, or each would have tries of their own."""
     return Operator(password)
+
+
+def visitor_address() -> str:
+    context: Any = pn.state.curdoc.session_context if pn.state.curdoc else None
+    return context.request.remote_ip if context else ""

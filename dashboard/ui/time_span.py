@@ -1,0 +1,90 @@
+"""The span of time that a chart shows: a mouse drags and zooms it, buttons move it, within what there is."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import panel as pn
+from bokeh.models import CustomJS, CustomJSHover, DatetimeTicker, DatetimeTickFormatter, PanTool, Range1d
+from bokeh.models import WheelZoomTool as Wheel
+from bokeh.plotting import figure
+
+MILLISECOND = timedelta(milliseconds=1)
+MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
+# A finger on the picture scrolls the page.
+TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
+HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the same. The axis is in UTC."
+# A moment in the zones of `args`, told without a word from the server.
+MOMENT = """return zones.map(zone => new Date(value).toLocaleString("en-GB", {timeZone: zone, weekday: "short",
+  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit"}) + " " + zone).join(", ")"""
+
+
+def moment_hover(zone: str) -> Any:
+    """Formats milliseconds since 1970 in a tip, in the zone and in UTC."""
+    return CustomJSHover(args={"zones": list(dict.fromkeys([zone, "UTC"]))}, code=MOMENT)
+
+
+class TimeSpan:
+    """In milliseconds since 1970."""
+
+    def __init__(
+        self,
+        plot: figure,
+        span_ms: tuple[float, float],
+        whole_ms: Callable[[], tuple[float, float]],
+        narrowest: timedelta,
+        *,
+        moving: Callable[[], None] = lambda: None,
+    ) -> None:
+        """whole_ms   what there is
+        moving     called before a button or `look_at` changes the span
+        """
+        self._whole_ms, self._narrowest_ms, self._moving = whole_ms, narrowest / MILLISECOND, moving
+        self.range = Range1d(start=span_ms[0], end=span_ms[1], bounds=whole_ms())
+        plot.x_range = self.range
+        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
+        plot.add_tools(drag, wheel)
+        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
+        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+        plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
+            minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
+        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=4)
+        self.buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*MOVES, "Whole span")]
+        for button, move in zip(self.buttons, MOVES.values(), strict=False):
+            button.on_click(partial(self._move, *move))
+        self.buttons[-1].on_click(lambda _: self.look_at(*self._whole_ms()))
+
+    @property
+    def seen_ms(self) -> tuple[float, float]:
+        start, end = self.range.start, self.range.end
+        assert isinstance(start, float | int) and isinstance(end, float | int)
+        return start, end
+
+    def look_at(self, start_ms: float, end_ms: float) -> None:
+        """Show the span as far as there is something, no narrower than the eye needs."""
+        self._moving()
+        start, end = clip(start_ms, end_ms, self._whole_ms(), self._narrowest_ms)
+        pn.state.execute(lambda: self.range.update(start=start, end=end))
+
+    def grow(self) -> None:
+        """Let it be moved as far as there is something by now."""
+        self.range.bounds = self._whole_ms()
+
+    def _move(self, shift: float, factor: float, _: object) -> None:
+        """shift    of the span that is seen; factor: of its length"""
+
+        def move() -> None:  # from what is seen when it is this click's turn: clicks may come faster than they are done
+            start, end = self.seen_ms
+            middle, length = (start + end) / 2 + shift * (end - start), factor * (end - start)
+            self.look_at(middle - length / 2, middle + length / 2)
+
+        pn.state.execute(move)
+
+
+def clip(start_ms: float, end_ms: float, whole_ms: tuple[float, float], narrowest_ms: float) -> tuple[float, float]:
+    """The span of that length, or of what there is, that lies within it and nearest to the wanted one."""
+    first, last = whole_ms
+    length = min(max(end_ms - start_ms, narrowest_ms), last - first)
+    start = min(max((start_ms + end_ms - length) / 2, first), last - length)
+    return start, start + length
