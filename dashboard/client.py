@@ -6,12 +6,15 @@ from typing import Any, TypeVar
 
 import httpx
 import polars as pl
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from pydantic import BaseModel, ValidationError
 
 from dashboard.settings import Settings
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.prices import Quote
+from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import check_symbol
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import stores_in
@@ -93,6 +96,22 @@ class Needs(BaseModel):
     calendar: str
 
 
+class Worker(BaseModel):
+    """One process that answers, for one symbol."""
+
+    symbol: str = ""
+    model: Model | None
+    reason: str | None
+    challenger: Model | None = None
+    challenger_reason: str | None = None
+
+
+class Health(BaseModel):
+    ready: bool
+    reason: str | None
+    workers: list[Worker]
+
+
 class _Info(BaseModel):
     input: Needs | None
 
@@ -129,7 +148,7 @@ class Client:
         """Raises    ServiceError: no answer, or no model yet; Refused: a symbol that the service does not have"""
         info = _parse(_Info, self._ask("GET", "/info", params={"symbol": symbol}).content)
         if info.input is None:
-            raise ServiceError(_no_model(self._reason()))
+            raise ServiceError(_no_model(self.health().reason or "no model is loaded yet"))
         return info.input
 
     def latest(self, symbol: str) -> Answer:
@@ -156,11 +175,25 @@ class Client:
         """See `BarStore.changed`."""
         return self._hourly(symbol).changed
 
+    def last_close_ts(self, symbol: str) -> datetime | None:
+        """When the newest hourly bar closed; None where none is stored.    Raises    DataError"""
+        last = self._hourly(symbol).last_ts()
+        return last + HOUR if last else None
+
     def _hourly(self, symbol: str) -> BarStore:
         return BarStore(self.settings.data / "processed" / check_symbol(symbol), HOURLY_SCHEMA)
 
     def _answer(self, response: httpx.Response) -> Answer:
         return Answer(_parse(Forecast, response.content), response.content)
+
+    def health(self) -> Health:
+        """Raises    ServiceError: no answer"""
+        return _parse(Health, self._send("GET", "/health").content)
+
+    def samples(self) -> list[Sample]:
+        """What the service has counted since its start.    Raises    ServiceError: no answer"""
+        text = self._ask("GET", "/metrics").text
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def serving(self) -> str:
         """A text that is another one when another version answers, or none does."""
@@ -169,21 +202,19 @@ class Client:
         except httpx.HTTPError:
             return "no answer"
 
-    def _reason(self) -> str:
-        """Why no model is there."""
-        health: dict[str, Any] = self._http.get("/health").json()
-        return str(health.get("reason") or "no model is loaded yet")
-
-    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **what: Any) -> httpx.Response:
         url = self.settings.service.url
         try:
-            response = self._http.request(method, path, **what)
+            return self._http.request(method, path, **what)
         except httpx.TimeoutException:
             raise ServiceError(f"The service at {url} takes too long to answer; ask again in a moment.") from None
         except httpx.HTTPError:
             raise ServiceError(
                 f"The service at {url} does not answer. Start it (make serve), or correct service.url."
             ) from None
+
+    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+        response = self._send(method, path, **what)
         match response.status_code:
             case 200:
                 return response

@@ -11,7 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.cli import check_arguments, check_port, check_registry, compose, entry_point, read_symbols, to_json
+from lstm_ts.cli import (
+    check_arguments,
+    check_port,
+    check_registry,
+    compose,
+    construct,
+    entry_point,
+    read_symbols,
+    to_json,
+)
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -56,6 +65,8 @@ def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
         service=Service(**to_json(cfg.service)),
         upload=Limits(**to_json(cfg.upload)),
         uploads=uploads,
+        live_skill=construct(cfg.live_skill),
+        verdict=construct(cfg.verdict),
         operator_password=cfg.operator_password,
     )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from lstm_ts.market.prices import Quote, guess_quote
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_symbol
+from lstm_ts.monitoring.confidence import SkillSettings
+from lstm_ts.monitoring.verdict import VerdictSettings
 from lstm_ts.store.manifest import read_manifest
 
 
@@ -42,7 +44,9 @@ class Settings:
     service: Service
     upload: Limits
     uploads: Path  # a temporary folder, which goes with the server
-    operator_password: str = field(repr=False)  # empty: nobody promotes or rolls back here
+    live_skill: SkillSettings
+    verdict: VerdictSettings = field(hash=False)
+    operator_password: str = field(repr=False)  # empty: nobody promotes, rolls back or silences here
 
     def session_of(self, symbol: str) -> Session:
         """The session its bars were stored with, else that of its file, else the first symbol's."""

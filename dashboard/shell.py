@@ -16,6 +16,7 @@ from dashboard.client import Client
 from dashboard.data import page as data
 from dashboard.experiments import page as experiments
 from dashboard.forecast import page as forecast
+from dashboard.monitoring import page as monitoring
 from dashboard.settings import Settings
 from dashboard.ui.blocks import problem, waiting
 from dashboard.ui.loading import error_boundary
@@ -43,6 +44,7 @@ def _models(context: PageContext) -> Viewable:
 PAGES = (
     Page("forecast", "Forecast", forecast.page),
     Page("models", "Models", _models),
+    Page("monitoring", "Monitoring", monitoring.page),
     Page("data", "Data", data.page),
     Page("experiments", "Experiments", experiments.page),
 )

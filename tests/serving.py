@@ -47,13 +47,15 @@ def save_model(
     hidden: int = 4,
     location_weight: float = 1.0,
     symbol: str = "XAGUSD",
+    horizon: int = HORIZON,
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9),
 ) -> Path:
     """Not trained; seeds disagree."""
-    spec = WindowSpec(tsteps=tsteps, horizon=HORIZON, levels=(0.1, 0.5, 0.9), max_missing=MAX_MISSING)
+    spec = WindowSpec(tsteps=tsteps, horizon=horizon, levels=levels, max_missing=MAX_MISSING)
     data = make_data(symbol_bars(hourly_bars, session, symbol), spec=spec)
     data.setup()
-    until = "2014-04-01T00:00:00+00:00"
-    provenance = Provenance(symbol, "test hours", "", until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
+    start, until = hourly_bars["ts"][0].isoformat(), "2014-04-01T00:00:00+00:00"
+    provenance = Provenance(symbol, "test hours", start, until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
     network, (its,) = random_network(data, config, seed=seed, location_weight=location_weight), data.symbols
     closes = close_range(its.train_closes)

@@ -90,7 +90,7 @@ KEPT = {
     "pandas": DASHBOARD,
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
-    "prometheus_client": SERVICE | {"lstm_ts.monitoring.service"},
+    "prometheus_client": SERVICE | {"dashboard.client", "dashboard.monitoring.service", "lstm_ts.monitoring.service"},
     "psutil": {"lstm_ts.monitoring.machine"},
     "pythonjsonlogger": {"lstm_ts.logs"},
     "sqlalchemy": DATABASE | MIGRATIONS,

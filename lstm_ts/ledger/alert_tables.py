@@ -43,6 +43,14 @@ def read_incidents(connection: Connection, *, since: datetime) -> list[IncidentR
     return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), ended_at.is_(None) | (ended_at >= since))
 
 
+def read_latest(connection: Connection, *, limit: int) -> list[IncidentRow]:
+    """Those that have opened: first those that are open, then those that have ended; the newest of both first."""
+    columns = INCIDENTS.c
+    order = columns.ended_at.is_(None).desc(), columns.number.desc()
+    wanted = sa.select(INCIDENTS).where(columns.opened_at.is_not(None)).order_by(*order).limit(limit)
+    return [IncidentRow(**row._mapping) for row in connection.execute(wanted)]
+
+
 def read_untold(connection: Connection, receivers: Sequence[str]) -> list[IncidentRow]:
     """Those that are open, and those whose end one of the receivers does not know yet; the oldest first."""
     is_active = INCIDENTS.c.ended_at.is_(None)

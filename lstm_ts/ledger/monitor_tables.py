@@ -87,10 +87,12 @@ def read_scores(connection: Connection, name: str, version: int, *, since: datet
     return [Score(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts, table.c.step))]
 
 
-def read_daily_scores(connection: Connection, name: str, version: int) -> list[DailyScore]:
-    """Ascending by day and step."""
+def read_daily_scores(connection: Connection, name: str, version: int, *, step: int | None = None) -> list[DailyScore]:
+    """Ascending by day and step; None: of all steps."""
     table = DAILY_SCORES
     wanted = sa.select(table).where(table.c.name == name, table.c.version == version)
+    if step is not None:
+        wanted = wanted.where(table.c.step == step)
     return [DailyScore(**row._mapping) for row in connection.execute(wanted.order_by(table.c.day, table.c.step))]
 
 
@@ -104,6 +106,20 @@ def read_states(connection: Connection, name: str, version: int) -> dict[str, Ma
 def read_findings(connection: Connection) -> list[FindingRow]:
     wanted = sa.select(FINDINGS).order_by(FINDINGS.c.rule, FINDINGS.c.subject)
     return [FindingRow(**row._mapping) for row in connection.execute(wanted)]
+
+
+def list_watched(connection: Connection) -> list[tuple[str, int]]:
+    """Names and versions that have a forecast or a score, ascending."""
+    wanted = (sa.select(table.c.name, table.c.version) for table in (HOURLY_FORECASTS, DAILY_SCORES))
+    return sorted((name, version) for name, version in connection.execute(sa.union(*wanted)))
+
+
+def last_run(connection: Connection, name: str) -> datetime | None:
+    """When the monitor last wrote down how far it has come with a name."""
+    table = MONITOR_STATES.c
+    newest = sa.select(table.at).where(table.name == name).order_by(table.at.desc()).limit(1)
+    at: datetime | None = connection.scalar(newest)
+    return at
 
 
 def remove_old(connection: Connection, name: str, symbol: str, *, before: datetime) -> None:

@@ -1,0 +1,105 @@
+"""What the monitor's checks found, with their sentences. Unknown is never good, nor is what was found long ago."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from zoneinfo import ZoneInfo
+
+from dashboard.monitoring.watched import ALIASES, Watched
+from dashboard.ui.blocks import table
+from dashboard.ui.text import short
+from lstm_ts.ledger.monitor_rows import FindingRow
+from lstm_ts.monitoring.findings import Health
+
+MARKS = {Health.GOOD: "✓", Health.BAD: "✗", Health.UNKNOWN: "?"}
+REGIME = "regime"  # no drift by itself
+# The causes of drift, which are told whether or not something was found of them yet.
+CAUSES = {
+    "data_stale": "Feed: bars come in time",
+    "data_quality": "Feed: bars look like a market's",
+    REGIME: "Regime: the market is like the training hours",
+    "concept_drift": "Concept: the model errs no more than at its gate",
+}
+OTHERS = {
+    "performance_drop": "Live skill: no baseline does better",
+    "skew": "What is served is what the store gives",
+}
+NOT_YET = {
+    "data_stale": "Nothing is known yet: each run of the monitor looks whether bars have come as the calendar says.",
+    "data_quality": "Nothing is known yet: each run of the monitor looks for missing hours, prices that stand still "
+    "or jump, and clocks that are wrong.",
+    REGIME: "Nothing is known yet: volatility, price and inputs are compared with those of training once enough "
+    "hours are stored.",
+    "concept_drift": "Nothing is known yet: evidence adds up with each hour whose outcome is known.",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A finding as it is shown."""
+
+    title: str
+    subject: str
+    health: Health
+    sentence: str
+    since: datetime | None  # None: nothing was found yet
+    command: str
+
+
+def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[Check]:
+    """The causes of drift first, whether or not something was found of them.
+
+    is_late   the monitor has not run for longer than it should
+    """
+    held = [f"{watched.name} {alias}" for alias in ALIASES if watched.version_of(alias)]
+    subjects = list(dict.fromkeys([symbol, watched.name, *held]))
+    mine = [row for row in watched.findings if row.subject in subjects]
+    mine.sort(key=lambda row: subjects.index(row.subject))
+    checks = []
+    for rule, title in (CAUSES | OTHERS).items():
+        found = [make_check(title, row, watched.last_run, is_late=is_late) for row in mine if row.rule == rule]
+        if not found and rule in CAUSES:
+            command = f"python -m lstm_ts.monitor symbol={symbol}"
+            found = [Check(title, "", Health.UNKNOWN, NOT_YET[rule], None, command)]
+        checks += found
+    return checks
+
+
+def make_check(title: str, row: FindingRow, last_run: datetime | None, *, is_late: bool) -> Check:
+    """One that the last run has not looked at is not known, whatever was found before."""
+    health, sentence = Health(row.health), row.sentence
+    is_old = is_late or (last_run is not None and row.at < last_run)
+    if is_old and health is Health.GOOD:
+        health, sentence = Health.UNKNOWN, f"Not looked at since {row.at:%Y-%m-%d %H:%M} UTC. Then: {sentence}"
+    return Check(title, row.subject, health, sentence, row.since, row.command)
+
+
+def badge(health: Health, *, noted: bool = False) -> str:
+    """noted    what is bad is told, and no fault"""
+    if noted and health is Health.BAD:
+        return '<span class="unknown">≠ changed</span>'
+    return f'<span class="{health}">{MARKS[health]} {health}</span>'
+
+
+def of_words(check: Check) -> str:
+    """Of which alias, where it is of one; HTML."""
+    alias = check.subject.partition(" ")[2]
+    return f" ({escape(alias)})" if alias else ""
+
+
+def name_cell(check: Check) -> str:
+    mark = badge(check.health, noted=check.title == CAUSES[REGIME])
+    return f'<div class="name">{mark}<br><small>{escape(check.title)}{of_words(check)}</small></div>'
+
+
+def checks_table(caption: str, checks: Sequence[Check], zone: ZoneInfo) -> str:
+    rows = [
+        (
+            name_cell(check),
+            f'<div class="prose">{escape(check.sentence)}<br><small>{escape(check.command)}</small></div>',
+            short(check.since, zone) if check.since else "-",
+        )
+        for check in checks
+    ]
+    return table(caption, ("Check", "What was found", f"Since, {escape(zone.key)}"), rows, text=(1, 2))

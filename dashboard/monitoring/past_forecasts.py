@@ -1,0 +1,188 @@
+"""Past forecasts at one step, each as a fan at its target hour, over what came.
+
+Legend: N origins, Q levels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import panel as pn
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
+
+from dashboard.ui.blocks import html, legend
+from dashboard.ui.page_context import PageContext
+from dashboard.ui.time_span import HINT, TimeSpan, moment_hover
+from dashboard.ui.views import BAND_ALPHA, BANDS, plain_figure, shade, show_prices
+from lstm_ts.ledger.monitor_rows import HourlyForecast
+from lstm_ts.market.prices import price_format
+from lstm_ts.market.session import HOUR
+from lstm_ts.scoring.metrics import level_index
+from lstm_ts.scoring.tables import percent
+
+WEEK, DAY = timedelta(days=7), timedelta(days=1)
+MOST_BRIDGED = 2 * HOUR  # between two closes that the line joins
+HOUR_MS = 3_600_000.0
+NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PastPath:
+    """Prices, at one step of one version, ascending by origin."""
+
+    origin_ms_N: Floats
+    target_ms_N: Floats
+    median_N: Floats
+    band_N2: Mapping[str, Floats]  # by percent of the interval: low, high
+    close_N: Floats  # NaN: not known yet
+
+    @property
+    def missed_N(self) -> npt.NDArray[np.bool_]:
+        """Whether what came lies outside of the 80 % interval."""
+        low_N, high_N = self.band_N2["80"].T
+        return np.asarray((self.close_N < low_N) | (self.close_N > high_N))
+
+
+def make_path(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[datetime, float], step: int) -> PastPath:
+    """forecasts   at least one, ascending by origin, all with the same levels"""
+    levels = forecasts[0].levels
+    targets = [row.target_ts_H[step - 1].item().replace(tzinfo=UTC) for row in forecasts]
+    last_N = np.array([row.last_close for row in forecasts])
+    price_NQ = last_N[:, None] * np.exp(np.stack([row.q_HQ[step - 1] for row in forecasts]).astype(np.float64))
+    band_N2 = {}
+    for name, edges in zip(NAMES, BANDS, strict=True):
+        low, high = (level_index(levels, level) for level in edges)
+        if low is not None and high is not None:
+            band_N2[name] = price_NQ[:, [low, high]]
+    middle = level_index(levels, 0.5)
+    assert middle is not None and "80" in band_N2, levels
+    return PastPath(
+        origin_ms_N=np.array([1000 * row.origin_ts.timestamp() for row in forecasts]),
+        target_ms_N=np.array([1000 * ts.timestamp() for ts in targets]),
+        median_N=price_NQ[:, middle],
+        band_N2=band_N2,
+        close_N=np.array([close_by_target.get(ts, np.nan) for ts in targets]),
+    )
+
+
+def describe(path: PastPath, start_ms: float, end_ms: float) -> str:
+    """How many of the span came true, in words."""
+    seen_N = (path.target_ms_N >= start_ms) & (path.target_ms_N <= end_ms)
+    known_N = seen_N & ~np.isnan(path.close_N)
+    count, known, missed = int(seen_N.sum()), int(known_N.sum()), int((known_N & path.missed_N).sum())
+    if not known:
+        return f"{count:,} forecasts of this span; no outcome of them is known yet."
+    share = percent(missed / known)
+    waiting = f"; {count - known:,} outcomes are not known" if count > known else ""
+    return (
+        f"{count:,} forecasts of this span. Of {known:,} known outcomes {missed:,} ({share}) lie outside of the 80 % "
+        f"interval, where one in five is meant to{waiting}."
+    )
+
+
+def find_breaks(path: PastPath) -> dict[str, Floats]:
+    """What the line of closes is drawn of: unknown ones left out, NaN where the time between two is long."""
+    known_N = ~np.isnan(path.close_N)
+    x, y = path.target_ms_N[known_N], path.close_N[known_N]
+    gaps = np.flatnonzero(np.diff(x) > MOST_BRIDGED / timedelta(milliseconds=1)) + 1
+    return {"x": np.insert(x, gaps, np.nan), "close": np.insert(y, gaps, np.nan)}
+
+
+class PastChart:
+    """`show` changes what is drawn in place: call it where the document may be changed."""
+
+    def __init__(self, context: PageContext, symbol: str) -> None:
+        self._context, self._symbol, self._path = context, symbol, None
+        self._colours = colours = shade(context.dark)
+        self.plot = plot = plain_figure(colours, height=380)
+        plot.name, plot.window_axis, plot.y_range = "past", "x", DataRange1d(range_padding=0.08)
+        edges = [f"{edge}_{name}" for name in NAMES for edge in ("low", "high")]
+        columns = ("origin", "target", "left", "right", "median", "close", *edges)
+        self._fans, self._line, self._missed = (
+            ColumnDataSource({name: [] for name in names})
+            for names in (columns, ("x", "close"), ("target", "close", "origin", "low_80", "high_80"))
+        )
+        drawn: list[Any] = [
+            plot.quad("left", "right", f"high_{name}", f"low_{name}", source=self._fans, fill_color=colours.fan,
+                      fill_alpha=BAND_ALPHA[name], line_alpha=0)
+            for name in NAMES
+        ]  # fmt: skip
+        plot.segment("left", "median", "right", "median", source=self._fans, color=colours.fan, line_width=2)
+        plot.line("x", "close", source=self._line, color=colours.ink, line_width=1.2)
+        missed = plot.scatter("target", "close", source=self._missed, marker="x", size=9, line_width=2,
+                              color=colours.falling)  # fmt: skip
+        times = [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}")]
+        moment = moment_hover(context.zone.key)
+        formatters: dict[str, Any] = {"@target": moment, "@origin": moment}
+        interval = ("80 %", "@low_80{%f} to @high_80{%f}")
+        told = [*times, ("Median", "@median{%f}"), interval, ("What came", "@close{%f}")]
+        plot.add_tools(HoverTool(renderers=drawn[:1], tooltips=told, formatters=formatters, visible=False))
+        told = [*times, interval, ("What came, outside", "@close{%f}")]
+        plot.add_tools(HoverTool(renderers=[missed], tooltips=told, formatters=formatters, visible=False))
+
+    def show(self, path: PastPath) -> None:
+        quote = self._context.settings.quote_of(self._symbol)
+        show_prices(self.plot, price_format(quote, float(path.median_N[-1])))
+        nothing = np.full(len(path.median_N), np.nan)
+        edges = {
+            f"{edge}_{name}": path.band_N2[name][:, at] if name in path.band_N2 else nothing
+            for name in NAMES
+            for at, edge in enumerate(("low", "high"))
+        }
+        x = {"target": path.target_ms_N, "origin": path.origin_ms_N}
+        around = {"left": path.target_ms_N - HOUR_MS / 2, "right": path.target_ms_N + HOUR_MS / 2}
+        columns = {**x, **around, **edges, "median": path.median_N, "close": path.close_N}
+        self._fans.data = dict(columns)
+        self._line.data = dict(find_breaks(path))
+        wanted = ("target", "close", "origin", "low_80", "high_80")
+        self._missed.data = {name: columns[name][path.missed_N] for name in wanted}
+
+    def legend(self) -> str:
+        colours = self._colours
+        entries = [
+            (colours.fan, "median, and 50, 80 and 90 % intervals"),
+            (colours.ink, "what came"),
+            (colours.falling, "what came outside of 80 % (crosses)"),
+        ]
+        return legend(entries)
+
+
+class PastForecasts:
+    """The chart with its buttons, and in words what is seen; `show` as that of the chart."""
+
+    def __init__(self, context: PageContext, symbol: str, path: PastPath) -> None:
+        self._path = path
+        self._chart, self._says = PastChart(context, symbol), html(height=44)
+        last = path.target_ms_N[-1] + HOUR_MS
+        week = (max(last - WEEK / timedelta(milliseconds=1), self._find_whole_ms()[0]), last)
+        self._span = TimeSpan(self._chart.plot, week, self._find_whole_ms, DAY)
+        for edge in ("start", "end"):
+            self._span.range.on_change(edge, self._moved)
+        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(
+            pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT}</p>'),
+            sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+        self.show(path)
+
+    def show(self, path: PastPath) -> None:
+        self._path = path
+        self._chart.show(path)
+        self._span.grow()
+        self._say()
+
+    def _find_whole_ms(self) -> tuple[float, float]:
+        """At least as long as the narrowest span."""
+        first, last = float(self._path.target_ms_N[0] - HOUR_MS), float(self._path.target_ms_N[-1] + HOUR_MS)
+        return min(first, last - 24 * HOUR_MS), last
+
+    def _moved(self, attr: str, old: float, new: float) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        told = describe(self._path, *self._span.seen_ms)
+        self._says.object = f"{self._chart.legend()}<p>{told}</p>"

@@ -1,0 +1,130 @@
+"""Whether the service answers, with which versions, and what it has counted since its start."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from zoneinfo import ZoneInfo
+
+from prometheus_client.samples import Sample
+
+from dashboard.client import Client, Health, Model, ServiceError, Worker
+from dashboard.ui.blocks import alert, table
+from dashboard.ui.text import short
+from lstm_ts.errors import LstmTsError
+from lstm_ts.ledger.alert_rows import Heartbeat
+from lstm_ts.monitoring.messages import format_span
+from lstm_ts.scoring.tables import percent
+
+ROUTES = ("/predict", "/forecast")
+LOST = ("dropped", "refused")  # outcomes of a forecast on its way to the ledger
+NONE = "-"
+
+
+def service_view(client: Client) -> str:
+    """HTML: it is asked for it."""
+    try:
+        health = client.health()
+        samples = client.samples()
+    except ServiceError as error:
+        return alert(f"{error} This page asks again by itself.")
+    return workers_table(health) + numbers_table(samples)
+
+
+def workers_table(health: Health) -> str:
+    lead = alert(f"The service is not ready: {health.reason}") if not health.ready else ""
+    if health.ready and health.reason:
+        lead = alert(f"The service answers, but: {health.reason}")
+    rows = [
+        (
+            escape(worker.symbol or NONE),
+            model_words(worker.model),
+            model_words(worker.challenger),
+            f'<div class="prose">{escape(reason_words(worker))}</div>',
+        )
+        for worker in health.workers
+    ]
+    heads = ("Worker for", "Champion", "Challenger", "Trouble")
+    return lead + (table("Workers of the service", heads, rows, text=(1, 2, 3)) if rows else "")
+
+
+def model_words(model: Model | None) -> str:
+    return escape(f"version {model.version}, trained until {model.trained_until[:10]}") if model else NONE
+
+
+def reason_words(worker: Worker) -> str:
+    return "; ".join(filter(None, (worker.reason, worker.challenger_reason))) or NONE
+
+
+def numbers_table(samples: Sequence[Sample]) -> str:
+    answered = total(samples, "lstm_ts_requests_total")
+    failed = sum(each.value for each in forecasts(samples, "lstm_ts_requests_total") if is_failed(each))
+    lost = sum(total(samples, "lstm_ts_forecast_log_total", outcome=outcome) for outcome in LOST)
+    away = ", which cannot be reached now" if any_above_0(samples, "lstm_ts_ledger_away") else ""
+    rows = [
+        ("Requests for a forecast", f"{answered:,.0f}"),
+        ("of them failed", f"{failed:,.0f} ({percent(failed / answered if answered else 0.0)})"),
+        ("Half of them took at most", duration(quantile(samples, 0.5))),
+        ("99 of 100 took at most", duration(quantile(samples, 0.99))),
+        ("Requests that wait", f"{total(samples, 'lstm_ts_requests_waiting'):,.0f}"),
+        (f"Forecasts that wait for the ledger{away}", f"{total(samples, 'lstm_ts_forecast_log_depth'):,.0f}"),
+        ("Forecasts that the ledger will never have", f"{lost:,.0f}"),
+    ]
+    return table("What the service has counted since its start", ("Number", "Value"), rows)
+
+
+def forecasts(samples: Iterable[Sample], name: str) -> list[Sample]:
+    """Those about requests for a forecast, or about none in particular."""
+    return [each for each in samples if each.name == name and each.labels.get("route", ROUTES[0]) in ROUTES]
+
+
+def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+    return sum(each.value for each in forecasts(samples, name) if labels.items() <= each.labels.items())
+
+
+def any_above_0(samples: Iterable[Sample], name: str) -> bool:
+    return any(each.value > 0 for each in samples if each.name == name)
+
+
+def is_failed(sample: Sample) -> bool:
+    return sample.labels.get("status", "").startswith("5")
+
+
+def quantile(samples: Sequence[Sample], share: float) -> float | None:
+    """The border of the histogram's bins within which so many requests were answered, s; None without any."""
+    within: dict[float, float] = {}
+    for each in forecasts(samples, "lstm_ts_request_seconds_bucket"):
+        border = float(each.labels["le"])
+        within[border] = within.get(border, 0.0) + each.value
+    count = max(within.values(), default=0.0)
+    return min((border for border, number in within.items() if count and number >= share * count), default=None)
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NONE
+    return "more than that is counted by" if seconds == float("inf") else f"{1000 * seconds:g} ms"
+
+
+def data_view(client: Client, heartbeats: Sequence[Heartbeat], zone: ZoneInfo, now: datetime) -> str:
+    """The last bar of every symbol, and who was last seen at work."""
+    bars = [(escape(symbol), *bar_words(client, symbol, zone, now)) for symbol in client.symbols()]
+    beats = [
+        (escape(beat.component), escape(beat.subject), short(beat.at, zone), ago(beat.at, now)) for beat in heartbeats
+    ]
+    at = f"At, {escape(zone.key)}"
+    found = table("Last hourly bars", ("Symbol", f"Closed, {escape(zone.key)}", "Ago"), bars, text=(1, 2))
+    if not beats:
+        return f'{found}<p class="quiet">No command was seen at work yet: monitor and watcher leave a word here.</p>'
+    return found + table("Last seen at work", ("What", "Of", at, "Ago"), beats, text=(1, 2, 3))
+
+
+def bar_words(client: Client, symbol: str, zone: ZoneInfo, now: datetime) -> tuple[str, str]:
+    try:
+        closed = client.last_close_ts(symbol)
+    except LstmTsError as error:
+        return f'<div class="prose">{escape(str(error))}</div>', NONE
+    return (short(closed, zone), ago(closed, now)) if closed else ("none is stored", NONE)
+
+
+def ago(at: datetime, now: datetime) -> str:
+    return format_span(now - at) if now >= at else NONE

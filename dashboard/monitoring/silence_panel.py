@@ -1,0 +1,92 @@
+"""Silence an alert for a while, or end a silence, by whoever knows the operator password."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from html import escape
+
+import panel as pn
+
+from dashboard.monitoring.incidents import silences_table
+from dashboard.monitoring.watched import Alarms, WatchedLedger, describe_scope
+from dashboard.ui.blocks import Choice, html, offer
+from dashboard.ui.confirmation import Confirmation
+from dashboard.ui.page_context import PageContext
+from dashboard.ui.text import short
+from lstm_ts import clock
+from lstm_ts.ledger.alert_rows import SilenceRow
+from lstm_ts.monitoring.alerts import RULES
+
+ACTOR = "dashboard"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SPANS = {"1 hour": HOUR, "4 hours": 4 * HOUR, "1 day": DAY, "1 week": 7 * DAY, "4 weeks": 28 * DAY}
+OFF = (
+    '<p class="quiet">Nobody silences alerts here: no operator password is set. To switch it on, set '
+    "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
+    "<code>python -m lstm_ts.alerts action=silence</code> does the same on a command line.</p>"
+)
+Scope = tuple[str, str | None]  # rule and subject, None for any
+
+
+class SilencePanel:
+    """`offer` says what there is to be silenced; `changed` is called once a silence was made or ended."""
+
+    def __init__(self, context: PageContext, ledger: WatchedLedger, changed: Callable[[], None]) -> None:
+        self._zone, self._ledger = context.zone, ledger
+        self._silences: dict[int, SilenceRow] = {}
+        self._table = html()
+        self._scope = Choice(label="Alert to silence", width=280, margin=(4, 16, 4, 0))
+        self._span = Choice(label="For", options=list(SPANS), value="4 hours", width=110, margin=(4, 16, 4, 0))
+        silence = pn.widgets.Button(label="Silence …", margin=(26, 16, 4, 0))
+        silence.on_click(lambda _: self._ask())
+        self._ended = Choice(label="Silence to end", width=280, margin=(4, 16, 4, 0), visible=False)
+        self._end = pn.widgets.Button(label="End it …", margin=(26, 0, 4, 0), visible=False)
+        self._end.on_click(lambda _: self._ask_end())
+        password = context.settings.operator_password
+        self._confirmation = Confirmation(password, changed, reason="Reason for it, which is kept")
+        widgets = pn.FlexBox(self._scope, self._span, silence, self._ended, self._end)
+        shown = [widgets, self._confirmation.view] if password else [html(OFF)]
+        self.view = pn.Column(self._table, *shown, sizing_mode="stretch_width", margin=0)
+
+    def offer(self, alarms: Alarms) -> None:
+        """Call it where the document may be changed."""
+        self._table.object = silences_table(alarms.silences, self._zone)
+        open_ones: list[Scope] = [(row.rule, row.subject) for row in alarms.open]
+        rules = dict.fromkeys([rule for rule, _ in open_ones] + list(RULES))
+        scopes = dict.fromkeys(open_ones + [(rule, None) for rule in rules])
+        options = {f"{rule} of {subject or 'any subject'}": (rule, subject) for rule, subject in scopes}
+        offer(self._scope, options, _kept(self._scope, options))
+        self._silences = {row.number: row for row in alarms.silences}
+        ends = {f"{describe_scope(row)} ({number})": number for number, row in self._silences.items()}
+        offer(self._ended, ends, _kept(self._ended, ends))
+        self._ended.visible = self._end.visible = bool(self._silences)
+
+    def _ask(self) -> None:
+        (rule, subject), span = self._scope.value, self._span.value
+        scope = escape(f"{rule} of {subject or 'any subject'}")
+        question = f"<p><strong>For {span}, nobody is told of {scope}.</strong> It goes on being shown here.</p>"
+        self._confirmation.ask(question, partial(self._silence, (rule, subject), span))
+
+    def _silence(self, scope: Scope, span: str, reason: str) -> str:
+        now = clock.now()
+        row = SilenceRow(0, *scope, now, now + SPANS[span], _actor(), reason, ended_at=None, ended_by=None)
+        self._ledger.silence(row)
+        return f"Nobody is told of {describe_scope(row)} until {short(row.until, self._zone)} ({self._zone.key})."
+
+    def _ask_end(self) -> None:
+        if row := self._silences.get(self._ended.value):
+            question = f"<p><strong>What is found of {escape(describe_scope(row))} is told again.</strong></p>"
+            self._confirmation.ask(question, partial(self._unsilence, row.number))
+
+    def _unsilence(self, number: int, reason: str) -> str:
+        row = self._ledger.unsilence(number, at=clock.now(), by=_actor(), reason=reason)
+        return f"What is found of {describe_scope(row)} is told again."
+
+
+def _kept(choice: Choice, options: Mapping[str, object]) -> object:
+    """What was chosen stays chosen while it is offered."""
+    return choice.value if choice.value in options.values() else next(iter(options.values()), None)
+
+
+def _actor() -> str:
+    return f"{ACTOR} ({pn.state.user})" if pn.state.user else ACTOR

@@ -1,0 +1,288 @@
+"""The monitoring page in a real browser, over what real runs of the monitor and the alerts have left in a ledger."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import panel as pn
+import polars as pl
+import pytest
+from browsing import Dashboard, looking, shown, violations
+from commands import run
+from playwright.sync_api import Browser, Locator, Page, expect
+from prometheus_client.samples import Sample
+from serving import Server, registry_of, running, save_model, wait_for
+from test_configs import compose as composed
+from test_registry import register
+
+from dashboard.attempts import PAUSE_S
+from dashboard.client import Client
+from dashboard.monitoring.checks import find_checks, make_check
+from dashboard.monitoring.hourly_coverage import find_bounds
+from dashboard.monitoring.incidents import incidents_view
+from dashboard.monitoring.model_view import ModelView
+from dashboard.monitoring.past_forecasts import PastPath, describe, find_breaks
+from dashboard.monitoring.service import data_view, duration, quantile, service_view
+from dashboard.monitoring.watched import Watched, WatchedLedger
+from dashboard.server import read_settings
+from dashboard.ui.page_context import PageContext
+from lstm_ts.cli import compose, construct
+from lstm_ts.ledger.alert_tables import read_silences
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import FindingRow
+from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores
+from lstm_ts.ledger.rows import AliasChange, DecisionRow
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
+from lstm_ts.store.bar_store import BarStore
+
+PASSWORD, CLOCK = "open sesame", "LSTM_TS_CLOCK"
+BERLIN, NOON = ZoneInfo("Europe/Berlin"), datetime(2026, 1, 1, 12, tzinfo=UTC)
+DECIDED = datetime(2014, 4, 7, tzinfo=UTC)
+SPAN = datetime(2014, 3, 3, tzinfo=UTC), DECIDED
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+DISK = Finding("disk", "data", Health.BAD, "3 % of the disk of <data> is free.", "df -h data")
+SLOW = Finding("service_latency", "http://127.0.0.1:8000", Health.BAD, "9 of 90 requests took over 0.5 s.", "curl …")
+
+
+def opened(folder: Path) -> "closing[Ledger]":
+    return closing(Ledger(f"sqlite:///{folder}/ledger.db"))
+
+
+@pytest.fixture(scope="module")
+def now(hourly_bars: pl.DataFrame) -> datetime:
+    """A quarter of an hour after the last bar."""
+    last: datetime = hourly_bars["ts"][-1]
+    return last + HOUR + timedelta(minutes=15)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    empty: Path, hourly_bars: pl.DataFrame, silver: Session, now: datetime, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Champion 1 and challenger 2, watched since April; one alert is open, one has ended."""
+    folder = tmp_path_factory.mktemp("watched")
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(empty / name, folder / name)
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
+        staging.add(hourly_bars)
+    with registry_of(folder) as registry, opened(folder) as ledger, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CLOCK, DECIDED.isoformat())
+        for number, alias in enumerate(("champion", "challenger"), start=1):
+            model = save_model(folder / alias, hourly_bars, silver, seed=number, horizon=6, levels=LEVELS)
+            register(registry, model)
+            decision = DecisionRow("XAGUSD", number, DECIDED, "promote", False, None, (), *SPAN, "ab")
+            ledger.record_decision(decision)
+            registry.promote("XAGUSD", number, alias=alias, actor="a test", reason="calmer <nights>")
+    monitor(folder, now)
+    alerts = construct(compose("alerts", []).alerts)
+    with opened(folder) as ledger:
+        report(ledger, alerts, [DISK, SLOW], now=now - timedelta(days=2))
+        report(ledger, alerts, [SLOW], now=now - timedelta(days=1))
+        for ago in (3, 2):
+            good = replace(SLOW, health=Health.GOOD)
+            report(ledger, alerts, [good], now=now - timedelta(hours=ago))
+    return folder
+
+
+def monitor(folder: Path, at: datetime) -> None:
+    databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
+    done = run("monitor", folder, *databases, **{CLOCK: at.isoformat()})
+    assert done.returncode in (0, 3), done.stderr  # 3: a model without a training has drifted
+
+
+@pytest.fixture(scope="module")
+def started(folder: Path, now: datetime) -> Iterator[tuple[Server, Dashboard]]:
+    """Both at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CLOCK, now.isoformat())
+        with running(Server(folder)) as server:
+            password = f"operator_password={PASSWORD}"
+            with shown(Dashboard(folder, str(server.client.base_url), password)) as dashboard:
+                yield server, dashboard
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    with looking(browser, f"{dashboard.url}/?page=monitoring") as page:
+        yield page
+
+
+def rows_of(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name).locator("tbody tr")
+
+
+def confirm(page: Page, *, reason: str, password: str) -> None:
+    page.get_by_label("Reason for it, which is kept").fill(reason)
+    page.get_by_label("Operator password").fill(password)
+    page.get_by_role("button", name="Confirm").click()
+
+
+def silences(folder: Path, now: datetime) -> list[tuple[str, str | None, timedelta, str, str]]:
+    with opened(folder) as ledger, ledger.transaction() as connection:
+        found = read_silences(connection, at=now)
+    return [(row.rule, row.subject, row.until - now, row.actor, row.reason) for row in found]
+
+
+@pytest.mark.browser
+def test_past_skill_coverage_and_checks_are_those_of_the_ledger(page: Page, folder: Path, service: Server) -> None:
+    checks = rows_of(page, "What the monitor found of XAGUSD")
+    expect(checks.first).to_contain_text("✓ good")
+    expect(checks.first).to_contain_text("0 session hours have closed since")
+    expect(checks.last).to_contain_text("? unknown")
+    expect(checks.last).to_contain_text("No forecast of XAGUSD was served")
+    with opened(folder) as ledger, ledger.transaction() as connection:
+        champion, challenger = (read_scores(connection, "XAGUSD", version, since=DECIDED) for version in (1, 2))
+        days = read_daily_scores(connection, "XAGUSD", 1)
+    of_step_1, of_step_6 = ([row for row in champion if row.step == step] for step in (1, 6))
+    week = [row for row in of_step_1 if row.origin_ts + HOUR >= of_step_1[-1].origin_ts - timedelta(days=7)]
+    page.get_by_role("button", name="Whole span").click()
+    missed = sum(not row.low <= row.y <= row.high for row in of_step_1)
+    told = page.get_by_text("forecasts of this span")
+    expect(told).to_contain_text(f"Of {len(of_step_1):,} known outcomes {missed:,} (")
+    assert 0 < len(week) < len(of_step_1)
+    model, persistence = (sum(row.losses[name] for row in of_step_1) for name in ("model", "persistence"))
+    skill = page.get_by_text("over persistence, by")
+    expect(skill).to_contain_text(f"{100 * (1 - model / persistence):+.1f} % over persistence")
+    expect(skill).to_contain_text(f"{len(of_step_1):,} forecasts 1 session hour ahead on")
+    expect(skill).to_contain_text("with 95 % confidence between")
+    inside = len(of_step_1) - missed
+    expect(page.get_by_text("lay within the 80 % interval.")).to_contain_text(f"{inside:,} of {len(of_step_1):,}")
+    page.get_by_label("Session hours ahead").select_option("6")
+    expect(skill).to_contain_text(f"{len(of_step_6):,} forecasts 6 session hours ahead")
+    page.get_by_label("Version").select_option("2 (challenger)")
+    expect(told).to_contain_text(f"Of {len([row for row in challenger if row.step == 6]):,} known outcomes")
+    expect(page.get_by_text("Version 2 is challenger of version 1")).to_contain_text("by a test: calmer <nights>")
+    wait_for(lambda: service.health().ready)
+    expect(rows_of(page, "Workers of the service").first).to_contain_text("version 1, trained until 2014-04-01")
+    expect(rows_of(page, "Last hourly bars").first).to_contain_text("15 min")
+    assert sum(day.sums["n"] for day in days) == len(champion)
+
+
+@pytest.mark.browser
+def test_an_operator_silences_an_alert_and_ends_the_silence(page: Page, folder: Path, now: datetime) -> None:
+    expect(rows_of(page, "Open alerts").first).to_contain_text("3 % of the disk of <data> is free.")
+    expect(rows_of(page, "Past alerts")).to_contain_text(["for 46 h"])
+    page.get_by_role("button", name="Silence …").click()
+    expect(page.get_by_text("For 4 hours, nobody is told of disk of data.")).to_be_visible()
+    confirm(page, reason="a <new> disk is on its way", password="open says me")
+    expect(page.get_by_text("Expected the operator password, got another one")).to_be_visible()
+    assert silences(folder, now) == []
+    page.wait_for_timeout(1000 * PAUSE_S)
+    page.get_by_role("button", name="Silence …").click()
+    confirm(page, reason="a <new> disk is on its way", password=PASSWORD)
+    expect(page.get_by_text("Nobody is told of disk of data until")).to_be_visible()
+    expected = ("disk", "data", timedelta(hours=4), "dashboard", "a <new> disk is on its way")
+    assert silences(folder, now) == [expected]
+    expect(rows_of(page, "Silences in force")).to_contain_text(["a <new> disk is on its way"])
+    expect(rows_of(page, "Open alerts").first).to_contain_text("silenced until")
+    page.get_by_role("button", name="End it …").click()
+    confirm(page, reason="it is there", password=PASSWORD)
+    expect(page.get_by_text("What is found of disk of data is told again.")).to_be_visible()
+    assert silences(folder, now) == []
+    expect(rows_of(page, "Silences in force")).to_have_count(0)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
+def test_the_page_is_accessible_and_fits_the_screen(
+    browser: Browser, dashboard: Dashboard, width: int, dark: bool
+) -> None:
+    with looking(browser, f"{dashboard.url}/?page=monitoring", width=width, dark=dark) as page:
+        expect(page.get_by_text("forecasts of this span")).to_be_visible()
+        expect(page.get_by_text("lay within the 80 % interval.")).to_be_visible()
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+class Unwatched:
+    """A page's context and ledger without a run of the monitor."""
+
+    def __init__(self, empty: Path, folder: Path) -> None:
+        shutil.copy(empty / "ledger.db", folder / "ledger.db")
+        self.url = f"sqlite:///{folder}/ledger.db"
+        data = (f"paths.data={folder}/data", "service.url=http://127.0.0.1:9")
+        settings = read_settings(composed("dashboard", f"registry.ledger={self.url}", *data), folder)
+        self.context = PageContext(Client(settings), settings, BERLIN, dark=False)
+
+
+def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good(empty: Path, tmp_path: Path) -> None:
+    unwatched = Unwatched(empty, tmp_path)
+    model = ModelView(unwatched.context, WatchedLedger(unwatched.url), "XAGUSD")
+    model.load()
+    said = [html.object for html in model.view.select(pn.pane.HTML)]
+    text = "\n".join(said)
+    assert "The monitor has not run yet: <code>python -m lstm_ts.monitor symbol=XAGUSD</code>" in text
+    assert "an interval for the skill is there after 20 days" in text
+    assert "No forecast is kept of it" in text and "No forecast has been scored yet: coverage by hour of day" in text
+    assert "No version is challenger of XAGUSD" in text
+    assert text.count("? unknown") == 4 and "✓" not in text
+    assert "No alert has been raised" in incidents_view(WatchedLedger(unwatched.url).alarms(NOON), BERLIN)
+    assert "does not answer. Start it (make serve)" in service_view(unwatched.context.client)
+    assert "none is stored" in data_view(unwatched.context.client, [], BERLIN, NOON)
+
+
+def finding(**changes: object) -> FindingRow:
+    row = FindingRow("concept_drift", "XAGUSD champion", NOON, NOON - HOUR, "good", "No drift in 900 hours.", "see")
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("row", "late", "health"),
+    [
+        (finding(), False, Health.GOOD),
+        (finding(), True, Health.UNKNOWN),
+        (finding(at=NOON - HOUR), False, Health.UNKNOWN),  # the last run has not looked at it
+        (finding(health="bad"), True, Health.BAD),
+        (finding(health="unknown"), False, Health.UNKNOWN),
+    ],
+)
+def test_what_was_not_looked_at_lately_is_not_good(row: FindingRow, late: bool, health: Health) -> None:
+    assert make_check("Concept", row, NOON, is_late=late).health is health
+
+
+def test_findings_of_an_alias_that_nobody_holds_are_not_shown() -> None:
+    moved = AliasChange(NOON, "XAGUSD", "champion", "promote", None, 1, "me", "so", "done")
+    found = (finding(), finding(subject="XAGUSD challenger"), finding(subject="XAUUSD champion"))
+    watched = Watched("XAGUSD", NOON, found, (1,), {"champion": moved}, None)
+    checks = find_checks(watched, "XAGUSD", is_late=False)
+    assert [(check.subject, check.health) for check in checks] == [
+        *3 * [("", Health.UNKNOWN)], ("XAGUSD champion", Health.GOOD),
+    ]  # fmt: skip
+
+
+def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None:
+    """Clopper-Pearson: of 10, none is 0 to 1 - 0.025 ** (1 / 10) = 0.308; all is 0.692 to 1."""
+    low_K, high_K = find_bounds(np.array([0, 8, 10]), np.array([10, 10, 10]))
+    assert low_K == pytest.approx([0, 0.444, 0.692], abs=1e-3)
+    assert high_K == pytest.approx([0.308, 0.975, 1], abs=1e-3)
+
+
+def test_misses_are_those_outside_of_80_percent_and_the_line_breaks_where_hours_lack() -> None:
+    hours = np.array([1.0, 2.0, 3.0, 9.0, 10.0]) * 3.6e6
+    band_N2 = {"80": np.tile([15.0, 17.0], (5, 1))}
+    path = PastPath(hours - 3.6e6, hours, np.full(5, 16.0), band_N2, np.array([16.0, 17.5, np.nan, 14.0, 16.5]))
+    assert path.missed_N.tolist() == [False, True, False, True, False]
+    line = find_breaks(path)
+    assert np.array_equal(line["close"], [16.0, 17.5, np.nan, 14.0, 16.5], equal_nan=True)
+    assert np.isnan(line["x"][2])
+    assert describe(path, 0, 4 * 3.6e6).startswith("3 forecasts of this span. Of 2 known outcomes 1 (50.0 %) lie")
+    assert describe(path, 2.5 * 3.6e6, 4 * 3.6e6) == "1 forecasts of this span; no outcome of them is known yet."
+
+
+def test_half_of_the_requests_are_within_the_border_that_half_are_counted_by() -> None:
+    borders = {"0.01": 40.0, "0.02": 60.0, "+Inf": 100.0}
+    name = "lstm_ts_request_seconds_bucket"
+    samples = [Sample(name, {"route": "/predict", "le": border}, count) for border, count in borders.items()]
+    samples.append(Sample(name, {"route": "/health", "le": "0.01"}, 900.0))
+    assert [duration(quantile(samples, share)) for share in (0.4, 0.5, 0.99)] == [
+        "10 ms", "20 ms", "more than that is counted by",
+    ]  # fmt: skip
+    assert duration(quantile([], 0.5)) == "-"
