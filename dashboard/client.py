@@ -1,7 +1,7 @@
 """All that the pages read: the service over HTTP, and the stores."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -54,13 +54,28 @@ class Model(BaseModel):
     trained_until: str
 
 
-class Skill(BaseModel):
-    """Over persistence, on outcomes of the service's own forecasts; shares, not percent."""
+class SkillOver(BaseModel):
+    """Over a baseline; shares, not percent. Without bounds: too few days yet."""
 
-    over_persistence: float
-    lower_95: float
-    upper_95: float
+    skill: float
+    lower: float | None
+    upper: float | None
+
+
+class StepSkill(BaseModel):
+    step: int
     outcomes: int
+    since: date
+    best: str  # the baseline with the lowest loss
+    over_best: SkillOver
+    over_persistence: SkillOver
+
+
+class Skill(BaseModel):
+    """Of the version that answers, on the outcomes of its forecasts at every session hour."""
+
+    measured_at: datetime
+    steps: list[StepSkill]
 
 
 class Forecast(BaseModel):

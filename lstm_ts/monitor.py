@@ -8,7 +8,7 @@ Exit code 3: a version has drifted, so a retraining is due; at most once a day. 
 
 import logging
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import check_registry, construct, entry_point, processed_store, raw_store
-from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.errors import ConfigError, NoRows, RegistryError
 from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat
@@ -55,7 +55,7 @@ from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.skew import check_served
 from lstm_ts.monitoring.verdict import Pairs, Verdict, VerdictSettings, compute_pairs
 from lstm_ts.monitoring.versions import REFERENCE, RETRAINING, Kept, Update, Watched, measure, update_version
-from lstm_ts.monitoring.watcher import MONITOR, Checks, Market, is_closed, watch
+from lstm_ts.monitoring.watcher import MONITOR, Checks, Market, watch
 from lstm_ts.registry.registry import ALIASES, CHALLENGER, CHAMPION, Registry
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -262,7 +262,17 @@ def measure_skill(run: Run, watched: Watched, settings: SkillSettings) -> Findin
         state = live_skill.to_json(skills)
         row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
         tables.put_states(connection, [row])
+    log_day(run, watched, live_skill.list_metrics(days, skills))
     return live_skill.check_performance(watched, skills)
+
+
+def log_day(run: Run, watched: Watched, metrics: Mapping[str, float]) -> None:
+    """In the version's MLflow run, as the first look of a day has found them; where that fails, the next one."""
+    try:
+        version = run.registry.version(watched.name, watched.number)
+        run.registry.log_daily(version, run.now.date(), metrics)
+    except RegistryError as error:
+        log.warning("The live skill of the %s is not in MLflow yet: %s", watched, error)
 
 
 def check_market(run: Run, champion: Loaded, settings: RegimeSettings) -> Finding:
@@ -396,7 +406,7 @@ def tell(cfg: DictConfig, ledger: Ledger, findings: Sequence[Finding], now: date
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now)
     symbol = construct(cfg.symbol)
-    closed = {symbol.name} if is_closed(symbol.session, now) else ()
+    closed = () if symbol.session.is_open(now) else {symbol.name}
     told = report(ledger, construct(cfg.alerts), findings, now=now, closed=closed)
     return not told.undelivered
 

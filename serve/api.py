@@ -16,7 +16,9 @@ from litserve.loops import LitLoop
 
 from lstm_ts.lifetime import end_with
 from lstm_ts.logs import configure, log_context
+from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
 from serve.metrics import PART_SECONDS
+from serve.process_figures import report_process
 from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
 from serve.traffic import Arm
@@ -55,10 +57,10 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     handlers: Mapping[str, "RequestHandler"]
     watchers: Mapping[str, "RegistryWatcher"]
 
-    def __init__(self, settings: Sequence[Settings], sockets: Path) -> None:
+    def __init__(self, settings: Sequence[Settings], sockets: Path, ledger: LedgerAddress) -> None:
         """settings    of each symbol"""
         super().__init__(max_batch_size=1)
-        self._of_symbols, self._sockets = tuple(settings), sockets
+        self._of_symbols, self._sockets, self.ledger = tuple(settings), sockets, ledger
         self.settings = settings[0]  # for what is the same for all
         self.symbols = [each.symbol for each in settings]
         self.loop = AnswerLoop()
@@ -67,16 +69,22 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
         # Slow to import, with what these import, and only workers need them.
+        from serve.live_skill import LiveSkills
+        from serve.market_figures import MarketFigures
         from serve.registry_watcher import RegistryWatcher
         from serve.request_handler import RequestHandler
 
         configure(self.settings.logging)
         self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
+        report_process("worker", self.settings.poll_s)
+        skills = LiveSkills(self.ledger, self._loaded_versions)
         self.handlers = {
-            each.symbol: RequestHandler(each.symbol, each.bars, each.flags, self.symbols) for each in self._of_symbols
+            each.symbol: RequestHandler(each.symbol, each.bars, each.flags, skills.find, self.symbols)
+            for each in self._of_symbols
         }
-        for handler in self.handlers.values():
-            handler.follow_store(self.settings.poll_s)
+        for each in self._of_symbols:
+            figures = MarketFigures(each.symbol, each.session)
+            self.handlers[each.symbol].follow_store(self.settings.poll_s, figures.update)
         self.watchers = {
             each.symbol: RegistryWatcher(
                 each,
@@ -88,6 +96,10 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         }
         for watcher in self.watchers.values():
             watcher.start()
+        skills.start()
+
+    def _loaded_versions(self) -> frozenset[VersionKey]:
+        return find_versions(watcher.loaded.worker for watcher in self.watchers.values())
 
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"

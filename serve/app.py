@@ -29,7 +29,10 @@ from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
+from serve.ledger_reader import LedgerReader, Reading, VersionKey, find_versions
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED
+from serve.monitored import Monitored, MonitoredReader
+from serve.process_figures import report_process
 from serve.rollout import Rollout
 from serve.schema import Worker
 from serve.settings import Answer, Ask, Example, State
@@ -83,6 +86,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._connections, self._health_s = connections, api.settings.health_s
         self._states: list[State | None] = [None] * workers
         self._states_read_at = time.monotonic()
+        self._reader = LedgerReader(api.ledger, MonitoredReader().read, self._loaded_versions)
         self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
         keep_in_memory(self.app)
 
@@ -132,6 +136,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
         In the main thread: the kernel would end a worker with the thread that has started it.
         """
+        report_process("main", self.lit_api.settings.poll_s)
         while not self.stopping:
             time.sleep(WATCH_S)
             for number, process in enumerate(self.inference_workers):
@@ -172,6 +177,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
         self._pool.start()
         self._forecast_log.start()
+        self._reader.start()
+        report_process("http", self.lit_api.settings.poll_s)
         watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
         yield
         for task in watching:
@@ -248,6 +255,14 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     def states(self) -> list[State | None]:
         """States by worker, as of a moment ago; None for one that is starting."""
         return self._states
+
+    @property
+    def monitored(self) -> Reading[Monitored]:
+        return self._reader.last
+
+    def _loaded_versions(self) -> frozenset[VersionKey]:
+        """As the workers last said, whether or not they answer at this moment."""
+        return find_versions(worker for state in self._states if state for worker in state.workers)
 
     def workers(self) -> list[Worker]:
         """Each worker once for each symbol."""

@@ -16,6 +16,7 @@ from lstm_ts.errors import ConfigError, LedgerError, RowRefused
 from lstm_ts.ledger.database import has_place
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
+from serve.ledger_reader import LedgerAddress
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,11 @@ class ForecastLog:
                 self._identity = ledger.identity
         except LedgerError as error:
             self._say(str(error))
+
+    @property
+    def address(self) -> LedgerAddress:
+        """Of the ledger that is written to, for those that read in it."""
+        return LedgerAddress(self._url, self._identity, self._poll_s)
 
     def start(self) -> None:
         """Look after the ledger every `poll_s` from now on, whether or not there are forecasts."""

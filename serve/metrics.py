@@ -36,6 +36,27 @@ FOLLOWED = Gauge(
 )
 CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multiprocess_mode="livesum")
 REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
+MEMORY = Gauge(
+    "lstm_ts_process_resident_memory_bytes",
+    "Of one process: main, http or worker",
+    ["process"],
+    multiprocess_mode="liveall",
+)
+OPEN_FILES = Gauge("lstm_ts_process_open_fds", "Files that it has open", ["process"], multiprocess_mode="liveall")
+MAX_FILES = Gauge("lstm_ts_process_max_fds", "Files that it may open", ["process"], multiprocess_mode="liveall")
+CPU_SECONDS = Counter("lstm_ts_process_cpu_seconds", "Of all processes of a kind, ended ones too", ["process"])
+SESSION_OPEN = Gauge(
+    "lstm_ts_session_open", "1 while the market is open, else 0", ["symbol"], multiprocess_mode="livemostrecent"
+)
+LAST_BAR_AGE = Gauge(
+    "lstm_ts_last_bar_age_seconds", "Since the last stored hour closed", ["symbol"], multiprocess_mode="livemostrecent"
+)
+LAST_BAR_SESSION_AGE = Gauge(
+    "lstm_ts_last_bar_session_age_seconds",
+    "The same, of time in session only: a weekend adds nothing",
+    ["symbol"],
+    multiprocess_mode="livemostrecent",
+)
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 
@@ -66,8 +87,9 @@ def _age_s(model: Model) -> float | None:
     return (clock.now() - (until if until.tzinfo else until.replace(tzinfo=UTC))).total_seconds()
 
 
-def scrape(workers: Iterable[Worker], slots: int) -> bytes:
+def scrape(*collectors: Collector) -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(Loaded(workers, slots))
+    for collector in collectors:
+        registry.register(collector)
     return generate_latest(registry)

@@ -3,16 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
 from lstm_ts import clock
-from lstm_ts.errors import ArtifactError, DataError, NotEnoughBars
+from lstm_ts.errors import ArtifactError, ConfigError, DataError, NotEnoughBars
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR
@@ -31,7 +31,7 @@ from serve.window import Refused, read_window
 WARM_UPS = 3
 FIRST_S = 2.0  # a worker waits so long for its bars before it answers
 PATH = TypeAdapter(list[schema.Step])
-NO_SKILL = "no outcomes are scored yet"
+FindSkill = Callable[[schema.Model, str], tuple[schema.Skill | None, str | None]]
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +53,22 @@ class StoredBars:
         self._store = BarStore(folder, HOURLY_SCHEMA)
         self._last: _Read | None = None
 
-    def follow(self, poll_s: float) -> None:
-        """Read once, as far as that takes no longer than FIRST_S, and go on in the background."""
+    def follow(self, poll_s: float, tell: Callable[[datetime | None], None]) -> None:
+        """Read once, as far as that takes no longer than FIRST_S, and go on in the background.
+
+        tell    takes, each time, when the last bar closed; None: there is none
+        """
         read = threading.Event()
-        threading.Thread(target=self._follow, args=(poll_s, read), name="bars", daemon=True).start()
+        threading.Thread(target=self._follow, args=(poll_s, read, tell), name="bars", daemon=True).start()
         read.wait(FIRST_S)
 
-    def _follow(self, poll_s: float, read: threading.Event) -> None:
+    def _follow(self, poll_s: float, read: threading.Event, tell: Callable[[datetime | None], None]) -> None:
         while True:
             with suppress(DataError, OSError):  # empty, or being mended: what was read before stays
                 self._refresh()
             read.set()
+            with suppress(ConfigError):  # of a calendar that nobody knows
+                tell(self._last.bars.ts_N[-1].item().replace(tzinfo=UTC) + HOUR if self._last else None)
             time.sleep(poll_s)
 
     def latest(self, count: int) -> Bars:
@@ -93,12 +98,18 @@ class StoredBars:
 class RequestHandler:
     """Answers requests for one symbol, each by one version as a whole; another thread may try one out meanwhile."""
 
-    def __init__(self, symbol: str, bars: Path, flags: Flags, served: Sequence[str] = ()) -> None:
-        """served    see `read_window`"""
+    def __init__(
+        self, symbol: str, bars: Path, flags: Flags, find_skill: FindSkill, served: Sequence[str] = ()
+    ) -> None:
+        """find_skill   see `LiveSkills.find`
+        served       see `read_window`
+        """
         self._symbol, self._flags, self._stored, self._served = symbol, flags, StoredBars(bars), served
+        self._find_skill = find_skill
 
-    def follow_store(self, poll_s: float) -> None:
-        self._stored.follow(poll_s)
+    def follow_store(self, poll_s: float, tell: Callable[[datetime | None], None]) -> None:
+        """tell    takes, each time, when the last bar closed; None: there is none"""
+        self._stored.follow(poll_s, tell)
 
     def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> Answer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
@@ -172,6 +183,7 @@ class RequestHandler:
 
     def _reply(self, ask: Ask, serving: LoadedVersion, forecast: Forecast, now: datetime) -> schema.Forecast:
         path, quote = _path(forecast), forecast.quote
+        skill, skill_reason = self._find_skill(serving.model, forecast.symbol)
         return schema.Forecast(
             symbol=forecast.symbol,
             origin_ts=forecast.origin_ts,
@@ -182,8 +194,8 @@ class RequestHandler:
             predicted_price=path[-1].price,
             model=serving.model,
             arm=ask.arm,
-            skill=None,
-            skill_reason=NO_SKILL,
+            skill=skill,
+            skill_reason=skill_reason,
             season_day=forecast.season_day,
             data_age_s=(now - forecast.origin_ts).total_seconds(),
             flags=self._flags.find(forecast, serving.forecaster.spec.tsteps, now),

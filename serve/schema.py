@@ -1,6 +1,6 @@
 """What travels over HTTP: the window asked about, the forecast, and why there is none."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -80,13 +80,28 @@ class Model(Strict):
     trained_until: str
 
 
-class Skill(Strict):
-    """Over persistence, on outcomes of forecasts that this service gave."""
+class SkillOver(Strict):
+    """1 - the model's pinball loss / that of a baseline, over the same outcomes: 0.01 is a loss 1 % lower."""
 
-    over_persistence: float
-    lower_95: float
-    upper_95: float
-    outcomes: int
+    skill: float
+    lower: Annotated[float | None, Field(description="Of a 95 % interval, unless conf/live_skill says otherwise")]
+    upper: Annotated[float | None, Field(description="It may be looked at every hour; null: too few days yet")]
+
+
+class StepSkill(Strict):
+    step: Annotated[int, Field(description="Session hours ahead")]
+    outcomes: Annotated[int, Field(description="Forecasts of this version, one each session hour, whose outcome came")]
+    since: Annotated[date, Field(description="Of the first of them")]
+    best: Annotated[str, Field(description="The baseline with the lowest loss over these outcomes: the one to beat")]
+    over_best: SkillOver
+    over_persistence: SkillOver
+
+
+class Skill(Strict):
+    """What the version that answers has been worth since it was registered."""
+
+    measured_at: Annotated[datetime, Field(description="By python -m lstm_ts.monitor")]
+    steps: list[StepSkill]
 
 
 class Forecast(Strict):
@@ -102,7 +117,7 @@ class Forecast(Strict):
     model: Model
     arm: str
     skill: Skill | None
-    skill_reason: Annotated[str | None, Field(description="Why skill is null")]
+    skill_reason: Annotated[str | None, Field(description="Why skill is null, or perhaps not the newest")]
     season_day: Annotated[
         datetime | None,
         Field(description="Up to when stored bars have changed the profile of the week; null: none have"),

@@ -55,6 +55,7 @@ def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> Setting
         symbol=symbol.name,
         name=cfg.name if symbol.name == cfg.symbol.name else symbol.name,
         registry_uri=cfg.registry.uri,
+        session=symbol.session,
         bars=processed_store(cfg, symbol).folder,
         poll_s=cfg.poll_s,
         answer_s=cfg.answer_s,
@@ -169,7 +170,7 @@ def _serve(
 
         connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
         server = ForecastServer(
-            ForecastApi(settings, Path(folder)),
+            ForecastApi(settings, Path(folder), forecast_log.address),
             traffic,
             forecast_log,
             connections,

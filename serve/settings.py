@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.market.session import Session
 from lstm_ts.model.flags import Flags
 from serve.schema import Input, Worker
 from serve.traffic import Arm
@@ -18,6 +19,7 @@ class Settings:
     symbol: str
     name: str
     registry_uri: str
+    session: Session
     bars: Path  # the store of hourly bars
     poll_s: float
     answer_s: float

@@ -91,7 +91,7 @@ KEPT = {
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
     "prometheus_client": SERVICE | {"dashboard.client", "dashboard.monitoring.service", "lstm_ts.monitoring.service"},
-    "psutil": {"lstm_ts.monitoring.machine"},
+    "psutil": {"lstm_ts.monitoring.machine", "serve.process_figures"},
     "pythonjsonlogger": {"lstm_ts.logs"},
     "sqlalchemy": DATABASE | MIGRATIONS,
     "tenacity": {"lstm_ts.sources.retries"},

@@ -143,7 +143,7 @@ def test_the_reply_is_the_forecasters(
     assert reply.predicted_price == reply.path[-1].price
     assert (reply.currency, reply.decimals) == ("USD", 3)
     assert (reply.model.name, reply.model.version, reply.model.alias) == ("XAGUSD", 1, "champion")
-    assert (reply.arm, reply.skill, reply.skill_reason) == ("champion", None, "no outcomes are scored yet")
+    assert (reply.arm, reply.skill) == ("champion", None)
 
 
 def test_age_hash_and_id_are_told(server: Server, models: list[Path], now_bars: list[Body]) -> None:
@@ -508,7 +508,7 @@ def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
 
 def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
     old, new = (compile_version(load_forecaster(model)) for model in models)
-    handler = RequestHandler("XAGUSD", Path("nowhere"), FLAGS)
+    handler = RequestHandler("XAGUSD", Path("nowhere"), FLAGS, no_skill)
     body = json.dumps({"symbol": "XAGUSD", "bars": now_bars}).encode()
     seconds: dict[str, float] = {}
     before = sys.getswitchinterval()
@@ -530,7 +530,7 @@ def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
         staging.add(hourly_bars.head(5))
     ask = Ask("r", Arm.CHAMPION, time.monotonic(), None)
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
-    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS).answer(ask, loaded, {})
+    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS, no_skill).answer(ask, loaded, {})
     assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
 
 
@@ -543,9 +543,15 @@ def test_bars_of_hours_to_come_are_flagged(
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(frame(coming))
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
-    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS).answer(Ask("r", Arm.CHAMPION, 0.0, None), loaded, {})
+    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS, no_skill).answer(
+        Ask("r", Arm.CHAMPION, 0.0, None), loaded, {}
+    )
     flags = schema.Forecast.model_validate_json(answer.body).flags
     assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
+
+
+def no_skill(model: schema.Model, symbol: str) -> tuple[None, str]:
+    return None, "the test has none"
 
 
 def compile_version(forecaster: Forecaster) -> LoadedVersion:

@@ -19,7 +19,7 @@ from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, is_closed, time_in_session, watch
+from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, watch
 from lstm_ts.store.bar_store import BarStore
 
 LIMITS = SilenceLimits(ingest_hours=2, monitor_hours=2)
@@ -71,8 +71,8 @@ def test_a_weekend_is_no_time(ledger: Ledger, market: Market, silver: Session) -
         assert late(ledger, market, friday_close + hours * HOUR).health is Health.GOOD
     assert late(ledger, market, SUNDAY_OPEN + timedelta(minutes=59)).health is Health.GOOD
     assert late(ledger, market, SUNDAY_OPEN + HOUR).health is Health.BAD
-    assert time_in_session(silver, friday_close, SUNDAY_OPEN) == timedelta(0)
-    assert time_in_session(silver, SUNDAY_OPEN, FRIDAY) == timedelta(0)
+    assert silver.time_open(friday_close, SUNDAY_OPEN) == timedelta(0)
+    assert silver.time_open(SUNDAY_OPEN, FRIDAY) == timedelta(0)
 
 
 def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(
@@ -84,7 +84,7 @@ def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(
         for now in (FRIDAY + 5 * HOUR, FRIDAY + 24 * HOUR, SUNDAY_OPEN - HOUR, SUNDAY_OPEN + timedelta(minutes=1)):
             findings = [late(ledger, market, now)]
             assert findings[0].health is Health.BAD
-            report(ledger, settings, findings, now=now, closed={"XAGUSD"} if is_closed(silver, now) else ())
+            report(ledger, settings, findings, now=now, closed=() if silver.is_open(now) else {"XAGUSD"})
             assert len(hook.received) == (now > SUNDAY_OPEN)
 
 

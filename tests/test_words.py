@@ -1,13 +1,13 @@
 """A forecast in words, tables and files."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 
-from dashboard.client import Forecast, Model, Skill, Step
-from dashboard.ui.text import curl, headline, outcome_words, short, signed, skill_words, to_csv, trust
+from dashboard.client import Forecast, Model, Skill, SkillOver, Step, StepSkill
+from dashboard.ui.text import curl, headline, outcome_words, short, signed, step_skill_words, to_csv, trust
 from dashboard.ui.views import path_table
 from lstm_ts.market.bars import HOURLY_SCHEMA
 
@@ -44,16 +44,32 @@ def forecast() -> Forecast:
 @pytest.mark.parametrize(
     ("skill", "words"),
     [
-        ((0.004, -0.005, 0.013), "0.4 % below persistence's, ± 0.9 %: no proven skill."),
-        ((0.02, 0.01, 0.03), "2.0 % below persistence's, ± 1.0 %: proven skill."),
-        ((-0.02, -0.03, -0.01), "2.0 % above persistence's, ± 1.0 %: worse than persistence."),
+        ((0.004, -0.005, 0.013), "+0.4 % over har, the best baseline (-0.5 % to +1.3 %), {}: no proven skill."),
+        ((0.02, 0.01, 0.03), "+2.0 % over har, the best baseline (+1.0 % to +3.0 %), {}: proven skill."),
+        ((-0.02, -0.03, -0.01), "-2.0 % over har, the best baseline (-3.0 % to -1.0 %), {}: worse, proven."),
+        ((0.02, None, None), "+2.0 % over har, the best baseline, {}: too few days to tell."),
     ],
 )
-def test_skill_is_said_with_what_it_proves(skill: tuple[float, float, float], words: str) -> None:
-    share, low, high = skill
-    found = Skill(over_persistence=share, lower_95=low, upper_95=high, outcomes=312)
-    assert skill_words(found, None) == f"Over the last 312 hours this model's error was {words}"
-    assert "not known: too early" in skill_words(None, "too early")
+def test_skill_is_said_with_what_it_proves(skill: tuple[float, float | None, float | None], words: str) -> None:
+    over = SkillOver(skill=skill[0], lower=skill[1], upper=skill[2])
+    persistence = SkillOver(skill=0.05, lower=0.04, upper=0.06)
+    step = StepSkill(
+        step=6, outcomes=1312, since=date(2026, 3, 1), best="har", over_best=over, over_persistence=persistence
+    )
+    said = words.format("+5.0 % over persistence (+4.0 % to +6.0 %)")
+    assert step_skill_words(step) == f"6 session hours ahead, by 1,312 outcomes since 2026-03-01: {said}"
+    alone = step.model_copy(update={"best": "persistence", "over_best": persistence})
+    assert step_skill_words(alone).count("persistence") == 1
+
+
+def test_a_skill_says_how_old_it_is_and_a_missing_one_why(forecast: Forecast) -> None:
+    over = SkillOver(skill=0.05, lower=0.04, upper=0.06)
+    step = StepSkill(step=1, outcomes=9, since=date(2026, 3, 1), best="<har>", over_best=over, over_persistence=over)
+    skill = Skill(measured_at=datetime(2026, 3, 4, 5, tzinfo=UTC), steps=[step])
+    told = trust(forecast.model_copy(update={"skill": skill, "skill_reason": "it may not be the newest: no <file>"}))
+    assert "&lt;har&gt;" in told
+    assert "Measured 2026-03-04 05:00 UTC. It may not be the newest: no &lt;file&gt;." in told
+    assert "not known: no outcomes are scored yet." in trust(forecast)
 
 
 def test_the_headline_names_both_times_and_escapes_what_it_is_told(forecast: Forecast) -> None:

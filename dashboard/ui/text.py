@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from dashboard.client import Forecast, Skill, Step
+from dashboard.client import Forecast, Skill, SkillOver, Step, StepSkill
 from lstm_ts import clock
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 from lstm_ts.market.session import HOUR
+from lstm_ts.scoring.records import PERSISTENCE
+from lstm_ts.scoring.tables import percent
 
 STALE = "stale input"  # how a flag of the service begins that tells of the time since the last bar
 CSV_DECIMALS = 3  # beyond those that are shown
@@ -64,25 +66,45 @@ def trust(forecast: Forecast, *, past: bool = False) -> str:
     model = forecast.model
     told = [flag for flag in forecast.flags if not (past and flag.startswith(STALE))]
     flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in told)
-    known = f"<p>{escape(skill_words(forecast.skill, forecast.skill_reason))}</p>"
+    known = skill_block(forecast.skill, forecast.skill_reason)
     by = f"Made by version {model.version} of {model.name} ({model.alias}), trained until {model.trained_until[:10]}."
     warned = f"<p>Before you trust it:</p><ul>{flags}</ul>" if flags else "<p>The service raises no flag.</p>"
     return f'{known}{warned}<p class="quiet">{escape(by)}</p>'
 
 
-def skill_words(skill: Skill | None, reason: str | None) -> str:
-    """A skill is the share by which the error is below persistence's; proven where its 95 % interval is above 0."""
+def skill_block(skill: Skill | None, reason: str | None) -> str:
+    """A sentence for each step, and why there is none or perhaps a newer one."""
     if skill is None:
-        return f"Whether it beats persistence live is not known: {reason or 'the service does not say why'}."
-    share, spread = 100 * skill.over_persistence, 50 * (skill.upper_95 - skill.lower_95)
-    side = "below" if share >= 0 else "above"
-    verdict = (
-        "proven skill" if skill.lower_95 > 0 else "worse than persistence" if skill.upper_95 < 0 else "no proven skill"
-    )
-    return (
-        f"Over the last {skill.outcomes} hours this model's error was {abs(share):.1f} % {side} persistence's, "
-        f"± {spread:.1f} %: {verdict}."
-    )
+        said = reason or "the service does not say why"
+        return f"<p>Whether it beats the best baseline live is not known: {escape(said)}.</p>"
+    steps = "".join(f"<li>{escape(step_skill_words(step))}</li>" for step in skill.steps)
+    late = f" {reason[0].upper()}{reason[1:]}." if reason else ""
+    what = "Live skill, the share by which its loss was below a baseline's"
+    measured = f"Measured {skill.measured_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.{late}"
+    return f'<p>{what}:</p><ul>{steps}</ul><p class="quiet">{escape(measured)}</p>'
+
+
+def step_skill_words(step: StepSkill) -> str:
+    """Skill is claimed over the best baseline only, where its interval says so."""
+    hours = f"{step.step} session hour{'s' * (step.step > 1)} ahead"
+    over = [over_words(f"{step.best}, the best baseline", step.over_best)]
+    if step.best != PERSISTENCE:
+        over.append(over_words(PERSISTENCE, step.over_persistence))
+    judged = f"by {step.outcomes:,} outcomes since {step.since}"
+    return f"{hours}, {judged}: {', '.join(over)}: {verdict_words(step.over_best)}."
+
+
+def over_words(name: str, over: SkillOver) -> str:
+    said = f"{percent(over.skill, signed=True)} over {name}"
+    if over.lower is None or over.upper is None:
+        return said
+    return f"{said} ({percent(over.lower, signed=True)} to {percent(over.upper, signed=True)})"
+
+
+def verdict_words(over: SkillOver) -> str:
+    if over.lower is None or over.upper is None:
+        return "too few days to tell"
+    return "proven skill" if over.lower > 0 else "worse, proven" if over.upper < 0 else "no proven skill"
 
 
 def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """What the monitor reads and writes, within a transaction of `Ledger.transaction`: several calls are one change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -87,10 +87,12 @@ def read_scores(connection: Connection, name: str, version: int, *, since: datet
     return [Score(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts, table.c.step))]
 
 
-def read_daily_scores(connection: Connection, name: str, version: int, *, step: int | None = None) -> list[DailyScore]:
-    """Ascending by day and step; None: of all steps."""
+def read_daily_scores(
+    connection: Connection, name: str, version: int, *, step: int | None = None, since: str = ""
+) -> list[DailyScore]:
+    """Ascending by day, from `since` on, and step; None: of all steps."""
     table = DAILY_SCORES
-    wanted = sa.select(table).where(table.c.name == name, table.c.version == version)
+    wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.day >= since)
     if step is not None:
         wanted = wanted.where(table.c.step == step)
     return [DailyScore(**row._mapping) for row in connection.execute(wanted.order_by(table.c.day, table.c.step))]
@@ -101,6 +103,13 @@ def read_states(connection: Connection, name: str, version: int) -> dict[str, Ma
     table = MONITOR_STATES.c
     wanted = sa.select(table.kind, table.state).where(table.name == name, table.version == version)
     return {row.kind: row.state for row in connection.execute(wanted)}
+
+
+def read_state_rows(connection: Connection, kind: str, versions: Collection[tuple[str, int]]) -> list[MonitorState]:
+    """Of several versions, given by name and number; those that have none are left out."""
+    table = MONITOR_STATES
+    wanted = sa.select(table).where(table.c.kind == kind, sa.tuple_(table.c.name, table.c.version).in_(versions))
+    return [MonitorState(**row._mapping) for row in connection.execute(wanted)]
 
 
 def read_findings(connection: Connection) -> list[FindingRow]:

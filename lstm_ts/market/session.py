@@ -14,7 +14,7 @@ import polars as pl
 
 from lstm_ts.errors import ConfigError, WrongZone
 
-HOUR = timedelta(hours=1)
+HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 LONGEST_CLOSURE = timedelta(days=7)
 ZONES_DIFFER = timedelta(hours=14)
 SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
@@ -125,6 +125,14 @@ class Session:
         """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
         sessions = _sessions(self.calendar, start, end)
         return sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
+
+    def is_open(self, at: datetime) -> bool:
+        return not self.spans(at, at + MICROSECOND).is_empty()
+
+    def time_open(self, since: datetime, until: datetime) -> timedelta:
+        """How long sessions were open in the span; none where it ends before it begins."""
+        spans = self.spans(since, until) if since < until else pl.DataFrame()
+        return sum((closes - opens for opens, closes in spans.iter_rows()), timedelta(0))
 
     def next_hours(self, after: datetime, count: int) -> list[datetime]:
         """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""

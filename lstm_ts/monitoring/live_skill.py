@@ -70,6 +70,17 @@ def to_json(skills: Sequence[StepSkill]) -> dict[str, Any]:
     return {"steps": {str(skill.step): skill.to_json() for skill in skills}}
 
 
+def list_metrics(days: Sequence[DailyScore], skills: Sequence[StepSkill]) -> dict[str, float]:
+    """Loss and skill over the best baseline of each step, of all that is known so far, as MLflow takes them."""
+    found = {}
+    for skill in skills:
+        of_step = [day.sums for day in days if day.step == skill.step]
+        loss = sum(sums["losses"][MODEL] for sums in of_step) / sum(sums["n"] for sums in of_step)
+        found[f"live_pinball_{skill.step}h_bps"] = 1e4 * loss
+        found[f"live_skill_best_{skill.step}h"] = skill.over_best.skill
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
 def check_performance(watched: Watched, skills: Sequence[StepSkill]) -> Finding:
     """Bad where the interval of some step lies below zero: the best baseline has done better."""
     command = STATUS.format(name=watched.name)

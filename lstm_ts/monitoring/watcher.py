@@ -17,7 +17,7 @@ from lstm_ts.monitoring.service import ServiceLimits
 from lstm_ts.store.bar_store import BarStore
 
 MONITOR = "monitor"  # component of its heartbeats, whose subjects are symbols
-MINUTE, INSTANT = timedelta(minutes=1), timedelta(microseconds=1)
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +56,6 @@ def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, n
     return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]
 
 
-def is_closed(session: Session, now: datetime) -> bool:
-    return session.spans(now, now + INSTANT).is_empty()
-
-
-def time_in_session(session: Session, since: datetime, until: datetime) -> timedelta:
-    if until <= since:
-        return timedelta(0)
-    spans = session.spans(since, until)
-    return sum((closes - opens for opens, closes in spans.iter_rows()), timedelta(0))
-
-
 def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Finding:
     symbol = market.symbol
     command = f"python -m lstm_ts.ingest action=status symbol={symbol}"
@@ -77,7 +66,7 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
     if last_ts is None:
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
-    hours = time_in_session(market.session, last_ts + MINUTE, now) / HOUR
+    hours = market.session.time_open(last_ts + MINUTE, now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
     sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
     return Finding("pipeline_late", symbol, health, sentence, command)
@@ -89,7 +78,7 @@ def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, n
     if at is None:
         sentence = f"The monitor has never looked at {symbol}."
         return Finding("monitor_silent", symbol, Health.UNKNOWN, sentence, command)
-    hours = time_in_session(market.session, at, now) / HOUR
+    hours = market.session.time_open(at, now) / HOUR
     health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
     sentence = f"The monitor has not looked at {symbol} for {hours:.1f} session hours, since {format_time(at)}."
     return Finding("monitor_silent", symbol, health, sentence, command)

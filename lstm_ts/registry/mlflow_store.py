@@ -1,7 +1,7 @@
 """Where versions are kept: MLflow's tracking and model registry, at any URI of its own. The only importer of MLflow.
 
 A version is one run (`model/`, `gate.json`, params, metrics) and one row that is added once the run is whole:
-a process killed before that row leaves no version. A version is never changed.
+a process killed before that row leaves no version. A version is never changed; its run gets metrics of each day.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,6 +45,7 @@ GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
 THERE = "RESOURCE_ALREADY_EXISTS"
+EPOCH = date(1970, 1, 1)
 BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,18 @@ class MlflowStore:
         with self._answering():
             found: Mapping[str, float] = self._client.get_run(version.run_id).data.metrics
         return found
+
+    def log_daily(self, version: Version, day: date, metrics: Mapping[str, float]) -> None:
+        """Add metrics to the version's run at the step of a day, in days since 1970; one that is there stays."""
+        step, at_ms = (day - EPOCH).days, (day - EPOCH) // timedelta(milliseconds=1)
+        with self._answering():
+            new = [
+                Metric(key, value, at_ms, step) for key, value in metrics.items() if not self._has(version, key, step)
+            ]
+            self._client.log_batch(version.run_id, metrics=new)
+
+    def _has(self, version: Version, key: str, step: int) -> bool:
+        return any(metric.step == step for metric in self._client.get_metric_history(version.run_id, key))
 
     def read_gate(self, version: Version) -> Mapping[str, Any]:
         """Raises    RegistryError: the report is not as it was registered"""

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,8 +68,12 @@ class Registry:
         return self.store.names()
 
     def metrics(self, version: Version) -> Mapping[str, float]:
-        """What its registration wrote down."""
+        """What its registration wrote down, and of what was logged by day, the latest."""
         return self.store.metrics(version)
+
+    def log_daily(self, version: Version, day: date, metrics: Mapping[str, float]) -> None:
+        """Once of each day and metric: what is there stays."""
+        self.store.log_daily(version, day, metrics)
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""

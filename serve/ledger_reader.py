@@ -1,0 +1,92 @@
+"""What the service shows of the ledger, read by a thread of its own: neither a request nor a scrape waits for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from lstm_ts.errors import LedgerError
+from lstm_ts.ledger.ledger import Ledger
+from serve.schema import Worker
+
+TICK_S = 0.1
+
+Value = TypeVar("Value")
+VersionKey = tuple[str, int]  # name of the registered model, and number
+Read = Callable[[Ledger, frozenset[VersionKey]], Value]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LedgerAddress:
+    url: str
+    identity: str | None  # of the only ledger that is read; None: the first one that answers
+    poll_s: float
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Value]):
+    value: Value | None = None  # None: nothing was read yet
+    at: float | None = None  # time.monotonic of the last time that the ledger answered
+    trouble: str | None = None  # why it does not
+
+
+def find_versions(workers: Iterable[Worker]) -> frozenset[VersionKey]:
+    """Those that are loaded, of either role."""
+    models = (model for worker in workers for model in (worker.model, worker.challenger) if model)
+    return frozenset((model.name, model.version) for model in models)
+
+
+class LedgerReader(Generic[Value]):
+    """What was read last stays while the ledger is away, or another one lies in its place."""
+
+    def __init__(self, address: LedgerAddress, read: Read[Value], wanted: Callable[[], frozenset[VersionKey]]) -> None:
+        """read     what is wanted of these versions
+        wanted   the versions that answer; where they change, they are read at once
+        """
+        self._address, self._read, self._wanted = address, read, wanted
+        self._identity = address.identity
+        self._ledger: Ledger | None = None
+        self.last: Reading[Value] = Reading()
+
+    def start(self) -> None:
+        threading.Thread(target=self._follow, name="ledger reader", daemon=True).start()
+
+    def _follow(self) -> None:
+        known, read_at = self._wanted(), float("-inf")
+        while True:
+            wanted = self._wanted()
+            if wanted != known or time.monotonic() - read_at >= self._address.poll_s:
+                self._look(wanted)
+                known, read_at = wanted, time.monotonic()
+            time.sleep(min(TICK_S, self._address.poll_s))
+
+    def _look(self, wanted: frozenset[VersionKey]) -> None:
+        before = self.last
+        try:
+            self.last = Reading(self._read(self._open(), wanted), time.monotonic())
+        except LedgerError as error:
+            self._say(str(error))
+        except Exception as error:  # whatever a database does, the thread that reads in it goes on
+            log.debug("Reading failed", exc_info=True)
+            self._say(f"Expected the ledger to say what the monitor knows, got {type(error).__name__}: {error}")
+        if before.trouble and not self.last.trouble:
+            log.info("The ledger is read again")
+
+    def _say(self, trouble: str) -> None:
+        """Each sentence once."""
+        if trouble != self.last.trouble:
+            log.warning("What the monitor knows is not read: %s", trouble)
+        self.last = replace(self.last, trouble=trouble)
+        if self._ledger:
+            self._ledger.close()
+        self._ledger = None
+
+    def _open(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self._address.url, make=False, identity=self._identity)
+            self._identity = self._ledger.identity
+        return self._ledger

@@ -1,0 +1,70 @@
+"""The live skill that a reply tells, as the monitor wrote it into the ledger."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import MonitorState
+from lstm_ts.monitoring.live_skill import LIVE_SKILL
+from serve.ledger_reader import LedgerAddress, LedgerReader, VersionKey
+from serve.schema import Model, Skill, SkillOver, StepSkill
+
+NOT_READ = "the ledger has not been read yet"
+
+
+class LiveSkills:
+    """Of the versions that answer."""
+
+    def __init__(self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]]) -> None:
+        self._reader: LedgerReader[dict[VersionKey, Skill]] = LedgerReader(address, read_skills, wanted)
+
+    def start(self) -> None:
+        self._reader.start()
+
+    def find(self, model: Model, symbol: str) -> tuple[Skill | None, str | None]:
+        """Its skill as it was read last, and why there is none, or perhaps a newer one."""
+        last = self._reader.last
+        skill = (last.value or {}).get((model.name, model.version))
+        if skill:
+            return skill, last.trouble and f"it may not be the newest: {last.trouble}"
+        if last.trouble or last.value is None:
+            return None, last.trouble or NOT_READ
+        named = "" if model.name == symbol else f" name={model.name}"
+        return None, (
+            f"no outcome of version {model.version} is scored yet; "
+            f"python -m lstm_ts.monitor symbol={symbol}{named} does so after each session hour"
+        )
+
+
+def read_skills(ledger: Ledger, versions: frozenset[VersionKey]) -> dict[VersionKey, Skill]:
+    """Those of versions with a scored outcome."""
+    with ledger.transaction() as connection:
+        rows = tables.read_state_rows(connection, LIVE_SKILL, versions)
+    return {(row.name, row.version): skill for row in rows if (skill := make_skill(row))}
+
+
+def make_skill(row: MonitorState) -> Skill | None:
+    """None where no step has a skill yet."""
+    found = row.state["steps"]
+    steps = [_make_step(step, found[step]) for step in sorted(found, key=int) if _is_known(found[step])]
+    return Skill(measured_at=row.at, steps=steps) if steps else None
+
+
+def _is_known(found: Mapping[str, Any]) -> bool:
+    return all(found[name]["skill"] is not None for name in ("over_best", "over_persistence"))
+
+
+def _make_step(step: str, found: Mapping[str, Any]) -> StepSkill:
+    return StepSkill(
+        step=int(step),
+        outcomes=found["n"],
+        since=found["since"],
+        best=found["best"],
+        over_best=_make_over(found["over_best"]),
+        over_persistence=_make_over(found["over_persistence"]),
+    )
+
+
+def _make_over(found: Mapping[str, float | None]) -> SkillOver:
+    return SkillOver.model_validate({"skill": found["skill"], "lower": found["low"], "upper": found["high"]})
