@@ -99,7 +99,7 @@ def test_hour_by_hour_gives_what_one_go_gives_and_nothing_twice(
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     ts = REGISTERED
     while ts < LATER:
-        ts = min(ts + timedelta(hours=7), LATER)
+        ts = min(ts + timedelta(hours=17), LATER)
         bars_until(folder, hourly_bars, ts)
         monitor(folder, ts)
     bars_until(other, hourly_bars, LATER)
@@ -279,8 +279,10 @@ def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
     assert "good     challenger_stopped of XAGUSD challenger: XAGUSD has no challenger." in second.stdout
     history = " ".join(" ".join(succeed("registry", folder, "action=history", "alias=challenger")).split())
     assert "release monitor Stop: the challenger is worse" in history
-    told = [message["message"] for message in webhook.received]
-    assert len([text for text in told if "against version 1: Stop: the challenger is worse" in text]) == 1
+    stopped = [
+        message["message"] for message in webhook.received if "Stop: the challenger is worse" in message["message"]
+    ]
+    assert ["for 60 min" in text for text in stopped] == [False, True]  # told, and an hour later that it is over
 
 
 def test_a_challenger_that_is_its_champion_is_not_stopped(
