@@ -1,6 +1,5 @@
 """`python -m lstm_ts.alerts`: what is wrong, who was told, what is silenced by whom; try the receivers."""
 
-import logging
 import re
 import socket
 from contextlib import closing
@@ -29,6 +28,7 @@ from lstm_ts.ledger.alert_tables import (
     read_silences,
 )
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.logs import audit
 from lstm_ts.market.session import utc
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers
@@ -36,8 +36,6 @@ from lstm_ts.monitoring.messages import Message, find_silence, format_time
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or slack://…"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def _silence(ledger: Ledger, asked: Request, at: datetime) -> str:
     row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
     with ledger.transaction() as connection:
         add_silence(connection, row)
-    log.info("%s has silenced %s until %s: %s", row.actor, _shown(row), until, reason)
+    _tell("alert_silenced", f"{row.actor} has silenced {_shown(row)} until {until}: {reason}", row, until=until)
     return f"Nobody is told of {_shown(row)} until {format_time(until)}."
 
 
@@ -150,7 +148,8 @@ def _unsilence(ledger: Ledger, asked: Request, at: datetime) -> str:
         found = [row for row in found if asked.subject in (None, row.subject)]
         for row in found:
             end_silence(connection, row, at=at, by=user())
-            log.info("%s has ended the silence of %s by %s: %s", user(), _shown(row), row.actor, row.reason)
+            said = f"{user()} has ended the silence of {_shown(row)} by {row.actor}: {row.reason}"
+            _tell("silence_ended", said, row)
     if not found:
         raise ConfigError(
             f"Expected a silence in force of rule={rule} subject={asked.subject or 'null'}, got none; "
@@ -169,8 +168,15 @@ def _close(ledger: Ledger, asked: Request, at: datetime) -> str:
             )
         closed = f"closed by {user()} ({reason}): {found.sentence}"
         put_incidents(connection, [replace(found, ended_at=at, sentence=closed)])
-    log.info("%s has closed incident %d, %s of %s: %s", user(), number, found.rule, found.subject, reason)
+    said = f"{user()} has closed incident {number}, {found.rule} of {found.subject}: {reason}"
+    _tell("incident_closed", said, found, reason=reason, incident=number)
     return f"Incident {number} is over; the next run tells whom it was told. Found again, it is another one."
+
+
+def _tell(event: str, said: str, row: SilenceRow | IncidentRow, **facts: Any) -> None:
+    if isinstance(row, SilenceRow):
+        facts |= {"reason": row.reason}
+    audit(event, said, rule=row.rule, subject=row.subject, actor=user(), **facts)
 
 
 def _shown(row: SilenceRow) -> str:

@@ -66,7 +66,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
-                logs.take_over()
+                _take_over_log(cfg)
                 _check(cfg, HydraConfig.get())
                 with _no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
                     return task(cfg)
@@ -151,6 +151,13 @@ def _log_format(config_name: str, arguments: Sequence[str]) -> str:
     typed = [argument.partition("=")[2] for argument in arguments if argument.startswith("log=")]
     files = (OmegaConf.load(Path(CONF) / f"{name}.yaml") for name in (config_name, "project"))
     return typed[-1] if typed else next(str(file.log) for file in files if "log" in file)
+
+
+def _take_over_log(cfg: DictConfig) -> None:
+    """Hydra has set it up; a bar of progress has no place in one of JSON."""
+    logs.take_over()
+    if logs.are_json() and "trainer" in cfg:
+        cfg.trainer.enable_progress_bar = False
 
 
 def _told(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
@@ -272,7 +279,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
 
 def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
     """Run a job as its command runs: names are text, though YAML reads a symbol such as 7203 as a number."""
-    logs.take_over()
+    _take_over_log(cfg)
     _check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
     with logs.log_context(**_told(cfg, HydraConfig.get().job.config_name)):
         task(cfg)

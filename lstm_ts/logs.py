@@ -160,7 +160,7 @@ def begin(kind: str, command: str) -> None:
     if kind == JSON and not are_json():
         handler = StderrHandler()
         handler.setFormatter(make_formatter(kind, command))
-        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+        logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
         take_over()
 
 

@@ -517,6 +517,24 @@ def ask(ledger: Ledger, action: str, **options: object) -> str:
     return answer(ledger, alerts(), Request(action=action, days=7, **nothing | options), AT)
 
 
+def test_who_silences_ends_a_silence_or_closes_stands_in_the_audit(
+    quick: Ledger, hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        ask(quick, "silence", rule="disk", until="2d", reason="known")
+        ask(quick, "unsilence", rule="disk")
+        run(quick, alerts(hook.url), 0, DISK)
+        ask(quick, "close", number=1, reason="moved")
+    told = [vars(record) for record in caplog.records if hasattr(record, "event")]
+    assert [(each["name"], each["event"], each["rule"]) for each in told] == [
+        ("lstm_ts.audit", "alert_silenced", "disk"),
+        ("lstm_ts.audit", "silence_ended", "disk"),
+        ("lstm_ts.monitoring.incidents", "incident_opened", "disk"),
+        ("lstm_ts.audit", "incident_closed", "disk"),
+    ]
+    assert (told[0]["until"], told[0]["reason"], told[3]["incident"]) == (AT + 48 * HOUR, "known", 1)
+
+
 def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: Ledger, hook: Webhook) -> None:
     for rule in ("disk", "memory"):
         ask(quick, "silence", rule=rule, subject="data", until="2d", reason="known")

@@ -151,6 +151,9 @@ def test_predict_and_registry_tell_their_lines_as_json(folder: Path) -> None:
     predict = run_process("predict", folder, f"model={folder}/model", "log=json")
     assert predict.returncode == 0
     read(predict.stderr, command="predict")
+    silence = run_process("alerts", folder, "action=silence", "rule=disk", "until=2d", "reason=moved", "log=json")
+    (line,) = of("alert_silenced", read(silence.stderr, command="alerts"))
+    assert (line["logger"], line["rule"], line["reason"]) == ("lstm_ts.audit", "disk", "moved")
     databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
     arguments = ("action=promote", "version=1", "name=XAGUSD", "reason=again", "log=json")
     for alias, events in (("champion", []), ("challenger", [])):

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from lstm_ts.errors import DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
@@ -61,11 +62,15 @@ def report(
         ended = tuple(row for row in changed if row.ended_at)
         for row in opened:
             level = logging.INFO if row.severity == Severity.NONE else logging.WARNING
-            log.log(level, "%s of %s: %s", row.rule, row.subject, row.sentence)
+            log.log(level, "%s of %s: %s", row.rule, row.subject, row.sentence, extra=_facts("incident_opened", row))
         for row in ended:
-            log.info("%s of %s is over: %s", row.rule, row.subject, row.sentence)
+            log.info("%s of %s is over: %s", row.rule, row.subject, row.sentence, extra=_facts("incident_ended", row))
         sent, undelivered = _tell(ledger, alerts, now)
     return Told(opened, ended, sent, undelivered)
+
+
+def _facts(event: str, row: IncidentRow) -> dict[str, Any]:
+    return {"event": event, "incident": row.number, "rule": row.rule, "subject": row.subject}
 
 
 def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
