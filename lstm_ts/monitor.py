@@ -8,7 +8,7 @@ Exit code 3: a version has drifted, so a retraining is due; at most once a day. 
 
 import logging
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,6 +94,10 @@ class Settings:
     verdict: VerdictSettings
     skill: SkillSettings
     regime: RegimeSettings
+
+
+def make_settings(cfg: DictConfig) -> Settings:
+    return Settings(*(construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime")))
 
 
 def load_watched(run: Run) -> list[Loaded]:
@@ -241,17 +245,14 @@ def _compare_holdout(run: Run, champion: Loaded, challenger: Loaded) -> Pairs:
     return compute_pairs(ours, theirs)
 
 
-def act_on_challenge(run: Run, loaded: Sequence[Loaded]) -> Finding:
-    """A challenger that does harm is challenger no more."""
+def read_challenge(run: Run, loaded: Sequence[Loaded]) -> tuple[Watched | None, Challenge | None]:
+    """The challenger, and how it stands."""
     challenger = next((each.watched for each in loaded if each.watched.alias == CHALLENGER), None)
     if challenger is None:
-        return challenges.describe(None, run.name, None)
+        return None, None
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, challenger.number).get(CHALLENGE)
-    challenge = Challenge.from_json(state) if state else None
-    if challenge and challenge.verdict is Verdict.HARM:
-        run.registry.release(run.name, challenger.number, actor="monitor", reason=challenge.sentence)
-    return challenges.describe(challenger, run.name, challenge)
+    return challenger, Challenge.from_json(state) if state else None
 
 
 def measure_skill(run: Run, watched: Watched, settings: SkillSettings) -> Finding:
@@ -303,8 +304,11 @@ def check_feed(cfg: DictConfig, run: Run) -> list[Finding]:
     ]
 
 
-def check_skew(run: Run) -> Finding:
-    """Of the requests since the last check; those of hours that are not stored yet are left to the next one."""
+def check_skew(run: Run) -> tuple[Finding, MonitorState]:
+    """Of the requests since the last check; those of hours that are not stored yet are left to the next one.
+
+    Returns    what was found, and the state from which the next check goes on
+    """
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, 0).get(SERVED)
     since = datetime.fromisoformat(state["until"]) if state else run.now - LATE
@@ -314,8 +318,8 @@ def check_skew(run: Run) -> Finding:
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
-        tables.put_states(connection, [MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})])
-    return check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
+    finding = check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
+    return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
 
 
 def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) -> None:
@@ -344,8 +348,9 @@ def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now:
     return True
 
 
-def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
-    settings = Settings(*(construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime")))
+def monitor(cfg: DictConfig, run: Run) -> tuple[list[Finding], Callable[[], None]]:
+    """What was found, and what is to be done once it is told: a run that is killed before finds it again."""
+    settings = make_settings(cfg)
     loaded = load_watched(run)
     updates = watch_versions(run, loaded, settings)
     for each, update in zip(loaded, updates, strict=True):
@@ -353,14 +358,24 @@ def monitor(cfg: DictConfig, run: Run) -> list[Finding]:
         print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
     if not loaded:
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
-    return [
+    challenger, challenge = read_challenge(run, loaded)
+    skew, checked = check_skew(run)
+    findings = [
         *check_feed(cfg, run),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
         *(measure_skill(run, each.watched, settings.skill) for each in loaded),
-        act_on_challenge(run, loaded),
-        check_skew(run),
+        challenges.describe(challenger, run.name, challenge),
+        skew,
     ]
+
+    def finish() -> None:
+        with run.ledger.transaction() as connection:
+            tables.put_states(connection, [checked])
+        if challenger and challenge and challenge.verdict is Verdict.HARM:
+            run.registry.release(run.name, challenger.number, actor="monitor", reason=challenge.sentence)
+
+    return findings, finish
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> Run:
@@ -417,10 +432,12 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     try:
         run = open_run(cfg, ledger, symbol, now)
     except NoRows:
-        findings = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))]
+        findings, finish = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))], None
     else:
-        findings = monitor(cfg, run)
+        findings, finish = monitor(cfg, run)
     arrived = tell(cfg, ledger, findings, now)
+    if finish:
+        finish()
     ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(findings)} findings"))
     retraining = asks_retraining(ledger, cfg.name, findings, now)
     return UNDELIVERED if not arrived else RETRAIN if retraining else 0

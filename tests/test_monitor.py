@@ -21,6 +21,7 @@ from processes import ROOT, WAIT_S
 from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
+from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
@@ -30,7 +31,7 @@ from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.export import export
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
-from lstm_ts.monitor import asks_retraining
+from lstm_ts.monitor import asks_retraining, check_skew, load_watched, make_settings, open_run, watch_versions
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
@@ -223,6 +224,11 @@ def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Pa
     said = monitor(folder, LATER + timedelta(minutes=5))
     assert "good     skew of XAGUSD: 1 served forecasts of XAGUSD are what the stored bars give." in said
     bars_until(folder, hourly_bars, LATER + 2 * HOUR)
+    cfg = compose("monitor", [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"])
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        this = open_run(cfg, ledger, construct(cfg.symbol), LATER + 2 * HOUR)
+        watch_versions(this, load_watched(this), make_settings(cfg))
+        assert {check_skew(this)[0].health for _ in range(2)} == {Health.BAD}  # a run that is killed before it tells
     said = monitor(folder, LATER + 2 * HOUR)
     assert "bad      skew of XAGUSD: Of 1 served forecasts" in said and "request r2" in said
     assert "unknown  skew of XAGUSD:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))
