@@ -1,6 +1,5 @@
 """How every process writes its log to stderr: text for people, or one JSON object a line, as docs/LOGS.md says."""
 
-import json
 import logging
 import logging.config
 import math
@@ -14,14 +13,13 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
 from datetime import UTC, datetime
-from functools import partial
 from io import TextIOBase
 from types import MappingProxyType
 from typing import Any, TextIO
 from uuid import uuid4
 
 from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from lstm_ts import clock
 from lstm_ts.errors import ConfigError
@@ -74,8 +72,8 @@ class JsonLines(JsonFormatter):
     """An object a line; `time` is real, `clock` is what LSTM_TS_CLOCK shows."""
 
     def __init__(self, command: str) -> None:
-        serializer = partial(json.dumps, allow_nan=False)
-        super().__init__(json_serializer=serializer, json_ensure_ascii=False, reserved_attrs=[*RESERVED])
+        super().__init__(reserved_attrs=[*RESERVED])
+        self._encode = JsonEncoder(allow_nan=False, ensure_ascii=False).encode  # made once, not for each line
         self._process = {"command": command, "run": run_id()}
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
@@ -90,6 +88,9 @@ class JsonLines(JsonFormatter):
             log_data |= {"error": record.exc_info[0].__name__, "traceback": message_dict.get("exc_info")}
         with suppress(ConfigError):  # which is told
             log_data |= {"clock": clock.now()} if clock.read_clock() else {}
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        return self._encode(log_data)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         return {name: _finite(value) for name, value in log_data.items() if value not in ("", None)}
