@@ -25,6 +25,7 @@ from dashboard.client import Client
 from dashboard.monitoring.checks import find_checks, make_check
 from dashboard.monitoring.hourly_coverage import find_bounds
 from dashboard.monitoring.incidents import incidents_view
+from dashboard.monitoring.live_skill import describe_skill, skill_through_time
 from dashboard.monitoring.model_view import ModelView
 from dashboard.monitoring.past_forecasts import PastPath, describe, find_breaks
 from dashboard.monitoring.service import data_view, duration, quantile, service_view
@@ -34,11 +35,12 @@ from dashboard.ui.page_context import PageContext
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.alert_tables import read_silences
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import FindingRow
+from lstm_ts.ledger.monitor_rows import FindingRow, Score
 from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores
 from lstm_ts.ledger.rows import AliasChange, DecisionRow
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.confidence import DailyLosses, SkillSettings
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.store.bar_store import BarStore
@@ -131,8 +133,15 @@ def silences(folder: Path, now: datetime) -> list[tuple[str, str | None, timedel
     return [(row.rule, row.subject, row.until - now, row.actor, row.reason) for row in found]
 
 
+def misses(scores: list[Score]) -> str:
+    outside = sum(not row.low <= row.y <= row.high for row in scores)
+    return f"Of {len(scores):,} known outcomes {outside:,} ("
+
+
 @pytest.mark.browser
-def test_past_skill_coverage_and_checks_are_those_of_the_ledger(page: Page, folder: Path, service: Server) -> None:
+def test_past_skill_coverage_and_checks_are_those_of_the_ledger(
+    page: Page, folder: Path, service: Server, now: datetime
+) -> None:
     checks = rows_of(page, "What the monitor found of XAGUSD")
     expect(checks.first).to_contain_text("✓ good")
     expect(checks.first).to_contain_text("0 session hours have closed since")
@@ -142,12 +151,10 @@ def test_past_skill_coverage_and_checks_are_those_of_the_ledger(page: Page, fold
         champion, challenger = (read_scores(connection, "XAGUSD", version, since=DECIDED) for version in (1, 2))
         days = read_daily_scores(connection, "XAGUSD", 1)
     of_step_1, of_step_6 = ([row for row in champion if row.step == step] for step in (1, 6))
-    week = [row for row in of_step_1 if row.origin_ts + HOUR >= of_step_1[-1].origin_ts - timedelta(days=7)]
-    page.get_by_role("button", name="Whole span").click()
     missed = sum(not row.low <= row.y <= row.high for row in of_step_1)
-    told = page.get_by_text("forecasts of this span")
-    expect(told).to_contain_text(f"Of {len(of_step_1):,} known outcomes {missed:,} (")
-    assert 0 < len(week) < len(of_step_1)
+    page.get_by_role("button", name="Whole span").click()
+    told, month = page.get_by_text("forecasts of this span"), now.replace(minute=0) - timedelta(days=31)
+    expect(told).to_contain_text(misses([row for row in of_step_1 if row.origin_ts >= month]))
     model, persistence = (sum(row.losses[name] for row in of_step_1) for name in ("model", "persistence"))
     skill = page.get_by_text("over persistence, by")
     expect(skill).to_contain_text(f"{100 * (1 - model / persistence):+.1f} % over persistence")
@@ -158,7 +165,7 @@ def test_past_skill_coverage_and_checks_are_those_of_the_ledger(page: Page, fold
     page.get_by_label("Session hours ahead").select_option("6")
     expect(skill).to_contain_text(f"{len(of_step_6):,} forecasts 6 session hours ahead")
     page.get_by_label("Version").select_option("2 (challenger)")
-    expect(told).to_contain_text(f"Of {len([row for row in challenger if row.step == 6]):,} known outcomes")
+    expect(told).to_contain_text(misses([row for row in challenger if row.step == 6 and row.origin_ts >= month]))
     expect(page.get_by_text("Version 2 is challenger of version 1")).to_contain_text("by a test: calmer <nights>")
     wait_for(lambda: service.health().ready)
     expect(rows_of(page, "Workers of the service").first).to_contain_text("version 1, trained until 2014-04-01")
@@ -185,9 +192,45 @@ def test_an_operator_silences_an_alert_and_ends_the_silence(page: Page, folder: 
     expect(rows_of(page, "Open alerts").first).to_contain_text("silenced until")
     page.get_by_role("button", name="End it …").click()
     confirm(page, reason="it is there", password=PASSWORD)
-    expect(page.get_by_text("What is found of disk of data is told again.")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("What is found of disk of data is told again.")
     assert silences(folder, now) == []
     expect(rows_of(page, "Silences in force")).to_have_count(0)
+
+
+@pytest.mark.browser
+def test_what_is_found_next_is_shown_by_itself_and_a_ledger_that_is_away_too(
+    page: Page, folder: Path, now: datetime
+) -> None:
+    expect(rows_of(page, "Open alerts").first).to_be_visible()
+    with opened(folder) as ledger:
+        report(ledger, construct(compose("alerts", []).alerts), [replace(DISK, subject="models")], now=now)
+    expect(rows_of(page, "Open alerts").first).to_contain_text("disk of models")
+    (folder / "ledger.db").rename(folder / "away.db")
+    away = page.get_by_text("This page asks again by itself.")
+    expect(away).to_contain_text("Expected the ledger")
+    expect(page.get_by_text("forecasts of this span")).to_be_visible()
+    (folder / "away.db").rename(folder / "ledger.db")
+    expect(away).to_have_count(0)
+
+
+def losses_of(days: int) -> DailyLosses:
+    """The model's loss of a day is 0.9 or 0.7, the baseline's 1."""
+    day_D = np.datetime64("2014-01-01") + np.arange(days)
+    model_D = np.where(np.arange(days) % 2, 0.9, 0.7)
+    return DailyLosses(day_D, np.full(days, 24), model_D, np.ones(days))
+
+
+def test_skill_has_an_interval_after_some_days_and_is_claimed_over_the_best_baseline_only() -> None:
+    settings = SkillSettings(alpha=0.05, min_days=20, tightest_days=60)
+    points = [skill for _, skill in skill_through_time(losses_of(400), settings)]
+    assert len(points) == 200 and (points[0].days, points[-1].days) == (1, 400)
+    assert [np.isnan(skill.low) for skill in points] == [skill.days < 20 for skill in points]
+    assert points[-1].skill == pytest.approx(0.2)
+    best, other = (describe_skill("har", points[-1], 1, settings, is_best=is_best) for is_best in (True, False))
+    assert best.startswith("+20.0 % over har, the best baseline, by 9,600 forecasts 1 session hour ahead on 400 days")
+    assert best.endswith(": proven skill.") and "proven" not in other
+    young = describe_skill("har", points[0], 1, settings, is_best=True)
+    assert young.endswith("since 01 Jan 2014; an interval is there after 20 days.")
 
 
 @pytest.mark.browser

@@ -22,7 +22,7 @@ CAUSES = {
     "concept_drift": "Concept: the model errs no more than at its gate",
 }
 OTHERS = {
-    "performance_drop": "Live skill: no baseline does better",
+    "performance_drop": "Live skill: no baseline is proven to be better",
     "skew": "What is served is what the store gives",
 }
 NOT_YET = {

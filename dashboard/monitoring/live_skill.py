@@ -20,6 +20,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from dashboard.ui.blocks import legend
+from dashboard.ui.text import proof_words
 from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, estimate_skill
@@ -44,14 +45,15 @@ def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tup
 
 
 def read_lines(days: Sequence[DailyScore], settings: SkillSettings) -> list[Line]:
-    """Over persistence, and over the best baseline where that is another one.    days   of one step, at least one"""
+    """Over persistence, and last over the best baseline, which may be the same.    days   of one step, at least one"""
     losses = list_losses(days)
     best = min(losses, key=lambda name: float(losses[name].baseline_D.sum()))
     return [(name, skill_through_time(losses[name], settings)) for name in dict.fromkeys([PERSISTENCE, best])]
 
 
-def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSettings) -> str:
-    over = "persistence" if baseline == PERSISTENCE else f"{baseline}, the best baseline"
+def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSettings, *, is_best: bool) -> str:
+    """Skill is claimed over the best baseline only."""
+    over = f"{baseline}, the best baseline" if is_best else baseline
     ahead = f"{step} session hour{'s' * (step > 1)} ahead"
     if math.isnan(skill.skill):
         return f"Skill over {over}: not known yet."
@@ -59,9 +61,9 @@ def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSe
     lead = f"{percent(skill.skill, signed=True)} over {over}, by {judged}"
     if math.isnan(skill.low):
         return f"{lead}; an interval is there after {settings.min_days} days."
-    verdict = "proven skill" if skill.low > 0 else "worse, proven" if skill.high < 0 else "nothing is proven"
     between = f"{percent(skill.low, signed=True)} and {percent(skill.high, signed=True)}"
-    return f"{lead}; with {percent(1 - settings.alpha, 0)} confidence between {between}: {verdict}."
+    proof = f": {proof_words(skill.low, skill.high)}" if is_best else ""
+    return f"{lead}; with {percent(1 - settings.alpha, 0)} confidence between {between}{proof}."
 
 
 def _day(day: np.datetime64 | None) -> str:

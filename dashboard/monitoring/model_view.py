@@ -165,7 +165,10 @@ class ModelView:
             return [html(f'<p class="quiet">{NO_SCORE.format(what="skill over the baselines")}</p>')]
         settings, colours = self._context.settings.live_skill, shade(self._context.dark)
         lines = read_lines(seen.days, settings)
-        told = [describe_skill(name, points[-1][1], seen.step, settings) for name, points in lines]
+        best, _ = lines[-1]
+        told = [
+            describe_skill(name, points[-1][1], seen.step, settings, is_best=name == best) for name, points in lines
+        ]
         plot = skill_chart(lines, colours)
         return picture(plot, skill_legend([name for name, _ in lines], colours), told)
 

@@ -28,7 +28,7 @@ from lstm_ts.registry.version import DONE
 
 CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")  # as in registry.registry, which is slow to import
 LISTED = 30  # incidents
-SHOWN = timedelta(days=62)  # of past forecasts, at most
+SHOWN = timedelta(days=31)  # of past forecasts, at most
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def step_skill_words(step: StepSkill) -> str:
     if step.best != PERSISTENCE:
         over.append(over_words(PERSISTENCE, step.over_persistence))
     judged = f"by {step.outcomes:,} outcomes since {step.since}"
-    return f"{hours}, {judged}: {', '.join(over)}: {verdict_words(step.over_best)}."
+    return f"{hours}, {judged}: {', '.join(over)}: {proof_words(step.over_best.lower, step.over_best.upper)}."
 
 
 def over_words(name: str, over: SkillOver) -> str:
@@ -101,10 +101,11 @@ def over_words(name: str, over: SkillOver) -> str:
     return f"{said} ({percent(over.lower, signed=True)} to {percent(over.upper, signed=True)})"
 
 
-def verdict_words(over: SkillOver) -> str:
-    if over.lower is None or over.upper is None:
+def proof_words(lower: float | None, upper: float | None) -> str:
+    """Of skill over the best baseline, by its interval; None: there is none yet."""
+    if lower is None or upper is None:
         return "too few days to tell"
-    return "proven skill" if over.lower > 0 else "worse, proven" if over.upper < 0 else "no proven skill"
+    return "proven skill" if lower > 0 else "worse, proven" if upper < 0 else "no proven skill"
 
 
 def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:
