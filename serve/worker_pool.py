@@ -74,8 +74,9 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
 
         loop.add_signal_handler(signal.SIGTERM, tell)
         socket.unlink(missing_ok=True)  # of the worker before
-        await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
+        server = await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
         await idle.wait()
+        server.close()  # kept until here: uvloop closes one that nobody refers to
 
     uvloop.run(listen())
 
