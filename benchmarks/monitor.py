@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -42,12 +43,13 @@ def monitor(now: datetime, paths: list[str]) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - worked
 
 
-def describe(what: str, seconds: float, ledger: Path) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def describe(what: str, cost: Sequence[float], ledger: Path) -> None:
+    """cost   seconds by the clock, and of the processor"""
+    peak, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ledger.stat().st_size / 1e6
     print(
-        f"{what}: {seconds:.1f} s; ledger {ledger.stat().st_size / 1e6:.1f} MB, memory at most {peak:.0f} MB",
-        flush=True,
+        f"{what}: {cost[0]:.1f} s, {cost[1]:.1f} s of the processor; ledger {size:.1f} MB, memory at most {peak:.0f} MB"
     )
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -63,8 +65,8 @@ def main() -> None:
         describe("One hour more", monitor(now + HOUR, paths), ledger)
         for quarter in range(4):
             costs = [monitor(now + week * WEEK, paths) for week in range(13 * quarter + 1, 13 * quarter + 14)]
-            seconds, worked = map(sum, zip(*costs, strict=True))
-            describe(f"Quarter {quarter + 1} of the next year by weeks", (seconds, worked), ledger)
+            total = [sum(part) for part in zip(*costs, strict=True)]
+            describe(f"Quarter {quarter + 1} of the next year by weeks", total, ledger)
 
 
 if __name__ == "__main__":
