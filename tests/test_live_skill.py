@@ -167,7 +167,7 @@ def test_few_days_have_a_skill_without_an_interval(server: Server, folder: Path,
     _, skill, _ = ask(server, now_bars)
     assert skill and skill.steps[0].over_best.skill == pytest.approx(-0.1)
     assert (skill.steps[0].over_best.lower, skill.steps[0].over_best.upper) == (None, None)
-    wait_for(lambda: series(server, "lstm_ts_live_skill{"), SOON_S)
+    wait_for(lambda: any('version="2"' in name for name in series(server, "lstm_ts_live_skill{")), SOON_S)
     assert not series(server, "lstm_ts_live_skill_lower{")
     with registry_of(folder) as registry:
         promote(registry, 1)
@@ -225,7 +225,8 @@ def test_evidence_of_drift_alerts_and_heartbeats_are_shown(server: Server, folde
             tables.put_states(connection, [MonitorState("XAGUSD", 7, DRIFT, NOW, asdict(state))])
         report(ledger, alerts(), [DRIFTED], now=NOW - HOUR)
         ledger.record_heartbeat(Heartbeat("monitor", "XAGUSD", NOW - HOUR, "9 findings"))
-    wait_for(lambda: series(server, "lstm_ts_heartbeat_age_seconds"), SOON_S)
+    shown = ("lstm_ts_heartbeat_age_seconds", "lstm_ts_drift_", "lstm_ts_alerts_open")
+    wait_for(lambda: all(series(server, name) for name in shown), SOON_S)
     version = '{name="XAGUSD",version="1"}'
     evidence, threshold = state.evidence
     assert series(server, "lstm_ts_drift_") == {
