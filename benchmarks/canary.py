@@ -31,8 +31,8 @@ from benchmarks.out_of_sample import (
 from lstm_ts.cli import construct
 from lstm_ts.monitoring.verdict import (
     HOURS_OF_WEEK,
+    ChallengeVerdict,
     Pairs,
-    Verdict,
     VerdictSettings,
     compute_pairs,
     decide,
@@ -45,7 +45,7 @@ from lstm_ts.scoring.records import ForecastRecord
 EQUAL_RUNS, OTHER_RUNS = 200, 100
 WORSE = 0.05
 SESSION_HOURS_OF_WEEK = 115
-Outcome = tuple[Verdict, int]  # and after how many live hours
+Outcome = tuple[ChallengeVerdict, int]  # and after how many live hours
 
 
 def select(pairs: Pairs, rows_N: NDArray[np.int64]) -> Pairs:
@@ -79,7 +79,7 @@ def judge_runs(held_out: Pairs, live: Pairs, settings: VerdictSettings, runs: in
 
 
 def show(name: str, found: Sequence[Outcome]) -> None:
-    hours_of: dict[Verdict, list[int]] = defaultdict(list)
+    hours_of: dict[ChallengeVerdict, list[int]] = defaultdict(list)
     for verdict, hour in found:
         hours_of[verdict].append(hour)
     cells = []

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from benchmarks.skill import run
-from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import utc
 from lstm_ts.model.artifact import load_forecasters
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.scoring.metrics import Array, mean_of_known, pinball_NH
 from lstm_ts.scoring.records import ForecastRecord

@@ -22,10 +22,10 @@ from omegaconf import DictConfig
 
 from benchmarks import compose
 from lstm_ts.cli import construct
-from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import utc
 from lstm_ts.model.datamodule import Split
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide

@@ -55,7 +55,7 @@ class Model(BaseModel):
 
 
 class SkillOver(BaseModel):
-    """Over a baseline; shares, not percent. Without bounds: too few days yet."""
+    """Skill over a baseline; shares, not percent. Without bounds: too few days yet."""
 
     skill: float
     lower: float | None
@@ -72,7 +72,7 @@ class StepSkill(BaseModel):
 
 
 class Skill(BaseModel):
-    """Of the version that answers, on the outcomes of its forecasts at every session hour."""
+    """Live skill of the version that answers, on the outcomes of its forecasts at every session hour."""
 
     measured_at: datetime
     steps: list[StepSkill]

@@ -39,7 +39,7 @@ NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or sl
 
 
 @dataclass(frozen=True)
-class Request:
+class AlertRequest:
     """What the command line asks for; see conf/alerts.yaml."""
 
     action: str
@@ -57,7 +57,7 @@ class Request:
         return value
 
 
-def answer(ledger: Ledger, alerts: Alerts, asked: Request, at: datetime) -> str:
+def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
     """Do what is asked; the text to print.
 
     Raises    ConfigError: an unknown action, or an option it needs; DeliveryError: a receiver did not take the test
@@ -76,7 +76,7 @@ def answer(ledger: Ledger, alerts: Alerts, asked: Request, at: datetime) -> str:
     raise ConfigError(f"Expected action=list, test, silence, unsilence or close, got {asked.action}")
 
 
-def _list(ledger: Ledger, alerts: Alerts, asked: Request, at: datetime) -> str:
+def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
     with ledger.transaction() as connection:
         incidents = read_incidents(connection, since=at - timedelta(days=asked.days))
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=at)
@@ -132,7 +132,7 @@ def _test(alerts: Alerts, at: datetime) -> str:
     return "\n".join(f"{name} has taken a test message." for name in told)
 
 
-def _silence(ledger: Ledger, asked: Request, at: datetime) -> str:
+def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
     rule, until, reason = _rule(asked), read_until(asked.given("until"), at), asked.given("reason")
     row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
     with ledger.transaction() as connection:
@@ -141,7 +141,7 @@ def _silence(ledger: Ledger, asked: Request, at: datetime) -> str:
     return f"Nobody is told of {_shown(row)} until {format_time(until)}."
 
 
-def _unsilence(ledger: Ledger, asked: Request, at: datetime) -> str:
+def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
     rule = _rule(asked)
     with ledger.transaction() as connection:
         found = [row for row in read_silences(connection, at=at) if row.rule == rule]
@@ -158,7 +158,7 @@ def _unsilence(ledger: Ledger, asked: Request, at: datetime) -> str:
     return "\n".join(f"What is found of {_shown(row)} is told again." for row in found)
 
 
-def _close(ledger: Ledger, asked: Request, at: datetime) -> str:
+def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
     number, reason = asked.given("number"), asked.given("reason")
     with ledger.exclusive_alerts(), ledger.transaction() as connection:
         found = next((row for row in read_active(connection) if row.number == number and row.opened_at), None)
@@ -183,7 +183,7 @@ def _shown(row: SilenceRow) -> str:
     return f"{row.rule} of {row.subject or 'any subject'}"
 
 
-def _rule(asked: Request) -> str:
+def _rule(asked: AlertRequest) -> str:
     rule = str(asked.given("rule"))
     if rule not in RULES:
         raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got rule={rule}; choose one of them")
@@ -211,7 +211,7 @@ def main(cfg: DictConfig) -> None:
     check_registry(cfg)
     alerts: Alerts = construct(cfg.alerts)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        print(answer(ledger, alerts, Request(*options), now()))
+        print(answer(ledger, alerts, AlertRequest(*options), now()))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,10 @@ from lstm_ts.cli import (
     to_json,
 )
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import Span, check_lightgbm, evaluate, with_lightgbm, write_scores
+from lstm_ts.evaluate import check_lightgbm, with_lightgbm, write_scores
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.model.forecaster import Forecaster

@@ -112,12 +112,12 @@ def run_id() -> str:
 
 
 def make_formatter(kind: str, command: str) -> logging.Formatter:
-    """For the configuration of logging; what is no format is refused elsewhere."""
+    """Make a formatter for the configuration of logging; what is no format is refused elsewhere."""
     return JsonLines(command) if kind == JSON else TextLines()
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """To stderr as it is now, past `StrayText`."""
+    """Write to stderr as it is now, past `StrayText`."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -128,7 +128,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class StrayText(TextIOBase):
-    """In the place of `sys.stderr`: what is printed there becomes a record a line."""
+    """A stream in the place of `sys.stderr`: what is printed there becomes a record a line."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         self.stream, self.formatter, self._begun, self._lock = stream, formatter, "", threading.RLock()
@@ -157,7 +157,7 @@ def are_json() -> bool:
 
 
 def begin(kind: str, command: str) -> None:
-    """Before there is a configuration: what goes wrong until then, while importing too, is told as asked for."""
+    """Set up the log before there is a configuration: what goes wrong until then is told as asked for."""
     if kind == JSON and not are_json():
         handler = StderrHandler()
         handler.setFormatter(make_formatter(kind, command))
@@ -190,7 +190,7 @@ def _tell(error: BaseException | None, message: str = "") -> None:
 
 
 class LineLimit:
-    """At most so many lines of a kind in a while, however often someone gives cause for one."""
+    """Admit at most so many lines of a kind in a while, however often someone gives cause for one."""
 
     def __init__(self, most: int, per_s: float = 60.0) -> None:
         self._most, self._per_s, self._lock = most, per_s, threading.Lock()

@@ -29,13 +29,14 @@ from lstm_ts.cli import (
     to_json,
 )
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import Span, evaluate, write_scores
+from lstm_ts.evaluate import write_scores
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.provenance import hash_training, select_decisive
 from lstm_ts.registry.holdout import Champion, HoldoutData, check_champion, hold_out

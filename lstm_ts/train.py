@@ -31,11 +31,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.cli import choose_symbols, construct, entry_point, processed_store, run_folder, to_json
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import Span, check_lightgbm, score
+from lstm_ts.evaluate import check_lightgbm, score
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.evaluation import Span
 from lstm_ts.model.export import export
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation

@@ -261,7 +261,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return self._reader.last
 
     def _loaded_versions(self) -> frozenset[VersionKey]:
-        """As the workers last said, whether or not they answer at this moment."""
+        """Versions as the workers last said, whether or not they answer at this moment."""
         return find_versions(worker for state in self._states if state for worker in state.workers)
 
     def workers(self) -> list[Worker]:

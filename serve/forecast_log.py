@@ -75,7 +75,7 @@ class ForecastLog:
 
     @property
     def address(self) -> LedgerAddress:
-        """Of the ledger that is written to, for those that read in it."""
+        """Address of the ledger that is written to, for those that read in it."""
         return LedgerAddress(self._url, self._identity, self._poll_s)
 
     def start(self) -> None:

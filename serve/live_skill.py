@@ -14,7 +14,7 @@ NOT_READ = "the ledger has not been read yet"
 
 
 class LiveSkills:
-    """Of the versions that answer."""
+    """Live skill of the versions that answer."""
 
     def __init__(self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]]) -> None:
         self._reader: LedgerReader[dict[VersionKey, Skill]] = LedgerReader(address, read_skills, wanted)

@@ -60,7 +60,7 @@ LAST_BAR_SESSION_AGE = Gauge(
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 
-class Loaded(Collector):
+class LoadedWorkers(Collector):
     """What the workers have loaded at the moment of a scrape."""
 
     def __init__(self, workers: Iterable[Worker], slots: int) -> None:

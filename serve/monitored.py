@@ -64,7 +64,7 @@ class MonitoredReader:
 
 
 def compute_coverage(days: Sequence[DailyScore]) -> dict[int, float]:
-    """By step, the share of outcomes within the 80 % interval."""
+    """Share of outcomes by step that lie within the 80 % interval."""
     counts: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for day in days:
         counts[day.step][0] += day.sums["inside"]

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from serve.app import ForecastServer
 from serve.keys import Keys
-from serve.metrics import Loaded, scrape
+from serve.metrics import LoadedWorkers, scrape
 from serve.middleware import Counted
 from serve.monitored import MonitoredMetrics
 from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
@@ -136,7 +136,9 @@ class Routes:
         return Response(await asyncio.shield(self._scrape), media_type=CONTENT_TYPE_LATEST)
 
     async def _make_scrape(self) -> bytes:
-        return scrape(Loaded(self._server.workers(), self._server.slots), MonitoredMetrics(self._server.monitored))
+        return scrape(
+            LoadedWorkers(self._server.workers(), self._server.slots), MonitoredMetrics(self._server.monitored)
+        )
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""

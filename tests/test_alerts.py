@@ -15,9 +15,9 @@ from commands import run as run_command
 from processes import WAIT_S, child, free_port, python, read_line, wait_for
 from webhook import SECRETS, Webhook, open_webhook
 
-from lstm_ts.alerts import Request, answer
+from lstm_ts.alerts import AlertRequest, answer
 from lstm_ts.cli import compose, construct
-from lstm_ts.errors import ConfigError, DeliveryError, LedgerError
+from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import (
     add_silence,
@@ -262,8 +262,6 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
         f"LSTM_TS_ALERT_URLS right; the next run tries again",
     )
     assert told.undelivered[0] in caplog.messages
-    with pytest.raises(DeliveryError, match="got status 503"):
-        told.check()
     assert run(ledger, settings, 1, DRIFT).sent == 0
     hook.status = 200
     assert run(ledger, settings, 2, DRIFT).sent == 1
@@ -514,7 +512,7 @@ def test_the_command_shows_what_is_open_told_silenced_and_over(
 def ask(ledger: Ledger, action: str, **options: object) -> str:
     """What `python -m lstm_ts.alerts` does once its command line is read."""
     nothing = dict.fromkeys(("rule", "subject", "until", "number", "reason"))
-    return answer(ledger, alerts(), Request(action=action, days=7, **nothing | options), AT)
+    return answer(ledger, alerts(), AlertRequest(action=action, days=7, **nothing | options), AT)
 
 
 def test_who_silences_ends_a_silence_or_closes_stands_in_the_audit(

@@ -17,9 +17,9 @@ from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.monitoring.concept_drift import (
     Detector,
+    DriftReference,
     DriftSettings,
     DriftState,
-    Reference,
     choose_baseline,
     compute_d_N,
     make_reference,
@@ -35,7 +35,7 @@ SETTINGS = {
     "confidence": 0.95,
     "min_origins": 100,
 }
-REFERENCE = Reference(baseline="volatility", step=1, n=1_450, mean=0.01, loss=0.1, allowance=0.03)
+REFERENCE = DriftReference(baseline="volatility", step=1, n=1_450, mean=0.01, loss=0.1, allowance=0.03)
 
 
 def make_settings(**changes):

@@ -29,11 +29,11 @@ from dashboard.operator import NotAllowed, Operator
 from dashboard.server import read_settings
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import RegistryError
-from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.registry.version import Version
 from lstm_ts.scoring.comparison import StepComparison, compare_records
 from lstm_ts.scoring.scores import compute_scores

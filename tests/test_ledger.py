@@ -23,7 +23,8 @@ from lstm_ts.errors import LedgerError, RowRefused
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.database import REVISIONS, migrate
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import SCORES
+from lstm_ts.ledger.monitor_rows import SCORES, DailyScore
+from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.bars import Answer
 
@@ -95,7 +96,8 @@ WRITE = f"""{LOADED}
 import datetime
 from contextlib import closing
 from dataclasses import replace
-from lstm_ts.ledger.monitor_rows import SCORES
+from lstm_ts.ledger.monitor_rows import SCORES, DailyScore
+from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow
 ledger = Ledger(sys.argv[1])
 for i in range(25):
@@ -622,3 +624,12 @@ def test_a_url_that_is_none_of_ours_is_refused(url: str, got: str) -> None:
     assert "secret" not in said
     with pytest.raises(LedgerError, match=got):
         Ledger(url)
+
+
+def test_losses_of_days_are_read_without_their_other_sums(ledger: Ledger) -> None:
+    sums = {"n": 3, "losses": {"model": 0.5, "har": 0.25}, "hours": {"3": {"n": 3}}}
+    days = [DailyScore("XAGUSD", 2, day, step, sums) for day in ("2015-07-01", "2015-07-02") for step in (1, 6)]
+    with ledger.transaction() as connection:
+        put_daily_scores(connection, [*days, DailyScore("XAGUSD", 3, "2015-07-01", 1, sums)])
+        found = read_daily_losses(connection, "XAGUSD", 2)
+    assert found == [replace(day, sums={"n": 3, "losses": {"model": 0.5, "har": 0.25}}) for day in days]

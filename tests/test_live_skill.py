@@ -29,11 +29,12 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState, Score
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.monitor import Run, measure_skill
-from lstm_ts.monitoring.concept_drift import Detector, Reference
+from lstm_ts.monitoring.checks import measure_skill
+from lstm_ts.monitoring.concept_drift import Detector, DriftReference
 from lstm_ts.monitoring.daily import sum_days
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.monitoring.versions import DRIFT, Watched
+from lstm_ts.monitoring.run import MonitorRun
+from lstm_ts.monitoring.versions import DRIFT, WatchedVersion
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 from serve.schema import Skill
@@ -90,9 +91,9 @@ def make_scores(version: int, *, days: int, model_loss: float, steps: tuple[int,
     return found
 
 
-def make_run(folder: Path, ledger: Ledger, registry: Registry, now: datetime = NOW) -> Run:
+def make_run(folder: Path, ledger: Ledger, registry: Registry, now: datetime = NOW) -> MonitorRun:
     symbol = construct(compose("monitor").symbol)
-    return Run(ledger, registry, symbol, "XAGUSD", pl.DataFrame(schema=HOURLY_SCHEMA), now, now)
+    return MonitorRun(ledger, registry, symbol, "XAGUSD", pl.DataFrame(schema=HOURLY_SCHEMA), now, now)
 
 
 def measure(folder: Path, version: int, scores: list[Score], now: datetime = NOW) -> None:
@@ -101,7 +102,7 @@ def measure(folder: Path, version: int, scores: list[Score], now: datetime = NOW
         with ledger.transaction() as connection:
             tables.put_daily_scores(connection, sum_days(scores))
         run = make_run(folder, ledger, Registry(f"sqlite:///{folder}/mlflow.db", ledger), now)
-        measure_skill(run, Watched("champion", replace(DECISION, version=version)), SETTINGS)
+        measure_skill(run, WatchedVersion("champion", replace(DECISION, version=version)), SETTINGS)
 
 
 def ask(server: Server, bars: list[Body]) -> tuple[int, Skill | None, str | None]:
@@ -215,7 +216,9 @@ def test_a_worker_that_starts_without_the_ledger_says_why_there_is_no_skill(
 
 
 def test_evidence_of_drift_alerts_and_heartbeats_are_shown(server: Server, folder: Path) -> None:
-    detector = Detector(Reference("har", 1, 500, 0.0, 0.1, 0.01), construct(compose("train", "+drift=default").drift))
+    detector = Detector(
+        DriftReference("har", 1, 500, 0.0, 0.1, 0.01), construct(compose("train", "+drift=default").drift)
+    )
     state = detector.start()
     for d in (0.05, 0.04, math.nan, 0.06):
         state = detector.update(state, d)
@@ -308,6 +311,6 @@ def test_a_registry_that_is_away_costs_no_skill(folder: Path, tmp_path: Path, ca
         shutil.copy(folder / "mlflow.db", tmp_path / "mlflow.db")
         run = make_run(tmp_path, ledger, Registry(f"sqlite:///{tmp_path}/mlflow.db", ledger))
         (tmp_path / "mlflow.db").write_bytes(b"no database")
-        finding = measure_skill(run, Watched("champion", replace(DECISION, version=1)), SETTINGS)
+        finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=1)), SETTINGS)
     assert "live skill 1 hour ahead" in finding.sentence
     assert "is not in MLflow yet: Expected an answer from the registry" in caplog.text

@@ -31,8 +31,10 @@ from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.export import export
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
-from lstm_ts.monitor import asks_retraining, check_skew, load_watched, make_settings, open_run, watch_versions
+from lstm_ts.monitor import make_settings, open_run
+from lstm_ts.monitoring.checks import asks_retraining, check_skew
 from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.run import load_watched, watch_versions
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore

@@ -16,10 +16,10 @@ from processes import child, python, wait_for
 from test_cli import TINY
 
 from dashboard.experiments.runs import read_runs
-from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session
 from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.export import export
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.lightning_module import Optimisation

@@ -15,8 +15,8 @@ from lstm_ts.cli import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.monitoring.verdict import (
     HOURS_OF_WEEK,
+    ChallengeVerdict,
     Pairs,
-    Verdict,
     VerdictSettings,
     VerdictState,
     compute_pairs,
@@ -194,32 +194,80 @@ def test_a_state_goes_on_with_as_many_bets_only():
             [0.0] * 3,
             [0.5] * 30,
             {},
-            Verdict.HARM,
+            ChallengeVerdict.HARM,
             "Stop: the challenger is worse than the champion by more than 10.0 %",
         ),
-        ([0.0] * 3, [-0.5] * 30, {}, Verdict.BETTER, "better than the champion. Its loss beside the champion's is -50"),
+        (
+            [0.0] * 3,
+            [-0.5] * 30,
+            {},
+            ChallengeVerdict.BETTER,
+            "better than the champion. Its loss beside the champion's is -50",
+        ),
         (
             [0.0] * 99,
             [0.0] * 60,
             {},
-            Verdict.NO_WORSE,
+            ChallengeVerdict.NO_WORSE,
             "no worse than the champion by 10.0 %. Its loss beside the champ",
         ),
-        ([-0.5] * 99, [-0.5] * 4, {}, Verdict.RUNNING, "Undecided after 0.6 of 26 weeks"),  # five live hours at least
-        ([-0.5] * 99, [0.0] * 5, {}, Verdict.RUNNING, "better 10^9.6, of it live 10^0.0"),  # live hours say nothing yet
-        ([0.0] * 3, [0.05] * 9, {"age_hours": 4368.0}, Verdict.INCONCLUSIVE, "Inconclusive after 26 weeks"),
-        ([0.0] * 3, [], {"outcome": 49}, Verdict.HALTED, "Halted: no outcome of both models for 49 session hours."),
-        ([0.0] * 3, [0.0], {"request": 49}, Verdict.HALTED, "Halted: no request has reached the challenger for 49 se"),
-        ([0.0] * 3, [0.0], {"request": None}, Verdict.RUNNING, "+0.00 % over 1 live hours and +0.00 % over 3 held-out"),
+        (
+            [-0.5] * 99,
+            [-0.5] * 4,
+            {},
+            ChallengeVerdict.RUNNING,
+            "Undecided after 0.6 of 26 weeks",
+        ),  # five live hours at least
+        (
+            [-0.5] * 99,
+            [0.0] * 5,
+            {},
+            ChallengeVerdict.RUNNING,
+            "better 10^9.6, of it live 10^0.0",
+        ),  # live hours say nothing yet
+        ([0.0] * 3, [0.05] * 9, {"age_hours": 4368.0}, ChallengeVerdict.INCONCLUSIVE, "Inconclusive after 26 weeks"),
+        (
+            [0.0] * 3,
+            [],
+            {"outcome": 49},
+            ChallengeVerdict.HALTED,
+            "Halted: no outcome of both models for 49 session hours.",
+        ),
+        (
+            [0.0] * 3,
+            [0.0],
+            {"request": 49},
+            ChallengeVerdict.HALTED,
+            "Halted: no request has reached the challenger for 49 se",
+        ),
+        (
+            [0.0] * 3,
+            [0.0],
+            {"request": None},
+            ChallengeVerdict.RUNNING,
+            "+0.00 % over 1 live hours and +0.00 % over 3 held-out",
+        ),
         (
             [0.0] * 3,
             [],
             {"outcome": 48, "request": 48},
-            Verdict.RUNNING,
+            ChallengeVerdict.RUNNING,
             "beside the champion's is +0.00 % over 3 held",
         ),
-        ([0.0] * 3, [0.5] * 30, {"outcome": 49}, Verdict.HARM, "Evidence: harm 10^"),  # known harm needs no more
-        ([0.0] * 3, [], {"outcome": 2_990, "age_hours": 4368.0}, Verdict.INCONCLUSIVE, "Inconclusive after 26 weeks"),
+        (
+            [0.0] * 3,
+            [0.5] * 30,
+            {"outcome": 49},
+            ChallengeVerdict.HARM,
+            "Evidence: harm 10^",
+        ),  # known harm needs no more
+        (
+            [0.0] * 3,
+            [],
+            {"outcome": 2_990, "age_hours": 4368.0},
+            ChallengeVerdict.INCONCLUSIVE,
+            "Inconclusive after 26 weeks",
+        ),
     ],
 )
 def test_a_verdict_and_its_sentence(held_out, live, situation, verdict, words):
@@ -230,7 +278,10 @@ def test_a_verdict_and_its_sentence(held_out, live, situation, verdict, words):
 
 
 def test_a_final_verdict_is_final():
-    assert {verdict for verdict in Verdict if not verdict.final} == {Verdict.RUNNING, Verdict.HALTED}
+    assert {verdict for verdict in ChallengeVerdict if not verdict.final} == {
+        ChallengeVerdict.RUNNING,
+        ChallengeVerdict.HALTED,
+    }
 
 
 def test_equal_challengers_are_seldom_stopped_and_worse_ones_soon():
@@ -240,8 +291,8 @@ def test_equal_challengers_are_seldom_stopped_and_worse_ones_soon():
         return first_final(rng.normal(0, 0.05, 1_000), rng.normal(mean, sd, 2_000).tolist(), rules, bound=1.5)
 
     equal, worse = [judge_noise(0, 0.1)[0] for _ in range(15)], [judge_noise(0.05, 0.2) for _ in range(15)]
-    assert Verdict.HARM not in equal
-    assert {verdict for verdict, _ in worse} == {Verdict.HARM}
+    assert ChallengeVerdict.HARM not in equal
+    assert {verdict for verdict, _ in worse} == {ChallengeVerdict.HARM}
     assert np.median([hours for _, hours in worse]) < 600
 
 
@@ -249,7 +300,7 @@ def test_a_challenger_that_turns_bad_is_stopped_too():
     rng, rules = np.random.default_rng(0), replace(shipped(), alpha_live=0.05, min_hours=10_000)
     live = [*rng.normal(-0.01, 0.2, 800), *rng.normal(0.05, 0.2, 1_500)]
     verdict, hour = first_final(rng.normal(0, 0.05, 500), live, rules, bound=1.5)
-    assert verdict is Verdict.HARM
+    assert verdict is ChallengeVerdict.HARM
     assert 800 < hour < 1_600
 
 

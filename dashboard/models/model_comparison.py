@@ -11,9 +11,9 @@ from dashboard.ui.blocks import Choice, alert, html
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import Span, evaluate
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import HOUR
+from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.registry import CHAMPION
 from lstm_ts.registry.version import Version

@@ -10,12 +10,12 @@ from dashboard.ui.text import short
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.findings import Health
-from lstm_ts.monitoring.verdict import Evidence, Verdict, VerdictSettings, measure
+from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, VerdictSettings, measure
 
-HEALTH = dict.fromkeys(Verdict, Health.UNKNOWN) | {
-    Verdict.HARM: Health.BAD,
-    Verdict.BETTER: Health.GOOD,
-    Verdict.NO_WORSE: Health.GOOD,
+HEALTH = dict.fromkeys(ChallengeVerdict, Health.UNKNOWN) | {
+    ChallengeVerdict.HARM: Health.BAD,
+    ChallengeVerdict.BETTER: Health.GOOD,
+    ChallengeVerdict.NO_WORSE: Health.GOOD,
 }
 NONE = (
     "<p>No version is challenger of {name}. On the Models page, or by <code>python -m lstm_ts.registry action=promote "

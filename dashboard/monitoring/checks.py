@@ -83,7 +83,7 @@ def badge(health: Health, *, noted: bool = False) -> str:
 
 
 def of_words(check: Check) -> str:
-    """Of which alias, where it is of one; HTML."""
+    """Name the alias of a check that has one; HTML."""
     alias = check.subject.partition(" ")[2]
     return f" ({escape(alias)})" if alias else ""
 

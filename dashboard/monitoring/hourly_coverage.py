@@ -54,7 +54,7 @@ def sum_hours(days: Sequence[DailyScore]) -> HourlyCoverage:
 
 
 def find_bounds(inside_K: Ints, n_K: Ints) -> tuple[Floats, Floats]:
-    """Of the share that the counts are drawn from (Clopper & Pearson 1934)."""
+    """Bound the share that the counts are drawn from (Clopper & Pearson 1934)."""
     tail = (1 - CONFIDENCE) / 2
     low_K = np.where(inside_K > 0, betaincinv(np.maximum(inside_K, 1), n_K - inside_K + 1, tail), 0.0)
     high_K = np.where(inside_K < n_K, betaincinv(inside_K + 1, np.maximum(n_K - inside_K, 1), 1 - tail), 1.0)

@@ -34,7 +34,7 @@ COLUMNS = ("x", "skill", "low", "high", "day", "n")
 
 
 def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tuple[np.datetime64, LiveSkill]]:
-    """After each day, as far as a picture has room for them, and always after the last."""
+    """Skill after each day, as far as a picture has room for them, and always after the last."""
     count = len(losses.day_D)
     ends = sorted({*np.linspace(1, count, min(count, DRAWN)).round().astype(int).tolist()}) if count else []
     found = []
@@ -45,7 +45,7 @@ def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tup
 
 
 def read_lines(days: Sequence[DailyScore], settings: SkillSettings) -> list[Line]:
-    """Over persistence, and last over the best baseline, which may be the same.    days   of one step, at least one"""
+    """Skill over persistence, then over the best baseline, perhaps the same.    days   of one step, at least one"""
     losses = list_losses(days)
     best = min(losses, key=lambda name: float(losses[name].baseline_D.sum()))
     return [(name, skill_through_time(losses[name], settings)) for name in dict.fromkeys([PERSISTENCE, best])]
@@ -91,7 +91,7 @@ def skill_chart(lines: Sequence[tuple[str, Sequence[tuple[np.datetime64, LiveSki
 
 
 def skill_columns(points: Sequence[tuple[np.datetime64, LiveSkill]]) -> dict[str, list[object]]:
-    """In percent."""
+    """Columns in percent."""
     rows = [
         (_noon(day), 100 * skill.skill, 100 * skill.low, 100 * skill.high, _day(day), skill.n) for day, skill in points
     ]

@@ -176,7 +176,7 @@ class PastForecasts:
         self._say()
 
     def _find_whole_ms(self) -> tuple[float, float]:
-        """At least as long as the narrowest span."""
+        """Whole span, at least as long as the narrowest."""
         first, last = float(self._path.target_ms_N[0] - HOUR_MS), float(self._path.target_ms_N[-1] + HOUR_MS)
         return min(first, last - 24 * HOUR_MS), last
 

@@ -102,7 +102,7 @@ def over_words(name: str, over: SkillOver) -> str:
 
 
 def proof_words(lower: float | None, upper: float | None) -> str:
-    """Of skill over the best baseline, by its interval; None: there is none yet."""
+    """Say whether skill over the best baseline is proven, by its interval; None: there is none yet."""
     if lower is None or upper is None:
         return "too few days to tell"
     return "proven skill" if lower > 0 else "worse, proven" if upper < 0 else "no proven skill"

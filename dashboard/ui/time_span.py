@@ -26,7 +26,7 @@ def moment_hover(zone: str) -> Any:
 
 
 class TimeSpan:
-    """In milliseconds since 1970."""
+    """A span in milliseconds since 1970."""
 
     def __init__(
         self,

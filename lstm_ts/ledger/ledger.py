@@ -51,7 +51,7 @@ class Ledger:
         self._database.close()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """For what `monitor_tables` and `alert_tables` read and write."""
+        """Open a transaction for what `monitor_tables` and `alert_tables` read and write."""
         return self._database.transaction()
 
     def record_decision(self, row: DecisionRow) -> None:

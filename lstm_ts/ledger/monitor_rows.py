@@ -97,7 +97,7 @@ class FindingRow:
 
 
 class ArrayBytes(sa.TypeDecorator[NDArray[Any]]):
-    """In NumPy's own format, without pickle."""
+    """An array in NumPy's own format, without pickle."""
 
     impl = sa.LargeBinary
     cache_ok = True

@@ -50,7 +50,7 @@ def put_findings(connection: Connection, rows: Sequence[FindingRow]) -> None:
 
 
 def last_origin(connection: Connection, name: str, version: int) -> datetime | None:
-    """Of the latest forecast."""
+    """Find the origin of the latest forecast; None: there is none."""
     table = HOURLY_FORECASTS.c
     of_version = table.name == name, table.version == version
     wanted = sa.select(table.origin_ts).where(*of_version).order_by(table.origin_ts.desc()).limit(1)
@@ -98,15 +98,24 @@ def read_daily_scores(
     return [DailyScore(**row._mapping) for row in connection.execute(wanted.order_by(table.c.day, table.c.step))]
 
 
+def read_daily_losses(connection: Connection, name: str, version: int) -> list[DailyScore]:
+    """Days with `n` and `losses` alone, ascending by day and step: the other sums of years take long to read."""
+    table = DAILY_SCORES.c
+    parts = table.sums["n"].as_integer().label("n"), table.sums["losses"].label("losses")
+    wanted = sa.select(table.day, table.step, *parts).where(table.name == name, table.version == version)
+    found = connection.execute(wanted.order_by(table.day, table.step))
+    return [DailyScore(name, version, row.day, row.step, {"n": row.n, "losses": row.losses}) for row in found]
+
+
 def read_states(connection: Connection, name: str, version: int) -> dict[str, Mapping[str, Any]]:
-    """By kind."""
+    """State by kind."""
     table = MONITOR_STATES.c
     wanted = sa.select(table.kind, table.state).where(table.name == name, table.version == version)
     return {row.kind: row.state for row in connection.execute(wanted)}
 
 
 def read_state_rows(connection: Connection, kind: str, versions: Collection[tuple[str, int]]) -> list[MonitorState]:
-    """Of several versions, given by name and number; those that have none are left out."""
+    """States of versions, given by name and number; those that have none are left out."""
     table = MONITOR_STATES
     wanted = sa.select(table).where(table.c.kind == kind, sa.tuple_(table.c.name, table.c.version).in_(versions))
     return [MonitorState(**row._mapping) for row in connection.execute(wanted)]

@@ -9,8 +9,8 @@ from typing import Any, Self
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.verdict import (
+    ChallengeVerdict,
     Pairs,
-    Verdict,
     VerdictSettings,
     VerdictState,
     compute_pairs,
@@ -18,10 +18,10 @@ from lstm_ts.monitoring.verdict import (
     start,
     update,
 )
-from lstm_ts.monitoring.versions import DRIFT_STEP, Update, Watched
+from lstm_ts.monitoring.versions import DRIFT_STEP, Update, WatchedVersion
 
 CHALLENGE = "challenge"  # a kind of state, of the challenger
-HEALTH = {Verdict.HARM: Health.BAD, Verdict.HALTED: Health.UNKNOWN}
+HEALTH = {ChallengeVerdict.HARM: Health.BAD, ChallengeVerdict.HALTED: Health.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Challenge:
     since: datetime  # when it went live
     last_pair: datetime  # the last origin with both outcomes known; `since` before the first
     state: VerdictState
-    verdict: Verdict
+    verdict: ChallengeVerdict
     sentence: str
 
     @classmethod
@@ -41,7 +41,7 @@ class Challenge:
             datetime.fromisoformat(values["since"]),
             datetime.fromisoformat(values["last_pair"]),
             VerdictState.from_json(values["state"]),
-            Verdict(values["verdict"]),
+            ChallengeVerdict(values["verdict"]),
             values["sentence"],
         )
 
@@ -50,12 +50,12 @@ class Challenge:
         return {**vars(self), **moments, "state": asdict(self.state)}
 
 
-def begin(champion: Watched, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
+def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
     """held_out   both on hours that neither was trained on
 
     Raises    NoRows: not one known target among them
     """
-    return Challenge(champion.number, since, since, start(held_out, settings), Verdict.RUNNING, "")
+    return Challenge(champion.number, since, since, start(held_out, settings), ChallengeVerdict.RUNNING, "")
 
 
 def go_on(
@@ -102,7 +102,7 @@ def count_hours(session: Session, since: datetime, until: datetime) -> int:
     return session.hours(since, max(until - HOUR, since)).height
 
 
-def describe(challenger: Watched | None, name: str, challenge: Challenge | None) -> Finding:
+def describe(challenger: WatchedVersion | None, name: str, challenge: Challenge | None) -> Finding:
     subject, command = f"{name} challenger", STATUS.format(name=name)
     if challenger is None:
         return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.", command)

@@ -55,7 +55,7 @@ class DriftSettings:
 
 
 @dataclass(frozen=True)
-class Reference:
+class DriftReference:
     """What the gate's out-of-sample record says of d."""
 
     baseline: str  # the best one of the record
@@ -68,7 +68,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class DriftState:
-    """After n known hours. Continued from its JSON, it is what one pass would have made."""
+    """State after n known hours. Continued from its JSON, it is what one pass would have made."""
 
     n: int
     sums: tuple[float, ...]  # S of each bet
@@ -112,7 +112,7 @@ def _width_N(record: ForecastRecord, name: str, step: int) -> Array:
     return np.asarray(q_NQ[:, -1] - q_NQ[:, 0])
 
 
-def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 1) -> Reference:
+def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 1) -> DriftReference:
     """Raises    NoRows: the record has too few known targets"""
     baseline = choose_baseline(record, step)
     width_N = _width_N(record, baseline, step)
@@ -123,7 +123,7 @@ def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 
         error = (test.bound(settings.confidence) - test.mean) / loss
         allowance = error + metrics.mean_of_known(beyond_floor_N)
         if allowance < MOST_ALLOWANCE:
-            return Reference(baseline, step, test.n, test.mean, loss, allowance)
+            return DriftReference(baseline, step, test.n, test.mean, loss, allowance)
     raise NoRows(
         f"Expected a gate's record with {settings.min_origins} known targets {step} h ahead that tell the loss beside "
         f"{baseline}'s to {percent(MOST_ALLOWANCE)}, got {test.n}; retrain with a longer held-out span"
@@ -132,7 +132,7 @@ def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 
 
 @dataclass(frozen=True)
 class Detector:
-    reference: Reference
+    reference: DriftReference
     settings: DriftSettings
 
     def start(self) -> DriftState:

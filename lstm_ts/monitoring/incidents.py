@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lstm_ts.errors import DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
 from lstm_ts.ledger.alert_tables import (
     forget_incidents,
@@ -38,11 +37,6 @@ class Told:
     ended: tuple[IncidentRow, ...]
     sent: int  # messages
     undelivered: tuple[str, ...]  # a sentence for each message that did not arrive; the next run sends it again
-
-    def check(self) -> None:
-        """Raises    DeliveryError: not every message has arrived; for the exit code of a command, at its end"""
-        if self.undelivered:
-            raise DeliveryError(self.undelivered[0])
 
 
 def report(
@@ -92,7 +86,7 @@ def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str
 
 
 def _find_news(ledger: Ledger, receivers: Sequence[str], now: datetime) -> dict[str, list[News]]:
-    """By receiver, those without news left out."""
+    """News by receiver, those without any left out."""
     with ledger.transaction() as connection:
         incidents = read_untold(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)

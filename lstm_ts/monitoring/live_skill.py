@@ -11,7 +11,7 @@ from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, estimate_skill
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import MODEL
-from lstm_ts.monitoring.versions import Watched
+from lstm_ts.monitoring.versions import WatchedVersion
 from lstm_ts.scoring.records import PERSISTENCE
 from lstm_ts.scoring.tables import percent
 
@@ -19,8 +19,8 @@ LIVE_SKILL = "live_skill"  # a kind of state
 
 
 @dataclass(frozen=True)
-class StepSkill:
-    """Of one step, over two forecasters."""
+class LiveStepSkill:
+    """Skill at one step, over two forecasters."""
 
     step: int
     best: str  # the baseline with the least loss over these days
@@ -43,7 +43,7 @@ def _to_json(skill: LiveSkill) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> list[StepSkill]:
+def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> list[LiveStepSkill]:
     """days   of one version"""
     found = []
     for step in sorted({day.step for day in days}):
@@ -52,12 +52,12 @@ def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> l
         totals = {name: float(daily.baseline_D.sum()) for name, daily in losses.items()}
         best = min(totals, key=totals.__getitem__)
         skills = {name: estimate_skill(losses[name], settings) for name in {best, PERSISTENCE}}
-        found.append(StepSkill(step, best, skills[best], skills[PERSISTENCE]))
+        found.append(LiveStepSkill(step, best, skills[best], skills[PERSISTENCE]))
     return found
 
 
 def list_losses(days: Sequence[DailyScore]) -> dict[str, DailyLosses]:
-    """By baseline, of one step."""
+    """Daily losses at one step, by baseline."""
     day_D = np.array([day.day for day in days], dtype="datetime64[D]")
     n_D = np.array([day.sums["n"] for day in days])
     loss_D = {name: np.array([day.sums["losses"][name] for day in days]) for name in days[0].sums["losses"]}
@@ -66,11 +66,11 @@ def list_losses(days: Sequence[DailyScore]) -> dict[str, DailyLosses]:
     }
 
 
-def to_json(skills: Sequence[StepSkill]) -> dict[str, Any]:
+def to_json(skills: Sequence[LiveStepSkill]) -> dict[str, Any]:
     return {"steps": {str(skill.step): skill.to_json() for skill in skills}}
 
 
-def list_metrics(days: Sequence[DailyScore], skills: Sequence[StepSkill]) -> dict[str, float]:
+def list_metrics(days: Sequence[DailyScore], skills: Sequence[LiveStepSkill]) -> dict[str, float]:
     """Loss and skill over the best baseline of each step, of all that is known so far, as MLflow takes them."""
     found = {}
     for skill in skills:
@@ -81,7 +81,7 @@ def list_metrics(days: Sequence[DailyScore], skills: Sequence[StepSkill]) -> dic
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
-def check_performance(watched: Watched, skills: Sequence[StepSkill]) -> Finding:
+def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:
     """Bad where the interval of some step lies below zero: the best baseline has done better."""
     command = STATUS.format(name=watched.name)
     known = [skill for skill in skills if not math.isnan(skill.over_best.high)]
@@ -96,7 +96,7 @@ def check_performance(watched: Watched, skills: Sequence[StepSkill]) -> Finding:
     return Finding("performance_drop", watched.subject, health, sentence, command)
 
 
-def describe(skill: StepSkill) -> str:
+def describe(skill: LiveStepSkill) -> str:
     over = skill.over_best
     hours = f"{skill.step} hour{'s' * (skill.step > 1)} ahead"
     text = f"live skill {hours} is {percent(over.skill, 2, signed=True)} over {skill.best}"

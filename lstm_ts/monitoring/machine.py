@@ -71,7 +71,7 @@ def _check_memory(host: str, limits: MachineLimits) -> Finding:
 
 
 def _check_files(host: str, limits: MachineLimits) -> Finding:
-    """Of the processes that we may look at, the one with the least left."""
+    """Judge the process with the least left, of those that we may look at."""
     fullest = max(_open_files(), default=None)
     if fullest is None:
         sentence = f"No process of {host} says how many files it has open."

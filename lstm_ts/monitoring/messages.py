@@ -16,7 +16,7 @@ ORDER = [*Severity]
 
 @dataclass(frozen=True)
 class News:
-    """Of one incident for one receiver."""
+    """What one receiver has to be told of one incident."""
 
     incident: IncidentRow
     kind: str  # opened | resolved

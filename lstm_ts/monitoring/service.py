@@ -52,7 +52,7 @@ class NoWholeAnswer(Exception):
 
 @dataclass(frozen=True)
 class Counts:
-    """Since the start of the service."""
+    """Counters since the start of the service."""
 
     requests: float
     failed: float
@@ -67,7 +67,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Look:
+class ServiceLook:
     at: datetime
     counts: Counts
 
@@ -81,13 +81,15 @@ def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datet
     return findings
 
 
-def _read_look(ledger: Ledger, url: str) -> Look | None:
+def _read_look(ledger: Ledger, url: str) -> ServiceLook | None:
     beats = [beat for beat in ledger.heartbeats() if (beat.component, beat.subject) == (COMPONENT, url)]
-    return Look(beats[0].at, Counts(**json.loads(beats[0].detail))) if beats else None
+    return ServiceLook(beats[0].at, Counts(**json.loads(beats[0].detail))) if beats else None
 
 
 def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tuple[list[Finding], Counts | None]:
-    """before     counters of a look before
+    """Ask a service and judge what it says.
+
+    before     counters of a look before
     Returns    findings; its counters, None where it has told none
     """
     base = _check_url(url)

@@ -32,7 +32,7 @@ MOST_WEALTH = 1e12  # decided long before
 HOURS_OF_WEEK = 7 * 24
 
 
-class Verdict(StrEnum):
+class ChallengeVerdict(StrEnum):
     RUNNING = "running"
     HALTED = "halted"  # nothing to judge by; goes on once there is
     HARM = "stop_for_harm"
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (Verdict.RUNNING, Verdict.HALTED)
+        return self not in (ChallengeVerdict.RUNNING, ChallengeVerdict.HALTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Ruling:
-    verdict: Verdict
+    verdict: ChallengeVerdict
     sentence: str
     evidence: Evidence
 
@@ -233,27 +233,28 @@ def decide(
     evidence = measure(state, settings)
     verdict = _judge(state, settings, evidence, age_hours / HOURS_OF_WEEK)
     silence = _describe_silence(settings, hours_without_outcome, hours_without_request)
-    if verdict is Verdict.RUNNING and silence:
-        return Ruling(Verdict.HALTED, f"Halted: {silence}. {_describe(state, evidence)}", evidence)
+    if verdict is ChallengeVerdict.RUNNING and silence:
+        return Ruling(ChallengeVerdict.HALTED, f"Halted: {silence}. {_describe(state, evidence)}", evidence)
+    margin = percent(settings.margin)
     lead = {
-        Verdict.HARM: f"Stop: the challenger is worse than the champion by more than {percent(settings.margin)}",
-        Verdict.BETTER: "The challenger is better than the champion",
-        Verdict.NO_WORSE: f"The challenger is no worse than the champion by {percent(settings.margin)}",
-        Verdict.INCONCLUSIVE: f"Inconclusive after {settings.bound_weeks:g} weeks",
-        Verdict.RUNNING: f"Undecided after {age_hours / HOURS_OF_WEEK:.1f} of {settings.bound_weeks:g} weeks",
+        ChallengeVerdict.HARM: f"Stop: the challenger is worse than the champion by more than {margin}",
+        ChallengeVerdict.BETTER: "The challenger is better than the champion",
+        ChallengeVerdict.NO_WORSE: f"The challenger is no worse than the champion by {margin}",
+        ChallengeVerdict.INCONCLUSIVE: f"Inconclusive after {settings.bound_weeks:g} weeks",
+        ChallengeVerdict.RUNNING: f"Undecided after {age_hours / HOURS_OF_WEEK:.1f} of {settings.bound_weeks:g} weeks",
     }[verdict]
     return Ruling(verdict, f"{lead}. {_describe(state, evidence)}", evidence)
 
 
-def _judge(state: VerdictState, settings: VerdictSettings, evidence: Evidence, weeks: float) -> Verdict:
+def _judge(state: VerdictState, settings: VerdictSettings, evidence: Evidence, weeks: float) -> ChallengeVerdict:
     if evidence.harm >= evidence.needed:
-        return Verdict.HARM
+        return ChallengeVerdict.HARM
     if state.live.n >= settings.min_hours:
         if evidence.better >= evidence.needed and evidence.better_live >= evidence.needed_live:
-            return Verdict.BETTER
+            return ChallengeVerdict.BETTER
         if evidence.no_worse >= evidence.needed and evidence.no_worse_live >= evidence.needed_live:
-            return Verdict.NO_WORSE
-    return Verdict.INCONCLUSIVE if weeks >= settings.bound_weeks else Verdict.RUNNING
+            return ChallengeVerdict.NO_WORSE
+    return ChallengeVerdict.INCONCLUSIVE if weeks >= settings.bound_weeks else ChallengeVerdict.RUNNING
 
 
 def _describe_silence(settings: VerdictSettings, outcome: int, request: int | None) -> str | None:

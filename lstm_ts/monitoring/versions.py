@@ -8,7 +8,7 @@ from typing import Any
 from lstm_ts.errors import NoRows
 from lstm_ts.ledger.monitor_rows import DailyScore, HourlyForecast, MonitorState, Score
 from lstm_ts.ledger.rows import DecisionRow
-from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, Reference, compute_d_N, make_reference
+from lstm_ts.monitoring.concept_drift import Detector, DriftReference, DriftSettings, compute_d_N, make_reference
 from lstm_ts.monitoring.daily import day_of, sum_days
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
@@ -20,7 +20,7 @@ DRIFT_STEP = 1
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedVersion:
     """A version that holds an alias; its forecasts count from its decision on: it was made before their outcomes."""
 
     alias: str
@@ -73,7 +73,7 @@ def measure(record: ForecastRecord, settings: DriftSettings) -> dict[str, Any]:
 
 
 def update_version(
-    watched: Watched,
+    watched: WatchedVersion,
     kept: Kept,
     new: Sequence[HourlyForecast],
     close_by_target: Mapping[datetime, float],
@@ -96,7 +96,7 @@ def update_version(
 
 
 def _follow_drift(
-    watched: Watched,
+    watched: WatchedVersion,
     kept: Kept,
     record: ForecastRecord | None,
     scores: Sequence[Score],
@@ -110,7 +110,7 @@ def _follow_drift(
             f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to tell drift."
         )
         return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
-    detector = Detector(Reference(**reference), settings)
+    detector = Detector(DriftReference(**reference), settings)
     state = detector.resume(kept.states[DRIFT]) if kept.states.get(DRIFT) else detector.start()
     for d in find_differences(record, scores, detector.reference.baseline) if record else []:
         state = detector.update(state, d)

@@ -34,7 +34,7 @@ class SilenceLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checks:
+class WatchLimits:
     """What is judged by which limits."""
 
     machine: MachineLimits
@@ -50,7 +50,7 @@ class Market:
 
 
 def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
-    """Of each market, whether bars still come, and whether the monitor still runs."""
+    """Find out for each market whether bars still come, and whether the monitor still runs."""
     beats = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
     ingests = [_check_ingest(market, limits, now) for market in markets]
     return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]

@@ -75,7 +75,7 @@ class BarStore:
         return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
 
     def last_ts(self) -> datetime | None:
-        """Of the newest bar; None where nothing is stored.    Raises    DataError: its file is not as it was written"""
+        """Open of the newest bar; None: there is none.    Raises    DataError: its file is not as it was written"""
         with self._reading() as manifest:
             newest = max(manifest.months, default=None)
             last: datetime | None = self._read_month(manifest.months[newest], ["ts"])["ts"][-1] if newest else None

@@ -1,0 +1,59 @@
+"""A model's forecasts on a span of bars, beside the baselines' and what came."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.errors import NoRows
+from lstm_ts.model.features import compute_returns_GH
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.windows import find_origins
+from lstm_ts.scoring.records import ForecastRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Origins with start <= origin_ts < end, UTC; None is open."""
+
+    start: datetime | None
+    end: datetime | None
+
+
+def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> ForecastRecord:
+    """The model's forecasts and the baselines' for every window of the span, beside what came.
+
+    Raises    NoRows: not one window in it
+    """
+    grid, spec = forecaster.grid(hourly_bars), forecaster.spec
+    origins = find_origins(grid, spec, start=span.start, end=span.end)
+    if not len(origins.rows_N):
+        raise NoRows(
+            f"Expected windows of {spec.tsteps} session hours that end from {span.start or 'the first bar'} to "
+            f"{span.end or 'the last'}, got none among bars from {hourly_bars['ts'][0]} to {hourly_bars['ts'][-1]}; "
+            f"move span"
+        )
+    log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
+             len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip
+    rows_N = origins.rows_N
+    windows = forecaster.windows(grid, rows_N, forecaster.season_states(grid))
+    ahead_NH = rows_N[:, None] + np.arange(1, spec.horizon + 1)
+    return ForecastRecord(
+        symbol=forecaster.provenance.symbol,
+        levels=spec.levels,
+        origin_ts_N=grid.origin_ts_G[rows_N],
+        target_ts_NH=grid.origin_ts_G[ahead_NH],
+        last_close_N=grid.close_G[rows_N],
+        y_NH=compute_returns_GH(grid, horizon=spec.horizon)[rows_N],
+        quantiles={forecaster.network.name: forecaster.quantiles(windows)} | forecaster.reference.quantiles(windows),
+        baselines=tuple(forecaster.reference.baselines),
+        window_volatility_N=windows.volatility_G[rows_N].astype(np.float64),
+        last_bar_position_N=grid.position_G[rows_N],
+        hour_of_day_N=(grid.hour_of_week_G[rows_N] + 1) % 24,
+        mase_scale_H=forecaster.reference.mase_scale_H,
+        quote=forecaster.quote,
+    )

@@ -1,0 +1,136 @@
+"""What a run checks beside the versions' forecasts, and how its findings are kept."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.errors import NoRows, RegistryError
+from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import FindingRow, MonitorState
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.market.session import HOUR
+from lstm_ts.model.windows import in_span
+from lstm_ts.monitoring import live_skill
+from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
+from lstm_ts.monitoring.confidence import SkillSettings
+from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.market import describe_regime, read_hours
+from lstm_ts.monitoring.regime import RegimeSettings, check_regime
+from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun
+from lstm_ts.monitoring.skew import check_served
+from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
+from lstm_ts.registry.registry import CHALLENGER, CHAMPION
+from lstm_ts.store.bar_store import BarStore
+
+DAY, MONTH = timedelta(days=1), timedelta(days=31)
+SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
+NO_ORIGINS = np.empty(0, dtype=np.int64)
+
+log = logging.getLogger(__name__)
+
+
+def read_challenge(run: MonitorRun, loaded: Sequence[LoadedModel]) -> tuple[WatchedVersion | None, Challenge | None]:
+    """The challenger, and how it stands."""
+    challenger = next((each.watched for each in loaded if each.watched.alias == CHALLENGER), None)
+    if challenger is None:
+        return None, None
+    with run.ledger.transaction() as connection:
+        state = tables.read_states(connection, run.name, challenger.number).get(CHALLENGE)
+    return challenger, Challenge.from_json(state) if state else None
+
+
+def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:
+    """Live skill, written for the service to answer with."""
+    with run.ledger.transaction() as connection:
+        days = tables.read_daily_losses(connection, watched.name, watched.number)
+        skills = live_skill.compute_live_skill(days, settings)
+        state = live_skill.to_json(skills)
+        row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
+        tables.put_states(connection, [row])
+    log_day(run, watched, live_skill.list_metrics(days, skills))
+    return live_skill.check_performance(watched, skills)
+
+
+def log_day(run: MonitorRun, watched: WatchedVersion, metrics: Mapping[str, float]) -> None:
+    """Log to the version's MLflow run what the first look of a day finds; where that fails, what the next one finds."""
+    try:
+        version = run.registry.version(watched.name, watched.number)
+        run.registry.log_daily(version, run.now.date(), metrics)
+    except RegistryError as error:
+        log.warning("The live skill of the %s is not in MLflow yet: %s", watched, error)
+
+
+def check_market(run: MonitorRun, champion: LoadedModel, settings: RegimeSettings) -> Finding:
+    forecaster = champion.forecaster
+    grid, provenance = forecaster.grid(run.hourly_bars), forecaster.provenance
+    windows = forecaster.windows(grid, NO_ORIGINS)
+    start, end = (datetime.fromisoformat(ts) for ts in (provenance.data_start, provenance.trained_until))
+    training, recent = (
+        read_hours(grid, windows, in_span(grid.origin_ts_G, *span)) for span in ((start, end), (end, None))
+    )
+    try:
+        return describe_regime(run.symbol.name, run.name, check_regime(training, recent, settings))
+    except NoRows as error:
+        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.", STATUS.format(name=run.name))
+
+
+def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[Finding]:
+    session, stamps = run.symbol.session, run.hourly_bars["ts"]
+    try:
+        minute_bars = minutes.read(start=stamps[-1] - DAY)
+    except NoRows:
+        minute_bars = pl.DataFrame(schema=BAR_SCHEMA)
+    recent = stamps.filter(stamps > stamps[-1] - MONTH)
+    return [
+        check_staleness(run.symbol.name, stamps[-1], session, run.now, limits),
+        check_quality(run.symbol.name, recent, minute_bars, session, run.now, limits),
+    ]
+
+
+def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
+    """Check the requests since the last check; those of hours that are not stored yet are left to the next one.
+
+    Returns    what was found, and the state from which the next check goes on
+    """
+    with run.ledger.transaction() as connection:
+        state = tables.read_states(connection, run.name, 0).get(SERVED)
+    since = datetime.fromisoformat(state["until"]) if state else run.now - LATE
+    served = run.ledger.forecasts(run.name, since=since, until=run.now)
+    stored_until = run.hourly_bars["ts"][-1] + HOUR
+    until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
+    keys = {(row.version, row.origin_ts) for row in served}
+    with run.ledger.transaction() as connection:
+        found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
+    finding = check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
+    return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
+
+
+def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) -> None:
+    """Each as the last run saw it, and since when its health is what it is."""
+    with ledger.transaction() as connection:
+        before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
+        rows = []
+        for finding in findings:
+            old = before.get((finding.rule, finding.subject))
+            since = old.since if old and old.health == finding.health else now
+            rows.append(FindingRow(at=now, since=since, **vars(finding)))
+        tables.put_findings(connection, rows)
+
+
+def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
+    """Whether the champion has drifted, and no retraining was asked for within a day."""
+    drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}
+    if f"{name} {CHAMPION}" not in drifted:
+        return False
+    with ledger.transaction() as connection:
+        state = tables.read_states(connection, name, 0).get(RETRAINING)
+        if state and now - datetime.fromisoformat(state["asked_at"]) < DAY:
+            return False
+        asked = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
+        tables.put_states(connection, [asked])
+    return True

@@ -1,0 +1,216 @@
+"""One run of the monitor over the versions that hold an alias: read, evaluate, write in one transaction."""
+
+import logging
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lstm_ts.errors import NoRows
+from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
+from lstm_ts.market.symbol import Symbol
+from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.features import Bars
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.monitoring import challenge as challenges
+from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
+from lstm_ts.monitoring.concept_drift import DriftSettings
+from lstm_ts.monitoring.confidence import SkillSettings
+from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.hourly import list_forecasts
+from lstm_ts.monitoring.outcomes import find_outcomes
+from lstm_ts.monitoring.regime import RegimeSettings
+from lstm_ts.monitoring.verdict import Pairs, VerdictSettings, compute_pairs
+from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, WatchedVersion, measure, update_version
+from lstm_ts.registry.registry import ALIASES, CHALLENGER, Registry
+from lstm_ts.scoring.records import ForecastRecord
+
+MICROSECOND = timedelta(microseconds=1)
+LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast and scored
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MonitorRun:
+    """One run of the monitor for one symbol: what it sees, and when."""
+
+    ledger: Ledger
+    registry: Registry
+    symbol: Symbol
+    name: str  # of the registered model
+    hourly_bars: pl.DataFrame  # that have closed
+    now: datetime
+    kept_from: datetime  # midnight; forecasts, scores and outcomes of hours before are folded
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    watched: WatchedVersion
+    forecaster: Forecaster
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    drift: DriftSettings
+    verdict: VerdictSettings
+    skill: SkillSettings
+    regime: RegimeSettings
+
+
+def load_watched(run: MonitorRun) -> list[LoadedModel]:
+    """The versions that hold an alias; one whose decision is not written down yet waits for it."""
+    decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}
+    holders = [(alias, run.registry.holder(run.name, alias)) for alias in ALIASES]
+    return [
+        LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version))
+        for alias, version in holders
+        if version and version.number in decisions
+    ]
+
+
+def find_start(run: MonitorRun, loaded: Sequence[LoadedModel]) -> datetime:
+    """The first hour that may be new: where the last run ended, less the days whose bars may have come late.
+
+    What has been folded is not made again, but for a model that was never watched.
+    """
+    with run.ledger.transaction() as connection:
+        last = [tables.last_origin(connection, run.name, each.watched.number) for each in loaded]
+    first = run.kept_from if any(last) else datetime.min.replace(tzinfo=run.now.tzinfo)
+    return min(
+        (
+            max(origin - LATE if origin else first, each.watched.decision.at)
+            for each, origin in zip(loaded, last, strict=True)
+        ),
+        default=run.now,
+    )
+
+
+def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
+    found = find_outcomes(run.symbol.name, run.hourly_bars, known, since=since, now=run.now)
+    if revised := sum(outcome.revision > 0 for outcome in found):
+        log.warning("%d outcomes of %s were revised; scores stay as they were", revised, run.symbol.name)
+    return found
+
+
+def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
+    """One step for every version and for the challenge between them, written together."""
+    since = find_start(run, loaded)
+    with run.ledger.transaction() as connection:
+        known = tables.read_outcomes(connection, run.symbol.name, since=since)
+    kept = [_read_kept(run, each.watched, since) for each in loaded]
+    outcomes = find_new_outcomes(run, known, since=since)
+    close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
+    updates = []
+    for each, its in zip(loaded, kept, strict=True):
+        new = forecast_hours(run, each, since=since, there={row.origin_ts for row in its.forecasts})
+        try:
+            reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
+        except NoRows as error:
+            updates.append(_without_reference(each.watched, str(error)))
+            continue
+        updates.append(update_version(each.watched, its, new, close_by_target, reference, settings.drift, run.now))
+    challenge = follow_challenge(run, loaded, kept, updates, settings.verdict)
+    with run.ledger.transaction() as connection:  # a run that is killed has written all of this or nothing
+        tables.add_outcomes(connection, outcomes)
+        for update in updates:
+            tables.add_forecasts(connection, update.forecasts)
+            tables.add_scores(connection, update.scores)
+            tables.put_daily_scores(connection, update.days)
+            tables.put_states(connection, update.states)
+        tables.put_states(connection, challenge)
+        tables.remove_old(connection, run.name, run.symbol.name, before=run.kept_from)
+    return updates
+
+
+def _read_kept(run: MonitorRun, watched: WatchedVersion, since: datetime) -> Kept:
+    since = max(since, watched.decision.at)
+    with run.ledger.transaction() as connection:
+        return Kept(
+            tables.read_forecasts(connection, watched.name, watched.number, since=since),
+            tables.read_scores(connection, watched.name, watched.number, since=midnight(since)),
+            tables.read_states(connection, watched.name, watched.number),
+        )
+
+
+def _without_reference(watched: WatchedVersion, why: str) -> Update:
+    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why, STATUS.format(name=watched.name))
+    return Update([], [], [], [], None, [finding])
+
+
+def forecast_hours(
+    run: MonitorRun, loaded: LoadedModel, *, since: datetime, there: Container[datetime]
+) -> list[HourlyForecast]:
+    """The forecasts that origins from `since` on lack."""
+    watched, forecaster = loaded.watched, loaded.forecaster
+    try:
+        record = evaluate(forecaster, run.hourly_bars, Span(max(since, watched.decision.at), run.now + MICROSECOND))
+    except NoRows:
+        return []
+    rows = list_forecasts(
+        record,
+        Bars.of(run.hourly_bars),
+        name=watched.name,
+        version=watched.number,
+        tsteps=forecaster.spec.tsteps,
+        at=run.now,
+    )
+    return [row for row in rows if row.origin_ts not in there]
+
+
+def _evaluate_holdout(run: MonitorRun, loaded: LoadedModel, judged: WatchedVersion) -> ForecastRecord:
+    """A model on the hours that another one's gate judged on, less those that it was trained on itself.
+
+    Raises    NoRows: they are not stored
+    """
+    start, end = judged.decision.span_start, judged.decision.span_end
+    seen_until = datetime.fromisoformat(loaded.forecaster.provenance.data_end)
+    return evaluate(loaded.forecaster, run.hourly_bars, Span(max(start, seen_until), end))
+
+
+def follow_challenge(
+    run: MonitorRun,
+    loaded: Sequence[LoadedModel],
+    kept: Sequence[Kept],
+    updates: Sequence[Update],
+    settings: VerdictSettings,
+) -> list[MonitorState]:
+    if len(loaded) < len(ALIASES):
+        return []
+    champion, challenger = loaded
+    challenge = _read_challenge(run, champion, challenger, kept[1], settings)
+    if challenge is None:
+        return []
+    answered_at = run.ledger.last_answer(run.name, challenger.watched.number)
+    challenge = challenges.go_on(
+        challenge, updates[1], updates[0], run.symbol.session, settings, last_request=answered_at, now=run.now
+    )
+    return [MonitorState(run.name, challenger.watched.number, CHALLENGE, run.now, challenge.to_json())]
+
+
+def _read_challenge(
+    run: MonitorRun, champion: LoadedModel, challenger: LoadedModel, kept: Kept, settings: VerdictSettings
+) -> Challenge | None:
+    """The one that goes on, or a new one; None where no hours are stored that neither model was trained on."""
+    if CHALLENGE in kept.states:
+        challenge = Challenge.from_json(kept.states[CHALLENGE])
+        if challenge.champion == champion.watched.number and challenge.state.fits(settings):
+            return challenge
+    since = run.registry.history(run.name, CHALLENGER)[-1].at
+    try:
+        held_out = _compare_holdout(run, champion, challenger)
+        return challenges.begin(champion.watched, since, held_out, settings)
+    except NoRows:
+        return None
+
+
+def _compare_holdout(run: MonitorRun, champion: LoadedModel, challenger: LoadedModel) -> Pairs:
+    theirs, ours = (_evaluate_holdout(run, each, challenger.watched) for each in (champion, challenger))
+    return compute_pairs(ours, theirs)
+
+
+def midnight(ts: datetime) -> datetime:
+    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
