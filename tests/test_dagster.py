@@ -36,6 +36,8 @@ LOG = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { eve
     ... on MessageEvent { message } } } } }"""
 STOP_SCHEDULE = """mutation($id: String!) { stopRunningSchedule(id: $id) {
     __typename ... on PythonError { message } } }"""
+CANCEL = """mutation($ids: [String!]!) { terminateRuns(runIds: $ids) {
+    __typename ... on PythonError { message } } }"""
 SCHEDULES = """{ repositoriesOrError { ... on RepositoryConnection { nodes { schedules {
     name scheduleState { id status } } } } } }"""
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
@@ -95,12 +97,13 @@ class Dagster:
         return found
 
     def stop_schedules(self) -> None:
-        """Until no run is left: Dagster's code server waits 30 s for one when it ends, then logs a traceback."""
+        """Cancel the queued runs and wait for the others: Dagster's code server waits 30 s, then logs a traceback."""
         (repository,) = self.ask(SCHEDULES)["repositoriesOrError"]["nodes"]
         for schedule in repository["schedules"]:
             if (state := schedule["scheduleState"])["status"] == "RUNNING":
                 self.ask(STOP_SCHEDULE, id=state["id"])
-        self.wait(lambda: all(run["status"] in ENDED for run in self.runs()), 180)
+        self.ask(CANCEL, ids=[run["runId"] for run in self.runs() if run["status"] == "QUEUED"])
+        self.wait(lambda: all(run["status"] in ENDED for run in self.runs()), 300)
 
     def stop(self) -> None:
         self.process.terminate()
