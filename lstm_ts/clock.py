@@ -2,6 +2,7 @@
 
     LSTM_TS_CLOCK="2015-03-02T00:00:00Z"                            stands still
     LSTM_TS_CLOCK="2015-03-02T00:00:00Z 60 2026-11-28T21:00:00Z"    showed the one at the other, and is 60 times as fast
+    LSTM_TS_CLOCK=/tmp/clock                                        what that file says, whenever it is asked
 
 All processes that have the same text in their environment agree, whenever they start. Timeouts, latencies and the pace
 of requests stay real, and so do the stamps of other programs: MLflow's, Dagster's schedule, log lines.
@@ -12,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 
 from lstm_ts.errors import ConfigError
 
 CLOCK = "LSTM_TS_CLOCK"
 FASTEST = 10_000.0  # a month in four minutes
 FORM = f'{CLOCK} as "TIME", which stands still, or "TIME SPEED SINCE", such as "2015-03-02T00:00:00Z 60 %s"'
+FILE_FORM = f"{CLOCK} as a time, or as the path of a file that has one"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,18 @@ def mend() -> str:
 
 def read_clock() -> Clock | None:
     """What the environment sets; None: the machine's.    Raises    ConfigError"""
-    return _read(os.environ.get(CLOCK, ""))
+    text = os.environ.get(CLOCK, "").strip()
+    return _read(_read_file(text) if text.startswith("/") else text)
+
+
+def _read_file(path: str) -> str:
+    try:
+        text, problem = Path(path).read_text("utf-8").strip(), "it is empty"
+    except (OSError, UnicodeDecodeError) as error:
+        text, problem = "", str(error)
+    if not text:
+        raise ConfigError(f"Expected {FILE_FORM}, got {path}: {problem}; correct it, or unset it")
+    return text
 
 
 @lru_cache(maxsize=8)

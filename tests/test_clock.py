@@ -66,6 +66,20 @@ def test_it_runs_as_fast_as_it_is_told(set_clock: SetClock) -> None:
     assert timedelta(minutes=3) <= clock.now() - first < timedelta(hours=3600 * WAIT_S)
 
 
+def test_a_file_moves_it_in_processes_that_run(set_clock: SetClock, tmp_path: Path) -> None:
+    file = tmp_path / "clock"
+    set_clock(str(file))
+    with pytest.raises(ConfigError, match="No such file"):
+        clock.now()
+    for moment in (START, START + HOUR):
+        file.write_text(f"{moment.isoformat()}\n")
+        assert clock.now() == moment
+    for text, problem in (("noon", "got 'noon'"), ("", "clock: it is empty; correct it")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=problem):
+            clock.now()
+
+
 def test_its_text_is_what_the_environment_takes(set_clock: SetClock) -> None:
     since = datetime(2026, 1, 1, 0, 0, 0, 5, tzinfo=UTC)
     for set_to in (Clock(START, 0.5, since), Clock(START, 1000.0, since)):
