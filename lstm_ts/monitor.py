@@ -23,7 +23,7 @@ from lstm_ts import clock
 from lstm_ts.cli import check_registry, construct, entry_point, processed_store, raw_store
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
-from lstm_ts.ledger.alert_rows import Heartbeat
+from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
@@ -45,7 +45,7 @@ from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
-from lstm_ts.monitoring.watcher import MONITOR, Market, WatchLimits, watch
+from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import CHAMPION, Registry
 
 DAY = timedelta(days=1)

@@ -83,7 +83,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             for each in self._of_symbols
         }
         for each in self._of_symbols:
-            figures = MarketFigures(each.symbol, each.session)
+            figures = MarketFigures(each.symbol, each.session, skills.last_run)
             self.handlers[each.symbol].follow_store(self.settings.poll_s, figures.update)
         self.watchers = {
             each.symbol: RegistryWatcher(

@@ -30,7 +30,7 @@ from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
 from serve.ledger_reader import LedgerReader, Reading, VersionKey, find_versions
-from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED
+from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED, start_at_zero
 from serve.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
@@ -178,6 +178,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._pool.start()
         self._forecast_log.start()
         self._reader.start()
+        start_at_zero()
         report_process("http", self.lit_api.settings.poll_s)
         watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
         yield

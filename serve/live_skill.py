@@ -1,9 +1,12 @@
-"""The live skill that a reply tells, as the monitor wrote it into the ledger."""
+"""What workers know of the monitor by the ledger: the live skill that a reply tells, and when it was last at work."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
@@ -13,11 +16,17 @@ from serve.schema import Model, Skill, SkillOver, StepSkill
 NOT_READ = "the ledger has not been read yet"
 
 
+@dataclass(frozen=True)
+class MonitorWork:
+    skills: Mapping[VersionKey, Skill]  # of versions with a scored outcome
+    runs: Mapping[str, datetime]  # when the monitor last ended one, by symbol
+
+
 class LiveSkills:
-    """Live skill of the versions that answer."""
+    """Live skill of the versions that answer, and when the monitor was last at work."""
 
     def __init__(self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]]) -> None:
-        self._reader: LedgerReader[dict[VersionKey, Skill]] = LedgerReader(address, read_skills, wanted)
+        self._reader: LedgerReader[MonitorWork] = LedgerReader(address, read_work, wanted)
 
     def start(self) -> None:
         self._reader.start()
@@ -25,7 +34,7 @@ class LiveSkills:
     def find(self, model: Model, symbol: str) -> tuple[Skill | None, str | None]:
         """Its skill as it was read last, and why there is none, or perhaps a newer one."""
         last = self._reader.last
-        skill = (last.value or {}).get((model.name, model.version))
+        skill = last.value.skills.get((model.name, model.version)) if last.value else None
         if skill:
             return skill, last.trouble and f"it may not be the newest: {last.trouble}"
         if last.trouble or last.value is None:
@@ -36,12 +45,17 @@ class LiveSkills:
             f"python -m lstm_ts.monitor symbol={symbol}{named} does so after each session hour"
         )
 
+    def last_run(self, symbol: str) -> datetime | None:
+        """When the monitor last ended one; None: not known."""
+        work = self._reader.last.value
+        return work.runs.get(symbol) if work else None
 
-def read_skills(ledger: Ledger, versions: frozenset[VersionKey]) -> dict[VersionKey, Skill]:
-    """Those of versions with a scored outcome."""
+
+def read_work(ledger: Ledger, versions: frozenset[VersionKey]) -> MonitorWork:
+    runs = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
     with ledger.transaction() as connection:
         rows = tables.read_state_rows(connection, LIVE_SKILL, versions)
-    return {(row.name, row.version): skill for row in rows if (skill := make_skill(row))}
+    return MonitorWork({(row.name, row.version): skill for row in rows if (skill := make_skill(row))}, runs)
 
 
 def make_skill(row: MonitorState) -> Skill | None:

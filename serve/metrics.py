@@ -12,6 +12,7 @@ from lstm_ts import clock
 from serve.schema import Model, Worker
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+FORECASTS = ("/predict", "/forecast")  # routes
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
 
 REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "symbol", "version"])
@@ -34,6 +35,7 @@ FOLLOWED = Gauge(
     ["name"],
     multiprocess_mode="livemin",
 )
+FAILED = Counter("lstm_ts_requests_failed", "Requests for a forecast that got a 5xx", ["route"])
 CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multiprocess_mode="livesum")
 REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
 MEMORY = Gauge(
@@ -57,6 +59,12 @@ LAST_BAR_SESSION_AGE = Gauge(
     ["symbol"],
     multiprocess_mode="livemostrecent",
 )
+MONITOR_SESSION_AGE = Gauge(
+    "lstm_ts_monitor_session_age_seconds",
+    "Time in session since the monitor last ended a run",
+    ["symbol"],
+    multiprocess_mode="livemostrecent",
+)
 LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be followed", ["at"])
 
 
@@ -64,7 +72,8 @@ class LoadedWorkers(Collector):
     """What the workers have loaded at the moment of a scrape."""
 
     def __init__(self, workers: Iterable[Worker], slots: int) -> None:
-        self._models = [model for worker in workers for model in (worker.model, worker.challenger) if model]
+        self._workers = tuple(workers)
+        self._models = [model for worker in self._workers for model in (worker.model, worker.challenger) if model]
         self._slots = slots
 
     def collect(self) -> Iterator[Metric]:
@@ -78,6 +87,11 @@ class LoadedWorkers(Collector):
             if age_s := _age_s(model):
                 ages.add_metric(labels, age_s)
         yield from (counts, ages)
+        lacking = GaugeMetricFamily("lstm_ts_workers_without_champion", "Workers by symbol", labels=["symbol"])
+        for symbol in sorted({worker.symbol for worker in self._workers}):
+            of_symbol = (worker for worker in self._workers if worker.symbol == symbol)
+            lacking.add_metric([symbol], sum(worker.model is None for worker in of_symbol))
+        yield lacking
 
 
 def _age_s(model: Model) -> float | None:
@@ -85,6 +99,13 @@ def _age_s(model: Model) -> float | None:
         return None
     until = datetime.fromisoformat(model.trained_until)
     return (clock.now() - (until if until.tzinfo else until.replace(tzinfo=UTC))).total_seconds()
+
+
+def start_at_zero() -> None:
+    """Show the counts that alerts compare before anything is counted: a first failure is an increase only then."""
+    for route in FORECASTS:
+        FAILED.labels(route)
+        REQUEST_SECONDS.labels(route)
 
 
 def scrape(*collectors: Collector) -> bytes:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstm_ts.logs import LineLimit, audit, log_context
-from serve.metrics import REQUEST_SECONDS, REQUESTS
+from serve.metrics import FAILED, FORECASTS, REQUEST_SECONDS, REQUESTS
 
 PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -60,6 +60,8 @@ class Counted:
             seconds = time.perf_counter() - start
             REQUESTS.labels(route, status, state["arm"], state["symbol"], state["version"]).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
+            if status >= 500 and route in FORECASTS:
+                FAILED.labels(route).inc()
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:

@@ -15,9 +15,11 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DailyScore
+from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.concept_drift import DriftState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from lstm_ts.monitoring.versions import DRIFT
+from serve.challenge_figures import challenge_metrics, read_challenges
 from serve.ledger_reader import Reading, VersionKey
 from serve.live_skill import make_skill
 from serve.schema import Skill, SkillOver
@@ -30,6 +32,7 @@ VERSION, STEP = ["name", "version"], ["name", "version", "step"]
 class Monitored:
     skills: Mapping[VersionKey, Skill]
     drifts: Mapping[VersionKey, DriftState]
+    challenges: Mapping[VersionKey, Challenge]
     coverages: Mapping[VersionKey, Mapping[int, float]]  # by step
     alerts: Mapping[tuple[str, str, str], int]  # how many are open, by rule, subject and severity
     heartbeats: Sequence[Heartbeat]
@@ -42,7 +45,7 @@ class MonitoredReader:
         self._coverages: dict[VersionKey, tuple[datetime, dict[int, float]]] = {}
 
     def read(self, ledger: Ledger, versions: frozenset[VersionKey]) -> Monitored:
-        heartbeats = ledger.heartbeats()
+        heartbeats, challenges = ledger.heartbeats(), read_challenges(ledger, {name for name, _ in versions})
         with ledger.transaction() as connection:
             skills = tables.read_state_rows(connection, LIVE_SKILL, versions)
             drifts = tables.read_state_rows(connection, DRIFT, versions)
@@ -57,6 +60,7 @@ class MonitoredReader:
         return Monitored(
             skills={(row.name, row.version): skill for row in skills if (skill := make_skill(row))},
             drifts={(row.name, row.version): DriftState.from_json(row.state) for row in drifts if row.state},
+            challenges=challenges,
             coverages={key: coverage for key, (_, coverage) in self._coverages.items()},
             alerts=Counter((row.rule, row.subject, row.severity) for row in incidents),
             heartbeats=heartbeats,
@@ -85,6 +89,7 @@ class MonitoredMetrics(Collector):
         if monitored := self._reading.value:
             yield from _skill_metrics(monitored.skills)
             yield from _drift_metrics(monitored.drifts)
+            yield from challenge_metrics(monitored.challenges)
             yield _coverage_metric(monitored.coverages)
             yield _alert_metric(monitored.alerts)
             yield _heartbeat_metric(monitored.heartbeats)

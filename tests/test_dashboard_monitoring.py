@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +12,11 @@ import panel as pn
 import polars as pl
 import pytest
 from browsing import Dashboard, looking, shown, violations
-from commands import run
 from playwright.sync_api import Browser, Locator, Page, expect
 from prometheus_client.samples import Sample
-from serving import Server, registry_of, running, save_model, wait_for
+from serving import Server, running, wait_for
 from test_configs import compose as composed
-from test_registry import register
+from watched import CLOCK, DECIDED, make_watched, opened
 
 from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
@@ -34,28 +32,18 @@ from dashboard.server import read_settings
 from dashboard.ui.page_context import PageContext
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.alert_tables import read_silences
-from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import FindingRow, Score
 from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores
-from lstm_ts.ledger.rows import AliasChange, DecisionRow
-from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.confidence import DailyLosses, SkillSettings
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.store.bar_store import BarStore
 
-PASSWORD, CLOCK = "open sesame", "LSTM_TS_CLOCK"
+PASSWORD = "open sesame"
 BERLIN, NOON = ZoneInfo("Europe/Berlin"), datetime(2026, 1, 1, 12, tzinfo=UTC)
-DECIDED = datetime(2014, 4, 7, tzinfo=UTC)
-SPAN = datetime(2014, 3, 3, tzinfo=UTC), DECIDED
-LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 DISK = Finding("disk", "data", Health.BAD, "3 % of the disk of <data> is free.", "df -h data")
 SLOW = Finding("service_latency", "http://127.0.0.1:8000", Health.BAD, "9 of 90 requests took over 0.5 s.", "curl …")
-
-
-def opened(folder: Path) -> "closing[Ledger]":
-    return closing(Ledger(f"sqlite:///{folder}/ledger.db"))
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +58,7 @@ def folder(
     empty: Path, hourly_bars: pl.DataFrame, silver: Session, now: datetime, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Champion 1 and challenger 2, watched since April; one alert is open, one has ended."""
-    folder = tmp_path_factory.mktemp("watched")
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
-        staging.add(hourly_bars)
-    with registry_of(folder) as registry, opened(folder) as ledger, pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CLOCK, DECIDED.isoformat())
-        for number, alias in enumerate(("champion", "challenger"), start=1):
-            model = save_model(folder / alias, hourly_bars, silver, seed=number, horizon=6, levels=LEVELS)
-            register(registry, model)
-            decision = DecisionRow("XAGUSD", number, DECIDED, "promote", False, None, (), *SPAN, "ab")
-            ledger.record_decision(decision)
-            registry.promote("XAGUSD", number, alias=alias, actor="a test", reason="calmer <nights>")
-    monitor(folder, now)
+    folder = make_watched(tmp_path_factory.mktemp("watched"), empty, hourly_bars, silver, now)
     alerts = construct(compose("alerts", []).alerts)
     with opened(folder) as ledger:
         report(ledger, alerts, [DISK, SLOW], now=now - timedelta(days=2))
@@ -92,12 +67,6 @@ def folder(
             good = replace(SLOW, health=Health.GOOD)
             report(ledger, alerts, [good], now=now - timedelta(hours=ago))
     return folder
-
-
-def monitor(folder: Path, at: datetime) -> None:
-    databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
-    done = run("monitor", folder, *databases, **{CLOCK: at.isoformat()})
-    assert done.returncode in (0, 3), done.stderr  # 3: a model without a training has drifted
 
 
 @pytest.fixture(scope="module")

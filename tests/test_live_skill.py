@@ -29,11 +29,13 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState, Score
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.concept_drift import Detector, DriftReference
 from lstm_ts.monitoring.daily import sum_days
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.run import MonitorRun
+from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, Record, VerdictState
 from lstm_ts.monitoring.versions import DRIFT, WatchedVersion
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
@@ -243,6 +245,47 @@ def test_evidence_of_drift_alerts_and_heartbeats_are_shown(server: Server, folde
     with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
         report(ledger, alerts(), [good(DRIFTED)], now=NOW)
     wait_for(lambda: not series(server, "lstm_ts_alerts_open"), SOON_S)
+
+
+def test_where_the_challenger_stands_is_shown_whatever_the_traffic(server: Server, folder: Path) -> None:
+    challenge = Challenge(
+        champion=1,
+        since=NOW,
+        last_pair=NOW,
+        state=VerdictState(0.1, Record(9, 0.1, (0.2,), (0.3,)), Record(5, 0.1, (0.2,), (0.3,)), (1.0,)),
+        verdict=ChallengeVerdict.RUNNING,
+        sentence="Undecided.",
+        evidence=Evidence(0.5, 0.6, 0.7, 0.8, -0.9, needed=1.3, needed_live=1.0),
+    )
+    assert not series(server, "lstm_ts_challenge_")
+    with registry_of(folder) as registry, closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
+        registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="it may be better")
+        with ledger.transaction() as connection:
+            tables.put_states(connection, [MonitorState("XAGUSD", 2, CHALLENGE, NOW, challenge.to_json())])
+    wait_for(lambda: series(server, "lstm_ts_challenge_"), SOON_S)
+    labels = 'champion="1",name="XAGUSD",{}="{}",version="2"'
+    shown = {
+        "evidence": {"harm": 0.5, "better": 0.6, "no_worse": 0.7, "better_live": 0.8, "no_worse_live": -0.9},
+        "needed": {"harm": 1.3, "better": 1.3, "no_worse": 1.3, "better_live": 1.0, "no_worse_live": 1.0},
+    }
+    for name, values in shown.items():
+        its = {f"lstm_ts_challenge_{name}{{{labels.format('of', kind)}}}": value for kind, value in values.items()}
+        assert series(server, f"lstm_ts_challenge_{name}") == its
+    verdict = f"lstm_ts_challenge_verdict{{{labels.format('verdict', 'running')}}}"
+    assert series(server, "lstm_ts_challenge_verdict") == {verdict: 1}
+    with registry_of(folder) as registry:
+        registry.release("XAGUSD", 2, actor="a test", reason="it is not")
+    wait_for(lambda: not series(server, "lstm_ts_challenge_"), SOON_S)
+
+
+def test_the_silence_of_the_monitor_is_told_without_closed_hours(server: Server, folder: Path, silver: Session) -> None:
+    run_at = NOW - timedelta(days=6)
+    with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
+        ledger.record_heartbeat(Heartbeat("monitor", "XAGUSD", run_at, "9 findings"))
+        ledger.record_heartbeat(Heartbeat("monitor", "XAUUSD", NOW, "of another symbol"))
+    name, open_s = 'lstm_ts_monitor_session_age_seconds{symbol="XAGUSD"}', silver.time_open(run_at, NOW).total_seconds()
+    wait_for(lambda: series(server, name).get(name, 0) >= open_s, SOON_S)
+    assert series(server, "lstm_ts_monitor_session_age_seconds") == {name: pytest.approx(open_s, abs=600)}
 
 
 def test_the_age_of_the_last_bar_is_told_with_and_without_closed_hours(

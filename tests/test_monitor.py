@@ -32,9 +32,11 @@ from lstm_ts.model.export import export
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.monitor import make_settings, open_run
+from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.checks import asks_retraining, check_skew
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.run import load_watched, watch_versions
+from lstm_ts.monitoring.verdict import measure
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
@@ -306,6 +308,9 @@ def test_a_challenger_that_is_its_champion_is_not_stopped(
     )
     monitor(folder, end + timedelta(minutes=1))
     (state,) = [row[3] for row in rows(folder, MONITOR_STATES) if row[2] == "challenge"]
+    kept = Challenge.from_json(state)
+    assert kept.evidence == measure(kept.state, construct(compose("monitor", []).verdict))
+    assert Challenge.from_json({**state, "evidence": None}).evidence is None
     assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
 
 

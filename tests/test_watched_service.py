@@ -120,6 +120,11 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
     with running(Server(tmp_path)) as server:
         url = str(server.client.base_url).rstrip("/")
         wait_for(lambda: len(server.health().workers) == 1)
+        assert server.metric('lstm_ts_workers_without_champion{symbol="XAGUSD"}') == 1
+        failed = 'lstm_ts_requests_failed_total{route="/predict"}'
+        assert f"{failed} 0.0" in server.client.get("/metrics").text
+        assert server.predict({"symbol": "XAGUSD", "bars": []}).status_code == 503
+        assert f"{failed} 1.0" in server.client.get("/metrics").text
         without = watch_service(ledger, url, limits(), now=AT)
         assert healths(without)["service_no_champion"] is Health.BAD
         assert "1 of 1 workers" in sentence(without, "service_no_champion")
@@ -128,6 +133,8 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
         wait_for(lambda: server.health().ready)
         for _ in range(4):
             server.ask(make_bars(silver))
+        assert f"{failed} 1.0" in server.client.get("/metrics").text
+        assert server.metric('lstm_ts_workers_without_champion{symbol="XAGUSD"}') == 0
         found = watch_service(ledger, url, limits(), now=AT + timedelta(minutes=1))
         assert set(healths(found).values()) == {Health.GOOD}, found
         assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_errors")

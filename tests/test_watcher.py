@@ -13,13 +13,13 @@ from test_alerts import alerts
 from webhook import open_webhook
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger.alert_rows import Heartbeat
+from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.monitoring.watcher import MONITOR, Market, SilenceLimits, watch
+from lstm_ts.monitoring.watcher import Market, SilenceLimits, watch
 from lstm_ts.store.bar_store import BarStore
 
 LIMITS = SilenceLimits(ingest_hours=2, monitor_hours=2)

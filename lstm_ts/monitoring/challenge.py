@@ -10,11 +10,13 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.verdict import (
     ChallengeVerdict,
+    Evidence,
     Pairs,
     VerdictSettings,
     VerdictState,
     compute_pairs,
     decide,
+    measure,
     start,
     update,
 )
@@ -32,10 +34,12 @@ class Challenge:
     state: VerdictState
     verdict: ChallengeVerdict
     sentence: str
+    evidence: Evidence | None  # None: written by a monitor that kept the state alone
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
+        evidence = values.get("evidence")
         return cls(
             values["champion"],
             datetime.fromisoformat(values["since"]),
@@ -43,11 +47,12 @@ class Challenge:
             VerdictState.from_json(values["state"]),
             ChallengeVerdict(values["verdict"]),
             values["sentence"],
+            Evidence(**evidence) if evidence else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         moments = {"since": self.since.isoformat(), "last_pair": self.last_pair.isoformat()}
-        return {**vars(self), **moments, "state": asdict(self.state)}
+        return {**asdict(self), **moments}
 
 
 def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
@@ -55,7 +60,9 @@ def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: 
 
     Raises    NoRows: not one known target among them
     """
-    return Challenge(champion.number, since, since, start(held_out, settings), ChallengeVerdict.RUNNING, "")
+    state = start(held_out, settings)
+    evidence = measure(state, settings)
+    return Challenge(champion.number, since, since, state, ChallengeVerdict.RUNNING, "", evidence)
 
 
 def go_on(
@@ -84,7 +91,14 @@ def go_on(
         hours_without_outcome=count_hours(session, last_pair, now),
         hours_without_request=None if last_request is None else count_hours(session, last_request, now),
     )
-    return replace(challenge, state=state, last_pair=last_pair, verdict=ruling.verdict, sentence=ruling.sentence)
+    return replace(
+        challenge,
+        state=state,
+        last_pair=last_pair,
+        verdict=ruling.verdict,
+        sentence=ruling.sentence,
+        evidence=ruling.evidence,
+    )
 
 
 def find_pairs(challenger: Update, champion: Update) -> list[tuple[datetime, float, float]]:

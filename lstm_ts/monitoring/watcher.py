@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import Finding, Health
@@ -16,7 +17,6 @@ from lstm_ts.monitoring.messages import format_time
 from lstm_ts.monitoring.service import ServiceLimits
 from lstm_ts.store.bar_store import BarStore
 
-MONITOR = "monitor"  # component of its heartbeats, whose subjects are symbols
 MINUTE = timedelta(minutes=1)
 
 
