@@ -27,14 +27,13 @@ from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
-from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring.checks import (
     asks_retraining,
+    check_challenger,
     check_feed,
     check_market,
     check_skew,
     measure_skill,
-    read_challenge,
     record_findings,
 )
 from lstm_ts.monitoring.feed import check_staleness
@@ -44,7 +43,6 @@ from lstm_ts.monitoring.ledger_away import telling_of_ledger
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.service import watch_service
-from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import CHAMPION, Registry
 
@@ -68,22 +66,22 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> tuple[list[Finding], Callable[[
         print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
     if not loaded:
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
-    challenger, challenge = read_challenge(run, loaded)
+    challenger, release = check_challenger(run, loaded, settings.verdict)
     skew, checked = check_skew(run)
     findings = [
         *check_feed(run, raw_store(cfg), construct(cfg.feed)),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
         *(measure_skill(run, each.watched, settings.skill) for each in loaded),
-        challenges.describe(challenger, run.name, challenge),
+        challenger,
         skew,
     ]
 
     def finish() -> None:
         with run.ledger.transaction() as connection:
             tables.put_states(connection, [checked])
-        if challenger and challenge and challenge.verdict is ChallengeVerdict.HARM:
-            run.registry.release(run.name, challenger.number, actor="monitor", reason=challenge.sentence)
+        if release:
+            run.registry.release(run.name, release.version, actor="monitor", reason=release.reason)
 
     return findings, finish
 

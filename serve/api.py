@@ -62,7 +62,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         super().__init__(max_batch_size=1)
         self._of_symbols, self._sockets, self.ledger = tuple(settings), sockets, ledger
         self.settings = settings[0]  # for what is the same for all
-        self.symbols = [each.symbol for each in settings]
+        self.symbols, self.names = [each.symbol for each in settings], [each.name for each in settings]
         self.loop = AnswerLoop()
 
     def setup(self, device: str) -> None:

@@ -24,6 +24,8 @@ from litserve.transport.factory import create_transport_from_config
 from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
+from lstm_ts import clock
+from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.logs import configure
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
@@ -77,12 +79,14 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         forecast_log: ForecastLog,
         connections: Connections,
         *,
+        address: str,
         workers: int,
         max_waiting: int,
     ) -> None:
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers)
         self.slots, self._max_waiting, self.stopping, self.broken = workers, max_waiting, False, False
         self._traffic, self._forecast_log, self.answer_s = traffic, forecast_log, api.settings.answer_s
+        self._address, self._names = address, api.names
         self._connections, self._health_s = connections, api.settings.health_s
         self._states: list[State | None] = [None] * workers
         self._states_read_at = time.monotonic()
@@ -190,7 +194,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._forecast_log.close()
 
     async def _watch(self) -> None:
-        before = self._forecast_log.counts()
+        before, stopped = self._forecast_log.counts(), self._rollout.stopped
+        self._tell_traffic()
         while True:
             counts = self._forecast_log.counts()
             LOG_DEPTH.set(counts.queued)
@@ -202,7 +207,16 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
             self._pool.prefer(set(map(self.lit_api.socket, loaded)))
             self._rollout.agree()
+            if self._rollout.stopped != stopped:
+                stopped = self._rollout.stopped
+                self._tell_traffic()
             await asyncio.sleep(WATCH_S)
+
+    def _tell_traffic(self) -> None:
+        """For the monitor, which expects that requests reach a challenger accordingly."""
+        version, reason = self._rollout.stopped or (None, "")
+        says = self._address, clock.now(), self._traffic.needs_challenger, version, reason
+        self._forecast_log.tell([TrafficRow(name, *says) for name in self._names])
 
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)

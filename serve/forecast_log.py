@@ -1,4 +1,4 @@
-"""Served forecasts on their way to the ledger: whoever adds one never waits for the database.
+"""Served forecasts, and to whom traffic goes, on their way to the ledger: who adds them never waits for the database.
 
 A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
 that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
@@ -8,6 +8,7 @@ lost.
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from lstm_ts.errors import ConfigError, LedgerError, RowRefused
 from lstm_ts.ledger.database import has_place
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.ledger.traffic import TrafficRow, put_traffic
 from serve.ledger_reader import LedgerAddress
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class ForecastLog:
         self._url, self._capacity, self._batch = url, capacity, batch
         self._interval_s, self._poll_s, self._retry_s, self._close_s = interval_s, poll_s, retry_s, close_s
         self._queue: deque[ForecastRow] = deque()
+        self._traffic: Sequence[TrafficRow] = ()  # that the ledger does not have yet
         self._changed = threading.Condition()  # held for queue, counts and trouble, never while the ledger is asked
         self._closing = self._full = False
         self._written = self._dropped = self._refused = 0
@@ -102,6 +105,12 @@ class ForecastLog:
             elif len(self._queue) in (1, self._batch):
                 self._changed.notify()
 
+    def tell(self, traffic: Sequence[TrafficRow]) -> None:
+        """Say what the service does from now on, in place of what it has said before."""
+        with self._changed:
+            self._traffic = traffic
+            self._changed.notify()
+
     def _drop(self) -> None:
         self._dropped += 1
         if not self._full:
@@ -130,7 +139,7 @@ class ForecastLog:
     def _wait_for_batch(self) -> bool:
         """Wait until a batch is full or old enough, or it is time to look; False once closed with nothing left."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing, self._poll_s)
+            self._changed.wait_for(lambda: self._queue or self._traffic or self._closing, self._poll_s)
             if self._queue:
                 self._changed.wait_for(lambda: len(self._queue) >= self._batch or self._closing, self._interval_s)
             return bool(self._queue) or not self._closing
@@ -138,6 +147,7 @@ class ForecastLog:
     def _write_until_taken(self) -> None:
         while True:
             try:
+                self._write_traffic(self._open())
                 self._write_batch(self._open())
             except LedgerError as error:
                 self._say(str(error))
@@ -174,6 +184,16 @@ class ForecastLog:
             log.warning("%d forecasts wait: %s", queued, trouble)
         elif before and not trouble:
             log.info("The ledger answers again; %d forecasts wait", queued)
+
+    def _write_traffic(self, ledger: Ledger) -> None:
+        with self._changed:
+            rows = self._traffic
+        if rows:
+            with ledger.transaction() as connection:
+                put_traffic(connection, rows)
+        with self._changed:
+            if self._traffic is rows:
+                self._traffic = ()
 
     def _write_batch(self, ledger: Ledger) -> None:
         """One by one where the ledger refuses one of them, so that no other is lost with it."""

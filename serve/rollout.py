@@ -26,6 +26,11 @@ class Tallies(NamedTuple):
     challenger: Tally
 
 
+class Stop(NamedTuple):
+    version: int
+    reason: str
+
+
 class Rollout:
     """A version that was stopped stays so until the server starts again."""
 
@@ -33,6 +38,7 @@ class Rollout:
         self._board, self._asked_for = shared_state, traffic
         self._traffic = traffic
         self._version: int | None = None
+        self.stopped: Stop | None = None  # the challenger, where it gets no more requests
         self._tallies = dict.fromkeys((Arm.CHAMPION, Arm.CHALLENGER), Tally())
 
     @property
@@ -63,7 +69,7 @@ class Rollout:
         shared_state = self._board.copy()
         version = _challenger(value for value in shared_state.values() if isinstance(value, State))
         if version != self._version:
-            self._version, self._traffic = version, self._asked_for
+            self._version, self._traffic, self.stopped = version, self._asked_for, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
         if version is None or self._asked_for.guardrails is None:
             return
@@ -73,8 +79,8 @@ class Rollout:
         if not (reason := shared_state.get(f"{STOP} {version}")):
             others = (value for name, value in shared_state.items() if isinstance(value, Tallies) and name != key)
             reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
-        if reason and self._traffic == self._asked_for:
-            self._traffic = self._asked_for.stopped()
+        if reason and not self.stopped:
+            self._traffic, self.stopped = self._asked_for.stopped(), Stop(version, reason)
             STOPPED.labels(version).inc()
             log.error("No more requests for the challenger, version %d: %s", version, reason)
 

@@ -174,6 +174,7 @@ def _serve(
             traffic,
             forecast_log,
             connections,
+            address=f"{cfg.host}:{cfg.port}",
             workers=cfg.workers_per_device,
             max_waiting=cfg.max_waiting,
         )

@@ -26,6 +26,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import SCORES, DailyScore
 from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
+from lstm_ts.ledger.traffic import TrafficRow, put_traffic, read_traffic
 from lstm_ts.market.bars import Answer
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
@@ -307,6 +308,19 @@ def test_a_heartbeat_takes_the_place_of_the_former_one(ledger: Ledger) -> None:
     for beat in (*others, first, replace(first, at=AT + timedelta(hours=1), detail="late")):
         ledger.record_heartbeat(beat)
     assert ledger.heartbeats() == [others[1], replace(first, at=AT + timedelta(hours=1), detail="late"), others[0]]
+
+
+def test_what_a_service_says_of_its_traffic_stands_since_it_said_so_first(ledger: Ledger) -> None:
+    first = TrafficRow("XAGUSD", "0.0.0.0:8000", AT, True, None, "")
+    other = replace(first, service="0.0.0.0:8001", to_challenger=False)
+    stop = replace(first, since=AT + timedelta(hours=2), stopped=3, reason="4 of 10 failed")
+    for rows in ([first, other], [replace(first, since=AT + timedelta(hours=1)), replace(other, name="XAUUSD")]):
+        with ledger.transaction() as connection:
+            put_traffic(connection, rows)
+            assert read_traffic(connection, "XAGUSD") == [first, other]
+    with ledger.transaction() as connection:
+        put_traffic(connection, [stop])
+        assert read_traffic(connection, "XAGUSD") == [stop, other]
 
 
 def test_no_forecasts_are_no_row(ledger: Ledger, ledger_url: str) -> None:

@@ -25,6 +25,7 @@ from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
+from lstm_ts.ledger.traffic import TrafficRow, put_traffic
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
@@ -312,6 +313,61 @@ def test_a_challenger_that_is_its_champion_is_not_stopped(
     assert kept.evidence == measure(kept.state, construct(compose("monitor", []).verdict))
     assert Challenge.from_json({**state, "evidence": None}).evidence is None
     assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
+
+
+def say_traffic(folder: Path, **changes: Any) -> None:
+    row = TrafficRow("XAGUSD", "127.0.0.1:8000", REGISTERED - timedelta(days=9), True, None, "")
+    with (
+        closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger,
+        ledger.transaction() as connection,
+    ):
+        put_traffic(connection, [replace(row, **changes)])
+
+
+def history(folder: Path) -> str:
+    return " ".join(" ".join(succeed("registry", folder, "action=history", "alias=challenger")).split())
+
+
+def test_a_challenger_that_no_request_reaches_is_halted_and_goes_on_once_it_is_challenger_again(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=1)
+    say_traffic(folder)
+    end = REGISTERED + timedelta(days=3)  # 72 hours, of which the session has 69, the last of them just over
+    bars_until(folder, hourly_bars, end)
+    assert "good     challenger_stopped" in monitor(folder, REGISTERED + timedelta(days=2))
+    said = monitor(folder, end)
+    assert "bad      challenger_stopped of XAGUSD challenger: The challenger of XAGUSD, version 2" in said
+    assert "Halted: no request has reached the challenger for 68 session hours. Its loss" in said
+    assert "release monitor Halted: no request has reached the challenger for 68 session hours. Its" in history(folder)
+    challenge_again(folder, monkeypatch, end)
+    (state,) = [row[3] for row in rows(folder, MONITOR_STATES) if row[2] == "challenge"]
+    said = monitor(folder, end + HOUR)
+    assert "good     challenger_stopped of XAGUSD challenger: The challenger of XAGUSD, version 2" in said
+    assert state["state"]["live"]["n"] > 40 and f"over {state['state']['live']['n']:,} live" in said
+
+
+def challenge_again(folder: Path, monkeypatch: pytest.MonkeyPatch, ts: datetime) -> None:
+    monkeypatch.setenv("LSTM_TS_CLOCK", ts.isoformat())
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        registry = Registry(f"sqlite:///{folder}/outputs/registry/mlflow.db", ledger)
+        registry.promote("XAGUSD", 2, alias="challenger", actor="tester", reason="once more")
+    monkeypatch.delenv("LSTM_TS_CLOCK")
+
+
+def test_a_challenger_without_outcomes_or_that_its_service_has_stopped_is_halted(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=1)
+    say_traffic(folder, to_challenger=False)
+    monitor(folder, REGISTERED + timedelta(days=2))
+    monitor(folder, REGISTERED + timedelta(days=3))
+    assert "Halted: no outcome of both models for 68 session hours. Its loss" in history(folder)
+    challenge_again(folder, monkeypatch, LATER)
+    say_traffic(folder, stopped=2, reason="4 of the challenger's 10 requests failed", since=LATER + HOUR)
+    said = monitor(folder, LATER + 2 * HOUR)
+    assert "Halted: its service has stopped its requests: 4 of the challenger's 10 requests failed." in said
+    assert "has stopped its requests: 4 of the challenger's 10 requests failed." in history(folder)
 
 
 def test_status_repeats_what_the_last_run_found(folder: Path, hourly_bars: pl.DataFrame) -> None:

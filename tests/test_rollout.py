@@ -18,6 +18,7 @@ from test_registry import promote, register
 
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.ledger.traffic import TrafficRow, read_traffic
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster
 from serve import schema
@@ -82,6 +83,11 @@ def logged(folder: Path) -> dict[tuple[str, str], ForecastRow]:
     return {(row.request_id, row.arm): row for row in rows}
 
 
+def traffic(folder: Path) -> list[TrafficRow]:
+    with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger, ledger.transaction() as connection:
+        return read_traffic(connection, "XAGUSD")
+
+
 def median(prepared: Path, version: int, bars: list[Body]) -> np.ndarray:
     return load_forecaster(prepared / "models" / str(version)).forecast(frame(bars)).price_HL(0.5)[:, 0]
 
@@ -129,6 +135,8 @@ def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: P
         assert shadow.input_sha256 == rows[reply.request_id, "champion"].input_sha256
         np.testing.assert_allclose(shadow.path.median_H, median(prepared, 2, bars), rtol=1e-6)
     wait_for(lambda: served.metric('lstm_ts_shadow_total{outcome="made"}') == 20)
+    [row] = traffic(folder)
+    assert (row.service, row.to_challenger, row.stopped) == (served.client.base_url.netloc.decode(), True, None)
 
 
 CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.min_requests=10")
@@ -176,6 +184,8 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
                 break
     assert "of the challenger's" in served.log.read_text()
     assert "took longer than 8 ms" in served.log.read_text()
+    wait_for(lambda: traffic(folder)[0].stopped == 4)
+    assert "took longer than 8 ms" in traffic(folder)[0].reason
     wait_for(lambda: logged(folder))
     assert arm in {arm for _, arm in logged(folder)}
 

@@ -1,11 +1,12 @@
 """The challenger beside the champion at every session hour, whatever the traffic. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.verdict import (
@@ -22,14 +23,15 @@ from lstm_ts.monitoring.verdict import (
 )
 from lstm_ts.monitoring.versions import DRIFT_STEP, Update, WatchedVersion
 
+UNJUDGED = "no hours are stored that neither model was trained on"
 CHALLENGE = "challenge"  # a kind of state, of the challenger
-HEALTH = {ChallengeVerdict.HARM: Health.BAD, ChallengeVerdict.HALTED: Health.UNKNOWN}
+ENDING = (ChallengeVerdict.HARM, ChallengeVerdict.HALTED)
 
 
 @dataclass(frozen=True)
 class Challenge:
     champion: int  # version; another champion begins another challenge
-    since: datetime  # when it went live
+    since: datetime  # when it went live, the last time
     last_pair: datetime  # the last origin with both outcomes known; `since` before the first
     state: VerdictState
     verdict: ChallengeVerdict
@@ -50,9 +52,35 @@ class Challenge:
             Evidence(**evidence) if evidence else None,
         )
 
+    def went_live(self, at: datetime) -> Self:
+        """The challenge of one that became challenger again: its evidence stays, what it waited for begins anew."""
+        if at <= self.since:
+            return self
+        verdict = self.verdict if self.verdict.final else ChallengeVerdict.RUNNING
+        return replace(self, since=at, last_pair=max(self.last_pair, at), verdict=verdict)
+
     def to_json(self) -> dict[str, Any]:
         moments = {"since": self.since.isoformat(), "last_pair": self.last_pair.isoformat()}
         return {**asdict(self), **moments}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What becomes of a challenger's requests, by the word of the services and by the forecasts they have kept."""
+
+    live_since: datetime
+    expected_since: datetime | None  # the last one, or since when one is meant to come; None: none is
+    stopped: str | None  # why a service has stopped them
+
+
+def find_traffic(
+    rows: Sequence[TrafficRow], version: int, *, live_since: datetime, answered_at: datetime | None
+) -> Traffic:
+    """rows   of each service"""
+    meant = [row.since for row in rows if row.to_challenger]
+    expected = max(min(meant), live_since, answered_at or live_since) if meant else None
+    stops = [row for row in rows if row.stopped == version and row.since >= live_since]
+    return Traffic(live_since, expected, stops[0].reason if stops else None)
 
 
 def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
@@ -72,13 +100,10 @@ def go_on(
     session: Session,
     settings: VerdictSettings,
     *,
-    last_request: datetime | None,
+    traffic: Traffic,
     now: datetime,
 ) -> Challenge:
-    """Take the pairs that got their outcome in this run, and judge. A final verdict stays.
-
-    last_request   when the challenger last answered a client; None: it never has, so none is expected
-    """
+    """Take the pairs that got their outcome in this run, and judge. A final verdict stays."""
     if challenge.verdict.final:
         return challenge
     state, last_pair = challenge.state, challenge.last_pair
@@ -89,7 +114,7 @@ def go_on(
         settings,
         age_hours=(now - challenge.since) / HOUR,
         hours_without_outcome=count_hours(session, last_pair, now),
-        hours_without_request=None if last_request is None else count_hours(session, last_request, now),
+        hours_without_request=count_hours(session, expected, now) if (expected := traffic.expected_since) else None,
     )
     return replace(
         challenge,
@@ -116,13 +141,29 @@ def count_hours(session: Session, since: datetime, until: datetime) -> int:
     return session.hours(since, max(until - HOUR, since)).height
 
 
-def describe(challenger: WatchedVersion | None, name: str, challenge: Challenge | None) -> Finding:
+def find_end(
+    challenge: Challenge | None, traffic: Traffic, session: Session, settings: VerdictSettings, now: datetime
+) -> str | None:
+    """Why the challenger is released; None: it goes on.
+
+    challenge   None: there are no hours to begin one with
+    """
+    if traffic.stopped:
+        return f"Halted: its service has stopped its requests: {traffic.stopped}."
+    if challenge:
+        return challenge.sentence if challenge.verdict in ENDING else None
+    waited = count_hours(session, traffic.live_since, now)
+    return f"Halted: {UNJUDGED}, for {waited:,} session hours." if waited > settings.halt_hours else None
+
+
+def describe(
+    challenger: WatchedVersion | None, name: str, challenge: Challenge | None, end: str | None = None
+) -> Finding:
+    """end   see `find_end`"""
     subject, command = f"{name} challenger", STATUS.format(name=name)
     if challenger is None:
         return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.", command)
-    if challenge is None:
-        sentence = f"The {challenger}: no hours are stored that neither model was trained on."
-        return Finding("challenger_stopped", subject, Health.UNKNOWN, sentence, command)
-    health = HEALTH.get(challenge.verdict, Health.GOOD)
-    sentence = f"The {challenger}, against version {challenge.champion}: {challenge.sentence}"
+    health = Health.BAD if end else Health.GOOD if challenge else Health.UNKNOWN
+    against = f", against version {challenge.champion}" if challenge else ""
+    sentence = f"The {challenger}{against}: {end or (challenge.sentence if challenge else f'{UNJUDGED}.')}"
     return Finding("challenger_stopped", subject, health, sentence, command)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,6 +15,7 @@ from lstm_ts.ledger.monitor_rows import FindingRow, MonitorState
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.windows import in_span
+from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
 from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.confidence import SkillSettings
@@ -21,8 +23,9 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
-from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun
+from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, find_traffic
 from lstm_ts.monitoring.skew import check_served
+from lstm_ts.monitoring.verdict import VerdictSettings
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
 from lstm_ts.registry.registry import CHALLENGER, CHAMPION
 from lstm_ts.store.bar_store import BarStore
@@ -34,14 +37,32 @@ NO_ORIGINS = np.empty(0, dtype=np.int64)
 log = logging.getLogger(__name__)
 
 
-def read_challenge(run: MonitorRun, loaded: Sequence[LoadedModel]) -> tuple[WatchedVersion | None, Challenge | None]:
-    """The challenger, and how it stands."""
-    challenger = next((each.watched for each in loaded if each.watched.alias == CHALLENGER), None)
-    if challenger is None:
-        return None, None
+@dataclass(frozen=True)
+class Release:
+    """Of a challenger."""
+
+    version: int
+    reason: str
+
+
+def check_challenger(
+    run: MonitorRun, loaded: Sequence[LoadedModel], settings: VerdictSettings
+) -> tuple[Finding, Release | None]:
+    """How it stands, and why it is to be released, if it is."""
+    holders = {each.watched.alias: each.watched for each in loaded}
+    if (challenger := holders.get(CHALLENGER)) is None:
+        return challenges.describe(None, run.name, None), None
+    challenge = _read_challenge(run, challenger, holders.get(CHAMPION))
+    end = challenges.find_end(challenge, find_traffic(run, challenger), run.symbol.session, settings, run.now)
+    return challenges.describe(challenger, run.name, challenge, end), Release(challenger.number, end) if end else None
+
+
+def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: WatchedVersion | None) -> Challenge | None:
+    """That of these two."""
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, challenger.number).get(CHALLENGE)
-    return challenger, Challenge.from_json(state) if state else None
+    challenge = Challenge.from_json(state) if state else None
+    return challenge if challenge and champion and challenge.champion == champion.number else None
 
 
 def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:

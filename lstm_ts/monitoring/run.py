@@ -11,6 +11,7 @@ from lstm_ts.errors import NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
+from lstm_ts.ledger.traffic import read_traffic
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.features import Bars
@@ -181,28 +182,40 @@ def follow_challenge(
     if len(loaded) < len(ALIASES):
         return []
     champion, challenger = loaded
-    challenge = _read_challenge(run, champion, challenger, kept[1], settings)
+    traffic = find_traffic(run, challenger.watched)
+    challenge = _read_challenge(run, champion, challenger, kept[1], traffic.live_since, settings)
     if challenge is None:
         return []
-    answered_at = run.ledger.last_answer(run.name, challenger.watched.number)
     challenge = challenges.go_on(
-        challenge, updates[1], updates[0], run.symbol.session, settings, last_request=answered_at, now=run.now
+        challenge, updates[1], updates[0], run.symbol.session, settings, traffic=traffic, now=run.now
     )
     return [MonitorState(run.name, challenger.watched.number, CHALLENGE, run.now, challenge.to_json())]
 
 
+def find_traffic(run: MonitorRun, challenger: WatchedVersion) -> challenges.Traffic:
+    live_since = run.registry.history(run.name, CHALLENGER)[-1].at
+    with run.ledger.transaction() as connection:
+        said = read_traffic(connection, run.name)
+    answered_at = run.ledger.last_answer(run.name, challenger.number)
+    return challenges.find_traffic(said, challenger.number, live_since=live_since, answered_at=answered_at)
+
+
 def _read_challenge(
-    run: MonitorRun, champion: LoadedModel, challenger: LoadedModel, kept: Kept, settings: VerdictSettings
+    run: MonitorRun,
+    champion: LoadedModel,
+    challenger: LoadedModel,
+    kept: Kept,
+    live_since: datetime,
+    settings: VerdictSettings,
 ) -> Challenge | None:
     """The one that goes on, or a new one; None where no hours are stored that neither model was trained on."""
     if CHALLENGE in kept.states:
         challenge = Challenge.from_json(kept.states[CHALLENGE])
         if challenge.champion == champion.watched.number and challenge.state.fits(settings):
-            return challenge
-    since = run.registry.history(run.name, CHALLENGER)[-1].at
+            return challenge.went_live(live_since)
     try:
         held_out = _compare_holdout(run, champion, challenger)
-        return challenges.begin(champion.watched, since, held_out, settings)
+        return challenges.begin(champion.watched, live_since, held_out, settings)
     except NoRows:
         return None
 

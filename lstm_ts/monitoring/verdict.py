@@ -34,7 +34,7 @@ HOURS_OF_WEEK = 7 * 24
 
 class ChallengeVerdict(StrEnum):
     RUNNING = "running"
-    HALTED = "halted"  # nothing to judge by; goes on once there is
+    HALTED = "halted"  # nothing to judge by; goes on if it becomes challenger again
     HARM = "stop_for_harm"
     BETTER = "better"
     NO_WORSE = "no_worse"
