@@ -13,7 +13,7 @@ LIVE = datetime(2015, 3, 2, tzinfo=UTC)  # a Monday
 SAID = TrafficRow("XAGUSD", "0.0.0.0:8000", LIVE - 5 * HOUR, True, None, "")
 NOTHING = Record(0, 0.0, (0.0,), (0.0,))
 CHALLENGE = Challenge(
-    1, LIVE, LIVE + 9 * HOUR, VerdictState(1.0, NOTHING, NOTHING, (0.0,)), ChallengeVerdict.RUNNING, "Undecided."
+    1, LIVE, LIVE + 9 * HOUR, VerdictState(1.0, NOTHING, NOTHING, (0.0,)), ChallengeVerdict.RUNNING, "Undecided.", None
 )
 
 
