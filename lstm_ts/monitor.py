@@ -25,6 +25,7 @@ from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.served_days import fold_served
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.checks import (
@@ -80,6 +81,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> tuple[list[Finding], Callable[[
     def finish() -> None:
         with run.ledger.transaction() as connection:
             tables.put_states(connection, [checked])
+        fold_served(run.ledger, run.name, before=run.kept_from)
         if release:
             run.registry.release(run.name, release.version, actor="monitor", reason=release.reason)
 

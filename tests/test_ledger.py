@@ -26,6 +26,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import SCORES, DailyScore
 from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
+from lstm_ts.ledger.served_days import ServedDay, fold_served, read_served_days
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic, read_traffic
 from lstm_ts.market.bars import Answer
 
@@ -368,6 +369,43 @@ def test_no_row_can_be_changed_or_removed(ledger: Ledger, ledger_url: str, state
     ):
         execute(ledger_url, statement)
     assert_one_of_each(ledger)
+
+
+def test_served_forecasts_of_old_days_leave_as_sums_and_younger_ones_stay(ledger: Ledger) -> None:
+    flagged = replace(FORECAST, request_id="b", at=AT + timedelta(hours=2, minutes=59), flags=())
+    shadow = replace(FORECAST, arm="shadow", version=3)
+    next_day, young = (replace(FORECAST, at=AT.replace(hour=0) + timedelta(days=days)) for days in (1, 2))
+    gold = replace(FORECAST, name="XAUUSD", request_id="c")
+    ledger.record_forecasts([FORECAST, replace(flagged, latency_ms=1.75), shadow, next_day, young, gold])
+    before = (AT + timedelta(days=2)).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert [fold_served(ledger, "XAGUSD", before=before) for _ in range(2)] == [4, 0]
+    assert ledger.forecasts("XAGUSD", since=AT - timedelta(days=9), until=AT + timedelta(days=9)) == [young]
+    assert ledger.forecasts("XAUUSD", **DAY) == [gold]
+    first = ServedDay("XAGUSD", "XAGUSD", 2, "champion", "2015-07-01", 2, 1, 4.0)
+    rest = [replace(first, arm="shadow", version=3, forecasts=1, latency_ms=2.25)]
+    rest.append(replace(first, day="2015-07-02", forecasts=1, latency_ms=2.25))
+    with ledger.transaction() as connection:
+        assert read_served_days(connection, "XAGUSD") == [first, *rest]
+    ledger.record_forecasts([FORECAST])  # late: it is not in the sums, and so it stays
+    assert fold_served(ledger, "XAGUSD", before=before) == 0
+    assert ledger.forecasts("XAGUSD", **DAY) == [FORECAST]
+
+
+def test_a_forecast_cannot_leave_uncounted(ledger: Ledger, ledger_url: str) -> None:
+    ledger.record_forecasts([FORECAST, replace(FORECAST, request_id="b"), replace(FORECAST, arm="shadow")])
+    mark = "INSERT INTO served_days VALUES ('XAGUSD', 'XAGUSD', 2, 'champion', '2015-07-01', {}, 0, 1.0)"
+    for wrong in (mark.format(1), mark.format(3), mark.format(2).replace("07-01", "07-02")):
+        with pytest.raises(DBAPIError, match="counts each forecast of its day"):
+            execute(ledger_url, wrong)
+    execute(ledger_url, mark.format(2))
+    for statement in ("UPDATE served_days SET forecasts = 7", "DELETE FROM served_days"):
+        with pytest.raises(DBAPIError, match="rows of served_days are never changed"):
+            execute(ledger_url, statement)
+    for statement in ("DELETE FROM forecasts", "DELETE FROM forecasts WHERE arm = 'shadow'"):
+        with pytest.raises(DBAPIError, match="rows of forecasts are never removed before"):
+            execute(ledger_url, statement)
+    execute(ledger_url, "DELETE FROM forecasts WHERE arm = 'champion'")
+    assert [row.arm for row in ledger.forecasts("XAGUSD", **DAY)] == ["shadow"]
 
 
 def test_no_row_can_be_replaced(ledger: Ledger, ledger_url: str) -> None:

@@ -24,7 +24,8 @@ from webhook import open_webhook
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
-from lstm_ts.ledger.rows import ForecastRow, ServedPath
+from lstm_ts.ledger.rows import FORECASTS, ForecastRow, ServedPath
+from lstm_ts.ledger.served_days import SERVED_DAYS
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
@@ -169,16 +170,27 @@ def test_a_late_hour_is_scored_once_it_is_there_and_a_revised_one_changes_no_sco
 
 def test_old_hours_are_folded_and_their_sums_stay(folder: Path, hourly_bars: pl.DataFrame) -> None:
     bars_until(folder, hourly_bars, REGISTERED + timedelta(days=30))
+    served = [serve(REGISTERED + timedelta(days=day)) for day in (1, 29)]
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        ledger.record_forecasts(served)
     monitor(folder, REGISTERED + timedelta(days=10), "retention_days=14")
+    assert len(rows(folder, FORECASTS)) == 2
     sums = rows(folder, DAILY_SCORES)
     assert len(rows(folder, SCORES)) == sum(row[4]["n"] for row in sums)
     monitor(folder, REGISTERED + timedelta(days=30), "retention_days=14")
     assert min(row[2] for row in rows(folder, SCORES)) >= REGISTERED + timedelta(days=16)
+    assert [row[5] for row in rows(folder, FORECASTS)] == [served[1].origin_ts]
+    assert [row[4:6] for row in rows(folder, SERVED_DAYS)] == [("2014-06-03", 1)]
     folded = rows(folder, DAILY_SCORES)
     assert [row for row in folded if row[2] < "2014-06-10"] == [row for row in sums if row[2] < "2014-06-10"]
     assert len(rows(folder, SCORES)) < sum(row[4]["n"] for row in folded)
     monitor(folder, REGISTERED + timedelta(days=30), "retention_days=14")
     assert rows(folder, DAILY_SCORES) == folded
+
+
+def serve(ts: datetime) -> ForecastRow:
+    path = ServedPath((ts + HOUR,), (15.0,), (14.0,), (16.0,))
+    return ForecastRow("r", "champion", ts, "XAGUSD", "XAGUSD", 1, ts, 15.0, path, (), 2.0, "ab")
 
 
 @pytest.mark.slow
