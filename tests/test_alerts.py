@@ -57,10 +57,13 @@ def unknown(finding: Finding) -> Finding:
     return replace(finding, health=Health.UNKNOWN, sentence="Nobody knows.")
 
 
+CAUSES = {"data_stale": "pipeline_late"}
+
+
 def alerts(*urls: str, timeout_s: float = 20, **rules: dict[str, object]) -> Alerts:
     """Each rule as usual, but for `rules`."""
     made = {name: USUAL | rules.get(name, {}) for name in RULES}
-    return make_alerts(rules=made, receivers=" ".join(urls) or None, timeout_s=timeout_s)
+    return make_alerts(rules=made, causes=CAUSES, receivers=" ".join(urls) or None, timeout_s=timeout_s)
 
 
 def run(ledger: Ledger, settings: Alerts, hours: float, *findings: Finding, closed: tuple[str, ...] = ()) -> Told:
@@ -146,6 +149,61 @@ def test_what_one_run_found_is_one_message_the_gravest_first(quick: Ledger, hook
     run(quick, settings, 1, good(DRIFT), good(DISK), DISK, replace(DRIFT, subject="XAUUSD"))
     assert hook.titles[1:] == ["[warning] concept_drift of XAUUSD and 1 more"]
     assert f"Over since Wed 2026-11-25 15:04 UTC: {DRIFT.sentence}" in hook.received[1]["message"]
+
+
+LATE = Finding("pipeline_late", "XAGUSD", Health.BAD, "No bar of XAGUSD has come for 2.0 session hours.", "more")
+
+
+def test_incidents_of_one_cause_are_one_message_that_begins_with_it_and_one_end(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url)
+    run(quick, settings, 0, STALE, LATE, replace(STALE, subject="XAUUSD"))
+    [message] = hook.received
+    assert message["title"] == "[warning] pipeline_late of XAGUSD and 1 more"
+    assert message["message"].splitlines()[:4] == [
+        LATE.sentence,
+        "More: more",
+        "Incident 2: pipeline_late of XAGUSD, warning, since Wed 2026-11-25 14:04 UTC",
+        f"With it, incident 1: data_stale: {STALE.sentence}",
+    ]
+    run(quick, settings, 1, good(STALE), good(LATE))
+    assert hook.titles[1:] == ["[resolved] pipeline_late of XAGUSD"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(STALE, LATE), (LATE, STALE)])
+def test_what_comes_with_an_incident_that_was_told_is_told_only_if_it_outlasts_it(
+    quick: Ledger, hook: Webhook, first: Finding, second: Finding
+) -> None:
+    """Each is found by a command of its own."""
+    settings = alerts(hook.url)
+    for hours, finding in enumerate((first, second, first, second, good(first))):
+        run(quick, settings, hours, finding)
+    assert hook.titles == [f"[warning] {first.rule} of XAGUSD"]  # its end waits: the other was not looked at since
+    run(quick, settings, 5, good(second))
+    assert hook.titles[1:] == [f"[resolved] {first.rule} of XAGUSD"]
+    for hours, finding in enumerate((first, second, good(first), second, good(second)), start=6):
+        run(quick, settings, hours, finding)
+    assert hook.titles[2:] == [
+        f"[warning] {first.rule} of XAGUSD",
+        f"[warning] {second.rule} of XAGUSD and 1 more",  # that the first is over
+        f"[resolved] {second.rule} of XAGUSD",
+    ]
+
+
+def test_what_a_silenced_or_untold_cause_brings_about_is_told(quick: Ledger, hook: Webhook) -> None:
+    run(quick, alerts(hook.url, pipeline_late={"severity": "none"}), 0, LATE, STALE)
+    assert hook.titles == ["[warning] data_stale of XAGUSD"]
+
+
+@pytest.mark.parametrize(
+    ("causes", "said"),
+    [
+        ({"data_stale": "late"}, r"alerts\.causes between rules of .* got late"),
+        ({"disk": "memory", "memory": "disk"}, "without a circle, got disk → memory → disk"),
+    ],
+)
+def test_causes_that_are_none_are_said(causes: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_alerts(rules=dict.fromkeys(RULES, USUAL), causes=causes, receivers=None, timeout_s=1)
 
 
 def test_a_flood_is_one_message_that_says_how_many_more() -> None:
@@ -353,7 +411,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import RULES, make_alerts
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-settings = make_alerts(rules=dict.fromkeys(RULES, {USUAL}), receivers=sys.argv[2], timeout_s=60)
+settings = make_alerts(rules=dict.fromkeys(RULES, {USUAL}), causes={{}}, receivers=sys.argv[2], timeout_s=60)
 finding = Finding("concept_drift", "XAGUSD", Health.BAD, "It errs more.", "more")
 print("ready", flush=True)
 report(Ledger(sys.argv[1]), settings, [finding], now=datetime.fromisoformat(sys.argv[3]))
@@ -463,19 +521,19 @@ def test_the_configured_rules_are_those_that_checks_find(monkeypatch: pytest.Mon
 def test_a_wrong_rule_is_said(rule: str, change: dict[str, object], said: str) -> None:
     rules = dict.fromkeys(RULES, USUAL) | {rule: USUAL | change}
     with pytest.raises(ConfigError, match=said):
-        make_alerts(rules=rules, receivers=None, timeout_s=1)
+        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=1)
 
 
 def test_a_rule_that_is_left_out_and_a_wrong_receiver_are_said_without_the_secret() -> None:
     rules = dict.fromkeys(RULES, USUAL)
     with pytest.raises(ConfigError, match=r"Expected alerts\.rules\.disk, got none; put it back, with severity: none"):
-        make_alerts(rules={name: USUAL for name in RULES if name != "disk"}, receivers=None, timeout_s=1)
+        make_alerts(rules={name: USUAL for name in RULES if name != "disk"}, causes={}, receivers=None, timeout_s=1)
     with pytest.raises(ConfigError, match=r"alerts\.timeout_s > 0, got 0"):
-        make_alerts(rules=rules, receivers=None, timeout_s=0)
+        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=0)
     for receivers in ("hunter2", "json://host/a, hunter2", "json://host hunter2"):
         for given in (receivers, receivers.split()):
             with pytest.raises(ConfigError, match=r"as apprise URLs such as .* something else as number [12]") as said:
-                make_alerts(rules=rules, receivers=given, timeout_s=1)
+                make_alerts(rules=rules, causes={}, receivers=given, timeout_s=1)
             assert "hunter2" not in str(said.value)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import IncidentRow
 from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.grouping import find_chain
 
 RULES = (
     *("performance_drop", "concept_drift", "challenger_stopped", "skew", "regime"),
@@ -48,12 +49,17 @@ class Alerts:
     """What is told to whom. Receivers are addresses with secrets in them: nothing repeats them."""
 
     rules: Mapping[str, Rule]
+    causes: Mapping[str, str]  # rule → rule whose incidents bring about its own
     receivers: tuple[str, ...] = field(repr=False)
     timeout_s: float  # for a message to all receivers
 
 
 def make_alerts(
-    *, rules: Mapping[str, Mapping[str, Any]], receivers: str | Sequence[str] | None, timeout_s: float
+    *,
+    rules: Mapping[str, Mapping[str, Any]],
+    causes: Mapping[str, str],
+    receivers: str | Sequence[str] | None,
+    timeout_s: float,
 ) -> Alerts:
     """receivers    apprise URLs, as a list or separated by blanks or commas
     Raises       ConfigError
@@ -65,7 +71,19 @@ def make_alerts(
             f"Expected alerts.rules.{missing[0]}, got none; put it back, with severity: none if nobody is to be told"
         )
     made = {name: _make_rule(name, values) for name, values in rules.items()}
-    return Alerts(rules=made, receivers=_read_receivers(receivers), timeout_s=timeout_s)
+    _check_causes(causes)
+    return Alerts(rules=made, causes=dict(causes), receivers=_read_receivers(receivers), timeout_s=timeout_s)
+
+
+def _check_causes(causes: Mapping[str, str]) -> None:
+    for name in (*causes, *causes.values()):
+        if name not in RULES:
+            raise ConfigError(f"Expected alerts.causes between rules of {', '.join(RULES)}, got {name}; correct it")
+    try:
+        for name in causes:
+            find_chain(name, causes)
+    except ValueError as error:
+        raise ConfigError(f"{error}; correct alerts.causes") from error
 
 
 def _read_receivers(given: str | Sequence[str] | None) -> tuple[str, ...]:

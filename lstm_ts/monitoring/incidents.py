@@ -7,7 +7,7 @@ What is sent again says that it may have been told before. What no receiver took
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,7 +69,7 @@ def _facts(event: str, row: IncidentRow) -> dict[str, Any]:
 
 def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
     receivers = name_receivers(alerts.receivers)
-    news = _find_news(ledger, list(receivers), now)
+    news = _find_news(ledger, list(receivers), alerts.causes, now)
     intents = {name: [each.intend(name, now) for each in mine] for name, mine in news.items()}
     with ledger.transaction() as connection:
         put_deliveries(connection, [row for rows in intents.values() for row in rows])
@@ -85,14 +85,16 @@ def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str
     return sent, tuple(undelivered)
 
 
-def _find_news(ledger: Ledger, receivers: Sequence[str], now: datetime) -> dict[str, list[News]]:
+def _find_news(
+    ledger: Ledger, receivers: Sequence[str], causes: Mapping[str, str], now: datetime
+) -> dict[str, list[News]]:
     """News by receiver, those without any left out."""
     with ledger.transaction() as connection:
         incidents = read_untold(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
     if not receivers and (untold := sum(row.severity != Severity.NONE for row in incidents)):
         log.warning("Incidents that nobody is told of: %d; set LSTM_TS_ALERT_URLS", untold)
-    found = {name: find_news(incidents, deliveries, silences, name) for name in receivers}
+    found = {name: find_news(incidents, deliveries, silences, name, causes) for name in receivers}
     return {name: news for name, news in found.items() if news}
 
 

@@ -1,11 +1,12 @@
 """What is to be told to whom, and in which words: everything that one receiver has to know is one message. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.monitoring.alerts import Severity
+from lstm_ts.monitoring.grouping import group_incidents, is_held
 
 SHOWN = 20  # incidents in a message
 LONGEST = 1000  # characters of a sentence in it
@@ -21,6 +22,7 @@ class News:
     incident: IncidentRow
     kind: str  # opened | resolved
     delivery: DeliveryRow | None  # of an attempt before
+    others: tuple[IncidentRow, ...] = ()  # of the same trouble, which are not told by themselves
 
     def intend(self, receiver: str, now: datetime) -> DeliveryRow:
         attempts = self.delivery.attempts if self.delivery else 0
@@ -44,23 +46,34 @@ def find_news(
     deliveries: Sequence[DeliveryRow],
     silences: Sequence[SilenceRow],
     receiver: str,
+    causes: Mapping[str, str],
 ) -> list[News]:
     """What the receiver does not know yet, the gravest first.
 
     The end of an incident is told to whom its opening was told, or may have been. Silences put off, they drop nothing
-    but incidents that end meanwhile untold.
+    but incidents that end meanwhile untold. Of incidents of one trouble, see `grouping`, one is told.
     """
     known = {(row.number, row.kind): row for row in deliveries if row.receiver == receiver}
-    news = []
-    for incident in incidents:
-        kind = RESOLVED if incident.ended_at else OPENED
-        delivery = known.get((incident.number, kind))
-        is_wanted = kind == OPENED or (incident.number, OPENED) in known
-        is_told = delivery is not None and delivery.sent_at is not None
-        is_mute = incident.severity == Severity.NONE or find_silence(incident, silences) is not None
-        if is_wanted and not is_told and not is_mute:
-            news.append(News(incident, kind, delivery))
+    loud = [row for row in incidents if row.severity != Severity.NONE and find_silence(row, silences) is None]
+    news = [each for group in group_incidents(loud, causes) for each in _find_news_of_group(group, known)]
     return sorted(news, key=_gravest_first)
+
+
+def _find_news_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str], DeliveryRow]) -> list[News]:
+    """Openings of those that are open are told by one of them, until its end is told."""
+
+    def is_told(row: IncidentRow, kind: str) -> bool:
+        return (row.number, kind) in known and known[row.number, kind].sent_at is not None
+
+    over = [row for row in group if row.ended_at and (row.number, OPENED) in known and not is_told(row, RESOLVED)]
+    news = [News(row, RESOLVED, known.get((row.number, RESOLVED))) for row in over if not is_held(row, group)]
+    running = [row for row in group if row.ended_at is None]
+    waiting = [row for row in over if is_held(row, group)]
+    if running and not any(is_told(row, OPENED) for row in (*running, *waiting)):
+        first = next((row for row in running if (row.number, OPENED) in known), running[0])
+        others = tuple(row for row in running if row is not first)
+        news.append(News(first, OPENED, known.get((first.number, OPENED)), others))
+    return news
 
 
 def _gravest_first(news: News) -> tuple[bool, int, int]:
@@ -96,7 +109,7 @@ def _kind(news: Sequence[News]) -> str:
 def _describe(news: News) -> str:
     """The sentence a person needs first, the command that shows more, then which incident it is."""
     incident = news.incident
-    sentence = incident.sentence if len(incident.sentence) <= LONGEST else f"{incident.sentence[:LONGEST]} …"
+    sentence = _shorten(incident.sentence)
     lines = [sentence, f"More: {incident.command}"]
     told = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
     if news.kind == RESOLVED:
@@ -104,7 +117,13 @@ def _describe(news: News) -> str:
         lines[0] = f"Over since {format_time(incident.ended_at)}: {sentence}"
         told += f", for {format_span(incident.ended_at - incident.began_at)}"
     repeated = "; you may have been told before" if news.perhaps_told else ""
-    return "\n".join([*lines, f"Incident {incident.number}: {told}{repeated}"])
+    lines.append(f"Incident {incident.number}: {told}{repeated}")
+    lines += [f"With it, incident {row.number}: {row.rule}: {_shorten(row.sentence)}" for row in news.others]
+    return "\n".join(lines)
+
+
+def _shorten(sentence: str) -> str:
+    return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]} …"
 
 
 def format_time(at: datetime) -> str:
