@@ -9,6 +9,7 @@ Exit code 3: a version has drifted, so a retraining is due; at most once a day. 
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from lstm_ts.monitoring.findings import Finding
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_away import telling_of_ledger
 from lstm_ts.monitoring.machine import check_machine
+from lstm_ts.monitoring.moved import find_gone, settle
 from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
@@ -57,8 +59,17 @@ def make_settings(cfg: DictConfig) -> MonitorSettings:
     return MonitorSettings(*(construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime")))
 
 
-def monitor(cfg: DictConfig, run: MonitorRun) -> tuple[list[Finding], Callable[[], None]]:
-    """What was found, and what is to be done once it is told: a run that is killed before finds it again."""
+@dataclass(frozen=True)
+class Found:
+    """What a run has found."""
+
+    findings: Sequence[Finding]
+    settled: Sequence[Finding]  # the same, as alerts take them
+    gone: Sequence[Finding] = ()  # good ones of what is not looked at any more
+    finish: Callable[[], None] = lambda: None  # once it is told: a run that is killed before finds it again
+
+
+def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
     settings = make_settings(cfg)
     loaded = load_watched(run)
     updates = watch_versions(run, loaded, settings)
@@ -85,7 +96,8 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> tuple[list[Finding], Callable[[
         if release:
             run.registry.release(run.name, release.version, actor="monitor", reason=release.reason)
 
-    return findings, finish
+    settled, gone = (look(run.ledger, run.registry, run.name, findings) for look in (settle, find_gone))
+    return Found(findings, settled, gone, finish)
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
@@ -121,14 +133,14 @@ def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Fi
     return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
 
 
-def tell(cfg: DictConfig, ledger: Ledger, findings: Sequence[Finding], now: datetime) -> bool:
-    """Print, keep and report findings; whether every alert has arrived."""
-    for finding in findings:
+def tell(cfg: DictConfig, ledger: Ledger, found: Found, now: datetime) -> bool:
+    """Print, keep and report what was found; whether every alert has arrived."""
+    for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
-    record_findings(ledger, findings, now)
+    record_findings(ledger, found.findings, now, gone=found.gone)
     symbol = construct(cfg.symbol)
     closed = () if symbol.session.is_open(now) else {symbol.name}
-    told = report(ledger, construct(cfg.alerts), findings, now=now, closed=closed)
+    told = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
     return not told.undelivered
 
 
@@ -138,14 +150,14 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     try:
         run = open_run(cfg, ledger, symbol, now)
     except NoRows:
-        findings, finish = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))], None
+        stale = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))]
+        found = Found(stale, stale)
     else:
-        findings, finish = monitor(cfg, run)
-    arrived = tell(cfg, ledger, findings, now)
-    if finish:
-        finish()
-    ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(findings)} findings"))
-    retraining = asks_retraining(ledger, cfg.name, findings, now)
+        found = monitor(cfg, run)
+    arrived = tell(cfg, ledger, found, now)
+    found.finish()
+    ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(found.findings)} findings"))
+    retraining = asks_retraining(ledger, cfg.name, found.findings, now)
     return UNDELIVERED if not arrived else RETRAIN if retraining else 0
 
 
@@ -153,7 +165,8 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
     """The exit code. Nobody else would tell that the ledger is away."""
     noted = Path(cfg.paths.outputs) / "alerts"
     with telling_of_ledger(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
-        return 0 if tell(cfg, ledger, look_from_outside(cfg, ledger, now), now) else UNDELIVERED
+        findings = look_from_outside(cfg, ledger, now)
+        return 0 if tell(cfg, ledger, Found(findings, findings), now) else UNDELIVERED
 
 
 def run(cfg: DictConfig) -> int:

@@ -63,8 +63,9 @@ PURE = {
     *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "hourly", "live_skill", "market", "messages")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("outcomes", "regime", "skew", "verdict", "versions")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("market", "messages", "outcomes", "regime", "skew")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("verdict", "versions")),
     "lstm_ts.sources.evidence",
     "serve.traffic",
 }

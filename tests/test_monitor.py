@@ -22,8 +22,9 @@ from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
 from lstm_ts.cli import compose, construct
+from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DAILY_SCORES, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
+from lstm_ts.ledger.monitor_rows import DAILY_SCORES, FINDINGS, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
 from lstm_ts.ledger.rows import FORECASTS, ForecastRow, ServedPath
 from lstm_ts.ledger.served_days import SERVED_DAYS
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
@@ -37,6 +38,7 @@ from lstm_ts.monitor import make_settings, open_run
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.checks import asks_retraining, check_skew
 from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.run import load_watched, watch_versions
 from lstm_ts.monitoring.verdict import measure
 from lstm_ts.registry.promotion import promote_undecided
@@ -306,6 +308,37 @@ def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
         message["message"] for message in webhook.received if "Stop: the challenger is worse" in message["message"]
     ]
     assert ["for 60 min" in text for text in stopped] == [False, True]  # told, and an hour later that it is over
+    left = [row[0] for row in rows(folder, FINDINGS) if row[1] == "XAGUSD challenger"]
+    assert left == ["challenger_stopped"]
+
+
+def test_what_was_found_of_a_version_is_over_once_another_one_has_its_alias_or_none(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=1)
+    bars_until(folder, hourly_bars, LATER + 3 * HOUR)
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        drop, drift = (Finding(rule, "", Health.BAD, "Bad.", "") for rule in ("performance_drop", "concept_drift"))
+        bad = [replace(drop, subject="XAGUSD champion"), replace(drift, subject="XAGUSD challenger")]
+        alerts = construct(compose("alerts", []).alerts)
+        report(ledger, alerts, bad, now=LATER)
+        monitor(folder, LATER + timedelta(minutes=1))  # nothing is known of its skill, and so nothing is over
+        assert open_rules(ledger) == {"performance_drop", "concept_drift"}
+        monkeypatch.setenv("LSTM_TS_CLOCK", (LATER + timedelta(minutes=3)).isoformat())
+        registry = Registry(f"sqlite:///{folder}/outputs/registry/mlflow.db", ledger)
+        registry.promote("XAGUSD", 2, alias="champion", actor="tester", reason="it is as good")
+        monkeypatch.delenv("LSTM_TS_CLOCK")
+        monitor(folder, LATER + HOUR)
+        assert open_rules(ledger) == {"performance_drop"}  # good once, and its rule asks for two
+        said = monitor(folder, LATER + HOUR, "action=status").splitlines()
+        assert [line.split()[1] for line in said if " of XAGUSD challenger" in line] == ["challenger_stopped"]
+        assert "unknown  performance_drop of XAGUSD champion" in monitor(folder, LATER + 2 * HOUR)
+        assert open_rules(ledger) == set()
+
+
+def open_rules(ledger: Ledger) -> set[str]:
+    with ledger.transaction() as connection:
+        return {row.rule for row in read_active(connection)} & {"performance_drop", "concept_drift"}
 
 
 def test_a_challenger_that_is_its_champion_is_not_stopped(

@@ -126,6 +126,12 @@ def read_findings(connection: Connection) -> list[FindingRow]:
     return [FindingRow(**row._mapping) for row in connection.execute(wanted)]
 
 
+def remove_findings(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """By rule and subject."""
+    for rule, subject in keys:
+        connection.execute(sa.delete(FINDINGS).where(FINDINGS.c.rule == rule, FINDINGS.c.subject == subject))
+
+
 def list_watched(connection: Connection) -> list[tuple[str, int]]:
     """Names and versions that have a forecast or a score, ascending."""
     wanted = (sa.select(table.c.name, table.c.version) for table in (HOURLY_FORECASTS, DAILY_SCORES))

@@ -131,8 +131,13 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
     return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
 
 
-def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) -> None:
-    """Each as the last run saw it, and since when its health is what it is."""
+def record_findings(
+    ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = ()
+) -> None:
+    """Each as the last run saw it, and since when its health is what it is.
+
+    gone   of what is forgotten
+    """
     with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
         rows = []
@@ -141,6 +146,7 @@ def record_findings(ledger: Ledger, findings: Sequence[Finding], now: datetime) 
             since = old.since if old and old.health == finding.health else now
             rows.append(FindingRow(at=now, since=since, **vars(finding)))
         tables.put_findings(connection, rows)
+        tables.remove_findings(connection, [(finding.rule, finding.subject) for finding in gone])
 
 
 def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
