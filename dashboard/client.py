@@ -75,6 +75,7 @@ class Skill(BaseModel):
     """Live skill of the version that answers, on the outcomes of its forecasts at every session hour."""
 
     measured_at: datetime
+    confidence: float | None = None  # of the bounds
     steps: list[StepSkill]
 
 

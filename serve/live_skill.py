@@ -62,7 +62,7 @@ def make_skill(row: MonitorState) -> Skill | None:
     """None where no step has a skill yet."""
     found = row.state["steps"]
     steps = [_make_step(step, found[step]) for step in sorted(found, key=int) if _is_known(found[step])]
-    return Skill(measured_at=row.at, steps=steps) if steps else None
+    return Skill(measured_at=row.at, confidence=row.state.get("confidence"), steps=steps) if steps else None
 
 
 def _is_known(found: Mapping[str, Any]) -> bool:

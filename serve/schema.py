@@ -84,7 +84,7 @@ class SkillOver(Strict):
     """1 - the model's pinball loss / that of a baseline, over the same outcomes: 0.01 is a loss 1 % lower."""
 
     skill: float
-    lower: Annotated[float | None, Field(description="Of a 95 % interval, unless conf/live_skill says otherwise")]
+    lower: Annotated[float | None, Field(description="Of the interval, which holds the true skill with `confidence`")]
     upper: Annotated[float | None, Field(description="It may be looked at every hour; null: too few days yet")]
 
 
@@ -101,6 +101,7 @@ class Skill(Strict):
     """What the version that answers has been worth since it was registered."""
 
     measured_at: Annotated[datetime, Field(description="By python -m lstm_ts.monitor")]
+    confidence: Annotated[float | None, Field(description="Of the intervals; null: the monitor did not write it then")]
     steps: list[StepSkill]
 
 

@@ -34,6 +34,7 @@ from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.concept_drift import Detector, DriftReference
 from lstm_ts.monitoring.daily import sum_days
 from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.live_skill import compute_live_skill, describe, to_json
 from lstm_ts.monitoring.run import MonitorRun
 from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, Record, VerdictState
 from lstm_ts.monitoring.versions import DRIFT, WatchedVersion
@@ -135,7 +136,7 @@ def test_a_reply_tells_the_skill_of_its_version_once_outcomes_are_scored_and_of_
     wait_for(lambda: ask(server, now_bars)[1], SOON_S)
     version, skill, reason = ask(server, now_bars)
     assert (version, reason) == (1, None)
-    assert skill and skill.measured_at == NOW
+    assert skill and (skill.measured_at, skill.confidence) == (NOW, 0.95)
     assert [step.step for step in skill.steps] == [1, 6]
     first = skill.steps[0]
     assert (first.outcomes, first.best, first.since) == (25 * 24, "har", (NOW - timedelta(days=25)).date())
@@ -357,3 +358,11 @@ def test_a_registry_that_is_away_costs_no_skill(folder: Path, tmp_path: Path, ca
         finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=1)), SETTINGS)
     assert "live skill 1 hour ahead" in finding.sentence
     assert "is not in MLflow yet: Expected an answer from the registry" in caplog.text
+
+
+@pytest.mark.parametrize(("alpha", "words"), [(0.05, "(95 %: "), (0.1, "(90 %: "), (0.005, "(99.5 %: ")])
+def test_a_sentence_tells_the_confidence_that_is_configured(alpha: float, words: str) -> None:
+    settings = replace(SETTINGS, alpha=alpha)
+    skills = compute_live_skill(sum_days(make_scores(1, days=25, model_loss=0.99)), settings)
+    assert words in describe(skills[0])
+    assert to_json(skills)["confidence"] == 1 - alpha

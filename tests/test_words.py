@@ -65,10 +65,11 @@ def test_skill_is_said_with_what_it_proves(skill: tuple[float, float | None, flo
 def test_a_skill_says_how_old_it_is_and_a_missing_one_why(forecast: Forecast) -> None:
     over = SkillOver(skill=0.05, lower=0.04, upper=0.06)
     step = StepSkill(step=1, outcomes=9, since=date(2026, 3, 1), best="<har>", over_best=over, over_persistence=over)
-    skill = Skill(measured_at=datetime(2026, 3, 4, 5, tzinfo=UTC), steps=[step])
+    skill = Skill(measured_at=datetime(2026, 3, 4, 5, tzinfo=UTC), confidence=0.995, steps=[step])
     told = trust(forecast.model_copy(update={"skill": skill, "skill_reason": "it may not be the newest: no <file>"}))
     assert "&lt;har&gt;" in told
-    assert "Measured 2026-03-04 05:00 UTC. It may not be the newest: no &lt;file&gt;." in told
+    assert "Measured 2026-03-04 05:00 UTC. The bounds hold with 99.5 % confidence. It may not be the newest: no" in told
+    assert "no &lt;file&gt;." in told
     assert "not known: no outcomes are scored yet." in trust(forecast)
 
 

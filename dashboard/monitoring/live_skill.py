@@ -23,7 +23,7 @@ from dashboard.ui.blocks import legend
 from dashboard.ui.text import proof_words
 from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.ledger.monitor_rows import DailyScore
-from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, estimate_skill
+from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, describe_confidence, estimate_skill
 from lstm_ts.monitoring.live_skill import list_losses
 from lstm_ts.scoring.records import PERSISTENCE
 from lstm_ts.scoring.tables import percent
@@ -63,7 +63,7 @@ def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSe
         return f"{lead}; an interval is there after {settings.min_days} days."
     between = f"{percent(skill.low, signed=True)} and {percent(skill.high, signed=True)}"
     proof = f": {proof_words(skill.low, skill.high)}" if is_best else ""
-    return f"{lead}; with {percent(1 - settings.alpha, 0)} confidence between {between}{proof}."
+    return f"{lead}; with {describe_confidence(skill.confidence)} confidence between {between}{proof}."
 
 
 def _day(day: np.datetime64 | None) -> str:

@@ -15,6 +15,7 @@ from lstm_ts import clock
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 from lstm_ts.market.session import HOUR
+from lstm_ts.monitoring.confidence import describe_confidence
 from lstm_ts.scoring.records import PERSISTENCE
 from lstm_ts.scoring.tables import percent
 
@@ -80,7 +81,8 @@ def skill_block(skill: Skill | None, reason: str | None) -> str:
     steps = "".join(f"<li>{escape(step_skill_words(step))}</li>" for step in skill.steps)
     late = f" {reason[0].upper()}{reason[1:]}." if reason else ""
     what = "Live skill, the share by which its loss was below a baseline's"
-    measured = f"Measured {skill.measured_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.{late}"
+    sure = f" The bounds hold with {describe_confidence(skill.confidence)} confidence." if skill.confidence else ""
+    measured = f"Measured {skill.measured_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.{sure}{late}"
     return f'<p>{what}:</p><ul>{steps}</ul><p class="quiet">{escape(measured)}</p>'
 
 

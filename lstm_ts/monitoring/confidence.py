@@ -50,6 +50,7 @@ class LiveSkill:
     n: int  # origins
     days: int
     since: np.datetime64 | None  # the first day; None without any
+    confidence: float  # that low to high holds the true skill, however often it is looked at
 
 
 def estimate_skill(days: DailyLosses, settings: SkillSettings) -> LiveSkill:
@@ -62,13 +63,18 @@ def estimate_skill(days: DailyLosses, settings: SkillSettings) -> LiveSkill:
     since = days.day_D[0] if count else None
     total = float(days.baseline_D.sum())
     if not total > 0:
-        return LiveSkill(math.nan, math.nan, math.nan, n, count, since)
+        return LiveSkill(math.nan, math.nan, math.nan, n, count, since, 1 - settings.alpha)
     ratio = float(days.model_D.sum()) / total
     half = math.nan
     if count >= settings.min_days:
         sd = math.sqrt(_long_run_variance(days.model_D - ratio * days.baseline_D))
         half = sd / (total / count) * radius(count, alpha=settings.alpha, tightest=settings.tightest_days)
-    return LiveSkill(1 - ratio, 1 - ratio - half, 1 - ratio + half, n, count, since)
+    return LiveSkill(1 - ratio, 1 - ratio - half, 1 - ratio + half, n, count, since, 1 - settings.alpha)
+
+
+def describe_confidence(confidence: float) -> str:
+    """In percent, with as many digits as it has: an alpha of 0.005 is not 100 %."""
+    return f"{100 * confidence:.6g} %"
 
 
 def radius(n: int, *, alpha: float, tightest: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lstm_ts.ledger.monitor_rows import DailyScore
-from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, estimate_skill
+from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, describe_confidence, estimate_skill
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import MODEL
 from lstm_ts.monitoring.versions import WatchedVersion
@@ -67,7 +67,8 @@ def list_losses(days: Sequence[DailyScore]) -> dict[str, DailyLosses]:
 
 
 def to_json(skills: Sequence[LiveStepSkill]) -> dict[str, Any]:
-    return {"steps": {str(skill.step): skill.to_json() for skill in skills}}
+    confidence = skills[0].over_best.confidence if skills else None
+    return {"confidence": confidence, "steps": {str(skill.step): skill.to_json() for skill in skills}}
 
 
 def list_metrics(days: Sequence[DailyScore], skills: Sequence[LiveStepSkill]) -> dict[str, float]:
@@ -101,5 +102,6 @@ def describe(skill: LiveStepSkill) -> str:
     hours = f"{skill.step} hour{'s' * (skill.step > 1)} ahead"
     text = f"live skill {hours} is {percent(over.skill, 2, signed=True)} over {skill.best}"
     if not math.isnan(over.low):
-        text += f" (95 %: {percent(over.low, 2, signed=True)} to {percent(over.high, 2, signed=True)})"
+        sure = describe_confidence(over.confidence)
+        text += f" ({sure}: {percent(over.low, 2, signed=True)} to {percent(over.high, 2, signed=True)})"
     return f"{text}, {over.n:,} outcomes since {over.since}"
