@@ -31,6 +31,7 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.checks import (
     asks_retraining,
+    carry_out,
     check_challenger,
     check_feed,
     check_market,
@@ -46,6 +47,7 @@ from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.moved import find_gone, settle
 from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.service import watch_service
+from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import CHAMPION, Registry
 
@@ -53,10 +55,14 @@ DAY = timedelta(days=1)
 MIN_DAYS = 14  # of retention: more than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch")
+TELL, PROMOTE = ON_VERDICT = ("tell", "promote")
+PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdict.NO_WORSE}
 
 
 def make_settings(cfg: DictConfig) -> MonitorSettings:
-    return MonitorSettings(*(construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime")))
+    promoting = [verdict for key, verdict in PROMOTING.items() if cfg[key] == PROMOTE]
+    drift, verdict, skill, regime = (construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime"))
+    return MonitorSettings(drift, verdict, skill, regime, promoting)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
         print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
     if not loaded:
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
-    challenger, release = check_challenger(run, loaded, settings.verdict)
+    challenger, move = check_challenger(run, loaded, settings)
     skew, checked = check_skew(run)
     findings = [
         *check_feed(run, raw_store(cfg), construct(cfg.feed)),
@@ -93,8 +99,8 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
         with run.ledger.transaction() as connection:
             tables.put_states(connection, [checked])
         fold_served(run.ledger, run.name, before=run.kept_from)
-        if release:
-            run.registry.release(run.name, release.version, actor="monitor", reason=release.reason)
+        if move:
+            carry_out(run, move)
 
     settled, gone = (look(run.ledger, run.registry, run.name, findings) for look in (settle, find_gone))
     return Found(findings, settled, gone, finish)
@@ -176,6 +182,9 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"Expected action={', '.join(ACTIONS)}, got {cfg.action}")
     if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
         raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
+    for key in PROMOTING:
+        if cfg[key] not in ON_VERDICT:
+            raise ConfigError(f"Expected {key}={' or '.join(ON_VERDICT)}, got {cfg[key]}")
     now = clock.now()
     if cfg.action == "watch":
         return watch_from_outside(cfg, now)

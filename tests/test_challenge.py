@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
@@ -42,6 +44,21 @@ def test_a_challenger_without_an_hour_to_judge_it_by_is_halted_too(silver: Sessi
     settings = construct(compose("train", ["+verdict=default"]).verdict)
     ends = [find_end(None, traffic(), silver, settings, LIVE + timedelta(days=days)) for days in (2, 3)]
     assert ends == [None, "Halted: no hours are stored that neither model was trained on, for 68 session hours."]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "later"),
+    [
+        ("no_worse", {"stop_for_harm", "better"}),
+        ("better", {"stop_for_harm"}),
+        ("inconclusive", {"stop_for_harm"}),
+        ("stop_for_harm", set()),
+        ("halted", {*ChallengeVerdict}),
+        ("running", {*ChallengeVerdict}),
+    ],
+)
+def test_a_verdict_gives_way_to_a_graver_one_alone(verdict: str, later: set[str]) -> None:
+    assert {each for each in ChallengeVerdict if ChallengeVerdict(verdict).gives_way_to(each)} == later
 
 
 def test_one_that_becomes_challenger_again_keeps_its_evidence_and_waits_anew() -> None:

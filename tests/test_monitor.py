@@ -360,6 +360,30 @@ def test_a_challenger_that_is_its_champion_is_not_stopped(
     assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
 
 
+def test_a_challenger_that_is_better_takes_the_champions_place_where_that_is_configured(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=2)
+    monkeypatch.setenv("LSTM_TS_CLOCK", REGISTERED.isoformat())
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        registry = Registry(f"sqlite:///{folder}/outputs/registry/mlflow.db", ledger)
+        for number, alias in ((2, "champion"), (1, "challenger")):
+            registry.promote("XAGUSD", number, alias=alias, actor="tester", reason="the other way round")
+    monkeypatch.delenv("LSTM_TS_CLOCK")
+    end = REGISTERED + timedelta(days=20)
+    bars_until(folder, hourly_bars, end + 3 * HOUR)
+    better = "The challenger of XAGUSD, version 1, against version 2: The challenger is better than the champion."
+    assert f"good     challenger_stopped of XAGUSD challenger: {better}" in monitor(folder, end)
+    assert better in monitor(folder, end + HOUR, "on_no_worse=promote")  # told, and no more
+    assert better in monitor(folder, end + 2 * HOUR, "on_better=promote")
+    moved = " ".join(" ".join(succeed("registry", folder, "action=history", "alias=champion")).split())
+    assert "2 → 1 promote monitor The challenger is better than the champion. Its loss beside" in moved
+    assert "1 → - release monitor version 1 becomes champion" in history(folder)
+    said = monitor(folder, end + 3 * HOUR, "on_better=promote")
+    assert "The champion of XAGUSD, version 1" in said and "XAGUSD has no challenger." in said
+    assert "Expected on_better=tell or promote, got yes" in mistake(run("monitor", folder, "on_better='yes'"))
+
+
 def say_traffic(folder: Path, **changes: Any) -> None:
     row = TrafficRow("XAGUSD", "127.0.0.1:8000", REGISTERED - timedelta(days=9), True, None, "")
     with (

@@ -240,6 +240,16 @@ def test_rolling_back_twice_goes_back_two_promotions_and_not_further(registry: R
     assert targets(registry) == [1, 2, 3, 2, 1]
 
 
+def test_a_version_takes_the_place_of_the_one_it_was_judged_against_and_of_no_other(
+    registry: Registry, model: Path
+) -> None:
+    register(registry, model, count=3)
+    promote(registry, 1, 2)
+    for over, champion_then in ((1, 2), (2, 3)):
+        registry.promote("XAGUSD", 3, alias="champion", actor="a test", reason="better", over=over)
+        assert champion(registry) == champion_then
+
+
 def test_promoting_the_champion_again_writes_nothing(opened: Opened, model: Path) -> None:
     registry, ledger = opened
     register(registry, model)

@@ -103,9 +103,7 @@ def go_on(
     traffic: Traffic,
     now: datetime,
 ) -> Challenge:
-    """Take the pairs that got their outcome in this run, and judge. A final verdict stays."""
-    if challenge.verdict.final:
-        return challenge
+    """Take the pairs that got their outcome in this run, and judge. A final verdict stays, but for a graver one."""
     state, last_pair = challenge.state, challenge.last_pair
     for origin_ts, difference, bound in find_pairs(challenger, champion):
         state, last_pair = update(state, difference, bound, settings), max(last_pair, origin_ts)
@@ -116,14 +114,10 @@ def go_on(
         hours_without_outcome=count_hours(session, last_pair, now),
         hours_without_request=count_hours(session, expected, now) if (expected := traffic.expected_since) else None,
     )
-    return replace(
-        challenge,
-        state=state,
-        last_pair=last_pair,
-        verdict=ruling.verdict,
-        sentence=ruling.sentence,
-        evidence=ruling.evidence,
-    )
+    challenge = replace(challenge, state=state, last_pair=last_pair, evidence=ruling.evidence)
+    if not challenge.verdict.gives_way_to(ruling.verdict):
+        return challenge
+    return replace(challenge, verdict=ruling.verdict, sentence=ruling.sentence)
 
 
 def find_pairs(challenger: Update, champion: Update) -> list[tuple[datetime, float, float]]:

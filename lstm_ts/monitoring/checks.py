@@ -23,14 +23,14 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
-from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, find_traffic
+from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, MonitorSettings, find_traffic
 from lstm_ts.monitoring.skew import check_served
-from lstm_ts.monitoring.verdict import VerdictSettings
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
 from lstm_ts.registry.registry import CHALLENGER, CHAMPION
 from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)
+ACTOR = "monitor"  # of moved aliases
 SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 
@@ -38,23 +38,38 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Release:
-    """Of a challenger."""
+class ChallengerMove:
+    """What becomes of a challenger."""
 
     version: int
+    over: int | None  # the champion whose place it takes; None: it is released
     reason: str
 
 
 def check_challenger(
-    run: MonitorRun, loaded: Sequence[LoadedModel], settings: VerdictSettings
-) -> tuple[Finding, Release | None]:
-    """How it stands, and why it is to be released, if it is."""
+    run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings
+) -> tuple[Finding, ChallengerMove | None]:
+    """How it stands, and what is to become of it, if anything is."""
     holders = {each.watched.alias: each.watched for each in loaded}
     if (challenger := holders.get(CHALLENGER)) is None:
         return challenges.describe(None, run.name, None), None
     challenge = _read_challenge(run, challenger, holders.get(CHAMPION))
-    end = challenges.find_end(challenge, find_traffic(run, challenger), run.symbol.session, settings, run.now)
-    return challenges.describe(challenger, run.name, challenge, end), Release(challenger.number, end) if end else None
+    end = challenges.find_end(challenge, find_traffic(run, challenger), run.symbol.session, settings.verdict, run.now)
+    finding = challenges.describe(challenger, run.name, challenge, end)
+    if end:
+        return finding, ChallengerMove(challenger.number, None, end)
+    if challenge and challenge.verdict in settings.promoting:
+        return finding, ChallengerMove(challenger.number, challenge.champion, challenge.sentence)
+    return finding, None
+
+
+def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
+    """With its numbers in the history of the alias."""
+    if move.over is None:
+        run.registry.release(run.name, move.version, actor=ACTOR, reason=move.reason)
+    else:
+        why = {"actor": ACTOR, "reason": move.reason}
+        run.registry.promote(run.name, move.version, alias=CHAMPION, over=move.over, **why)
 
 
 def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: WatchedVersion | None) -> Challenge | None:

@@ -1,7 +1,7 @@
 """One run of the monitor over the versions that hold an alias: read, evaluate, write in one transaction."""
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
-from lstm_ts.monitoring.verdict import Pairs, VerdictSettings, compute_pairs
+from lstm_ts.monitoring.verdict import ChallengeVerdict, Pairs, VerdictSettings, compute_pairs
 from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, WatchedVersion, measure, update_version
 from lstm_ts.registry.registry import ALIASES, CHALLENGER, Registry
 from lstm_ts.scoring.records import ForecastRecord
@@ -60,6 +60,7 @@ class MonitorSettings:
     verdict: VerdictSettings
     skill: SkillSettings
     regime: RegimeSettings
+    promoting: Collection[ChallengeVerdict]  # verdicts of a challenger that make it champion
 
 
 def load_watched(run: MonitorRun) -> list[LoadedModel]:

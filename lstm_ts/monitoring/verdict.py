@@ -44,6 +44,14 @@ class ChallengeVerdict(StrEnum):
     def final(self) -> bool:
         return self not in (ChallengeVerdict.RUNNING, ChallengeVerdict.HALTED)
 
+    def gives_way_to(self, later: "ChallengeVerdict") -> bool:
+        """Whether hours after the verdict can still say that: one that stays challenger may turn out harmful."""
+        return not self.final or later in {
+            ChallengeVerdict.NO_WORSE: (ChallengeVerdict.HARM, ChallengeVerdict.BETTER),
+            ChallengeVerdict.BETTER: (ChallengeVerdict.HARM,),
+            ChallengeVerdict.INCONCLUSIVE: (ChallengeVerdict.HARM,),
+        }.get(self, ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictSettings:
@@ -224,7 +232,7 @@ def decide(
     hours_without_outcome: int,
     hours_without_request: int | None,
 ) -> Ruling:
-    """Judge after every hour; the first final verdict counts.
+    """Judge after every hour; the first final verdict counts, see `gives_way_to`.
 
     age_hours               since it went live, by the clock
     hours_without_outcome   session hours since the last known pair, or since it went live

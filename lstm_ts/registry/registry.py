@@ -116,14 +116,20 @@ class Registry:
         """Raises    RegistryError: the report is not as it was registered"""
         return self.store.read_gate(version)
 
-    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str) -> None:
+    def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str, over: int | None = None) -> None:
         """Move an alias to a version that loads; where it names that version already, nothing is written.
 
-        A challenger that becomes champion is challenger no more.    Raises    RegistryError: the champion as challenger
+        A challenger that becomes champion is challenger no more.
+
+        over     the only version whose place it may take; None: any
+        Raises   RegistryError: the champion as challenger
         """
         if alias not in ALIASES:
             raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
         with self._aliases.moving(name, alias) as current:
+            if over not in (None, current):
+                log.info("Version %d of %s does not become %s: version %s is by now", number, name, alias, current)
+                return
             self.load(self.version(name, number))
             if alias == CHALLENGER and (champion := self.champion(name)) and champion.number == number:
                 raise RegistryError(
