@@ -164,7 +164,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     found.finish()
     ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(found.findings)} findings"))
     retraining = asks_retraining(ledger, cfg.name, found.findings, now)
-    return UNDELIVERED if not arrived else RETRAIN if retraining else 0
+    return RETRAIN if retraining else 0 if arrived else UNDELIVERED  # a retraining is asked for once a day
 
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:

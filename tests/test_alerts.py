@@ -57,13 +57,15 @@ def unknown(finding: Finding) -> Finding:
     return replace(finding, health=Health.UNKNOWN, sentence="Nobody knows.")
 
 
+WAITS = {"first_s": 60, "longest_s": 3600}
 CAUSES = {"data_stale": "pipeline_late"}
 
 
 def alerts(*urls: str, timeout_s: float = 20, **rules: dict[str, object]) -> Alerts:
     """Each rule as usual, but for `rules`."""
     made = {name: USUAL | rules.get(name, {}) for name in RULES}
-    return make_alerts(rules=made, causes=CAUSES, receivers=" ".join(urls) or None, timeout_s=timeout_s)
+    given = {"causes": CAUSES, "receivers": " ".join(urls) or None, "timeout_s": timeout_s, "waits": WAITS}
+    return make_alerts(rules=made, **given)
 
 
 def run(ledger: Ledger, settings: Alerts, hours: float, *findings: Finding, closed: tuple[str, ...] = ()) -> Told:
@@ -203,7 +205,7 @@ def test_what_a_silenced_or_untold_cause_brings_about_is_told(quick: Ledger, hoo
 )
 def test_causes_that_are_none_are_said(causes: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        make_alerts(rules=dict.fromkeys(RULES, USUAL), causes=causes, receivers=None, timeout_s=1)
+        make_alerts(rules=dict.fromkeys(RULES, USUAL), causes=causes, receivers=None, timeout_s=1, waits=WAITS)
 
 
 def test_a_flood_is_one_message_that_says_how_many_more() -> None:
@@ -317,7 +319,7 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
     [name] = name_receivers(settings.receivers)
     assert told.undelivered == (
         f"Expected the receiver {name} to take a message about incident 1, got status 503; see that it is up and "
-        f"LSTM_TS_ALERT_URLS right; the next run tries again",
+        f"LSTM_TS_ALERT_URLS right; a later run tries again",
     )
     assert told.undelivered[0] in caplog.messages
     assert run(ledger, settings, 1, DRIFT).sent == 0
@@ -327,6 +329,32 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
     [row] = deliveries(ledger)
     assert (row.attempts, row.sent_at, row.trouble) == (3, AT + 2 * HOUR, None)
     assert "you may have been told before" in hook.received[0]["message"]
+
+
+def test_a_receiver_that_takes_nothing_is_tried_ever_more_seldom_and_again_once_there_is_news(
+    ledger: Ledger, hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs every minute: tries after 1, 2, 4, … minutes, and no more than an hour apart."""
+    settings = alerts(hook.url)
+    hook.status = 503
+    tried = []
+    for minute in range(200):
+        before = hook.asked
+        told = run(ledger, settings, minute / 60, DRIFT)
+        assert len(told.undelivered) == 1  # the exit code says so, whether or not it was tried
+        tried += [minute] * (hook.asked > before)
+    assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+    assert caplog.messages[-1].endswith("a message about incident 1: a run after Wed 2026-11-25 18:07 UTC tries again")
+    hook.status = 200
+    assert run(ledger, settings, 200 / 60, DRIFT).sent == 0
+    assert run(ledger, settings, 201 / 60, DRIFT, DISK).sent == 1
+    assert all(finding.sentence in hook.received[0]["message"] for finding in (DRIFT, DISK))
+
+
+def test_waits_that_are_none_are_said() -> None:
+    for waits in ({"first_s": 60}, {"first_s": 2, "longest_s": 1}, {"first_s": -1, "longest_s": 1}):
+        with pytest.raises(ConfigError, match=r"alerts\.waits with 0 <= first_s <= longest_s, got"):
+            make_alerts(rules=dict.fromkeys(RULES, USUAL), causes={}, receivers=None, timeout_s=1, waits=waits)
 
 
 def test_an_incident_that_ends_before_its_receiver_recovers_is_told_all_the_same(quick: Ledger, hook: Webhook) -> None:
@@ -411,7 +439,8 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import RULES, make_alerts
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-settings = make_alerts(rules=dict.fromkeys(RULES, {USUAL}), causes={{}}, receivers=sys.argv[2], timeout_s=60)
+rules = dict.fromkeys(RULES, {USUAL})
+settings = make_alerts(rules=rules, causes={{}}, receivers=sys.argv[2], timeout_s=60, waits={WAITS})
 finding = Finding("concept_drift", "XAGUSD", Health.BAD, "It errs more.", "more")
 print("ready", flush=True)
 report(Ledger(sys.argv[1]), settings, [finding], now=datetime.fromisoformat(sys.argv[3]))
@@ -521,19 +550,21 @@ def test_the_configured_rules_are_those_that_checks_find(monkeypatch: pytest.Mon
 def test_a_wrong_rule_is_said(rule: str, change: dict[str, object], said: str) -> None:
     rules = dict.fromkeys(RULES, USUAL) | {rule: USUAL | change}
     with pytest.raises(ConfigError, match=said):
-        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=1)
+        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=1, waits=WAITS)
 
 
 def test_a_rule_that_is_left_out_and_a_wrong_receiver_are_said_without_the_secret() -> None:
     rules = dict.fromkeys(RULES, USUAL)
     with pytest.raises(ConfigError, match=r"Expected alerts\.rules\.disk, got none; put it back, with severity: none"):
-        make_alerts(rules={name: USUAL for name in RULES if name != "disk"}, causes={}, receivers=None, timeout_s=1)
+        make_alerts(
+            rules={name: USUAL for name in RULES if name != "disk"}, causes={}, receivers=None, timeout_s=1, waits=WAITS
+        )
     with pytest.raises(ConfigError, match=r"alerts\.timeout_s > 0, got 0"):
-        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=0)
+        make_alerts(rules=rules, causes={}, receivers=None, timeout_s=0, waits=WAITS)
     for receivers in ("hunter2", "json://host/a, hunter2", "json://host hunter2"):
         for given in (receivers, receivers.split()):
             with pytest.raises(ConfigError, match=r"as apprise URLs such as .* something else as number [12]") as said:
-                make_alerts(rules=rules, causes={}, receivers=given, timeout_s=1)
+                make_alerts(rules=rules, causes={}, receivers=given, timeout_s=1, waits=WAITS)
             assert "hunter2" not in str(said.value)
 
 

@@ -23,6 +23,7 @@ RULES = (
     *("service_no_answer", "service_no_champion", "service_errors", "service_latency", "forecast_log_dropping"),
     *("disk", "memory", "file_handles"),
 )
+DOUBLED = 40  # times, at most: longer than any wait
 WORST_FIRST = (Health.BAD, Health.UNKNOWN, Health.GOOD)
 BETWEEN_URLS = re.compile(r",?\s+|,(?=[\w+-]+://)")
 Key = tuple[str, str]  # rule and subject
@@ -45,6 +46,18 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waits:
+    """How long a receiver that took no message is left alone: twice as long each time."""
+
+    first_s: float
+    longest_s: float
+
+    def after(self, attempts: int) -> timedelta:
+        """attempts   that failed"""
+        return timedelta(seconds=min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, DOUBLED)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alerts:
     """What is told to whom. Receivers are addresses with secrets in them: nothing repeats them."""
 
@@ -52,6 +65,7 @@ class Alerts:
     causes: Mapping[str, str]  # rule → rule whose incidents bring about its own
     receivers: tuple[str, ...] = field(repr=False)
     timeout_s: float  # for a message to all receivers
+    waits: Waits
 
 
 def make_alerts(
@@ -60,6 +74,7 @@ def make_alerts(
     causes: Mapping[str, str],
     receivers: str | Sequence[str] | None,
     timeout_s: float,
+    waits: Mapping[str, float],
 ) -> Alerts:
     """receivers    apprise URLs, as a list or separated by blanks or commas
     Raises       ConfigError
@@ -72,7 +87,14 @@ def make_alerts(
         )
     made = {name: _make_rule(name, values) for name, values in rules.items()}
     _check_causes(causes)
-    return Alerts(rules=made, causes=dict(causes), receivers=_read_receivers(receivers), timeout_s=timeout_s)
+    told = _read_receivers(receivers)
+    return Alerts(rules=made, causes=dict(causes), receivers=told, timeout_s=timeout_s, waits=_make_waits(waits))
+
+
+def _make_waits(values: Mapping[str, float]) -> Waits:
+    if set(values) != {"first_s", "longest_s"} or not 0 <= values["first_s"] <= values["longest_s"]:
+        raise ConfigError(f"Expected alerts.waits with 0 <= first_s <= longest_s, got {dict(values)}; correct it")
+    return Waits(**values)
 
 
 def _check_causes(causes: Mapping[str, str]) -> None:

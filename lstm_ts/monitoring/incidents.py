@@ -3,7 +3,8 @@
 An intent is written before a message is sent, and that it has arrived after. A process killed in between leaves the
 intent, and the next run sends the message again: it is told at least once, and twice only where the kill falls between
 the receiver's answer and the commit that follows it (milliseconds), or where the receiver's answer is late or lost.
-What is sent again says that it may have been told before. What no receiver took is sent again by each run.
+What is sent again says that it may have been told before. What a receiver did not take is sent again by a later run,
+after a wait that doubles each time (`alerts.waits`), or with what is new for it.
 """
 
 import logging
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow
+from lstm_ts.ledger.alert_rows import IncidentRow
 from lstm_ts.ledger.alert_tables import (
     forget_incidents,
     put_deliveries,
@@ -23,10 +24,17 @@ from lstm_ts.ledger.alert_tables import (
     read_untold,
 )
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.monitoring.alerts import Alerts, Severity, find_changes
+from lstm_ts.monitoring.alerts import Alerts, Severity, Waits, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding
-from lstm_ts.monitoring.messages import News, after_sending, describe_undelivered, find_news, write_message
+from lstm_ts.monitoring.messages import (
+    News,
+    after_sending,
+    describe_undelivered,
+    find_news,
+    format_time,
+    write_message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +44,7 @@ class Told:
     opened: tuple[IncidentRow, ...]  # by these findings
     ended: tuple[IncidentRow, ...]
     sent: int  # messages
-    undelivered: tuple[str, ...]  # a sentence for each message that did not arrive; the next run sends it again
+    undelivered: tuple[str, ...]  # a sentence for each message that did not arrive; a later run sends it again
 
 
 def report(
@@ -69,18 +77,20 @@ def _facts(event: str, row: IncidentRow) -> dict[str, Any]:
 
 def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
     receivers = name_receivers(alerts.receivers)
-    news = _find_news(ledger, list(receivers), alerts.causes, now)
+    found = _find_news(ledger, list(receivers), alerts.causes, now)
+    news = {name: mine for name, mine in found.items() if any(each.is_due(alerts.waits, now) for each in mine)}
+    waiting = [_describe_waiting(name, mine, alerts.waits) for name, mine in found.items() if name not in news]
     intents = {name: [each.intend(name, now) for each in mine] for name, mine in news.items()}
     with ledger.transaction() as connection:
         put_deliveries(connection, [row for rows in intents.values() for row in rows])
     letters = {name: (receivers[name], write_message(mine)) for name, mine in news.items()}
-    sent, undelivered = 0, []
+    sent, undelivered = 0, waiting
     for name, trouble in deliver(letters, alerts.timeout_s):
         with ledger.transaction() as connection:
             put_deliveries(connection, after_sending(intents[name], trouble, now))
         sent += trouble is None
         if trouble:
-            undelivered.append(describe_undelivered(name, trouble, _list_numbers(intents[name])))
+            undelivered.append(describe_undelivered(name, trouble, _list_numbers(news[name])))
             log.error(undelivered[-1])
     return sent, tuple(undelivered)
 
@@ -98,5 +108,12 @@ def _find_news(
     return {name: news for name, news in found.items() if news}
 
 
-def _list_numbers(intents: Sequence[DeliveryRow]) -> str:
-    return "incident " + ", ".join(str(row.number) for row in intents[:5]) + ", …" * (len(intents) > 5)
+def _describe_waiting(receiver: str, news: Sequence[News], waits: Waits) -> str:
+    due = min(each.due_at(waits) for each in news)
+    said = f"{receiver} has not taken a message about {_list_numbers(news)}: a run after {format_time(due)} tries again"
+    log.warning("%s", said)
+    return said
+
+
+def _list_numbers(news: Sequence[News]) -> str:
+    return "incident " + ", ".join(str(each.incident.number) for each in news[:5]) + ", …" * (len(news) > 5)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
-from lstm_ts.monitoring.alerts import Severity
+from lstm_ts.monitoring.alerts import Severity, Waits
 from lstm_ts.monitoring.grouping import group_incidents, is_held
 
 SHOWN = 20  # incidents in a message
@@ -27,6 +27,14 @@ class News:
     def intend(self, receiver: str, now: datetime) -> DeliveryRow:
         attempts = self.delivery.attempts if self.delivery else 0
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
+
+    def is_due(self, waits: Waits, now: datetime) -> bool:
+        """At once where nothing was tried, or what became of it is not known."""
+        return self.delivery is None or self.delivery.trouble is None or now >= self.due_at(waits)
+
+    def due_at(self, waits: Waits) -> datetime:
+        assert self.delivery
+        return self.delivery.intended_at + waits.after(self.delivery.attempts)
 
     @property
     def perhaps_told(self) -> bool:
@@ -145,5 +153,5 @@ def after_sending(intents: Sequence[DeliveryRow], trouble: str | None, now: date
 def describe_undelivered(receiver: str, trouble: str, about: str) -> str:
     return (
         f"Expected the receiver {receiver} to take a message about {about}, got {trouble}; see that it is up and "
-        f"LSTM_TS_ALERT_URLS right; the next run tries again"
+        f"LSTM_TS_ALERT_URLS right; a later run tries again"
     )
