@@ -1,0 +1,316 @@
+"""deploy/monitoring: by the checks of Prometheus and Alertmanager themselves, against a real scrape, and at work."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+import yaml
+from processes import ROOT, WAIT_S, child, free_port
+from prometheus_client.parser import text_string_to_metric_families
+from serving import Server, running, wait_for
+from test_configs import compose
+from watched import CLOCK, make_watched, opened
+from webhook import Webhook, open_webhook
+
+from lstm_ts.cli import construct
+from lstm_ts.ledger.monitor_rows import MonitorState
+from lstm_ts.ledger.monitor_tables import put_states
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.alerts import RULES, Alerts
+from lstm_ts.monitoring.concept_drift import DriftState
+from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.versions import DRIFT
+from lstm_ts.monitoring.watcher import WatchLimits
+
+FOLDER = ROOT / "deploy" / "monitoring"
+OWN = {"up", "ALERTS"}  # of Prometheus
+UNTOLD = {"regime"}  # severity: none
+BESIDES = {"ledger_away"}  # what the watcher tells without a rule
+SOON_S, GENEROUS_S = 30, 60
+INCIDENTS = {
+    "LstmTsSkew": "skew",
+    "LstmTsDataQuality": "data_quality",
+    "LstmTsPipelineFailed": "pipeline_failed",
+    "LstmTsDisk": "disk",
+    "LstmTsMemory": "memory",
+}
+
+
+def program(name: str, package: str) -> str:
+    """Its path; without it the test is skipped, but in CI."""
+    if found := shutil.which(name):
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(f"Expected {name}, got none; apt-get install {package}", pytrace=False)
+    pytest.skip(f"{name} is not installed")
+
+
+def check(*command: str | Path) -> str:
+    """What a program says of files of ours, which it has to accept."""
+    name, *arguments = command
+    package = "prometheus" if name == "promtool" else "prometheus-alertmanager"
+    done = subprocess.run(
+        [program(str(name), package), *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text())
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for group in read("rules.yml")["groups"] for rule in group["rules"]}
+
+
+def product_rule(rule: dict[str, Any]) -> str | None:
+    """The name of a rule of conf/alerts that an alert tells of."""
+    named = re.search(r'lstm_ts_alerts_open\{rule="(\w+)"', rule["expr"])
+    found: str | None = named[1] if named else rule["labels"].get("rule")
+    return found
+
+
+def dashboard_expressions() -> list[str]:
+    board = json.loads((FOLDER / "dashboard.json").read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+
+
+def names_in(text: str) -> set[str]:
+    """Metrics of ours in an expression."""
+    return set(re.findall(r"\blstm_ts_\w+", re.sub(r'"[^"]*"', "", text)))
+
+
+def test_prometheus_and_alertmanager_accept_their_files() -> None:
+    assert "rules found" in check("promtool", "check", "config", "prometheus.yml")
+    check("amtool", "check-config", "alertmanager.yml")
+
+
+def test_each_alert_does_what_its_unit_tests_say() -> None:
+    check("promtool", "test", "rules", "rules_test.yml")
+
+
+def test_each_alert_is_fired_and_ended_by_a_unit_test() -> None:
+    fired, quiet = set(), set()
+    for test in read("rules_test.yml")["tests"]:
+        for look in test["alert_rule_test"]:
+            (fired if look.get("exp_alerts") else quiet).add(look["alertname"])
+    assert fired == set(rules())
+    assert quiet == fired - {"Watchdog"}
+
+
+def test_each_rule_of_the_product_is_one_alert_as_grave_as_there() -> None:
+    product: Alerts = construct(compose("alerts").alerts)
+    told = {name: rule for name, rule in rules().items() if name != "Watchdog"}
+    assert Counter(map(product_rule, told.values())) == Counter((set(RULES) - UNTOLD) | BESIDES)
+    for name, rule in told.items():
+        severity = rule.get("labels", {}).get("severity")
+        assert (severity is None) == ("lstm_ts_alerts_open" in rule["expr"]), name  # those have the ledger's
+        if severity and product_rule(rule) not in BESIDES:
+            assert severity == product.rules[str(product_rule(rule))].severity, name
+
+
+def test_the_limits_are_those_of_the_configuration() -> None:
+    checks: WatchLimits = construct(compose("monitor").checks)
+    service, silence, alerts = checks.service, checks.silence, rules()
+    minutes = f"[{service.window_s / 60:g}m]"
+    for name, parts in {
+        "LstmTsServiceErrors": (minutes, f">= {service.min_requests}", f"> {service.max_failed:g} *"),
+        "LstmTsServiceLatency": (
+            minutes,
+            f">= {service.min_requests}",
+            f'le="{service.slow_s:g}"',
+            f"(1 - {service.max_slow:g})",
+        ),
+        "LstmTsForecastLogDropping": (minutes,),
+        "LstmTsFileHandles": (f"> {checks.machine.max_files_open:g}",),
+        "LstmTsDataStale": (f">= {silence.ingest_hours:g} * 3600",),
+        "LstmTsMonitorSilent": (f">= {silence.monitor_hours:g} * 3600",),
+    }.items():
+        assert [part for part in parts if part not in alerts[name]["expr"]] == []
+
+
+def test_each_alert_has_a_sentence_and_a_command_that_exists() -> None:
+    for name, rule in rules().items():
+        assert set(rule["annotations"]) == {"summary", "runbook"}, name
+        assert rule["annotations"]["summary"].endswith("."), name
+        for module in re.findall(r"python -m ([\w.]+)", rule["annotations"]["runbook"]):
+            assert find_spec(module), name
+
+
+@pytest.mark.parametrize("name", ["LstmTsConceptDrift", "LstmTsDisk", "Watchdog"])
+def test_the_watchdog_alone_goes_to_the_dead_mans_switch(name: str) -> None:
+    command = ("config", "routes", "test", "--config.file=alertmanager.yml", f"alertname={name}", "subject=XAGUSD")
+    assert check("amtool", *command).strip() == ("dead man's switch" if name == "Watchdog" else "people")
+
+
+def test_inhibitions_name_alerts_that_there_are() -> None:
+    for rule in read("alertmanager.yml")["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            assert re.fullmatch(r'alertname="(\w+)"', matcher)[1] in rules()  # type: ignore[index]
+
+
+def test_prometheus_reads_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    exprs = [expr.replace("$__rate_interval", "1m") for expr in dashboard_expressions()]
+    records = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(exprs)]
+    path = tmp_path / "dashboard.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": records}]}))
+    assert f"{len(exprs)} rules found" in check("promtool", "check", "rules", path)
+
+
+def test_the_panels_have_titles_and_room() -> None:
+    board = json.loads((FOLDER / "dashboard.json").read_text())
+    taken = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert panel["title"] and not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+@pytest.fixture(scope="module")
+def now(hourly_bars: pl.DataFrame) -> datetime:
+    last: datetime = hourly_bars["ts"][-1]
+    return last + HOUR + timedelta(minutes=15)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    empty: Path, hourly_bars: pl.DataFrame, silver: Session, now: datetime, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A ledger with figures of every kind: what is missing for evidence of drift is a model that was trained."""
+    folder = make_watched(tmp_path_factory.mktemp("watched"), empty, hourly_bars, silver, now)
+    set_drift(folder, now, 10.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, now: datetime) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CLOCK, now.isoformat())
+        with running(Server(folder, "traffic=shadow")) as server:
+            wait_for(lambda: server.health().ready)
+            yield server
+
+
+def set_drift(folder: Path, now: datetime, evidence: float) -> None:
+    """Have the ledger know the champion's evidence of drift, of which 2,000 is an alarm."""
+    state = DriftState(600, (evidence,), threshold=2000.0, run_log=0.0, run_hours=0, run_excess=0.0)
+    with opened(folder) as ledger, ledger.transaction() as connection:
+        put_states(connection, [MonitorState("XAGUSD", 1, DRIFT, now, asdict(state))])
+
+
+def tell(folder: Path, now: datetime, rule: str, health: Health) -> None:
+    """Have the ledger know what was found."""
+    alerts: Alerts = construct(compose("alerts").alerts)
+    with opened(folder) as ledger:
+        for _ in range(2):  # memory takes two of each
+            report(ledger, alerts, [Finding(rule, "it", health, "It is so.", "df -h")], now=now)
+
+
+def scraped(server: Server) -> set[str]:
+    families = text_string_to_metric_families(server.client.get("/metrics").text)
+    return {sample.name for family in families for sample in family.samples}
+
+
+def test_every_metric_is_in_a_scrape(server: Server, folder: Path, now: datetime) -> None:
+    board = json.loads((FOLDER / "dashboard.json").read_text())
+    queries = [each.get("definition", "") for each in board["templating"]["list"]]
+    texts = [rule["expr"] for rule in rules().values()] + dashboard_expressions() + queries
+    series = [each["series"] for test in read("rules_test.yml")["tests"] for each in test["input_series"]]
+    wanted = set().union(*map(names_in, [*texts, *series]))
+    assert len(wanted) > 30
+    tell(folder, now, "disk", Health.BAD)
+    assert server.client.get("/forecast?symbol=XAGUSD").status_code == 200
+    with suppress(AssertionError):
+        wait_for(lambda: wanted <= scraped(server), SOON_S)
+    assert wanted - scraped(server) == set()
+    tell(folder, now, "disk", Health.GOOD)
+
+
+@contextmanager
+def chain(folder: Path, server: Server, webhook: Webhook) -> Iterator[httpx.Client]:
+    """Prometheus and Alertmanager between a service, under two addresses, and a webhook; with the shipped files, but
+    for the addresses, and for how long it waits to end and to send again."""
+    ports = {"9090": free_port(), "9093": free_port(), "9095": webhook.port}
+    service = str(server.client.base_url).rstrip("/").removeprefix("http://")
+    changes = {f"127.0.0.1:{old}": f"127.0.0.1:{new}" for old, new in ports.items()}
+    changes |= {"127.0.0.1:8000": f"{service}, {service.replace('127.0.0.1', 'localhost')}"}
+    changes |= {"group_interval: 1m": "group_interval: 3s", "keep_firing_for: 5m": "keep_firing_for: 3s"}
+    for path in FOLDER.glob("*.yml"):
+        text = path.read_text()
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        (folder / path.name).write_text(text)
+    commands = [
+        [program("prometheus-alertmanager", "prometheus-alertmanager"), "--config.file=alertmanager.yml",
+         f"--storage.path={folder}/alerts", f"--web.listen-address=127.0.0.1:{ports['9093']}",
+         "--cluster.listen-address="],
+        [program("prometheus", "prometheus"), "--config.file=prometheus.yml", f"--storage.tsdb.path={folder}/series",
+         f"--web.listen-address=127.0.0.1:{ports['9090']}", "--rules.alert.resend-delay=5s"],
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "chain.log").open("w"))
+        for command in commands:
+            stack.enter_context(child(command, cwd=folder, stdout=log, stderr=log))
+        yield stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['9090']}", trust_env=False))
+
+
+def told(webhook: Webhook, status: str) -> Counter[tuple[str, str]]:
+    """How many messages there were of each incident."""
+    labels = [message["groupLabels"] for message in webhook.received if message["status"] == status]
+    return Counter((each["alertname"], each["subject"]) for each in labels if each["alertname"] != "Watchdog")
+
+
+def figures(server: Server) -> list[str]:
+    """What the service tells of incidents and drift."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith(("lstm_ts_alerts_open{", "lstm_ts_drift_evidence{"))]
+
+
+@pytest.mark.slow
+def test_what_is_wrong_reaches_a_webhook_once_and_so_does_its_end(
+    server: Server, folder: Path, now: datetime, tmp_path: Path
+) -> None:
+    steps = {(alert, "it"): partial(tell, folder, now, rule) for alert, rule in INCIDENTS.items()}
+    steps["LstmTsConceptDrift", "XAGUSD version 1"] = lambda health: set_drift(
+        folder, now, 1e4 if health is Health.BAD else 10.0
+    )
+    took_s = {}
+    with open_webhook() as webhook, chain(tmp_path, server, webhook) as prometheus:
+        wait_for(lambda: prometheus.get("/-/ready").status_code == 200)
+        wait_for(lambda: any(message["groupLabels"]["alertname"] == "Watchdog" for message in webhook.received))
+        for number, (incident, step) in enumerate(steps.items()):
+            time.sleep(number / 2)  # each at another moment between two scrapes
+            before = figures(server)
+            step(Health.BAD)
+            wait_for(lambda before=before: figures(server) != before)
+            since = time.monotonic()
+            wait_for(lambda incident=incident: told(webhook, "firing")[incident], GENEROUS_S)
+            took_s[incident] = time.monotonic() - since
+        for step in steps.values():
+            step(Health.GOOD)
+        wait_for(lambda: set(told(webhook, "resolved")) >= set(steps), 2 * GENEROUS_S)
+    firing, resolved = told(webhook, "firing"), told(webhook, "resolved")
+    assert set(firing.values()) == {1}, firing
+    assert resolved == dict.fromkeys(steps, 1)
+    message = next(each for each in webhook.received if each["groupLabels"]["alertname"] == "LstmTsDisk")
+    assert [each["annotations"]["summary"] for each in message["alerts"]] == ["The disk of it is nearly full."]
+    print("Seconds from /metrics to the webhook:", ", ".join(f"{name} {s:.1f}" for (name, _), s in took_s.items()))
