@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -327,26 +327,39 @@ def test_each_process_tells_what_it_needs(server: Server) -> None:
     assert f'pid="{worker}"' not in server.client.get("/metrics").text
 
 
-def test_live_skill_is_in_the_versions_run_once_a_day(folder: Path) -> None:
+def test_live_skill_is_in_the_versions_run_a_point_for_each_day_that_is_over(
+    empty: Path, models: list[Path], tmp_path: Path
+) -> None:
     from mlflow import MlflowClient  # after ours, which sets what it reads while it is imported
 
-    def history(key: str) -> list[tuple[int, float]]:
-        with registry_of(folder) as registry:
-            version = registry.version("XAGUSD", 1)
-        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-        return [(each.step, each.value) for each in client.get_metric_history(version.run_id, key)]
-
-    measure(folder, 1, make_scores(1, days=25, model_loss=0.99))
-    day = (NOW.date() - date(1970, 1, 1)).days
-    assert [step for step, _ in history("live_pinball_6h_bps")] == [day]
-    measure(folder, 1, make_scores(1, days=25, model_loss=0.9), NOW + timedelta(minutes=1))
-    ((_, loss),), ((_, skill),) = history("live_pinball_1h_bps"), history("live_skill_best_1h")
-    assert (loss, skill) == pytest.approx((0.99, 0.01), rel=0.02)
-    measure(folder, 1, make_scores(1, days=25, model_loss=0.9), NOW + timedelta(days=1))
-    (_, (tomorrow, better)) = history("live_skill_best_1h")
-    assert (tomorrow, better) == (day + 1, pytest.approx(0.1))
+    folder = Path(shutil.copytree(empty, tmp_path / "run"))
     with registry_of(folder) as registry:
-        assert registry.metrics(registry.version("XAGUSD", 1))["live_skill_best_1h"] == better
+        register(registry, models[0])
+        run_id = registry.version("XAGUSD", 1).run_id
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+    def history(key: str) -> list[tuple[int, float]]:
+        return [(each.step, each.value) for each in client.get_metric_history(run_id, key)]
+
+    count = 300  # days that are caught up with: more points than MLflow takes in one call
+    measure(folder, 1, make_scores(1, days=count, model_loss=0.99))
+    today = (NOW.date() - date(1970, 1, 1)).days
+    for key in ("live_pinball_1h_bps", "live_pinball_6h_bps", "live_skill_best_1h", "live_skill_best_6h"):
+        assert [step for step, _ in history(key)] == list(range(today - count, today))
+    assert [value for _, value in history("live_skill_best_1h")] == pytest.approx([0.01] * count)
+    stamps = [metric.timestamp for metric in client.get_metric_history(run_id, "live_skill_best_1h")]
+    assert stamps[-1] == 86_400_000 * (today - 1)
+    measure(folder, 1, make_scores(1, days=count, model_loss=0.9), NOW + timedelta(minutes=1))
+    assert len(history("live_skill_best_1h")) == count
+    again = datetime.combine(NOW.date() + timedelta(days=1), time(), UTC)
+    next_day = make_scores(1, days=1, model_loss=0.5)
+    later = [replace(score, origin_ts=score.origin_ts + timedelta(days=1)) for score in next_day]
+    measure(folder, 1, later, again)
+    *_, (step, skill) = history("live_skill_best_1h")
+    assert (step, len(history("live_skill_best_1h"))) == (today, count + 1)
+    assert skill == pytest.approx(0.1 + 0.4 / (count + 1), abs=1e-3)
+    with registry_of(folder) as registry:
+        assert registry.metrics(registry.version("XAGUSD", 1))["live_skill_best_1h"] == skill
 
 
 def test_a_registry_that_is_away_costs_no_skill(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -355,7 +368,11 @@ def test_a_registry_that_is_away_costs_no_skill(folder: Path, tmp_path: Path, ca
         shutil.copy(folder / "mlflow.db", tmp_path / "mlflow.db")
         run = make_run(tmp_path, ledger, Registry(f"sqlite:///{tmp_path}/mlflow.db", ledger))
         (tmp_path / "mlflow.db").write_bytes(b"no database")
-        finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=1)), SETTINGS)
+        with ledger.transaction() as connection:
+            tables.put_daily_scores(connection, sum_days(make_scores(9, days=25, model_loss=0.99)))
+        finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=9)), SETTINGS)
+        with ledger.transaction() as connection:
+            assert tables.read_states(connection, "XAGUSD", 9)["live_skill"]["logged_until"] == ""
     assert "live skill 1 hour ahead" in finding.sentence
     assert "is not in MLflow yet: Expected an answer from the registry" in caplog.text
 

@@ -1,9 +1,9 @@
 """What a run checks beside the versions' forecasts, and how its findings are kept."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from lstm_ts.errors import NoRows, RegistryError
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import FindingRow, MonitorState
+from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, MonitorState
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.windows import in_span
@@ -31,6 +31,7 @@ from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)
 ACTOR = "monitor"  # of moved aliases
+LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has
 SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 
@@ -81,24 +82,36 @@ def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: Watch
 
 
 def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:
-    """Live skill, written for the service to answer with."""
+    """Live skill, written for the service to answer with, and by day for MLflow."""
     with run.ledger.transaction() as connection:
         days = tables.read_daily_losses(connection, watched.name, watched.number)
-        skills = live_skill.compute_live_skill(days, settings)
-        state = live_skill.to_json(skills)
+        before = tables.read_states(connection, watched.name, watched.number).get(live_skill.LIVE_SKILL, {})
+    skills = live_skill.compute_live_skill(days, settings)
+    logged = log_days(run, watched, days, since=before.get(LOGGED, ""))
+    state = {**live_skill.to_json(skills), LOGGED: logged}
+    with run.ledger.transaction() as connection:
         row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
         tables.put_states(connection, [row])
-    log_day(run, watched, live_skill.list_metrics(days, skills))
     return live_skill.check_performance(watched, skills)
 
 
-def log_day(run: MonitorRun, watched: WatchedVersion, metrics: Mapping[str, float]) -> None:
-    """Log to the version's MLflow run what the first look of a day finds; where that fails, what the next one finds."""
+def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str) -> str:
+    """Log each day that is over to the version's MLflow run; where that fails, the next run does so.
+
+    Returns    the last day that is there, as `since`: ISO, UTC
+    """
+    today = run.now.date().isoformat()
+    new = sorted({day.day for day in days if since < day.day < today})
+    if not new:
+        return since
+    points = live_skill.list_daily_metrics(days)
     try:
         version = run.registry.version(watched.name, watched.number)
-        run.registry.log_daily(version, run.now.date(), metrics)
+        run.registry.log_daily(version, {day: points[day] for day in map(date.fromisoformat, new)})
     except RegistryError as error:
         log.warning("The live skill of the %s is not in MLflow yet: %s", watched, error)
+        return since
+    return new[-1]
 
 
 def check_market(run: MonitorRun, champion: LoadedModel, settings: RegimeSettings) -> Finding:

@@ -1,8 +1,10 @@
 """Live skill of a version, from its sums by day. Pure."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -71,15 +73,19 @@ def to_json(skills: Sequence[LiveStepSkill]) -> dict[str, Any]:
     return {"confidence": confidence, "steps": {str(skill.step): skill.to_json() for skill in skills}}
 
 
-def list_metrics(days: Sequence[DailyScore], skills: Sequence[LiveStepSkill]) -> dict[str, float]:
-    """Loss and skill over the best baseline of each step, of all that is known so far, as MLflow takes them."""
-    found = {}
-    for skill in skills:
-        of_step = [day.sums for day in days if day.step == skill.step]
-        loss = sum(sums["losses"][MODEL] for sums in of_step) / sum(sums["n"] for sums in of_step)
-        found[f"live_pinball_{skill.step}h_bps"] = 1e4 * loss
-        found[f"live_skill_best_{skill.step}h"] = skill.over_best.skill
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+def list_daily_metrics(days: Sequence[DailyScore]) -> dict[date, dict[str, float]]:
+    """Loss and skill over the best baseline of each step, of the days up to and with each, as MLflow takes them."""
+    found: dict[date, dict[str, float]] = defaultdict(dict)
+    for step in sorted({day.step for day in days}):
+        losses = list(list_losses([day for day in days if day.step == step]).values())
+        model_D = np.cumsum(losses[0].model_D)
+        best_D = np.min([np.cumsum(daily.baseline_D) for daily in losses], axis=0)
+        loss_D = model_D / np.cumsum(losses[0].n_D)
+        for day, loss, model, best in zip(losses[0].day_D.tolist(), loss_D, model_D, best_D, strict=True):
+            found[day][f"live_pinball_{step}h_bps"] = 1e4 * float(loss)
+            if best > 0:
+                found[day][f"live_skill_best_{step}h"] = 1 - float(model / best)
+    return dict(found)
 
 
 def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:

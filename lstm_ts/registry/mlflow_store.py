@@ -46,6 +46,7 @@ UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's cod
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
 THERE = "RESOURCE_ALREADY_EXISTS"
 EPOCH = date(1970, 1, 1)
+MOST_METRICS = 1000  # in one call, by MLflow
 BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
 
 log = logging.getLogger(__name__)
@@ -165,17 +166,18 @@ class MlflowStore:
             found: Mapping[str, float] = self._client.get_run(version.run_id).data.metrics
         return found
 
-    def log_daily(self, version: Version, day: date, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the version's run at the step of a day, in days since 1970; one that is there stays."""
-        step, at_ms = (day - EPOCH).days, (day - EPOCH) // timedelta(milliseconds=1)
+    def log_daily(self, version: Version, metrics: Mapping[date, Mapping[str, float]]) -> None:
+        """Add metrics to the version's run at the steps of their days, in days since 1970; one that is there stays."""
         with self._answering():
-            new = [
-                Metric(key, value, at_ms, step) for key, value in metrics.items() if not self._has(version, key, step)
-            ]
-            self._client.log_batch(version.run_id, metrics=new)
+            keys = {key for values in metrics.values() for key in values}
+            there = {(key, step) for key in keys for step in self._list_steps(version, key)}
+            made = [_make_metric(key, value, day) for day in sorted(metrics) for key, value in metrics[day].items()]
+            new = [metric for metric in made if (metric.key, metric.step) not in there]
+            for start in range(0, len(new), MOST_METRICS):
+                self._client.log_batch(version.run_id, metrics=new[start : start + MOST_METRICS])
 
-    def _has(self, version: Version, key: str, step: int) -> bool:
-        return any(metric.step == step for metric in self._client.get_metric_history(version.run_id, key))
+    def _list_steps(self, version: Version, key: str) -> Iterator[int]:
+        return (metric.step for metric in self._client.get_metric_history(version.run_id, key))
 
     def read_gate(self, version: Version) -> Mapping[str, Any]:
         """Raises    RegistryError: the report is not as it was registered"""
@@ -216,6 +218,10 @@ class MlflowStore:
                 f"Expected an answer from the registry at {_shown(self._uri)}, got: {said}; check registry.uri, "
                 f"and that its database is up, yours to write, and its disk not full"
             ) from error
+
+
+def _make_metric(key: str, value: float, day: date) -> Metric:
+    return Metric(key, value, (day - EPOCH) // timedelta(milliseconds=1), (day - EPOCH).days)
 
 
 def sqlite_path(uri: str) -> Path | None:

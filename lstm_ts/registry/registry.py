@@ -71,9 +71,9 @@ class Registry:
         """What its registration wrote down, and of what was logged by day, the latest."""
         return self.store.metrics(version)
 
-    def log_daily(self, version: Version, day: date, metrics: Mapping[str, float]) -> None:
-        """Once of each day and metric: what is there stays."""
-        self.store.log_daily(version, day, metrics)
+    def log_daily(self, version: Version, metrics: Mapping[date, Mapping[str, float]]) -> None:
+        """Log metrics by day, once of each day and metric: what is there stays."""
+        self.store.log_daily(version, metrics)
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""
