@@ -4,9 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
+from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.registry.version import DONE
 from serve.ledger_reader import VersionKey
 from serve.traffic import Arm
@@ -15,13 +14,11 @@ LABELS = ["name", "version", "champion"]
 LIVE = "_live"  # at the end of evidence that has a bound of its own
 
 
-def read_challenges(ledger: Ledger, names: Collection[str]) -> dict[VersionKey, Challenge]:
-    """That of the challenger of each name, whether or not it gets requests."""
+def find_challengers(ledger: Ledger, names: Collection[str]) -> frozenset[VersionKey]:
+    """Those of registered models, whether or not they get requests."""
     moves = {name: [row for row in ledger.alias_changes(name, Arm.CHALLENGER) if row.state == DONE] for name in names}
-    holders = {(name, rows[-1].to_version) for name, rows in moves.items() if rows and rows[-1].to_version}
-    with ledger.transaction() as connection:
-        states = tables.read_state_rows(connection, CHALLENGE, holders)
-    return {(row.name, row.version): Challenge.from_json(row.state) for row in states}
+    last = {name: rows[-1].to_version for name, rows in moves.items() if rows}
+    return frozenset((name, version) for name, version in last.items() if version)
 
 
 def challenge_metrics(challenges: Mapping[VersionKey, Challenge]) -> Iterator[Metric]:

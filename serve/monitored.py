@@ -15,11 +15,11 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DailyScore
-from lstm_ts.monitoring.challenge import Challenge
+from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.concept_drift import DriftState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from lstm_ts.monitoring.versions import DRIFT
-from serve.challenge_figures import challenge_metrics, read_challenges
+from serve.challenge_figures import challenge_metrics, find_challengers
 from serve.ledger_reader import Reading, VersionKey
 from serve.live_skill import make_skill
 from serve.schema import Skill, SkillOver
@@ -45,10 +45,12 @@ class MonitoredReader:
         self._coverages: dict[VersionKey, tuple[datetime, dict[int, float]]] = {}
 
     def read(self, ledger: Ledger, versions: frozenset[VersionKey]) -> Monitored:
-        heartbeats, challenges = ledger.heartbeats(), read_challenges(ledger, {name for name, _ in versions})
+        heartbeats, challengers = ledger.heartbeats(), find_challengers(ledger, {name for name, _ in versions})
+        versions |= challengers
         with ledger.transaction() as connection:
             skills = tables.read_state_rows(connection, LIVE_SKILL, versions)
             drifts = tables.read_state_rows(connection, DRIFT, versions)
+            challenges = tables.read_state_rows(connection, CHALLENGE, challengers)
             incidents = [row for row in alert_tables.read_active(connection) if row.opened_at]
             since, known = (clock.now() - COVERAGE_DAYS).date().isoformat(), self._coverages
             self._coverages = {}
@@ -60,7 +62,7 @@ class MonitoredReader:
         return Monitored(
             skills={(row.name, row.version): skill for row in skills if (skill := make_skill(row))},
             drifts={(row.name, row.version): DriftState.from_json(row.state) for row in drifts if row.state},
-            challenges=challenges,
+            challenges={(row.name, row.version): Challenge.from_json(row.state) for row in challenges},
             coverages={key: coverage for key, (_, coverage) in self._coverages.items()},
             alerts=Counter((row.rule, row.subject, row.severity) for row in incidents),
             heartbeats=heartbeats,
@@ -77,7 +79,7 @@ def compute_coverage(days: Sequence[DailyScore]) -> dict[int, float]:
 
 
 class MonitoredMetrics(Collector):
-    """Versions that answer no more have no series."""
+    """Versions that neither answer nor are challengers have no series."""
 
     def __init__(self, reading: Reading[Monitored]) -> None:
         self._reading = reading

@@ -258,6 +258,7 @@ def test_where_the_challenger_stands_is_shown_whatever_the_traffic(server: Serve
         sentence="Undecided.",
         evidence=Evidence(0.5, 0.6, 0.7, 0.8, -0.9, needed=1.3, needed_live=1.0),
     )
+    measure(folder, 2, make_scores(2, days=3, model_loss=1.1, steps=(1,)), NOW + HOUR)
     assert not series(server, "lstm_ts_challenge_")
     with registry_of(folder) as registry, closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
         registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="it may be better")
@@ -272,6 +273,7 @@ def test_where_the_challenger_stands_is_shown_whatever_the_traffic(server: Serve
     for name, values in shown.items():
         its = {f"lstm_ts_challenge_{name}{{{labels.format('of', kind)}}}": value for kind, value in values.items()}
         assert series(server, f"lstm_ts_challenge_{name}") == its
+    assert any('version="2"' in name for name in series(server, "lstm_ts_outcomes{"))
     verdict = f"lstm_ts_challenge_verdict{{{labels.format('verdict', 'running')}}}"
     assert series(server, "lstm_ts_challenge_verdict") == {verdict: 1}
     with registry_of(folder) as registry:

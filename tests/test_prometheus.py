@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +22,7 @@ import pytest
 import yaml
 from processes import ROOT, WAIT_S, child, free_port
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from serving import Server, running, wait_for
 from test_configs import compose
 from watched import CLOCK, make_watched, opened
@@ -43,6 +44,8 @@ OWN = {"up", "ALERTS"}  # of Prometheus
 UNTOLD = {"regime"}  # severity: none
 BESIDES = {"ledger_away"}  # what the watcher tells without a rule
 SOON_S, GENEROUS_S = 30, 60
+WORDS = {"route", "le", "outcome", "over", "process"}  # labels whose values are ours
+QUIET_S = 2  # longer than Alertmanager waits for others
 INCIDENTS = {
     "LstmTsSkew": "skew",
     "LstmTsDataQuality": "data_quality",
@@ -225,52 +228,85 @@ def tell(folder: Path, now: datetime, rule: str, health: Health) -> None:
             report(ledger, alerts, [Finding(rule, "it", health, "It is so.", "df -h")], now=now)
 
 
+def parse(text: str) -> list[Sample]:
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
 def scraped(server: Server) -> set[str]:
-    families = text_string_to_metric_families(server.client.get("/metrics").text)
-    return {sample.name for family in families for sample in family.samples}
+    return {sample.name for sample in parse(server.client.get("/metrics").text)}
 
 
 def test_every_metric_is_in_a_scrape(server: Server, folder: Path, now: datetime) -> None:
     board = json.loads((FOLDER / "dashboard.json").read_text())
     queries = [each.get("definition", "") for each in board["templating"]["list"]]
     texts = [rule["expr"] for rule in rules().values()] + dashboard_expressions() + queries
-    series = [each["series"] for test in read("rules_test.yml")["tests"] for each in test["input_series"]]
-    wanted = set().union(*map(names_in, [*texts, *series]))
+    wanted = set().union(*map(names_in, texts))
     assert len(wanted) > 30
     tell(folder, now, "disk", Health.BAD)
     assert server.client.get("/forecast?symbol=XAGUSD").status_code == 200
     with suppress(AssertionError):
         wait_for(lambda: wanted <= scraped(server), SOON_S)
     assert wanted - scraped(server) == set()
+    check_series(parse(server.client.get("/metrics").text))
     tell(folder, now, "disk", Health.GOOD)
 
 
-@contextmanager
-def chain(folder: Path, server: Server, webhook: Webhook) -> Iterator[httpx.Client]:
-    """Prometheus and Alertmanager between a service, under two addresses, and a webhook; with the shipped files, but
-    for the addresses, and for how long it waits to end and to send again."""
-    ports = {"9090": free_port(), "9093": free_port(), "9095": webhook.port}
-    service = str(server.client.base_url).rstrip("/").removeprefix("http://")
-    changes = {f"127.0.0.1:{old}": f"127.0.0.1:{new}" for old, new in ports.items()}
-    changes |= {"127.0.0.1:8000": f"{service}, {service.replace('127.0.0.1', 'localhost')}"}
-    changes |= {"group_interval: 1m": "group_interval: 3s", "keep_firing_for: 5m": "keep_firing_for: 3s"}
+def check_series(real: list[Sample]) -> None:
+    """The series of the rules' unit tests are such as a service has: the same labels, and known words in them."""
+    words = {(sample.name, *item) for sample in real for item in sample.labels.items()}
+    labels = {(sample.name, frozenset(sample.labels)) for sample in real}
+    series = {each["series"] for test in read("rules_test.yml")["tests"] for each in test["input_series"]}
+    for sample in parse("".join(f"{text} 1\n" for text in sorted(series) if text.startswith("lstm_ts_"))):
+        own = {name: value for name, value in sample.labels.items() if name not in ("job", "instance")}
+        assert (sample.name, frozenset(own)) in labels, sample
+        assert {(sample.name, name, own[name]) for name in WORDS & set(own)} <= words, sample
+
+
+def copy_files(folder: Path, changes: dict[str, str]) -> None:
+    """Copy the shipped files, each text of `changes` changed in all of them."""
     for path in FOLDER.glob("*.yml"):
         text = path.read_text()
         for old, new in changes.items():
             text = text.replace(old, new)
         (folder / path.name).write_text(text)
-    commands = [
-        [program("prometheus-alertmanager", "prometheus-alertmanager"), "--config.file=alertmanager.yml",
-         f"--storage.path={folder}/alerts", f"--web.listen-address=127.0.0.1:{ports['9093']}",
-         "--cluster.listen-address="],
-        [program("prometheus", "prometheus"), "--config.file=prometheus.yml", f"--storage.tsdb.path={folder}/series",
-         f"--web.listen-address=127.0.0.1:{ports['9090']}", "--rules.alert.resend-delay=5s"],
-    ]  # fmt: skip
-    with ExitStack() as stack:
-        log = stack.enter_context((folder / "chain.log").open("w"))
-        for command in commands:
-            stack.enter_context(child(command, cwd=folder, stdout=log, stderr=log))
-        yield stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['9090']}", trust_env=False))
+
+
+@contextmanager
+def started(folder: Path, name: str, *arguments: str) -> Iterator[httpx.Client]:
+    """Prometheus or Alertmanager, with its file in the folder, once it is ready."""
+    port = free_port()
+    address = f"--web.listen-address=127.0.0.1:{port}"
+    config = f"--config.file={name.removeprefix('prometheus-')}.yml"
+    with (
+        (folder / f"{name}.log").open("w") as log,
+        child([program(name, name), config, address, *arguments], cwd=folder, stdout=log, stderr=log),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        wait_for(lambda: client.get("/-/ready").status_code == 200)
+        yield client
+
+
+@contextmanager
+def alertmanager(folder: Path, webhook: Webhook) -> Iterator[httpx.Client]:
+    copy_files(folder, {"127.0.0.1:9095": f"127.0.0.1:{webhook.port}", "group_interval: 1m": "group_interval: 3s"})
+    name, storage = "prometheus-alertmanager", f"--storage.path={folder}/alerts"
+    with started(folder, name, storage, "--cluster.listen-address=") as client:
+        yield client
+
+
+@contextmanager
+def chain(folder: Path, server: Server, webhook: Webhook) -> Iterator[None]:
+    """Prometheus and Alertmanager between a service, under two addresses, and a webhook; with the shipped files, but
+    for the addresses, and for how long they wait to end and to send again."""
+    service, storage = server.client.base_url.netloc.decode(), f"--storage.tsdb.path={folder}/series"
+    with alertmanager(folder, webhook) as client:
+        changes = {"127.0.0.1:9093": client.base_url.netloc.decode(), "keep_firing_for: 5m": "keep_firing_for: 3s"}
+        changes["127.0.0.1:8000"] = f"{service}, {service.replace('127.0.0.1', 'localhost')}"
+        own = folder / "prometheus"
+        own.mkdir()
+        copy_files(own, changes)
+        with started(own, "prometheus", storage, "--rules.alert.resend-delay=5s"):
+            yield
 
 
 def told(webhook: Webhook, status: str) -> Counter[tuple[str, str]]:
@@ -285,6 +321,24 @@ def figures(server: Server) -> list[str]:
     return [line for line in lines if line.startswith(("lstm_ts_alerts_open{", "lstm_ts_drift_evidence{"))]
 
 
+def test_what_follows_from_another_incident_is_not_told(tmp_path: Path) -> None:
+    wanted = {"a": ["ServiceNoChampion", "ForecastLogDropping", "DataStale"],
+              "b": ["ServiceErrors", "LedgerAway", "PipelineLate"]}  # fmt: skip
+    following = {"a": ["ServiceErrors", "LedgerAway", "PipelineLate", "MonitorSilent"], "b": ["MonitorSilent"]}
+    alerts = [
+        {"labels": {"alertname": f"LstmTs{name}", "job": "lstm_ts", "instance": f"{where}:8000", "subject": where}}
+        for found in (wanted, following)
+        for where, names in found.items()
+        for name in names
+    ]
+    expected = Counter((f"LstmTs{name}", where) for where, names in wanted.items() for name in names)
+    with open_webhook() as webhook, alertmanager(tmp_path, webhook) as client:
+        client.post("/api/v2/alerts", json=alerts).raise_for_status()
+        wait_for(lambda: told(webhook, "firing") >= expected, GENEROUS_S)
+        time.sleep(QUIET_S)
+    assert told(webhook, "firing") == expected
+
+
 @pytest.mark.slow
 def test_what_is_wrong_reaches_a_webhook_once_and_so_does_its_end(
     server: Server, folder: Path, now: datetime, tmp_path: Path
@@ -294,8 +348,7 @@ def test_what_is_wrong_reaches_a_webhook_once_and_so_does_its_end(
         folder, now, 1e4 if health is Health.BAD else 10.0
     )
     took_s = {}
-    with open_webhook() as webhook, chain(tmp_path, server, webhook) as prometheus:
-        wait_for(lambda: prometheus.get("/-/ready").status_code == 200)
+    with open_webhook() as webhook, chain(tmp_path, server, webhook):
         wait_for(lambda: any(message["groupLabels"]["alertname"] == "Watchdog" for message in webhook.received))
         for number, (incident, step) in enumerate(steps.items()):
             time.sleep(number / 2)  # each at another moment between two scrapes
