@@ -1,6 +1,8 @@
 """Whether bars arrive as the session calendar says they should, and look like a market's. Pure.
 
-Stores keep no spread, so nothing is said of it.
+Nothing is said of the spread: bars have one price, and no store keeps another. Dukascopy's source sees both sides, and
+logs their mean and largest distance at each run; files of ticks have both, of which the mid price is stored; IB is
+asked for mid prices alone.
 """
 
 from dataclasses import dataclass
