@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.servers import HOST
+from benchmarks.servers import HOST, free_port
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.forecaster import Forecaster
@@ -47,9 +46,7 @@ class Server:
 @contextmanager
 def running(name: str, *command: str) -> Iterator[Server]:
     """A server of its own, ready, on a free port; ended with every process that it started."""
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
+    port = free_port()
     started = time.perf_counter()
     arguments = [part.format(port=port) for part in command]
     environment = {key: value for key, value in os.environ.items() if key != "LSTM_TS_API_KEYS"}

@@ -1,5 +1,6 @@
 """What `benchmarks.serve` compares with: `python -m benchmarks.servers floor PORT` and `… plain PORT MODEL`."""
 
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,12 @@ import litserve
 from serve.schema import Window
 
 HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        return int(free.getsockname()[1])
 
 
 class Constant(litserve.LitAPI):  # type: ignore[misc]

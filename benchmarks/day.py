@@ -1,0 +1,372 @@
+"""`python -m benchmarks.day FOLDER [KEPT]`: a month of real minutes through everything that runs in production.
+
+FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT, a new folder, keeps stores, registry
+and logs for the dashboard. March 2015 comes from the simulated TWS, six hours at a time by a clock that lies in a file.
+At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
+service, and alerts go to a webhook here. An operator acts on what they read: promotes, rolls back, starts what was
+killed. Planted, each by `benchmarks.planted_market`:
+
+the market      hourly returns revert from 2014 on; version 1, the champion, was trained on 2013
+a bad model     version 2, trained on a market whose returns go on instead: the first challenger
+a good model    version 3, trained on 2014: the second challenger
+a feed outage   TWS is away from the 11th, 08:00, to 20:00
+a killed service on the 13th
+another regime  returns are 2.5 times as large from the 16th on
+concept drift   from the 19th on returns go on instead of reverting
+
+It ends with exit code 1 unless each alert was told once and its end once, both verdicts came, the drift had a
+retraining, the regime was told without an alert, and no outcome was lost or counted twice.
+"""
+
+import importlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import httpx
+import numpy as np
+import polars as pl
+from sqlalchemy import Connection
+
+from benchmarks.planted_market import Phase, plant
+from benchmarks.servers import free_port
+from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR
+from lstm_ts.store.bar_store import BarStore
+from tests.tws import Tws
+from tests.webhook import Webhook, open_webhook
+
+SYMBOL = "XAGUSD"
+COLUMNS = ("ts", "open", "high", "low", "close", "volume")
+BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, ENDS = (
+    datetime(2015, 3, day, hour, 5 if hour else 0, tzinfo=UTC)
+    for day, hour in ((1, 20), (11, 8), (11, 20), (13, 2), (16, 0), (19, 0), (31, 20))
+)
+REVERTING_SINCE, LIVE_SINCE = datetime(2014, 1, 1, tzinfo=UTC), datetime(2015, 3, 1, tzinfo=UTC)
+STEP = timedelta(hours=6)
+REVERTING = Phase(REVERTING_SINCE, 0.4)
+MARKET = (REVERTING, Phase(REGIME, 0.4, 2.5), Phase(DRIFT, -0.3, 2.5))
+OPPOSITE = (Phase(datetime(2013, 1, 1, tzinfo=UTC), -0.3),)
+TRAINING = ("horizon=12", "trainer.max_epochs=8", "trainer.enable_progress_bar=false")
+NOT_JUDGED = ("gate.min_origins=100000", "retrain.start=scratch")  # registered, and no champion
+IB = (
+    "source=ib",
+    "source.pacing.scale=0",
+    "source.connect_s=2",
+    "source.retries={attempts: 2, first_s: 0.1, longest_s: 0.5, closed_s: 0}",
+)
+MODULES = {"registry": "lstm_ts.registry.__main__"}
+LOG, PRINTED = "log", "printed"
+FORKS = get_context("forkserver")
+PRELOAD = ("retrain", "ingest", "monitor", "registry.__main__", "alerts")
+CLIENTS = 12  # each with a key of its own, which is its arm
+KILL_EVERY = 6  # steps: a monitor is killed, and runs again
+READY_S = 180
+RETRAINING_DUE = 3  # exit code of the monitor
+EXPECTED = {"challenger_stopped", "concept_drift", "service_no_answer"}
+LATE = {"data_stale", "pipeline_late"}
+
+
+def run_command(module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    """As `python -m lstm_ts.MODULE` would; stdout goes to a file of its own, stderr to the log."""
+    os.environ.update(environment)
+    for number, name, flags in ((1, PRINTED, os.O_TRUNC), (2, LOG, os.O_APPEND)):
+        os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | flags), number)
+    sys.argv = [module, *arguments]
+    importlib.import_module(MODULES.get(module, f"lstm_ts.{module}")).main()
+
+
+@dataclass
+class Installation:
+    """Stores, registry and ledger in a folder; its commands are processes, its clock a file."""
+
+    folder: Path
+    hook: Webhook
+    now: datetime = BEGINS
+    port: int = field(default_factory=free_port)
+    service: "subprocess.Popen[bytes] | None" = None
+
+    def set_clock(self, now: datetime) -> None:
+        self.now, written = now, self.folder / "clock.new"
+        written.write_text(now.isoformat())
+        written.replace(self.folder / "clock")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"LSTM_TS_CLOCK": str(self.folder / "clock"), "LSTM_TS_ALERT_URLS": self.hook.url}
+
+    def arguments(self, *overrides: str, data: str = "data") -> list[str]:
+        return [f"paths.data={self.folder / data}", f"paths.outputs={self.folder}/outputs", *overrides]
+
+    def start(self, module: str, *overrides: str, data: str = "data") -> BaseProcess:
+        """In a process of its own, whose imports are done; what it prints goes to the file `printed`."""
+        task = (module, self.arguments(*overrides, data=data), self.environment, self.folder)
+        process = FORKS.Process(target=run_command, args=task)
+        process.start()
+        return process
+
+    def run(self, module: str, *overrides: str, data: str = "data", allowed: Sequence[int] = (0,)) -> tuple[int, str]:
+        """Exit code, and what it printed."""
+        process = self.start(module, *overrides, data=data)
+        process.join()
+        code, printed = process.exitcode or 0, (self.folder / PRINTED).read_text()
+        with (self.folder / LOG).open("a") as log:
+            log.write(printed)
+        if code not in allowed:
+            sys.exit(f"{module} {' '.join(overrides)} ended with {code}; see {self.folder / LOG}\n{printed}")
+        return code, printed
+
+    def kill_monitor(self, after_s: float) -> None:
+        monitor = self.start("monitor")
+        monitor.join(after_s)
+        monitor.kill()
+        monitor.join()
+
+    def start_service(self) -> None:
+        """Where it does not run."""
+        if self.service:
+            return
+        keys = self.folder / "keys"
+        keys.write_text("".join(f"key-{number}\n" for number in range(CLIENTS)))
+        serving = ("traffic=canary", "traffic.challenger_share=0.25", "poll_s=1", f"api_keys.file={keys}")
+        with (self.folder / "service.log").open("ab") as log:
+            self.service = subprocess.Popen(
+                [sys.executable, "-m", "serve.server", *self.arguments(*serving, f"port={self.port}")],
+                stdout=log, stderr=log, env=os.environ | self.environment, start_new_session=True,
+            )  # fmt: skip
+        until = time.monotonic() + READY_S
+        while not self.is_ready():
+            if self.service.poll() is not None or time.monotonic() > until:
+                sys.exit(f"The service is not ready; see {self.folder}/service.log")
+            time.sleep(0.2)
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        self.start_service()
+        try:
+            yield
+        finally:
+            self.kill_service()
+
+    def kill_service(self) -> None:
+        if self.service:
+            os.killpg(self.service.pid, signal.SIGKILL)
+            self.service.wait()
+            self.service = None
+
+    def ask(self) -> Counter[str]:
+        """Arms of the answers to all clients."""
+        with httpx.Client(base_url=self.url, timeout=30, params={"symbol": SYMBOL}) as client:
+            headers = ({"X-API-Key": f"key-{number}"} for number in range(CLIENTS))
+            replies = [client.get("/forecast", headers=each).raise_for_status().json() for each in headers]
+        return Counter(reply["arm"] for reply in replies)
+
+
+def prepare(minutes: pl.DataFrame, at: Installation) -> None:
+    """The live store up to March, and three versions, the first of them champion."""
+    at.set_clock(BEGINS)
+    stores = {
+        "data": plant(minutes, MARKET),
+        "opposite": plant(minutes, OPPOSITE),
+        "good": plant(minutes, MARKET).filter(pl.col("ts") >= REVERTING_SINCE),
+    }
+    for name, bars in stores.items():
+        file = at.folder / f"{name}.parquet"
+        bars.filter(pl.col("ts") < LIVE_SINCE).write_parquet(file)
+        at.run("ingest", "source=files", f"source.paths={file}", "source.zone=UTC", data=name)
+        at.run("process", data=name)
+    at.run("retrain", f"span.end={REVERTING_SINCE:%Y-%m-%d}", *TRAINING)
+    at.run("retrain", *TRAINING, *NOT_JUDGED, data="opposite")
+    at.run("retrain", *TRAINING, *NOT_JUDGED, data="good")
+
+
+class Operator:
+    """Reads messages and what commands print, and acts on some of it."""
+
+    def __init__(self, at: Installation) -> None:
+        self.at, self.read = at, 0
+        self.told: Counter[tuple[int, str]] = Counter()  # times that an incident's opening or end was told
+        self.rules: dict[int, str] = {}
+        self.next_challenger: str | None = "3"
+        self.rolled_back = False
+
+    def say(self, text: str) -> None:
+        print(f"{self.at.now:%a %d %b %H:%M}  {text}", flush=True)
+
+    def alias(self, *overrides: str) -> None:
+        self.say(self.at.run("registry", *overrides)[1].strip())
+
+    def challenge(self, version: str) -> None:
+        self.alias("action=promote", f"version={version}", "alias=challenger", "reason=canary")
+
+    def read_messages(self) -> None:
+        messages, self.read = self.at.hook.received[self.read :], len(self.at.hook.received)
+        for message in messages:
+            self.say(f"alert: {message['title']}")
+            for block in message["message"].split("\n\n"):
+                print(f"{'':18}{block.splitlines()[0]}", flush=True)
+                if found := re.search(r"^Incident (\d+): (\w+) of ", block, re.MULTILINE):
+                    kind = "ended" if block.startswith("Over since") else "opened"
+                    self.told[int(found[1]), kind] += 1
+                    self.rules[int(found[1])] = found[2]
+            if "Stop: the challenger" in message["message"] and self.next_challenger:
+                self.challenge(self.next_challenger)
+                self.next_challenger = None
+
+    def read_monitor(self, code: int, printed: str) -> None:
+        if better := re.search(r"The challenger of .*The challenger is better than the champion.*", printed):
+            self.say(better[0])
+            self.alias("action=promote", "version=3", "reason='better than the champion, says the monitor'")
+        if code == RETRAINING_DUE:
+            said = self.at.run("retrain", *TRAINING)[1]
+            gate = said[said.index("Gate: ") :].splitlines()
+            self.say("a retraining is due")
+            print(*(f"{'':18}{line}" for line in gate if line.startswith(("Gate", "- ", "Champion"))), sep="\n")
+            if gate[-1].startswith("Champion: version 3") and not self.rolled_back:
+                self.rolled_back = True
+                self.alias("action=rollback", "reason='drifted, and no candidate is better yet'")
+
+
+def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_s: float | None) -> None:
+    """As cron does: a step that fails leaves out the next ones; the watcher looks at all of them."""
+    code, _ = at.run("ingest", *IB, f"source.port={port}", allowed=(0, 1, 2))
+    if code == 0:
+        at.run("process")
+        if kill_after_s is not None:
+            at.kill_monitor(kill_after_s)
+        operator.read_monitor(*at.run("monitor", allowed=(0, RETRAINING_DUE)))
+    at.run("monitor", "action=watch", f"service={at.url}", "checks.service.attempts=1")
+    operator.read_messages()
+
+
+def rehearse(minutes: pl.DataFrame, at: Installation) -> Operator:
+    operator, chance, arms = Operator(at), random.Random(0), Counter[str]()
+    live = plant(minutes, MARKET).filter(pl.col("ts") >= LIVE_SINCE - timedelta(days=7)).drop("volume")
+    operator.challenge("2")
+    with Tws(live, pace=0) as tws, at.serving():
+        for number in range((ENDS - BEGINS) // STEP + 1):
+            at.set_clock(BEGINS + number * STEP)
+            tws.set_clock(at.now)
+            is_away = OUTAGE <= at.now < BACK
+            kill_after_s = chance.uniform(0.5, 5) if number % KILL_EVERY == 0 else None
+            if at.now - STEP < KILLED <= at.now:
+                at.kill_service()
+            run_schedule(at, operator, free_port() if is_away else tws.port, kill_after_s=kill_after_s)
+            at.start_service()  # where it does not run
+            arms += at.ask()
+    operator.say(f"answers to clients: {dict(arms)}")
+    return operator
+
+
+def find_faults(at: Installation, operator: Operator) -> list[str]:
+    """What did not happen as it should."""
+    faults = [
+        f"incident {number}, {operator.rules[number]}, was told {times} times that it {kind}"
+        for (number, kind), times in operator.told.items()
+        if times > 1
+    ]
+    faults += [
+        f"incident {n}, {rule}, has no end" for n, rule in operator.rules.items() if not operator.told[n, "ended"]
+    ]
+    rules = set(operator.rules.values())
+    faults += [f"no alert of {rule}" for rule in EXPECTED - rules]
+    if not LATE & rules:
+        faults.append(f"no alert of {' or '.join(sorted(LATE))}")
+    with closing(Ledger(f"sqlite:///{at.folder}/outputs/registry/ledger.db", make=False)) as ledger:
+        champions = [change.to_version for change in ledger.alias_changes(SYMBOL, "champion")]
+        released = [change for change in ledger.alias_changes(SYMBOL, "challenger") if change.action == "release"]
+        if 3 not in champions:
+            faults.append("version 3 was not found better")
+        if not any(change.from_version == 2 and "Stop: " in change.reason for change in released):
+            faults.append("version 2 was not stopped")
+        if len(ledger.decisions(SYMBOL)) < 4:
+            faults.append("no retraining")
+        with ledger.transaction() as connection:
+            if not any(row.rule == "regime" and row.health == "bad" for row in tables.read_findings(connection)):
+                faults.append("the regime was not told")
+            for version in (1, 3):
+                faults += find_lost(connection, at, version)
+    return faults
+
+
+def find_lost(connection: Connection, at: Installation, version: int) -> Iterator[str]:
+    """Hours between the first and the last origin that were lost or doubled, by the stored bars."""
+    hours = BarStore(at.folder / "data" / "processed" / SYMBOL, HOURLY_SCHEMA).read(start=BEGINS - HOUR)["ts"]
+    closes = {ts + HOUR for ts in hours}
+    forecasts = tables.read_forecasts(connection, SYMBOL, version, since=BEGINS)
+    origins = [row.origin_ts for row in forecasts]
+    missed = {ts for ts in closes if origins[0] <= ts <= origins[-1]} - set(origins)
+    target = {
+        row.origin_ts: row.target_ts_H[0].astype("datetime64[us]").item().replace(tzinfo=UTC) for row in forecasts
+    }
+    due = Counter(origin for origin, ts in target.items() if ts in closes and ts <= origins[-1])
+    scored = Counter(
+        row.origin_ts for row in tables.read_scores(connection, SYMBOL, version, since=BEGINS) if row.step == 1
+    )
+    if missed or len(set(origins)) < len(origins):
+        yield f"version {version}: {len(missed)} hours without a forecast, {len(origins) - len(set(origins))} doubled"
+    if scored != due:
+        yield f"version {version}: {len(due - scored)} outcomes lost, {len(scored - due)} doubled or not due"
+    print(f"Version {version}: {len(origins):,} hours forecast, {len(scored):,} of {len(due):,} outcomes scored once")
+
+
+def as_utc(ts: np.datetime64) -> datetime:
+    found: datetime = ts.astype("datetime64[us]").item()
+    return found.replace(tzinfo=UTC)
+
+
+@contextmanager
+def kept_in(folder: Path | None) -> Iterator[Path]:
+    if folder:
+        folder.mkdir(parents=True)
+        yield folder.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="day_") as name:
+        yield Path(name)
+
+
+def main() -> None:
+    data, *kept = map(Path, sys.argv[1:])
+    os.environ["OMP_NUM_THREADS"] = "1"
+    FORKS.set_forkserver_preload([f"lstm_ts.{name}" for name in PRELOAD])
+    files = [data / f"xagusd_m1_{year}.parquet" for year in (2013, 2014, 2015)]
+    minutes = pl.concat([pl.read_parquet(file).select(COLUMNS) for file in files]).filter(pl.col("ts") < ENDS)
+    with kept_in(kept[0] if kept else None) as folder, open_webhook() as hook:
+        at = Installation(folder, hook)
+        prepare(minutes.with_columns(pl.col("volume").cast(pl.Float64)), at)
+        operator = rehearse(minutes, at)
+        for module, *overrides in (("registry", "action=history"), ("alerts", "days=40"), ("monitor", "action=status")):
+            print(f"\n{module}\n{at.run(module, *overrides)[1].strip()}")
+        print()
+        faults = find_faults(at, operator)
+    print(*(faults or ["Each alert and each end was told once; no outcome was lost or counted twice."]), sep="\n")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
