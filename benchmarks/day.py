@@ -3,8 +3,8 @@
 FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT, a new folder, keeps stores, registry
 and logs for the dashboard. March 2015 comes from the simulated TWS, six hours at a time by a clock that lies in a file.
 At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
-service, and alerts go to a webhook here. An operator acts on what they read: promotes, rolls back, starts what was
-killed. Planted, each by `benchmarks.planted_market`:
+service, and alerts go to a webhook here. The monitor stops a challenger for harm and promotes one that is better; an
+operator names challengers, rolls back, and starts what was killed. Planted, each by `benchmarks.planted_market`:
 
 the market      hourly returns revert from 2014 on; version 1, the champion, was trained on 2013
 a bad model     version 2, trained on a market whose returns go on instead: the first challenger
@@ -241,7 +241,6 @@ class Operator:
     def read_monitor(self, code: int, printed: str) -> None:
         if better := re.search(r"The challenger of .*The challenger is better than the champion.*", printed):
             self.say(better[0])
-            self.alias("action=promote", "version=3", "reason='better than the champion, says the monitor'")
         if code == RETRAINING_DUE:
             said = self.at.run("retrain", *TRAINING)[1]
             gate = said[said.index("Gate: ") :].splitlines()
@@ -259,7 +258,7 @@ def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_
         at.run("process")
         if kill_after_s is not None:
             at.kill_monitor(kill_after_s)
-        operator.read_monitor(*at.run("monitor", allowed=(0, RETRAINING_DUE)))
+        operator.read_monitor(*at.run("monitor", "on_better=promote", allowed=(0, RETRAINING_DUE)))
     at.run("monitor", "action=watch", f"service={at.url}", "checks.service.attempts=1")
     operator.read_messages()
 
