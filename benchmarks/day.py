@@ -4,7 +4,7 @@ FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT
 and logs for the dashboard. March 2015 comes from the simulated TWS, six hours at a time by a clock that lies in a file.
 At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
 service, and alerts go to a webhook here. The monitor stops a challenger for harm and promotes one that is better; an
-operator names challengers, rolls back, and starts what was killed. Planted, each by `benchmarks.planted_market`:
+operator names the challengers and starts what was killed. Planted, the market's changes by `planted_market`:
 
 the market      hourly returns revert from 2014 on; version 1, the champion, was trained on 2013
 a bad model     version 2, trained on a market whose returns go on instead: the first challenger
@@ -213,7 +213,6 @@ class Operator:
         self.told: Counter[tuple[int, str]] = Counter()  # times that an incident's opening or end was told
         self.rules: dict[int, str] = {}
         self.next_challenger: str | None = "3"
-        self.rolled_back = False
 
     def say(self, text: str) -> None:
         print(f"{self.at.now:%a %d %b %H:%M}  {text}", flush=True)
@@ -246,9 +245,6 @@ class Operator:
             gate = said[said.index("Gate: ") :].splitlines()
             self.say("a retraining is due")
             print(*(f"{'':18}{line}" for line in gate if line.startswith(("Gate", "- ", "Champion"))), sep="\n")
-            if gate[-1].startswith("Champion: version 3") and not self.rolled_back:
-                self.rolled_back = True
-                self.alias("action=rollback", "reason='drifted, and no candidate is better yet'")
 
 
 def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_s: float | None) -> None:
