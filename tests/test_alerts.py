@@ -171,6 +171,7 @@ def test_incidents_of_one_cause_are_one_message_that_begins_with_it_and_one_end(
     assert hook.titles[1:] == ["[resolved] pipeline_late of XAGUSD"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(STALE, LATE), (LATE, STALE)])
 def test_what_comes_with_an_incident_that_was_told_is_told_only_if_it_outlasts_it(
     quick: Ledger, hook: Webhook, first: Finding, second: Finding
@@ -331,6 +332,7 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
     assert "you may have been told before" in hook.received[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_receiver_that_takes_nothing_is_tried_ever_more_seldom_and_again_once_there_is_news(
     ledger: Ledger, hook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -659,6 +661,7 @@ def test_what_cannot_be_done_is_said(quick: Ledger, options: dict[str, object], 
         ask(quick, **options)
 
 
+@pytest.mark.slow
 def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path, hook: Webhook) -> None:
     done = run_process("alerts", tmp_path, "action=test", LSTM_TS_ALERT_URLS=hook.url)
     assert done.returncode == 0, done.stderr

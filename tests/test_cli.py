@@ -66,6 +66,7 @@ def test_synthetic_bars_are_called_so_wherever_they_appear(stored: Path, trained
     assert label in succeed("predict", stored, f"model={trained}")[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(stored: Path, trained: Path) -> None:
     again = Path(succeed("train", stored, *TINY, "+experiment=quickstart")[-1])
     assert again != trained
@@ -207,6 +208,7 @@ def test_lightgbm_at_a_step_that_is_not_forecast_is_refused(stored: Path, traine
     assert "Expected lightgbm_steps within 1..6" in mistake(done)
 
 
+@pytest.mark.slow
 def test_lightgbm_stands_in_the_table_at_the_steps_asked_for(stored: Path, trained: Path) -> None:
     lines = succeed("evaluate", stored, f"model={trained}", "lightgbm_steps=[1]")
     scores = json.loads(Path(lines[-1]).read_text())

@@ -180,6 +180,7 @@ def test_predict_tells_the_age_of_its_bars_by_it(folder: Path, origin: datetime)
     assert int(flag.split()[-3]) > 365 * 10
 
 
+@pytest.mark.slow
 def test_the_service_lives_in_it(folder: Path, origin: datetime, set_clock: SetClock) -> None:
     set_to = Clock(origin + timedelta(minutes=5), 600.0, since=datetime.now(UTC))
     set_clock(str(set_to))

@@ -167,6 +167,7 @@ def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page)
 KEY_MS = 80  # between two keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", [300, *(pytest.param(ms, marks=pytest.mark.slow) for ms in (0, 50, 2000))])
 def test_what_is_typed_stays_however_late_the_server_answers(
     browser: Browser, dashboard: Dashboard, tmp_path: Path, delay_ms: int
@@ -279,6 +280,7 @@ def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: p
     forecast_of(page)
 
 
+@pytest.mark.slow
 def test_dates_that_do_not_tell_are_asked_for(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     time = pl.col("ts").dt.strftime("%d/%m/%Y %H:%M").alias("time")
     bars = hourly_bars.filter(pl.col("ts").dt.day() <= 12).select(time, "open", "high", "low", "close")
@@ -290,6 +292,7 @@ def test_dates_that_do_not_tell_are_asked_for(page: Page, hourly_bars: pl.DataFr
     forecast_of(page)
 
 
+@pytest.mark.slow
 def test_bars_stamped_at_their_close_are_shifted_on_request(
     page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -300,6 +303,7 @@ def test_bars_stamped_at_their_close_are_shifted_on_request(
     forecast_of(page)
 
 
+@pytest.mark.slow
 def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path) -> None:
     (tmp_path / "letter.csv").write_text("Dear reader,\nthis is no table.\n")
     upload(page, tmp_path / "letter.csv")
@@ -360,6 +364,7 @@ def test_a_wrong_key_and_no_champion_are_said_in_words(
                 expect(page.get_by_text("an empty store; run python -m lstm_ts.process")).to_be_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "dark"), [(1280, True), pytest.param(390, False, marks=pytest.mark.slow)]
 )  # no colour depends on it
@@ -450,6 +455,7 @@ def log_in(page: Page) -> None:
     page.keyboard.press("Enter")
 
 
+@pytest.mark.slow
 def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path]) -> None:
     dashboard, _ = strict
     reply = httpx.get(dashboard.url, trust_env=False)
@@ -467,6 +473,7 @@ def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path
     assert "guess-1" not in log
 
 
+@pytest.mark.slow
 def test_a_file_over_the_limit_is_refused_and_not_kept(
     browser: Browser, strict: tuple[Dashboard, Path], hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from lstm_ts.market.bars import BAR_SCHEMA, PRICES, Answer
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 NOON = datetime(2015, 3, 3, 12, tzinfo=UTC)  # a Tuesday; minutes are stored from Thursday to Thursday around it
 EMPTY, WAITING, UNKNOWN = (NOON - 120 * MINUTE, 10), (NOON - 60 * MINUTE, 5), (NOON, 7)  # without bars: from, minutes

@@ -22,6 +22,8 @@ from dashboard.ui.views import LIGHT
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import record_address
 
+pytestmark = pytest.mark.slow
+
 BERLIN = ZoneInfo("Europe/Berlin")
 RATES = (1e-4, 1e-2)
 

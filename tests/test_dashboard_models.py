@@ -39,6 +39,8 @@ from lstm_ts.scoring.comparison import StepComparison, compare_records
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.store.bar_store import BarStore
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "open sesame"
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -40,6 +40,8 @@ from lstm_ts.monitoring.confidence import DailyLosses, SkillSettings
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "open sesame"
 BERLIN, NOON = ZoneInfo("Europe/Berlin"), datetime(2026, 1, 1, 12, tzinfo=UTC)
 DISK = Finding("disk", "data", Health.BAD, "3 % of the disk of <data> is free.", "df -h data")

@@ -276,6 +276,7 @@ REPLACEMENTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replacement", REPLACEMENTS)
 @pytest.mark.parametrize("back", ["the file itself", "a copy"])
 def test_a_ledger_that_is_removed_or_replaced_is_noticed_and_gets_the_forecasts_once_it_is_back(

@@ -435,6 +435,7 @@ def test_another_client_id_is_tried_where_one_is_in_use(place: Place) -> None:
     assert place.raw.read().equals(TRUTH)
 
 
+@pytest.mark.slow
 def test_the_pace_that_ib_publishes_is_kept(place: Place) -> None:
     bars = make_truth("2014-12-01", "2015-03-01")
     with serving(bars, pace=0.005) as tws:  # half of what is kept: messages jitter on their way
@@ -491,6 +492,7 @@ def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill", "waits_s"),
     [pytest.param(signal.SIGKILL, (0.3, 0.6, 0.9), marks=pytest.mark.slow), (signal.SIGINT, (0.7,))],

@@ -76,6 +76,7 @@ def test_a_text_log_has_the_same_facts_and_no_json(ingested: tuple[Path, Done]) 
     assert "revised=0" in line and "event" not in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
@@ -147,6 +148,7 @@ def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_fac
     return make_servable(tmp_path_factory.mktemp("logs"), empty, hourly_bars, silver)
 
 
+@pytest.mark.slow
 def test_predict_and_registry_tell_their_lines_as_json(folder: Path) -> None:
     predict = run_process("predict", folder, f"model={folder}/model", "log=json")
     assert predict.returncode == 0
@@ -200,6 +202,7 @@ def test_who_is_refused_again_and_again_fills_no_disk(server: Server) -> None:
     assert server.metric('lstm_ts_requests_total{arm="",route="/forecast",status="401"') == 40
 
 
+@pytest.mark.slow
 def test_the_services_end_is_json_too_whoever_tells_it(
     empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:

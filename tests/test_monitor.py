@@ -289,6 +289,7 @@ def add_challenger(folder: Path, monkeypatch: pytest.MonkeyPatch, *, wider: floa
     monkeypatch.delenv("LSTM_TS_CLOCK")
 
 
+@pytest.mark.slow
 def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_challenger_that_does_harm_is_stopped_with_its_numbers_and_told_once(
     assert left == ["challenger_stopped"]
 
 
+@pytest.mark.slow
 def test_what_was_found_of_a_version_is_over_once_another_one_has_its_alias_or_none(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +362,7 @@ def test_a_challenger_that_is_its_champion_is_not_stopped(
     assert state["state"]["live"]["n"] == sum(row[1] == 2 and row[3] == 1 for row in rows(folder, SCORES))
 
 
+@pytest.mark.slow
 def test_a_challenger_that_is_better_takes_the_champions_place_where_that_is_configured(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +400,7 @@ def history(folder: Path) -> str:
     return " ".join(" ".join(succeed("registry", folder, "action=history", "alias=challenger")).split())
 
 
+@pytest.mark.slow
 def test_a_challenger_that_no_request_reaches_is_halted_and_goes_on_once_it_is_challenger_again(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def synthetic_minutes(*overrides: str) -> pl.DataFrame:
     return pl.concat([batch.bars for batch in source.read_batches()])
 
 
+@pytest.mark.slow
 def test_days_then_hours_then_a_model_and_all_again_changes_nothing(start: Start) -> None:
     pipeline = start(SYNTHETIC, f'retrain="{" ".join(SETTINGS)}"')
     first = pipeline.run("XAGUSD_bars", "2022-01-03", "2022-03-06")
@@ -138,6 +139,7 @@ def test_days_then_hours_then_a_model_and_all_again_changes_nothing(start: Start
     assert told(pipeline.run("XAGUSD_retraining"), "model")["says"] == "nothing new, nothing registered"
 
 
+@pytest.mark.slow
 def test_a_day_is_stored_by_itself(start: Start) -> None:
     pipeline = start(SYNTHETIC)
     assert pipeline.run("XAGUSD_bars", "2022-02-01").success
@@ -145,6 +147,7 @@ def test_a_day_is_stored_by_itself(start: Start) -> None:
     assert pipeline.minutes().equals(truth.filter(pl.col("ts") >= datetime(2022, 2, 1, tzinfo=UTC)))
 
 
+@pytest.mark.slow
 def test_today_ends_with_the_last_closed_minute(start: Start) -> None:
     always = "symbol.session.calendar=24/7"
     began = datetime.now(UTC)
@@ -170,6 +173,7 @@ def test_a_day_without_a_session_asks_no_source_and_says_so(start: Start) -> Non
     assert told(result, "minute_bars")["says"].startswith("CMEGlobex_Silver has no session from Sat 2022-02-05")
 
 
+@pytest.mark.slow
 def test_each_symbol_has_its_own_days(start: Start) -> None:
     pipeline = start(SYNTHETIC, "symbols=[XAGUSD,SPY]")
     assert pipeline.run("SPY_bars", "2022-02-01").success
@@ -184,6 +188,7 @@ def test_each_symbol_has_its_own_days(start: Start) -> None:
     assert days == {"XAGUSD": set(), "SPY": {"2022-02-01"}}
 
 
+@pytest.mark.slow
 def test_a_source_that_comes_late_is_asked_again(start: Start, tmp_path: Path) -> None:
     late = tmp_path / "late.parquet"
     pipeline = start(f"ingest='source=files source.paths={late}'", QUICK)
@@ -228,6 +233,7 @@ def test_a_source_that_can_never_be_read_is_not_tried_again(start: Start, tmp_pa
     assert "Expected source.zone for" in failures(result)[0]
 
 
+@pytest.mark.slow
 def test_hours_without_a_bar_are_named(start: Start) -> None:
     pipeline = start(SYNTHETIC)
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
@@ -343,6 +349,7 @@ def test_the_command_says_a_mistake_in_one_sentence_before_anything_starts(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["lstm_ts.pipeline", "serve.server", "dashboard.server"])
 def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -442,6 +442,7 @@ def die(call: int, methods: tuple[str, ...], task: Callable[..., None], *argumen
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 2, 3, 4])  # before the intention, the move, the row done, and after it
 def test_a_promotion_killed_between_two_steps_is_done_or_not_and_the_history_knows(
     opened: Opened, model: Path, folder: Path, call: int
@@ -469,6 +470,7 @@ STEPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", range(1, len(STEPS) + 2))
 def test_a_registration_killed_before_any_step_leaves_no_version_or_the_whole(
     opened: Opened, model: Path, folder: Path, call: int
@@ -483,6 +485,7 @@ def test_a_registration_killed_before_any_step_leaves_no_version_or_the_whole(
         assert registry.metrics(version) == METRICS
 
 
+@pytest.mark.slow
 def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, model: Path, folder: Path) -> None:
     registry, _ = opened
     register(registry, model, count=4)

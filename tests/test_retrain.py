@@ -113,6 +113,7 @@ def turned(promoted: Path, stored: Path, tmp_path: Path) -> Iterator[Loop]:
     loop.ledger.close()
 
 
+@pytest.mark.slow
 def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_path: Path, ledger_url: str) -> None:
     shutil.copytree(databases, tmp_path / "registry", dirs_exist_ok=True)
     loop = Loop(tmp_path, stored, ledger_url)
@@ -157,6 +158,7 @@ def test_the_same_bars_again_are_nothing_new_until_code_or_libraries_change(
     assert [version.number for version in turned.registry.versions("another")] == [1]
 
 
+@pytest.mark.slow
 def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop) -> None:
     loop.retrain(20, *LENIENT)
     loop.retrain(24, *LENIENT)
@@ -241,6 +243,7 @@ def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weeks", [20, 24])
 def test_a_kill_after_the_registration_loses_no_promotion(loop: Loop, weeks: int) -> None:
     """The next run finds the version, moves the alias and writes the decision down, with new bars or without."""
@@ -264,6 +267,7 @@ def test_no_promotion_is_made_up_for_over_a_champion_it_was_not_judged_against(
     assert (loop.champion, len(loop.ledger.decisions("XAGUSD"))) == (1, 3)
 
 
+@pytest.mark.slow
 def test_of_two_at_once_the_second_waits_and_finds_nothing_new(loop: Loop) -> None:
     said = [loop.folder / name for name in ("one", "other")]
     both = [fork(retrain_alone, loop.arguments(20), path, False) for path in said]

@@ -24,6 +24,8 @@ from lstm_ts.model.artifact import load_forecaster
 from serve import schema
 from serve.traffic import Arm, Traffic, choose_arm
 
+pytestmark = pytest.mark.slow
+
 HALF = Traffic(challenger_share=0.5, shadow=False, guardrails=None)
 LONGER = 36
 SLOW = 1536
@@ -142,7 +144,6 @@ def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: P
 CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.min_requests=10")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("served", [(*CANARY, "api_servers=2")], indirect=True)
 def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, bars: list[Body]) -> None:
     """The challenger refuses windows that the champion answers."""
@@ -165,7 +166,6 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("served", "arm"),
     [((*CANARY, "traffic.guardrails.slow_ms=8"), "challenger"),

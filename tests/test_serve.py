@@ -693,6 +693,7 @@ def bare(empty: Path, models: list[Path], tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
     bare: Path, now_bars: list[Body]
 ) -> None:
@@ -746,6 +747,7 @@ def test_a_body_that_does_not_come_does_not_hold_the_server(bare: Path) -> None:
             server.health()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is needed")
 def test_a_killed_server_leaves_no_process(bare: Path) -> None:
     with running(Server(bare)) as server:
@@ -823,6 +825,7 @@ def test_a_folder_too_deep_for_sockets_is_one_sentence(tmp_path: Path, monkeypat
         check(compose("serve", f"port={free_port()}"))
 
 
+@pytest.mark.slow
 def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_that_was_it_is_not(
     empty: Path, models: list[Path], tmp_path: Path
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_folder_that_was_copied_in_part_is_said(store: BarStore) -> None:
         store.read_stamps()
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: BarStore) -> None:
     first, *writers = start_processes(WRITER, store.folder, [str(1.0 + i) for i in range(16)])
     begun = time.monotonic()

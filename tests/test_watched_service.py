@@ -111,6 +111,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
     empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path, ledger: Ledger
 ) -> None:
