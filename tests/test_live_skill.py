@@ -203,7 +203,6 @@ def test_a_ledger_that_is_away_leaves_what_was_read_and_the_reply_says_so(
     wait_for(lambda: ask(server, now_bars)[2] is None, SOON_S)
 
 
-@pytest.mark.slow
 def test_a_worker_that_starts_without_the_ledger_says_why_there_is_no_skill(
     folder: Path, server: Server, now_bars: list[Body]
 ) -> None:
@@ -306,7 +305,6 @@ def test_the_age_of_the_last_bar_is_told_with_and_without_closed_hours(
     assert is_open in (0, 1)
 
 
-@pytest.mark.slow
 def test_each_process_tells_what_it_needs(server: Server) -> None:
     (worker,) = server.workers()
     wait_for(
