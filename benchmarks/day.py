@@ -41,12 +41,13 @@ import numpy as np
 import polars as pl
 from sqlalchemy import Connection
 
-from benchmarks.planted_market import Phase, plant
+from benchmarks.planted_market import MarketPhase, plant
 from benchmarks.servers import free_port
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR
+from lstm_ts.monitor import RETRAIN
 from lstm_ts.store.bar_store import BarStore
 from tests.tws import Tws
 from tests.webhook import Webhook, open_webhook
@@ -59,9 +60,9 @@ BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, ENDS = (
 )
 REVERTING_SINCE, LIVE_SINCE = datetime(2014, 1, 1, tzinfo=UTC), datetime(2015, 3, 1, tzinfo=UTC)
 STEP = timedelta(hours=6)
-REVERTING = Phase(REVERTING_SINCE, 0.4)
-MARKET = (REVERTING, Phase(REGIME, 0.4, 2.5), Phase(DRIFT, -0.3, 2.5))
-OPPOSITE = (Phase(datetime(2013, 1, 1, tzinfo=UTC), -0.3),)
+REVERTING = MarketPhase(REVERTING_SINCE, 0.4)
+MARKET = (REVERTING, MarketPhase(REGIME, 0.4, 2.5), MarketPhase(DRIFT, -0.3, 2.5))
+OPPOSITE = (MarketPhase(datetime(2013, 1, 1, tzinfo=UTC), -0.3),)
 TRAINING = ("horizon=12", "trainer.max_epochs=8", "trainer.enable_progress_bar=false")
 NOT_JUDGED = ("gate.min_origins=100000", "retrain.start=scratch")  # registered, and no champion
 IB = (
@@ -77,7 +78,6 @@ PRELOAD = ("retrain", "ingest", "monitor", "registry.__main__", "alerts")
 CLIENTS = 12  # each with a key of its own, which is its arm
 KILL_EVERY = 6  # steps: a monitor is killed, and runs again
 READY_S = 180
-RETRAINING_DUE = 3  # exit code of the monitor
 EXPECTED = {"challenger_stopped", "concept_drift", "service_no_answer"}
 LATE = {"data_stale", "pipeline_late"}
 
@@ -240,7 +240,7 @@ class Operator:
     def read_monitor(self, code: int, printed: str) -> None:
         if better := re.search(r"The challenger of .*The challenger is better than the champion.*", printed):
             self.say(better[0])
-        if code == RETRAINING_DUE:
+        if code == RETRAIN:
             said = self.at.run("retrain", *TRAINING)[1]
             gate = said[said.index("Gate: ") :].splitlines()
             self.say("a retraining is due")
@@ -254,7 +254,7 @@ def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_
         at.run("process")
         if kill_after_s is not None:
             at.kill_monitor(kill_after_s)
-        operator.read_monitor(*at.run("monitor", "on_better=promote", allowed=(0, RETRAINING_DUE)))
+        operator.read_monitor(*at.run("monitor", "on_better=promote", allowed=(0, RETRAIN)))
     at.run("monitor", "action=watch", f"service={at.url}", "checks.service.attempts=1")
     operator.read_messages()
 

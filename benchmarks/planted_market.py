@@ -12,7 +12,7 @@ from lstm_ts.market.bars import PRICES
 
 
 @dataclass(frozen=True)
-class Phase:
+class MarketPhase:
     """What holds from `since` on."""
 
     since: datetime
@@ -20,7 +20,7 @@ class Phase:
     volatility: float = 1.0  # times the real returns
 
 
-def plant(minutes: pl.DataFrame, phases: Sequence[Phase]) -> pl.DataFrame:
+def plant(minutes: pl.DataFrame, phases: Sequence[MarketPhase]) -> pl.DataFrame:
     """minutes    ts, open, high, low, close, volume
 
     An hour's planted return is its real one times `volatility`, less `reversal` times the planted return of the hour
@@ -48,7 +48,7 @@ def plant(minutes: pl.DataFrame, phases: Sequence[Phase]) -> pl.DataFrame:
     return minutes.with_columns(**{name: pl.Series(values) for name, values in moved.items()})
 
 
-def _by_hour(hours: pl.Series, phases: Sequence[Phase]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_hour(hours: pl.Series, phases: Sequence[MarketPhase]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     reversal_N, volatility_N = np.zeros(len(hours)), np.ones(len(hours))
     for phase in phases:
         from_then = (hours >= phase.since).to_numpy()

@@ -8,7 +8,7 @@ import pytest
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.monitoring.challenge import Challenge, Traffic, find_end, find_traffic
+from lstm_ts.monitoring.challenge import Challenge, ChallengerTraffic, find_end, find_traffic
 from lstm_ts.monitoring.verdict import ChallengeVerdict, Record, VerdictState
 
 LIVE = datetime(2015, 3, 2, tzinfo=UTC)  # a Monday
@@ -19,7 +19,7 @@ CHALLENGE = Challenge(
 )
 
 
-def traffic(*rows: TrafficRow, answered: datetime | None = None) -> Traffic:
+def traffic(*rows: TrafficRow, answered: datetime | None = None) -> ChallengerTraffic:
     return find_traffic(rows, 2, live_since=LIVE, answered_at=answered)
 
 

@@ -65,7 +65,7 @@ class Challenge:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class ChallengerTraffic:
     """What becomes of a challenger's requests, by the word of the services and by the forecasts they have kept."""
 
     live_since: datetime
@@ -75,12 +75,12 @@ class Traffic:
 
 def find_traffic(
     rows: Sequence[TrafficRow], version: int, *, live_since: datetime, answered_at: datetime | None
-) -> Traffic:
+) -> ChallengerTraffic:
     """rows   of each service"""
     meant = [row.since for row in rows if row.to_challenger]
     expected = max(min(meant), live_since, answered_at or live_since) if meant else None
     stops = [row for row in rows if row.stopped == version and row.since >= live_since]
-    return Traffic(live_since, expected, stops[0].reason if stops else None)
+    return ChallengerTraffic(live_since, expected, stops[0].reason if stops else None)
 
 
 def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
@@ -100,7 +100,7 @@ def go_on(
     session: Session,
     settings: VerdictSettings,
     *,
-    traffic: Traffic,
+    traffic: ChallengerTraffic,
     now: datetime,
 ) -> Challenge:
     """Take the pairs that got their outcome in this run, and judge. A final verdict stays, but for a graver one."""
@@ -136,7 +136,7 @@ def count_hours(session: Session, since: datetime, until: datetime) -> int:
 
 
 def find_end(
-    challenge: Challenge | None, traffic: Traffic, session: Session, settings: VerdictSettings, now: datetime
+    challenge: Challenge | None, traffic: ChallengerTraffic, session: Session, settings: VerdictSettings, now: datetime
 ) -> str | None:
     """Why the challenger is released; None: it goes on.
 

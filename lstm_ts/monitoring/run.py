@@ -193,7 +193,7 @@ def follow_challenge(
     return [MonitorState(run.name, challenger.watched.number, CHALLENGE, run.now, challenge.to_json())]
 
 
-def find_traffic(run: MonitorRun, challenger: WatchedVersion) -> challenges.Traffic:
+def find_traffic(run: MonitorRun, challenger: WatchedVersion) -> challenges.ChallengerTraffic:
     live_since = run.registry.history(run.name, CHALLENGER)[-1].at
     with run.ledger.transaction() as connection:
         said = read_traffic(connection, run.name)
