@@ -10,18 +10,28 @@ RUN := $(BIN)/python -m
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-.venv/installed: pyproject.toml requirements.lock
+PIP := $(BIN)/pip install --quiet --quiet --disable-pip-version-check
+
+.venv/torch:
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) torch==2.13.0
+	touch $@
+
+.venv/%: requirements/%.lock pyproject.toml | .venv/torch
+	$(PIP) --no-deps --requirement $<
+	$(PIP) --no-deps --editable .
+	touch $@
+
+.venv/installed: requirements.lock pyproject.toml | .venv/torch
+	$(PIP) --no-deps --requirement $<
+	$(PIP) --no-deps --editable .
 	touch $@
 
 install: .venv/installed  ## .venv with torch and everything the lock names
 
 DEMO := paths.data=data/demo paths.outputs=outputs/demo
 
-demo: install  ## synthetic minutes → bars → model → registered as champion → one forecast
+demo: .venv/demo  ## synthetic minutes → bars → model → registered as champion → one forecast
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
 	@$(RUN) lstm_ts.retrain +experiment=quickstart $(DEMO)
@@ -30,10 +40,10 @@ demo: install  ## synthetic minutes → bars → model → registered as champio
 	@$(RUN) lstm_ts.predict model=outputs/demo/champion $(DEMO) | tail -n 1
 	@$(RUN) lstm_ts.registry action=history $(DEMO)
 
-serve: install  ## the demo's champion on http://127.0.0.1:8000
+serve: .venv/demo .venv/serve  ## the demo's champion on http://127.0.0.1:8000
 	@$(RUN) serve.server $(DEMO)
 
-dashboard: install  ## pages over the demo's stores and the service (make serve) on http://127.0.0.1:5006
+dashboard: .venv/demo .venv/dashboard  ## pages over the demo's stores and the service (make serve) on http://127.0.0.1:5006
 	@$(RUN) dashboard.server $(DEMO)
 
 PIPELINE := paths.data=data/pipeline paths.outputs=outputs/pipeline first_day=2025-01-01 days_per_run=92 \
@@ -68,9 +78,16 @@ lint: install  ## ruff: rules and formatting
 types: install  ## mypy, strict
 	$(BIN)/mypy
 
-lock:  ## write the lock anew from pyproject.toml, in a fresh environment
-	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet torch==2.13.0
-	.lock/bin/pip install --quiet --editable '.[dashboard,ib,lightgbm,monitor,pipeline,postgres,ray,registry,serve,sweeps,wandb,dev]'
-	.lock/bin/pip freeze --exclude-editable --exclude torch > requirements.lock
+COMPILE = .lock/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-package torch --no-annotate \
+	--custom-compile-command 'make lock' --constraint <(echo torch==2.13.0) pyproject.toml
+SUBSET = $(COMPILE) --constraint requirements.lock
+
+lock:  ## write the locks anew from pyproject.toml; what is locked already stays where it fits
+	$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv==0.9.30
+	$(COMPILE) --all-extras -o requirements.lock
+	$(SUBSET) -o requirements/demo.lock --extra train --extra registry
+	$(SUBSET) -o requirements/serve.lock --extra serve --extra postgres
+	$(SUBSET) -o requirements/dashboard.lock --extra dashboard --extra registry --extra postgres
+	$(SUBSET) -o requirements/jobs.lock --extra train --extra registry --extra monitor --extra pipeline \
+		--extra postgres --extra ib --extra sweeps --extra wandb
 	rm -rf .lock

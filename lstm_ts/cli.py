@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import logs
 from lstm_ts.clock import read_clock
+from lstm_ts.commands import check_extras
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -47,7 +48,7 @@ from lstm_ts.overrides import (
 from lstm_ts.processors import wait_passively
 from lstm_ts.store.bar_store import BarStore
 
-CONF = str(Path(__file__).parents[1] / "conf")
+CONF = str(Path(__file__).parent / "conf")
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 SEARCHPATH = "hydra.searchpath"
 OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # as Hydra names where it heard of a folder
@@ -77,6 +78,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
             with _one_sentence(), _explained(config_name, sys.argv[1:]):
+                check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
                 hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
 
@@ -139,11 +141,11 @@ def check_arguments(config_name: str) -> None:
     """
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
-    if any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
-        return
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
     with _one_sentence():
-        compose(config_name, sys.argv[1:])
+        if not any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
+            compose(config_name, sys.argv[1:])
+        check_extras(config_name)
 
 
 def _log_format(config_name: str, arguments: Sequence[str]) -> str:

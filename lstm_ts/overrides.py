@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.symbol import check_symbol
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parent / "conf"
 FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
 FLAGS |= {"-sc", "--shell-completion"}
 SHOWN = ("job", "hydra", "all")  # by --cfg

@@ -1,0 +1,45 @@
+"""`lstm-ts COMMAND …`, or `python -m lstm_ts COMMAND …`: the same as `python -m lstm_ts.COMMAND …`."""
+
+import runpy
+import sys
+from difflib import get_close_matches
+
+from lstm_ts import __version__
+from lstm_ts.commands import COMMANDS
+
+
+def usage() -> str:
+    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: lstm-ts COMMAND [key=value …]",
+            "",
+            *lines,
+            "",
+            "lstm-ts COMMAND --help tells the values of a command.",
+        ]
+    )
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print(usage())
+    elif name == "--version":
+        print(__version__)
+    elif name in COMMANDS:
+        del sys.argv[1]
+        runpy.run_module(COMMANDS[name].module, run_name="__main__", alter_sys=True)
+    else:
+        nearest = get_close_matches(name, COMMANDS, 1)
+        advice = f"did you mean {nearest[0]}?" if nearest else "lstm-ts --help lists them"
+        sys.exit(_refuse(f"Error: Expected a command, got {name}; {advice}"))
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

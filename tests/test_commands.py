@@ -1,0 +1,94 @@
+"""`lstm-ts COMMAND`, what a plain installation lacks, and the wheel outside a checkout."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from lstm_ts import commands
+from lstm_ts.commands import COMMANDS, LIBRARIES, check_extras
+from lstm_ts.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lstm_ts", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_every_command_is_a_module_and_every_extra_is_declared() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert all(find_spec(command.module) for command in COMMANDS.values())
+    assert set(LIBRARIES) <= set(extras)
+    assert {extra for command in COMMANDS.values() for extra in command.extras} == set(LIBRARIES)
+    for extra, library in LIBRARIES.items():
+        assert any(requirement.startswith(library) for requirement in extras[extra]), extra
+
+
+def test_every_command_has_its_configuration() -> None:
+    top = {path.stem for path in (ROOT / "lstm_ts/conf").glob("*.yaml")} - {"project"}
+    assert set(COMMANDS) == top
+
+
+def test_the_list_of_commands_is_shown_for_help_and_for_nothing() -> None:
+    asked = run("--help")
+    assert asked.returncode == 0 and asked.stdout == run().stdout
+    assert all(f"  {name} " in asked.stdout for name in COMMANDS)
+
+
+def test_a_command_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
+    refused = run("predct", "model=x")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "Error: Expected a command, got predct; did you mean predict?\n"
+
+
+def test_a_command_does_what_its_module_does() -> None:
+    refused = run("process", "symbl=XAGUSD")
+    module = [sys.executable, "-m", "lstm_ts.process", "symbl=XAGUSD"]
+    assert refused.returncode == 2
+    assert refused.stderr == subprocess.run(module, capture_output=True, text=True, timeout=60).stderr
+
+
+def test_a_missing_extra_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "LIBRARIES", LIBRARIES | {"train": "no_such_a", "registry": "no_such_b"})
+    with pytest.raises(
+        ConfigError, match=r"no_such_a and no_such_b for retrain.*pip install 'lstm_ts\[train,registry\]'"
+    ):
+        check_extras("retrain")
+    check_extras("predict")
+
+
+@pytest.mark.slow
+def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"  # setuptools builds in the tree
+    for part in ("lstm_ts", "serve", "dashboard"):
+        shutil.copytree(ROOT / part, tree / part)
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tree)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, tree], check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    site, home = tmp_path / "site", tmp_path / "home"
+    home.mkdir()
+    with zipfile.ZipFile(wheel) as content:
+        names = set(content.namelist())
+        content.extractall(site)
+    configuration = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lstm_ts/conf").rglob("*.yaml")}
+    assert configuration <= names
+
+    def command(*arguments: str) -> str:
+        environment = {"PYTHONPATH": str(site), "HOME": str(home), "PATH": "/usr/bin:/bin"}
+        full = [sys.executable, "-m", "lstm_ts", *arguments]
+        return subprocess.run(full, cwd=home, env=environment, check=True, capture_output=True, text=True).stdout
+
+    where = "import lstm_ts; print(lstm_ts.__file__)"
+    found = subprocess.run([sys.executable, "-c", where], cwd=home, env={"PYTHONPATH": str(site)}, capture_output=True)
+    assert found.stdout.decode().strip() == str(site / "lstm_ts/__init__.py")
+    assert "XAGUSD" in command("ingest", "source.start=2013-01-01", "source.end=2013-03-01")
+    assert "hours" in command("process")
+    assert sorted(path.name for path in home.iterdir()) == ["data", "outputs"]
