@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo serve dashboard pipeline test slow broker lint types lock
+.PHONY: help install demo serve dashboard pipeline test slow broker lint types docs lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -77,6 +77,9 @@ lint: install  ## ruff: rules and formatting
 
 types: install  ## mypy, strict
 	$(BIN)/mypy
+
+docs: install  ## the documentation as a site: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
 COMPILE = .lock/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-package torch --no-annotate \
 	--custom-compile-command 'make lock' --constraint <(echo torch==2.13.0) pyproject.toml

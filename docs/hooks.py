@@ -1,0 +1,214 @@
+"""Hooks of mkdocs: pages made of files outside docs/, tables of the configuration, links that hold on both sides."""
+
+import ast
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+PAGES = {  # file of the repository -> page of the site
+    "README.md": "index.md",
+    "ARCHITECTURE.md": "ARCHITECTURE.md",
+    "deploy/monitoring/README.md": "deploy/monitoring/README.md",
+}
+COMMANDS = {
+    **{name: f"lstm_ts/{name}.py" for name in ("ingest", "process", "train", "evaluate", "predict", "backtest")},
+    "retrain": "lstm_ts/retrain.py",
+    "registry": "lstm_ts/registry/__main__.py",
+    **{name: f"lstm_ts/{name}.py" for name in ("monitor", "alerts", "pipeline")},
+    "serve": "serve/server.py",
+    "dashboard": "dashboard/server.py",
+}
+COMMANDS_HEAD = """# Commands
+
+Each command is a Python module with a file of settings, `conf/<command>.yaml`. `key=value` changes a setting,
+`--cfg job` prints all of them. The tables below are made of the comments in these files.
+
+"""
+GROUPS_HEAD = """# Configuration groups
+
+A group is a folder of `conf/`; `group=file` selects one of its files. `symbol=XAUUSD` selects its file `XAUUSD.yaml`,
+and `net.hidden=64` then changes one value of the group `net`. The tables below are made of the comments in these files.
+
+"""
+TABLE_HEAD = "\n| Key | Default | Meaning |\n|---|---|---|\n"
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+SOURCE = re.compile(r'(src|href)="([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a YAML file; `comment` is what the file says of it."""
+
+    key: str
+    value: str  # empty for a key with keys of its own
+    target: str  # the class that its keys make, where there is one
+    comment: str
+
+
+def read_settings(path: Path) -> list[Setting]:
+    """All keys below the top level of a file of conf/, without Hydra's own."""
+    text = path.read_text()
+    root = yaml.compose(text)
+    assert isinstance(root, yaml.MappingNode)
+    comments = _read_comments(text)
+    return list(_walk(root, "", text, comments))
+
+
+def read_title(path: Path) -> str:
+    """The comment that a file of conf/ begins with."""
+    lines = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.removeprefix("#").strip())
+    return " ".join(lines)
+
+
+def read_defaults(path: Path) -> list[str]:
+    """What the file includes: `project`, or a group with its file, such as `net=lstm`."""
+    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
+    pairs = [entry if isinstance(entry, dict) else {entry: None} for entry in entries if entry != "_self_"]
+    named = [(key.removeprefix("override ").lstrip("/"), value) for pair in pairs for key, value in pair.items()]
+    return [key if value is None else f"{key}={value}" for key, value in named if not key.startswith("hydra/")]
+
+
+def _walk(node: yaml.MappingNode, prefix: str, text: str, comments: dict[int, str]) -> Iterator[Setting]:
+    for key, value in node.value:
+        if prefix == "" and key.value in ("defaults", "hydra"):
+            continue
+        if key.value == "_target_":
+            continue
+        name = f"{prefix}{key.value}"
+        comment = comments.get(key.start_mark.line, "")
+        if isinstance(value, yaml.MappingNode) and not value.flow_style:
+            yield Setting(name, "", _target(value), comment)
+            yield from _walk(value, f"{name}.", text, comments)
+        else:
+            yield Setting(name, " ".join(text[value.start_mark.index : value.end_mark.index].split()), "", comment)
+
+
+def _target(node: yaml.MappingNode) -> str:
+    return next((str(value.value) for key, value in node.value if key.value == "_target_"), "")
+
+
+def _read_comments(text: str) -> dict[int, str]:
+    """Line of a key -> its comment: beside it, on indented lines below, or on lines of their own before it."""
+    lines, found, last = text.splitlines(), dict[int, str](), 0
+    above: list[str] = []
+    ends = {token.end_mark.line: token.end_mark.column for token in yaml.scan(text) if _is_written(token)}
+    for number, line in enumerate(lines):
+        comment = line[ends.get(number, 0) :].strip().removeprefix("#").strip()
+        if number in ends:
+            found[number] = "; ".join(filter(None, [" ".join(above), comment]))
+            above, last = [], number
+        elif line.startswith(" " * (_indent(lines[last]) + 3)):
+            found[last] = f"{found.get(last, '')} {comment}".strip()
+        else:
+            above = [*above, comment] if comment and last else []
+    return found
+
+
+def _is_written(token: yaml.Token) -> bool:
+    return bool(token.start_mark.index < token.end_mark.index)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def make_commands() -> str:
+    """Markdown of the page of all commands."""
+    parts = [COMMANDS_HEAD, _section("All commands", ROOT / "conf/project.yaml", "")]
+    for name, module in COMMANDS.items():
+        docstring = ast.get_docstring(ast.parse((ROOT / module).read_text())) or ""
+        parts.append(_section(name, ROOT / f"conf/{name}.yaml", docstring.partition("\n\n")[0]))
+    return "\n".join(parts)
+
+
+def make_groups() -> str:
+    """Markdown of the page of all groups."""
+    parts = [GROUPS_HEAD]
+    for folder in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
+        parts.append(f"## {folder.name}\n")
+        parts += [_section(f"{folder.name}={path.stem}", path, "", level=3) for path in sorted(folder.glob("*.yaml"))]
+    return "\n".join(parts)
+
+
+def _section(title: str, path: Path, text: str, *, level: int = 2) -> str:
+    head = "\n\n".join(filter(None, [f"{'#' * level} {title}", text, read_title(path), _includes(path)]))
+    settings = read_settings(path)
+    return f"{head}\n{TABLE_HEAD}{_rows(settings)}\n" if settings else f"{head}\n"
+
+
+def _includes(path: Path) -> str:
+    root = yaml.compose(path.read_text())
+    made = _target(root) if isinstance(root, yaml.MappingNode) else ""
+    of = f"Class: `{made}`." if made else ""
+    included = ", ".join(f"`{name}`" for name in read_defaults(path))
+    return " ".join(filter(None, [of, f"Includes {included}." if included else ""]))
+
+
+def _rows(settings: Sequence[Setting]) -> str:
+    return "\n".join(f"| `{s.key}` | {_cell(s)} | {s.comment.replace('|', chr(92) + '|')} |" for s in settings)
+
+
+def _cell(setting: Setting) -> str:
+    if setting.value == "":
+        return f"→ `{setting.target}`" if setting.target else ""
+    return f"`{setting.value.replace('|', chr(92) + '|')}`"
+
+
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
+    """Add the pages that are not files of docs/."""
+    from mkdocs.structure.files import File
+
+    for source, page in PAGES.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, "reference/commands.md", content=make_commands()))
+    files.append(File.generated(config, "reference/groups.md", content=make_groups()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
+    """Make links between files of the repository into links between pages of the site."""
+    here = page.file.src_uri
+    return rewrite_links(markdown, here, {file.src_uri for file in files})
+
+
+def rewrite_links(markdown: str, page: str, pages: set[str]) -> str:
+    """`page` is where the text will stand on the site; a link to a file that is no page becomes plain text."""
+    sources = {page: source for source, page in PAGES.items()}
+    folder = posixpath.dirname(sources.get(page, f"docs/{page}"))
+
+    def place(target: str) -> str | None:
+        """The link on the site; None where the target is no page."""
+        if re.match(r"[a-z]+:|#", target):
+            return target
+        path, _, anchor = target.partition("#")
+        source = posixpath.normpath(posixpath.join(folder, path))
+        at = PAGES.get(source, source.removeprefix("docs/"))
+        if at not in pages and (ROOT / source).exists():
+            return None
+        return posixpath.relpath(at, posixpath.dirname(page) or ".") + (f"#{anchor}" if anchor else "")
+
+    def link(found: re.Match[str]) -> str:
+        to = place(found[3])
+        return found[2] if to is None else f"{found[1]}[{found[2]}]({to})"
+
+    def source(found: re.Match[str]) -> str:
+        return f'{found[1]}="{place(found[2]) or found[2]}"'
+
+    parts = re.split(r"(^```.*?^```$)", markdown, flags=re.M | re.S)
+    return "".join(part if part.startswith("```") else SOURCE.sub(source, LINK.sub(link, part)) for part in parts)
