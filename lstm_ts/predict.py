@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import construct, entry_point, model_folder, processed_store
 from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.market.bars import Source
+from lstm_ts.market.bars import PRICES, Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.prices import price_format
@@ -35,6 +35,7 @@ from lstm_ts.sources.files import Files
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)
+FORMATS = ("table", "json", "request")
 
 
 def read_hourly_bars(
@@ -127,11 +128,23 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
     }
 
 
+def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> dict[str, Any]:
+    """The body of the service's `POST /predict` that asks for the same forecast: the bars of its window.
+
+    It begins with a bar, the one before the window where the window's first hour is missing.
+    """
+    first = forecaster.window_ts(hourly_bars)
+    before = hourly_bars.filter(pl.col("ts") <= first)["ts"].max()
+    bars = hourly_bars.filter(pl.col("ts") >= before).select("ts", *PRICES)
+    rows = [{"ts": f"{ts:%Y-%m-%dT%H:%M:%SZ}", **dict(zip(PRICES, prices, strict=True))} for ts, *prices in bars.rows()]
+    return {"symbol": forecaster.provenance.symbol, "bars": rows}
+
+
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
+    if cfg.format not in FORMATS:
+        raise ConfigError(f"Expected format={', '.join(FORMATS)}, got {cfg.format}; choose one of them")
     forecasters = load_forecasters(model_folder(cfg))
-    if cfg.format not in ("table", "json"):
-        raise ConfigError(f"Expected format=table or format=json, got {cfg.format}")
     if cfg.bars is None:
         check_adoptable(forecasters, cfg.symbol.name)
         store = processed_store(cfg)
@@ -146,7 +159,9 @@ def main(cfg: DictConfig) -> None:
     limits: Flags = construct(cfg.flags)
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, clock.now()
     marked = describe_adoption(forecaster)
-    if cfg.format == "json":
+    if cfg.format == "request":
+        print(json.dumps(to_request(forecaster, hourly_bars)))
+    elif cfg.format == "json":
         flags = [*marked, *limits.find(forecast, tsteps, now)]
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
     else:

@@ -114,6 +114,17 @@ def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, csv: 
         assert ours["persistence"] == from_file["last_close"]
 
 
+def test_predict_prints_the_request_that_asks_the_service_for_the_same(stored: Path, trained: Path) -> None:
+    (line,) = succeed("predict", stored, f"model={trained}", "format=request")
+    request = json.loads(line)
+    assert request["symbol"] == "XAGUSD"
+    hours = read_hours(stored).tail(len(request["bars"]))
+    assert [datetime.fromisoformat(bar["ts"]) for bar in request["bars"]] == hours["ts"].to_list()
+    assert mistake(run("predict", stored, f"model={trained}", "format=yaml")).startswith(
+        "Expected format=table, json, r"
+    )
+
+
 def test_status_says_what_of_the_sessions_is_stored(stored: Path) -> None:
     said = succeed("ingest", stored, "action=status", "span.start=2019-03-01", "span.end=2019-05-01")
     assert said[0].startswith("XAGUSD, 2019-03-01 00:00 to 2019-05-01 00:00 UTC")

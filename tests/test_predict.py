@@ -1,20 +1,25 @@
 """What predict says."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 from conftest import make_files
+from serving import save_model
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, WrongZone
 from lstm_ts.market.announcements import known_until
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import HOUR
+from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast
-from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json
+from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json, to_request
+from serve.window import read_window
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
 
@@ -137,3 +142,18 @@ def test_hours_beyond_the_table_of_announcements_are_said():
     assert limits.of_window(at, 24) == []
     (flag,) = limits.of_window(replace(at, target_ts_H=[end, end + HOUR]), 24)
     assert flag == f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any"
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_request_holds_the_bars_of_the_window_and_is_accepted_by_the_service(missing, hourly_bars, silver, tmp_path):
+    forecaster = load_forecaster(save_model(tmp_path / "model", hourly_bars, silver, seed=1))
+    last = hourly_bars["ts"][-1]
+    hours = silver.hours(last - timedelta(days=30), last + HOUR)["ts"]
+    first = hours[-forecaster.spec.tsteps]
+    assert (first in hourly_bars["ts"]) or not missing
+    bars = hourly_bars.filter(pl.col("ts") != first) if missing else hourly_bars
+    request = to_request(forecaster, bars)
+    sent = read_window(json.dumps(request).encode(), symbol="XAGUSD", session=silver, now=last + HOUR)
+    assert len(sent.ts_N) <= forecaster.spec.tsteps + missing
+    assert request["bars"][0]["ts"] == f"{bars.filter(pl.col('ts') <= first)['ts'][-1]:%Y-%m-%dT%H:%M:%SZ}"
+    np.testing.assert_array_equal(forecaster.forecast(sent).q_HQ, forecaster.forecast(bars).q_HQ)

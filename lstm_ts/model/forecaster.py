@@ -146,6 +146,14 @@ class Forecaster:
                 )
         return forecast
 
+    def window_ts(self, hourly_bars: pl.DataFrame) -> datetime:
+        """The first hour of the window that `forecast` reads.    Raises    NotEnoughBars, as `forecast`"""
+        grid = self.grid(hourly_bars)
+        last = len(grid.ts_G) - self.spec.horizon - 1
+        self._count_missing(grid, last, grid.ts_G[last])
+        first: datetime = grid.ts_G[last + 1 - self.spec.tsteps].item()
+        return first.replace(tzinfo=UTC)
+
     def _count_missing(self, grid: Grid, last: int, last_ts: np.datetime64) -> int:
         """Count missing hours of the window that ends at the row `last`.    Raises    NotEnoughBars"""
         spec = self.spec
