@@ -1,6 +1,5 @@
 """Hooks of mkdocs: pages made of files outside docs/, tables of the configuration, links that hold on both sides."""
 
-import ast
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+
+from lstm_ts.commands import COMMANDS
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -19,20 +20,14 @@ ROOT = Path(__file__).parents[1]
 PAGES = {  # file of the repository -> page of the site
     "README.md": "index.md",
     "ARCHITECTURE.md": "ARCHITECTURE.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
     "deploy/monitoring/README.md": "deploy/monitoring/README.md",
-}
-COMMANDS = {
-    **{name: f"lstm_ts/{name}.py" for name in ("ingest", "process", "train", "evaluate", "predict", "backtest")},
-    "retrain": "lstm_ts/retrain.py",
-    "registry": "lstm_ts/registry/__main__.py",
-    **{name: f"lstm_ts/{name}.py" for name in ("monitor", "alerts", "pipeline")},
-    "serve": "serve/server.py",
-    "dashboard": "dashboard/server.py",
 }
 COMMANDS_HEAD = """# Commands
 
-Each command is a Python module with a file of settings, `conf/<command>.yaml`. `key=value` changes a setting,
-`--cfg job` prints all of them. The tables below are made of the comments in these files.
+Each command is a Python module with a file of settings, `conf/<command>.yaml` (in the package, `lstm_ts/conf`).
+`key=value` changes a setting, `--cfg job` prints all of them. The tables below are made of the comments in these files.
 
 """
 GROUPS_HEAD = """# Configuration groups
@@ -131,9 +126,9 @@ def _indent(line: str) -> int:
 def make_commands() -> str:
     """Markdown of the page of all commands."""
     parts = [COMMANDS_HEAD, _section("All commands", ROOT / "conf/project.yaml", "")]
-    for name, module in COMMANDS.items():
-        docstring = ast.get_docstring(ast.parse((ROOT / module).read_text())) or ""
-        parts.append(_section(name, ROOT / f"conf/{name}.yaml", docstring.partition("\n\n")[0]))
+    for name, command in COMMANDS.items():
+        text = f"`python -m {command.module}`, or `lstm-ts {name}`: {command.summary}."
+        parts.append(_section(name, ROOT / f"conf/{name}.yaml", text))
     return "\n".join(parts)
 
 
