@@ -1,3 +1,36 @@
-"""Forecasts of a market's next hours with LSTMs, from minute bars to a scored, hashed model."""
+"""Forecasts of a market's next hours with LSTMs, from minute bars to a scored, hashed model.
+
+bars = lstm_ts.read_bars(minutes, symbol="XAGUSD")   # a frame of pandas or polars, or the path of files
+model = lstm_ts.fit(bars)
+model.score(bars)                                    # beside the baselines, on hours that it has not seen
+model.forecast(bars)                                 # quantiles of the next hours' closes
+model.plot(bars)
+model.save("models/silver")                          # lstm_ts.load("models/silver")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lstm_ts.hourly_bars import HourlyBars, read_bars, synthetic_bars
+    from lstm_ts.market.session import Session
+    from lstm_ts.market.symbol import Symbol
+    from lstm_ts.trained_model import TrainedModel, fit, load
 
 __version__ = "0.1.0"
+__all__ = ["HourlyBars", "Session", "Symbol", "TrainedModel", "fit", "load", "read_bars", "synthetic_bars"]
+
+_MODULES = {"Session": "market.session", "Symbol": "market.symbol"}
+_MODULES |= dict.fromkeys(("HourlyBars", "read_bars", "synthetic_bars"), "hourly_bars")
+_MODULES |= dict.fromkeys(("TrainedModel", "fit", "load"), "trained_model")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what Python offers when it is first asked for: commands need nothing of it."""
+    if name in _MODULES:
+        return getattr(import_module(f"lstm_ts.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,7 @@ TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 FREE = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
 OPEN = ("trainer.devices", "trainer.precision", "trainer.accelerator", "trainer.gradient_clip_val")  # Lightning checks
 NEAR = 0.6
+PLAIN = re.compile(r"[\w.-]+")  # needs no quotes
 KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
@@ -102,7 +104,7 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
     if parsed is not None and not (isinstance(parsed._value, ChoiceSweep) and _names_file(value)):
         return text
     if _names_file(value) or (key in PATHS and not value.startswith("[")):
-        return f"{text.partition('=')[0]}={_quoted(value)}"
+        return f"{text.partition('=')[0]}={quote(value)}"
     raise ConfigError(f"Expected a value in quotes where it has special characters, got {text}; type {_typed(text)}")
 
 
@@ -155,16 +157,37 @@ def _names_file(value: str) -> bool:
         return False
 
 
-def _quoted(value: str) -> str:
+def quote(value: str) -> str:
+    """The text as Hydra's grammar takes it, whatever is in it."""
     return '"' + re.sub(r'(\\*)"', r'\1\1\\"', re.sub(r"(\\+)$", r"\1\1", value)) + '"'
+
+
+def to_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Python's values as a command line has them; a mapping's keys follow a dot."""
+    found: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += to_overrides(value, f"{prefix}{key}.")
+        else:
+            found.append(f"{'+' * (key == 'experiment')}{prefix}{key}={_write(value)}")
+    return found
+
+
+def _write(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_write, value))}]"
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    return text if PLAIN.fullmatch(text) else quote(text)
 
 
 def _typed(text: str) -> str:
     """The override with its value quoted, as one types it in a shell."""
     key, value = text.partition("=")[::2]
     if value.startswith("[") and value.endswith("]"):
-        return shlex.quote(f"{key}=[{','.join(_quoted(item.strip()) for item in value[1:-1].split(','))}]")
-    return shlex.quote(f"{key}={_quoted(value)}")
+        return shlex.quote(f"{key}=[{','.join(quote(item.strip()) for item in value[1:-1].split(','))}]")
+    return shlex.quote(f"{key}={quote(value)}")
 
 
 def _parse(text: str) -> Override | None:

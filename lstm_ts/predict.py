@@ -179,7 +179,7 @@ def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:
 
 
 def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, str]:
-    with _own_keys():
+    with own_keys():
         files = Files(
             paths=str(cfg.bars),
             symbol=forecaster.provenance.symbol,
@@ -199,7 +199,7 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
 
 
 @contextmanager
-def _own_keys() -> Iterator[None]:
+def own_keys() -> Iterator[None]:
     """Name the keys of this command where those of `ingest` are meant: zone, not source.zone."""
     try:
         yield

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.prices import Quote
@@ -27,8 +28,8 @@ class Symbol:
     session: Session
     currency: str
     decimals: int
-    contract: Mapping[str, str | int] = field(hash=False)
-    feed_code: str | None
+    contract: Mapping[str, str | int] = field(default_factory=dict, hash=False)
+    feed_code: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_symbol(self.name))  # YAML reads 7203 as a number
@@ -37,6 +38,16 @@ class Symbol:
     @property
     def quote(self) -> Quote:
         return Quote(self.currency, self.decimals)
+
+
+def describe_symbol(symbol: Symbol) -> dict[str, Any]:
+    """What its file says."""
+    session = {"_target_": _path(Session), "calendar": symbol.session.calendar, "zone": symbol.session.zone}
+    return {"_target_": _path(Symbol), **vars(symbol), "session": session, "contract": dict(symbol.contract)}
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def check_symbol(value: object) -> str:

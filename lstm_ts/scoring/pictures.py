@@ -1,8 +1,9 @@
-"""The four pictures of a report, as explicit matplotlib figures (no pyplot, no global state).
+"""The four pictures of a report, and one of a forecast, as explicit matplotlib figures (no pyplot, no global state).
 
 Legend: N origins, H steps, Q levels, M months. Colours are Okabe & Ito's, told apart by colour-blind readers.
 """
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,17 @@ COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
 STEP_STYLE = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 FAN = (("0.9", "#DDEBF5"), ("0.8", "#B0D2E8"), ("0.5", "#74B2D9"))
 HISTORY_HOURS = 48
+LABELLED_HOURS = 12  # from one time at the axis to the next
 HARD = 1.02  # times the loss of the best baseline
+
+
+class Picture(Figure):
+    """A figure that notebooks show, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
 
 
 def draw_pictures(record: ForecastRecord, scores: Scores, source_name: str) -> dict[str, Figure]:
@@ -36,13 +47,43 @@ def draw_pictures(record: ForecastRecord, scores: Scores, source_name: str) -> d
     }
     first, last = (moment[:10] for moment in scores.span)
     for figure in figures.values():
-        footer = f"{scores.symbol} · {source_name} · {scores.n:,} origins, {first} to {last}"
-        figure.supxlabel(footer, fontsize=8.5, color="#555555", x=0.995, ha="right")
+        _sign(figure, f"{scores.symbol} · {source_name} · {scores.n:,} origins, {first} to {last}")
     return figures
 
 
+def draw_forecast(
+    symbol: str,
+    unit: str,
+    source_name: str,
+    past: tuple[Times, Array],
+    ahead: tuple[Times, Array],
+    levels: Sequence[float],
+) -> Figure:
+    """The last hours and the fan that follows; closed hours take no room.
+
+    past    closing times and closes, the last one the origin's;  ahead   closing times and q_HQ, log returns
+    """
+    (past_ts, close_N), (ahead_ts, q_HQ) = past, ahead
+    figure, (axes,) = _panels(f"{symbol}: the next {len(q_HQ)} session hours", 1, 1, height=4.6)
+    _draw_bands(axes, q_HQ, float(close_N[-1]), levels)
+    shown_ts, shown_N = past_ts[-HISTORY_HOURS:], close_N[-HISTORY_HOURS:]
+    axes.plot(np.arange(1 - len(shown_N), 1), shown_N, color=BLACK, linewidth=1.2, label="close")
+    hours = np.concatenate([shown_ts, ahead_ts])
+    places = np.arange((len(shown_ts) - 1) % LABELLED_HOURS, len(hours), LABELLED_HOURS)
+    axes.set_xticks(places - len(shown_ts) + 1, [f"{ts:%a %d %b}\n{ts:%H:%M}" for ts in hours[places].tolist()])
+    origin = np.datetime_as_string(past_ts[-1], unit="m").replace("T", " ")
+    _label(axes, f"From {origin} UTC, close {close_N[-1]:g}", "closing time, UTC", unit)
+    _legend(figure, [axes])
+    _sign(figure, f"{symbol} · {source_name}")
+    return figure
+
+
+def _sign(figure: Figure, footer: str) -> None:
+    figure.supxlabel(footer, fontsize=8.5, color="#555555", x=0.995, ha="right")
+
+
 def _panels(title: str, rows: int, columns: int, *, height: float, sharex: bool = False) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(12.0, height), layout="constrained")
+    figure = Picture(figsize=(12.0, height), layout="constrained")
     figure.suptitle(title, fontsize=13, x=0.01, ha="left", weight="bold")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=sharex).flat)
     for axes in panels:
@@ -88,19 +129,27 @@ def _draw_fan(record: ForecastRecord) -> Figure:
 def _draw_one_fan(axes: Axes, record: ForecastRecord, origin: int, hour_N: NDArray[np.int64]) -> None:
     """`hour_N` numbers the session hours of the origins, so that closed hours take no room."""
     close = record.last_close_N[origin]
-    ahead_H = np.arange(record.horizon + 1)
-    q_HQ = close * np.exp(np.vstack([np.zeros(len(record.levels)), record.q_NHQ[origin]]))
     past_N = (hour_N > hour_N[origin] - HISTORY_HOURS) & (hour_N <= hour_N[origin])
-    for name, shade in FAN:
-        i, j = (metrics.level_index(record.levels, level) for level in metrics.CENTRAL_INTERVALS[name])
-        if i is not None and j is not None:
-            label = f"{100 * float(name):.0f} % interval"
-            axes.fill_between(ahead_H, q_HQ[:, i], q_HQ[:, j], color=shade, linewidth=0, label=label)
-    axes.plot(ahead_H, q_HQ[:, metrics.level_index(record.levels, 0.5)], color=BLUE, linewidth=1.6, label="median")
-    axes.plot(ahead_H[[0, -1]], [close, close], color=VERMILLION, linewidth=1.4, linestyle="--", label="persistence")
+    _draw_bands(axes, record.q_NHQ[origin], close, record.levels)
     axes.plot(hour_N[past_N] - hour_N[origin], record.last_close_N[past_N], color=BLACK, linewidth=1.2, label="close")
     actual_H = close * np.exp(np.append(0.0, record.y_NH[origin]))
-    axes.plot(ahead_H, actual_H, color=BLACK, linewidth=1.0, marker=".", markersize=4)
+    axes.plot(np.arange(record.horizon + 1), actual_H, color=BLACK, linewidth=1.0, marker=".", markersize=4)
+
+
+def _draw_bands(axes: Axes, q_HQ: Array, close: float, levels: Sequence[float]) -> None:
+    """Intervals, median and persistence of one forecast over the hours 0..H from its origin.
+
+    q_HQ   log returns
+    """
+    ahead_H = np.arange(len(q_HQ) + 1)
+    price_HQ = close * np.exp(np.vstack([np.zeros(len(levels)), q_HQ]))
+    for name, shade in FAN:
+        i, j = (metrics.level_index(levels, level) for level in metrics.CENTRAL_INTERVALS[name])
+        if i is not None and j is not None:
+            label = f"{100 * float(name):.0f} % interval"
+            axes.fill_between(ahead_H, price_HQ[:, i], price_HQ[:, j], color=shade, linewidth=0, label=label)
+    axes.plot(ahead_H, price_HQ[:, metrics.level_index(levels, 0.5)], color=BLUE, linewidth=1.6, label="median")
+    axes.plot(ahead_H[[0, -1]], [close, close], color=VERMILLION, linewidth=1.4, linestyle="--", label="persistence")
     axes.axvline(0, color=GREY, linewidth=0.8)
 
 

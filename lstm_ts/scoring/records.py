@@ -131,7 +131,8 @@ def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
     )
 
 
-def _column(level: float) -> str:
+def quantile_column(level: float) -> str:
+    """q05 of 0.05, q97.5 of 0.975."""
     return "q" + f"{100 * level:05.2f}".rstrip("0").rstrip(".")
 
 
@@ -146,7 +147,7 @@ def to_frame(record: ForecastRecord) -> pl.DataFrame:
         "last_close": np.repeat(record.last_close_N, horizon),
         "y": record.y_NH.ravel(),
     }
-    columns |= {_column(level): q_RQ[:, i] for i, level in enumerate(record.levels)}
+    columns |= {quantile_column(level): q_RQ[:, i] for i, level in enumerate(record.levels)}
     return pl.DataFrame(columns).with_columns(
         pl.col("origin_ts", "target_ts").dt.replace_time_zone("UTC"), pl.col("y").fill_nan(None)
     )

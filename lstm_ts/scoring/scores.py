@@ -4,17 +4,25 @@ Every score is a mean over the rows whose target is known. Legend: N origins.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.records import BPS, SHOWN_STEPS, ForecastRecord, Rows
 
 CLAIM_P = 0.05
+SCORES_SCHEMA = pl.Schema(
+    {"step": pl.Int64(), "forecaster": pl.String()}
+    | dict.fromkeys(("pinball_bps", "skill", "dm_p", "crps_bps", "mae_bps", "mae_price"), pl.Float64())
+    | dict.fromkeys(("directional_accuracy", "coverage_80", "mase"), pl.Float64())
+    | {"n": pl.Int64()}
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,28 @@ def _score_group(record: ForecastRecord, step: int, rows_N: Rows) -> GroupScores
         skill=skill,
         dm_p=dm_p,
     )
+
+
+def scores_frame(scores: Scores) -> pl.DataFrame:
+    """A row for each step and forecaster, the model first; skill and dm_p are the model's over each baseline.
+
+    What could not be scored is null.
+    """
+    rows = [row for step, horizon in scores.horizons.items() for row in _score_rows(int(step), horizon, scores.model)]
+    return pl.DataFrame(rows, schema=SCORES_SCHEMA).with_columns(cs.float().fill_nan(None))
+
+
+def _score_rows(step: int, horizon: HorizonScores, model: str) -> Iterator[dict[str, Any]]:
+    for name, each in {model: horizon, **horizon.baselines}.items():
+        values = {key: value for key, value in vars(each).items() if key in SCORES_SCHEMA}
+        yield {
+            **values,
+            "step": step,
+            "forecaster": name,
+            "skill": horizon.skill.get(name),
+            "dm_p": horizon.dm_p.get(name),
+            "coverage_80": each.coverage.get("0.8"),
+        }
 
 
 def step_name(step: int) -> str:

@@ -1,4 +1,4 @@
-"""A file as blocks of rows, whatever its kind: text in the formats of `formats.py`, or Parquet.
+"""A file or a frame as blocks of rows, whatever its kind: text in the formats of `formats.py`, or Parquet.
 
 Its kind is recognised by its content, and a block is all that is ever in memory.
 """
@@ -15,7 +15,7 @@ from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout
 from lstm_ts.sources.numbers import NO_PRICES
-from lstm_ts.sources.parquet import open_parquet
+from lstm_ts.sources.parquet import Table, open_parquet, open_table
 from lstm_ts.sources.symbols import SymbolFilter
 from lstm_ts.sources.text_rows import Sides, parse
 from lstm_ts.sources.zones import Zone
@@ -37,10 +37,18 @@ def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) 
     """Raises    NoRows, UnknownFormat; DataError: a damaged file"""
     kept = SymbolFilter(symbol, str(file))
     if is_parquet(file):
-        table, frames = open_parquet(file, batch_rows, dates=dates)
-        notes: list[str] = []
-        return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
+        return _of_table(*open_parquet(file, batch_rows, dates=dates), kept)
     return _open_texts(find_texts(file), batch_rows, kept, dates)
+
+
+def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None) -> Chunks:
+    """The same of a frame, in one block.    Raises    NoRows, UnknownFormat"""
+    return _of_table(*open_table(frame.lazy(), name, max(frame.height, 1), dates=dates), SymbolFilter(symbol, name))
+
+
+def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
+    notes: list[str] = []
+    return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
 
 
 def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:

@@ -7,7 +7,7 @@ price. Rows that are refused are delivered beside the bars, with file, line and 
 import glob
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE
 from lstm_ts.sources.checks import make_rejects, refuse
-from lstm_ts.sources.chunks import open_chunks
+from lstm_ts.sources.chunks import Chunks, open_chunks
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -81,7 +81,7 @@ class Files:
         first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
         before: int | None = None
-        for path in dict.fromkeys(path for pattern in self.patterns for path in _find(pattern)):
+        for path in self._find():
             with Spool() as spool:
                 file = self._learn(path, spool, (first, last), before)
                 before = file.spacing
@@ -90,8 +90,14 @@ class Files:
                 batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
                 yield from _with_answers(batches, testimony, file, overlap)
 
+    def _find(self) -> Iterable[Path]:
+        return dict.fromkeys(path for pattern in self.patterns for path in _find(pattern))
+
+    def _open(self, path: Path) -> Chunks:
+        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+
     def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
-        opened = open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+        opened = self._open(path)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         return learn_file(

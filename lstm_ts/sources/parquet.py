@@ -1,4 +1,4 @@
-"""Parquet files: columns by name as in text, of whatever type they are."""
+"""Parquet files and frames: columns by name as in text, of whatever type they are."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,9 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Table:
-    """A Parquet file whose columns are known."""
+    """Rows whose columns are known."""
 
-    file: Path
+    scan: pl.LazyFrame
+    name: str
     rows: int
     names: tuple[str, ...]
     columns: Columns
@@ -37,9 +38,9 @@ class Table:
         """Frames `line` and the columns that are used."""
         columns = self.columns
         used = {*columns.stamp, *columns.prices, columns.volume, columns.symbol, columns.period}
-        scan = pl.scan_parquet(self.file).select(self.names[i] for i in sorted(i for i in used if i is not None))
+        scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
-            block = _read(self.file, scan.slice(offset, batch_rows).collect)
+            block = _read(self.name, scan.slice(offset, batch_rows).collect)
             yield block.rename({name: f"column {name}" for name in block.columns}).with_row_index("line", offset + 1)
 
     def cells(self, block: pl.DataFrame, column: int) -> pl.Series:
@@ -56,45 +57,50 @@ def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Tab
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """
-    scan = pl.scan_parquet(file)
-    schema = _read(file, scan.collect_schema)
-    total = _read(file, lambda: scan.select(pl.len()).collect().item())
+    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates)
+
+
+def open_table(
+    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None
+) -> tuple[Table, Iterator[pl.DataFrame]]:
+    """The same of any rows.    name   of what holds them, in sentences"""
+    schema = _read(name, scan.collect_schema)
+    total = _read(name, lambda: scan.select(pl.len()).collect().item())
     if total == 0:
-        raise NoRows(f"Expected rows, got an empty file: {file}; leave it out of source.paths")
-    columns = _recognise(file, schema, _read(file, scan.head(SAMPLE_ROWS).collect))
+        raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
+    columns = _recognise(name, schema, _read(name, scan.head(SAMPLE_ROWS).collect))
     names = tuple(schema.names())
     said = (named_zone(names[columns.stamp[0]]) or "").upper() in ("UTC", "GMT")
-    table = Table(file, total, names, columns, utc=columns.stamps.utc or said)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or said)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
-        first = is_day_first(pairs, names[columns.stamp[0]], dates, file=str(file))
+        first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
         table = replace(table, columns=replace(columns, stamps=with_order(columns.stamps, first)))
     return table, (_parse(block, table) for block in table.blocks(batch_rows))
 
 
-def _read(file: Path, ask: Callable[[], T]) -> T:
+def _read(name: str, ask: Callable[[], T]) -> T:
     try:
         return ask()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise DataError(f"Expected a whole Parquet file, got a cut or damaged one: {file}; fetch it again") from None
+        raise DataError(f"Expected a whole Parquet file, got a cut or damaged one: {name}; fetch it again") from None
 
 
-def _recognise(file: Path, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
+def _recognise(name: str, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
     texts = [_text(column).fill_null("").to_list() for column in sample.get_columns()]
     rows = [list(row) for row in zip(*texts, strict=True)]
     try:
         columns = find_columns(schema.names(), rows)
     except UnknownFormat as error:
-        raise UnknownFormat(f"{error} in {file}; leave one of them") from None
+        raise UnknownFormat(f"{error} in {name}; leave one of them") from None
     if columns is None:
         found = printable([f"{column} {dtype}" for column, dtype in schema.items()])
         raise UnknownFormat(
-            f"Expected Parquet columns open, high, low, close and a column of time stamps, got {found} in {file}; "
-            "rename them"
+            f"Expected columns open, high, low, close and a column of time stamps, got {found} in {name}; rename them"
         )
     if not columns.stamps.clock:
         raise UnknownFormat(
-            f"Expected bars of an hour or less, got stamps without a time of day in {file}; export M1 or H1"
+            f"Expected bars of an hour or less, got stamps without a time of day in {name}; export M1 or H1"
         )
     return columns
 

@@ -1,0 +1,146 @@
+"""Bars for Python: frames of polars or pandas, and files, as checked session hours; see `lstm_ts.read_bars`.
+
+A frame of pandas gives frames of pandas back, anything else frames of polars.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import polars as pl
+
+from lstm_ts.cli import compose, construct
+from lstm_ts.market.bars import Source
+from lstm_ts.market.symbol import Symbol
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.overrides import to_overrides
+from lstm_ts.predict import own_keys, read_hourly_bars
+from lstm_ts.sources.files import Files
+from lstm_ts.sources.frames import Frames, is_pandas, to_pandas, to_polars
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Frame = TypeVar("Frame", pl.DataFrame, "pd.DataFrame")
+BATCH_ROWS = 500_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, repr=False)
+class HourlyBars(Generic[Frame]):
+    """Session hours of one symbol, checked; what every function here takes."""
+
+    symbol_bars: SymbolBars
+    rejected: int  # rows that were bad and are left out
+    pandas: bool  # the kind of frames that come back
+
+    @property
+    def symbol(self) -> Symbol:
+        return self.symbol_bars.symbol
+
+    @property
+    def frame(self) -> Frame:
+        """Columns `ts` (the hour's open, UTC), `open, high, low, close, volume, minutes_share`."""
+        return self.as_kind(self.symbol_bars.hourly_bars)
+
+    def as_kind(self, frame: pl.DataFrame) -> Frame:
+        """The rows as a frame of the kind that the bars came in."""
+        return to_pandas(frame) if self.pandas else frame
+
+    def __len__(self) -> int:
+        return self.symbol_bars.hourly_bars.height
+
+    def __repr__(self) -> str:
+        ts = self.symbol_bars.hourly_bars["ts"]
+        return f"{self.symbol.name}: {len(self):,} session hours, {ts[0]} to {ts[-1]}; bars: {self.symbol_bars.source}"
+
+
+@overload
+def read_bars(
+    data: str | Path,
+    *,
+    symbol: str | Symbol,
+    zone: str | None = None,
+    stamps: str = "open",
+    dates: str | None = None,
+    price_factor: float = 1.0,
+    source: str | None = None,
+) -> HourlyBars[pl.DataFrame]: ...
+@overload
+def read_bars(
+    data: Frame,
+    *,
+    symbol: str | Symbol,
+    zone: str | None = None,
+    stamps: str = "open",
+    dates: str | None = None,
+    price_factor: float = 1.0,
+    source: str | None = None,
+) -> HourlyBars[Frame]: ...
+def read_bars(
+    data: Any,
+    *,
+    symbol: str | Symbol,
+    zone: str | None = None,
+    stamps: str = "open",
+    dates: str | None = None,
+    price_factor: float = 1.0,
+    source: str | None = None,
+) -> HourlyBars[Any]:
+    """Session hours of hourly or minute bars, whichever their spacing says they are.
+
+    data     a frame with open, high, low, close and stamps, in columns of any usual names or in pandas' index; or the
+             path of files that `python -m lstm_ts.ingest source=files` reads, a glob too
+    symbol   a name of conf/symbol, or a Symbol of your own; its sessions count
+    zone     of stamps that carry none, such as "UTC" or "America/New_York"
+    stamps   "close" where bars are stamped when they close
+    dates    "dayfirst" or "monthfirst", where dates as text do not tell
+    price_factor   every price is multiplied by it
+    source   who made the bars; begins with "synthetic" where they are made up
+
+    Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
+    """
+    found = _find_symbol(symbol)
+    settings = {"symbol": found.name, "zone": zone, "dates": dates, "price_factor": price_factor, "stamps": stamps}
+    with own_keys():
+        return _read(_open(data, source, settings), found, pandas=is_pandas(data))
+
+
+def _find_symbol(symbol: str | Symbol) -> Symbol:
+    """Raises    ConfigError: no file of conf/symbol"""
+    if isinstance(symbol, Symbol):
+        return symbol
+    found: Symbol = construct(compose("project", [f"symbol={symbol}"]).symbol)
+    return found
+
+
+def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
+    if isinstance(data, str | Path):
+        return Files(paths=str(data), batch_rows=BATCH_ROWS, keep_spikes=False, **settings)
+    return Frames(to_polars(data), name=name or "a frame", **settings)
+
+
+def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:
+    cfg = compose("project", [])
+    hourly_bars, rejected = read_hourly_bars(
+        source, symbol.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch
+    )
+    if rejected:
+        log.warning("%d bad rows of %s left out", rejected, source.name)
+    return HourlyBars(SymbolBars(symbol, hourly_bars, source.name), rejected, pandas)
+
+
+def synthetic_bars(
+    symbol: str = "XAGUSD", *, start: str = "2019-01-01", end: str = "2020-01-01", seed: int = 7, signal: str = "silver"
+) -> HourlyBars[pl.DataFrame]:
+    """Made-up hours to try things with: as volatile as silver, without any news in their direction.
+
+    start, end   ISO, UTC; a later end adds bars and changes none
+    signal       "random_walk" has no structure at all, "planted_ar" one that can be found; see conf/source
+    """
+    own = {"source.start": start, "source.end": end, "source.seed": seed, "source.signal": signal}
+    cfg = compose("ingest", to_overrides({"symbol": symbol, "source": "synthetic", **own}))
+    return _read(construct(cfg.source), construct(cfg.symbol), pandas=False)

@@ -1,0 +1,238 @@
+"""Models for Python: `lstm_ts.fit` and `lstm_ts.load`, and what a model does with bars.
+
+The numbers are those of `python -m lstm_ts.train`, `evaluate` and `predict`.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from lstm_ts.cli import compose, construct
+from lstm_ts.commands import check_extras
+from lstm_ts.errors import ConfigError
+from lstm_ts.hourly_bars import Frame, HourlyBars, read_bars
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.prices import price_format
+from lstm_ts.market.session import utc
+from lstm_ts.market.symbol import describe_symbol
+from lstm_ts.model.adoption import choose_forecaster, describe_adoption
+from lstm_ts.model.artifact import load_forecasters, save_forecasters
+from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.forecaster import Forecast, Forecaster
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.overrides import to_overrides
+from lstm_ts.processors import wait_passively
+from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord, quantile_column
+from lstm_ts.scoring.scores import compute_scores, scores_frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Moment = str | datetime | None
+PictureName = Literal["forecast", "forecast_fan", "calibration", "skill_by_horizon", "skill_through_time"]
+NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps"}  # settings of the command alone
+
+log = logging.getLogger(__name__)
+
+
+def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> "TrainedModel":
+    """Train as `python -m lstm_ts.train` does: validation and test are the last 30 % of the bars, unless `split` says.
+
+    more       of other symbols: one network of all of them
+    settings   values of conf/train.yaml, such as `horizon=12`, `trainer={"max_epochs": 4}`, `net="gru"`;
+               `experiment="quickstart"` takes those of conf/experiment/quickstart.yaml
+
+    Raises     ConfigError, NotEnoughBars
+    """
+    check_extras("train")
+    wait_passively()
+    from lstm_ts import train  # imports PyTorch
+
+    cfg = _compose([bars, *more], settings)
+    with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
+        data = train.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
+        start = train.load_start(cfg, data) if cfg.warm_start else None
+        fitted = train.fit(cfg, data, train.build_trainer(cfg, Path(folder)), start=start)
+    scored = {}
+    for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True):
+        record = evaluate(forecaster, each.bars.hourly_bars, train.test_span(each, data.split))
+        scored[each.name] = replace(forecaster, scores=compute_scores(record).to_json())
+    return TrainedModel(scored)
+
+
+def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> Any:
+    """The configuration of a training on these bars, whose symbols need no file."""
+    if wrong := sorted(settings.keys() & NOT_HERE):
+        raise ConfigError(f"Expected values that say how to train, got {', '.join(wrong)}; leave them out")
+    trainer = {"enable_progress_bar": False, **settings.get("trainer", {})}
+    names = [each.symbol.name for each in bars]
+    cfg = compose("train", to_overrides({"symbols": names, **settings, "trainer": trainer}))
+    cfg.symbol = describe_symbol(bars[0].symbol)
+    cfg.logger = None  # of curves, into a folder that nobody has named
+    return cfg
+
+
+def load(folder: str | Path) -> "TrainedModel":
+    """The model of a folder that `save`, `python -m lstm_ts.train` or `registry action=export` has written.
+
+    Raises    ArtifactError: no such folder, or not as it was saved
+    """
+    path = Path(folder)
+    return TrainedModel(load_forecasters(path / "model" if (path / "model").is_dir() else path))
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedModel:
+    """A network, and what it needs to forecast each of its symbols."""
+
+    forecasters: Mapping[str, Forecaster]  # by symbol
+
+    def forecast(self, bars: "Frame | HourlyBars[Frame]") -> Frame:
+        """The hours after the last bar, a row each: `step, target_ts, persistence`, and closes `q05` to `q95`.
+
+        `target_ts` is the close of the hour; the median `q50` is the point forecast; prices in the symbol's currency.
+        What is unusual in the window is logged as a warning.
+
+        bars     the longer, the better: the last `tsteps` hours are the window, the rest tells the hours' usual size
+
+        Raises   NotEnoughBars
+        """
+        hours: HourlyBars[Frame] = self._read(bars)
+        forecast = self._forecast(hours)
+        prices_LH = forecast.price_HL(*forecast.levels).T
+        frame = pl.DataFrame(
+            {
+                "step": range(1, len(forecast.target_ts_H) + 1),
+                "target_ts": pl.Series(forecast.target_ts_H, dtype=pl.Datetime("us", "UTC")),
+                PERSISTENCE: [forecast.last_close] * len(forecast.target_ts_H),
+                **dict(zip(map(quantile_column, forecast.levels), prices_LH, strict=True)),
+            }
+        )
+        return hours.as_kind(frame)
+
+    def score(self, bars: "Frame | HourlyBars[Frame]", *, start: Moment = None, end: Moment = None) -> Frame:
+        """Scores beside the baselines', as `python -m lstm_ts.evaluate`: a row for each step and forecaster.
+
+        `skill` is 1 - the model's pinball loss / the baseline's, `dm_p` the p-value of their Diebold-Mariano test.
+
+        start, end   of the origins, UTC; by default all that the model has not seen in training and validation
+
+        Raises       NoRows: no window of `tsteps` hours in the span
+        """
+        hours: HourlyBars[Frame] = self._read(bars)
+        return hours.as_kind(scores_frame(compute_scores(self._evaluate(hours, start, end))))
+
+    def plot(
+        self,
+        bars: "Frame | HourlyBars[Frame]",
+        picture: PictureName = "forecast",
+        *,
+        start: Moment = None,
+        end: Moment = None,
+    ) -> "Figure":
+        """A figure of matplotlib: the next hours after the last bars, or one of the pictures of a report.
+
+        start, end   of the origins of a report's picture, as in `score`
+        """
+        check_extras("evaluate")
+        from lstm_ts.scoring.pictures import draw_forecast, draw_pictures  # imports matplotlib
+
+        if picture not in get_args(PictureName):
+            raise ConfigError(f"Expected a picture among {', '.join(get_args(PictureName))}, got {picture}; choose one")
+        hours = self._read(bars)
+        source = hours.symbol_bars.source
+        if picture != "forecast":
+            record = self._evaluate(hours, start, end)
+            return draw_pictures(record, compute_scores(record), source)[picture]
+        forecast, closes = self._forecast(hours), hours.symbol_bars.hourly_bars
+        past = (closes["ts"] + timedelta(hours=1)).dt.replace_time_zone(None).to_numpy(), closes["close"].to_numpy()
+        ahead = np.array([ts.replace(tzinfo=None) for ts in forecast.target_ts_H], "datetime64[us]"), forecast.q_HQ
+        unit = price_format(forecast.quote, forecast.last_close).unit
+        return draw_forecast(forecast.symbol, unit, source, past, ahead, forecast.levels)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a model folder, for `load` and for the commands.    Raises    ConfigError: it exists already"""
+        path = Path(folder)
+        if path.exists():
+            raise ConfigError(f"Expected a new folder, got {path}, which exists; name another one, or remove it")
+        save_forecasters(list(self.forecasters.values()), path)
+        return path
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """What scores.json holds of the hours after training, of the first symbol."""
+        return next(iter(self.forecasters.values())).scores
+
+    def __repr__(self) -> str:
+        first = next(iter(self.forecasters.values()))
+        spec, provenance = first.spec, first.provenance
+        return (
+            f"{first.network.name} of {', '.join(self.forecasters)}: windows of {spec.tsteps} hours, {spec.horizon} "
+            f"ahead; trained until {provenance.trained_until}; bars: {provenance.source}"
+        )
+
+    def _read(self, bars: Any) -> HourlyBars[Any]:
+        """A frame is one of the model's symbol, in the sessions of its training.
+
+        Raises    ConfigError: a frame, and a model of several symbols
+        """
+        if isinstance(bars, HourlyBars):
+            return bars
+        names = list(self.forecasters)
+        if len(names) > 1:
+            raise ConfigError(
+                f"Expected bars that say which of {', '.join(names)} they are of, got {type(bars).__name__}; "
+                f"read them by lstm_ts.read_bars(frame, symbol=…)"
+            )
+        return read_bars(bars, symbol=names[0])
+
+    def _choose(self, bars: SymbolBars, until: datetime | None) -> Forecaster:
+        forecaster = choose_forecaster(self.forecasters, bars, until=until)
+        theirs, ours = ((each.calendar, each.zone) for each in (forecaster.session, bars.symbol.session))
+        if theirs != ours:
+            raise ConfigError(f"Expected bars in the model's sessions, {theirs}, got {ours}; set the symbol's to these")
+        for note in describe_adoption(forecaster):
+            log.warning("%s", note)
+        return forecaster
+
+    def _forecast(self, hours: HourlyBars[Any]) -> Forecast:
+        hourly_bars = hours.symbol_bars.hourly_bars
+        forecaster = self._choose(hours.symbol_bars, hourly_bars["ts"][-1])
+        forecast = forecaster.forecast(hourly_bars, forecaster.season_states(forecaster.grid(hourly_bars)))
+        for flag in construct(compose("predict", ["model=this"]).flags).of_window(forecast, forecaster.spec.tsteps):
+            log.warning("Before you trust the forecast of %s: %s", forecast.symbol, flag)
+        return forecast
+
+    def _evaluate(self, hours: HourlyBars[Any], start: Moment, end: Moment) -> ForecastRecord:
+        bars, first = hours.symbol_bars, utc(start)
+        forecaster = self._choose(bars, first)
+        provenance = forecaster.provenance
+        seen_until = utc(provenance.data_end)
+        record = evaluate(forecaster, bars.hourly_bars, Span(first or seen_until, utc(end)))
+        if is_synthetic(bars.source) != is_synthetic(provenance.source):
+            log.warning("The model was trained on %s, and is scored on %s", provenance.source, bars.source)
+        if seen_until and first and first < seen_until:
+            log.warning(
+                "In sample: the span begins before %s, up to where the model was trained and chosen", seen_until
+            )
+        return record
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Leave out what a library tells of its own doings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,233 @@
+"""What `import lstm_ts` offers in Python, beside the commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from commands import succeed
+from matplotlib.figure import Figure
+
+import lstm_ts
+from lstm_ts.errors import ArtifactError, ConfigError, DataError
+from lstm_ts.sources.frames import to_pandas, to_polars
+
+TINY: dict[str, Any] = {
+    "tsteps": 24,
+    "horizon": 6,
+    "net": {"hidden": 8, "decoder": 8},
+    "trainer": {"max_epochs": 1},
+    "spec": {"max_missing": 6},
+}
+TYPED = ("tsteps=24", "horizon=6", "net.hidden=8", "net.decoder=8", "trainer.max_epochs=1", "spec.max_missing=6")
+SILVER = {"calendar": "CMEGlobex_Silver", "zone": "America/New_York"}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-07-01")
+    succeed("process", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(stored: Path) -> Path:
+    return Path(succeed("train", stored, *TYPED)[-1])
+
+
+@pytest.fixture(scope="module")
+def hours(stored: Path) -> pl.DataFrame:
+    return pl.read_parquet(stored / "data/processed/XAGUSD/*.parquet").sort("ts")
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> lstm_ts.TrainedModel:
+    return lstm_ts.load(trained)
+
+
+@pytest.fixture(scope="module")
+def bars(hours: pl.DataFrame) -> lstm_ts.HourlyBars[pl.DataFrame]:
+    return lstm_ts.read_bars(hours, symbol="XAGUSD", source="synthetic silver, seed 7")
+
+
+def test_fit_trains_what_the_command_trains(
+    bars: lstm_ts.HourlyBars[pl.DataFrame], model: lstm_ts.TrainedModel, tmp_path: Path
+) -> None:
+    fitted = lstm_ts.fit(bars, **TINY)
+    fitted.save(tmp_path / "model")
+    again = lstm_ts.load(tmp_path / "model")
+    theirs = model.forecasters["XAGUSD"]
+    assert again.forecasters["XAGUSD"].network.weights.keys() == theirs.network.weights.keys()
+    for name, weights in theirs.network.weights.items():
+        assert np.array_equal(again.forecasters["XAGUSD"].network.weights[name], weights), name
+    assert fitted.scores == again.scores == model.scores
+    ours, config = (each.provenance.config for each in (again.forecasters["XAGUSD"], theirs))
+    assert {key for key in config if ours[key] != config[key]} == {"logger", "paths", "registry", "trainer"}
+
+
+def test_a_forecast_is_that_of_predict(
+    stored: Path, trained: Path, model: lstm_ts.TrainedModel, hours: pl.DataFrame
+) -> None:
+    said = json.loads("\n".join(succeed("predict", stored, f"model={trained}", "format=json")))
+    frame = model.forecast(hours)
+    assert frame.columns[:4] == ["step", "target_ts", "persistence", "q05"]
+    for row, theirs in zip(frame.iter_rows(named=True), said["path"], strict=True):
+        assert row["target_ts"].isoformat() == theirs["target_ts"]
+        assert row["persistence"] == theirs["persistence"]
+        prices = [value for name, value in row.items() if name.startswith("q")]
+        assert prices == pytest.approx(list(theirs["quantiles"].values()), abs=1e-6)
+
+
+def test_scores_are_those_of_evaluate(
+    stored: Path, trained: Path, model: lstm_ts.TrainedModel, bars: lstm_ts.HourlyBars[pl.DataFrame]
+) -> None:
+    scores = json.loads(Path(succeed("evaluate", stored, f"model={trained}", "span.start=2019-06-01")[-1]).read_text())
+    rows = {
+        (row["step"], row["forecaster"]): row for row in model.score(bars, start="2019-06-01").iter_rows(named=True)
+    }
+    for step, horizon in scores["horizons"].items():
+        ours = rows.pop((int(step), "lstm"))
+        assert ours["pinball_bps"] == pytest.approx(horizon["pinball_bps"], abs=1e-6)
+        assert ours["skill"] is None
+        for name, theirs in horizon["baselines"].items():
+            row = rows.pop((int(step), name))
+            assert row["pinball_bps"] == pytest.approx(theirs["pinball_bps"], abs=1e-6)
+            assert row["skill"] == pytest.approx(horizon["skill"][name], abs=1e-6)
+            assert row["dm_p"] == pytest.approx(horizon["dm_p"][name], abs=1e-6)
+            assert (row["coverage_80"], row["n"]) == (pytest.approx(theirs["coverage"]["0.8"]), theirs["n"])
+    assert not rows
+
+
+def test_pandas_in_is_pandas_out_with_the_same_numbers(model: lstm_ts.TrainedModel, hours: pl.DataFrame) -> None:
+    indexed = to_pandas(hours).set_index("ts")
+    local = indexed.tz_convert("Asia/Tokyo")
+    for frame in (indexed, local, indexed.reset_index()):
+        found = model.forecast(frame)
+        assert isinstance(found, pd.DataFrame)
+        assert to_polars(found).equals(model.forecast(hours))
+    assert isinstance(lstm_ts.read_bars(indexed, symbol="XAGUSD").frame, pd.DataFrame)
+
+
+def test_minutes_make_the_hours_that_process_makes(stored: Path, hours: pl.DataFrame) -> None:
+    minutes = pl.read_parquet(stored / "data/raw/XAGUSD/*.parquet").sort("ts")
+    of_frame = lstm_ts.read_bars(minutes, symbol="XAGUSD").frame
+    of_files = lstm_ts.read_bars(stored / "data/raw/XAGUSD/*.parquet", symbol="XAGUSD").frame
+    assert of_frame.equals(of_files)
+    assert of_frame.equals(hours.filter(pl.col("ts") <= of_frame["ts"][-1]))
+    assert hours.height - of_frame.height <= 1  # whose last minutes had no tick
+
+
+def test_synthetic_bars_are_those_of_ingest(bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
+    made = lstm_ts.synthetic_bars(start="2019-01-01", end="2019-07-01")
+    assert repr(made) == repr(bars)
+    assert made.frame.drop("minutes_share").equals(bars.frame.drop("minutes_share"))
+
+
+@pytest.mark.parametrize(
+    "picture", ["forecast", "forecast_fan", "calibration", "skill_by_horizon", "skill_through_time"]
+)
+def test_a_picture_is_a_figure_that_notebooks_show(
+    model: lstm_ts.TrainedModel, bars: lstm_ts.HourlyBars[pl.DataFrame], picture: Any
+) -> None:
+    figure = model.plot(bars, picture)
+    assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    said = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+    assert "persistence" in said
+    assert "synthetic silver, seed 7" in said
+
+
+def test_what_is_unusual_is_told(
+    model: lstm_ts.TrainedModel, hours: pl.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenfold = hours.with_columns(pl.col("open", "high", "low", "close") * 100)
+    model.forecast(tenfold)
+    assert "Before you trust the forecast of XAGUSD: another price level" in caplog.text
+    caplog.clear()
+    model.score(lstm_ts.read_bars(hours, symbol="XAGUSD"), start="2019-02-01")
+    assert "In sample: the span begins before 2019-" in caplog.text
+    assert "trained on synthetic silver, seed 7, and is scored on a frame" in caplog.text
+
+
+def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
+    mine = lstm_ts.Symbol(name="MINE", session=lstm_ts.Session(**SILVER), currency="EUR", decimals=2)
+    pooled = lstm_ts.fit(bars, lstm_ts.read_bars(hours, symbol=mine, source="synthetic, mine"), **TINY)
+    assert list(pooled.forecasters) == ["XAGUSD", "MINE"]
+    assert pooled.forecasters["MINE"].quote is not None and pooled.forecasters["MINE"].quote.currency == "EUR"
+    with pytest.raises(ConfigError, match=r"which of XAGUSD, MINE they are of, got DataFrame; read them by"):
+        pooled.forecast(hours)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda hours: hours.drop("close"), "Expected columns open, high, low, close and a column of time stamps"),
+        (lambda hours: hours.clear(), "got a frame without a row"),
+        (lambda hours: hours.with_columns(pl.col("ts").dt.replace_time_zone(None)), "Expected zone for the frame"),
+        (lambda hours: hours.with_columns(pl.col("ts").dt.offset_by("5h")), "set zone, or another session"),
+        (lambda hours: hours.with_columns(pl.lit("EURUSD").alias("symbol")), "Expected rows of XAGUSD"),
+        (lambda hours: hours.gather_every(3).head(5), "Expected"),
+        (lambda hours: hours["close"], "Expected a frame of polars or pandas, or a path, got Series"),
+        (lambda hours: "nowhere/*.csv", "Expected a file, or a glob that matches one, got bars=nowhere"),
+    ],
+)
+def test_bars_that_nobody_can_use_are_one_sentence(hours: pl.DataFrame, change: Any, words: str) -> None:
+    with pytest.raises((DataError, ConfigError)) as refused:
+        lstm_ts.read_bars(change(hours), symbol="XAGUSD")
+    assert words in str(refused.value)
+    assert "source." not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"horizn": 6}, "Expected a key of train, got horizn=6; did you mean horizon=24"),
+        ({"trainer": {"max_epoch": 3}}, "did you mean trainer.max_epochs=8"),
+        ({"net": "gruu"}, "Expected net= with one of gru, lstm, got gruu"),
+        ({"experiment": "quick"}, "Expected +experiment= with one of"),
+        ({"symbol": "XAUUSD"}, "got symbol; leave them out"),
+        ({"levels": [0.9, 0.1]}, "Expected ascending levels"),
+        ({"tsteps": 20000}, "session hours"),
+    ],
+)
+def test_a_setting_that_fit_does_not_know_is_one_sentence(
+    bars: lstm_ts.HourlyBars[pl.DataFrame], settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ConfigError, DataError)) as refused:
+        lstm_ts.fit(bars, **settings)
+    assert words in str(refused.value)
+
+
+def test_a_folder_is_loaded_whole_and_written_once(
+    model: lstm_ts.TrainedModel, trained: Path, hours: pl.DataFrame, tmp_path: Path
+) -> None:
+    assert repr(lstm_ts.load(trained.parent)) == repr(model)
+    with pytest.raises(ConfigError, match="Expected a new folder"):
+        model.save(tmp_path)
+    with pytest.raises(ArtifactError, match="Expected a model folder"):
+        lstm_ts.load(tmp_path)
+    with pytest.raises(ConfigError, match="Expected a picture among forecast,"):
+        model.plot(hours, "pie")  # type: ignore[arg-type]
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, lstm_ts; print(sorted({'polars', 'hydra', 'torch'} & set(sys.modules)), *dir(lstm_ts))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("[] ")
+    assert set(lstm_ts.__all__) <= set(said.split())
+
+
+def test_a_forecast_in_python_needs_neither_pytorch_nor_pandas(trained: Path, stored: Path) -> None:
+    code = (
+        f"import sys, lstm_ts; m = lstm_ts.load({str(trained)!r});"
+        f"m.forecast(lstm_ts.read_bars({str(stored / 'data/processed/XAGUSD/*.parquet')!r}, symbol='XAGUSD'));"
+        "print({'torch', 'lightning', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "set()", done.stderr
