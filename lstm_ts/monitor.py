@@ -102,8 +102,10 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
         if move:
             carry_out(run, move)
 
-    settled, gone = (look(run.ledger, run.registry, run.name, findings) for look in (settle, find_gone))
-    return Found(findings, settled, gone, finish)
+    where = run.ledger, run.registry, run.name, findings
+    over_hours = settings.drift.over_hours
+    settled = settle(*where, session=run.symbol.session, over_hours=over_hours, now=run.now)
+    return Found(findings, settled, find_gone(*where), finish)
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:

@@ -1,11 +1,12 @@
 """`python -m lstm_ts.retrain`: train a candidate on the latest bars, judge it beside the champion, register it.
 
-The alias `champion` moves only if the gate promotes. What was decided stands in the registered version itself, so
-after a kill in between, the next run finds it and does what was still to be done (see `promotion.py`).
+The alias `champion` moves only if the gate promotes; while the champion's drift alarm stands, only hours since the
+change count (`holdout.Change`). What was decided stands in the registered version itself, so after a kill in between,
+the next run finds it and does what was still to be done (see `promotion.py`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -39,7 +40,9 @@ from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.provenance import hash_training, select_decisive
-from lstm_ts.registry.holdout import Champion, HoldoutData, check_champion, hold_out
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.monitoring.standing_drift import find_drift
+from lstm_ts.registry.holdout import Champion, Change, HoldoutData, check_champion, hold_out
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import CHAMPION, Registry
 from lstm_ts.registry.version import Version, describe_verdict
@@ -69,11 +72,16 @@ class Line:
     name: str  # of the registered model
     held: HoldoutData
     champion: Champion | None
+    drift_since: datetime | None  # about when the champion became worse, if its drift alarm stands
 
     @property
     def against(self) -> str:
         """The number of the version that a candidate is judged against."""
         return str(self.champion.version.number) if self.champion else ""
+
+    @property
+    def told_drift(self) -> str:
+        return self.drift_since.isoformat() if self.drift_since else ""
 
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, data: BarsDataModule) -> list[str]:
@@ -114,7 +122,7 @@ def judge(candidate: Forecaster, line: Line, criteria: Criteria) -> tuple[Foreca
     other = evaluate(champion.forecaster, hourly_bars, Span(held.start, None))
     theirs = champion.forecaster.provenance.trained_until
     fresher = datetime.fromisoformat(candidate.provenance.trained_until) > datetime.fromisoformat(theirs)
-    decision = decide(record, other, criteria, fresher=fresher)
+    decision = decide(record, other, criteria, fresher=fresher, drift_since=line.drift_since)
     return replace(record, quantiles={**record.quantiles, CHAMPION: other.q_NHQ}), decision
 
 
@@ -127,10 +135,11 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
     return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
 
 
-def hash_request(cfg: DictConfig, held: Sequence[HoldoutData]) -> str:
+def hash_request(cfg: DictConfig, lines: Sequence[Line]) -> str:
     """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
-    return hash_training([each.bars.decisive for each in held], decisive)
+    drifts = {"drift_since": since} if any(since := [line.told_drift for line in lines]) else {}
+    return hash_training([line.held.bars.decisive for line in lines], decisive | drifts)
 
 
 def register(
@@ -160,6 +169,7 @@ def register(
             "data_end": provenance.data_end,
             "request_sha256": request,
             "judged_against": line.against,
+            "drift_since": line.told_drift,
         },
         metrics={
             "pinball_1h_bps": one_hour["pinball_bps"],
@@ -181,32 +191,71 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
-    names, settings = choose_names(cfg), cfg.retrain
-    held = hold_out(read_bars(cfg), end=utc(cfg.span.end), valid=settings.valid, holdout=settings.holdout)
-    request = hash_request(cfg, held)
+    names, settings, bars = choose_names(cfg), cfg.retrain, read_bars(cfg)
     if not settings.dry_run:
         for name in names:
             promote_undecided(registry, ledger, name)
-        if all(same := [_find_request(registry, name, request) for name in names]):
-            for version in filter(None, same):
-                print(
-                    f"Nothing new since {version}: the same bars, configuration, code and libraries; "
-                    f"the verdict was {describe_verdict(version.tags)}"
-                )
-            return None
-    lines = [Line(name, each, _load_champion(registry, name)) for name, each in zip(names, held, strict=True)]
+    lines = draw_lines(cfg, registry, ledger, bars, criteria)
+    request = hash_request(cfg, lines)
+    if not settings.dry_run and all(same := [_find_request(registry, name, request) for name in names]):
+        for version in filter(None, same):
+            print(
+                f"Nothing new since {version}: the same bars, configuration, code and libraries; "
+                f"the verdict was {describe_verdict(version.tags)}"
+            )
+        return None
+    if waiting := [said for line in lines if (said := describe_waiting(ledger, line, criteria))]:
+        print(*waiting, sep="\n")
+    if len(waiting) == len(lines):
+        return None
     return train_and_judge(cfg, registry, ledger, lines, criteria, request)
+
+
+def draw_lines(
+    cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
+) -> list[Line]:
+    names = choose_names(cfg)
+    champions = [registry.champion(name) for name in names]
+    drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
+    change = max((since for since in drifts if since), default=None)
+    held = hold_out(
+        bars,
+        end=utc(cfg.span.end),
+        valid=cfg.retrain.valid,
+        holdout=cfg.retrain.holdout,
+        change=Change(change, criteria.min_origins) if change else None,
+        seen_until=_find_seen(champions),
+    )
+    loaded = [Champion(champion, registry.load(champion)) if champion else None for champion in champions]
+    return [Line(*each) for each in zip(names, held, loaded, drifts, strict=True)]
+
+
+def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
+    """Up to where a champion that was promoted after a drift has seen bars: further than `retrain.holdout` leaves."""
+    seen = [each.tags["data_end"] for each in champions if each and each.tags.get("drift_since")]
+    return max(map(datetime.fromisoformat, seen), default=None)
+
+
+def describe_waiting(ledger: Ledger, line: Line, criteria: Criteria) -> str | None:
+    """A candidate that could not be judged is trained once, as a challenger for those who want one."""
+    if not line.champion or not line.drift_since or line.drift_since <= line.held.start:
+        return None
+    since = [each for each in ledger.decisions(line.name) if each.at > line.drift_since]
+    mine = [each.version for each in since if each.champion == line.champion.version.number]
+    if not mine:
+        return None
+    hours = int((line.held.bars.hourly_bars["ts"] >= line.drift_since).sum())
+    return (
+        f"Gate: {Verdict.INSUFFICIENT.value}: {line.champion.version} has drifted since about "
+        f"{line.drift_since:%Y-%m-%d %H:%M} UTC, and {hours:,} of the {2 * criteria.min_origins:,} hours are there "
+        f"that it takes to judge who follows it; nothing was trained. Version {mine[-1]} may be tried as challenger"
+    )
 
 
 def _find_request(registry: Registry, name: str, request: str) -> Version | None:
     """The latest version that the same request led to."""
     same = [version for version in registry.versions(name) if version.tags.get("request_sha256") == request]
     return same[-1] if same else None
-
-
-def _load_champion(registry: Registry, name: str) -> Champion | None:
-    serving = registry.champion(name)
-    return Champion(serving, registry.load(serving)) if serving else None
 
 
 def train_and_judge(

@@ -34,6 +34,7 @@ SETTINGS = {
     "ceiling": 2.0,
     "confidence": 0.95,
     "min_origins": 100,
+    "over_hours": 200,
 }
 REFERENCE = DriftReference(baseline="volatility", step=1, n=1_450, mean=0.01, loss=0.1, allowance=0.03)
 
@@ -272,3 +273,20 @@ def test_a_sentence_says_what_was_found_over_how_long(d_N, words):
 def test_a_setting_out_of_range_is_named(changes, words):
     with pytest.raises(ConfigError, match=words):
         make_settings(**changes)
+
+
+def test_an_alarm_keeps_the_hour_at_which_its_drift_began_until_it_ends():
+    detector = Detector(replace(REFERENCE, mean=0.0, allowance=0.0), make_settings(margin=0.0, threshold=20.0))
+    state, seen = detector.start(), []
+    # Each hour pays 1 + 0.5 * excess: 0.5 and 2 by turns; S = (S + 1) * factor.
+    for hour, excess in enumerate([-1.0, 2.0, 2.0, 2.0, 2.0, -1.0, -1.0, -1.0]):
+        state = detector.update(state, 0.1 * excess, f"2015-03-20T{hour:02}")
+        seen.append((round(sum(state.sums) / len(state.sums), 1), state.drift_since[-2:]))
+    assert seen == [(0.5, ""), (3.0, ""), (8.0, ""), (18.0, ""), (38.0, "01"), (19.5, ""), (10.2, ""), (5.6, "")]
+    assert DriftState.from_json(json.loads(json.dumps(asdict(state)))) == state
+
+
+def test_an_alarm_that_rose_before_its_beginning_was_kept_begins_no_earlier_than_now():
+    detector = Detector(REFERENCE, make_settings())
+    old = DriftState(600, (4.0,), threshold=3.0, run_log=2.0, run_hours=50, run_excess=9.0)
+    assert detector.update(old, 0.05, "2015-03-20T01").drift_since == "2015-03-20T01"

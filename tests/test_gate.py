@@ -8,6 +8,7 @@ of (2.3534 + 0.9785) * 0.6455 s = 2.151 s is detected with 80 % power. The other
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ SETTINGS = {
     "min_skill": 0.005,
     "margin": 0.005,
     "min_effect": 0.002,
+    "min_cure": 0.02,
     "tercile_margin": 0.02,
     "coverage": [0.0, 1.0],
     "anchor": [0.98, 1.02],
@@ -200,6 +202,56 @@ def test_a_first_model_that_beats_only_some_baselines_says_which_it_does_not_bea
     assert "of climatology, skill +0.00 %" in decision.reasons[0]
 
 
+SINCE = datetime(2015, 3, 20, tzinfo=UTC)  # the first origin
+
+
+@pytest.mark.parametrize(
+    ("m", "s", "passed", "words"),
+    [
+        (-2, 1, True, "skill +20.00 % (with 95 % confidence at least +4.81 %): better"),
+        (-0.21, 0.01, True, "skill +2.10 % (with 95 % confidence at least +1.95 %): better"),
+        (-0.19, 0.01, False, "skill +1.90 % (with 95 % confidence at least +1.75 %): not better by the 2.00 % that"),
+        (0, 0, False, "not better by the 2.00 % that counts after a drift"),
+        (2, 1, False, "not better"),
+        # 2.1507 / 0.2 = 10.754, and 4 * 10.754^2 = 462.6
+        (-1, 1, None, "to see the 2.00 % that counts after a drift takes 463 origins, not 4"),
+    ],
+)
+def test_after_a_drift_only_what_is_better_by_what_counts_is_promoted_however_fresh(m, s, passed, words):
+    decision = decide(planted(differing(m, s)), CHAMPION, criteria(), fresher=True, drift_since=SINCE)
+    assert found(decision, "drift").passed
+    assert found(decision, "champion at 1 h").passed is passed
+    assert words in found(decision, "champion at 1 h").reason
+    assert (decision.verdict is Verdict.PROMOTE) is bool(passed)
+
+
+def test_origins_before_a_drift_judge_nobody():
+    decision = decide(SKILLED, CHAMPION, criteria(), fresher=True, drift_since=SINCE + timedelta(hours=1))
+    assert (decision.verdict, decision.experimental) == (Verdict.INSUFFICIENT, False)
+    assert decision.reasons[0] == (
+        "The champion has drifted since about 2015-03-20 01:00 UTC: 3 of the 4 origins lie after that; 8 are asked "
+        "for, half of them to stop on and half to judge on."
+    )
+
+
+def test_over_a_drifted_champion_what_is_better_needs_no_skill_but_is_experimental_without():
+    champion = planted([OTHERS_BPS + 5] * 4)
+    decision = decide(planted(differing(2, 1)), champion, criteria(), fresher=True, drift_since=SINCE)
+    assert "worse" in found(decision, "skill over volatility").reason
+    assert (decision.verdict, decision.experimental, decision.better) == (Verdict.PROMOTE, True, True)
+    skilled = decide(SKILLED, champion, criteria(), fresher=True, drift_since=SINCE)
+    assert (skilled.verdict, skilled.experimental) == (Verdict.PROMOTE, False)
+
+
+@pytest.mark.parametrize(("later_bps", "verdict"), [(1, Verdict.REJECT), (0, Verdict.PROMOTE)])
+def test_over_a_drifted_champion_only_what_is_shown_to_be_wrong_stands_in_the_way(later_bps, verdict):
+    later = np.array(differing(later_bps, 0.1 if later_bps else 1))
+    candidate, champion = planted(differing(-2, 1), later), planted([OTHERS_BPS] * 4, [OTHERS_BPS] * 4)
+    decision = decide(candidate, champion, criteria(steps=[1, 2]), fresher=True, drift_since=SINCE)
+    assert found(decision, "champion at 2 h").passed is (None if verdict is Verdict.PROMOTE else False)
+    assert decision.verdict is verdict
+
+
 def with_interval(inside, of=100):
     """Intervals of ±20 bps, `inside` of the `of` targets in them."""
     q_NHQ = np.broadcast_to([-2e-3, 0.0, 2e-3], (of, 1, 3))
@@ -332,6 +384,7 @@ def test_records_of_different_origins_are_not_compared():
         ({"relation_alpha": 0.5}, "gate.relation_alpha"),
         ({"min_skill": 0}, "gate.min_skill"),
         ({"margin": -0.1}, "gate.margin"),
+        ({"min_cure": 0}, "gate.min_cure"),
         ({"tercile_margin": 2}, "gate.tercile_margin"),
         ({"power": 1}, "gate.power"),
         ({"coverage": [0.9, 0.8]}, "gate.coverage"),

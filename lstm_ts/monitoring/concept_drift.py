@@ -11,7 +11,7 @@ Legend: N origins.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -37,6 +37,7 @@ class DriftSettings:
     ceiling: float
     confidence: float
     min_origins: int
+    over_hours: float
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 0.5:
@@ -52,6 +53,8 @@ class DriftSettings:
             raise ConfigError(f"Expected drift.confidence from 0.5 to below 1, got {self.confidence}")
         if self.min_origins < 100:
             raise ConfigError(f"Expected drift.min_origins of at least 100, got {self.min_origins}")
+        if self.over_hours < 0:
+            raise ConfigError(f"Expected drift.over_hours of at least 0, got {self.over_hours}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class DriftState:
     run_log: float  # log wealth of the middle bet since it was last below its stake
     run_hours: int  # since then, which is about when a drift began
     run_excess: float  # sum of d - mean over those hours, shares of the reference's loss
+    run_since: str = ""  # origin of the first of them, ISO
+    drift_since: str = ""  # `run_since` when the alarm rose that stands
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -143,8 +148,8 @@ class Detector:
         state = DriftState.from_json(values)
         return state if len(state.sums) == len(self.settings.bets) else self.start()
 
-    def update(self, state: DriftState, d: float) -> DriftState:
-        """Take one hour more; NaN is not known and changes nothing.
+    def update(self, state: DriftState, d: float, origin: str = "") -> DriftState:
+        """Take one hour more, of that origin; NaN is not known and changes nothing.
 
         What lies above the ceiling counts as the ceiling, which only makes the bets pay less. What lies below the floor
         counts as the floor, in the reference too.
@@ -158,10 +163,15 @@ class Detector:
         most = RESOLVES * settings.threshold
         sums = tuple(min((s + 1) * factor, most) for s, factor in zip(state.sums, factors, strict=True))
         run_log = min(state.run_log + math.log(factors[len(factors) // 2]), math.log(most))
+        found = replace(state, n=state.n + 1, sums=sums, threshold=settings.threshold)
         if run_log <= 0:
-            return DriftState(state.n + 1, sums, settings.threshold, 0.0, 0, 0.0)
-        run_hours, run_excess = state.run_hours + 1, state.run_excess + rise
-        return DriftState(state.n + 1, sums, settings.threshold, run_log, run_hours, run_excess)
+            found = replace(found, run_log=0.0, run_hours=0, run_excess=0.0, run_since="")
+        else:
+            since, excess_sum = state.run_since or origin, state.run_excess + rise
+            found = replace(
+                found, run_log=run_log, run_hours=state.run_hours + 1, run_excess=excess_sum, run_since=since
+            )
+        return replace(found, drift_since=(state.drift_since or found.run_since or origin) if found.alarm else "")
 
     def describe(self, state: DriftState) -> str:
         """One sentence with the numbers."""

@@ -1,30 +1,46 @@
-"""What was found of an alias that nobody holds any more, or that another version holds by now: it is over."""
+"""What was found of an alias that nobody holds any more, or that another version holds by now: whether it is over."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
-from lstm_ts.registry.registry import ALIASES, Registry
+from lstm_ts.registry.registry import ALIASES, CHAMPION, Registry
 
 
-def settle(ledger: Ledger, registry: Registry, name: str, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings as alerts take them: good where an incident is of the version before, and nothing is known of this
-    one yet.
+def settle(
+    ledger: Ledger,
+    registry: Registry,
+    name: str,
+    findings: Sequence[Finding],
+    *,
+    session: Session,
+    over_hours: float,
+    now: datetime,
+) -> list[Finding]:
+    """The findings as alerts take them, where an incident is of the version before.
+
+    It is over where nothing is known of this version yet. But drift is of the market, which a new champion does not
+    change: that is over once no alarm has stood for `over_hours` of the session.
     """
     alias_of = _list_subjects(name)
     with ledger.transaction() as connection:
-        began_at = {(row.rule, row.subject): row.began_at for row in read_active(connection)}
+        incidents = {(row.rule, row.subject): row for row in read_active(connection)}
 
-    def is_over(finding: Finding) -> bool:
-        began = began_at.get((finding.rule, finding.subject))
-        if began is None or finding.health is not Health.UNKNOWN or finding.subject not in alias_of:
-            return False
-        return began < registry.history(name, alias_of[finding.subject])[-1].at
+    def take(finding: Finding) -> Health:
+        incident, alias = incidents.get((finding.rule, finding.subject)), alias_of.get(finding.subject)
+        if not incident or not alias or incident.began_at >= registry.history(name, alias)[-1].at:
+            return finding.health
+        if (finding.rule, alias) == ("concept_drift", CHAMPION):
+            is_quiet = incident.good or session.time_open(incident.found_at, now) >= over_hours * HOUR
+            return finding.health if is_quiet or finding.health is Health.BAD else Health.UNKNOWN
+        return Health.GOOD if finding.health is Health.UNKNOWN else finding.health
 
-    return [replace(each, health=Health.GOOD) if is_over(each) else each for each in findings]
+    return [replace(each, health=take(each)) for each in findings]
 
 
 def find_gone(ledger: Ledger, registry: Registry, name: str, findings: Sequence[Finding]) -> list[Finding]:

@@ -112,15 +112,16 @@ def _follow_drift(
         return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
     detector = Detector(DriftReference(**reference), settings)
     state = detector.resume(kept.states[DRIFT]) if kept.states.get(DRIFT) else detector.start()
-    for d in find_differences(record, scores, detector.reference.baseline) if record else []:
-        state = detector.update(state, d)
+    for origin, d in find_differences(record, scores, detector.reference.baseline) if record else []:
+        state = detector.update(state, d, origin.isoformat())
     health = Health.BAD if state.alarm else Health.GOOD if state.n else Health.UNKNOWN
     sentence = f"The {watched}: {detector.describe(state)}"
     return asdict(state), Finding("concept_drift", watched.subject, health, sentence, command)
 
 
-def find_differences(record: ForecastRecord, scores: Sequence[Score], baseline: str) -> list[float]:
-    """d of the scores one step ahead, see `concept_drift`, in their order."""
+def find_differences(record: ForecastRecord, scores: Sequence[Score], baseline: str) -> list[tuple[datetime, float]]:
+    """Origin and d of the scores one step ahead, see `concept_drift`, in their order."""
     d_N = compute_d_N(record, baseline, DRIFT_STEP)
     row_of = {ts.replace(tzinfo=UTC): row for row, ts in enumerate(record.origin_ts_N.tolist())}
-    return [float(d_N[row_of[score.origin_ts]]) for score in scores if score.step == DRIFT_STEP]
+    origins = [score.origin_ts for score in scores if score.step == DRIFT_STEP]
+    return [(origin, float(d_N[row_of[origin]])) for origin in origins]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -36,12 +36,35 @@ class Champion:
     forecaster: Forecaster
 
 
-def hold_out(bars: Sequence[SymbolBars], *, end: datetime | None, valid: str, holdout: str) -> list[HoldoutData]:
-    """The same spans of every symbol, up to the latest bar of any.    Raises    ConfigError: one has no bars in them"""
+@dataclass(frozen=True)
+class Change:
+    """Of the market: a retraining stops on the first half of the hours since, and judges on the second."""
+
+    since: datetime
+    min_hours: int  # in each half; with fewer since, nothing is laid out by it
+
+
+def hold_out(
+    bars: Sequence[SymbolBars],
+    *,
+    end: datetime | None,
+    valid: str,
+    holdout: str,
+    change: Change | None = None,
+    seen_until: datetime | None = None,
+) -> list[HoldoutData]:
+    """The same spans of every symbol, up to the latest bar of any.
+
+    seen_until   the held-out span begins no earlier
+    Raises    ConfigError: one has no bars in them
+    """
     latest = max(each.hourly_bars["ts"][-1] for each in bars) + HOUR
     end = min(end or latest, latest)
-    start = before(end, holdout)
+    start = max(before(end, holdout), seen_until or datetime.min.replace(tzinfo=UTC))
     valid_from = before(start, valid)
+    if change and (middle := _find_middle(bars, change, end)):
+        start = max(start, middle)
+        valid_from = max(before(start, valid), change.since)
     for each in bars:
         first, last = each.hourly_bars["ts"][0], each.hourly_bars["ts"][-1]
         if not first < valid_from < start < end or last < start:
@@ -50,6 +73,18 @@ def hold_out(bars: Sequence[SymbolBars], *, end: datetime | None, valid: str, ho
                 f"{holdout} before {end}), got some from {first} to {last}; shorten them, or move span.end"
             )
     return [_hold_out(each, valid_from, start, end) for each in bars]
+
+
+def _find_middle(bars: Sequence[SymbolBars], change: Change, end: datetime) -> datetime | None:
+    """Of the hours since, by the symbol that has the fewest; None: they are too few."""
+    spans = [
+        each.hourly_bars["ts"].filter(each.hourly_bars["ts"].is_between(change.since, end - HOUR)) for each in bars
+    ]
+    fewest = min(spans, key=len)
+    if len(fewest) < 2 * change.min_hours:
+        return None
+    middle: datetime = fewest[len(fewest) // 2]
+    return middle
 
 
 def _hold_out(bars: SymbolBars, valid_from: datetime, start: datetime, end: datetime) -> HoldoutData:

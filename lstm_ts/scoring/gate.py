@@ -1,12 +1,16 @@
 """Whether a candidate takes the champion's place: checks, each with its reason, and one verdict. Pure.
 
 A check the data cannot settle is neither passed nor failed. A test that shows nothing counts against the
-candidate only if it had the power to show something. Legend: N origins.
+candidate only if it had the power to show something.
+
+A champion whose drift alarm stands is known to be worse than it was when it was promoted. Whoever follows it must be
+better than it since the change; of all else, only what is shown to be wrong stands in the way. Legend: N origins.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -40,6 +44,7 @@ class Criteria:
     min_skill: float
     margin: float
     min_effect: float
+    min_cure: float
     tercile_margin: float
     coverage: Sequence[float]
     anchor: Sequence[float]
@@ -51,7 +56,8 @@ class Criteria:
             raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
         if self.baselines is not None and not self.baselines:
             raise ConfigError("Expected gate.baselines to name some, or null for all, got none")
-        for name in ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "tercile_margin", "power"):
+        shares = ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "min_cure", "tercile_margin")
+        for name in (*shares, "power"):
             low, high = (0.5, 1) if name == "power" else (0, 0.5)
             if not low < getattr(self, name) < high:
                 raise ConfigError(f"Expected gate.{name} between {low} and {high}, got {getattr(self, name)}")
@@ -80,7 +86,7 @@ class Check:
 @dataclass(frozen=True)
 class Decision:
     verdict: Verdict
-    experimental: bool  # a first model, promoted without skill over every baseline
+    experimental: bool  # promoted without skill over every baseline: a first model, or one after a drift
     checks: tuple[Check, ...]
     better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
 
@@ -96,30 +102,48 @@ class Decision:
 
 
 def decide(
-    candidate: ForecastRecord, champion: ForecastRecord | None, criteria: Criteria, *, fresher: bool
+    candidate: ForecastRecord,
+    champion: ForecastRecord | None,
+    criteria: Criteria,
+    *,
+    fresher: bool,
+    drift_since: datetime | None = None,
 ) -> Decision:
     """Judge both on the same origins; with too few of them, nothing but their number is judged.
 
-    champion  None for a first model, which needs no skill, but without it is experimental
-    fresher   the candidate has been trained on later bars, so being no worse than the champion is enough
+    champion      None for a first model, which needs no skill, but without it is experimental
+    fresher       the candidate has been trained on later bars, so being no worse than the champion is enough
+    drift_since   about when the champion has become worse, where its drift alarm stands: origins before say nothing
     Raises    ConfigError: steps or levels that the records do not hold
     """
     criteria.check(horizon=candidate.horizon, levels=candidate.levels, baselines=candidate.baselines)
-    samples = _check_samples(candidate, criteria)
-    if not samples.passed:
-        return Decision(_judge([samples]), False, (samples,))
+    few = [_check_samples(candidate, criteria)]
+    if drift_since:
+        few.insert(0, _check_drift(candidate, drift_since, criteria))
+    if _judge(few) is not Verdict.PROMOTE:
+        return Decision(_judge(few), False, tuple(few))
     baselines = criteria.baselines or candidate.baselines
     skill = [_check_skill(candidate, name, criteria) for name in baselines]
     sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
     if champion is None:
-        verdict, skilled = _judge(sound), all(check.passed for check in skill)
-        return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, (samples, *skill, *sound))
+        return _promote_without_skill(_judge(sound), skill, (*few, *skill, *sound))
     criteria.check(horizon=champion.horizon, levels=champion.levels, baselines=candidate.baselines)
     assert candidate.levels == champion.levels
     assert np.array_equal(candidate.origin_ts_N, champion.origin_ts_N), "judged on different origins"
-    checks = (samples, *skill, *sound, *_check_champion(candidate, champion, criteria, fresher=fresher))
-    first = _compare_at(candidate, champion, criteria.steps[0], criteria)
-    return Decision(_judge(checks), False, checks, better=_is_better(first, criteria))
+    first, *others = _check_champion(candidate, champion, criteria, fresher=fresher, drifted=drift_since is not None)
+    better = _is_better(_compare_at(candidate, champion, criteria.steps[0], criteria), criteria)
+    checks = (*few, *skill, *sound, first, *others)
+    if drift_since:
+        wrong = [check for check in (*sound, *others) if check.passed is False]
+        return _promote_without_skill(_judge([first, *wrong]), skill, checks, better=better)
+    return Decision(_judge(checks), False, checks, better=better)
+
+
+def _promote_without_skill(
+    verdict: Verdict, skill: Sequence[Check], checks: tuple[Check, ...], *, better: bool | None = None
+) -> Decision:
+    skilled = all(check.passed for check in skill)
+    return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, checks, better=better)
 
 
 def _judge(checks: Sequence[Check]) -> Verdict:
@@ -170,6 +194,18 @@ def _check_samples(record: ForecastRecord, criteria: Criteria) -> Check:
     step = min(known, key=lambda step: known[step])
     reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are asked for."
     return Check("samples", known[step] >= criteria.min_origins or None, reason)
+
+
+def _check_drift(record: ForecastRecord, since: datetime, criteria: Criteria) -> Check:
+    """Whether all origins lie after the change."""
+    after_N = record.origin_ts_N >= np.datetime64(since.replace(tzinfo=None))
+    lead = f"The champion has drifted since about {since:%Y-%m-%d %H:%M} UTC"
+    if after_N.all():
+        return Check(
+            "drift", True, f"{lead}: all {record.n:,} origins lie after that, and it takes one that is better."
+        )
+    asked = f"{2 * criteria.min_origins:,} are asked for, half of them to stop on and half to judge on"
+    return Check("drift", None, f"{lead}: {int(after_N.sum()):,} of the {record.n:,} origins lie after that; {asked}.")
 
 
 def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> Check:
@@ -235,16 +271,20 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
 
 
 def _check_champion(
-    candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool
+    candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool, drifted: bool
 ) -> Iterator[Check]:
+    """The first step comes first."""
     ours_NH, theirs_NH, first = (
         candidate.loss_NH,
         champion.loss_NH,
         criteria.steps[0],
     )
     for step in criteria.steps:
-        found = _compare_at(candidate, champion, step, criteria)
-        yield _check_step(found, f"champion at {step} h", criteria, may_equal=fresher or step != first)
+        found, name = _compare_at(candidate, champion, step, criteria), f"champion at {step} h"
+        if drifted and step == first:
+            yield _check_cure(found, name, criteria)
+        else:
+            yield _check_step(found, name, criteria, may_equal=fresher or step != first)
     for name, rows_N in candidate.volatility_terciles.items():
         if rows_N.any():
             found = _compare(ours_NH[rows_N, first - 1], theirs_NH[rows_N, first - 1], "the champion", first, criteria)
@@ -281,6 +321,15 @@ def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal:
     if found.detectable <= criteria.margin:
         return Check(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
     return Check(name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}.")
+
+
+def _check_cure(found: _Comparison, name: str, criteria: Criteria) -> Check:
+    counts = f"the {percent(criteria.min_cure, 2)} that counts after a drift"
+    if found.upper < 0 and found.difference <= -criteria.min_cure:
+        return Check(name, True, f"{found.words}: better.")
+    if found.lower > -criteria.min_cure or found.detectable <= criteria.min_cure:
+        return Check(name, False, f"{found.words}: not better by {counts}.")
+    return Check(name, None, f"{found.words}: to see {counts} takes {found.origins_for(criteria.min_cure)}.")
 
 
 def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> Check:
