@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.registry.registry import CHAMPION, Registry
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION
 
 RUNS = 20
 

@@ -49,7 +49,8 @@ from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, loa
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
-from lstm_ts.registry.registry import CHAMPION, Registry
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION
 
 DAY = timedelta(days=1)
 MIN_DAYS = 14  # of retention: more than bars may be late

@@ -44,8 +44,8 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.registry.holdout import Champion, Change, HoldoutData, check_champion, hold_out
 from lstm_ts.registry.promotion import promote_undecided
-from lstm_ts.registry.registry import CHAMPION, Registry
-from lstm_ts.registry.version import Version, describe_verdict
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION, Version, describe_verdict
 from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table

@@ -27,6 +27,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from lstm_ts import clock
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.logs import configure
+from serve import registry_process
 from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
 from serve.connections import Connections
@@ -91,8 +92,12 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._states: list[State | None] = [None] * workers
         self._states_read_at = time.monotonic()
         self._reader = LedgerReader(api.ledger, MonitoredReader().read, self._loaded_versions)
+        self._start_registry()
         self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
         keep_in_memory(self.app)
+
+    def _start_registry(self) -> None:
+        self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `Routes.add_to` adds ours."""
@@ -150,6 +155,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                     why = hung if process.exitcode == -signal.SIGALRM else f" with {process.exitcode}"
                     log.error("Worker %d has ended%s; a new one starts", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
+            if not self._registry.is_alive() and not self.stopping:
+                mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
+                log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
+                self._start_registry()
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(TOLD_S)
                 if self.stopping:  # all are told to end, one after the other

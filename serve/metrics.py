@@ -40,7 +40,7 @@ CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multip
 REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
 MEMORY = Gauge(
     "lstm_ts_process_resident_memory_bytes",
-    "Of one process: main, http or worker",
+    "Of one process: main, http, worker or registry",
     ["process"],
     multiprocess_mode="liveall",
 )

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lstm_ts.errors import ArtifactError, LstmTsError, RegistryError
+from lstm_ts.errors import ArtifactError, LstmTsError
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.registry.registry import CHALLENGER, CHAMPION, MODEL_SHA256, Registry, check_there
-from lstm_ts.registry.version import Version
+from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
+from lstm_ts.registry.version import CHALLENGER, CHAMPION, Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
+from serve.registry_process import RegistryClient
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
 from serve.traffic import Arm
@@ -63,9 +64,10 @@ class LoadedModels:
         )
 
 
-def load(registry: Registry, version: Version, alias: str, symbol: str) -> LoadedVersion:
+def load(registry: RegistryClient, version: Version, alias: str, symbol: str) -> LoadedVersion:
     """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
-    forecaster = registry.load(version)
+    with registry.files(version) as folder:
+        forecaster = load_registered(version, folder)
     if forecaster.provenance.symbol != symbol:
         raise ArtifactError(
             f"Expected a model of {symbol} in {version}, got one of {forecaster.provenance.symbol}; set symbol or name"
@@ -80,22 +82,13 @@ def load(registry: Registry, version: Version, alias: str, symbol: str) -> Loade
     return LoadedVersion(forecaster, model)
 
 
-def lacks_challenger(uri: str, name: str) -> bool:
-    """Whether there is a champion without one; False where the registry does not say."""
-    try:
-        check_there(uri)
-        registry = Registry(uri, None)
-        return registry.champion(name) is not None and registry.holder(name, CHALLENGER) is None
-    except LstmTsError:
-        return False
-
-
 class RegistryWatcher:
     """Asks the registry, in a thread of its own, whose the aliases are; what loads and answers takes over."""
 
     def __init__(
         self,
         settings: Settings,
+        registry: RegistryClient,
         *,
         try_out: Callable[[LoadedVersion], None],
         asked: Callable[[], int],
@@ -105,9 +98,8 @@ class RegistryWatcher:
         asked     number of the newest call to look at the registry at once
         tell      takes what has changed
         """
-        self._settings, self._try_out, self._asked, self._tell = settings, try_out, asked, tell
-        self._registry: Registry | None = None
-        self._file = 0  # see `check_there`
+        self._settings, self._registry = settings, registry
+        self._try_out, self._asked, self._tell = try_out, asked, tell
         self._looked = 0
         self._followed = FOLLOWED.labels(settings.name)
         self.loaded = LoadedModels()
@@ -140,9 +132,9 @@ class RegistryWatcher:
         """A champion taken away goes on answering: none is no better. A challenger taken away is gone."""
         name, wanted = self._settings.name, None
         try:
-            version = self._open().champion(name)
+            version = self._registry.find(name, CHAMPION)
             if self._settings.challenger:
-                wanted = self._open().holder(name, Arm.CHALLENGER)
+                wanted = self._registry.find(name, CHALLENGER)
         except LstmTsError as error:
             LOAD_FAILURES.labels("registry").inc()
             return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
@@ -160,7 +152,7 @@ class RegistryWatcher:
         if state.serving and state.serving.model.version == version.number:
             return AliasState(state.serving)
         try:
-            serving = load(self._open(), version, alias, self._settings.symbol)
+            serving = load(self._registry, version, alias, self._settings.symbol)
             self._try_out(serving)
         except Exception as error:  # whatever a version does while it is loaded, the one before goes on
             LOAD_FAILURES.labels("load").inc()
@@ -168,12 +160,3 @@ class RegistryWatcher:
             return replace(state, reason=f"{version} does not serve: {error}")
         log.info("Serving %s as %s, trained until %s", version, alias, serving.model.trained_until)
         return AliasState(serving)
-
-    def _open(self) -> Registry:
-        uri = self._settings.registry_uri
-        file = check_there(uri)
-        if self._registry is None:
-            self._registry, self._file = Registry(uri, None), file
-        if file != self._file:  # what is open would never see what happens in the new one
-            raise RegistryError(f"Expected the registry {uri} that was opened, got another file; restart the service")
-        return self._registry

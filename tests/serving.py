@@ -31,6 +31,7 @@ from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 from serve import schema
+from serve.registry_process import PROCESS_NAME
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
 QUICK = ("poll_s=0.2", "body_limit_bytes=20000")
@@ -149,8 +150,21 @@ class Server:
         return sorted(below - {self.process.pid})
 
     def workers(self) -> list[int]:
-        """Pids of those that answer; they alone are started afresh, by `spawn`."""
+        """Pids of those that answer; they alone are started afresh, by `spawn`, but for the registry process."""
+        return [pid for pid in self._spawned() if _name(pid) != PROCESS_NAME]
+
+    def registry_process(self) -> int | None:
+        return next((pid for pid in self._spawned() if _name(pid) == PROCESS_NAME), None)
+
+    def _spawned(self) -> list[int]:
         return [pid for pid in self.children() if b"spawn_main" in _command(pid)]
+
+
+def _name(pid: int) -> str:
+    """Empty where the process has ended meanwhile."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def _command(pid: int) -> bytes:

@@ -33,7 +33,7 @@ COMMANDS = {
     "pipeline",
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "overrides", "plan"}}
-CONFIGURED |= {"serve.server", "dashboard.server"}
+CONFIGURED |= {"serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.train"} | {
     f"lstm_ts.model.{name}"
     for name in (

@@ -28,7 +28,7 @@ from lstm_ts.store.bar_store import BarStore
 START = datetime(2015, 3, 2, tzinfo=UTC)
 ENTRY_POINTS = (
     *(f"lstm_ts.{name}" for name in ("ingest", "process", "train", "evaluate", "predict", "backtest", "retrain")),
-    *("lstm_ts.pipeline", "lstm_ts.registry.__main__", "serve.server", "dashboard.server"),
+    *("lstm_ts.pipeline", "lstm_ts.registry.__main__", "serve.startup", "dashboard.server"),
 )
 SetClock = Callable[[str], None]
 

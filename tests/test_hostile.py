@@ -34,7 +34,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
 from serve.connection import protocol_of
 from serve.connections import Connections
-from serve.server import allow_connections
+from serve.startup import allow_connections
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -313,9 +313,10 @@ def test_each_process_tells_what_it_needs(server: Server) -> None:
     memory = psutil.Process(worker).memory_info().rss
     text = f'lstm_ts_process_resident_memory_bytes{{pid="{worker}",process="worker"}}'
     assert server.metric(text) == pytest.approx(memory, rel=0.3)
-    kinds = {f'lstm_ts_process_resident_memory_bytes{{process="{kind}"}}' for kind in ("main", "http", "worker")}
+    processes = ("main", "http", "worker", "registry")
+    kinds = {f'lstm_ts_process_resident_memory_bytes{{process="{kind}"}}' for kind in processes}
     assert set(series(server, "lstm_ts_process_resident_memory_bytes")) == kinds
-    for kind in ("main", "http", "worker"):
+    for kind in processes:
         used_s = f'lstm_ts_process_cpu_seconds_total{{process="{kind}"}}'
         assert 0 < series(server, "lstm_ts_process_cpu_seconds_total")[used_s] < 600
     most = series(server, "lstm_ts_process_max_fds")

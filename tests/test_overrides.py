@@ -13,7 +13,7 @@ from lstm_ts.cli import check_port, compose
 from lstm_ts.errors import ConfigError
 from lstm_ts.overrides import read_command_line
 from lstm_ts.registry import __main__ as registry
-from serve.server import main as serve
+from serve.startup import main as serve
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.model import provenance
 from lstm_ts.registry import promotion
-from lstm_ts.registry.registry import CHAMPION, Registry
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION
 from lstm_ts.retrain import main, retrain
 from lstm_ts.store.bar_store import BarStore
 

@@ -58,10 +58,11 @@ from lstm_ts.store.manifest import MANIFEST
 from serve import schema
 from serve.keys import Keys
 from serve.metrics import PARTS
-from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion, lacks_challenger
+from serve.registry_process import lacks_challenger
+from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion
 from serve.request_handler import RequestHandler, StoredBars
-from serve.server import check, check_challenger, read_settings
 from serve.settings import Ask
+from serve.startup import check, check_challenger, read_settings
 from serve.traffic import Arm
 
 KEYS = ("correct-horse", "battery-staple")
@@ -572,6 +573,28 @@ def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path
     (folder / "away.db").rename(folder / "mlflow.db")
     assert [worker.reason for worker in server.reload().workers] == [None, None]
     assert followed < server.metric("lstm_ts_followed_timestamp_seconds") <= time.time()
+
+
+def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Server, now_bars: list[Body]) -> None:
+    before, workers = server.registry_process(), server.workers()
+    assert before
+    os.kill(before, signal.SIGKILL)
+    assert {server.ask(now_bars).model.version for _ in range(20)} == {1}
+    wait_for(lambda: server.registry_process() not in (None, before))
+    assert [worker.reason for worker in server.reload().workers] == [None, None]
+    assert server.workers() == workers
+    assert "The registry process has ended with -9; a new one starts" in server.log.read_text()
+
+
+def test_no_worker_imports_mlflow_or_pandas_or_pytorch() -> None:
+    """Each has a copy of what it imports."""
+    heavy = "mlflow", "pandas", "scipy", "torch", "hydra"
+    code = (
+        "import sys, serve.server, serve.api, serve.live_skill, serve.market_figures, serve.registry_watcher, "
+        f"serve.request_handler; print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server, now_bars: list[Body]) -> None:

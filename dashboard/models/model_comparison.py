@@ -15,8 +15,7 @@ from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.registry.registry import CHAMPION
-from lstm_ts.registry.version import Version
+from lstm_ts.registry.version import CHAMPION, Version
 from lstm_ts.scoring.comparison import compare_records
 
 WEEKS = (4, 13, 26)  # no more: a year of hours takes 400 MB for as long as it is forecast

@@ -16,8 +16,7 @@ from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
-from lstm_ts.registry.registry import CHAMPION
-from lstm_ts.registry.version import Version
+from lstm_ts.registry.version import CHAMPION, Version
 
 LISTED = 20  # the newest; the others can be chosen too
 NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trains and registers a first one."

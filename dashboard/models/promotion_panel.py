@@ -11,8 +11,7 @@ from dashboard.models.version_tables import NONE, verdict
 from dashboard.ui.blocks import html
 from dashboard.ui.confirmation import Confirmation
 from dashboard.ui.page_context import PageContext
-from lstm_ts.registry.registry import ALIASES
-from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version
+from lstm_ts.registry.version import ALIASES, PROMOTE, ROLLBACK, Version
 
 OFF = (
     '<p class="quiet">Nobody promotes or rolls back here: no operator password is set. To switch it on, set '

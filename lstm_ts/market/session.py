@@ -4,15 +4,14 @@ A session hour is a UTC clock hour that holds at least one minute of a session. 
 forecast is one session hour; closed hours do not exist.
 """
 
-import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from zoneinfo import available_timezones
 
 import polars as pl
 
 from lstm_ts.errors import ConfigError, WrongZone
+from lstm_ts.market.schedule import sessions_of_year
 
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 LONGEST_CLOSURE = timedelta(days=7)
@@ -24,46 +23,8 @@ Moment = str | float | datetime  # in a configuration: an ISO date or time, or a
 def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
     """Frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
     years = range((start - LONGEST_CLOSURE).year, (end + LONGEST_CLOSURE).year + 1)
-    sessions = pl.concat([_sessions_of_year(calendar, year) for year in years])
+    sessions = pl.concat([sessions_of_year(calendar, year) for year in years])
     return sessions.filter(pl.col("closes") > start, pl.col("opens") < end)
-
-
-@lru_cache(maxsize=128)
-def _sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
-    """Sessions by trading date; a schedule of any number of days takes the calendar 30 ms."""
-    from lstm_ts.market.calendars import get_calendar  # pandas is slow to import
-
-    try:
-        known = get_calendar(calendar)
-    except RuntimeError:
-        raise ConfigError(
-            f"Expected a calendar known to pandas_market_calendars, got symbol.session.calendar={calendar}"
-        ) from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pandas', of what the calendars call
-        schedule = known.schedule(date(year, 1, 1), date(year, 12, 31))
-    columns = (
-        ("opens", "market_open"),
-        ("break_start", "break_start"),
-        ("break_end", "break_end"),
-        ("closes", "market_close"),
-    )
-    stamps = {
-        name: pl.Series(schedule[column].dt.as_unit("us").astype("int64").to_numpy())
-        for name, column in columns
-        if column in schedule
-    }
-    sessions = pl.DataFrame(stamps).with_columns(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
-    return _without_breaks(sessions) if "break_start" in sessions.columns else sessions
-
-
-def _without_breaks(sessions: pl.DataFrame) -> pl.DataFrame:
-    """Two sessions of each that has a lunch break."""
-    has_break = (pl.col("break_start") > pl.col("opens")) & (pl.col("break_end") > pl.col("break_start"))
-    has_break = has_break.fill_null(False)
-    first = sessions.select("opens", closes=pl.when(has_break).then("break_start").otherwise("closes"))
-    second = sessions.filter(has_break).select(opens="break_end", closes="closes")
-    return pl.concat([first, second]).sort("opens")
 
 
 @dataclass(frozen=True)

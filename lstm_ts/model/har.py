@@ -10,7 +10,6 @@ Legend: N rows, V volatilities, H steps, Q levels above the median.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 
 from lstm_ts.model.features import Array
 
@@ -33,6 +32,8 @@ def fit_elasticities(log_volatility_NV: Array, usual_NH: Array, y_NH: Array, lev
 
 def _fit_step(log_volatility_NV: Array, size_N: Array, levels: Sequence[float]) -> Array:
     """The quantiles of the sizes at 2 q - 1 are those of symmetric returns at q."""
+    from scipy.optimize import minimize  # slow to import, and only training needs it
+
     known_N = np.isfinite(size_N)
     x_NV, size_N = log_volatility_NV[known_N], size_N[known_N]
     volatilities = x_NV.shape[1]

@@ -26,7 +26,7 @@ from lstm_ts.monitoring.regime import RegimeSettings, check_regime
 from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, MonitorSettings, find_traffic
 from lstm_ts.monitoring.skew import check_served
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
-from lstm_ts.registry.registry import CHALLENGER, CHAMPION
+from lstm_ts.registry.version import CHALLENGER, CHAMPION
 from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)

@@ -9,7 +9,8 @@ from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
-from lstm_ts.registry.registry import ALIASES, CHAMPION, Registry
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import ALIASES, CHAMPION
 
 
 def settle(

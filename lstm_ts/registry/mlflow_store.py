@@ -21,7 +21,8 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.version import Version, describe
+from lstm_ts.registry.model_folder import sha256
+from lstm_ts.registry.version import MODEL, Version, describe
 
 for setting, value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,7 +41,7 @@ from mlflow.store.db import utils as mlflow_database  # noqa: E402
 
 mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as away
 
-MODEL, GATE, ARTIFACTS = "model", "gate.json", "artifacts"
+GATE, ARTIFACTS = "gate.json", "artifacts"
 GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
@@ -198,15 +199,17 @@ class MlflowStore:
     @contextmanager
     def files(self, version: Version, what: str) -> Iterator[Path]:
         """MODEL or GATE itself where it lies on this machine, else a copy for as long as it is used."""
+        with TemporaryDirectory() as folder:
+            yield self.fetch(version, what, Path(folder))
+
+    def fetch(self, version: Version, what: str, downloads: Path) -> Path:
+        """MODEL or GATE itself where it lies on this machine, else a copy in the folder of downloads."""
         uri = version.source.removesuffix(MODEL) + what
         parts = urlsplit(uri)
         if parts.scheme in ("", "file"):
-            yield Path(url2pathname(parts.path))
-            return
-        with TemporaryDirectory() as folder:
-            with self._answering():
-                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self._uri)
-            yield Path(path)
+            return Path(url2pathname(parts.path))
+        with self._answering():
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(downloads), tracking_uri=self._uri))
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -258,10 +261,6 @@ def _all_versions(client: MlflowClient) -> list[Any]:
         page = client.search_model_versions(page_token=page.token)
         found += page
     return found
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _shown(text: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from lstm_ts import clock
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import DecisionRow
-from lstm_ts.registry.registry import CHAMPION, Registry
-from lstm_ts.registry.version import Version
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION, Version
 from lstm_ts.scoring.gate import Verdict
 
 

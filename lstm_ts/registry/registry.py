@@ -8,24 +8,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
+from lstm_ts.errors import ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.symbol import check_name
 from lstm_ts.model.artifact import FILES, SUMS, load_forecaster
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.aliases import Aliases
-from lstm_ts.registry.mlflow_store import MODEL, MlflowStore, sha256, sqlite_path
+from lstm_ts.registry.mlflow_store import MlflowStore, sqlite_path
+from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered, sha256
 from lstm_ts.registry.version import (
+    ALIASES,
+    CHALLENGER,
+    CHAMPION,
+    MODEL,
     PROMOTE,
     RELEASE,
     ROLLBACK,
     Version,
     version_before,
 )
-
-CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
-MODEL_SHA256 = "sha256"  # a tag: of the file SHA256SUMS
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class Registry:
     def load(self, version: Version) -> Forecaster:
         """Raises    RegistryError: a file is not as it was registered"""
         with self.store.files(version, MODEL) as folder:
-            return _load(version, folder)
+            return load_registered(version, folder)
 
     def export(self, version: Version, folder: Path) -> None:
         """Copy the model folder, which appears whole.    Raises    RegistryError: a file is not as it was registered"""
@@ -107,9 +109,9 @@ class Registry:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.store.files(version, MODEL) as kept:
             staged = Path(staging) / MODEL
-            _load(version, kept)
+            load_registered(version, kept)
             shutil.copytree(kept, staged, ignore=lambda _, names: set(names) - {*FILES, SUMS})
-            _load(version, staged)
+            load_registered(version, staged)
             staged.replace(folder)
 
     def read_gate(self, version: Version) -> Mapping[str, Any]:
@@ -193,13 +195,3 @@ def check_there(uri: str) -> int:
         raise RegistryError(
             f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
         ) from None
-
-
-def _load(version: Version, folder: Path) -> Forecaster:
-    sums = folder / SUMS
-    try:
-        if sums.is_file() and sha256(sums) != version.tags.get(MODEL_SHA256):
-            raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
-        return load_forecaster(folder, version.tags.get("symbol"))
-    except ArtifactError as error:
-        raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error

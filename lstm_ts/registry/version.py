@@ -16,6 +16,8 @@ from lstm_ts.scoring.tables import percent
 
 PROMOTE, ROLLBACK, RELEASE, FOUND = "promote", "rollback", "release", "found"
 INTENDED, DONE = "intended", "done"
+MODEL = "model"  # the folder of a version's run
+CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
 WIDTH = 120
 SKILL = re.compile(r"skill_(\w+)_1h")  # metrics of a version
 SHOWN = {True: "passed", False: "failed", None: "open"}

@@ -7,10 +7,10 @@ NaN in y is a missing target: its rows have no loss and are left out of every me
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def mase(mae: float, scale: float) -> float:
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
     """95 % score interval of a binomial share (Wilson 1927); `n` may be an effective, fractional size."""
-    z = float(ndtri(0.975))
+    z = NormalDist().inv_cdf(0.975)
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
@@ -89,6 +89,12 @@ def directional_accuracy(y_N: Array, median_N: Array, *, step: int) -> Direction
     return DirectionalAccuracy(share, wilson_interval(share, n / step), n)
 
 
+def _student_quantile(share: float, degrees: int) -> float:
+    from scipy.special import stdtrit  # slow to import, and a service has no use for it
+
+    return float(stdtrit(degrees, share))
+
+
 @dataclass(frozen=True)
 class DieboldMariano:
     mean: float  # of loss a - loss b, below zero where a is better
@@ -99,11 +105,11 @@ class DieboldMariano:
 
     def bound(self, confidence: float) -> float:
         """What the true mean lies below with that confidence; above it with 1 - confidence."""
-        return self.mean + float(stdtrit(self.n - 1, confidence)) * self.standard_error
+        return self.mean + _student_quantile(confidence, self.n - 1) * self.standard_error
 
     def detectable(self, *, alpha: float, power: float) -> float:
         """The smallest true difference that a one-sided test at `alpha` finds with probability `power`."""
-        return (float(stdtrit(self.n - 1, 1 - alpha)) + float(stdtrit(self.n - 1, power))) * self.standard_error
+        return (_student_quantile(1 - alpha, self.n - 1) + _student_quantile(power, self.n - 1)) * self.standard_error
 
 
 def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMariano:
@@ -125,6 +131,8 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
         return DieboldMariano(mean, variance, math.nan, n, lag)
     correction = math.sqrt((n + 1 - 2 * step + step * (step - 1) / n) / n)
     standard_error = math.sqrt(variance / n) / correction
+    from scipy.special import stdtr
+
     p = 2 * float(stdtr(n - 1, -abs(mean) / standard_error))
     return DieboldMariano(mean, standard_error, p, n, lag)
 

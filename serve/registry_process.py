@@ -1,0 +1,139 @@
+"""One process asks the registry for all workers: MLflow, and what it imports, is in no other one."""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from multiprocessing.context import SpawnProcess
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lstm_ts.errors import LstmTsError, RegistryError
+from lstm_ts.lifetime import end_with
+from lstm_ts.logs import configure
+from lstm_ts.registry.version import CHALLENGER, CHAMPION, MODEL, Version
+from serve.process_figures import report_process
+from serve.settings import Settings
+
+if TYPE_CHECKING:
+    from lstm_ts.registry.registry import Registry
+
+START_S = 20.0  # until the process listens
+RETRY_S = 0.02
+PROCESS_NAME = "registry"
+
+
+class RegistryReader:
+    """The registry at `uri`, in the process that asks it."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._registry: Registry | None = None
+        self._file = 0  # see `check_there`
+
+    def find(self, name: str, alias: str) -> Version | None:
+        """Raises    RegistryError: no answer"""
+        return self._open().holder(name, alias)
+
+    def fetch(self, version: Version, downloads: Path) -> Path:
+        """The model folder, downloaded where it is not on this machine.    Raises    RegistryError: no answer"""
+        return self._open().store.fetch(version, MODEL, downloads)
+
+    def _open(self) -> "Registry":
+        from lstm_ts.registry.registry import Registry, check_there
+
+        file = check_there(self._uri)
+        if self._registry is None:
+            self._registry, self._file = Registry(self._uri, None), file
+        if file != self._file:  # what is open would never see what happens in the new one
+            raise RegistryError(
+                f"Expected the registry {self._uri} that was opened, got another file; restart the service"
+            )
+        return self._registry
+
+
+class RegistryManager(BaseManager):
+    """How processes reach `RegistryReader`: by a socket, with the key that all children of one process share."""
+
+
+RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("find", "fetch"))
+
+
+def start(socket: Path, settings: Settings) -> SpawnProcess:
+    """Start the process that listens at `socket`; it ends with the one that has started it."""
+    socket.unlink(missing_ok=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(socket, settings), daemon=True)
+    process.start()
+    return process
+
+
+def _serve(socket: Path, settings: Settings) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent and parent.pid
+    end_with(parent.pid, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
+    with suppress(OSError):  # for `ps` and `top`, where the kernel is Linux
+        Path("/proc/self/comm").write_text(PROCESS_NAME)
+    configure(settings.logging)
+    report_process(PROCESS_NAME, settings.poll_s)
+    server = RegistryManager(str(socket)).get_server()
+    import lstm_ts.registry.registry  # noqa: F401  # whoever connects meanwhile waits for it
+
+    server.serve_forever()
+
+
+class RegistryClient:
+    """A worker's way to the registry."""
+
+    def __init__(self, socket: Path, uri: str) -> None:
+        self._socket, self._uri = socket, uri
+        self._reader: Any = None
+
+    def find(self, name: str, alias: str) -> Version | None:
+        """Raises    RegistryError: no answer"""
+        found: Version | None = self._ask("find", name, alias)
+        return found
+
+    @contextmanager
+    def files(self, version: Version) -> Iterator[Path]:
+        """The model folder, or a copy for as long as it is used.    Raises    RegistryError: no answer"""
+        with TemporaryDirectory(dir=self._socket.parent) as downloads:
+            yield self._ask("fetch", version, Path(downloads))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            if self._reader is not None:
+                with suppress(EOFError, OSError):  # of a process that has ended meanwhile
+                    return getattr(self._reader, method)(*arguments)
+            self._reader = self._connect()
+            return getattr(self._reader, method)(*arguments)
+        except (EOFError, OSError) as error:
+            self._reader = None
+            raise RegistryError(
+                f"Expected an answer of the service's registry process, got {type(error).__name__}; a new one starts"
+            ) from error
+
+    def _connect(self) -> Any:
+        until = time.monotonic() + START_S
+        manager = RegistryManager(str(self._socket))
+        while True:
+            try:
+                manager.connect()
+                return manager.reader(self._uri)  # type: ignore[attr-defined]
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(RETRY_S)
+
+
+def lacks_challenger(uri: str, name: str) -> bool:
+    """Whether there is a champion without one; False where the registry does not say."""
+    try:
+        reader = RegistryReader(uri)
+        return reader.find(name, CHAMPION) is not None and reader.find(name, CHALLENGER) is None
+    except LstmTsError:
+        return False

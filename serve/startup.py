@@ -1,0 +1,200 @@
+"""The start of the service: its configuration checked, its processes started."""
+
+import logging
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts import __version__
+from lstm_ts.cli import check_port, check_registry, choose_symbols, construct, entry_point, processed_store
+from lstm_ts.errors import ConfigError, LedgerError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.lifetime import exit_at_signals
+from lstm_ts.market.symbol import Symbol
+from serve.forecast_log import ForecastLog
+from serve.keys import Keys
+from serve.limits import Limits
+from serve.settings import Settings
+from serve.traffic import Arm, Traffic
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
+
+LONGEST_S = 3600
+DAY_S = 86400
+OPEN_FILES = resource.RLIMIT_NOFILE
+MAX_TMPDIR = 70  # bytes: of a socket's path, of which the system allows 107, our own part is the rest
+OTHER_FILES = 256  # of an HTTP process beside its connections
+LEAST_BACKLOG, BACKLOG = 64, 2048
+
+log = logging.getLogger(__name__)
+
+
+def read_settings(cfg: DictConfig, traffic: Traffic) -> list[Settings]:
+    """Settings of each symbol.    Raises    ConfigError: several with a challenger, or one that is unknown"""
+    symbols = choose_symbols(cfg)
+    if len(symbols) > 1 and traffic.needs_challenger:
+        raise ConfigError(
+            f"Expected traffic=champion with several symbols, got {', '.join(symbol.name for symbol in symbols)} and "
+            f"traffic for a challenger; serve the symbol of the challenger by a service of its own"
+        )
+    return [_read_settings(cfg, traffic, symbol) for symbol in symbols]
+
+
+def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> Settings:
+    logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    return Settings(
+        symbol=symbol.name,
+        name=cfg.name if symbol.name == cfg.symbol.name else symbol.name,
+        registry_uri=cfg.registry.uri,
+        session=symbol.session,
+        bars=processed_store(cfg, symbol).folder,
+        poll_s=cfg.poll_s,
+        answer_s=cfg.answer_s,
+        health_s=cfg.health_s,
+        challenger=traffic.needs_challenger,
+        flags=construct(cfg.flags),
+        logging=_without_files(cast(dict[str, Any], logging_config)),
+    )
+
+
+def _without_files(config: dict[str, Any]) -> dict[str, Any]:
+    used = set(config["root"]["handlers"])
+    return config | {"handlers": {name: handler for name, handler in config["handlers"].items() if name in used}}
+
+
+def check(cfg: DictConfig) -> None:
+    for name in ("port", "workers_per_device", "api_servers", "body_limit_bytes", "max_waiting"):
+        if not isinstance(cfg[name], int) or cfg[name] <= 0:
+            raise ConfigError(f"Expected {name} to be a whole number above 0, got {cfg[name]}")
+    for name in ("answer_s", "health_s", "poll_s"):
+        if not isinstance(cfg[name], int | float) or not 0 < cfg[name] <= LONGEST_S:
+            raise ConfigError(f"Expected {name} above 0 and at most {LONGEST_S}, got {cfg[name]}")
+    if not isinstance(cfg.api_keys.given, str):
+        raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
+    if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
+        raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
+    check_registry(cfg)
+    check_port(cfg.host, cfg.port)
+    if len(os.fsencode(gettempdir())) > MAX_TMPDIR:
+        raise ConfigError(
+            f"Expected a folder for temporary files of at most {MAX_TMPDIR} bytes, as sockets lie there, "
+            f"got {gettempdir()}; set TMPDIR to a shorter one"
+        )
+
+
+def allow_connections(count: int) -> int:
+    """Raise the limit of open files, and return how many connections may be accepted before those they replace close.
+
+    Raises    ConfigError: the system allows fewer open files
+    """
+    needed = count + OTHER_FILES
+    soft, hard = (most if most != resource.RLIM_INFINITY else sys.maxsize for most in resource.getrlimit(OPEN_FILES))
+    if hard < needed + LEAST_BACKLOG:
+        most = hard - OTHER_FILES - LEAST_BACKLOG
+        raise ConfigError(
+            f"Expected limits.connections to be at most {most}, as the system allows {hard} open files, "
+            f"got {count}; lower it, or raise ulimit -n"
+        )
+    allowed = max(soft, min(needed + BACKLOG, hard))
+    if allowed > soft:
+        resource.setrlimit(OPEN_FILES, (allowed, resource.getrlimit(OPEN_FILES)[1]))
+    return min(BACKLOG, allowed - needed)
+
+
+def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
+    """Refuse traffic for a challenger that there never was: one that became champion, or was taken away, stops nothing.
+
+    Raises    ConfigError: traffic needs a challenger, and no version has ever been one
+    """
+    if not traffic.needs_challenger:
+        return
+    try:
+        with closing(Ledger(cfg.registry.ledger, make=False)) as ledger:
+            if ledger.alias_changes(cfg.name, Arm.CHALLENGER):
+                return
+    except LedgerError:
+        return
+    with get_context("spawn").Pool(1) as pool:  # MLflow stays out of this process: others are forked of it
+        if pool.apply(_lacks_challenger, (cfg.registry.uri, cfg.name)):
+            raise ConfigError(
+                f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
+                f"python -m lstm_ts.registry action=promote alias=challenger version=…, or serve with traffic=champion"
+            )
+
+
+def _lacks_challenger(uri: str, name: str) -> bool:
+    from serve.registry_process import lacks_challenger
+
+    return lacks_challenger(uri, name)
+
+
+@entry_point("serve")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    forecast_log: ForecastLog = construct(cfg.forecast_log)
+    traffic: Traffic = construct(cfg.traffic)
+    settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
+    limits: Limits = construct(cfg.limits)
+    backlog = allow_connections(limits.connections)
+    with exit_at_signals():
+        check_challenger(cfg, traffic)
+        forecast_log.find_ledger()
+        _serve(cfg, settings, keys, traffic, forecast_log, limits, backlog)
+
+
+def _serve(
+    cfg: DictConfig,
+    settings: Sequence[Settings],
+    keys: Keys,
+    traffic: Traffic,
+    forecast_log: ForecastLog,
+    limits: Limits,
+    backlog: int,
+) -> None:
+    with TemporaryDirectory(prefix="lstm_ts_") as folder:
+        os.environ[METRICS] = folder
+        from serve.api import ForecastApi
+        from serve.app import ForecastServer
+        from serve.connection import protocol_of
+        from serve.connections import Connections
+        from serve.routes import Routes
+
+        connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
+        server = ForecastServer(
+            ForecastApi(settings, Path(folder), forecast_log.address),
+            traffic,
+            forecast_log,
+            connections,
+            address=f"{cfg.host}:{cfg.port}",
+            workers=cfg.workers_per_device,
+            max_waiting=cfg.max_waiting,
+        )
+        symbols = [each.symbol for each in settings]
+        server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
+        Routes(server, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+        server.stop_on_signals()
+        log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
+        server.run(
+            host=cfg.host,
+            port=cfg.port,
+            num_api_servers=cfg.api_servers,
+            log_level="warning",
+            generate_client_file=False,
+            access_log=False,
+            log_config=None,
+            http=protocol_of(connections),
+            ws="none",
+            backlog=backlog,
+            timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
+        )
+        if server.broken:
+            sys.exit(1)
