@@ -98,7 +98,7 @@ KEPT = {
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,
     "wandb": {"lstm_ts.scoring.wandb_log"},
-    "yaml": {"dashboard.experiments.runs"},
+    "yaml": {"dashboard.experiments.runs", "lstm_ts.conf_files"},
 }
 WALL_CLOCKS = {
     *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime")),
