@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo serve dashboard pipeline test slow broker lint types docs lock
+.PHONY: help install demo serve dashboard pipeline test slow lowest broker lint types docs lock
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -70,10 +70,18 @@ slow: install  ## the slow tests
 broker: .venv-ib_async/installed  ## the tests of source=ib with ib_async, the successor of ib_insync
 	OMP_NUM_THREADS=1 .venv-ib_async/bin/python -m pytest --numprocesses auto tests/test_ib.py
 
-lint: install  ## ruff: rules and formatting
+lint: install  ## ruff, imports, deploy/ and workflows
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/ruff format --check .
+	deploy/check
+
+lowest:  ## the suite with the lowest versions of the ranges
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check uv==0.9.30
+	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet --resolution lowest-direct --all-extras \
+		--requirement pyproject.toml --editable .
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 types: install  ## mypy, strict
 	$(BIN)/mypy

@@ -31,6 +31,7 @@ COMMANDS = {
     "retrain",
     "monitor",
     "pipeline",
+    "cronjobs",
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "overrides", "plan"}}
 CONFIGURED |= {"serve.startup", "dashboard.server"}
@@ -98,7 +99,7 @@ KEPT = {
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,
     "wandb": {"lstm_ts.scoring.wandb_log"},
-    "yaml": {"dashboard.experiments.runs", "lstm_ts.conf_files"},
+    "yaml": {"dashboard.experiments.runs", "lstm_ts.cronjobs"},
 }
 WALL_CLOCKS = {
     *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime")),

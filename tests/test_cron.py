@@ -1,7 +1,8 @@
-"""The examples in deploy/cron: their commands are run as cron and Kubernetes run them."""
+"""The schedules of deploy/: their commands are run as cron and Kubernetes run them."""
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import yaml
 from processes import ROOT
 from test_pipeline import synthetic_minutes
 
+from lstm_ts import cronjobs, monitor
 from lstm_ts.cli import compose
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.store.bar_store import BarStore
 
-FOLDER = ROOT / "deploy" / "cron"
+CRONTAB = ROOT / "deploy" / "cron" / "crontab"
+CRONJOBS = ROOT / "deploy" / "k8s" / "base" / "cronjobs.yaml"
 SOURCE = "source.start=2022-01-31 source.end=2022-02-05"
 
 
@@ -34,31 +37,63 @@ def read_crontab(path: Path) -> Example:
     return Example(variables, {job[1]: job[2].replace(r"\%", "%") for job in jobs if job})
 
 
-def read_kubernetes(path: Path) -> Example:
-    settings, *jobs = yaml.safe_load_all(path.read_text())
+def read_kubernetes(text: str) -> Example:
     commands = {}
-    for job in jobs:
+    for job in yaml.safe_load_all(text):
         (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        assert container["command"] == ["/bin/bash", "-c"]
-        commands[job["spec"]["schedule"]] = container["args"][0]
-    return Example(settings["data"], commands)
+        assert (container["command"], job["spec"]["timeZone"]) == (["/bin/sh", "-c"], "Etc/UTC")
+        if not job["spec"].get("suspend"):
+            commands[job["spec"]["schedule"]] = container["args"][0]
+    return Example({}, commands)
 
 
-EXAMPLES = {"crontab": read_crontab(FOLDER / "crontab"), "kubernetes": read_kubernetes(FOLDER / "kubernetes.yaml")}
+def write_cronjobs(*overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_ts.cronjobs", *overrides]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+EXAMPLES = {"crontab": read_crontab(CRONTAB), "kubernetes": read_kubernetes(CRONJOBS.read_text())}
 HOURLY, WATCH, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
 
 
-def test_both_examples_do_the_same_at_the_same_times() -> None:
-    assert len(EXAMPLES["crontab"].commands) == 4
-    bare = {
-        name: {at: " ".join(re.sub(r'cd "\$LSTM_TS" && |\$PYTHON|python', "", command).split())
-               for at, command in example.commands.items()}
+def test_both_do_the_same_at_the_same_times() -> None:
+    steps = {
+        name: {at: re.findall(r"-m lstm_ts\.(\w+)", command) for at, command in example.commands.items()}
         for name, example in EXAMPLES.items()
-    }  # fmt: skip
-    assert bare["crontab"] == bare["kubernetes"]
+    }
+    assert steps["crontab"][HOURLY] == ["ingest", "process", "monitor", "retrain"]
+    assert len(steps["crontab"]) == 4
+    assert steps["crontab"] == steps["kubernetes"]
 
 
-def test_the_examples_keep_the_times_of_the_schedule() -> None:
+def test_the_cronjobs_are_those_that_their_first_line_writes() -> None:
+    text = CRONJOBS.read_text()
+    _, _, written_by = text.partition("\n")[0].partition("lstm_ts.cronjobs ")
+    done = write_cronjobs(*shlex.split(written_by))
+    assert done.stdout == text, done.stderr
+
+
+def test_each_symbol_has_cronjobs_of_its_own() -> None:
+    done = write_cronjobs("symbols=[XAGUSD,SPY]", "first_day=2024-01-01", "cron.weekly=1 2 * * 0", "retries.most=7")
+    jobs = list(yaml.safe_load_all(done.stdout))
+    assert len({job["metadata"]["name"] for job in jobs}) == len(jobs) == 10
+    weekly = next(job["spec"] for job in jobs if job["metadata"]["name"] == "lstm-ts-spy-weekly")
+    assert (weekly["schedule"], weekly["jobTemplate"]["spec"]["backoffLimit"]) == ("1 2 * * 0", 7)
+
+
+def test_a_step_that_would_be_refused_is_refused_before_it_is_scheduled() -> None:
+    done = write_cronjobs("first_day=2024-01-01", "ingest=source=nothing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Expected" in done.stderr
+
+
+def test_a_retraining_follows_the_exit_code_that_asks_for_it() -> None:
+    assert cronjobs.RETRAINING_IS_DUE == monitor.RETRAIN
+    for example in EXAMPLES.values():
+        assert f"[ $code = {monitor.RETRAIN} ]" in example.commands[HOURLY]
+
+
+def test_both_keep_the_times_of_the_schedule() -> None:
     cron = compose("pipeline", []).cron
     assert (cron.hourly, cron.nightly, cron.weekly) == (HOURLY, NIGHTLY, WEEKLY)
 
@@ -96,8 +131,10 @@ def test_several_symbols_come_by_one_command_each_in_its_own_sessions(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["crontab", "kubernetes"])  # the same commands
-def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["crontab", "kubernetes"])
+def test_bars_come_by_the_schedule_and_again_change_nothing(name: str, tmp_path: Path) -> None:
+    written = write_cronjobs("first_day=2022-01-31", f"ingest='{SOURCE}'").stdout
+    example = EXAMPLES["crontab"] if name == "crontab" else read_kubernetes(written)
     at = f"symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
     environment = os.environ | {
         "AT": at, "SOURCE": SOURCE, "LSTM_TS": str(ROOT), "PYTHON": sys.executable,
@@ -106,10 +143,10 @@ def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: 
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["/bin/bash", "-c", command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+            ["/bin/bash", "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
 
-    first, again = (run(EXAMPLES[name].commands[HOURLY]) for _ in range(2))
+    first, again = (run(example.commands[HOURLY]) for _ in range(2))
     assert first.returncode == 0, first.stderr
     truth = synthetic_minutes(*SOURCE.split())
     assert BarStore(tmp_path / "data/raw/XAGUSD", BAR_SCHEMA).read().equals(truth)
@@ -118,6 +155,6 @@ def test_bars_come_by_the_example_and_again_change_nothing(name: str, tmp_path: 
     stored = [line.partition(": ")[2] for line in again.stdout.splitlines() if " new, " in line]
     assert stored == [f"0 new, {bars:,} the same, 0 revised" for bars in (truth.height, hours.height)]
 
-    night = run(EXAMPLES[name].commands[NIGHTLY])  # of the days before now, of which this source has nothing
+    night = run(example.commands[NIGHTLY])  # of the days before now, of which this source has nothing
     assert night.returncode == 2, night.stderr
     assert "Expected bars from synthetic" in night.stderr

@@ -13,6 +13,7 @@ from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.provenance import code_revision
 from lstm_ts.model.windows import WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.5, 0.9), max_missing=3)
@@ -121,3 +122,10 @@ def test_prices_are_the_quantiles_of_the_return_on_the_last_close(
     np.testing.assert_allclose(forecast.price_HL(0.9)[:, 0], forecast.last_close * np.exp(forecast.q_HQ[:, 2]))
     later = replace(forecast, last_close=2 * forecast.last_close)
     np.testing.assert_allclose(later.price_HL(0.5), 2 * forecast.price_HL(0.5))
+
+
+def test_a_model_names_the_commit_that_its_image_was_built_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTM_TS_REVISION", "0123abc")
+    assert code_revision() == "0123abc"
+    monkeypatch.delenv("LSTM_TS_REVISION")
+    assert code_revision() != "0123abc"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from lstm_ts.model.symbol_data import SymbolData
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
+REVISION = "LSTM_TS_REVISION"  # set by deploy/Dockerfile
 DECISIVE = ("symbols", "seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience")
 SHOWN = ("enable_progress_bar", "log_every_n_steps")
 
@@ -52,7 +54,9 @@ def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
 
 
 def code_revision() -> str:
-    """The commit, with a plus sign where the tree differs from it; `unknown` outside a checkout or without git."""
+    """The commit, with a plus sign where the tree differs from it; in an image LSTM_TS_REVISION; else `unknown`."""
+    if REVISION in os.environ:
+        return os.environ[REVISION]
     command = ("git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty=+")
     try:
         found = subprocess.run(command, capture_output=True, text=True)

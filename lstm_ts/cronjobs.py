@@ -1,0 +1,103 @@
+"""`python -m lstm_ts.cronjobs`: the schedule of conf/pipeline.yaml as Kubernetes CronJobs, in YAML on stdout.
+
+It takes the command line of `lstm_ts.pipeline`. What pods have in common is added by deploy/k8s/base.
+"""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from lstm_ts.cli import entry_point, typed_overrides
+from lstm_ts.errors import ConfigError
+from lstm_ts.plan import Plan, asset_prefix, make_plan
+
+IMAGE = "lstm_ts/jobs"  # kustomize says which one that is
+WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
+LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
+RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
+
+
+class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Scripts as blocks of lines."""
+
+
+Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def build_cronjobs(cfg: DictConfig, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Raises    ConfigError: a symbol is too long for the name of a CronJob"""
+    for symbol in plan.symbols:
+        for name, schedule, script in build_scripts(cfg, plan, symbol.name):
+            full_name = f"lstm-ts-{asset_prefix(symbol.name).replace('_', '-').lower()}-{name}"
+            if len(full_name) > LONGEST_NAME:
+                raise ConfigError(
+                    f"Expected a symbol that fits into a CronJob's name of {LONGEST_NAME} characters, "
+                    f"got {full_name}; rename {symbol.name}"
+                )
+            yield build_cronjob(cfg, full_name, schedule, script)
+
+
+def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[str, str | None, str]]:
+    """Name, times (None: only by hand) and commands."""
+
+    def command(step: str, *more: str, shell: str = "") -> str:
+        return f"python -m lstm_ts.{step} {shlex.join(plan.command(step, symbol, *more))} {shell}".rstrip()
+
+    ingest, process, retrain = command("ingest"), command("process"), command("retrain")
+    drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retrain}; }}"
+    days = f"span.start=$(date -u -d '{cfg.look_back_days} days ago' +%F) span.end=$(date -u +%F) again=true"
+    from_the_first_day = command("ingest", f"span.start={plan.first_day:%Y-%m-%d}")
+    yield "hourly", cfg.cron.hourly, _script(ingest, process, f"{command('monitor')} || {drifted}")
+    yield "watch", WATCH, command("monitor", "action=watch")
+    yield "nightly", cfg.cron.nightly, _script(command("ingest", shell=days), process)
+    yield "weekly", cfg.cron.weekly, retrain
+    yield "first", None, _script(from_the_first_day, process, retrain)
+
+
+def _script(*commands: str) -> str:
+    return "\n".join(["set -e", *commands])
+
+
+def build_cronjob(cfg: DictConfig, name: str, schedule: str | None, script: str) -> dict[str, Any]:
+    container = {"name": "main", "image": IMAGE, "command": ["/bin/sh", "-c"], "args": [script]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": name},
+        "spec": {
+            "schedule": schedule or cfg.cron.weekly,
+            "timeZone": "Etc/UTC",
+            **({"suspend": True} if schedule is None else {}),
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 1800,
+            "jobTemplate": {
+                "spec": {
+                    "backoffLimit": cfg.retries.most,
+                    "activeDeadlineSeconds": cfg.instance.run_monitoring.max_runtime_seconds,
+                    "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+                }
+            },
+        },
+    }
+
+
+@entry_point("pipeline")
+def main(cfg: DictConfig) -> None:
+    overrides = typed_overrides()
+    GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
+    plan = make_plan(cfg, overrides)
+    plan.check()
+    jobs = build_cronjobs(cfg, plan)
+    print(f"# Written by: python -m lstm_ts.cronjobs {shlex.join(overrides)}")
+    print(yaml.dump_all(jobs, Dumper=Dumper, sort_keys=False, width=1000), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""deploy/ and .github/: by deploy/check, which finds planted faults, and against what the code takes and tells."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from processes import ROOT
+from test_configs import compose
+from test_prometheus import program
+
+from lstm_ts.commands import COMMANDS
+from serve import metrics
+
+DEPLOY = ROOT / "deploy"
+CHECK = DEPLOY / "check"
+FILES = ("deploy", ".github")
+LIMIT_S = 100
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", CHECK, folder], capture_output=True, text=True, timeout=LIMIT_S)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for tool in ("hadolint", "check-jsonschema", "kubernetes-validate", "kubectl", "zizmor"):
+        if not (ROOT / ".venv/bin" / tool).exists():
+            program(tool, "nothing: make install")
+    for name in FILES:
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_what_stands_passes(copy: Path) -> None:
+    done = check(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "good", "bad", "found"),
+    [
+        ("deploy/Dockerfile", "USER 10001:10001", "USER root", "DL3002"),
+        ("deploy/Dockerfile", "COPY deploy/slim /opt/", "ADD deploy/slim /opt/", "DL3020"),
+        ("deploy/compose.yaml", "mem_limit: 1g", "memory_limit: 1g", "memory_limit"),
+        ("deploy/compose.yaml", "image: postgres:17.5", "image: postgres:latest", "postgres image"),
+        ("deploy/compose.yaml", "read_only: true", "read_only: false", "may write to its root"),
+        ("deploy/compose.yaml", '"127.0.0.1:5000:5000"', '"5000:5000"', "mlflow is open to others"),
+        (".github/workflows/ci.yml", "@8e8c483db84b4bee98b60c0593521ed34d9990e8 # v6.0.1", "@v6", "unpinned-uses"),
+        (".github/workflows/ci.yml", "timeout-minutes: 15", "timeout_minutes: 15", "timeout_minutes"),
+        (".github/workflows/ci.yml", "contents: read", "contents: write", "excessive-permissions"),
+        (".github/workflows/deploy.yml", 'staging "$VERSION"', "${{ inputs.version }}", "template-injection"),
+        (".github/dependabot.yml", "interval: weekly", "interval: sometimes", "sometimes"),
+        ("deploy/k8s/serve/scaling.yaml", "autoscaling/v2", "autoscaling/v2beta1", "autoscaling/v2beta1"),
+        ("deploy/k8s/serve/scaling.yaml", "lstm_ts_worker_busy", "lstm_ts_busy", "which no adapter makes"),
+        ("deploy/k8s/serve/deployment.yaml", "maxSurge: 1", "maxSurges: 1", "maxSurges"),
+        ("deploy/k8s/serve/deployment.yaml", "cpu: 250m, memory: 512Mi", "cpu: 250m", "no requests of memory"),
+        ("deploy/k8s/serve/deployment.yaml", "valueFrom: {secretKeyRef: {name: lstm-ts, key: api-keys}}", "value: abc",
+         "holds LSTM_TS_API_KEYS"),
+        ("deploy/k8s/restricted/deployment.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),
+        ("deploy/k8s/restricted/cronjob.yaml", "runAsUser: 10001", "runAsUser: 0", "may run as root"),
+        ("deploy/k8s/restricted/cronjob.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false",
+         "may write to its root"),
+        ("deploy/k8s/restricted/cronjob.yaml", "drop: [ALL]", "drop: [NET_RAW]", "keeps rights"),
+        ("deploy/k8s/base/storage.yaml", "metadata: {name: lstm-ts}", "metadata: {name: bars}", "claims lstm-ts"),
+        ("deploy/k8s/base/dashboard.yaml", "selector: {app: dashboard}", "selector: {app: pages}", "selects no pod"),
+        ("deploy/k8s/base/ingress.yaml", "name: dashboard, port: {name: http}", "name: dashboard, port: {name: web}",
+         "leads nowhere"),
+        ("deploy/k8s/base/kustomization.yaml", "- network.yaml", "- networks.yaml", "networks.yaml"),
+        ("deploy/k8s/overlays/canary/route.yaml", "weight: 95", "weight: 90", "weights are not 100"),
+        ("deploy/k8s/overlays/canary/new/kustomization.yaml", "newTag: 0.0.1", "newTag: latest", "is not pinned"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_is_found(path: str, good: str, bad: str, found: str, copy: Path) -> None:
+    text = (copy / path).read_text()
+    assert good in text
+    (copy / path).write_text(text.replace(good, bad))
+    done = check(copy)
+    assert done.returncode != 0
+    assert found in done.stdout + done.stderr
+
+
+def commands() -> list[list[str]]:
+    """Of containers that begin with a command of ours, as composed by default."""
+    composed = [service.get("command", []) for service in COMPOSE["services"].values()]
+    pods = [
+        container.get("args", [])
+        for path in sorted((DEPLOY / "k8s").rglob("*.yaml"))
+        for each in yaml.safe_load_all(path.read_text())
+        if each and each.get("kind") == "Deployment"
+        for container in each["spec"]["template"]["spec"]["containers"]
+    ]
+    return [command for command in (*composed, *pods) if command and command[0] in COMMANDS]
+
+
+def test_each_container_begins_with_a_command_as_it_is_taken() -> None:
+    settings = yaml.safe_load((DEPLOY / "k8s/base/kustomization.yaml").read_text())["configMapGenerator"][0]["literals"]
+    values = dict(each.split("=", 1) for each in settings)
+    begun = commands()
+    assert sorted(command[0] for command in begun) == ["dashboard", "dashboard", "pipeline", "serve", "serve"]
+    for name, *overrides in begun:
+        defaults = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", each) for each in overrides]
+        compose(name, *(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], each) for each in defaults))
+
+
+def test_each_variable_of_ours_is_one_that_is_read() -> None:
+    given = {
+        name
+        for path in (*DEPLOY.rglob("*.yaml"), DEPLOY / "Dockerfile")
+        for name in re.findall(r"\b(?:LSTM_TS_[A-Z_]+|MLFLOW_[A-Z_]+)\b", path.read_text())
+    }
+    code = "".join(path.read_text() for path in (ROOT / "lstm_ts").rglob("*") if path.suffix in (".py", ".yaml"))
+    assert {name for name in given if name not in code} == {"LSTM_TS_VERSION", "LSTM_TS_PORT"}  # compose's own
+
+
+def test_the_service_scales_by_metrics_that_it_has() -> None:
+    (rule,) = yaml.safe_load((DEPLOY / "monitoring/prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    told = {sample.name for metric in metrics.PART_SECONDS.collect() for sample in metric.samples}
+    told |= {family.name for family in metrics.LoadedWorkers([], 1).collect()}
+    metrics.PART_SECONDS.labels("queue")
+    told |= {sample.name for metric in metrics.PART_SECONDS.collect() for sample in metric.samples}
+    assert set(re.findall(r"\blstm_ts_\w+", rule["metricsQuery"] + rule["seriesQuery"])) <= told
+    assert "queue" in metrics.PARTS
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "nginx"])
+def test_compose_leaves_no_address_of_this_machine_in_the_files_it_changes(name: str, tmp_path: Path) -> None:
+    command = COMPOSE["services"][name]["command"][0].replace("${ALERT_WEBHOOK:-http://127.0.0.1:9095}", "http://hook")
+    for folder in ("/etc/lstm_ts.conf", "/etc/lstm_ts"):
+        command = command.replace(folder, str(DEPLOY / ("nginx/lstm_ts.conf" if "conf" in folder else "monitoring")))
+    written = tmp_path / {"nginx": "lstm_ts.conf"}.get(name, f"{name}.yml")
+    command = command.replace("/tmp", str(tmp_path)).partition("&& exec")[0]
+    subprocess.run(["/bin/sh", "-c", command], check=True, timeout=LIMIT_S, env={"PATH": os.environ["PATH"]})
+    kept = [line for line in written.read_text().splitlines() if "127.0.0.1:" in line.partition("#")[0]]
+    assert kept == []
+    if name == "prometheus":
+        tool = program("promtool", "prometheus")
+        assert subprocess.run([tool, "check", "config", written], timeout=LIMIT_S).returncode == 0
+    if name == "alertmanager":
+        tool = program("amtool", "prometheus-alertmanager")
+        assert subprocess.run([tool, "check-config", written], timeout=LIMIT_S).returncode == 0
