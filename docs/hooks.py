@@ -2,14 +2,12 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from lstm_ts.commands import COMMANDS
+from lstm_ts.conf_files import Setting, read_defaults, read_settings, read_target, read_title
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -41,88 +39,6 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 SOURCE = re.compile(r'(src|href)="([^"]+)"')
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One key of a YAML file; `comment` is what the file says of it."""
-
-    key: str
-    value: str  # empty for a key with keys of its own
-    target: str  # the class that its keys make, where there is one
-    comment: str
-
-
-def read_settings(path: Path) -> list[Setting]:
-    """All keys below the top level of a file of conf/, without Hydra's own."""
-    text = path.read_text()
-    root = yaml.compose(text)
-    assert isinstance(root, yaml.MappingNode)
-    comments = _read_comments(text)
-    return list(_walk(root, "", text, comments))
-
-
-def read_title(path: Path) -> str:
-    """The comment that a file of conf/ begins with."""
-    lines = []
-    for line in path.read_text().splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.removeprefix("#").strip())
-    return " ".join(lines)
-
-
-def read_defaults(path: Path) -> list[str]:
-    """What the file includes: `project`, or a group with its file, such as `net=lstm`."""
-    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
-    pairs = [entry if isinstance(entry, dict) else {entry: None} for entry in entries if entry != "_self_"]
-    named = [(key.removeprefix("override ").lstrip("/"), value) for pair in pairs for key, value in pair.items()]
-    return [key if value is None else f"{key}={value}" for key, value in named if not key.startswith("hydra/")]
-
-
-def _walk(node: yaml.MappingNode, prefix: str, text: str, comments: dict[int, str]) -> Iterator[Setting]:
-    for key, value in node.value:
-        if prefix == "" and key.value in ("defaults", "hydra"):
-            continue
-        if key.value == "_target_":
-            continue
-        name = f"{prefix}{key.value}"
-        comment = comments.get(key.start_mark.line, "")
-        if isinstance(value, yaml.MappingNode) and not value.flow_style:
-            yield Setting(name, "", _target(value), comment)
-            yield from _walk(value, f"{name}.", text, comments)
-        else:
-            yield Setting(name, " ".join(text[value.start_mark.index : value.end_mark.index].split()), "", comment)
-
-
-def _target(node: yaml.MappingNode) -> str:
-    return next((str(value.value) for key, value in node.value if key.value == "_target_"), "")
-
-
-def _read_comments(text: str) -> dict[int, str]:
-    """Line of a key -> its comment: beside it, on indented lines below, or on lines of their own before it."""
-    lines, found, last = text.splitlines(), dict[int, str](), 0
-    above: list[str] = []
-    ends = {token.end_mark.line: token.end_mark.column for token in yaml.scan(text) if _is_written(token)}
-    for number, line in enumerate(lines):
-        comment = line[ends.get(number, 0) :].strip().removeprefix("#").strip()
-        if number in ends:
-            found[number] = "; ".join(filter(None, [" ".join(above), comment]))
-            above, last = [], number
-        elif line.startswith(" " * (_indent(lines[last]) + 3)):
-            found[last] = f"{found.get(last, '')} {comment}".strip()
-        else:
-            above = [*above, comment] if comment and last else []
-    return found
-
-
-def _is_written(token: yaml.Token) -> bool:
-    return bool(token.start_mark.index < token.end_mark.index)
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
 def make_commands() -> str:
     """Markdown of the page of all commands."""
     parts = [COMMANDS_HEAD, _section("All commands", ROOT / "conf/project.yaml", "")]
@@ -148,8 +64,7 @@ def _section(title: str, path: Path, text: str, *, level: int = 2) -> str:
 
 
 def _includes(path: Path) -> str:
-    root = yaml.compose(path.read_text())
-    made = _target(root) if isinstance(root, yaml.MappingNode) else ""
+    made = read_target(path)
     of = f"Class: `{made}`." if made else ""
     included = ", ".join(f"`{name}`" for name in read_defaults(path))
     return " ".join(filter(None, [of, f"Includes {included}." if included else ""]))

@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import logs
 from lstm_ts.clock import read_clock
+from lstm_ts.command_help import asks_for_help, describe_command
 from lstm_ts.commands import check_extras
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
@@ -78,6 +79,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
             with _one_sentence(), _explained(config_name, sys.argv[1:]):
+                _answer_help(config_name)
                 check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
                 hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
@@ -135,17 +137,24 @@ def _check_names(cfg: DictConfig, chosen: str) -> None:
 
 
 def check_arguments(config_name: str) -> None:
-    """Say a mistake in this command line at once: called before what is slow to import.
+    """Answer --help, or say a mistake in this command line, at once: called before what is slow to import.
 
-    Options of Hydra's own, and sweeps, are left to `entry_point`.
+    Other options of Hydra's own, and sweeps, are left to `entry_point`.
     """
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
     with _one_sentence():
+        _answer_help(config_name)
         if not any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
             compose(config_name, sys.argv[1:])
         check_extras(config_name)
+
+
+def _answer_help(config_name: str) -> None:
+    if asks_for_help(sys.argv[1:]):
+        print(describe_command(config_name, sys.argv[1:]), flush=True)
+        sys.exit(0)
 
 
 def _log_format(config_name: str, arguments: Sequence[str]) -> str:

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("ingest")  # before what is slow to import
+
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console

@@ -5,6 +5,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("process")  # before what is slow to import
+
 import polars as pl
 from omegaconf import DictConfig
 

@@ -9,10 +9,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from lstm_ts import clock
+from serve.platforms import INSTANCES_ROUTES, INVOCATIONS
 from serve.schema import Model, Worker
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-FORECASTS = ("/predict", "/forecast")  # routes
+FORECASTS = ("/predict", "/forecast", INVOCATIONS, *INSTANCES_ROUTES)
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
 
 REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "symbol", "version"])

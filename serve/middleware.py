@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstm_ts.logs import LineLimit, audit, log_context
 from serve.metrics import FAILED, FORECASTS, REQUEST_SECONDS, REQUESTS
+from serve.platforms import HEALTH_ROUTES
 
-PROBES = ("/health", "/metrics")  # asked every few seconds, by machines
+PROBES = ("/health", "/metrics", *HEALTH_ROUTES)  # asked every few seconds, by machines
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PAGE_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "

@@ -20,6 +20,14 @@ from serve.keys import Keys
 from serve.metrics import LoadedWorkers, scrape
 from serve.middleware import Counted
 from serve.monitored import MonitoredMetrics
+from serve.platforms import (
+    HEALTH_ROUTES,
+    INSTANCES_ROUTES,
+    INVOCATIONS,
+    NoInstances,
+    join_predictions,
+    split_instances,
+)
 from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
 from serve.settings import Example
 from serve.window import unknown_symbol
@@ -58,6 +66,9 @@ class Routes:
             "dependencies": [Depends(self._check_key)],
             "response_model": None,
         }
+        for route in INSTANCES_ROUTES:  # before ours, in whose place it may be
+            app.add_api_route(route, self.predict_instances, methods=["POST"], include_in_schema=False, **asked)
+        app.add_api_route(INVOCATIONS, self.predict, methods=["POST"], include_in_schema=False, **asked)
         body = {"required": True, "content": {"application/json": {"schema": window_schema()}}}
         app.add_api_route("/predict", self.predict, methods=["POST"], openapi_extra={"requestBody": body}, **asked)
         app.add_api_route("/forecast", self.forecast, **asked)
@@ -69,9 +80,12 @@ class Routes:
             "/reload", self.reload, methods=["POST"], response_model=Health, dependencies=key, responses=refused
         )
         app.add_api_route("/health", self.health, response_model=Health, responses={503: {"model": Health}})
+        for route in HEALTH_ROUTES:
+            app.add_api_route(route, self.health, response_model=Health, include_in_schema=False)
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse)
         app.add_exception_handler(Refused, _on_refused)
         app.add_exception_handler(NoAnswer, _on_no_answer)
+        app.add_exception_handler(NoInstances, _on_no_instances)
         app.add_exception_handler(UnknownSymbol, _on_unknown_symbol)
         app.add_exception_handler(HTTPException, _on_http)
         app.add_exception_handler(Exception, _on_error)
@@ -82,14 +96,18 @@ class Routes:
 
     async def predict(self, request: Request) -> Response:
         """The next session hours after a window of closed hourly bars."""
-        _check_content(request)
-        try:
-            body = await request.body()
-        except ClientDisconnect:
-            raise Refused(
-                400, "Expected a client that waits for its answer, got one that has gone; ask again"
-            ) from None
-        return await self._ask(request, body)
+        return await self._ask(request, await _read_body(request))
+
+    async def predict_instances(self, request: Request) -> Response:
+        """The forecasts of several windows in their order, or the first answer that is none."""
+        first, answers = request.state.request_id, list[Response]()
+        for number, body in enumerate(split_instances(await _read_body(request))):
+            request.state.request_id = f"{first}-{number}" if number else first
+            answer = await self._ask(request, body)
+            if answer.status_code != 200:
+                return answer
+            answers.append(answer)
+        return Response(join_predictions([bytes(each.body) for each in answers]), media_type="application/json")
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """The same for the newest bars in the store."""
@@ -183,6 +201,15 @@ class Routes:
         return Response(answer.body, answer.status, headers, "application/json")
 
 
+async def _read_body(request: Request) -> bytes:
+    """Raises    Refused"""
+    _check_content(request)
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise Refused(400, "Expected a client that waits for its answer, got one that has gone; ask again") from None
+
+
 def _check_content(request: Request) -> None:
     """Raises    Refused: the body is not plain JSON, by its headers; without a Content-Type it is taken for that"""
     encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
@@ -225,6 +252,10 @@ def _on_refused(request: Request, error: Exception) -> Response:
 
 def _on_no_answer(request: Request, error: Exception) -> Response:
     return _refusal(request, 503, str(error))
+
+
+def _on_no_instances(request: Request, error: Exception) -> Response:
+    return _problems(request, [Problem(path="instances", problem=str(error))])
 
 
 def _on_unknown_symbol(request: Request, error: Exception) -> Response:

@@ -99,7 +99,7 @@ KEPT = {
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,
     "wandb": {"lstm_ts.scoring.wandb_log"},
-    "yaml": {"dashboard.experiments.runs", "lstm_ts.cronjobs"},
+    "yaml": {"dashboard.experiments.runs", "lstm_ts.conf_files", "lstm_ts.cronjobs"},
 }
 WALL_CLOCKS = {
     *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime")),

@@ -239,7 +239,7 @@ def test_a_span_without_bars_is_said(stored: Path, trained: Path) -> None:
 
 COMMANDS = ("ingest", "process", "train", "evaluate", "predict", "backtest", "retrain", "registry", "pipeline")
 ENTRY_POINTS = [*(f"lstm_ts.{command}" for command in COMMANDS), "serve.server", "dashboard.server"]
-SLOW = {"torch", "lightning", "mlflow", "dagster", "litserve", "panel", "pandas", "matplotlib", "scipy"}
+SLOW = {"torch", "lightning", "mlflow", "dagster", "litserve", "panel", "pandas", "matplotlib", "scipy", "sqlalchemy"}
 RUN_ALL = """
 import runpy, sys
 outputs, slow, *modules = sys.argv[1:]

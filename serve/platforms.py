@@ -1,0 +1,34 @@
+"""What hosting platforms ask of a container, beside the service's own routes.
+
+- SageMaker: `GET /ping` and `POST /invocations`, with the body of `/predict`.
+- Vertex AI: routes named by `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; `{"instances": [window, …]}` is answered by
+  `{"predictions": [forecast, …]}`.
+- Azure ML: liveness, readiness and scoring routes are named in its deployment, where `/health` and `/predict` do.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+
+PING, INVOCATIONS = "/ping", "/invocations"
+HEALTH_ROUTES = (PING, *filter(None, [os.environ.get("AIP_HEALTH_ROUTE")]))
+INSTANCES_ROUTES = tuple(filter(None, [os.environ.get("AIP_PREDICT_ROUTE")]))
+
+
+class NoInstances(Exception):
+    """A body of another shape, in a sentence."""
+
+
+def split_instances(body: bytes) -> list[bytes]:
+    """The bodies of the requests that it holds.    Raises    NoInstances"""
+    try:
+        instances = json.loads(body)["instances"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        instances = None
+    if not isinstance(instances, list) or not instances:
+        raise NoInstances('Expected {"instances": [{"symbol": …, "bars": […]}, …]}, got another body')
+    return [json.dumps(instance).encode() for instance in instances]
+
+
+def join_predictions(answers: Sequence[bytes]) -> bytes:
+    return b'{"predictions":[' + b",".join(answers) + b"]}"
