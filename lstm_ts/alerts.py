@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from lstm_ts.ledger.alert_tables import (
     read_incidents,
     read_silences,
 )
+from lstm_ts.ledger.incident_days import IncidentDay, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import audit
 from lstm_ts.market.session import utc
@@ -80,6 +82,7 @@ def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> 
     with ledger.transaction() as connection:
         incidents = read_incidents(connection, since=at - timedelta(days=asked.days))
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=at)
+        folded = read_incident_days(connection)
     active = [_describe(row, deliveries, silences) for row in incidents if row.ended_at is None]
     ended = [_describe(row, deliveries, []) for row in incidents if row.ended_at is not None]
     receivers = ", ".join(name_receivers(alerts.receivers)) or f"none; {NO_RECEIVER}"
@@ -87,10 +90,19 @@ def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> 
         [
             *_section("Open", active),
             *_section(f"Over, within the last {asked.days:g} days", ended),
+            *(_section("Counted by day, since they ended long ago", _describe_folded(folded)) if folded else []),
             *_section("Silenced", [_describe_silence(row) for row in silences]),
             f"Receivers: {receivers}",
         ]
     )
+
+
+def _describe_folded(days: list[IncidentDay]) -> list[str]:
+    by_rule: dict[str, int] = defaultdict(int)
+    for day in days:
+        by_rule[day.rule] += day.incidents
+    counts = ", ".join(f"{rule} {count:,}" for rule, count in sorted(by_rule.items()))
+    return [f"  from {days[0].day} to {days[-1].day}: {counts}"]
 
 
 def _section(title: str, items: list[str]) -> list[str]:

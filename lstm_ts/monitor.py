@@ -25,8 +25,10 @@ from lstm_ts.cli import check_registry, construct, entry_point, processed_store,
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
+from lstm_ts.ledger.incident_days import fold_incidents
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.served_days import fold_served
+from lstm_ts.ledger.traffic import remove_unheard
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.checks import (
@@ -53,6 +55,7 @@ from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION
 
 DAY = timedelta(days=1)
+UNHEARD = timedelta(days=7)  # of a service, until its word is forgotten where another one speaks
 MIN_DAYS = 14  # of retention: more than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch")
@@ -99,7 +102,9 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
     def finish() -> None:
         with run.ledger.transaction() as connection:
             tables.put_states(connection, [checked])
+            remove_unheard(connection, run.name, before=run.now - UNHEARD)
         fold_served(run.ledger, run.name, before=run.kept_from)
+        fold_incidents(run.ledger, before=run.kept_from)
         if move:
             carry_out(run, move)
 

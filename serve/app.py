@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -43,6 +44,7 @@ from serve.traffic import Arm, Traffic
 from serve.worker_pool import NoAnswer, WorkerPool
 
 WATCH_S = 0.2
+TELL_EVERY = timedelta(hours=1)  # that it is still there
 TOLD_S = 1.0  # between the SIGTERM to the first process and to the last, where all get one
 CLOSE_S = 30
 SEND_BUFFER_BYTES = 131072  # of a reply, in the kernel, where its client does not read; it would take megabytes
@@ -204,7 +206,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     async def _watch(self) -> None:
         before, stopped = self._forecast_log.counts(), self._rollout.stopped
-        self._tell_traffic()
+        told_at = self._tell_traffic()
         while True:
             counts = self._forecast_log.counts()
             LOG_DEPTH.set(counts.queued)
@@ -216,16 +218,16 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
             self._pool.prefer(set(map(self.lit_api.socket, loaded)))
             self._rollout.agree()
-            if self._rollout.stopped != stopped:
-                stopped = self._rollout.stopped
-                self._tell_traffic()
+            if self._rollout.stopped != stopped or clock.now() - told_at >= TELL_EVERY:
+                stopped, told_at = self._rollout.stopped, self._tell_traffic()
             await asyncio.sleep(WATCH_S)
 
-    def _tell_traffic(self) -> None:
-        """For the monitor, which expects that requests reach a challenger accordingly."""
-        version, reason = self._rollout.stopped or (None, "")
-        says = self._address, clock.now(), self._traffic.needs_challenger, version, reason
+    def _tell_traffic(self) -> datetime:
+        """For the monitor, which expects that requests reach a challenger accordingly.    Returns    when"""
+        now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
+        says = self._address, now, self._traffic.needs_challenger, version, reason
         self._forecast_log.tell([TrafficRow(name, *says) for name in self._names])
+        return now
 
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)

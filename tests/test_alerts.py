@@ -27,6 +27,7 @@ from lstm_ts.ledger.alert_tables import (
     read_incidents,
     read_silences,
 )
+from lstm_ts.ledger.incident_days import IncidentDay, fold_incidents, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
 from lstm_ts.monitoring.delivery import deliver, name_receivers
@@ -171,6 +172,20 @@ def test_incidents_of_one_cause_are_one_message_that_begins_with_it_and_one_end(
     assert hook.titles[1:] == ["[resolved] pipeline_late of XAGUSD"]
 
 
+def test_a_pipeline_that_stands_still_is_one_trouble_with_the_monitor_that_it_runs(
+    quick: Ledger, hook: Webhook
+) -> None:
+    settings = replace(alerts(hook.url), causes=construct(compose("alerts", []).alerts).causes)
+    silent = Finding("monitor_silent", "XAGUSD", Health.BAD, "The monitor has not looked at XAGUSD.", "monitor")
+    run(quick, settings, 0, silent, LATE)
+    [message] = hook.received
+    assert message["title"] == "[warning] pipeline_late of XAGUSD"
+    assert f"With it, incident 1: monitor_silent: {silent.sentence}" in message["message"]
+    run(quick, settings, 1, good(silent), good(LATE))
+    run(quick, settings, 2, silent, good(LATE))
+    assert hook.titles[1:] == ["[resolved] pipeline_late of XAGUSD", "[warning] monitor_silent of XAGUSD"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(STALE, LATE), (LATE, STALE)])
 def test_what_comes_with_an_incident_that_was_told_is_told_only_if_it_outlasts_it(
@@ -207,6 +222,24 @@ def test_what_a_silenced_or_untold_cause_brings_about_is_told(quick: Ledger, hoo
 def test_causes_that_are_none_are_said(causes: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make_alerts(rules=dict.fromkeys(RULES, USUAL), causes=causes, receivers=None, timeout_s=1, waits=WAITS)
+
+
+def test_incidents_that_ended_long_ago_are_counted_by_day_and_removed(ledger: Ledger) -> None:
+    settings = alerts("json://127.0.0.1:9", timeout_s=0.1)
+    for hours, finding in enumerate((DRIFT, good(DRIFT), DRIFT, good(DRIFT), DISK)):
+        run(ledger, settings, hours, finding)
+    run(ledger, settings, 30, good(DISK), DRIFT)
+    assert deliveries(ledger)
+    midnight = AT.replace(hour=0, minute=0) + 24 * HOUR
+    assert [fold_incidents(ledger, before=midnight) for _ in range(2)] == [2, 0]
+    with ledger.transaction() as connection:
+        assert read_incident_days(connection) == [IncidentDay("concept_drift", "XAGUSD", "warning", "2026-11-25", 2, 2)]
+    assert [(row.rule, row.ended_at is None) for row in incidents(ledger)] == [("disk", False), ("concept_drift", True)]
+    assert fold_incidents(ledger, before=midnight + 24 * HOUR) == 1
+    said = answer(ledger, settings, AlertRequest("list", 7, *[None] * 5), AT + 50 * HOUR)
+    assert (
+        "Counted by day, since they ended long ago:\n  from 2026-11-25 to 2026-11-26: concept_drift 2, disk 1" in said
+    )
 
 
 def test_a_flood_is_one_message_that_says_how_many_more() -> None:

@@ -55,7 +55,8 @@ TORCH = {"lstm_ts.train"} | {
 LIGHTNING = {"lstm_ts.model.datamodule", "lstm_ts.model.lightning_module", "lstm_ts.scoring.wandb_log", "lstm_ts.train"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
-    *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "served_days", "traffic", "upserts")),
+    *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "incident_days", "served_days")),
+    *(f"lstm_ts.ledger.{name}" for name in ("traffic", "upserts")),
     "lstm_ts.registry.mlflow_store",
 }
 PURE = {

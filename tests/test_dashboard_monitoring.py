@@ -20,6 +20,7 @@ from watched import CLOCK, DECIDED, make_watched, opened
 
 from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
+from dashboard.monitoring.challenger import challenger_view
 from dashboard.monitoring.checks import find_checks, make_check
 from dashboard.monitoring.hourly_coverage import find_bounds
 from dashboard.monitoring.incidents import incidents_view
@@ -36,9 +37,11 @@ from lstm_ts.ledger.monitor_rows import FindingRow, Score
 from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.confidence import DailyLosses, SkillSettings
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
+from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, Record, VerdictState
 
 pytestmark = pytest.mark.slow
 
@@ -270,6 +273,19 @@ def test_findings_of_an_alias_that_nobody_holds_are_not_shown() -> None:
     assert [(check.subject, check.health) for check in checks] == [
         *3 * [("", Health.UNKNOWN)], ("XAGUSD champion", Health.GOOD),
     ]  # fmt: skip
+
+
+def test_a_challengers_evidence_is_the_monitors_whatever_the_page_is_configured_with() -> None:
+    evidence = Evidence(0.5, 0.6, 0.7, 0.8, -0.9, needed=1.7, needed_live=1.1)
+    settings, nothing = construct(compose("monitor", []).verdict), Record(0, 0.0, (0.0,), (0.0,))
+    state = VerdictState(1.0, nothing, nothing, (0.0,))
+    challenge = Challenge(1, NOON, NOON, state, ChallengeVerdict.RUNNING, "Undecided.", evidence)
+    moved = AliasChange(NOON, "XAGUSD", "challenger", "promote", None, 2, "me", "so", "done")
+    watched = Watched("XAGUSD", NOON, (), (1, 2), {"challenger": moved}, challenge.to_json())
+    html = challenger_view(watched, settings, BERLIN, is_late=False)
+    assert all(f"10^{value}" in html for value in (0.5, 0.6, 0.7, 0.8, -0.9, 1.7, 1.1))
+    of_old = replace(watched, challenge={**challenge.to_json(), "evidence": None})
+    assert "Nothing is known yet" in challenger_view(of_old, settings, BERLIN, is_late=False)
 
 
 def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None:

@@ -10,7 +10,7 @@ from dashboard.ui.text import short
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.findings import Health
-from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, VerdictSettings, measure
+from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, VerdictSettings
 
 HEALTH = dict.fromkeys(ChallengeVerdict, Health.UNKNOWN) | {
     ChallengeVerdict.HARM: Health.BAD,
@@ -40,7 +40,7 @@ def challenger_view(watched: Watched, settings: VerdictSettings, zone: ZoneInfo,
     challenge = Challenge.from_json(watched.challenge)
     old = "Not looked at since the monitor's last run. " * is_late
     said = f"<p>{badge(HEALTH[challenge.verdict])} {escape(old + challenge.sentence)}</p>"
-    return lead + said + evidence_table(measure(challenge.state, settings), settings)
+    return lead + said + (evidence_table(challenge.evidence, settings) if challenge.evidence else NO_VERDICT)
 
 
 def last_one(change: AliasChange | None, zone: ZoneInfo) -> str:

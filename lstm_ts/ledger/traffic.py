@@ -17,10 +17,15 @@ class TrafficRow:
 
     name: str  # of the registered model
     service: str  # its address
-    since: datetime
+    since: datetime  # it says so
     to_challenger: bool  # whether requests, or copies of them, are meant to reach a challenger
     stopped: int | None  # the version that gets no more of them
     reason: str  # why it was stopped, with its numbers
+
+
+@dataclass(frozen=True)
+class _HeardRow(TrafficRow):
+    heard_at: datetime  # when it last said anything
 
 
 TRAFFIC = sa.Table(
@@ -32,21 +37,34 @@ TRAFFIC = sa.Table(
     sa.Column("to_challenger", sa.Boolean),
     sa.Column("stopped", sa.Integer),
     sa.Column("reason", sa.Text),
+    sa.Column("heard_at", UtcTime),
 )
 
 
 def put_traffic(connection: Connection, rows: Sequence[TrafficRow]) -> None:
-    """A row that says what the one of its service says already leaves it as it is: `since` stays."""
+    """What services say now, `since`; what one has said already stands since it said so first."""
     found = [row for name in {row.name for row in rows} for row in read_traffic(connection, name)]
     before = {(row.name, row.service): row for row in found}
-    put_rows(connection, TRAFFIC, [row for row in rows if not _says(before.get((row.name, row.service)), row)])
+    put_rows(connection, TRAFFIC, [_hear(before.get((row.name, row.service)), row) for row in rows])
 
 
-def _says(before: TrafficRow | None, row: TrafficRow) -> bool:
-    return before is not None and replace(before, since=row.since) == row
+def _hear(before: TrafficRow | None, row: TrafficRow) -> _HeardRow:
+    says_the_same = before is not None and replace(before, since=row.since) == row
+    return _HeardRow(**vars(before if before and says_the_same else row), heard_at=row.since)
 
 
 def read_traffic(connection: Connection, name: str) -> list[TrafficRow]:
     """What each service says of a name, by its address."""
-    wanted = sa.select(TRAFFIC).where(TRAFFIC.c.name == name).order_by(TRAFFIC.c.service)
+    columns = [column for column in TRAFFIC.c if column is not TRAFFIC.c.heard_at]
+    wanted = sa.select(*columns).where(TRAFFIC.c.name == name).order_by(TRAFFIC.c.service)
     return [TrafficRow(**row._mapping) for row in connection.execute(wanted)]
+
+
+def remove_unheard(connection: Connection, name: str, *, before: datetime) -> None:
+    """Remove services not heard of since, where another one was: those of one that has moved.
+
+    Where none was, the last word stands: that requests were meant to come is how a challenger without any is noticed.
+    """
+    of_name = TRAFFIC.c.name == name
+    if connection.scalar(sa.select(sa.func.count()).where(of_name, TRAFFIC.c.heard_at >= before)):
+        connection.execute(sa.delete(TRAFFIC).where(of_name, TRAFFIC.c.heard_at < before))
