@@ -25,7 +25,11 @@ PAGES = {  # file of the repository -> page of the site
 COMMANDS_HEAD = """# Commands
 
 Each command is a Python module with a file of settings, `conf/<command>.yaml` (in the package, `lstm_ts/conf`).
-`key=value` changes a setting, `--cfg job` prints all of them. The tables below are made of the comments in these files.
+`key=value` changes a setting, `--help` tells a command's groups and settings, `--cfg job` prints the settings as they
+are then. The tables below are made of the comments in these files.
+
+`eval "$(lstm-ts -sc install=bash)"` has the shell complete commands, groups and keys after `lstm-ts` (by Hydra; `fish`
+and `zsh` too); put it into `~/.bashrc` to keep it.
 
 """
 GROUPS_HEAD = """# Configuration groups

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from lstm_ts import __version__
 from lstm_ts.commands import COMMANDS
+from lstm_ts.completion import FLAGS, complete
 
 
 def usage() -> str:
@@ -16,7 +17,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "lstm-ts COMMAND --help tells the values of a command.",
+            "lstm-ts COMMAND --help tells the values of a command,",
+            'eval "$(lstm-ts -sc install=bash)" has the shell complete them.',
         ]
     )
 
@@ -27,6 +29,8 @@ def main() -> None:
         print(usage())
     elif name == "--version":
         print(__version__)
+    elif name in FLAGS:
+        complete(" ".join(sys.argv[2:3]))
     elif name in COMMANDS:
         del sys.argv[1]
         runpy.run_module(COMMANDS[name].module, run_name="__main__", alter_sys=True)

@@ -1,5 +1,6 @@
 """`lstm-ts COMMAND`, what a plain installation lacks, and the wheel outside a checkout."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,26 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     assert "XAGUSD" in command("ingest", "source.start=2013-01-01", "source.end=2013-03-01")
     assert "hours" in command("process")
     assert sorted(path.name for path in home.iterdir()) == ["data", "outputs"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("lstm-ts tra", "train"),
+        ("lstm-ts train hori", "horizon="),
+        ("lstm-ts train net=l", "net=lstm"),
+    ],
+)
+def test_a_shell_completes_commands_groups_and_keys(line: str, offered: str, tmp_path: Path) -> None:
+    program = tmp_path / "lstm-ts"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lstm_ts "$@"\n')
+    program.chmod(0o755)
+    asked = (
+        'eval "$(lstm-ts -sc install=bash)"; complete -p lstm-ts > /dev/null || exit 1; '
+        'hydra_bash_completion; echo "${COMPREPLY[@]}"'
+    )
+    words = line.split()
+    shell = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_CWORD": str(len(words) - 1)}
+    environment = os.environ | shell | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", asked], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == [offered], done.stderr

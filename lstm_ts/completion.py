@@ -1,0 +1,34 @@
+"""`lstm-ts -sc install=bash`: completion of commands here, of their groups and keys by Hydra."""
+
+import os
+import sys
+
+from lstm_ts.commands import COMMANDS
+
+FLAGS = ("-sc", "--shell-completion")
+LINE, POINT = "COMP_LINE", "COMP_POINT"  # what the shell says: the line so far, and where the cursor is in it
+
+
+def complete(asked: str) -> None:
+    """Print the script that the shell keeps, or the words that can follow `COMP_LINE`.
+
+    asked   install=bash, uninstall=fish, query=zsh, …
+    """
+    words = os.environ.get(LINE, "").split()
+    if asked.startswith("query=") and (len(words) < 2 or words[1] not in COMMANDS):
+        print(" ".join(COMMANDS))
+        return
+    command = words[1] if asked.startswith("query=") else "process"
+    _leave_out(command)
+    from lstm_ts.cli import entry_point
+
+    sys.argv = ["lstm-ts", FLAGS[0], asked]
+    entry_point(command)(lambda cfg: None)()
+
+
+def _leave_out(command: str) -> None:
+    """The command's name is no word of the line that Hydra completes."""
+    line = os.environ.get(LINE, "")
+    if f" {command} " in line:
+        os.environ[LINE] = line.replace(f" {command} ", " ", 1)
+        os.environ[POINT] = str(int(os.environ.get(POINT, len(line))) - len(command) - 1)
