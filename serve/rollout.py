@@ -71,6 +71,8 @@ class Rollout:
         if version != self._version:
             self._version, self._traffic, self.stopped = version, self._asked_for, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
+            if version is not None:
+                STOPPED.labels(version)  # at zero: a first stop is an increase only then
         if version is None or self._asked_for.guardrails is None:
             return
         mine = Tallies(version, *self._tallies.values())

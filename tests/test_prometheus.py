@@ -42,7 +42,7 @@ from lstm_ts.monitoring.watcher import WatchLimits
 FOLDER = ROOT / "deploy" / "monitoring"
 OWN = {"up", "ALERTS"}  # of Prometheus
 UNTOLD = {"regime"}  # severity: none
-BESIDES = {"ledger_away"}  # what the watcher tells without a rule
+BESIDES = {"ledger_away", "registry_away", "challenger_guardrail"}  # told without a rule of the product
 SOON_S, GENEROUS_S = 30, 60
 WORDS = {"route", "le", "outcome", "over", "process"}  # labels whose values are ours
 QUIET_S = 2  # longer than Alertmanager waits for others
