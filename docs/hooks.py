@@ -20,6 +20,7 @@ PAGES = {  # file of the repository -> page of the site
     "ARCHITECTURE.md": "ARCHITECTURE.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
+    "deploy/README.md": "deploy/README.md",
     "deploy/monitoring/README.md": "deploy/monitoring/README.md",
 }
 COMMANDS_HEAD = """# Commands

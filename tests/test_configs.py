@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lstm_ts.cli import CONF, construct
+from lstm_ts.conf_files import read_settings
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.checkpoints import find_checkpoint
 from lstm_ts.model.datamodule import Split
@@ -125,3 +126,12 @@ def test_a_checkpoint_that_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.ckpt"):
         find_checkpoint("nowhere.ckpt", tmp_path)
     assert find_checkpoint(None, tmp_path) is None
+
+
+@pytest.mark.parametrize("path", sorted(Path(CONF).rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_key_says_what_it_is(path: Path) -> None:
+    told_elsewhere = {"hydra_logging", "job_logging", "experiment", "symbol"}  # conf/symbol/XAGUSD.yaml is the template
+    if path.parent.name in told_elsewhere and path.stem != "XAGUSD":
+        return
+    own = [setting for setting in read_settings(path) if not setting.key.startswith(("instance.", "contract."))]
+    assert not [setting.key for setting in own if not setting.comment]

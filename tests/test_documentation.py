@@ -26,7 +26,7 @@ SECONDS = 1800  # for the blocks of one document, on a busy machine
 FLAGS = {"-m", "--cfg", "job", "--help"}
 NAMES = {command.module: name for name, command in COMMANDS.items()}
 HISTORY = ROOT / "docs/LOG.md"  # its commands and keys are those of their day
-PROSE = [*DOCUMENTS, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", ROOT / "deploy/monitoring/README.md"]
+PROSE = [*DOCUMENTS, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "deploy").rglob("README.md"))]
 BLOCKS = [block for path in DOCUMENTS for block in read_blocks(path)]
 NOT_RUN = [block for block in BLOCKS if block.not_run]
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
