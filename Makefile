@@ -31,6 +31,18 @@ install: .venv/installed  ## .venv with torch and everything the lock names
 
 DEMO := paths.data=data/demo paths.outputs=outputs/demo
 
+define NEXT
+
+The model is the first of its name, so it serves. It is marked experimental:
+made-up prices have nothing to forecast but how far they move, and there it is
+as good as the best baseline.
+
+Next:
+  make serve      the model answers at http://127.0.0.1:8000, documented at /docs
+  make dashboard  its forecasts, scores and bars at http://127.0.0.1:5006
+endef
+export NEXT
+
 demo: .venv/demo  ## synthetic minutes → bars → model → registered as champion → one forecast
 	@$(RUN) lstm_ts.ingest $(DEMO)
 	@$(RUN) lstm_ts.process $(DEMO)
@@ -38,7 +50,7 @@ demo: .venv/demo  ## synthetic minutes → bars → model → registered as cham
 	@echo; cd outputs/demo && rm -f champion/{manifest.json,network.onnx,SHA256SUMS,weights.safetensors} && { ! [ -d champion ] || rmdir champion; }
 	@$(RUN) lstm_ts.registry action=export version=champion to=outputs/demo/champion $(DEMO) > /dev/null
 	@$(RUN) lstm_ts.predict model=outputs/demo/champion $(DEMO) | tail -n 1
-	@$(RUN) lstm_ts.registry action=history $(DEMO)
+	@echo "$$NEXT"; echo "  report          $$(ls -t outputs/demo/retrain/*/*/scores/report.html | head -n 1)"
 
 serve: .venv/demo .venv/serve  ## the demo's champion on http://127.0.0.1:8000
 	@$(RUN) serve.server $(DEMO)

@@ -1,17 +1,21 @@
 """How processes end: with the one that has started them, however that one ends, and in order at a signal.
 
-`python -m lstm_ts.lifetime COMMAND …` runs a command that does.
+`python -m lstm_ts.lifetime HOST PORT COMMAND …` runs a command that does, and prints its address once it answers there.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
+from http.client import HTTPConnection, HTTPException
 
 PR_SET_PDEATHSIG = 1
+ANSWER_S = 5.0  # until one try is given up
+PAUSE_S = 0.5
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
@@ -35,8 +39,30 @@ def exit_at_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_to_its_end(command: Sequence[str]) -> int:
+def answers(host: str, port: int) -> bool:
+    """Whether a page is shown there."""
+    connection = HTTPConnection(host, port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status < 400
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
+    while not ended.wait(PAUSE_S):
+        if answers(host, port):
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Its pages: http://{shown}:{port}", flush=True)
+            return
+
+
+def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
     """Run a command that stops in order at SIGTERM: handed on from this process, or sent when this one is killed.
+
+    It shows pages at that host and port.
 
     Files that are inheritable stay open in it: a lock is held until the last of the two has ended.
 
@@ -48,11 +74,14 @@ def run_to_its_end(command: Sequence[str]) -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C does not reach it: its group is its own
         signal.signal(number, lambda *_: child.terminate())
+    ended = threading.Event()
+    threading.Thread(target=tell_once_it_answers, args=(host, port, ended), daemon=True).start()
     code = child.wait()
+    ended.set()
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)  # what it could not stop, as it was killed itself
     return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    sys.exit(run_to_its_end(sys.argv[1:]))
+    sys.exit(run_to_its_end(sys.argv[3:], sys.argv[1], int(sys.argv[2])))

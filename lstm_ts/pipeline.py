@@ -6,6 +6,7 @@ Each asset is a command: what it does, and how it is configured, stands there. E
 """
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -51,6 +52,7 @@ SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that 
 SHOWN_HOURS = 50
 SENSOR_S = 60  # between two looks at what the monitor asks for
 WRITTEN_HERE = "# Written by lstm_ts.pipeline at each start, from conf/pipeline.yaml.\n"
+log = logging.getLogger(__name__)
 MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later, by themselves
 
 
@@ -356,11 +358,12 @@ def main(cfg: DictConfig) -> None:
     hold_stores(Path(cfg.paths.data), read_symbols(cfg.symbols), f"http://{cfg.host}:{cfg.port}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
-    print(f"Dagster: http://{cfg.host}:{cfg.port}", flush=True)
+    log.info("Dagster starts; its address is told once it answers")
     dagster = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", "-m", "lstm_ts.pipeline")
-    log = ("--log-format", "json") if cfg.log == JSON else ()
-    command = (*dagster, "--host", cfg.host, "--port", str(cfg.port), *log)
-    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.lifetime", *command))  # 200 MB less than this process
+    address, form = (cfg.host, str(cfg.port)), ("--log-format", "json") if cfg.log == JSON else ()
+    command = (*dagster, "--host", address[0], "--port", address[1], *form)
+    # 200 MB less than this process
+    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.lifetime", *address, *command))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: 
     )
     age = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {format_age(forecast.origin_ts, now)} ago."
     warned = [f"Before you trust it: {flag}." for flag in flags]
-    return "\n".join([head, *align(rows), *warned, age, describe(forecast, now)])
+    return "\n".join([head, *align(rows), *warned, age, describe(forecast)])
 
 
 def format_age(then: datetime, now: datetime) -> str:
@@ -87,13 +87,12 @@ def format_age(then: datetime, now: datetime) -> str:
     return " ".join(words) or "less than a minute"
 
 
-def describe(forecast: Forecast, now: datetime) -> str:
-    """The last hour of the path, as a sentence; its date has the year where that is not this one."""
+def describe(forecast: Forecast) -> str:
+    """The last hour of the path, as a sentence."""
     prices = price_format(forecast.quote, forecast.last_close)
     median, low, high = map(prices.number, forecast.price_HL(0.5, *INTERVAL)[-1])
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
-    year = f" {target_ts:%Y}" * (target_ts.year != now.year)
-    when = f"{target_ts:%A} {target_ts.day} {target_ts:%B}{year} {target_ts:%H:%M}"
+    when = f"{target_ts:%A} {target_ts.day} {target_ts:%B %Y} {target_ts:%H:%M}"
     return (
         f"In {hours} session hour{'s' * (hours > 1)}, by {when} UTC, {forecast.symbol} stands at "
         f"{median}{prices.suffix}, with 80 % probability between {low} and {high}; persistence says "

@@ -22,7 +22,6 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
-    RichProgressBar,
     WeightAveraging,
 )
 from omegaconf import DictConfig
@@ -42,6 +41,7 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
+from lstm_ts.model.progress import Progress
 from lstm_ts.model.provenance import describe, has_bf16
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
@@ -221,7 +221,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
         Losses(),
     ]
     if cfg.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}))
+        callbacks.append(Progress(refresh_rate=10, console_kwargs={"stderr": True}))
     loggers = [construct(cfg.logger)] if cfg.logger else []
     if loggers:
         callbacks.append(LearningRateMonitor("step"))

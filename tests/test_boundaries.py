@@ -52,7 +52,8 @@ TORCH = {"lstm_ts.train"} | {
         "windows",  # for its types
     )
 }
-LIGHTNING = {"lstm_ts.model.datamodule", "lstm_ts.model.lightning_module", "lstm_ts.scoring.wandb_log", "lstm_ts.train"}
+LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module", "progress")}
+LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.train"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
     *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "incident_days", "served_days")),

@@ -1,18 +1,24 @@
 """What a training logs."""
 
+import io
+import re
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from models import make_data, symbol_bars
 from test_baselines import windows_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lstm_ts.model.baselines import fit_reference
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
-from lstm_ts.model.windows import Batch
+from lstm_ts.model.nets import build_net
+from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.progress import Progress
+from lstm_ts.model.windows import Batch, WindowSpec
 
 LEVELS = (0.1, 0.5, 0.9)
 REFERENCE = fit_reference(windows_of(np.ones((500, 3))), np.random.default_rng(0).standard_normal((500, 3)), LEVELS)
@@ -69,6 +75,23 @@ def test_the_validation_loss_is_a_ratio_of_means_over_all_known_targets(tmp_path
     ours, theirs = (loss_H(k * REFERENCE.start_HQ) @ weight_H for k in (2.0, 1.0))
     assert validation_loss(2.0, found, tmp_path) == pytest.approx(ours / theirs, rel=1e-5)
     assert ours < theirs  # twice as wide is better where the market is twice as wild
+
+
+def test_progress_takes_one_line_of_80_columns(hourly_bars, silver, tmp_path):
+    data = make_data(symbol_bars(hourly_bars, silver), spec=WindowSpec(8, 3, LEVELS, 4))
+    data.setup()
+    net = build_net(LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0), data.start_HQ, volatilities=2)
+    start = {"start_HQ": data.start_HQ, "start_pinball_H": data.start_pinball_H}
+    optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5)
+    shown = io.StringIO()
+    progress = Progress(refresh_rate=1, console_kwargs={"file": shown, "width": 80, "force_terminal": True})
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = L.Trainer(default_root_dir=tmp_path, max_epochs=2, callbacks=[progress], **quiet)
+    trainer.fit(ForecastModule(net, levels=LEVELS, **start, optimisation=optimisation, seed=0), datamodule=data)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+    lines = [line.strip() for line in re.split(r"[\r\n]", plain) if line.strip()]
+    assert all(line.startswith(("Epoch ", "Validation ")) and len(line) <= 80 for line in lines)
+    assert re.fullmatch(r"Epoch 1/1 .* (\d+)/\1 .* val/loss: \d\.\d{3}", lines[-1])
 
 
 def test_har_knows_nothing_of_the_drift(tmp_path):

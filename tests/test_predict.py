@@ -18,7 +18,7 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast
-from lstm_ts.predict import _own_keys, format_age, format_forecast, read_hourly_bars, to_json, to_request
+from lstm_ts.predict import format_age, format_forecast, own_keys, read_hourly_bars, to_json, to_request
 from serve.window import read_window
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
@@ -56,13 +56,13 @@ def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(q
     assert f"XAGUSD stands at {said} 80 % probability" in lines[-1]
 
 
-def test_an_old_forecast_says_how_old_it_is_and_its_year():
+def test_a_forecast_says_how_old_it_is_and_its_date_in_full():
     lines = format_forecast(make_forecast(), "files", [], datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
     assert lines[-2] == "From bars that end 2026-01-05 09:00 UTC, 10 years 10 months ago."
     assert "by Monday 5 January 2026 11:00 UTC" in lines[-1]
     fresh = format_forecast(make_forecast(), "files", [], NOW).splitlines()
     assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
-    assert "by Monday 5 January 11:00 UTC" in fresh[-1]
+    assert "by Monday 5 January 2026 11:00 UTC" in fresh[-1]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_age_has_two_units(then, age):
     ],
 )
 def test_a_mistake_in_a_file_names_the_keys_of_this_command(raised, told):
-    with pytest.raises(type(raised), match=re.escape(told)), _own_keys():
+    with pytest.raises(type(raised), match=re.escape(told)), own_keys():
         raise raised
 
 
