@@ -93,6 +93,13 @@ COMMANDS: Mapping[str, Command] = {
         "action=silence rule=disk until=4h reason='old runs are being removed'",
         ("monitor",),
     ),
+    "backup": Command(
+        "lstm_ts.backup",
+        "write bars, registry and ledger into a folder, or restore them",
+        "While everything runs; restored into an empty place, and compared.",
+        "folder=backups/2026-11-29 paths.data=data/real",
+        ("registry",),
+    ),
     "pipeline": Command(
         "lstm_ts.pipeline",
         "run the schedule: Dagster with its pages",

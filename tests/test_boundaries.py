@@ -21,6 +21,7 @@ DASHBOARD = {module for module in MODULES if module.startswith("dashboard.")}
 MIGRATIONS = {module for module in MODULES if module.startswith("lstm_ts.ledger.migrations.")}
 COMMANDS = {
     "alerts",
+    "backup",
     "ingest",
     "process",
     "train",
@@ -56,7 +57,7 @@ LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_modul
 LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.train"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
-    *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "incident_days", "served_days")),
+    *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "dumps", "incident_days", "served_days")),
     *(f"lstm_ts.ledger.{name}" for name in ("traffic", "upserts")),
     "lstm_ts.registry.mlflow_store",
 }
@@ -95,6 +96,7 @@ KEPT = {
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
     "prometheus_client": SERVICE | {"dashboard.client", "dashboard.monitoring.service", "lstm_ts.monitoring.service"},
+    "psycopg": {"lstm_ts.ledger.dumps"},
     "psutil": {"lstm_ts.monitoring.machine", "serve.process_figures"},
     "pythonjsonlogger": {"lstm_ts.logs"},
     "sqlalchemy": DATABASE | MIGRATIONS,

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -153,6 +154,21 @@ class BarStore:
             facts |= {"new": done.new, "same": done.same, "revised": done.revised}
             log.info("Bars are stored", extra={"event": "bars_stored", **facts})
 
+    def copy_to(self, folder: Path) -> Manifest:
+        """Copy what is stored at this moment into a new folder; what that holds.
+
+        Raises    DataError: a file is not as it was written
+        """
+        folder.mkdir(parents=True)
+        with self._reading() as manifest:
+            for file in manifest.files.values():
+                shutil.copyfile(self.folder / file.file, folder / file.file)
+                if hash_file(folder / file.file) != file.sha256:
+                    raise self._damaged(self.folder / file.file)
+        (folder / READER_LOCK).touch()
+        write_durably(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        return manifest
+
     def foreign_files(self) -> list[str]:
         """Names in the folder that no upsert has given; those that begin with a dot are the system's."""
         if not self.folder.is_dir():
@@ -264,10 +280,13 @@ class BarStore:
         path = self.folder / file.file
         content = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise DataError(
-                f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
-            )
+            raise self._damaged(path)
         return pl.read_parquet(content, columns=columns)
+
+    def _damaged(self, path: Path) -> DataError:
+        return DataError(
+            f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
+        )
 
     def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")

@@ -1,0 +1,214 @@
+"""`python -m lstm_ts.backup`: bars, registry and ledger into one folder, and back into an empty place.
+
+<folder>/backup.json      what is in it: hashes, rows by table, triggers
+<folder>/ledger.dump      SQLite's file, or pg_dump's
+<folder>/registry.dump    the same of MLflow's database
+<folder>/artifacts/       the models of the versions
+<folder>/bars/            stores: processed/<symbol>, raw/<symbol>
+
+Everything goes on meanwhile, but that no alias moves. What comes later in this order is as new as what comes before
+or newer, as it is when a process is killed between two writes: the next runs of process and monitor catch up.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lstm_ts.cli import check_arguments
+
+if __name__ == "__main__":
+    check_arguments("backup")  # before what is slow to import
+
+from omegaconf import DictConfig
+
+from lstm_ts import __version__, clock
+from lstm_ts.cli import check_registry, entry_point
+from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.ledger import dumps
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.registry.mlflow_store import ARTIFACTS, sqlite_path
+from lstm_ts.registry.registry import Registry, check_there
+from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.disk import fsync_folder, hash_file
+from lstm_ts.store.manifest import stores_in
+
+SUMMARY, LEDGER, REGISTRY, BARS = "backup.json", "ledger.dump", "registry.dump", "bars"
+FORMAT = 1
+SCHEMAS = {"processed": HOURLY_SCHEMA, "raw": BAR_SCHEMA}  # in the order they are written
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an installation keeps what is backed up."""
+
+    data: Path
+    registry: str
+    ledger: str
+
+    @property
+    def artifacts(self) -> Path | None:
+        """None: they do not lie beside the registry's database."""
+        path = sqlite_path(self.registry)
+        return path.parent / ARTIFACTS if path else None
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """Url by file; a registry that is a server, or lives in the ledger's database, has none of its own."""
+        own = self.registry != self.ledger and not self.registry.startswith(("http://", "https://"))
+        return {LEDGER: self.ledger} | ({REGISTRY: self.registry} if own else {})
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is to be backed up by other means, as sentences."""
+        if self.artifacts is not None:
+            return []
+        served = self.registry != self.ledger and REGISTRY not in self.databases
+        what = "MLflow's server" if served else "the models, which MLflow's artifact store has"
+        return [f"Not in it: {what}; back that up next, by its own means"]
+
+
+def write(place: Place, folder: Path) -> dict[str, Any]:
+    """Write a backup, which appears whole; what `backup.json` says.
+
+    Raises    ConfigError: the folder is there
+    """
+    if folder.exists():
+        raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
+    check_there(place.registry)
+    staged = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    summary = {"format": FORMAT, "lstm_ts": __version__, "at": clock.now().isoformat(timespec="seconds")}
+    summary |= {"databases": _write_databases(place, staged), "stores": _write_stores(place.data, staged / BARS)}
+    summary["files"] = {path.relative_to(staged).as_posix(): hash_file(path) for path in _files_of(staged)}
+    (staged / SUMMARY).write_text(json.dumps(summary, indent=1))
+    staged.replace(folder)
+    fsync_folder(folder.parent)
+    return summary
+
+
+def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
+    registry = Registry(place.registry, None)
+    with closing(Ledger(place.ledger, make=False)) as ledger, ExitStack() as still:
+        for name in registry.names():
+            still.enter_context(ledger.exclusive(f"{name}'s aliases"))
+        found = {file: asdict(dumps.dump(url, folder / file)) for file, url in place.databases.items()}
+    if place.artifacts and place.artifacts.exists():
+        shutil.copytree(place.artifacts, folder / ARTIFACTS)
+    return found
+
+
+def _write_stores(data: Path, folder: Path) -> dict[str, int]:
+    """Rows by store."""
+    rows = {}
+    for stage, schema in SCHEMAS.items():
+        for symbol in stores_in(data / stage):
+            manifest = BarStore(data / stage / symbol, schema).copy_to(folder / stage / symbol)
+            rows[f"{stage}/{symbol}"] = sum(month.rows for month in manifest.months.values())
+    return rows
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Read a backup's summary, and every file of it.    Raises    DataError: it is not as it was written"""
+    try:
+        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
+        files: Mapping[str, str] = summary["files"]
+        known = summary["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"Expected a backup in {folder}, got no {SUMMARY} of one; give its folder") from None
+    if not known:
+        raise DataError(f"Expected a backup of format {FORMAT}, got {summary['format']}; use the lstm_ts that wrote it")
+    there = {path.relative_to(folder).as_posix(): path for path in _files_of(folder) if path != folder / SUMMARY}
+    for name in sorted(files.keys() | there.keys()):
+        if name not in there or files.get(name) != hash_file(there[name]):
+            raise DataError(f"Expected {folder / name} as it was written, got another one or none; take another backup")
+    return summary
+
+
+def restore(folder: Path, place: Place) -> dict[str, Any]:
+    """Fill an empty place, and compare it with what the backup says.
+
+    Raises    ConfigError: something is there; DataError: the backup or the result is not as it should be
+    """
+    summary = check(folder)
+    _check_empty(place)
+    for store in summary["stores"]:
+        shutil.copytree(folder / BARS / store, place.data / store)
+    if (folder / ARTIFACTS).exists() and place.artifacts:
+        shutil.copytree(folder / ARTIFACTS, place.artifacts)
+    for file, url in place.databases.items():
+        dumps.restore(folder / file, url, summary["databases"][file]["kind"])
+    _compare(summary, place)
+    return summary
+
+
+def _check_empty(place: Place) -> None:
+    """Raises    ConfigError"""
+    folders = [place.data / stage / symbol for stage in SCHEMAS for symbol in stores_in(place.data / stage)]
+    folders += [place.artifacts] if place.artifacts and place.artifacts.exists() else []
+    taken = [str(path) for path in folders] + [name for name, url in place.databases.items() if not dumps.is_empty(url)]
+    if taken:
+        raise ConfigError(
+            f"Expected an empty place to restore into, got {', '.join(taken)}; set another paths.data and paths.outputs"
+        )
+
+
+def _compare(summary: Mapping[str, Any], place: Place) -> None:
+    """Raises    DataError: something was not restored"""
+    for store, rows in summary["stores"].items():
+        found = BarStore(place.data / store, SCHEMAS[store.split("/")[0]]).read_stamps().len()
+        _expect(f"{rows} bars in {place.data / store}", rows, found)
+    for file, url in place.databases.items():
+        _expect(f"the tables and triggers of {file}", summary["databases"][file], asdict(dumps.content(url)))
+    registry = Registry(place.registry, None)
+    Ledger(place.ledger, make=False).close()
+    for name in registry.names():
+        if champion := registry.champion(name):
+            registry.load(champion)
+
+
+def _expect(what: str, wanted: object, got: object) -> None:
+    if wanted != got:
+        raise DataError(f"Expected {what} as they were backed up, got {got}; restore once more, into another place")
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _describe(summary: Mapping[str, Any]) -> Iterator[str]:
+    for store, rows in summary["stores"].items():
+        yield f"{store}: {rows:,} bars"
+    for file, found in summary["databases"].items():
+        rows, tables = sum(found["rows"].values()), len(found["rows"])
+        yield f"{file.removesuffix('.dump')}: {rows:,} rows in {tables} tables"
+
+
+@entry_point("backup")
+def main(cfg: DictConfig) -> None:
+    check_registry(cfg)
+    folder = Path(str(cfg.folder))
+    place = Place(Path(cfg.paths.data), cfg.registry.uri, cfg.registry.ledger)
+    match cfg.action:
+        case "write":
+            summary, done = write(place, folder), f"Backed up as of {{at}} → {folder}"
+        case "check":
+            summary, done = check(folder), f"{folder} of {{at}} is as it was written"
+        case "restore":
+            summary, done = restore(folder, place), f"Restored as of {{at}} from {folder}"
+        case _:
+            raise ConfigError(f"Expected action=write, check or restore, got {cfg.action}")
+    print(*_describe(summary), *place.left_out, sep="\n")
+    print(done.format(at=summary["at"]))
+
+
+if __name__ == "__main__":
+    main()

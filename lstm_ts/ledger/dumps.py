@@ -1,0 +1,129 @@
+"""Databases as files: SQLite's online backup, or PostgreSQL's own pg_dump and pg_restore."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from lstm_ts.errors import LedgerError
+
+SQLITE, POSTGRES = "sqlite", "postgresql"
+TRIGGERS = {
+    SQLITE: "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    POSTGRES: "SELECT tgrelid::regclass || '.' || tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'",
+}
+SNAPSHOT = sa.text("SELECT pg_export_snapshot()")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a database holds, to be compared after it was restored."""
+
+    kind: str
+    rows: dict[str, int]  # by table
+    triggers: list[str]
+
+
+def dump(url: str, file: Path) -> Content:
+    """Write the database as it is at one moment, while others go on writing.    Raises    LedgerError"""
+    read = sa.make_url(url)
+    if read.get_backend_name() == SQLITE:
+        address = f"{Path(read.database or '').absolute().as_uri()}?mode=rw"  # no file is made where there is none
+        with (
+            _answering(read),
+            closing(sqlite3.connect(address, uri=True)) as source,
+            closing(sqlite3.connect(file)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file, whatever the source was
+        return content(f"sqlite:///{file}")
+    with _transaction(read) as connection:  # counts and dump see the same moment
+        found = _content(connection)
+        snapshot = f"--snapshot={connection.scalar(SNAPSHOT)}"
+        _run("pg_dump", read, "--format=custom", "--no-owner", "--no-acl", snapshot, f"--file={file}")
+    return found
+
+
+def restore(file: Path, url: str, kind: str) -> None:
+    """Fill an empty database of the same kind.    Raises    LedgerError: it is not empty, or of another kind"""
+    read = sa.make_url(url)
+    if read.get_backend_name() != kind:
+        raise LedgerError(f"Expected a {kind} database, of which this is a backup, got {_shown(read)}; set another one")
+    if not is_empty(url):
+        raise LedgerError(f"Expected an empty database to restore into, got tables in {_shown(read)}; set another one")
+    if kind == SQLITE:
+        path = Path(read.database or "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        shutil.copyfile(file, part)
+        part.replace(path)
+    else:
+        _run("pg_restore", read, "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
+
+
+def content(url: str) -> Content:
+    with _transaction(sa.make_url(url)) as connection:
+        return _content(connection)
+
+
+def is_empty(url: str) -> bool:
+    """No table, or a SQLite file that is not there."""
+    read = sa.make_url(url)
+    if read.get_backend_name() == SQLITE and not Path(read.database or "").exists():
+        return True
+    with _transaction(read) as connection:
+        return not sa.inspect(connection).get_table_names()
+
+
+def _content(connection: Connection) -> Content:
+    kind, quote = connection.dialect.name, connection.dialect.identifier_preparer.quote
+    tables = sorted(sa.inspect(connection).get_table_names())
+    rows = {name: connection.scalar(sa.text(f"SELECT count(*) FROM {quote(name)}")) or 0 for name in tables}
+    return Content(kind, rows, sorted(connection.scalars(sa.text(TRIGGERS[kind]))))
+
+
+@contextmanager
+def _transaction(url: URL) -> Iterator[Connection]:
+    """One that sees one moment."""
+    level = "REPEATABLE READ" if url.get_backend_name() == POSTGRES else "SERIALIZABLE"
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level=level)
+    with _answering(url), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _answering(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        said = " ".join(str(getattr(error, "orig", error)).split())
+        raise LedgerError(f"Expected the database {_shown(url)} to answer, got: {said}; check its address") from error
+
+
+def _run(program: str, url: URL, *arguments: str) -> None:
+    """A program of PostgreSQL's; the password does not stand in its command line."""
+    from psycopg.conninfo import make_conninfo  # an extra
+
+    address = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
+    password = address.pop("password", None)
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
+    command = [program, f"--dbname={make_conninfo(**address)}", *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise LedgerError(f"Expected PostgreSQL's {program}, got none; apt-get install postgresql-client") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:300]
+        raise LedgerError(f"Expected {program} to succeed on {_shown(url)}, got: {said}")
+
+
+def _shown(url: URL) -> str:
+    return url.set(query={}).render_as_string(hide_password=True)

@@ -1,0 +1,238 @@
+"""`python -m lstm_ts.backup`: what is restored is what was there at one moment, while everything went on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from serving import Server, frame, make_bars, make_servable, running, save_model, wait_for
+from test_ledger import FORECAST
+from test_registry import promote, register
+
+from lstm_ts.backup import SUMMARY, Place, check, restore, write
+from lstm_ts.errors import ConfigError, DataError, LedgerError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import CHAMPION
+from lstm_ts.store.bar_store import BarStore
+
+LONG_AGO, FAR = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_ledger(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], str]]:
+    """Urls of empty ledgers of a kind."""
+    if request.param == "sqlite":
+        yield lambda folder: f"sqlite:///{folder}/ledger.db"
+        return
+    url, names = sa.make_url(request.getfixturevalue("postgres_url")), list[str]()
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    def make(folder: Path) -> str:
+        names.append(f"test_{uuid4().hex}")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {names[-1]}"))
+        return url.set(database=names[-1]).render_as_string(hide_password=False)
+
+    yield make
+    with engine.connect() as connection:
+        for name in names:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def place_of(folder: Path, ledger: str = "") -> Place:
+    return Place(folder / "data", f"sqlite:///{folder}/mlflow.db", ledger or f"sqlite:///{folder}/ledger.db")
+
+
+def fill(place: Place, model: Path, bars: pl.DataFrame, session: Session) -> None:
+    """Bars, a champion, and forecasts of two requests."""
+    with BarStore(place.data / "processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", session) as staging:
+        staging.add(bars)
+    with closing(Ledger(place.ledger)) as ledger:
+        registry = Registry(place.registry, ledger)
+        register(registry, model)
+        promote(registry, 1)
+        ledger.record_forecasts([FORECAST, replace(FORECAST, request_id="another")])
+
+
+@pytest.fixture(scope="module")
+def model(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("backup") / "model", hourly_bars, silver, seed=1)
+
+
+@pytest.fixture
+def place(tmp_path: Path, model: Path, hourly_bars: pl.DataFrame, silver: Session) -> Place:
+    (tmp_path / "here").mkdir()
+    place = place_of(tmp_path / "here")
+    fill(place, model, hourly_bars, silver)
+    return place
+
+
+def test_what_is_restored_is_what_was_there(
+    make_ledger: Callable[[Path], str], model: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    here, there = (tmp_path / name for name in ("here", "there"))
+    here.mkdir()
+    place, empty = place_of(here, make_ledger(here)), place_of(there, make_ledger(there))
+    fill(place, model, hourly_bars, silver)
+    summary = write(place, tmp_path / "backup")
+    assert summary["stores"] == {"processed/XAGUSD": hourly_bars.height}
+    assert summary["databases"]["ledger.dump"]["rows"]["forecasts"] == 2
+    assert restore(tmp_path / "backup", empty) == summary
+    stored = [BarStore(each.data / "processed/XAGUSD", HOURLY_SCHEMA) for each in (place, empty)]
+    assert stored[1].read().equals(stored[0].read()) and stored[1].id == stored[0].id
+    with closing(Ledger(place.ledger)) as before, closing(Ledger(empty.ledger)) as after:
+        assert after.identity == before.identity
+        assert after.forecasts("XAGUSD", since=LONG_AGO, until=FAR) == before.forecasts(
+            "XAGUSD", since=LONG_AGO, until=FAR
+        )
+        registry = Registry(empty.registry, after)
+        assert registry.history("XAGUSD", CHAMPION) == Registry(place.registry, before).history("XAGUSD", CHAMPION)
+        assert registry.version("XAGUSD", CHAMPION).source.startswith(there.as_uri())
+        with pytest.raises(LedgerError, match="forecasts"), after.transaction() as connection:
+            connection.execute(sa.text("UPDATE forecasts SET last_close = 1"))
+    with BarStore(empty.data / "processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", silver) as staging:
+        staging.add(hourly_bars)
+    assert staging.result.same == hourly_bars.height
+
+
+def test_everything_goes_on_while_a_backup_is_written(
+    make_ledger: Callable[[Path], str], model: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    here, there = (tmp_path / name for name in ("here", "there"))
+    here.mkdir()
+    place, empty = place_of(here, make_ledger(here)), place_of(there, make_ledger(there))
+    fill(place, model, hourly_bars.head(-200), silver)
+    done, written = threading.Event(), list[int]()
+
+    def go_on() -> None:
+        with closing(Ledger(place.ledger)) as ledger:
+            registry = Registry(place.registry, ledger)
+            while not done.is_set():
+                number = len(written)
+                ledger.record_forecasts([replace(FORECAST, request_id=f"meanwhile {number}")])
+                if number % 20 == 0:
+                    register(registry, model)
+                    promote(registry, len(registry.versions("XAGUSD")))
+                    with BarStore(place.data / "processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours") as staging:
+                        staging.add(hourly_bars[-200 + number : -200 + number + 20])
+                written.append(number)
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        wait_for(lambda: len(written) > 5)
+        before = len(written)
+        write(place, tmp_path / "backup")
+        after = len(written)
+    finally:
+        done.set()
+        writer.join()
+    restore(tmp_path / "backup", empty)
+    with closing(Ledger(empty.ledger)) as ledger:
+        found = [row.request_id for row in ledger.forecasts("XAGUSD", since=LONG_AGO, until=FAR)]
+        kept = [int(text.split()[1]) for text in found if text.startswith("meanwhile")]
+        assert sorted(kept) == list(range(len(kept))) and before <= len(kept) <= after + 1
+        registry = Registry(empty.registry, ledger)
+        moves = registry.history("XAGUSD", CHAMPION)
+        assert registry.version("XAGUSD", CHAMPION).number == moves[-1].to_version
+        assert {move.actor for move in moves} == {"a test"}, "no move is found that was not written down"
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "added"])
+def test_a_damaged_backup_is_named_and_restores_nothing(place: Place, tmp_path: Path, damage: str) -> None:
+    write(place, tmp_path / "backup")
+    file = next((tmp_path / "backup/bars/processed/XAGUSD").glob("2014-*.parquet"))
+    match damage:
+        case "changed":
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+        case "missing":
+            file.unlink()
+        case "added":
+            file = file.with_name("more.parquet")
+            file.touch()
+    with pytest.raises(DataError, match=f"Expected {file} as it was written"):
+        restore(tmp_path / "backup", place_of(tmp_path / "there"))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, tmp_path: Path) -> None:
+    write(place, tmp_path / "backup")
+    with pytest.raises(ConfigError, match="Expected a new folder for the backup"):
+        write(place, tmp_path / "backup")
+    with pytest.raises(ConfigError, match=r"an empty place.*processed/XAGUSD.*artifacts, ledger.dump, registry"):
+        restore(tmp_path / "backup", place)
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match=f"Expected a backup in {folder}, got no {SUMMARY}"):
+            check(folder)
+
+
+def test_damaged_bars_are_not_backed_up(place: Place, tmp_path: Path) -> None:
+    file = next((place.data / "processed/XAGUSD").glob("2014-*.parquet"))
+    file.write_bytes(b"other bytes")
+    with pytest.raises(DataError, match=f"Expected {file} as it was written"):
+        write(place, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_what_a_registry_keeps_elsewhere_is_told(tmp_path: Path) -> None:
+    served = Place(tmp_path, "http://127.0.0.1:5000", f"sqlite:///{tmp_path}/ledger.db")
+    assert served.left_out == ["Not in it: MLflow's server; back that up next, by its own means"]
+    database = Place(tmp_path, "postgresql://a@b/c", "postgresql://a@b/c")
+    assert "the models, which MLflow's artifact store has" in database.left_out[0]
+    assert list(database.databases) == ["ledger.dump"]
+
+
+@pytest.mark.slow
+def test_a_killed_backup_leaves_nothing_in_its_place(place: Place, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    where = [f"paths.data={place.data}", f"registry.uri={place.registry}", f"registry.ledger={place.ledger}"]
+    command = [sys.executable, "-m", "lstm_ts.backup", f"folder={folder}", *where]
+    for _ in range(2):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: (tmp_path / ".backup.part").exists())
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not folder.exists()
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    assert check(folder)["stores"] == {"processed/XAGUSD": hourly_bars.height}
+    assert not (tmp_path / ".backup.part").exists()
+
+
+@pytest.mark.slow
+def test_an_installation_is_moved_while_it_serves(
+    empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    window = {"symbol": "XAGUSD", "bars": make_bars(silver)}
+    with running(Server(make_servable(here, empty, hourly_bars, silver))) as server:
+        wait_for(lambda: server.health().ready)
+        path = server.predict(window).json()["path"]
+        summary = write(place_of(here), tmp_path / "backup")
+        with BarStore(here / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", silver) as staging:
+            staging.add(frame(make_bars(silver)))
+        assert server.predict(window).status_code == 200
+    restore(tmp_path / "backup", place_of(there))
+    (tmp_path / "here").rename(tmp_path / "away")
+    with running(Server(there)) as server:
+        wait_for(lambda: server.health().ready)
+        assert server.predict(window).json()["path"] == path
+        last = server.client.get("/forecast", params={"symbol": "XAGUSD"}).json()["origin_ts"]
+    assert datetime.fromisoformat(last) == hourly_bars["ts"][-1] + HOUR
+    assert json.loads((tmp_path / "backup" / SUMMARY).read_text()) == summary
+    assert datetime.now(UTC) - datetime.fromisoformat(summary["at"]) < timedelta(hours=1)
