@@ -117,7 +117,7 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
         for name in re.findall(r"\b(?:LSTM_TS_[A-Z_]+|MLFLOW_[A-Z_]+)\b", path.read_text())
     }
     code = "".join(path.read_text() for path in (ROOT / "lstm_ts").rglob("*") if path.suffix in (".py", ".yaml"))
-    assert {name for name in given if name not in code} == {"LSTM_TS_VERSION", "LSTM_TS_PORT"}  # compose's own
+    assert {name for name in given if name not in code} == {"LSTM_TS_VERSION"}  # compose's own
 
 
 def test_the_service_scales_by_metrics_that_it_has() -> None:
