@@ -1,9 +1,11 @@
 """README and docs: links resolve, commands and keys exist, and (slow) every block runs."""
 
 import itertools
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
@@ -14,9 +16,10 @@ import polars as pl
 import pytest
 import yaml
 from documents import DOCUMENTS, RUN, Block, make_tree, masked, read_blocks, run_blocks, to_script
-from processes import ROOT
+from processes import ROOT, child, free_port, output, python
 
-from lstm_ts.cli import CONF
+from docs.hooks import rewrite_links
+from lstm_ts.cli import CONF, compose
 from lstm_ts.commands import COMMANDS
 from lstm_ts.market.session import Session
 from lstm_ts.sources.synthetic import Synthetic
@@ -127,6 +130,12 @@ def test_a_command_of_a_block_exists_with_its_keys_and_groups(block: Block) -> N
         assert target in make_targets()
 
 
+@pytest.mark.parametrize("block", [b for b in NOT_RUN if b.language == "bash"], ids=lambda block: block.place)
+def test_the_commands_of_a_block_that_is_not_run_have_a_configuration(block: Block) -> None:
+    for module, arguments in commands(block.text):
+        compose(NAMES[module], [re.sub(r"\$\w+", "x", argument) for argument in arguments])
+
+
 def make_targets() -> list[str]:
     return re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
 
@@ -191,8 +200,6 @@ def test_a_server_is_waited_for_and_ends_with_its_document(tmp_path: Path, unuse
 
 @pytest.fixture
 def unused_port() -> int:
-    from processes import free_port
-
     return free_port()
 
 
@@ -209,6 +216,40 @@ def test_a_note_stands_before_its_block(tmp_path: Path) -> None:
     assert (first.not_run, first.text, first.line) == ("sends mail", "a\n", 2)
     assert (second.not_run, second.language) == ("", "python")
     assert "a.md:2" not in to_script([first, second])
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "there"),
+    [
+        ("index.md", "![a](docs/data.png)", "![a](data.png)"),
+        ("index.md", "[a](docs/loop.md#the-gate) [b](LICENSE)", "[a](loop.md#the-gate) b"),
+        (
+            "loop.md",
+            "[a](../ARCHITECTURE.md#x) [b](#c) [d](https://e.f)",
+            "[a](ARCHITECTURE.md#x) [b](#c) [d](https://e.f)",
+        ),
+        ("deploy/monitoring/README.md", "[a](../../README.md)", "[a](../../index.md)"),
+        ("loop.md", "```\n[a](../README.md)\n```", "```\n[a](../README.md)\n```"),
+        ("loop.md", "[a](nowhere.md)", "[a](nowhere.md)"),
+    ],
+)
+def test_a_link_between_files_becomes_one_between_pages(page: str, text: str, there: str) -> None:
+    pages = {"index.md", "loop.md", "data.png", "ARCHITECTURE.md", "deploy/monitoring/README.md"}
+    assert rewrite_links(text, page, pages) == there
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
+    command = python("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path)
+    with child(command, stderr=subprocess.PIPE, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}) as process:
+        assert output(process)[1] == ""
+        assert process.returncode == 0
+    pages = list(tmp_path.rglob("*.html"))
+    loads = (
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"https?:[^\"]*|<link[^>]*rel=\"?(?:stylesheet|preconnect)[^>]*https?:[^>]*"
+    )
+    assert len(pages) > 20
+    assert not [found for page in pages for found in re.findall(loads, page.read_text())]
 
 
 def write_minutes(folder: Path) -> None:
