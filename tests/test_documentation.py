@@ -111,6 +111,11 @@ def test_the_readme_is_short() -> None:
     assert words(README.read_text()) <= 800
 
 
+def test_the_readme_names_every_command() -> None:
+    table = README.read_text().partition("## Commands")[2].partition("\n## ")[0]
+    assert set(CODE.findall(table)) >= set(COMMANDS)
+
+
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_lines_are_at_most_120_characters(path: Path) -> None:
     if path != HISTORY:
