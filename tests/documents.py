@@ -4,12 +4,15 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import pytest
 from processes import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,6 +81,9 @@ def _step(block: Block) -> str:
 
 def run_blocks(blocks: Sequence[Block], tree: Path, *, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run them in `tree`, with its .venv first on the path; all processes end with it, and stderr goes to stdout."""
+    for block in blocks:
+        if block.server:
+            _check_free(block)
     path = os.pathsep.join([f"{tree}/.venv/bin", str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
@@ -93,6 +99,17 @@ def run_blocks(blocks: Sequence[Block], tree: Path, *, seconds: float = 60) -> s
             out, _ = shell.communicate()
             out += f"\nstopped after {seconds:g} s"
     return subprocess.CompletedProcess(tree, shell.returncode, out)
+
+
+def _check_free(block: Block) -> None:
+    """Nobody else may answer the block's clients."""
+    port = httpx.URL(block.server).port
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            pytest.fail(f"Expected port {port} to be free for {block.place}, got one in use; end what listens there")
 
 
 def _kill_session(session: int) -> None:

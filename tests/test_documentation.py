@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime
@@ -201,6 +202,8 @@ def test_a_server_is_waited_for_and_ends_with_its_document(tmp_path: Path, unuse
     assert done.returncode == 0 and "200" in done.stdout.splitlines(), done.stdout
     (tmp_path / "again").mkdir()
     assert run_blocks([server], tmp_path / "again").returncode == 0  # its port is free
+    with socket.create_server(("127.0.0.1", unused_port)), pytest.raises(pytest.fail.Exception, match="to be free"):
+        run_blocks([server], tmp_path)
 
 
 @pytest.fixture
