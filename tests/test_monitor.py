@@ -24,7 +24,16 @@ from webhook import open_webhook
 from lstm_ts.cli import compose, construct
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DAILY_SCORES, FINDINGS, HOURLY_FORECASTS, MONITOR_STATES, OUTCOMES, SCORES
+from lstm_ts.ledger.monitor_rows import (
+    DAILY_SCORES,
+    FINDINGS,
+    HOURLY_FORECASTS,
+    MONITOR_STATES,
+    OUTCOMES,
+    SCORES,
+    MonitorState,
+)
+from lstm_ts.ledger.monitor_tables import put_states, read_states
 from lstm_ts.ledger.rows import FORECASTS, ForecastRow, ServedPath
 from lstm_ts.ledger.served_days import SERVED_DAYS
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
@@ -385,6 +394,39 @@ def test_a_challenger_that_is_better_takes_the_champions_place_where_that_is_con
     said = monitor(folder, end + 3 * HOUR, "on_better=promote")
     assert "The champion of XAGUSD, version 1" in said and "XAGUSD has no challenger." in said
     assert "Expected on_better=tell or promote, got yes" in mistake(run("monitor", folder, "on_better='yes'"))
+
+
+@pytest.mark.slow
+def test_a_challenger_that_is_no_worse_than_a_champion_that_has_drifted_stays_challenger(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_challenger(folder, monkeypatch, wider=1)
+    end = REGISTERED + timedelta(days=20)
+    bars_until(folder, hourly_bars, end)
+    assert "is no worse than the champion" in monitor(folder, end, "verdict.margin=0.2", "drift.min_origins=100")
+    with (
+        closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger,
+        ledger.transaction() as connection,
+    ):
+        state = read_states(connection, "XAGUSD", 1)["drift"]
+        drifted = {**state, "sums": [1e5] * len(state["sums"]), "drift_since": LATER.isoformat()}
+        put_states(connection, [MonitorState("XAGUSD", 1, "drift", end, drifted)])
+    done = run(
+        "monitor",
+        folder,
+        "verdict.margin=0.2",
+        "drift.min_origins=100",
+        "on_no_worse=promote",
+        **at(end + timedelta(minutes=1)),
+    )
+    assert (done.returncode, "1 → 2" in history(folder)) == (3, False)
+    with (
+        closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger,
+        ledger.transaction() as connection,
+    ):
+        put_states(connection, [MonitorState("XAGUSD", 1, "drift", end, dict(state))])
+    monitor(folder, end + timedelta(minutes=2), "verdict.margin=0.2", "drift.min_origins=100", "on_no_worse=promote")
+    assert "2 → - release monitor version 2 becomes champion" in history(folder)
 
 
 def say_traffic(folder: Path, **changes: Any) -> None:

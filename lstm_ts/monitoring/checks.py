@@ -25,6 +25,8 @@ from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
 from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, MonitorSettings, find_traffic
 from lstm_ts.monitoring.skew import check_served
+from lstm_ts.monitoring.standing_drift import find_drift
+from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
 from lstm_ts.registry.version import CHALLENGER, CHAMPION
 from lstm_ts.store.bar_store import BarStore
@@ -59,9 +61,15 @@ def check_challenger(
     finding = challenges.describe(challenger, run.name, challenge, end)
     if end:
         return finding, ChallengerMove(challenger.number, None, end)
-    if challenge and challenge.verdict in settings.promoting:
+    if challenge and challenge.verdict in settings.promoting and not _is_too_little(run, challenge):
         return finding, ChallengerMove(challenger.number, challenge.champion, challenge.sentence)
     return finding, None
+
+
+def _is_too_little(run: MonitorRun, challenge: Challenge) -> bool:
+    """Whether it is no worse than a champion that has become worse itself."""
+    is_no_worse = challenge.verdict is ChallengeVerdict.NO_WORSE
+    return is_no_worse and find_drift(run.ledger, run.name, challenge.champion) is not None
 
 
 def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
