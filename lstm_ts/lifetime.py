@@ -55,7 +55,7 @@ def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
     while not ended.wait(PAUSE_S):
         if answers(host, port):
             shown = f"[{host}]" if ":" in host else host
-            print(f"Its pages: http://{shown}:{port}", flush=True)
+            print(f"Open http://{shown}:{port}", flush=True)
             return
 
 

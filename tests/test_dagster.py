@@ -189,7 +189,7 @@ def test_a_second_pipeline_is_refused_until_the_first_is_killed_which_leaves_no_
     dagster.process.wait(WAIT_S)
     wait_for(lambda: not dagster.processes())
     with beside(tmp_path) as third:
-        address = read_line(third).removeprefix("Its pages: ")
+        address = next(line for line in iter(lambda: read_line(third), None) if line.startswith("Open "))[5:]
         assert httpx.get(address, trust_env=False).status_code == 200
         end(third)
 

@@ -28,7 +28,7 @@ from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.__main__ import Request, answer
 from lstm_ts.registry.mlflow_store import MlflowStore
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.version import Version
+from lstm_ts.registry.version import Version, describe_pages
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GATE = {
@@ -555,7 +555,7 @@ def test_list_shows_each_version_in_a_row_and_other_names_after_it(registry: Reg
     register(registry, model, count=2)
     register(registry, model, "EURUSD")
     promote(registry, 2)
-    headings, first, second, other = ask(registry, "list").splitlines()
+    headings, first, second, other, page = ask(registry, "list").splitlines()
     assert headings.split()[:3] == ["version", "created", "(UTC)"]
     assert first.split()[0::3] == ["1", "-", "2014-04-01", "+0.6"]
     assert second.split()[3:] == [
@@ -570,6 +570,26 @@ def test_list_shows_each_version_in_a_row_and_other_names_after_it(registry: Reg
         "(volatility)",
     ]
     assert other == "Also registered: EURUSD, champion none yet"
+    assert page.endswith(", then http://127.0.0.1:5000/#/models/XAGUSD")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        (
+            "sqlite:///outputs/registry/mlflow.db",
+            "mlflow ui --backend-store-uri sqlite:///outputs/registry/mlflow.db, then "
+            "http://127.0.0.1:5000/#/models/XAGUSD",
+        ),
+        ("https://me:secret@mlflow.example:8443/at/", "https://mlflow.example:8443/at/#/models/XAGUSD"),
+        (
+            "postgresql+psycopg://me:secret@db/mlflow",
+            'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI", then http://127.0.0.1:5000/#/models/XAGUSD',
+        ),
+    ],
+)
+def test_the_page_of_the_versions_is_told_without_a_password(uri: str, said: str) -> None:
+    assert describe_pages(uri, "XAGUSD") == f"MLflow's page of them: {said}"
 
 
 def test_show_gives_provenance_scores_and_the_gates_reasons(registry: Registry, model: Path) -> None:

@@ -20,6 +20,7 @@ from lstm_ts.market.session import utc
 from lstm_ts.registry.registry import Registry, check_there
 from lstm_ts.registry.version import (
     CHAMPION,
+    describe_pages,
     format_history,
     format_in_force,
     format_version,
@@ -85,7 +86,8 @@ def _list(registry: Registry, asked: Request) -> str:
         registry.version(asked.name, asked.alias)  # says what there is
     champions = {other: registry.champion(other) for other in registry.names() if other != asked.name}
     others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
-    return "\n".join([format_versions(versions, [registry.metrics(v) for v in versions]), *others])
+    table = format_versions(versions, [registry.metrics(v) for v in versions])
+    return "\n".join([table, *others, describe_pages(registry.uri, asked.name)])
 
 
 @entry_point("registry")

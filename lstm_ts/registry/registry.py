@@ -39,7 +39,7 @@ class Registry:
         ledger   None: for who moves no alias and asks for no history
         Raises   RegistryError: no answer
         """
-        self.store = MlflowStore(uri)
+        self.uri, self.store = uri, MlflowStore(uri)
         self._ledger = ledger
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.scoring.tables import percent
@@ -91,6 +92,18 @@ def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, 
         )
         rows.append(row)
     return _table(rows)
+
+
+def describe_pages(uri: str, name: str) -> str:
+    """Where MLflow shows the versions; no address is repeated that may hold a password."""
+    page = f"#/models/{name}"
+    if uri.startswith(("http://", "https://")):
+        parts = urlsplit(uri)
+        return (
+            f"MLflow's page of them: {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{page}"
+        )
+    store = uri if uri.startswith("sqlite:") else '"$MLFLOW_TRACKING_URI"'
+    return f"MLflow's page of them: mlflow ui --backend-store-uri {store}, then http://127.0.0.1:5000/{page}"
 
 
 def describe_best_skill(metrics: Mapping[str, float]) -> str:
