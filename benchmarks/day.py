@@ -1,7 +1,8 @@
-"""`python -m benchmarks.day FOLDER [KEPT]`: a month of real minutes through everything that runs in production.
+"""`python -m benchmarks.day FOLDER [KEPT]`: weeks of real minutes through everything that runs in production.
 
 FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT, a new folder, keeps stores, registry
-and logs for the dashboard. March 2015 comes from the simulated TWS, six hours at a time by a clock that lies in a file.
+and logs for the dashboard. March and April 2015 come from the simulated TWS, six hours at a time, and once the drift is
+found a day at a time, by a clock that lies in a file.
 At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
 service, and alerts go to a webhook here. The monitor stops a challenger for harm and promotes one that is better; an
 operator names the challengers and starts what was killed. Planted, the market's changes by `planted_market`:
@@ -14,8 +15,9 @@ a killed service on the 13th
 another regime  returns are 2.5 times as large from the 16th on
 concept drift   from the 19th on returns go on instead of reverting
 
-It ends with exit code 1 unless each alert was told once and its end once, both verdicts came, the drift had a
-retraining, the regime was told without an alert, and no outcome was lost or counted twice.
+A drift takes 400 hours since to be judged here, not 1,000 (`JUDGING`). It ends with exit code 1 unless each alert was
+told once and its end once, both verdicts came, the drift was cured by a version that was judged on hours since alone,
+the regime was told without an alert, and no outcome was lost or counted twice.
 """
 
 import importlib
@@ -54,16 +56,20 @@ from tests.webhook import Webhook, open_webhook
 
 SYMBOL = "XAGUSD"
 COLUMNS = ("ts", "open", "high", "low", "close", "volume")
-BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, ENDS = (
-    datetime(2015, 3, day, hour, 5 if hour else 0, tzinfo=UTC)
-    for day, hour in ((1, 20), (11, 8), (11, 20), (13, 2), (16, 0), (19, 0), (31, 20))
+BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, FOUND, ENDS = (
+    datetime(2015, month, day, hour, 5 if hour else 0, tzinfo=UTC)
+    for month, day, hour in (
+        *((3, 1, 20), (3, 11, 8), (3, 11, 20), (3, 13, 2), (3, 16, 0), (3, 19, 0), (3, 24, 20)),
+        (4, 29, 20),
+    )
 )
 REVERTING_SINCE, LIVE_SINCE = datetime(2014, 1, 1, tzinfo=UTC), datetime(2015, 3, 1, tzinfo=UTC)
-STEP = timedelta(hours=6)
+STEP, DAY = timedelta(hours=6), timedelta(days=1)
 REVERTING = MarketPhase(REVERTING_SINCE, 0.4)
 MARKET = (REVERTING, MarketPhase(REGIME, 0.4, 2.5), MarketPhase(DRIFT, -0.3, 2.5))
 OPPOSITE = (MarketPhase(datetime(2013, 1, 1, tzinfo=UTC), -0.3),)
 TRAINING = ("horizon=12", "trainer.max_epochs=8", "trainer.enable_progress_bar=false")
+JUDGING = ("gate.min_origins=200",)
 NOT_JUDGED = ("gate.min_origins=100000", "retrain.start=scratch")  # registered, and no champion
 IB = (
     "source=ib",
@@ -241,7 +247,7 @@ class Operator:
         if better := re.search(r"The challenger of .*The challenger is better than the champion.*", printed):
             self.say(better[0])
         if code == RETRAIN:
-            said = self.at.run("retrain", *TRAINING)[1]
+            said = self.at.run("retrain", *TRAINING, *JUDGING)[1]
             gate = said[said.index("Gate: ") :].splitlines()
             self.say("a retraining is due")
             print(*(f"{'':18}{line}" for line in gate if line.startswith(("Gate", "- ", "Champion"))), sep="\n")
@@ -254,9 +260,15 @@ def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_
         at.run("process")
         if kill_after_s is not None:
             at.kill_monitor(kill_after_s)
-        operator.read_monitor(*at.run("monitor", "on_better=promote", allowed=(0, RETRAIN)))
+        monitored = at.run("monitor", "on_better=promote", "drift.min_origins=200", allowed=(0, RETRAIN))
+        operator.read_monitor(*monitored)
     at.run("monitor", "action=watch", f"service={at.url}", "checks.service.attempts=1")
     operator.read_messages()
+
+
+def list_steps() -> list[datetime]:
+    early = [BEGINS + number * STEP for number in range((FOUND - BEGINS) // STEP + 1)]
+    return early + [early[-1] + number * DAY for number in range(1, (ENDS - FOUND) // DAY + 1)]
 
 
 def rehearse(minutes: pl.DataFrame, at: Installation) -> Operator:
@@ -264,8 +276,8 @@ def rehearse(minutes: pl.DataFrame, at: Installation) -> Operator:
     live = plant(minutes, MARKET).filter(pl.col("ts") >= LIVE_SINCE - timedelta(days=7)).drop("volume")
     operator.challenge("2")
     with Tws(live, pace=0) as tws, at.serving():
-        for number in range((ENDS - BEGINS) // STEP + 1):
-            at.set_clock(BEGINS + number * STEP)
+        for number, ts in enumerate(list_steps()):
+            at.set_clock(ts)
             tws.set_clock(at.now)
             is_away = OUTAGE <= at.now < BACK
             kill_after_s = chance.uniform(0.5, 5) if number % KILL_EVERY == 0 else None
@@ -299,8 +311,9 @@ def find_faults(at: Installation, operator: Operator) -> list[str]:
             faults.append("version 3 was not found better")
         if not any(change.from_version == 2 and "Stop: " in change.reason for change in released):
             faults.append("version 2 was not stopped")
-        if len(ledger.decisions(SYMBOL)) < 4:
-            faults.append("no retraining")
+        cures = [row for row in ledger.decisions(SYMBOL) if row.verdict == "promote" and row.span_start > DRIFT]
+        if [row.version for row in cures] != champions[-1:]:
+            faults.append("the drift was not cured")
         with ledger.transaction() as connection:
             if not any(row.rule == "regime" and row.health == "bad" for row in tables.read_findings(connection)):
                 faults.append("the regime was not told")
