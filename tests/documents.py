@@ -25,14 +25,14 @@ stop() { for pid in $(jobs -p); do kill -- -"$pid" 2> /dev/null; done; wait; }
 trap stop EXIT
 answers() { python - "$1" <<'PYTHON'
 import sys, time, httpx
-until = time.monotonic() + 180
+until = time.monotonic() + 300
 while time.monotonic() < until:
     try:
         if httpx.get(sys.argv[1], trust_env=False).status_code == 200:
             sys.exit()
     except httpx.TransportError:
         time.sleep(0.2)
-sys.exit(f"{sys.argv[1]} did not answer within 180 s")
+sys.exit(f"{sys.argv[1]} did not answer within 300 s")
 PYTHON
 }
 """
