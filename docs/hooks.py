@@ -23,6 +23,10 @@ PAGES = {  # file of the repository -> page of the site
     "deploy/README.md": "deploy/README.md",
     "deploy/monitoring/README.md": "deploy/monitoring/README.md",
 }
+MADE = {
+    "lstm_ts/conf": "reference/groups.md",
+    "lstm_ts/commands.py": "reference/commands.md",
+}  # by this module
 COMMANDS_HEAD = """# Commands
 
 Each command is a Python module with a file of settings, `conf/<command>.yaml` (in the package, `lstm_ts/conf`).
@@ -113,7 +117,7 @@ def rewrite_links(markdown: str, page: str, pages: set[str]) -> str:
             return target
         path, _, anchor = target.partition("#")
         source = posixpath.normpath(posixpath.join(folder, path))
-        at = PAGES.get(source, source.removeprefix("docs/"))
+        at = (PAGES | MADE).get(source, source.removeprefix("docs/"))
         if at not in pages and (ROOT / source).exists():
             return None
         return posixpath.relpath(at, posixpath.dirname(page) or ".") + (f"#{anchor}" if anchor else "")
