@@ -42,6 +42,11 @@ class HourlyBars(Generic[Frame]):
         return self.symbol_bars.symbol
 
     @property
+    def source(self) -> str:
+        """Who made them."""
+        return self.symbol_bars.source
+
+    @property
     def frame(self) -> Frame:
         """Columns `ts` (the hour's open, UTC), `open, high, low, close, volume, minutes_share`."""
         return self.as_kind(self.symbol_bars.hourly_bars)
@@ -55,7 +60,7 @@ class HourlyBars(Generic[Frame]):
 
     def __repr__(self) -> str:
         ts = self.symbol_bars.hourly_bars["ts"]
-        return f"{self.symbol.name}: {len(self):,} session hours, {ts[0]} to {ts[-1]}; bars: {self.symbol_bars.source}"
+        return f"{self.symbol.name}: {len(self):,} session hours, {ts[0]} to {ts[-1]}; bars: {self.source}"
 
 
 @overload

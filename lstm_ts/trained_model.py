@@ -201,6 +201,9 @@ class TrainedModel:
             raise ConfigError(f"Expected bars in the model's sessions, {theirs}, got {ours}; set the symbol's to these")
         for note in describe_adoption(forecaster):
             log.warning("%s", note)
+        trained_on = forecaster.provenance.source
+        if is_synthetic(bars.source) != is_synthetic(trained_on):
+            log.warning("The model was trained on %s, and is asked about %s", trained_on, bars.source)
         return forecaster
 
     def _forecast(self, hours: HourlyBars[Any]) -> Forecast:
@@ -214,11 +217,8 @@ class TrainedModel:
     def _evaluate(self, hours: HourlyBars[Any], start: Moment, end: Moment) -> ForecastRecord:
         bars, first = hours.symbol_bars, utc(start)
         forecaster = self._choose(bars, first)
-        provenance = forecaster.provenance
-        seen_until = utc(provenance.data_end)
+        seen_until = utc(forecaster.provenance.data_end)
         record = evaluate(forecaster, bars.hourly_bars, Span(first or seen_until, utc(end)))
-        if is_synthetic(bars.source) != is_synthetic(provenance.source):
-            log.warning("The model was trained on %s, and is scored on %s", provenance.source, bars.source)
         if seen_until and first and first < seen_until:
             log.warning(
                 "In sample: the span begins before %s, up to where the model was trained and chosen", seen_until

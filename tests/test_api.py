@@ -152,7 +152,7 @@ def test_what_is_unusual_is_told(
     caplog.clear()
     model.score(lstm_ts.read_bars(hours, symbol="XAGUSD"), start="2019-02-01")
     assert "In sample: the span begins before 2019-" in caplog.text
-    assert "trained on synthetic silver, seed 7, and is scored on a frame" in caplog.text
+    assert "trained on synthetic silver, seed 7, and is asked about a frame" in caplog.text
 
 
 def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
