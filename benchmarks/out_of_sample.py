@@ -1,8 +1,8 @@
 """Years of forecasts that no training has seen, which the benchmarks of monitoring draw their runs from.
 
 FOLDER holds silver's minutes of 2011 to 2015 (`xagusd_m1_<year>.parquet`) and hours of 2018 to 2022
-(`h1/xagusd_h1_2018_2022.parquet`). The commands of the README train a model on the first years of each; the values in
-`conf/` were chosen on the first half of what it then forecasts, and figures are of the second.
+(`h1/xagusd_h1_2018_2022.parquet`). The commands of docs/quickstart.md train a model on the first years of each; the
+values in `conf/` were chosen on the first half of what it then forecasts, and figures are of the second.
 """
 
 from collections.abc import Iterator, Mapping

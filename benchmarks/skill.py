@@ -1,7 +1,7 @@
 """`python -m benchmarks.skill FOLDER [OVERRIDE ...]`: skill beside every baseline, on real silver and three others.
 
 FOLDER holds silver's minutes of 2011 to 2015 (`xagusd_m1_<year>.parquet`) and hours of 2018 to 2022 of silver, gold,
-NZD/USD and Brent (`h1/<symbol>_h1_2018_2022.parquet`). With the commands of the README, in a temporary folder:
+NZD/USD and Brent (`h1/<symbol>_h1_2018_2022.parquet`). With the commands of docs/quickstart.md, in a temporary folder:
 
 minutes   trained before October 2014 and scored on 2015, seeds 0 to 2, LightGBM beside the first; then refitted every
           quarter from 2013 to 2015
