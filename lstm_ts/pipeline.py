@@ -226,7 +226,7 @@ def build_model(cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.Ass
             done = run_command("retrain", retrain.run, plan.command("retrain", symbol.name))
         return dg.MaterializeResult(
             metadata={
-                "says": f"registered {done.registered}" if done.registered else "nothing new, nothing registered",
+                "says": f"registered {done.registered}" if done.registered else "nothing new, or too early to judge",
                 "verdict": done.registered.tags["verdict"] if done.registered else "none",
                 "champion": str(done.champion) if done.champion else "none yet",
             }

@@ -61,7 +61,7 @@ SCRATCH, BOTH = "scratch", "both"
 class RetrainResult:
     """Of the first symbol."""
 
-    registered: Version | None  # None: nothing was new, or a dry run
+    registered: Version | None  # None: nothing was new, it is too early to judge, or a dry run
     champion: Version | None  # which serves now
 
 
@@ -183,7 +183,8 @@ def register(
 def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | None:
     """Prints scores, decisions, and where the candidate's reports and model lie.
 
-    Returns    what was registered for the first symbol: None where nothing is new, and after a dry run
+    Returns    what was registered for the first symbol: None where nothing is new, it is too early to
+               judge, or it was a dry run
 
     First it does what a run before left undone when it was killed, whatever its bars.
     """
