@@ -6,6 +6,7 @@ A frame of pandas gives frames of pandas back, anything else frames of polars.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -108,18 +109,23 @@ def read_bars(
 
     Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
     """
-    found = _find_symbol(symbol)
+    found = symbol if isinstance(symbol, Symbol) else _read_symbol(symbol)
     settings = {"symbol": found.name, "zone": zone, "dates": dates, "price_factor": price_factor, "stamps": stamps}
     with own_keys():
         return _read(_open(data, source, settings), found, pandas=is_pandas(data))
 
 
-def _find_symbol(symbol: str | Symbol) -> Symbol:
+@cache
+def _read_symbol(name: str) -> Symbol:
     """Raises    ConfigError: no file of conf/symbol"""
-    if isinstance(symbol, Symbol):
-        return symbol
-    found: Symbol = construct(compose("project", [f"symbol={symbol}"]).symbol)
+    found: Symbol = construct(compose("project", [f"symbol={name}"]).symbol)
     return found
+
+
+@cache
+def _read_limits() -> dict[str, float]:
+    cfg = compose("project", [])
+    return {"min_minutes_share": cfg.min_minutes_share, "max_mismatch": cfg.max_mismatch}
 
 
 def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
@@ -129,10 +135,7 @@ def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
 
 
 def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:
-    cfg = compose("project", [])
-    hourly_bars, rejected = read_hourly_bars(
-        source, symbol.session, min_minutes_share=cfg.min_minutes_share, max_mismatch=cfg.max_mismatch
-    )
+    hourly_bars, rejected = read_hourly_bars(source, symbol.session, **_read_limits())
     if rejected:
         log.warning("%d bad rows of %s left out", rejected, source.name)
     return HourlyBars(SymbolBars(symbol, hourly_bars, source.name), rejected, pandas)

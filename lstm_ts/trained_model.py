@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,15 +23,17 @@ from lstm_ts.hourly_bars import Frame, HourlyBars, read_bars
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import utc
-from lstm_ts.market.symbol import describe_symbol
+from lstm_ts.market.symbol import Symbol, describe_symbol
 from lstm_ts.model.adoption import choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters, save_forecasters
 from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.overrides import to_overrides
 from lstm_ts.processors import wait_passively
-from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord, quantile_column
+from lstm_ts.scoring.metrics import Array
+from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord, Times, quantile_column
 from lstm_ts.scoring.scores import compute_scores, scores_frame
 
 if TYPE_CHECKING:
@@ -61,11 +64,13 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> "Trai
         data = train.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
         start = train.load_start(cfg, data) if cfg.warm_start else None
         fitted = train.fit(cfg, data, train.build_trainer(cfg, Path(folder)), start=start)
-    scored = {}
-    for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True):
-        record = evaluate(forecaster, each.bars.hourly_bars, train.test_span(each, data.split))
-        scored[each.name] = replace(forecaster, scores=compute_scores(record).to_json())
-    return TrainedModel(scored)
+    records = (
+        evaluate(forecaster, each.bars.hourly_bars, train.test_span(each, data.split))
+        for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True)
+    )
+    scores = [compute_scores(record).to_json() for record in records]
+    found = zip(data.symbols, fitted.forecasters, scores, strict=True)
+    return TrainedModel({each.name: replace(forecaster, scores=known) for each, forecaster, known in found})
 
 
 def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> Any:
@@ -148,15 +153,13 @@ class TrainedModel:
         if picture not in get_args(PictureName):
             raise ConfigError(f"Expected a picture among {', '.join(get_args(PictureName))}, got {picture}; choose one")
         hours = self._read(bars)
-        source = hours.symbol_bars.source
         if picture != "forecast":
             record = self._evaluate(hours, start, end)
-            return draw_pictures(record, compute_scores(record), source)[picture]
-        forecast, closes = self._forecast(hours), hours.symbol_bars.hourly_bars
-        past = (closes["ts"] + timedelta(hours=1)).dt.replace_time_zone(None).to_numpy(), closes["close"].to_numpy()
+            return draw_pictures(record, compute_scores(record), hours.source)[picture]
+        forecast = self._forecast(hours)
         ahead = np.array([ts.replace(tzinfo=None) for ts in forecast.target_ts_H], "datetime64[us]"), forecast.q_HQ
         unit = price_format(forecast.quote, forecast.last_close).unit
-        return draw_forecast(forecast.symbol, unit, source, past, ahead, forecast.levels)
+        return draw_forecast(forecast.symbol, unit, hours.source, _closes(hours), ahead, forecast.levels)
 
     def save(self, folder: str | Path) -> Path:
         """Write a model folder, for `load` and for the commands.    Raises    ConfigError: it exists already"""
@@ -186,13 +189,16 @@ class TrainedModel:
         """
         if isinstance(bars, HourlyBars):
             return bars
-        names = list(self.forecasters)
-        if len(names) > 1:
+        if len(self.forecasters) > 1:
             raise ConfigError(
-                f"Expected bars that say which of {', '.join(names)} they are of, got {type(bars).__name__}; "
-                f"read them by lstm_ts.read_bars(frame, symbol=…)"
+                f"Expected bars that say which of {', '.join(self.forecasters)} they are of, got "
+                f"{type(bars).__name__}; read them by lstm_ts.read_bars(frame, symbol=…)"
             )
-        return read_bars(bars, symbol=names[0])
+        ((name, forecaster),) = self.forecasters.items()
+        if not (quote := forecaster.quote):
+            return read_bars(bars, symbol=name)
+        own = Symbol(name=name, session=forecaster.session, currency=quote.currency, decimals=quote.decimals)
+        return read_bars(bars, symbol=own)
 
     def _choose(self, bars: SymbolBars, until: datetime | None) -> Forecaster:
         forecaster = choose_forecaster(self.forecasters, bars, until=until)
@@ -210,7 +216,7 @@ class TrainedModel:
         hourly_bars = hours.symbol_bars.hourly_bars
         forecaster = self._choose(hours.symbol_bars, hourly_bars["ts"][-1])
         forecast = forecaster.forecast(hourly_bars, forecaster.season_states(forecaster.grid(hourly_bars)))
-        for flag in construct(compose("predict", ["model=this"]).flags).of_window(forecast, forecaster.spec.tsteps):
+        for flag in _read_flags().of_window(forecast, forecaster.spec.tsteps):
             log.warning("Before you trust the forecast of %s: %s", forecast.symbol, flag)
         return forecast
 
@@ -224,6 +230,18 @@ class TrainedModel:
                 "In sample: the span begins before %s, up to where the model was trained and chosen", seen_until
             )
         return record
+
+
+@cache
+def _read_flags() -> Flags:
+    found: Flags = construct(compose("predict", ["model=any"]).flags)
+    return found
+
+
+def _closes(hours: HourlyBars[Any]) -> tuple[Times, Array]:
+    """Closing times and closes."""
+    bars = hours.symbol_bars.hourly_bars
+    return (bars["ts"] + timedelta(hours=1)).dt.replace_time_zone(None).to_numpy(), bars["close"].to_numpy()
 
 
 @contextmanager

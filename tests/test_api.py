@@ -31,7 +31,7 @@ SILVER = {"calendar": "CMEGlobex_Silver", "zone": "America/New_York"}
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stored")
-    succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-07-01")
+    succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-06-01")
     succeed("process", folder)
     return folder
 
@@ -87,9 +87,9 @@ def test_a_forecast_is_that_of_predict(
 def test_scores_are_those_of_evaluate(
     stored: Path, trained: Path, model: lstm_ts.TrainedModel, bars: lstm_ts.HourlyBars[pl.DataFrame]
 ) -> None:
-    scores = json.loads(Path(succeed("evaluate", stored, f"model={trained}", "span.start=2019-06-01")[-1]).read_text())
+    scores = json.loads(Path(succeed("evaluate", stored, f"model={trained}", "span.start=2019-05-10")[-1]).read_text())
     rows = {
-        (row["step"], row["forecaster"]): row for row in model.score(bars, start="2019-06-01").iter_rows(named=True)
+        (row["step"], row["forecaster"]): row for row in model.score(bars, start="2019-05-10").iter_rows(named=True)
     }
     for step, horizon in scores["horizons"].items():
         ours = rows.pop((int(step), "lstm"))
@@ -124,7 +124,7 @@ def test_minutes_make_the_hours_that_process_makes(stored: Path, hours: pl.DataF
 
 
 def test_synthetic_bars_are_those_of_ingest(bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
-    made = lstm_ts.synthetic_bars(start="2019-01-01", end="2019-07-01")
+    made = lstm_ts.synthetic_bars(start="2019-01-01", end="2019-06-01")
     assert repr(made) == repr(bars)
     assert made.frame.drop("minutes_share").equals(bars.frame.drop("minutes_share"))
 
@@ -162,6 +162,8 @@ def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.H
     assert pooled.forecasters["MINE"].quote is not None and pooled.forecasters["MINE"].quote.currency == "EUR"
     with pytest.raises(ConfigError, match=r"which of XAGUSD, MINE they are of, got DataFrame; read them by"):
         pooled.forecast(hours)
+    alone = lstm_ts.TrainedModel({"MINE": pooled.forecasters["MINE"]})
+    assert alone.forecast(hours).height == TINY["horizon"]
 
 
 @pytest.mark.parametrize(
