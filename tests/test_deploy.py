@@ -146,3 +146,14 @@ def test_compose_leaves_no_address_of_this_machine_in_the_files_it_changes(name:
     if name == "alertmanager":
         tool = program("amtool", "prometheus-alertmanager")
         assert subprocess.run([tool, "check-config", written], timeout=LIMIT_S).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "dashboard", "pipeline"])
+def test_systemd_takes_the_unit(command: str, tmp_path: Path) -> None:
+    unit = tmp_path / f"lstm-ts@{command}.service"
+    text = (DEPLOY / "systemd/lstm-ts@.service").read_text()
+    unit.write_text(text.replace("/opt/lstm_ts/bin/lstm-ts", "/bin/true"))  # which it looks for
+    tool = program("systemd-analyze", "systemd")
+    done = subprocess.run([tool, "verify", unit], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert f"lstm-ts@{command}" in text.splitlines()[0]
