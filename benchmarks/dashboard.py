@@ -56,7 +56,7 @@ def looking(browser: Browser, url: str) -> Iterator[Page]:
 
 
 def shown(page: Page) -> None:
-    page.get_by_role("region", name="The path").locator("tbody tr").first.wait_for()
+    page.locator(".figures").wait_for()
     page.evaluate(PAINTED)
 
 
@@ -73,7 +73,7 @@ def click_ms(page: Page) -> list[float]:
     """From a click on Forecast, in a table of which one high has changed, to the picture."""
     page.get_by_role("button", name="Type it in", exact=True).click()
     page.get_by_text("session hours are needed").wait_for()
-    button, headline = page.get_by_role("button", name="Forecast", exact=True), page.get_by_text("session hours ahead")
+    button, headline = page.get_by_role("button", name="Forecast", exact=True), page.locator(".figures")
     button.click()
     headline.wait_for()
     taken = []

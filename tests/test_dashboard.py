@@ -14,7 +14,7 @@ import httpx
 import panel as pn
 import polars as pl
 import pytest
-from browsing import LATE, Dashboard, click_at, delay_answers, looking, shown, violations
+from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, looking, shown, violations
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
@@ -69,11 +69,21 @@ def choose(page: Page, way: str) -> None:
     page.get_by_role("button", name=way, exact=True).click()
 
 
+def path_rows(page: Page) -> Locator:
+    """Rows of the table of all steps, which is folded."""
+    return page.locator("details tbody tr")
+
+
 def forecast_of(page: Page) -> list[list[str]]:
     """Cells of the table of the path."""
-    rows = page.get_by_role("region", name="The path").locator("tbody tr")
+    rows = path_rows(page)
     expect(rows).to_have_count(HORIZON)
-    return [row.locator("td").all_inner_texts() for row in rows.all()]
+    return [row.locator("td").all_text_contents() for row in rows.all()]
+
+
+def figure_of(page: Page, name: str) -> Locator:
+    """The figure that is so called, of those above the chart."""
+    return page.locator(".figures > div").filter(has=page.locator("dt", has_text=name))
 
 
 def type_over(cell: Locator, text: str) -> None:
@@ -126,7 +136,72 @@ def test_new_bars_are_shown_when_they_are_stored(
     last = hourly_bars.tail(1).with_columns(ts=pl.lit(silver.next_hours(hourly_bars["ts"][-1], 1)[0]))
     with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(last.select(HOURLY_SCHEMA.names()).cast(HOURLY_SCHEMA))
-    expect(page.get_by_role("region", name="The path").locator("tbody tr").first).not_to_contain_text(before[0][1][:21])
+    expect(path_rows(page).first).not_to_contain_text(before[0][1][:21])
+
+
+def test_the_first_screen_answers_and_a_click_on_the_fan_chooses_the_step(page: Page, service: Server) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    forecast_of(page)
+    reply = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()
+    prices = price_format(Quote("USD", 3), reply["last_close"])
+    below = page.evaluate(PLACE, [0, reply["last_close"]])[1]
+    page.evaluate("scrollTo(0, 0)")
+    for shown_first in (page.locator(".figures"), page.locator(".bk-Figure").first):
+        box = shown_first.bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 800
+    assert below < 800
+    expect(page.locator("details table")).not_to_be_visible()
+    for step in (HORIZON, 2):
+        its = reply["path"][step - 1]
+        if step != HORIZON:
+            click_at(page, step, its["price"])
+        interval = f"{prices.number(its['lower_80'])} to {prices.number(its['upper_80'])}"
+        expect(figure_of(page, f"80 % interval, {step} h ahead")).to_contain_text(interval)
+        expect(figure_of(page, f"Median, {step} h ahead")).to_contain_text(prices.amount(its["price"]))
+    page.get_by_label("Session hours ahead").select_option(index=0)  # by keyboard
+    expect(figure_of(page, "Median, 1 h ahead")).to_contain_text(prices.amount(reply["path"][0]["price"]))
+    expect(figure_of(page, "Version of XAGUSD")).to_contain_text("champion")
+    page.locator("summary").click()
+    expect(page.locator("details table")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_one_crosshair_reads_the_hours_and_the_fan(page: Page, service: Server) -> None:
+    forecast_of(page)
+    reply = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()
+    prices, tip = price_format(Quote("USD", 3), reply["last_close"]), page.locator(".bk-Tooltip")
+    page.mouse.move(*page.wait_for_function(PLACE, arg=[-2, reply["last_close"]]).json_value())
+    expect(tip.filter(has_text="Open")).to_contain_text("Volume")
+    page.mouse.move(*page.wait_for_function(PLACE, arg=[2, reply["last_close"]]).json_value())
+    step = reply["path"][1]
+    told = tip.filter(has_text="Median")
+    expect(told).to_contain_text(f"{prices.number(step['lower_80'])} to {prices.number(step['upper_80'])}")
+    expect(told).to_contain_text("Persistence")
+    expect(told).to_contain_text(f"{datetime.fromisoformat(step['target_ts']):%H:%M} UTC")
+
+
+def test_the_wheel_shows_more_history(page: Page, service: Server) -> None:
+    forecast_of(page)
+    last = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()["last_close"]
+    start = "Bokeh.documents[0].get_model_by_name('fan').x_range.start"
+    page.mouse.move(*page.wait_for_function(PLACE, arg=[0, last]).json_value())
+    before = page.evaluate(start)
+    page.mouse.wheel(0, 500)
+    page.wait_for_function(f"{start} < {before} - 5")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard, dark: bool) -> None:
+    with looking(browser, dashboard.url, width=390, dark=dark) as page:
+        forecast_of(page)
+        heights = {
+            name: (figure_of(page, name).bounding_box() or {"y": 0})["y"] for name in ("80 %", "Price now", "Median")
+        }
+        assert min(heights, key=lambda name: heights[name]) == "80 %"
+        assert heights["80 %"] < 300
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert violations(page) == []
 
 
 def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, service: Server) -> None:

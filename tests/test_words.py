@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from dashboard.client import Forecast, Model, Skill, SkillOver, Step, StepSkill
-from dashboard.ui.text import curl, headline, outcome_words, short, signed, step_skill_words, to_csv, trust
+from dashboard.forecast.figures import figures, skill_figure
+from dashboard.ui.text import curl, moments, outcome_words, short, signed, step_skill_words, to_csv, trust, warnings
 from dashboard.ui.views import path_table
 from lstm_ts.market.bars import HOURLY_SCHEMA
 
@@ -73,25 +74,66 @@ def test_a_skill_says_how_old_it_is_and_a_missing_one_why(forecast: Forecast) ->
     assert "not known: no outcomes are scored yet." in trust(forecast)
 
 
-def test_the_headline_names_both_times_and_escapes_what_it_is_told(forecast: Forecast) -> None:
-    text = headline(forecast, BERLIN)
-    assert "Tue 06 Jan 2015 12:00" in text
-    assert "(Tue 06 Jan 2015 11:00 UTC), 2 session hours ahead" in text
-    assert "&lt;XAG&gt;" in text
-    assert "<strong>29.970</strong> " in text  # of a symbol that names no currency
-    assert "(-10.0 bps)" in text
+def test_the_figures_are_those_of_the_chosen_step(forecast: Forecast) -> None:
+    text = figures(forecast, 2, BERLIN, datetime(2015, 1, 6, 9, 30, tzinfo=UTC), past=False)
+    for told in (
+        "<dt>Price now</dt><dd><b>30.000</b>",  # of a symbol that names no currency
+        "<dt>80 % interval, 2 h ahead</dt><dd><b>28.970 to 30.970</b>",
+        "by Tue 06 Jan 2015 12:00 Europe/Berlin (Tue 06 Jan 2015 11:00 UTC)",
+        "<dt>Median, 2 h ahead</dt><dd><b>29.970</b><span>-10.0 bps under persistence",
+        "<dt>Live skill</dt><dd><b>not known</b><span>no outcomes are scored yet",
+        "<b>30 min</b><span>0 session hours since Tue 06 Jan 2015 10:00",
+        "<dt>Version of XAGUSD</dt><dd><b>3</b><span>champion, trained until 2025-12-01",
+    ):
+        assert told in text
+    assert "30.030" in figures(forecast, 1, BERLIN, forecast.origin_ts, past=False)
+
+
+def test_old_data_stand_out_and_a_chosen_hour_has_no_age(forecast: Forecast) -> None:
+    late = datetime(2015, 1, 9, 9, tzinfo=UTC)
+    assert '<div class="bad"><dt>Age of the data</dt><dd><b>3 days</b><span>2 or more session hours' in figures(
+        forecast, 1, BERLIN, late, past=False
+    )
+    assert "Age" not in figures(forecast, 1, BERLIN, late, past=True)
+
+
+def test_an_arm_that_another_model_stood_in_for_is_said(forecast: Forecast) -> None:
+    text = figures(forecast.model_copy(update={"arm": "challenger"}), 1, BERLIN, forecast.origin_ts, past=False)
+    assert "champion, for the challenger, trained until" in text
+
+
+def test_the_skill_shown_is_that_of_the_nearest_scored_step(forecast: Forecast) -> None:
+    def scored(step: int, skill: float) -> StepSkill:
+        over = SkillOver(skill=skill, lower=skill - 0.01, upper=skill + 0.01)
+        return StepSkill(
+            step=step, outcomes=9, since=date(2026, 3, 1), best="har", over_best=over, over_persistence=over
+        )
+
+    skill = Skill(measured_at=datetime(2026, 3, 4, 5, tzinfo=UTC), steps=[scored(1, 0.05), scored(6, -0.02)])
+    assert (
+        '<div class="good"><dt>Live skill, 1 h ahead</dt><dd><b>+5.0 %</b><span>over har: proven'
+        in skill_figure(skill, None, 2).html()
+    )
+    assert '<div class="bad"><dt>Live skill, 6 h ahead' in skill_figure(skill, None, 24).html()
+
+
+def test_a_time_is_told_once_where_the_browser_is_in_utc(forecast: Forecast) -> None:
+    london = ZoneInfo("Europe/London")
+    assert moments(datetime(2015, 1, 6, 9, tzinfo=UTC), london) == "Tue 06 Jan 2015 09:00 Europe/London"
+    assert moments(datetime(2015, 7, 6, 9, tzinfo=UTC), london).endswith("(Mon 06 Jul 2015 09:00 UTC)")
+    assert "UTC</small>" not in path_table(forecast, london)
 
 
 def test_flags_and_provenance_are_sentences(forecast: Forecast) -> None:
-    text = trust(forecast)
-    assert "<li>Stale input: 2 session hours</li>" in text
-    assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in text
+    assert "<li>Stale input: 2 session hours</li>" in warnings(forecast)
+    assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in trust(forecast)
+    assert warnings(forecast.model_copy(update={"flags": []})) == ""
 
 
 def test_a_flag_of_another_price_level_is_shown_for_hours_of_any_age(forecast: Forecast) -> None:
     flag = "another price level than that of the training hours: a close of 2000 is 100 times as much as their highest"
     for past in (False, True):
-        assert f"<li>{flag.capitalize()}</li>" in trust(forecast.model_copy(update={"flags": [flag]}), past=past)
+        assert f"<li>{flag.capitalize()}</li>" in warnings(forecast.model_copy(update={"flags": [flag]}), past=past)
 
 
 def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecast) -> None:
@@ -105,7 +147,7 @@ def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecas
 def test_a_price_of_millionths_is_not_nothing(forecast: Forecast) -> None:
     path = [step.model_copy(update={"price": 3.1e-6, "persistence": 3e-6}) for step in forecast.path]
     small = forecast.model_copy(update={"currency": "USD", "decimals": 2, "last_close": 3e-6, "path": path})
-    assert "<strong>0.0000031000 USD</strong>" in headline(small, BERLIN)
+    assert "<b>0.0000031000 USD</b>" in figures(small, 1, BERLIN, small.origin_ts, past=False)
     assert "<td>0.0000031000</td>" in path_table(small, BERLIN)
     assert ",0.0000031000000," in to_csv(small)
 
@@ -118,9 +160,9 @@ def test_a_time_of_another_year_than_this_one_carries_it() -> None:
 
 def test_the_age_of_hours_that_someone_chose_is_no_warning(forecast: Forecast) -> None:
     old = forecast.model_copy(update={"flags": ["stale input: the last bar is 23 days old", "missing hours: 1"]})
-    assert "<li>Stale input: the last bar is 23 days old</li>" in trust(old)
-    assert "23 days" not in trust(old, past=True)
-    assert "<li>Missing hours: 1</li>" in trust(old, past=True)
+    assert "<li>Stale input: the last bar is 23 days old</li>" in warnings(old)
+    assert "23 days" not in warnings(old, past=True)
+    assert "<li>Missing hours: 1</li>" in warnings(old, past=True)
 
 
 def test_what_came_is_scored_beside_persistence(forecast: Forecast) -> None:

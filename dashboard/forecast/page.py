@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from html import escape
 from threading import Lock
 
 import panel as pn
@@ -16,10 +16,10 @@ from dashboard.forecast.upload import Upload
 from dashboard.ui.blocks import html, symbol_list
 from dashboard.ui.loading import loading
 from dashboard.ui.page_context import PageContext
-from dashboard.ui.text import short
+from dashboard.ui.text import moments
 from lstm_ts.market.session import HOUR
 
-CLOSURES = timedelta(days=14)  # a window of session hours may lie around some
+HISTORY = 1500  # session hours behind the fan: three months
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class LatestForecast:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
         self._result, self._status = Result(context, symbol), html(height=28)
-        self.view = pn.Column(self._status, self._result.view, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(self._result.view, self._status, sizing_mode="stretch_width", margin=0)
 
     def poll(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -43,22 +43,23 @@ class LatestForecast:
                 with self._result.asking():
                     if self._ask():
                         self._shown = now
+            self._result.tick()
         finally:
             self._lock.release()
 
     def _ask(self) -> bool:
         client, zone = self._context.client, self._context.zone
         try:
-            answer, window = client.latest(self._symbol), client.needs(self._symbol).tsteps
+            answer = client.latest(self._symbol)
         except ServiceError as error:
             self._result.fail(f"{error} This page asks again by itself.", keep=True)
             return False
         origin = answer.forecast.origin_ts
-        bars = client.hourly_bars(self._symbol, origin - 2 * window * HOUR - CLOSURES)
-        self._result.show(answer, bars.filter(pl.col("ts") < origin).tail(window), body=None)
+        bars = client.hourly_bars(self._symbol, origin - 2 * HISTORY * HOUR)
+        self._result.show(answer, bars.filter(pl.col("ts") < origin).tail(HISTORY), body=None)
         text = (
-            f'<p class="quiet">Stored bars until {short(origin, zone)} {zone.key} ({origin:%a %d %b %Y %H:%M} UTC), '
-            f"from {client.source_of(self._symbol)}. A new hour is shown when it is stored.</p>"
+            f'<p class="quiet">Stored bars until {moments(origin, zone)}, from '
+            f"{escape(client.source_of(self._symbol))}. A new hour is shown when it is stored.</p>"
         )
         pn.state.execute(lambda: setattr(self._status, "object", text))
         return True
@@ -72,7 +73,7 @@ def page(context: PageContext) -> Viewable:
         "Type it in": lambda name: TypedBars(context, name),
         "Upload": lambda name: Upload(context, name),
     }
-    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(26, 0, 0, 0))
+    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
     made: dict[tuple[str, str], LatestForecast | TypedBars | Upload] = {}
     place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 
@@ -94,4 +95,4 @@ def page(context: PageContext) -> Viewable:
         widget.param.watch(look, "value")
     look()
     pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
-    return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)
+    return pn.Column(pn.FlexBox(symbol, way, align_items="end"), place, sizing_mode="stretch_width", margin=0)

@@ -68,6 +68,11 @@ def waiting(text: str = "Loading") -> Viewable:
     )
 
 
+def folded(summary: str, content: str) -> str:
+    """HTML that is there at a click."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
 def legend(entries: Iterable[tuple[str, str]]) -> str:
     """Colours, and HTML of what is drawn in each."""
     spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)

@@ -48,29 +48,32 @@ def bps(step: Step) -> float:
     return 1e4 * (step.price / step.persistence - 1)
 
 
-def headline(forecast: Forecast, zone: ZoneInfo) -> str:
-    last, hours, prices = forecast.path[-1], len(forecast.path), prices_of(forecast)
-    return (
-        f"<p>By <strong>{short(last.target_ts, zone)}</strong> ({last.target_ts:%a %d %b %Y %H:%M} UTC), {hours} "
-        f"session hour{'s' * (hours > 1)} ahead, {escape(forecast.symbol)} stands at "
-        f"<strong>{prices.amount(last.price)}</strong> ({signed(bps(last))} bps), with 80 % probability between "
-        f"{prices.number(last.lower_80)} and {prices.number(last.upper_80)}; "
-        f"persistence says {prices.number(last.persistence)}.</p>"
-    )
+def moments(ts: datetime, zone: ZoneInfo) -> str:
+    """The time in the zone, and in UTC where that is another."""
+    local = f"{short(ts, zone)} {zone.key}"
+    return local if is_utc(ts, zone) else f"{local} ({short(ts, UTC)} UTC)"
 
 
-def trust(forecast: Forecast, *, past: bool = False) -> str:
-    """Skill and flags, in words.
+def is_utc(ts: datetime, zone: ZoneInfo) -> bool:
+    return not ts.astimezone(zone).utcoffset()
+
+
+def warnings(forecast: Forecast, *, past: bool = False) -> str:
+    """What to know before trusting it; empty: the service raises no flag.
 
     past    of hours that someone has chosen from a file: their age is no warning
     """
-    model = forecast.model
     told = [flag for flag in forecast.flags if not (past and flag.startswith(STALE))]
     flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in told)
+    return f'<div class="flags"><b>Before you trust it</b><ul>{flags}</ul></div>' if flags else ""
+
+
+def trust(forecast: Forecast) -> str:
+    """Live skill step by step, and whose forecast it is."""
+    model = forecast.model
     known = skill_block(forecast.skill, forecast.skill_reason)
     by = f"Made by version {model.version} of {model.name} ({model.alias}), trained until {model.trained_until[:10]}."
-    warned = f"<p>Before you trust it:</p><ul>{flags}</ul>" if flags else "<p>The service raises no flag.</p>"
-    return f'{known}{warned}<p class="quiet">{escape(by)}</p>'
+    return f'{known}<p class="quiet">{escape(by)}</p>'
 
 
 def skill_block(skill: Skill | None, reason: str | None) -> str:

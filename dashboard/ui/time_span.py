@@ -15,9 +15,13 @@ MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zo
 # A finger on the picture scrolls the page.
 TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
 HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the same. The axis is in UTC."
-# A moment in the zones of `args`, told without a word from the server.
-MOMENT = """return zones.map(zone => new Date(value).toLocaleString("en-GB", {timeZone: zone, weekday: "short",
-  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit"}) + " " + zone).join(", ")"""
+# A moment in the zones of `args`, told without a word from the server; of the second only where it is another time.
+MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
+const told = (zone, options) => new Date(value).toLocaleString("en-GB",
+  {timeZone: zone, hour: "2-digit", minute: "2-digit", ...options})
+const [first, other] = zones
+const beside = other && told(other, day) !== told(first, day)
+return `${told(first, day)} ${first}` + (beside ? ` (${told(other, {weekday: "short"})} ${other})` : "")"""
 
 
 def moment_hover(zone: str) -> Any:

@@ -1,0 +1,245 @@
+"""The last hours as candlesticks, the forecast's fan, and what was forecast for the hours that came."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+from bokeh.events import Event, Tap
+from bokeh.models import (
+    AdaptiveTicker,
+    ColumnDataSource,
+    CrosshairTool,
+    CustomJS,
+    CustomJSHover,
+    CustomJSTickFormatter,
+    DataRange1d,
+    HoverTool,
+    PanTool,
+    Range1d,
+)
+from bokeh.models import WheelZoomTool as Wheel
+
+from dashboard.client import Forecast
+from dashboard.monitoring.past_forecasts import PastPath
+from dashboard.ui.blocks import legend
+from dashboard.ui.text import prices_of
+from dashboard.ui.time_span import TOUCHED, moment_hover
+from dashboard.ui.views import BAND_ALPHA, BANDS, Shade, plain_figure, shade, show_prices
+from lstm_ts.market.bars import PRICES
+from lstm_ts.market.session import HOUR, Session
+
+NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
+EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
+PAST = ("past_low", "past_median", "past_high")
+HOUR_COLUMNS = ("x", "ts", *PRICES, "volume", "colour", "fill", *PAST)
+PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
+SEEN_HORIZONS = 3  # of history at first; the wheel shows more
+NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
+FEWEST, MOST_TICKS = 3, 8
+# Local time of the place at a tick, on two lines.
+TICK = """const ms = closings[tick - first]
+if (ms === undefined) return ""
+const told = options => new Date(ms).toLocaleString("en-GB", {timeZone: zone, ...options})
+return told({weekday: "short", day: "2-digit", month: "short"}).replace(",", "") + "\\n" +
+  told({hour: "2-digit", minute: "2-digit"})"""
+PRICE = "return isNaN(value) ? 'none' : value.toFixed(decimals)"
+NARROW = "ticker.desired_num_ticks = Math.max(fewest, Math.min(most, Math.floor(plot.inner_width / 100)))"
+
+
+class FanChart:
+    """One place is one session hour, closed hours have no room; place 0 is the hour that closes at the origin.
+
+    `show`, `show_past` and `mark` change what is drawn in place: call them where the document may be changed.
+    """
+
+    def __init__(
+        self, session: Session, zone: ZoneInfo, *, dark: bool, choose: Callable[[int], None], height: int = 380
+    ) -> None:
+        """choose   told the step that is clicked"""
+        self._session, self._colours, self._choose = session, shade(dark), choose
+        self._steps = 0
+        self.plot = plot = plain_figure(self._colours, height=height)
+        plot.name, plot.window_axis, plot.y_range = "fan", "x", DataRange1d(range_padding=0.08)
+        self._candles, self._fan, self._path, self._after = (
+            ColumnDataSource({name: [] for name in names})
+            for names in (HOUR_COLUMNS, PATH_COLUMNS, PATH_COLUMNS, HOUR_COLUMNS)
+        )
+        self._marked = ColumnDataSource({name: [] for name in ("x", "low", "median", "high")})
+        self._places = Range1d(start=0, end=1)
+        plot.x_range = self._places
+        self._label = CustomJSTickFormatter(args={"closings": [], "first": 0, "zone": zone.key}, code=TICK)
+        self._draw_past()
+        self._draw_fan()
+        candles = self._draw_candles()
+        self._draw_mark()
+        self._add_tools(candles, zone)
+
+    def _draw_past(self) -> None:
+        """What was said of each hour, at the chosen step before it."""
+        tint: dict[str, Any] = {"source": self._candles, "color": self._colours.ink}
+        self.plot.vbar("x", 1, "past_high", "past_low", source=self._candles, fill_color=self._colours.ink,
+                       fill_alpha=0.09, line_alpha=0)  # fmt: skip
+        self.plot.scatter("x", "past_median", marker="dash", size=5, line_alpha=0.6, **tint)
+
+    def _draw_fan(self) -> None:
+        plot, colours = self.plot, self._colours
+        for name in NAMES:
+            plot.varea("x", f"low_{name}", f"high_{name}", source=self._fan, color=colours.fan,
+                       fill_alpha=BAND_ALPHA[name])  # fmt: skip
+        plot.line("x", "median", source=self._fan, color=colours.fan, line_width=2.5)
+        plot.line("x", "persistence", source=self._fan, color=colours.ink, line_dash="dashed", line_width=1)
+        plot.vspan(x=[0.5], line_color=colours.ink, line_dash="dotted", line_width=1)
+
+    def _draw_candles(self) -> Any:
+        """Gives what a mouse finds of an hour, at whatever height it is."""
+        plot, colours = self.plot, self._colours
+        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
+        plot.vbar("x", 0.7, "open", "close", source=self._candles, line_color="colour", fill_color="fill")
+        plot.scatter("x", "close", source=self._after, size=7, color=colours.ink, marker="diamond")
+        return plot.vbar("x", 1, "high", "low", source=self._candles, fill_alpha=0, line_alpha=0)
+
+    def _draw_mark(self) -> None:
+        tint: dict[str, Any] = {"source": self._marked, "color": self._colours.ink}
+        self.plot.segment("x", "low", "x", "high", line_width=2, **tint)
+        for edge in ("low", "high"):
+            self.plot.scatter("x", edge, marker="dash", size=14, line_width=2, **tint)
+        self.plot.scatter("x", "median", size=8, **tint)
+
+    def _add_tools(self, candles: Any, zone: ZoneInfo) -> None:
+        plot, ink = self.plot, self._colours.ink
+        steps = plot.vbar("x", 1, "high_80", "low_80", source=self._path, fill_alpha=0, line_alpha=0)
+        self._price = CustomJSHover(args={"decimals": 2}, code=PRICE)
+        fields = (*PRICES, *PAST, "median", "persistence", *EDGES)
+        told: dict[str, Any] = {f"@{field}": self._price for field in fields} | {"@ts": moment_hover(zone.key)}
+        follow: dict[str, Any] = {"mode": "vline", "point_policy": "follow_mouse", "visible": False, "formatters": told}
+        self._of_hours = HoverTool(renderers=[candles], tooltips=[], **follow)
+        self._of_steps = HoverTool(renderers=[steps], tooltips=[], **follow)
+        cross = CrosshairTool(dimensions="both", line_color=ink, line_alpha=0.4)
+        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
+        plot.add_tools(self._of_hours, self._of_steps, cross, drag, wheel)
+        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
+        ticker = AdaptiveTicker(base=24, mantissas=[1, 2, 3, 6, 12], min_interval=1, num_minor_ticks=0)
+        plot.xaxis.ticker, plot.xaxis.formatter = ticker, self._label
+        narrow: dict[str, Any] = {"ticker": ticker, "plot": plot, "fewest": FEWEST, "most": MOST_TICKS}
+        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+        plot.js_on_change("inner_width", CustomJS(args=narrow, code=NARROW))
+        plot.on_event(Tap, self._tapped)
+
+    def _tapped(self, event: Event) -> None:
+        assert isinstance(event, Tap)
+        if event.x is not None and self._steps and event.x > 0.5:
+            self._choose(min(round(event.x), self._steps))
+
+    def show(self, bars: pl.DataFrame, forecast: Forecast, after: pl.DataFrame) -> None:
+        """bars     hourly, up to the origin; after: those that came next, as far as they are known"""
+        prices = prices_of(forecast)
+        show_prices(self.plot, prices)
+        self._price.args = {"decimals": prices.decimals}
+        hours = self._session.hours(bars["ts"][0], forecast.origin_ts)["ts"].to_list()
+        self._place_of = {ts: place - len(hours) + 1 for place, ts in enumerate(hours)}
+        steps = {step.target_ts - HOUR: number for number, step in enumerate(forecast.path, start=1)}
+        self._hours = self._read_hours(bars, self._place_of)
+        self._candles.data = self._hours
+        self._fan.data = columns = path_columns(forecast)
+        self._path.data = {name: values[1:] for name, values in columns.items()}
+        self._after.data = self._read_hours(after, steps)
+        closings = _to_ms([*hours, *steps])
+        self._label.args = {**self._label.args, "closings": closings, "first": 1 - len(hours)}
+        told = [("80 %", "@low_80{custom} to @high_80{custom}")] + [
+            (f"{name} %", f"@low_{name}{{custom}} to @high_{name}{{custom}}")
+            for name in ("90", "50")
+            if not np.isnan(columns[f"low_{name}"][-1])
+        ]
+        self._of_steps.tooltips = [("Closes", "@ts{custom}"), ("Median", "@median{custom}"), *told,
+                                   ("Persistence", "@persistence{custom}")]  # fmt: skip
+        self._tell_hours("")
+        self._look_at(1 - len(hours), len(forecast.path))
+
+    def _look_at(self, first: int, last: int) -> None:
+        """Bound the view; it stays where it is, as long as that is within."""
+        start = self._places.start
+        assert isinstance(start, int | float)
+        if last != self._steps or start < first - 0.5:
+            self._places.update(start=max(first, -max(SEEN_HORIZONS * last, NEAREST)) - 0.5, end=last + EDGE)
+        self._places.bounds = (first - 0.5, last + EDGE)
+        self._steps = last
+
+    def _tell_hours(self, past: str) -> None:
+        """past    how the forecasts of these hours are called; empty: there are none"""
+        told = [(price.capitalize(), f"@{price}{{custom}}") for price in PRICES]
+        volume = [("Volume", "@volume{0,0}")] * bool(np.isfinite(self._hours["volume"]).any())
+        said = [(past, "@past_low{custom} to @past_high{custom}, median @past_median{custom}")] * bool(past)
+        self._of_hours.tooltips = [("Closes", "@ts{custom}"), *told, *volume, *said]
+
+    def show_past(self, path: PastPath | None, step: int) -> None:
+        """What was forecast of the hours that came, `step` hours before each; None: nothing is known of it."""
+        nothing = np.full(len(self._hours["x"]), np.nan)
+        past = {name: nothing.copy() for name in PAST}
+        if path is not None:
+            rows = {float(ms): row for row, ms in enumerate(path.target_ms_N)}
+            found = [(place, rows[ms]) for place, ms in enumerate(self._hours["ts"]) if ms in rows]
+            at, taken = np.array(found, dtype=int).reshape(-1, 2).T
+            low_N, high_N = path.band_N2["80"].T
+            for name, values_N in zip(PAST, (low_N, path.median_N, high_N), strict=True):
+                past[name][at] = values_N[taken]
+        self._hours = {**self._hours, **past}
+        self._candles.data = self._hours
+        known = np.isfinite(past["past_low"]).any()
+        self._tell_hours(f"80 % forecast {step} h before" if known else "")
+
+    def mark(self, step: int) -> None:
+        path, at = self._path.data, step - 1
+        columns = {"x": "x", "low": "low_80", "median": "median", "high": "high_80"}
+        self._marked.data = {name: [path[column][at]] for name, column in columns.items()}
+
+    def _read_hours(self, bars: pl.DataFrame, places: Mapping[datetime, int]) -> dict[str, Any]:
+        bars, colours = bars.filter(pl.col("ts").is_in(list(places))), self._colours
+        falls_N = (bars["close"] < bars["open"]).to_numpy()
+        nothing = np.full(bars.height, np.nan)
+        return {
+            "x": np.array([places[ts] for ts in bars["ts"]], dtype=float),
+            "ts": _to_ms(bars["ts"].to_list()),
+            **{price: bars[price].to_numpy() for price in PRICES},
+            "volume": bars["volume"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            if "volume" in bars.columns
+            else nothing,
+            "colour": np.where(falls_N, colours.falling, colours.rising).tolist(),
+            "fill": np.where(falls_N, colours.falling, colours.paper).tolist(),
+            **dict.fromkeys(PAST, nothing),
+        }
+
+    def legend(self, *, after: bool, past: str) -> str:
+        return fan_legend(self._colours, after=after, past=past)
+
+
+def path_columns(forecast: Forecast) -> dict[str, Any]:
+    """Columns of the fan, which begins at the last close; NaN where the service names no such level."""
+    close, path = forecast.last_close, forecast.path
+    columns: dict[str, Any] = {
+        "x": np.arange(len(path) + 1.0),
+        "ts": _to_ms([forecast.origin_ts - HOUR, *(step.target_ts - HOUR for step in path)]),
+        "median": np.array([close, *(step.price for step in path)]),
+        "persistence": np.array([close, *(step.persistence for step in path)]),
+    }
+    for name, (low, high) in zip(NAMES, BANDS, strict=True):
+        for edge, level in (("low", low), ("high", high)):
+            columns[f"{edge}_{name}"] = np.array([close, *(step.quantiles.get(level, np.nan) for step in path)])
+    return columns | {
+        "low_80": np.array([close, *(step.lower_80 for step in path)]),
+        "high_80": np.array([close, *(step.upper_80 for step in path)]),
+    }
+
+
+def fan_legend(colours: Shade, *, after: bool, past: str) -> str:
+    entries = [(colours.fan, "median, and 50, 80 and 90 % intervals"), (colours.ink, "persistence (dashed)")]
+    entries += [(colours.rising, "rising hour (hollow)"), (colours.falling, "falling hour (filled)")]
+    entries += [(colours.ink, "what came (diamonds)")] * after + [(colours.line, past)] * bool(past)
+    return legend(entries)
+
+
+def _to_ms(opens: Sequence[datetime]) -> Any:
+    """Closes of hours, in milliseconds since 1970."""
+    return np.array([(ts + HOUR).timestamp() for ts in opens]) * 1000.0

@@ -1,0 +1,75 @@
+"""The figures of a forecast at one step, each with what it is measured by. Nothing here asks anyone for anything."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from zoneinfo import ZoneInfo
+
+from dashboard.client import Forecast, Skill, Step
+from dashboard.ui.text import bps, moments, prices_of, proof_words, short, signed
+from lstm_ts.monitoring.messages import format_span
+from lstm_ts.scoring.tables import percent
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    value: str
+    about: str
+    kind: str = ""  # a class of the sheet
+
+    def html(self) -> str:
+        name, value, about = map(escape, (self.name, self.value, self.about))
+        return f'<div class="{self.kind}"><dt>{name}</dt><dd><b>{value}</b><span>{about}</span></dd></div>'
+
+
+def figures(forecast: Forecast, step: int, zone: ZoneInfo, now: datetime, *, past: bool) -> str:
+    """HTML of the row.
+
+    step    1..horizon
+    past    of hours that someone has chosen: their age is of no interest
+    """
+    chosen, prices = forecast.path[step - 1], prices_of(forecast)
+    ahead = f"{step} h ahead"
+    told = [
+        Figure("Last price" if past else "Price now", prices.amount(forecast.last_close), "persistence: it stays"),
+        Figure(f"80 % interval, {ahead}", f"{prices.number(chosen.lower_80)} to {prices.number(chosen.upper_80)}",
+               f"by {moments(chosen.target_ts, zone)}", "interval"),
+        Figure(f"Median, {ahead}", prices.amount(chosen.price), f"{signed(bps(chosen))} bps {_way(chosen)}"),
+        skill_figure(forecast.skill, forecast.skill_reason, step),
+        Figure("Made at", short(forecast.origin_ts, zone), zone.key) if past else age_figure(forecast, zone, now),
+        Figure(f"Version of {forecast.model.name}", f"{forecast.model.version}", arm_words(forecast)),
+    ]  # fmt: skip
+    return f'<dl class="figures">{"".join(figure.html() for figure in told)}</dl>'
+
+
+def _way(step: Step) -> str:
+    return "over persistence" if step.price >= step.persistence else "under persistence"
+
+
+def arm_words(forecast: Forecast) -> str:
+    """Who answered; an alias of another name than the arm's stood in for it."""
+    model = forecast.model
+    who = model.alias if model.alias == forecast.arm else f"{model.alias}, for the {forecast.arm}"
+    return f"{who}, trained until {model.trained_until[:10]}"
+
+
+def age_figure(forecast: Forecast, zone: ZoneInfo, now: datetime) -> Figure:
+    """Of the last bar."""
+    closed = sum(step.target_ts <= now for step in forecast.path)
+    more = "or more " * (closed == len(forecast.path))
+    said = f"{closed} {more}session hours since {short(forecast.origin_ts, zone)}"
+    return Figure("Age of the data", format_span(max(now - forecast.origin_ts, now - now)), said,
+                  "bad" if closed > 1 else "")  # fmt: skip
+
+
+def skill_figure(skill: Skill | None, reason: str | None, step: int) -> Figure:
+    """At the scored step that is nearest."""
+    if skill is None or not skill.steps:
+        return Figure("Live skill", "not known", reason or "the service does not say why")
+    nearest = min(skill.steps, key=lambda each: abs(each.step - step))
+    over = nearest.over_best
+    proof = proof_words(over.lower, over.upper)
+    kind = {"proven skill": "good", "worse, proven": "bad"}.get(proof, "")
+    return Figure(f"Live skill, {nearest.step} h ahead", percent(over.skill, signed=True),
+                  f"over {nearest.best}: {proof}", kind)  # fmt: skip
