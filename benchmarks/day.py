@@ -1,8 +1,8 @@
 """`python -m benchmarks.day FOLDER [KEPT]`: weeks of real minutes through everything that runs in production.
 
 FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT, a new folder, keeps stores, registry
-and logs for the dashboard. March and April 2015 come from the simulated TWS, six hours at a time, and once the drift is
-found a day at a time, by a clock that lies in a file.
+and logs for the dashboard. March, April and a week of May 2015 come from the simulated TWS, six hours at a time, and
+once the drift is found a day at a time, by a clock that lies in a file.
 At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
 service, and alerts go to a webhook here. The monitor stops a challenger for harm and promotes one that is better; an
 operator names the challengers and starts what was killed. Planted, the market's changes by `planted_market`:
@@ -60,7 +60,7 @@ BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, FOUND, ENDS = (
     datetime(2015, month, day, hour, 5 if hour else 0, tzinfo=UTC)
     for month, day, hour in (
         *((3, 1, 20), (3, 11, 8), (3, 11, 20), (3, 13, 2), (3, 16, 0), (3, 19, 0), (3, 24, 20)),
-        (4, 29, 20),
+        (5, 6, 20),
     )
 )
 REVERTING_SINCE, LIVE_SINCE = datetime(2014, 1, 1, tzinfo=UTC), datetime(2015, 3, 1, tzinfo=UTC)
