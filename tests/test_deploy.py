@@ -120,6 +120,11 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
     assert {name for name in given if name not in code} == {"LSTM_TS_VERSION"}  # compose's own
 
 
+def test_the_images_have_the_torch_of_the_lock() -> None:
+    (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
+    assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
 def test_the_service_scales_by_metrics_that_it_has() -> None:
     (rule,) = yaml.safe_load((DEPLOY / "monitoring/prometheus-adapter.yaml").read_text())["rules"]["custom"]
     told = {sample.name for metric in metrics.PART_SECONDS.collect() for sample in metric.samples}
