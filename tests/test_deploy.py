@@ -120,6 +120,11 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
     assert {name for name in given if name not in code} == {"LSTM_TS_VERSION"}  # compose's own
 
 
+def test_a_release_asks_the_service_at_a_port_that_it_has() -> None:
+    (port,) = yaml.safe_load((DEPLOY / "k8s/serve/service.yaml").read_text())["spec"]["ports"]
+    assert f"services/{{service}}:{port['name']}/proxy" in (DEPLOY / "release").read_text()
+
+
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
