@@ -170,6 +170,7 @@ def register(
             "request_sha256": request,
             "judged_against": line.against,
             "drift_since": line.told_drift,
+            "shortened": str(held.shortened).lower(),
         },
         metrics={
             "pinball_1h_bps": one_hour["pinball_bps"],
@@ -232,8 +233,8 @@ def draw_lines(
 
 
 def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
-    """Up to where a champion that was promoted after a drift has seen bars: further than `retrain.holdout` leaves."""
-    seen = [each.tags["data_end"] for each in champions if each and each.tags.get("drift_since")]
+    """Up to where champions have seen bars that were held out for less than `retrain.holdout`: after a drift."""
+    seen = [each.tags["data_end"] for each in champions if each and each.tags.get("shortened") == "true"]
     return max(map(datetime.fromisoformat, seen), default=None)
 
 

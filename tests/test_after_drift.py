@@ -72,7 +72,7 @@ def test_what_has_not_learnt_the_change_is_not_promoted_as_fresher_and_no_worse(
     assert not checks["champion at 1 h"][0] and "better" in checks["champion at 1 h"][1]
     provenance, decision = loop.registry.load(version).provenance, loop.ledger.decisions("XAGUSD")[1]
     assert provenance.trained_until == version.tags["drift_since"] == since.isoformat()
-    assert provenance.data_end == decision.span_start.isoformat()
+    assert (provenance.data_end, version.tags["shortened"]) == (decision.span_start.isoformat(), "true")
     assert since + timedelta(days=9) < decision.span_start < since + timedelta(days=10)  # of 18 and a weekend
     raise_alarm(loop.ledger, since + HOUR)
     loop.retrain(24, *LENIENT)
@@ -118,7 +118,7 @@ def xagusd(silver: Session) -> Symbol:
 
 def test_hours_since_a_change_are_halved_until_they_hold_the_usual_spans(xagusd: Symbol) -> None:
     usual = lay_out(xagusd, None)
-    assert usual.start == usual.end - timedelta(weeks=2)
+    assert (usual.start, usual.shortened) == (usual.end - timedelta(weeks=2), False)
     monday = START + timedelta(weeks=24)
     recent = lay_out(xagusd, monday)  # two weeks of 115 hours, of which the 116th opens the second Sunday
     assert (recent.valid_from, recent.start) == (monday, datetime(2014, 6, 29, 22, tzinfo=UTC))
@@ -133,7 +133,8 @@ def test_with_too_few_hours_since_a_change_the_spans_are_the_usual_ones(xagusd: 
 
 def test_what_a_champion_has_seen_is_not_held_out(xagusd: Symbol) -> None:
     seen = START + timedelta(weeks=25)
-    assert lay_out(xagusd, None, seen=seen).start == seen
+    held = lay_out(xagusd, None, seen=seen)
+    assert (held.start, held.shortened) == (seen, True)  # so it is not for the next one either
     with pytest.raises(ConfigError, match=r"retrain.holdout"):
         lay_out(xagusd, None, seen=START + timedelta(weeks=27))
 

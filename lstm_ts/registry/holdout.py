@@ -24,6 +24,7 @@ class HoldoutData:
     valid_from: datetime
     start: datetime  # of the held-out span: nothing from here on is trained or stopped on
     end: datetime
+    shortened: bool  # begins later than `retrain.holdout` asks for
 
     @property
     def data_sha256(self) -> str:
@@ -60,7 +61,8 @@ def hold_out(
     """
     latest = max(each.hourly_bars["ts"][-1] for each in bars) + HOUR
     end = min(end or latest, latest)
-    start = max(before(end, holdout), seen_until or datetime.min.replace(tzinfo=UTC))
+    usual = before(end, holdout)
+    start = max(usual, seen_until or datetime.min.replace(tzinfo=UTC))
     valid_from = before(start, valid)
     if change and (middle := _find_middle(bars, change, end)):
         start = max(start, middle)
@@ -72,7 +74,9 @@ def hold_out(
                 f"Expected bars of {each.symbol.name} before and in retrain.valid and retrain.holdout ({valid} and "
                 f"{holdout} before {end}), got some from {first} to {last}; shorten them, or move span.end"
             )
-    return [_hold_out(each, valid_from, start, end) for each in bars]
+    known = pl.col("ts") <= end - HOUR
+    as_known = [replace(each, hourly_bars=each.hourly_bars.filter(known)) for each in bars]
+    return [HoldoutData(each, valid_from, start, end, start > usual) for each in as_known]
 
 
 def _find_middle(bars: Sequence[SymbolBars], change: Change, end: datetime) -> datetime | None:
@@ -85,11 +89,6 @@ def _find_middle(bars: Sequence[SymbolBars], change: Change, end: datetime) -> d
         return None
     middle: datetime = fewest[len(fewest) // 2]
     return middle
-
-
-def _hold_out(bars: SymbolBars, valid_from: datetime, start: datetime, end: datetime) -> HoldoutData:
-    known = bars.hourly_bars.filter(pl.col("ts") <= end - HOUR)
-    return HoldoutData(replace(bars, hourly_bars=known), valid_from, start, end)
 
 
 def check_champion(champion: Champion, spec: WindowSpec, held: HoldoutData) -> None:
