@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,9 +59,17 @@ def with_lightgbm(
 
 
 def write_scores(
-    folder: Path, record: ForecastRecord, scores: Scores, source: str, *, notes: Sequence[str] = ()
+    folder: Path,
+    record: ForecastRecord,
+    scores: Scores,
+    source: str,
+    *,
+    about: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """scores.json, forecasts.parquet, report.html, which begins with `notes`, and its pictures; returns the first.
+    """scores.json, forecasts.parquet, report.html, which begins with `about` and `notes`, and its pictures.
+
+    Gives the path of the first.
 
     All of them appear once all are written, scores.json last.
     """
@@ -69,13 +77,28 @@ def write_scores(
     with TemporaryDirectory(dir=folder, prefix=".") as staging:
         staged = Path(staging)
         to_frame(record).write_parquet(staged / "forecasts.parquet")
-        report = write_report(staged, record, scores, source, notes=notes)
+        report = write_report(staged, record, scores, source, about=about, notes=notes)
         path = staged / "scores.json"
         path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
         for written in sorted(staged.iterdir(), key=lambda other: other == path):
             written.replace(folder / written.name)
     log.info("Pictures and tables: %s", folder / report.name)
     return folder / path.name
+
+
+def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -> dict[str, str]:
+    """What a report names of the model that it scores."""
+    its = forecaster.provenance
+    told = {
+        "Model": f"{its.symbol}, {forecaster.spec.tsteps} hours in, {forecaster.spec.horizon} session hours ahead",
+        "Version": version or "none: read from a folder",
+        "Folder": str(folder),
+        "Trained on": f"{its.source}, {its.data_start[:10]} to {its.trained_until[:10]}",
+        "Stopped on": f"hours until {its.data_end[:10]}",
+        "Seed": str(its.seed),
+        "Code": its.code_revision,
+    }
+    return {name: text for name, text in told.items() if text}
 
 
 def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
@@ -100,7 +123,8 @@ def main(cfg: DictConfig) -> None:
     folder = run_folder() / "scores"
     if folder.exists():
         raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")
-    score(forecaster, bars.hourly_bars, span, source=bars.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder)
+    score(forecaster, bars.hourly_bars, span, source=bars.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder,
+          model=model_folder(cfg))  # fmt: skip
 
 
 def score(
@@ -111,6 +135,7 @@ def score(
     source: str,
     lightgbm_steps: Sequence[int],
     folder: Path,
+    model: Path,
 ) -> Scores:
     """Evaluate, write and print; the last line is the path of scores.json."""
     record = evaluate(forecaster, hourly_bars, span)
@@ -123,7 +148,7 @@ def score(
     trained_until = forecaster.provenance.data_end
     if record.origin_ts_N[0] < np.datetime64(trained_until.removesuffix("+00:00")):
         print(f"In sample: the span begins before {trained_until}, up to where this model was trained and chosen.")
-    print(write_scores(folder, record, scores, source))
+    print(write_scores(folder, record, scores, source, about=describe_model(forecaster, model)))
     return scores
 
 

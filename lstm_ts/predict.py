@@ -26,7 +26,7 @@ from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import Session
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
-from lstm_ts.model.flags import Flags
+from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.symbol_data import SymbolBars
@@ -157,7 +157,7 @@ def main(cfg: DictConfig) -> None:
         states = _read_states(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, clock.now()
-    marked = describe_adoption(forecaster)
+    marked = [*describe_adoption(forecaster), *of_training(forecaster.provenance, source)]
     if cfg.format == "request":
         print(json.dumps(to_request(forecaster, hourly_bars)))
     elif cfg.format == "json":

@@ -30,7 +30,7 @@ from lstm_ts.cli import (
     to_json,
 )
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import write_scores
+from lstm_ts.evaluate import describe_model, write_scores
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
 from lstm_ts.model.artifact import save_forecasters
@@ -273,7 +273,7 @@ def train_and_judge(
     trained = train_candidates(cfg, data, lines[0].champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]
     judged = [
-        judge_and_report(forecaster, line, criteria, folder / "scores" / (line.name if line is not lines[0] else ""))
+        judge_and_report(forecaster, line, criteria, folder, is_first=line is lines[0])
         for line, forecaster in zip(lines, best.forecasters, strict=True)
     ]
     save_forecasters([candidate for candidate, _ in judged], folder / "model")
@@ -291,13 +291,20 @@ def train_and_judge(
 
 
 def judge_and_report(
-    forecaster: Forecaster, line: Line, criteria: Criteria, folder: Path
+    forecaster: Forecaster, line: Line, criteria: Criteria, folder: Path, *, is_first: bool
 ) -> tuple[Forecaster, Decision]:
-    """Print and write the scores; they become the forecaster's."""
+    """Print and write the scores; they become the forecaster's.
+
+    folder   of the run
+    """
     record, decision = judge(forecaster, line, criteria)
     scores, verdict, source = compute_scores(record), describe_decision(decision, line.champion), line.held.bars.source
     print(f"Bars: {source}\n{format_table(scores)}\n", *verdict, sep="\n")
-    report = write_scores(folder, record, scores, source, notes=verdict).with_name("report.html")
+    about = describe_model(
+        forecaster, folder / "model", version="the candidate, which has a number once it is registered"
+    )
+    place = folder / "scores" / ("" if is_first else line.name)
+    report = write_scores(place, record, scores, source, about=about, notes=verdict).with_name("report.html")
     print(f"Report: {report}")
     return replace(forecaster, scores=scores.to_json()), decision
 

@@ -259,6 +259,7 @@ def main(cfg: DictConfig) -> float:
                 source=each.bars.source,
                 lightgbm_steps=cfg.lightgbm_steps,
                 folder=report,
+                model=folder / "model",
             )
             scored.append(replace(forecaster, scores=scores[report].to_json()))
         save_forecasters(scored, folder / "model")

@@ -17,7 +17,7 @@ from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.features import Bars
-from lstm_ts.model.flags import Flags
+from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.store.bar_store import BarStore
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 class _Read(NamedTuple):
     changed: int  # of the store
     bars: Bars
+    source: str  # that delivered them
     states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
     asked: set[int]  # versions since then; others are forgotten
 
@@ -75,6 +76,11 @@ class StoredBars:
         """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
         return self._refresh().bars.tail(count)
 
+    @property
+    def source(self) -> str:
+        """Of the bars that were read last."""
+        return self._last.source if self._last else ""
+
     def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
         """Take those of the bars that were read last."""
         if (last := self._last) is None:
@@ -91,7 +97,7 @@ class StoredBars:
             bars = Bars.of(self._store.read())
             asked = {version: last.states[version][0] for version in tuple(last.asked)} if last else {}
             states = {version: (each, each.season_states(each.grid(bars))) for version, each in asked.items()}
-            last = self._last = _Read(changed, bars, states, set())
+            last = self._last = _Read(changed, bars, self._store.source, states, set())
         return last
 
 
@@ -198,7 +204,10 @@ class RequestHandler:
             skill_reason=skill_reason,
             season_day=forecast.season_day,
             data_age_s=(now - forecast.origin_ts).total_seconds(),
-            flags=self._flags.find(forecast, serving.forecaster.spec.tsteps, now),
+            flags=[
+                *of_training(serving.forecaster.provenance, self._stored.source if ask.body is None else ""),
+                *self._flags.find(forecast, serving.forecaster.spec.tsteps, now),
+            ],
             request_id=ask.request_id,
         )
 

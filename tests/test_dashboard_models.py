@@ -21,7 +21,9 @@ from dashboard.attempts import PAUSE_S
 from dashboard.client import Client
 from dashboard.models import page as models
 from dashboard.models.model_comparison import choose_pair
-from dashboard.models.promotion_panel import OFF, PromotionPanel
+from dashboard.models.model_comparison import why_not as comparison_why
+from dashboard.models.promotion_panel import OFF, PromotionPanel, may_become
+from dashboard.models.promotion_panel import why_not as promotion_why
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.timeline import marks, reigns
 from dashboard.models.version_tables import difference_words
@@ -122,6 +124,24 @@ def compare(page: Page, first: int, second: int, *, weeks: int) -> None:
         page.get_by_label(label, exact=True).last.select_option(index=2 - number)  # newest first
     page.get_by_label("Stored hours").select_option(f"last {weeks} weeks")
     page.get_by_role("button", name="Compare").click()
+
+
+def test_what_makes_no_sense_is_off_and_says_why() -> None:
+    def version(*aliases: str) -> Version:
+        return Version("XAGUSD", 3, NOON, "models:/3", "r", aliases, {})
+
+    plain, champion, challenger = version(), version("champion"), version("challenger")
+    may = {
+        each.aliases: [may_become(alias, each) for alias in ("champion", "challenger")]
+        for each in (plain, champion, challenger)
+    }
+    assert may == {(): [True, True], ("champion",): [False, False], ("challenger",): [True, False]}
+    assert "Version 3 is champion already" in promotion_why(champion, can_go_back=True)
+    assert "no earlier champion to roll back to" in promotion_why(challenger, can_go_back=False)
+    assert promotion_why(plain, can_go_back=True) == ""
+    assert "retrain makes another" in comparison_why(1, 3, 3)
+    assert comparison_why(2, 3, 3) == "Choose two different versions."
+    assert comparison_why(2, 3, 2) == ""
 
 
 @pytest.mark.browser

@@ -16,8 +16,8 @@ from lstm_ts.market.announcements import known_until
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.artifact import load_forecaster
-from lstm_ts.model.flags import Flags
-from lstm_ts.model.forecaster import Forecast
+from lstm_ts.model.flags import Flags, of_training
+from lstm_ts.model.forecaster import Forecast, Provenance
 from lstm_ts.predict import format_age, format_forecast, own_keys, read_hourly_bars, to_json, to_request
 from serve.window import read_window
 
@@ -133,6 +133,26 @@ def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_servic
     assert to_json(forecast, "files", told)["flags"] == told
     assert limits.of_window(make_forecast(volatility=4.0), 24) == []
     assert limits.find(make_forecast(), 24, NOW + timedelta(hours=2)) == ["stale input: the last bar is 2 hours old"]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "asked", "flag"),
+    [
+        ("synthetic silver, seed 7", "synthetic silver, seed 8", None),
+        ("files silver", "files silver", None),
+        ("files silver", "synthetic silver, seed 7", None),  # the badge of the bars says so
+        (
+            "synthetic silver, seed 7",
+            "Dukascopy",
+            "trained on synthetic silver, seed 7, asked with bars from Dukascopy",
+        ),
+        ("synthetic silver, seed 7", "", "synthetic silver, seed 7, worth nothing on the prices of a market"),
+    ],
+)
+def test_a_demonstration_model_on_other_prices_says_so(learnt, asked, flag):
+    provenance = Provenance("XAGUSD", learnt, "", "", "", "", 7, "", "", {}, {})
+    told = of_training(provenance, asked)
+    assert [flag in each for each in told] == ([] if flag is None else [True])
 
 
 def test_hours_beyond_the_table_of_announcements_are_said():

@@ -137,6 +137,16 @@ def test_every_table_of_the_report_shows_persistence_and_closes_its_tags(tmp_pat
     assert open_tags == []
 
 
+def test_the_report_names_what_was_scored_and_explains_its_words(tmp_path):
+    record, about = make_record(), {"Version": "3 of <silver>", "Seed": "7"}
+    page = write_report(tmp_path, record, compute_scores(record), "files", about=about).read_text()
+    assert "<dt>Version</dt><dd>3 of &lt;silver&gt;</dd><dt>Seed</dt><dd>7</dd>" in page
+    assert page.index("<dt>Seed</dt>") < page.index("<h2>Scores</h2>") < page.index("<footer>")
+    for word in ("pinball", "skill", "DM p", "in 80 % interval", "persistence"):
+        assert f"<dt>{word}</dt>" in page
+    assert '<meta name="viewport"' in page
+
+
 def test_synthetic_data_is_labelled_and_real_data_is_not(tmp_path):
     record = make_record()
     scores = compute_scores(record)

@@ -29,7 +29,7 @@ CLOSED = "closed"
 WORDS = {
     State.PRESENT: "present",
     State.EMPTY: "proven empty",
-    State.WAITING: "waiting for a second witness",
+    State.WAITING: "empty by one answer",
     State.UNKNOWN: "unknown",
 }
 SIGNS = {State.PRESENT: "✓", State.EMPTY: "∅", State.WAITING: "…", State.UNKNOWN: "?"}
@@ -181,6 +181,18 @@ def _strip(minutes: Mapping[State, int], colours: Shade) -> str:
 
 def state_legend(colours: Shade) -> str:
     return legend((colour, f"{SIGNS[state]} {WORDS[state]}") for state, colour in state_colours(colours).items())
+
+
+def waiting_words(coverage: pl.DataFrame) -> str:
+    """What the minutes of one answer are, and that nobody needs to act; empty where there are none."""
+    if not int(coverage[State.WAITING].sum()):
+        return ""
+    return (
+        '<p class="quiet">Empty by one answer: a source has answered for these minutes and had no bar of them. That '
+        "may be an error of the source; a second, independent answer proves them empty. <strong>You need not act:"
+        "</strong> the next run of a broker source asks again, and minutes of files may stay so, since forecasts use "
+        "hours with a few of them as they are.</p>"
+    )
 
 
 def spans(caption: str, found: pl.DataFrame, none: str) -> str:

@@ -19,6 +19,7 @@ from dashboard.data.coverage import (
     revisions,
     spans,
     state_legend,
+    waiting_words,
 )
 from dashboard.data.explorer import Explorer
 from dashboard.ui.blocks import html, problem, symbol_list, waiting
@@ -51,7 +52,8 @@ class Coverage:
         self._show()
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            html(in_words(known.status) + came(context, known)), picture, html(state_legend(self._colours)),
+            html(in_words(known.status) + came(context, known)), picture,
+            html(state_legend(self._colours) + waiting_words(known.status.coverage)),
             self._month, self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 

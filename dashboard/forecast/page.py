@@ -13,7 +13,7 @@ from dashboard.client import ServiceError
 from dashboard.forecast.bar_table import TypedBars
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload import Upload
-from dashboard.ui.blocks import html, symbol_list
+from dashboard.ui.blocks import html, symbol_list, waiting
 from dashboard.ui.loading import loading
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import moments
@@ -81,6 +81,7 @@ def page(context: PageContext) -> Viewable:
         with changing:  # or the way that is made longest would be shown, not the one chosen last
             chosen = (way.value, symbol.value)
             if chosen not in made:
+                place[:] = [waiting()]  # not another symbol's forecast
                 with loading(place):
                     made[chosen] = ways[way.value](symbol.value)
             place[:] = [made[chosen].view]

@@ -30,11 +30,14 @@ class ModelComparison:
         )
         spans = {f"last {weeks} weeks": weeks for weeks in WEEKS}
         self._weeks = Choice(label="Stored hours", options=spans, value=WEEKS[1], width=160, margin=(4, 16, 4, 0))
-        compare = pn.widgets.Button(label="Compare", color="primary", margin=(26, 0, 4, 0))
-        compare.on_click(lambda _: self._compare())
+        self._button = pn.widgets.Button(label="Compare", color="primary", margin=(26, 0, 4, 0))
+        self._button.on_click(lambda _: self._compare())
+        self._why = html()
+        for widget in (self._first, self._second):
+            widget.param.watch(lambda _: pn.state.execute(self._judge), "value")
         self._found = html('<p class="quiet">Choose two versions: both forecast the same hours again.</p>', height=120)
         self.view = pn.Column(
-            pn.FlexBox(self._first, self._second, self._weeks, compare), self._found,
+            pn.FlexBox(self._first, self._second, self._weeks, self._button), self._why, self._found,
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
@@ -44,6 +47,12 @@ class ModelComparison:
         first, second = choose_pair(versions)
         for widget, number in ((self._first, first), (self._second, second)):
             widget.param.update(options=options, value=widget.value or number)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Offer the comparison where there is one to make."""
+        why = why_not(len(self._first.options), self._first.value, self._second.value)
+        self._button.disabled, self._why.object = bool(why), f'<p class="quiet">{why}</p>' if why else ""
 
     def _compare(self) -> None:
         with asking(self._found, lambda text: self._show(alert(text))):
@@ -72,6 +81,13 @@ class ModelComparison:
 
     def _show(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._found, "object", text))
+
+
+def why_not(count: int, first: int, second: int) -> str:
+    """Why nothing can be compared; empty where it can."""
+    if count < 2:
+        return "There is one version, and nothing to compare it with; python -m lstm_ts.retrain makes another."
+    return "Choose two different versions." if first == second else ""
 
 
 def choose_pair(versions: list[Version]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dashboard.models.promotion_panel import PromotionPanel
 from dashboard.models.registry_client import RegistryClient, registered_at
 from dashboard.models.timeline import HEIGHT, timeline
 from dashboard.models.version_tables import checks_table, facts, history_table, label, scores_table, versions_table
-from dashboard.ui.blocks import alert, html, problem
+from dashboard.ui.blocks import alert, html, problem, waiting
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
@@ -85,6 +85,7 @@ class Models:
             return
         self._chosen = number
         version = next(each for each in self._versions if each.number == number)
+        self._tell('<p class="quiet">Reading the version…</p>')  # not what is known of another one
         with asking(self._about, lambda text: self._tell(alert(text))):
             self._moves.aim(version, self._versions)
             details = self._registered.details(version)
@@ -116,6 +117,7 @@ def page(context: PageContext) -> Viewable:
 
     def look(_: object) -> None:
         with changing, asking(place, lambda text: fill(problem(text))):  # what was chosen last is shown last
+            fill(waiting(f"Reading {name.value}"))  # not another model's versions
             fill(Models(context, registered, name.value).view)
 
     name.param.watch(look, "value")

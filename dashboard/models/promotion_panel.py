@@ -11,7 +11,7 @@ from dashboard.models.version_tables import NONE, verdict
 from dashboard.ui.blocks import html
 from dashboard.ui.confirmation import Confirmation
 from dashboard.ui.page_context import PageContext
-from lstm_ts.registry.version import ALIASES, PROMOTE, ROLLBACK, Version
+from lstm_ts.registry.version import ALIASES, CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Version
 
 OFF = (
     '<p class="quiet">Nobody promotes or rolls back here: no operator password is set. To switch it on, set '
@@ -30,9 +30,12 @@ class PromotionPanel:
         self._buttons = {key: pn.widgets.Button(label=key, margin=(4, 8, 4, 0)) for key in (*ALIASES, ROLLBACK)}
         for key, button in self._buttons.items():
             button.on_click(partial(self._ask, key))
+        self._why = html()
         self._is_on = bool(context.settings.operator_password)
         self._confirmation = Confirmation(context.settings.operator_password, moved, reason="Reason, which is kept")
-        shown = [pn.FlexBox(*self._buttons.values()), self._confirmation.view] if self._is_on else [html(OFF)]
+        shown = (
+            [pn.FlexBox(*self._buttons.values()), self._why, self._confirmation.view] if self._is_on else [html(OFF)]
+        )
         self.view = pn.Column(*shown, sizing_mode="stretch_width", margin=0)
 
     def aim(self, version: Version, versions: list[Version]) -> None:
@@ -42,9 +45,10 @@ class PromotionPanel:
         holders = {alias: each.number for each in versions for alias in each.aliases}
         back = self._registered.rollback_of(self._name)
         possible = {alias: Move(PROMOTE, alias, holders.get(alias), version.number) for alias in ALIASES}
-        self._possible = {alias: move for alias, move in possible.items() if move.current != move.to}
+        self._possible = {alias: move for alias, move in possible.items() if may_become(alias, version)}
         self._possible |= {ROLLBACK: back} if back else {}
         self._judged = verdict(version)
+        why = why_not(version, can_go_back=back is not None)
 
         def draw() -> None:
             for alias in ALIASES:
@@ -52,6 +56,7 @@ class PromotionPanel:
             self._buttons[ROLLBACK].label = f"Roll back to version {back.to} …" if back else "Roll back …"
             for key, button in self._buttons.items():
                 button.disabled = key not in self._possible
+            self._why.object = why
             self._confirmation.show("", None)
 
         pn.state.execute(draw)
@@ -65,6 +70,19 @@ class PromotionPanel:
     def _move(self, wanted: Move, reason: str) -> str:
         self._registered.move(self._name, wanted, reason=reason, user=pn.state.user)
         return done(self._name, wanted)
+
+
+def may_become(alias: str, version: Version) -> bool:
+    return alias not in version.aliases and CHAMPION not in version.aliases
+
+
+def why_not(version: Version, *, can_go_back: bool) -> str:
+    """Why buttons are off, in words; empty where none is."""
+    number = version.number
+    told = [f"Version {number} is champion already, and a version has one role."] * (CHAMPION in version.aliases)
+    told += [f"Version {number} is challenger already."] * (CHALLENGER in version.aliases)
+    told += ["There is no earlier champion to roll back to."] * (not can_go_back)
+    return f'<p class="quiet">{escape(" ".join(told))}</p>' if told else ""
 
 
 def question(name: str, move: Move, judged: str) -> str:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.announcements import known_until
+from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import HOUR
 
 if TYPE_CHECKING:
-    from lstm_ts.model.forecaster import Forecast
+    from lstm_ts.model.forecaster import Forecast, Provenance
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ class Flags:
         if closed >= min(self.stale_hours, len(forecast.target_ts_H)):
             found.append(f"stale input: {_age(forecast, closed, now)}")
         return found
+
+
+def of_training(provenance: "Provenance", source: str) -> list[str]:
+    """A flag where a model of synthetic bars is asked with others, or with such as nobody knows.
+
+    source   of the bars; empty: whoever sent them does not say
+    """
+    learnt = provenance.source
+    if not is_synthetic(learnt) or is_synthetic(source):
+        return []
+    asked = f"asked with bars from {source}" if source else "worth nothing on the prices of a market"
+    return [f"a demonstration model: trained on {learnt}, {asked}"]
 
 
 def _age(forecast: "Forecast", closed: int, now: datetime) -> str:

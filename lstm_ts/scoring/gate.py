@@ -262,10 +262,15 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
     high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
     claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
     made_up = surplus.bound(criteria.relation_alpha) > 0
-    verdict = "beyond twice as far, which is made up" if made_up else "not shown to be beyond twice as far"
+    sure = f"with {percent(1 - criteria.relation_alpha)} confidence"
+    verdict = (
+        f"the forecast leans on the last bar more than twice as far as the market did ({sure}), which it has made up"
+        if made_up
+        else f"only more than twice as far as the market, {sure}, would count against it"
+    )
     reason = (
-        f"From a last bar that closed at its high to one at its low, the median {step} h ahead moves by {claimed:+.2f} "
-        f"bps and the return by {true:+.2f}: {verdict} ({percent(1 - criteria.relation_alpha)} confidence)."
+        f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+.2f} bps "
+        f"from where it was and the market went {true:+.2f} bps: {verdict}."
     )
     return Check("last bar", not made_up, reason)
 

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lstm_ts.market.bars import is_synthetic
@@ -34,7 +34,27 @@ td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
 th.step { border-left: 1px solid #bbb; text-align: center; }
 img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; } .note { color: #555; }
 div.wide { overflow-x: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0; }
+dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; } footer { border-top: 1px solid #bbb; margin-top: 2rem; }
+pre { overflow-x: auto; font-size: .8rem; }
+@media (max-width: 600px) { body { margin: 1rem auto; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
+table { font-size: .8rem; } th, td { padding: .2rem .45rem; }
+td:first-child { position: sticky; left: 0; background: #fff; } }
 """
+WORDS = {
+    "origin": "the close of an hour, from which the hours after it are forecast",
+    "pinball": "the loss of a quantile forecast: the distance to what came, weighted by the quantile's level; here its "
+    "mean over all levels. Lower is better",
+    "bps": "basis points, hundredths of a percent, of the logarithm of the return",
+    "skill": "the share by which the model's pinball lies below a baseline's: +1 % is a loss 1 % lower",
+    "DM p": "the p-value of the Diebold-Mariano test: how often a difference as large would come by chance alone, were "
+    "there none",
+    "MAE": "the mean distance between the median and what came",
+    "direction": "how often the median and what came lie on the same side of the last close",
+    "in 80 % interval": "how often what came lay between the 10 % and the 90 % quantile; 80 % is right",
+    "persistence": "the forecast that the price stays; climatology: the usual spread by step; volatility: that spread, "
+    "scaled by how much the price moves lately and at that hour",
+}
 
 
 def format_table(scores: Scores) -> str:
@@ -77,9 +97,18 @@ def _score_row(name: str, scores: StepScores, skill: str, p: str) -> tuple[str, 
 
 
 def write_report(
-    folder: Path, record: ForecastRecord, scores: Scores, source_name: str, *, notes: Sequence[str] = ()
+    folder: Path,
+    record: ForecastRecord,
+    scores: Scores,
+    source_name: str,
+    *,
+    about: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """Write report.html, with `notes` first and every picture inside it, and the pictures as PNGs beside it."""
+    """Write report.html, with every picture inside it, and the pictures as PNGs beside it.
+
+    about    what was scored: model, folder, …; `notes` follow it
+    """
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for name, figure in draw_pictures(record, scores, source_name).items():
@@ -89,18 +118,23 @@ def write_report(
         data = base64.b64encode(png.getvalue()).decode()
         images.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
     path = folder / "report.html"
-    path.write_text(_page(scores, source_name, images, notes), encoding="utf-8")
+    path.write_text(_page(scores, source_name, images, about or {}, notes), encoding="utf-8")
     return path
 
 
-def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequence[str]) -> str:
+def _page(
+    scores: Scores, source_name: str, images: Sequence[str], about: Mapping[str, str], notes: Sequence[str]
+) -> str:
     symbol, source = html.escape(scores.symbol), html.escape(source_name)
     badge = '<span class="synthetic">synthetic data</span> ' if is_synthetic(source_name) else ""
     first, last = scores.span
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{symbol} forecast scores</title><style>{STYLE}</style></head><body>
 <h1>{symbol}: forecasts scored</h1>
 <p>{badge}Source: {source}. {scores.n:,} origins from {first} to {last}.</p>
+{_definitions(about)}
 {"".join(f"<{tag}>{html.escape(note)}</{tag}>" for note in notes for tag in ["pre" if chr(10) in note else "p"])}
 <h2>Scores</h2>
 <p class="note">Losses are means over the origins and, for pinball, the {len(scores.levels)} levels. Skill is
@@ -115,8 +149,15 @@ def _page(scores: Scores, source_name: str, images: Sequence[str], notes: Sequen
 {_group_table(scores.by_quarter, scores)}
 <h2>By volatility of the window</h2>
 {_group_table(scores.by_volatility_tercile, scores)}
+<footer><h2>What the words mean</h2>
+{_definitions(WORDS)}</footer>
 </body></html>
 """
+
+
+def _definitions(told: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in told.items())
+    return f"<dl>{rows}</dl>" if rows else ""
 
 
 def _fold_section(scores: Scores) -> str:
