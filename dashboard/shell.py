@@ -25,7 +25,7 @@ from dashboard.ui.theme import Theme
 
 HERE = Path(__file__).parent
 TEMPLATE, CSS = ((HERE / "ui" / name).read_text() for name in ("page.html", "page.css"))
-JS = (HERE / "forecast" / "bar_table.js").read_text()
+JS = "".join((HERE / name).read_text() for name in ("forecast/bar_table.js", "ui/sorting.js"))
 
 
 @dataclass(frozen=True)

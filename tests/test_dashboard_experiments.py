@@ -86,6 +86,16 @@ def test_damaged_and_half_written_runs_are_said_and_stop_nobody(runs: list[Run],
     assert read_runs(tmp_path)[-1].trouble == ""  # what has changed is read again
 
 
+def test_a_command_that_was_refused_is_no_run(runs: list[Run], tmp_path: Path) -> None:
+    refused = beside(tmp_path, runs[0], "2026-01-05/10-00-00")
+    for name in ("scores", "metrics"):
+        shutil.rmtree(refused / name)
+    (refused / "train.log").write_text("Expected trainer.max_epochs >= 1, got 0")
+    assert read_runs(tmp_path) == []
+    (refused / "metrics").mkdir()
+    assert len(read_runs(tmp_path)) == 1
+
+
 def test_a_run_tells_where_it_is_tracked(runs: list[Run], tmp_path: Path) -> None:
     settings = wandb.Settings(entity="me", project="lstm_ts", run_id="abc", mode="online")
     online, offline = (beside(tmp_path, runs[0], f"2026-01-0{day}/10-00-00") for day in (6, 5))
@@ -154,6 +164,11 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             shutil.copytree(outputs / "train", tmp_path / "train")
             expect(page.get_by_role("region", name="2 runs, newest first").locator("tbody tr")).to_have_count(2)
             newer, older = read_runs(tmp_path)
+            listed = page.get_by_role("region", name="2 runs, newest first")
+            assert listed.evaluate("each => each.scrollWidth <= each.clientWidth")
+            for lower in ("0.9900", "0.9999"):
+                listed.get_by_role("button", name="Validation loss").click()
+                expect(listed.locator("tbody tr").first).to_contain_text(lower)
             page.get_by_label("Run", exact=True).select_option(label=label(older, BERLIN))
             expect(page.get_by_text(f"Its files are in {older.folder}.")).to_be_visible()
             assert f"{older.horizons['1'].pinball_bps:.3f}" in row_of(page, "Pinball loss on the same origins", "model")

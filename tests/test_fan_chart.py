@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
+from bokeh.models import VBar
 
 from dashboard.client import Forecast, Model, Step
 from dashboard.forecast.fan_chart import FanChart, path_columns
@@ -47,6 +48,8 @@ def test_a_weekend_has_no_room(chart: FanChart, hourly_bars: pl.DataFrame, silve
     assert forecast.path[0].target_ts - forecast.origin_ts > 40 * HOUR
     chart.show(bars, forecast, bars.clear())
     assert drawn(chart, "x")[-1] == 0
+    seen = [each.glyph for each in chart.plot.renderers if getattr(each.glyph, "fill_alpha", 0) != 0]
+    assert not [glyph for glyph in seen if isinstance(glyph, VBar)]  # which Bokeh draws at the edge, if out of sight
     assert path_columns(forecast)["x"].tolist() == [0, 1, 2, 3]
     labels = chart.plot.xaxis[0].formatter.args
     last = np.asarray(labels["closings"])[-1]

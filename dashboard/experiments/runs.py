@@ -61,7 +61,9 @@ def read_runs(outputs: Path) -> list[Run]:
             started = _started(folder)
             if started is None or not folder.is_dir():
                 continue
-            found += [(started, trial or 0, each, command, trial) for each, trial in _runs_in(folder)]
+            found += [
+                (started, trial or 0, each, command, trial) for each, trial in _runs_in(folder) if not _is_refused(each)
+            ]
     newest = sorted(found, key=lambda each: each[:2], reverse=True)[:KEPT]
     return [_read(each, command, started, trial, _changed(each)) for started, _, each, command, trial in newest]
 
@@ -72,6 +74,13 @@ def _started(folder: Path) -> datetime | None:
         return datetime.strptime(f"{folder.parent.name} {folder.name[:8]}", "%Y-%m-%d %H-%M-%S").astimezone(UTC)
     except ValueError:
         return None
+
+
+def _is_refused(folder: Path) -> bool:
+    """Whether a command has ended, or is, before anything is trained: it has left its configuration and log alone."""
+    return (folder / ".hydra").is_dir() and all(
+        path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir()
+    )
 
 
 def _runs_in(folder: Path) -> list[tuple[Path, int | None]]:

@@ -48,7 +48,7 @@ def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
 def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     """The newest runs, with what came of them and what was typed."""
     steps = [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
-    scores = [f"{step_name(int(step))},<br>bps" for step in steps]
+    scores = [f"{step} h ahead,<br>bps" for step in steps]
     heads = [
         f"Started,<br>{escape(zone.key)}",
         "Run",
@@ -60,14 +60,16 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     count = f"{ROWS} of {len(runs)} runs" if len(runs) > ROWS else f"{len(runs)} run{'s' * (len(runs) > 1)}"
     caption = f"{count}, newest first: pinball loss, and skill over the best baseline"
     rows = [_row(run, steps, zone) for run in runs[:ROWS]]
-    return f'<div class="low">{table(caption, heads, rows, text=(1, len(heads) - 2, len(heads) - 1))}</div>'
+    return (
+        f'<div class="low">{table(caption, heads, rows, text=(1, len(heads) - 2, len(heads) - 1), sortable=True)}</div>'
+    )
 
 
 def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
     first = next(iter(run.horizons), None)
     typed = ", ".join(text for text in run.overrides if not text.startswith(("+experiment=", *BESIDE)))
     return [
-        when(run, zone),
+        f'<data value="{run.started:%Y%m%d%H%M%S}">{when(run, zone)}</data>',
         f"{escape(name(run))}<br><small>{escape(run.symbol)}</small>",
         NONE if run.loss is None else f"{run.loss:.4f}",
         *(_bps(run.horizons[step]) if step in run.horizons else NONE for step in steps),

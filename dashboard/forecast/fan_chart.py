@@ -34,7 +34,8 @@ from lstm_ts.market.session import HOUR, Session
 NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
 PAST = ("past_low", "past_median", "past_high")
-HOUR_COLUMNS = ("x", "ts", *PRICES, "volume", "colour", "fill", *PAST)
+PAST_BAND = ("past_middle", "past_height")
+HOUR_COLUMNS = ("x", "ts", *PRICES, "middle", "height", "volume", "colour", "fill", *PAST, *PAST_BAND)
 PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
 SEEN_HORIZONS = 3  # of history at first; the wheel shows more
 NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
@@ -80,7 +81,7 @@ class FanChart:
     def _draw_past(self) -> None:
         """What was said of each hour, at the chosen step before it."""
         tint: dict[str, Any] = {"source": self._candles, "color": self._colours.ink}
-        self.plot.vbar("x", 1, "past_high", "past_low", source=self._candles, fill_color=self._colours.ink,
+        self.plot.rect("x", "past_middle", 1, "past_height", source=self._candles, fill_color=self._colours.ink,
                        fill_alpha=0.09, line_alpha=0)  # fmt: skip
         self.plot.scatter("x", "past_median", marker="dash", size=5, line_alpha=0.6, **tint)
 
@@ -97,7 +98,8 @@ class FanChart:
         """Gives what a mouse finds of an hour, at whatever height it is."""
         plot, colours = self.plot, self._colours
         plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
-        plot.vbar("x", 0.7, "open", "close", source=self._candles, line_color="colour", fill_color="fill")
+        # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
+        plot.rect("x", "middle", 0.7, "height", source=self._candles, line_color="colour", fill_color="fill")
         plot.scatter("x", "close", source=self._after, size=7, color=colours.ink, marker="diamond")
         return plot.vbar("x", 1, "high", "low", source=self._candles, fill_alpha=0, line_alpha=0)
 
@@ -148,9 +150,9 @@ class FanChart:
         self._after.data = self._read_hours(after, steps)
         closings = _to_ms([*hours, *steps])
         self._label.args = {**self._label.args, "closings": closings, "first": 1 - len(hours)}
-        told = [("80 %", "@low_80{custom} to @high_80{custom}")] + [
+        told = [
             (f"{name} %", f"@low_{name}{{custom}} to @high_{name}{{custom}}")
-            for name in ("90", "50")
+            for name in reversed(NAMES)
             if not np.isnan(columns[f"low_{name}"][-1])
         ]
         self._of_steps.tooltips = [("Closes", "@ts{custom}"), ("Median", "@median{custom}"), *told,
@@ -185,7 +187,8 @@ class FanChart:
             low_N, high_N = path.band_N2["80"].T
             for name, values_N in zip(PAST, (low_N, path.median_N, high_N), strict=True):
                 past[name][at] = values_N[taken]
-        self._hours = {**self._hours, **past}
+        low, high = past["past_low"], past["past_high"]
+        self._hours = {**self._hours, **past, "past_middle": (low + high) / 2, "past_height": high - low}
         self._candles.data = self._hours
         known = np.isfinite(past["past_low"]).any()
         self._tell_hours(f"80 % forecast {step} h before" if known else "")
@@ -206,9 +209,11 @@ class FanChart:
             "volume": bars["volume"].cast(pl.Float64).fill_null(np.nan).to_numpy()
             if "volume" in bars.columns
             else nothing,
+            "middle": (bars["open"] + bars["close"]).to_numpy() / 2,
+            "height": (bars["open"] - bars["close"]).abs().to_numpy(),
             "colour": np.where(falls_N, colours.falling, colours.rising).tolist(),
             "fill": np.where(falls_N, colours.falling, colours.paper).tolist(),
-            **dict.fromkeys(PAST, nothing),
+            **dict.fromkeys((*PAST, *PAST_BAND), nothing),
         }
 
     def legend(self, *, after: bool, past: str) -> str:

@@ -79,17 +79,29 @@ def legend(entries: Iterable[tuple[str, str]]) -> str:
     return f'<div class="legend">{spans}</div>'
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = ()) -> str:
-    """HTML of a table; cells are HTML, `text` names the columns beside the first that hold words."""
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    text: Sequence[int] = (),
+    sortable: bool = False,
+) -> str:
+    """HTML of a table; cells are HTML, `text` names the columns beside the first that hold words.
+
+    sortable   by a click on a heading; see sorting.js
+    """
 
     def kind(column: int) -> str:
         return ' class="text"' if column in text else ""
 
-    head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(heads))
+    names = [f'<button type="button">{name}</button>' for name in heads] if sortable else heads
+    head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(names))
     body = "".join(
         "<tr>" + "".join(f"<td{kind(i)}>{cell}</td>" for i, cell in enumerate(cells)) + "</tr>" for cells in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f"<table{' class=sortable' * sortable}>"
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
