@@ -114,7 +114,7 @@ def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
     target = datetime.fromisoformat(reply["path"][0]["target_ts"])
     assert f"{target:%H:%M} UTC" in rows[0][1]
     assert f"{(target.hour + 2) % 24:02d}:{target:%M}" in rows[0][1]  # Berlin in May
-    expect(page.get_by_text("no outcome of version 1 is scored yet")).to_be_visible()
+    expect(page.get_by_text("live is not known: no outcome of version 1 is scored yet")).to_be_visible()
     expect(page.get_by_text("Stale input")).to_be_visible()
     expect(page.get_by_text("/forecast?symbol=XAGUSD")).to_contain_text('-H "X-API-Key: $LSTM_TS_API_KEY"')
     assert KEY not in page.content()
