@@ -375,6 +375,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in _value(text):
         return
     value = holder[name] if not OmegaConf.is_missing(holder, name) else None
+    if isinstance(default, str) and default.startswith("${oc.decode:"):  # a number that the environment may give
+        default = OmegaConf.create({name: default})[name]
     default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
     if _fits(value, default) or key.startswith(OPEN) or type(value) in _allowed(holder, name):
         return
