@@ -19,7 +19,7 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.overrides import to_overrides
 from lstm_ts.predict import own_keys, read_hourly_bars
 from lstm_ts.sources.files import Files
-from lstm_ts.sources.frames import Frames, is_pandas, to_pandas, to_polars
+from lstm_ts.sources.frames import FrameSource, is_pandas, to_pandas, to_polars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def _read_limits() -> dict[str, float]:
 def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
     if isinstance(data, str | Path):
         return Files(paths=str(data), batch_rows=BATCH_ROWS, keep_spikes=False, **settings)
-    return Frames(to_polars(data), name=name or "a frame", **settings)
+    return FrameSource(to_polars(data), name=name or "a frame", **settings)
 
 
 def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:

@@ -71,7 +71,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         # Slow to import, with what these import, and only workers need them.
         from serve.live_skill import LiveSkills
         from serve.market_figures import MarketFigures
-        from serve.registry_process import RegistryClient
+        from serve.registry_process import RemoteRegistry
         from serve.registry_watcher import RegistryWatcher
         from serve.request_handler import RequestHandler
 
@@ -89,7 +89,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         self.watchers = {
             each.symbol: RegistryWatcher(
                 each,
-                RegistryClient(self.registry_socket, each.registry_uri),
+                RemoteRegistry(self.registry_socket, each.registry_uri),
                 try_out=partial(self._try_out, each.symbol),
                 asked=self._newest_call,
                 tell=partial(self._tell, each.symbol),

@@ -86,7 +86,7 @@ def _serve(socket: Path, settings: Settings) -> None:
     server.serve_forever()
 
 
-class RegistryClient:
+class RemoteRegistry:
     """A worker's way to the registry."""
 
     def __init__(self, socket: Path, uri: str) -> None:

@@ -10,7 +10,7 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
 from lstm_ts.registry.version import CHALLENGER, CHAMPION, Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
-from serve.registry_process import RegistryClient
+from serve.registry_process import RemoteRegistry
 from serve.schema import Input, Model, Worker
 from serve.settings import Settings
 from serve.traffic import Arm
@@ -64,7 +64,7 @@ class LoadedModels:
         )
 
 
-def load(registry: RegistryClient, version: Version, alias: str, symbol: str) -> LoadedVersion:
+def load(registry: RemoteRegistry, version: Version, alias: str, symbol: str) -> LoadedVersion:
     """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
     with registry.files(version) as folder:
         forecaster = load_registered(version, folder)
@@ -88,7 +88,7 @@ class RegistryWatcher:
     def __init__(
         self,
         settings: Settings,
-        registry: RegistryClient,
+        registry: RemoteRegistry,
         *,
         try_out: Callable[[LoadedVersion], None],
         asked: Callable[[], int],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAME = "the frame"  # in sentences
 
 
-class Frames(Files):
+class FrameSource(Files):
     """Bars of one frame; see `Files`."""
 
     def __init__(
