@@ -74,8 +74,9 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--wheel-dir", tmp_path, tree], check=True)
     [wheel] = tmp_path.glob("*.whl")
-    site, home = tmp_path / "site", tmp_path / "home"
+    site, home, here = tmp_path / "site", tmp_path / "home", tmp_path / "here"
     home.mkdir()
+    here.mkdir()
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
         content.extractall(site)
@@ -85,14 +86,15 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     def command(*arguments: str) -> str:
         environment = {"PYTHONPATH": str(site), "HOME": str(home), "PATH": "/usr/bin:/bin"}
         full = [sys.executable, "-m", "lstm_ts", *arguments]
-        return subprocess.run(full, cwd=home, env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(full, cwd=here, env=environment, check=True, capture_output=True, text=True).stdout
 
     where = "import lstm_ts; print(lstm_ts.__file__)"
-    found = subprocess.run([sys.executable, "-c", where], cwd=home, env={"PYTHONPATH": str(site)}, capture_output=True)
+    found = subprocess.run([sys.executable, "-c", where], cwd=here, env={"PYTHONPATH": str(site)}, capture_output=True)
     assert found.stdout.decode().strip() == str(site / "lstm_ts/__init__.py")
     assert "XAGUSD" in command("ingest", "source.start=2013-01-01", "source.end=2013-03-01")
     assert "hours" in command("process")
-    assert sorted(path.name for path in home.iterdir()) == ["data", "outputs"]
+    assert sorted(path.name for path in here.iterdir()) == ["data", "outputs"]
+    assert [path.name for path in home.iterdir()] == [".cache"]  # the sessions by year
 
 
 @pytest.mark.parametrize(

@@ -220,8 +220,9 @@ def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
     expect(dishonest).to_have_count(2)
     assert violations(narrow) == []
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
-    compare(narrow, 1, 1, weeks=4)
-    expect(narrow.get_by_text("Expected two versions, got version 1 twice")).to_be_visible()
+    narrow.get_by_label("Against", exact=True).last.select_option(index=1)
+    expect(narrow.get_by_text("Choose two different versions.")).to_be_visible()
+    expect(narrow.get_by_role("button", name="Compare")).to_be_disabled()
 
 
 def test_without_a_registry_a_version_or_a_password_the_page_says_what_to_do(

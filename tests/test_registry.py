@@ -687,7 +687,9 @@ def test_the_command_prints_results_alone_and_leaves_no_file(folder: Path, model
     ledger.close()
     done = run(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 2
+    head, row, page = done.stdout.splitlines()
+    assert head.startswith("version") and row.startswith("1")
+    assert page.startswith("MLflow's page of them: mlflow ui ")
     assert list(folder.iterdir()) == [home]
 
 

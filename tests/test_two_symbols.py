@@ -92,7 +92,8 @@ def look_at_both(folder: Path, url: str, own: str) -> None:
         page.goto(dashboard.url)
         for symbol, currency in (("XAGUSD", "USD"), ("7203", "JPY")):
             page.get_by_label("Symbol").select_option(symbol)
-            expect(page.get_by_text(f"{symbol} stands at")).to_contain_text(f" {currency} (", timeout=60_000)
+            expect(page.get_by_text(f"Made by version 1 of {symbol}")).to_be_visible()
+            expect(page.locator(".figures > div").first).to_contain_text(f" {currency}")
         page.goto(f"{dashboard.url}/?page=data")
         page.get_by_label("Symbol").select_option("7203")
         expect(page.get_by_text("No session minute is unknown.")).to_be_visible(timeout=60_000)

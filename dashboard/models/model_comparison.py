@@ -65,8 +65,6 @@ class ModelComparison:
 
     def _words(self, *numbers: int) -> str:
         first, second, weeks = numbers
-        if first == second:
-            raise ConfigError(f"Expected two versions, got version {first} twice; choose another one.")
         models = {number: self._registered.load(self._name, number) for number in (first, second)}
         symbol, client = models[first].provenance.symbol, self._context.client
         bars = client.hourly_bars(symbol)
