@@ -19,6 +19,7 @@ from lstm_ts.logs import configure, log_context
 from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
 from serve.metrics import PART_SECONDS
 from serve.process_figures import report_process
+from serve.registry_process import SOCKET, RemoteRegistry
 from serve.schema import Input, Worker
 from serve.settings import Answer, Ask, Settings, State
 from serve.traffic import Arm
@@ -71,7 +72,6 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         # Slow to import, with what these import, and only workers need them.
         from serve.live_skill import LiveSkills
         from serve.market_figures import MarketFigures
-        from serve.registry_process import RemoteRegistry
         from serve.registry_watcher import RegistryWatcher
         from serve.request_handler import RequestHandler
 
@@ -105,7 +105,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
 
     @property
     def registry_socket(self) -> Path:
-        return self._sockets / "registry.sock"
+        return self._sockets / SOCKET
 
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"

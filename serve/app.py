@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from multiprocessing.context import SpawnProcess
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -81,6 +82,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         traffic: Traffic,
         forecast_log: ForecastLog,
         connections: Connections,
+        registry: SpawnProcess,
         *,
         address: str,
         workers: int,
@@ -94,12 +96,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._states: list[State | None] = [None] * workers
         self._states_read_at = time.monotonic()
         self._reader = LedgerReader(api.ledger, MonitoredReader().read, self._loaded_versions)
-        self._start_registry()
+        self._registry = registry
         self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
         keep_in_memory(self.app)
-
-    def _start_registry(self) -> None:
-        self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
 
     def register_endpoints(self) -> None:
         """None of LitServe's: `Routes.add_to` adds ours."""
@@ -160,7 +159,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             if not self._registry.is_alive() and not self.stopping:
                 mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
                 log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
-                self._start_registry()
+                self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(TOLD_S)
                 if self.stopping:  # all are told to end, one after the other

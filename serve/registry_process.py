@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 from lstm_ts.errors import LstmTsError, RegistryError
 from lstm_ts.lifetime import end_with
 from lstm_ts.logs import configure
+from lstm_ts.registry.uri import check_there
 from lstm_ts.registry.version import CHALLENGER, CHAMPION, MODEL, Version
-from serve.process_figures import report_process
-from serve.settings import Settings
 
 if TYPE_CHECKING:
-    from lstm_ts.registry.registry import Registry
+    from lstm_ts.registry.mlflow_store import MlflowStore
+    from serve.settings import Settings
 
 START_S = 20.0  # until the process listens
 RETRY_S = 0.02
 PROCESS_NAME = "registry"
+SOCKET = "registry.sock"
 
 
 class RegistryReader:
@@ -32,28 +33,28 @@ class RegistryReader:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._registry: Registry | None = None
+        self._store: MlflowStore | None = None
         self._file = 0  # see `check_there`
 
     def find(self, name: str, alias: str) -> Version | None:
         """Raises    RegistryError: no answer"""
-        return self._open().holder(name, alias)
+        return self._open().find(name, alias)
 
     def fetch(self, version: Version, downloads: Path) -> Path:
         """The model folder, downloaded where it is not on this machine.    Raises    RegistryError: no answer"""
-        return self._open().store.fetch(version, MODEL, downloads)
+        return self._open().fetch(version, MODEL, downloads)
 
-    def _open(self) -> "Registry":
-        from lstm_ts.registry.registry import Registry, check_there
+    def _open(self) -> "MlflowStore":
+        from lstm_ts.registry.mlflow_store import MlflowStore
 
         file = check_there(self._uri)
-        if self._registry is None:
-            self._registry, self._file = Registry(self._uri, None), file
+        if self._store is None:
+            self._store, self._file = MlflowStore(self._uri), file
         if file != self._file:  # what is open would never see what happens in the new one
             raise RegistryError(
                 f"Expected the registry {self._uri} that was opened, got another file; restart the service"
             )
-        return self._registry
+        return self._store
 
 
 class RegistryManager(BaseManager):
@@ -63,25 +64,28 @@ class RegistryManager(BaseManager):
 RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("find", "fetch"))
 
 
-def start(socket: Path, settings: Settings) -> SpawnProcess:
+def start(socket: Path, settings: "Settings") -> SpawnProcess:
     """Start the process that listens at `socket`; it ends with the one that has started it."""
     socket.unlink(missing_ok=True)
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(socket, settings), daemon=True)
+    arguments = socket, dict(settings.logging), settings.poll_s
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _serve(socket: Path, settings: Settings) -> None:
+def _serve(socket: Path, logging: dict[str, Any], poll_s: float) -> None:
     parent = multiprocessing.parent_process()
     assert parent and parent.pid
     end_with(parent.pid, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
     with suppress(OSError):  # for `ps` and `top`, where the kernel is Linux
         Path("/proc/self/comm").write_text(PROCESS_NAME)
-    configure(settings.logging)
-    report_process(PROCESS_NAME, settings.poll_s)
+    configure(logging)
     server = RegistryManager(str(socket)).get_server()
-    import lstm_ts.registry.registry  # noqa: F401  # whoever connects meanwhile waits for it
+    import lstm_ts.registry.mlflow_store  # noqa: F401  # whoever connects meanwhile waits for it
+    from serve.process_figures import report_process
+
+    report_process(PROCESS_NAME, poll_s)
 
     server.serve_forever()
 

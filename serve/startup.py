@@ -162,6 +162,9 @@ def _serve(
 ) -> None:
     with TemporaryDirectory(prefix="lstm_ts_") as folder:
         os.environ[METRICS] = folder
+        from serve import registry_process
+
+        registry = registry_process.start(Path(folder, registry_process.SOCKET), settings[0])  # the slowest to start
         from serve.api import ForecastApi
         from serve.app import ForecastServer
         from serve.connection import protocol_of
@@ -174,6 +177,7 @@ def _serve(
             traffic,
             forecast_log,
             connections,
+            registry,
             address=f"{cfg.host}:{cfg.port}",
             workers=cfg.workers_per_device,
             max_waiting=cfg.max_waiting,

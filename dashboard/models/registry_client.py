@@ -10,7 +10,8 @@ from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.registry.registry import Registry, check_there
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.uri import check_there
 from lstm_ts.registry.version import ALIASES, CHAMPION, ROLLBACK, Version, version_before
 
 ACTOR = "dashboard"

@@ -17,7 +17,8 @@ from lstm_ts.cli import check_registry, entry_point, user
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc
-from lstm_ts.registry.registry import Registry, check_there
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.uri import check_there
 from lstm_ts.registry.version import (
     CHAMPION,
     describe_pages,

@@ -21,8 +21,9 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.model_folder import sha256
+from lstm_ts.registry.uri import hide_password, sqlite_path
 from lstm_ts.registry.version import MODEL, Version, describe
+from lstm_ts.store.disk import hash_file
 
 for setting, value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -107,7 +108,7 @@ class MlflowStore:
         if not self._path and not served:  # a bare database: MLflow would take ./mlruns
             raise RegistryError(
                 f"Expected an MLflow experiment {name} that says where models are kept, got none in "
-                f"{_shown(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
+                f"{hide_password(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
             )
         with _ignoring(THERE):
             return self._client.create_experiment(title, artifact_location=location, tags=TRAINING)
@@ -183,7 +184,7 @@ class MlflowStore:
     def read_gate(self, version: Version) -> Mapping[str, Any]:
         """Raises    RegistryError: the report is not as it was registered"""
         with self.files(version, GATE) as path:
-            if not path.exists() or sha256(path) != version.tags.get(GATE_SHA256):
+            if not path.exists() or hash_file(path) != version.tags.get(GATE_SHA256):
                 raise RegistryError(f"Expected {GATE} of {version} as it was registered, got other bytes at {path}")
             report: Mapping[str, Any] = json.loads(path.read_text())
         return report
@@ -216,22 +217,15 @@ class MlflowStore:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            said = _shown(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
+            said = hide_password(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
             raise RegistryError(
-                f"Expected an answer from the registry at {_shown(self._uri)}, got: {said}; check registry.uri, "
+                f"Expected an answer from the registry at {hide_password(self._uri)}, got: {said}; check registry.uri, "
                 f"and that its database is up, yours to write, and its disk not full"
             ) from error
 
 
 def _make_metric(key: str, value: float, day: date) -> Metric:
     return Metric(key, value, (day - EPOCH) // timedelta(milliseconds=1), (day - EPOCH).days)
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """Raises    RegistryError: no URI at all"""
-    if not uri:
-        raise RegistryError("Expected registry.uri such as sqlite:///outputs/registry/mlflow.db, got none; set it")
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _make_database(path: Path) -> None:
@@ -261,8 +255,3 @@ def _all_versions(client: MlflowClient) -> list[Any]:
         page = client.search_model_versions(page_token=page.token)
         found += page
     return found
-
-
-def _shown(text: str) -> str:
-    """Without a password."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)

@@ -1,12 +1,12 @@
 """The folder of a registered model, checked and loaded."""
 
-import hashlib
 from pathlib import Path
 
 from lstm_ts.errors import ArtifactError, RegistryError
 from lstm_ts.model.artifact import SUMS, load_forecaster
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.version import Version
+from lstm_ts.store.disk import hash_file
 
 MODEL_SHA256 = "sha256"  # a tag: of the file SHA256SUMS
 
@@ -15,12 +15,8 @@ def load_registered(version: Version, folder: Path) -> Forecaster:
     """Raises    RegistryError: a file is not as it was registered"""
     sums = folder / SUMS
     try:
-        if sums.is_file() and sha256(sums) != version.tags.get(MODEL_SHA256):
+        if sums.is_file() and hash_file(sums) != version.tags.get(MODEL_SHA256):
             raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
         return load_forecaster(folder, version.tags.get("symbol"))
     except ArtifactError as error:
         raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,8 +15,8 @@ from lstm_ts.market.symbol import check_name
 from lstm_ts.model.artifact import FILES, SUMS, load_forecaster
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.aliases import Aliases
-from lstm_ts.registry.mlflow_store import MlflowStore, sqlite_path
-from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered, sha256
+from lstm_ts.registry.mlflow_store import MlflowStore
+from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
 from lstm_ts.registry.version import (
     ALIASES,
     CHALLENGER,
@@ -28,6 +28,7 @@ from lstm_ts.registry.version import (
     Version,
     version_before,
 )
+from lstm_ts.store.disk import hash_file
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Registry:
         """
         check_name(name)
         load_forecaster(model)
-        tags = {**tags, MODEL_SHA256: sha256(model / SUMS)}
+        tags = {**tags, MODEL_SHA256: hash_file(model / SUMS)}
         return self.store.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
 
     def names(self) -> list[str]:
@@ -178,20 +179,3 @@ class Registry:
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """What was done, oldest first."""
         return self._aliases.history(name, alias)
-
-
-def check_there(uri: str) -> int:
-    """The number of a SQLite registry's file, of which a copy has another; 0 for a server.
-
-    Raises    RegistryError: it is not there, and opening would make it
-    """
-    path = sqlite_path(uri)
-    try:
-        return path.stat().st_ino if path else 0
-    except (FileNotFoundError, NotADirectoryError):
-        text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
-        raise RegistryError(text) from None
-    except OSError as error:
-        raise RegistryError(
-            f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
-        ) from None

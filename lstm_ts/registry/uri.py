@@ -1,0 +1,34 @@
+"""The address of a registry: a SQLite file, or a server."""
+
+import re
+from pathlib import Path
+
+from lstm_ts.errors import RegistryError
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Raises    RegistryError: no URI at all"""
+    if not uri:
+        raise RegistryError("Expected registry.uri such as sqlite:///outputs/registry/mlflow.db, got none; set it")
+    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def check_there(uri: str) -> int:
+    """The number of a SQLite registry's file, of which a copy has another; 0 for a server.
+
+    Raises    RegistryError: it is not there, and opening would make it
+    """
+    path = sqlite_path(uri)
+    try:
+        return path.stat().st_ino if path else 0
+    except (FileNotFoundError, NotADirectoryError):
+        text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
+        raise RegistryError(text) from None
+    except OSError as error:
+        raise RegistryError(
+            f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
+        ) from None
+
+
+def hide_password(text: str) -> str:
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
