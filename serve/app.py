@@ -35,7 +35,7 @@ from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
 from serve.ledger_reader import LedgerReader, Reading, VersionKey, find_versions
-from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, LOGGED, SHADOWED, start_at_zero
+from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
 from serve.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
@@ -204,15 +204,11 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._forecast_log.close()
 
     async def _watch(self) -> None:
-        before, stopped = self._forecast_log.counts(), self._rollout.stopped
+        stopped = self._rollout.stopped
         told_at = self._tell_traffic()
         while True:
-            counts = self._forecast_log.counts()
-            LOG_DEPTH.set(counts.queued)
+            LOG_DEPTH.set(self._forecast_log.counts().queued)
             LEDGER_AWAY.set(self.ledger_trouble is not None)
-            for outcome in ("written", "dropped", "refused"):
-                LOGGED.labels(outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
-            before = counts
             await self._read_states()
             loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
             self._pool.prefer(set(map(self.lit_api.socket, loaded)))

@@ -2,7 +2,7 @@
 
 A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
 that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
-lost.
+lost; the next one counts it (`service_folder`).
 """
 
 import logging
@@ -19,6 +19,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
 from serve.ledger_reader import LedgerAddress
+from serve.metrics import FORECASTED, LOGGED
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class ForecastLog:
 
     def add(self, row: ForecastRow) -> None:
         """Queue it; where there is no room, drop it and count that."""
+        FORECASTED.inc()
         with self._changed:
             if self._closing or len(self._queue) >= self._capacity:
                 self._drop()
@@ -113,6 +115,7 @@ class ForecastLog:
 
     def _drop(self) -> None:
         self._dropped += 1
+        LOGGED.labels("dropped").inc()
         if not self._full:
             self._full = True
             log.error("Forecasts are lost from now on: %d wait for the ledger already", len(self._queue))
@@ -224,3 +227,5 @@ class ForecastLog:
                 self._queue.popleft()
             self._written += written
             self._refused += refused
+        LOGGED.labels("written").inc(written)
+        LOGGED.labels("refused").inc(refused)

@@ -11,9 +11,11 @@ from prometheus_client.registry import Collector
 from lstm_ts import clock
 from serve.platforms import INSTANCES_ROUTES, INVOCATIONS
 from serve.schema import Model, Worker
+from serve.service_folder import LOST
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 FORECASTS = ("/predict", "/forecast", INVOCATIONS, *INSTANCES_ROUTES)
+OUTCOMES = ("written", "dropped", "refused", LOST)  # of a forecast on its way to the ledger
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
 
 REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "symbol", "version"])
@@ -26,6 +28,7 @@ LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the led
 LEDGER_AWAY = Gauge(
     "lstm_ts_ledger_away", "1 while forecasts cannot be written to the ledger, else 0", multiprocess_mode="livemax"
 )
+FORECASTED = Counter("lstm_ts_forecasts", "Forecasts that the ledger is to have")
 LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
 FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])
 SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])
@@ -107,6 +110,8 @@ def start_at_zero() -> None:
     for route in FORECASTS:
         FAILED.labels(route)
         REQUEST_SECONDS.labels(route)
+    for outcome in OUTCOMES:
+        LOGGED.labels(outcome)
 
 
 def scrape(*collectors: Collector) -> bytes:

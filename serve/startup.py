@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, cast
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,11 +20,14 @@ from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol
-from serve.forecast_log import ForecastLog
 from serve.keys import Keys
 from serve.limits import Limits
+from serve.service_folder import LOST, own_folder, take_lost
 from serve.settings import Settings
 from serve.traffic import Arm, Traffic
+
+if TYPE_CHECKING:
+    from serve.forecast_log import ForecastLog
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
@@ -140,65 +143,69 @@ def _lacks_challenger(uri: str, name: str) -> bool:
 @entry_point("serve")
 def main(cfg: DictConfig) -> None:
     check(cfg)
-    forecast_log: ForecastLog = construct(cfg.forecast_log)
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
     limits: Limits = construct(cfg.limits)
     backlog = allow_connections(limits.connections)
-    with exit_at_signals():
+    with exit_at_signals(), own_folder(cfg.port) as folder:
+        os.environ[METRICS] = str(folder)
+        forecast_log: ForecastLog = construct(cfg.forecast_log)
         check_challenger(cfg, traffic)
         forecast_log.find_ledger()
-        _serve(cfg, settings, keys, traffic, forecast_log, limits, backlog)
+        _serve(cfg, folder, settings, keys, traffic, forecast_log, limits, backlog)
 
 
 def _serve(
     cfg: DictConfig,
+    folder: Path,
     settings: Sequence[Settings],
     keys: Keys,
     traffic: Traffic,
-    forecast_log: ForecastLog,
+    forecast_log: "ForecastLog",
     limits: Limits,
     backlog: int,
 ) -> None:
-    with TemporaryDirectory(prefix="lstm_ts_") as folder:
-        os.environ[METRICS] = folder
-        from serve import registry_process
+    from serve import registry_process
 
-        registry = registry_process.start(Path(folder, registry_process.SOCKET), settings[0])  # the slowest to start
-        from serve.api import ForecastApi
-        from serve.app import ForecastServer
-        from serve.connection import protocol_of
-        from serve.connections import Connections
-        from serve.routes import Routes
+    registry = registry_process.start(folder / registry_process.SOCKET, settings[0])  # the slowest to start
+    from serve.api import ForecastApi
+    from serve.app import ForecastServer
+    from serve.connection import protocol_of
+    from serve.connections import Connections
+    from serve.metrics import LOGGED
+    from serve.routes import Routes
 
-        connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
-        server = ForecastServer(
-            ForecastApi(settings, Path(folder), forecast_log.address),
-            traffic,
-            forecast_log,
-            connections,
-            registry,
-            address=f"{cfg.host}:{cfg.port}",
-            workers=cfg.workers_per_device,
-            max_waiting=cfg.max_waiting,
-        )
-        symbols = [each.symbol for each in settings]
-        server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
-        Routes(server, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
-        server.stop_on_signals()
-        log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
-        server.run(
-            host=cfg.host,
-            port=cfg.port,
-            num_api_servers=cfg.api_servers,
-            log_level="warning",
-            generate_client_file=False,
-            access_log=False,
-            log_config=None,
-            http=protocol_of(connections),
-            ws="none",
-            backlog=backlog,
-            timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
-        )
-        if server.broken:
-            sys.exit(1)
+    if lost := take_lost(cfg.port):
+        LOGGED.labels(LOST).inc(lost)
+        log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)
+    connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
+    server = ForecastServer(
+        ForecastApi(settings, folder, forecast_log.address),
+        traffic,
+        forecast_log,
+        connections,
+        registry,
+        address=f"{cfg.host}:{cfg.port}",
+        workers=cfg.workers_per_device,
+        max_waiting=cfg.max_waiting,
+    )
+    symbols = [each.symbol for each in settings]
+    server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
+    Routes(server, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+    server.stop_on_signals()
+    log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
+    server.run(
+        host=cfg.host,
+        port=cfg.port,
+        num_api_servers=cfg.api_servers,
+        log_level="warning",
+        generate_client_file=False,
+        access_log=False,
+        log_config=None,
+        http=protocol_of(connections),
+        ws="none",
+        backlog=backlog,
+        timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
+    )
+    if server.broken:
+        sys.exit(1)

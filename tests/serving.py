@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import httpx
 import numpy as np
 import polars as pl
 from models import make_data, random_network, symbol_bars
-from processes import ROOT, WAIT_S, end
+from processes import ROOT, WAIT_S, end, free_port
 from test_registry import open_registry, promote, register
 
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -94,10 +93,8 @@ def make_bars(session: Session) -> list[Body]:
 class Server:
     """One `python -m serve.server`, and a client of it."""
 
-    def __init__(self, folder: Path, *overrides: str, keys: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def __init__(self, folder: Path, *overrides: str, keys: str = "", port: int | None = None) -> None:
+        port = port or free_port()
         paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}")
         databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
         command = [sys.executable, "-m", "serve.server", *paths, *databases, *QUICK, *overrides]

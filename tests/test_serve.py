@@ -780,6 +780,31 @@ def test_a_killed_server_leaves_no_process(bare: Path) -> None:
         wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
 
 
+@pytest.mark.slow
+def test_forecasts_that_ended_with_a_killed_service_are_counted_by_the_next_one(
+    folder: Path, now_bars: list[Body]
+) -> None:
+    port = free_port()
+
+    def serve_and_kill(before: int, asked: int) -> None:
+        with running(Server(folder, "forecast_log.interval_s=60", port=port)) as server:
+            wait_for(lambda: server.health().ready)
+            assert server.metric('lstm_ts_forecast_log_total{outcome="lost"}') == before
+            for _ in range(asked):
+                server.ask(now_bars)
+            children = server.children()
+            server.process.kill()
+            wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
+
+    serve_and_kill(before=0, asked=3)
+    serve_and_kill(before=3, asked=2)
+    with running(Server(folder, port=port)) as server:
+        wait_for(lambda: server.health().ready)
+        assert server.metric('lstm_ts_forecast_log_total{outcome="lost"}') == 5
+        server.ask(now_bars)
+        wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') == 1)
+
+
 def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> None:
     with running(Server(bare)) as server:
         wait_for(lambda: not server.health().ready)

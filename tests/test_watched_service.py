@@ -38,6 +38,7 @@ lstm_ts_request_seconds_bucket{le="+Inf",route="/predict"} %d
 lstm_ts_request_seconds_count{route="/predict"} %d
 lstm_ts_forecast_log_total{outcome="written"} 50
 lstm_ts_forecast_log_total{outcome="dropped"} %d
+lstm_ts_forecast_log_total{outcome="lost"} %d
 lstm_ts_ledger_away %d
 """
 
@@ -54,9 +55,9 @@ def sentence(findings: list[Finding], rule: str) -> str:
     return next(finding.sentence for finding in findings if finding.rule == rule)
 
 
-def metrics(*, good: int, failed: int = 0, slow: int = 0, dropped: int = 0, away: int = 0) -> bytes:
+def metrics(*, good: int, failed: int = 0, slow: int = 0, dropped: int = 0, lost: int = 0, away: int = 0) -> bytes:
     total = good + failed
-    return (METRICS % (good, failed, total - slow, total, total, dropped, away)).encode()
+    return (METRICS % (good, failed, total - slow, total, total, dropped, lost, away)).encode()
 
 
 class Pages:
@@ -152,6 +153,7 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
         ({"good": 97, "failed": 3}, "service_errors"),
         ({"good": 100, "slow": 6}, "service_latency"),
         ({"good": 100, "dropped": 1}, "forecast_log_dropping"),
+        ({"good": 100, "lost": 1}, "forecast_log_dropping"),
         ({"good": 100, "away": 1}, "forecast_log_dropping"),
     ],
 )

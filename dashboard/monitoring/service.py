@@ -16,7 +16,7 @@ from lstm_ts.monitoring.messages import format_span
 from lstm_ts.scoring.tables import percent
 
 ROUTES = ("/predict", "/forecast")
-LOST = ("dropped", "refused")  # outcomes of a forecast on its way to the ledger
+LOST = ("dropped", "refused", "lost")  # outcomes of a forecast on its way to the ledger
 NONE = "-"
 
 

@@ -206,7 +206,7 @@ def _count(samples: Iterable[Sample], limits: ServiceLimits) -> Counts:
         elif name == "lstm_ts_request_seconds_bucket" and labels.get("route") in ROUTES:
             border = float(labels["le"])
             within[border] = within.get(border, 0.0) + value
-        elif name == "lstm_ts_forecast_log_total" and labels.get("outcome") in ("dropped", "refused"):
+        elif name == "lstm_ts_forecast_log_total" and labels.get("outcome") in ("dropped", "refused", "lost"):
             lost += value
     nearest = min((border for border in within if border >= limits.slow_s), default=None)
     return Counts(requests, failed, timed, 0.0 if nearest is None else timed - within[nearest], lost)

@@ -1,0 +1,54 @@
+"""The folder of a service's sockets and counts: that of a killed one stays, and says which forecasts went with it."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import gettempdir, mkdtemp
+
+from lstm_ts.store.disk import locked
+
+LOST = "lost"  # what became of a forecast: its service was killed
+LOCK = "lock"  # held as long as the service lives
+
+
+@contextmanager
+def own_folder(port: int) -> Iterator[Path]:
+    """A folder of the service at this port, removed at its end unless forecasts were lost."""
+    folder = Path(mkdtemp(prefix=_prefix(port)))
+    try:
+        with locked(folder / LOCK, fcntl.LOCK_EX):
+            yield folder
+    finally:
+        if not _count_lost(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_lost(port: int) -> int:
+    """Count the forecasts that were lost with services at this port before, whose folders are removed."""
+    lost = 0
+    for folder in Path(gettempdir()).glob(f"{_prefix(port)}*"):
+        with suppress(OSError):
+            if folder.stat().st_uid == os.geteuid():
+                with locked(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    lost += _count_lost(folder)
+                    shutil.rmtree(folder)
+    return lost
+
+
+def _prefix(port: int) -> str:
+    return f"lstm_ts_{port}_"
+
+
+def _count_lost(folder: Path) -> int:
+    """Forecasts of which nothing became, by the counts that lie there, and those that were called lost already."""
+    from prometheus_client.multiprocess import MultiProcessCollector  # once it can know where its files lie
+
+    files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+    samples = [sample for metric in files.collect() for sample in metric.samples]  # type: ignore[no-untyped-call]
+    made = sum(each.value for each in samples if each.name == "lstm_ts_forecasts_total")
+    became = {each.labels["outcome"]: each.value for each in samples if each.name == "lstm_ts_forecast_log_total"}
+    known = became.pop(LOST, 0)
+    return int(made - sum(became.values()) + known)
