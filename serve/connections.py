@@ -41,8 +41,8 @@ class Violation(NamedTuple):
 class Connections:
     """All connections by phase, in the order in which they entered it."""
 
-    def __init__(self, limits: Limits, *, body_limit_bytes: int) -> None:
-        self.limits, self.body_limit_bytes = limits, body_limit_bytes
+    def __init__(self, limits: Limits, *, most: int, body_limit_bytes: int) -> None:
+        self.limits, self._most, self.body_limit_bytes = limits, most, body_limit_bytes
         self._by_phase: dict[Phase, dict[Connection, None]] = {phase: {} for phase in Phase}
         self._addresses: Counter[str] = Counter()
         self._held_bytes = 0
@@ -60,9 +60,9 @@ class Connections:
             text = f"Expected at most {per_address} connections of one address, got more; close some"
             refusal = Violation(429, "address", text)
         else:
-            while len(self) >= self.limits.connections:
+            while len(self) >= self._most:
                 if not self._evict(EVICTED, "evicted"):
-                    text = f"Expected at most {self.limits.connections} connections, got more; ask later"
+                    text = f"Expected at most {self._most} connections, got more; ask later"
                     refusal = Violation(503, "connections", text)
                     break
         self._addresses[connection.address] += 1

@@ -19,14 +19,14 @@ class Limits:
     body_bytes_per_s: float
     idle_s: float
     send_s: float
-    connections: int
+    connections: int | None
     connections_per_address: int | None
     pending_bytes: int
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "connections_per_address" and value is None:
+            if field.name.startswith("connections") and value is None:
                 continue
             seconds = field.name.endswith("_s")
             kind = (int, float) if seconds else int

@@ -37,6 +37,7 @@ OPEN_FILES = resource.RLIMIT_NOFILE
 MAX_TMPDIR = 70  # bytes: of a socket's path, of which the system allows 107, our own part is the rest
 OTHER_FILES = 256  # of an HTTP process beside its connections
 LEAST_BACKLOG, BACKLOG = 64, 2048
+MOST_CONNECTIONS = 3000  # where none is configured
 
 log = logging.getLogger(__name__)
 
@@ -94,23 +95,26 @@ def check(cfg: DictConfig) -> None:
         )
 
 
-def allow_connections(count: int) -> int:
-    """Raise the limit of open files, and return how many connections may be accepted before those they replace close.
+def allow_connections(count: int | None) -> tuple[int, int]:
+    """Raise the limit of open files.
 
+    count     None: as many as the system allows, at most MOST_CONNECTIONS
+    Returns   how many connections are allowed, and how many may be accepted before those they replace close
     Raises    ConfigError: the system allows fewer open files
     """
-    needed = count + OTHER_FILES
     soft, hard = (most if most != resource.RLIM_INFINITY else sys.maxsize for most in resource.getrlimit(OPEN_FILES))
-    if hard < needed + LEAST_BACKLOG:
-        most = hard - OTHER_FILES - LEAST_BACKLOG
+    most = hard - OTHER_FILES - LEAST_BACKLOG
+    count = count or max(1, min(MOST_CONNECTIONS, most))
+    if count > most:
         raise ConfigError(
             f"Expected limits.connections to be at most {most}, as the system allows {hard} open files, "
             f"got {count}; lower it, or raise ulimit -n"
         )
+    needed = count + OTHER_FILES
     allowed = max(soft, min(needed + BACKLOG, hard))
     if allowed > soft:
         resource.setrlimit(OPEN_FILES, (allowed, resource.getrlimit(OPEN_FILES)[1]))
-    return min(BACKLOG, allowed - needed)
+    return count, min(BACKLOG, allowed - needed)
 
 
 def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
@@ -146,13 +150,12 @@ def main(cfg: DictConfig) -> None:
     traffic: Traffic = construct(cfg.traffic)
     settings, keys = read_settings(cfg, traffic), Keys(cfg.api_keys.given, cfg.api_keys.file)
     limits: Limits = construct(cfg.limits)
-    backlog = allow_connections(limits.connections)
     with exit_at_signals(), own_folder(cfg.port) as folder:
         os.environ[METRICS] = str(folder)
         forecast_log: ForecastLog = construct(cfg.forecast_log)
         check_challenger(cfg, traffic)
         forecast_log.find_ledger()
-        _serve(cfg, folder, settings, keys, traffic, forecast_log, limits, backlog)
+        _serve(cfg, folder, settings, keys, traffic, forecast_log, limits)
 
 
 def _serve(
@@ -163,8 +166,8 @@ def _serve(
     traffic: Traffic,
     forecast_log: "ForecastLog",
     limits: Limits,
-    backlog: int,
 ) -> None:
+    most, backlog = allow_connections(limits.connections)
     from serve import registry_process
 
     registry = registry_process.start(folder / registry_process.SOCKET, settings[0])  # the slowest to start
@@ -178,7 +181,7 @@ def _serve(
     if lost := take_lost(cfg.port):
         LOGGED.labels(LOST).inc(lost)
         log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)
-    connections = Connections(limits, body_limit_bytes=cfg.body_limit_bytes)
+    connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     server = ForecastServer(
         ForecastApi(settings, folder, forecast_log.address),
         traffic,

@@ -9,6 +9,8 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ import httpx
 import polars as pl
 import pytest
 import uvicorn
+from processes import ROOT
 from serving import Body, Server, make_bars, registry_of, running, save_model, wait_for
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -314,7 +317,7 @@ class Greeter:
 def greeting(greeter: Greeter, *overrides: str) -> Iterator[tuple[str, int]]:
     """The address of a uvicorn in this process whose connections are ours."""
     limits = construct(compose("serve", *overrides).limits)
-    http = protocol_of(Connections(limits, body_limit_bytes=20_000))
+    http = protocol_of(Connections(limits, most=CONNECTIONS, body_limit_bytes=20_000))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(greeter, http=http, ws="none", lifespan="off", log_config=None)
         serving = uvicorn.Server(config)
@@ -649,13 +652,18 @@ def test_more_connections_than_the_system_allows_are_refused_at_the_start() -> N
         allow_connections(10**9)
 
 
+def test_where_open_files_are_limited_fewer_connections_are_allowed() -> None:
+    asked = "from serve.startup import allow_connections; print(allow_connections(None))"
+    limited = ["bash", "-c", f'ulimit -n 1024 && "{sys.executable}" -c "{asked}"']
+    assert subprocess.check_output(limited, cwd=ROOT, text=True) == "(704, 64)\n"
+
+
 def test_a_burst_of_connections_does_not_use_up_the_open_files() -> None:
     """Those that are accepted in one turn, before any is closed, fit beside those that are allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
-        backlog = allow_connections(900)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 900 + backlog
-        assert backlog == 2048
+        assert allow_connections(900) == (900, 2048)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 900 + 2048
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
