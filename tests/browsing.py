@@ -134,6 +134,14 @@ def violations(page: Page) -> list[str]:
     ]
 
 
+def hidden_at_the_right(page: Page) -> list[str]:
+    """Tables that have to be pushed sideways to be read."""
+    cut = (
+        "all => all.filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.textContent.slice(0, 60))"
+    )
+    return page.locator(".scroll, .tabulator-tableholder, .wide:has(table)").evaluate_all(cut)  # type: ignore[no-any-return]
+
+
 # Where data x, y are on the screen, in the first figure that has room for them; null until there is one.
 PLACE = """([x, y]) => {
   const within = ({start, end}, value) => start <= value && value <= end;

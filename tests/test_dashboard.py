@@ -14,7 +14,7 @@ import httpx
 import panel as pn
 import polars as pl
 import pytest
-from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, looking, shown, violations
+from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_the_right, looking, shown, violations
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
@@ -200,6 +200,11 @@ def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard
         }
         assert min(heights, key=lambda name: heights[name]) == "80 %"
         assert heights["80 %"] < 300
+        page.locator("summary").click()
+        first = path_rows(page).first
+        labels = first.evaluate("row => [...row.cells].map(cell => getComputedStyle(cell, '::before').content)")
+        assert labels[0] == '"Hour"' and labels[3] == '"bps"'  # a card, not a row cut off
+        assert hidden_at_the_right(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert violations(page) == []
 
@@ -457,6 +462,9 @@ def test_every_way_in_is_accessible_and_fits_the_screen(
         forecast_of(page)
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        choose(page, "Type it in")
+        expect(page.locator(".tabulator-row").first).to_be_visible()
+        assert hidden_at_the_right(page) == []
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert colour == ("rgb(18, 18, 18)" if dark else "rgb(255, 255, 255)")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
@@ -162,6 +162,7 @@ def test_both_views_are_accessible_and_fit_the_screen(browser: Browser, url: str
         expect(page.locator(".calendar")).to_be_visible()
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert hidden_at_the_right(page) == []
         see_prices(page)
         expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
         assert violations(page) == []

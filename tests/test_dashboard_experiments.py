@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import wandb
 from bokeh.models import LogAxis
-from browsing import Dashboard, click_at, looking, open_browser, shown, violations
+from browsing import Dashboard, click_at, hidden_at_the_right, looking, open_browser, shown, violations
 from omegaconf import OmegaConf
 from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
@@ -182,3 +182,4 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             expect(page.get_by_role("region", name="What runs differ in")).to_be_visible()
             assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert hidden_at_the_right(page) == []

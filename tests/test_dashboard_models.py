@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -220,6 +220,7 @@ def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
     expect(dishonest).to_have_count(2)
     assert violations(narrow) == []
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
+    assert hidden_at_the_right(narrow) == []
     narrow.get_by_label("Against", exact=True).last.select_option(index=1)
     expect(narrow.get_by_text("Choose two different versions.")).to_be_visible()
     expect(narrow.get_by_role("button", name="Compare")).to_be_disabled()

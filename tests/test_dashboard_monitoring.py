@@ -11,7 +11,7 @@ import numpy as np
 import panel as pn
 import polars as pl
 import pytest
-from browsing import Dashboard, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from prometheus_client.samples import Sample
 from serving import Server, running, wait_for
@@ -217,6 +217,7 @@ def test_the_page_is_accessible_and_fits_the_screen(
         expect(page.get_by_text("lay within the 80 % interval.")).to_be_visible()
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert hidden_at_the_right(page) == []
 
 
 class Unwatched:

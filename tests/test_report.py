@@ -121,7 +121,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(tmp_path):
 def test_every_table_of_the_report_shows_persistence_and_closes_its_tags(tmp_path):
     record = make_record()
     page = write_report(tmp_path, record, compute_scores(record), "files").read_text()
-    tables = re.findall(r"<table>.*?</table>", page, re.S)
+    tables = re.findall(r"<table[^>]*>.*?</table>", page, re.S)
     assert len(tables) == 7 and all("persistence" in table for table in tables)
     open_tags = []
 

@@ -25,6 +25,11 @@ from lstm_ts.errors import NoRows
 PROBLEM = "What is wrong"
 MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
 FORGET = "typedTable.forget(table)"  # what was typed, since other rows are asked for
+WIDTHS = [  # pixels at least, and shares of what is left; on a phone none is, and what is wrong stands below the table
+    {"field": COLUMNS[0], "minWidth": 119, "widthGrow": 1.4},
+    *({"field": column, "minWidth": 59, "widthGrow": 1} for column in COLUMNS[1:]),
+    {"field": PROBLEM, "minWidth": 1, "widthGrow": 4},
+]
 LISTED = 8  # problems below the table; all are marked in it
 
 
@@ -36,15 +41,15 @@ class BarTable(AtOnce, pn.widgets.Tabulator):
             _frame([]),
             height=360,
             sizing_mode="stretch_width",
-            layout="fit_data_stretch",
+            margin=(4, 0),
+            layout="fit_columns",
             show_index=False,
             sortable=False,
             theme="simple",
             selectable=False,
             editors={PROBLEM: None, **{column: {"type": "input", "selectContents": True} for column in COLUMNS}},
-            widths={PROBLEM: 320, COLUMNS[0]: 150, **dict.fromkeys(COLUMNS[1:], 90)},
             text_align=dict.fromkeys(COLUMNS[1:], "right"),
-            configuration={"columnDefaults": {"headerSort": False}},
+            configuration={"columnDefaults": {"headerSort": False}, "columns": WIDTHS},
             formatters={PROBLEM: JSCode("cell => typedTable.format(cell)")},
             stylesheets=[MARK],
         )
@@ -87,6 +92,7 @@ class TypedBars:
             rows=3,
             max_length=1_000_000,
             sizing_mode="stretch_width",
+            margin=(4, 0),
         )
         send = pn.widgets.Button(name="Forecast", button_type="primary", margin=(4, 8, 4, 0))
         more = pn.widgets.Button(name="Add a row", margin=(4, 8, 4, 0))

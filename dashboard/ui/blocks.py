@@ -9,11 +9,13 @@ import panel as pn
 from panel.reactive import Syncable
 from panel.viewable import Viewable
 
+from lstm_ts.scoring.tables import CARDS, html_row
+
 # Okabe and Ito's colours, on white and on black: told apart by the colour-blind too.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 SKY, ORANGE = "#56B4E9", "#E69F00"
 
-CSS = Path(__file__).with_name("blocks.css").read_text()  # inside of Panel's shadow roots
+CSS = CARDS + Path(__file__).with_name("blocks.css").read_text()  # inside of Panel's shadow roots
 
 
 class AtOnce(Syncable):
@@ -92,16 +94,11 @@ def table(
     sortable   by a click on a heading; see sorting.js
     """
 
-    def kind(column: int) -> str:
-        return ' class="text"' if column in text else ""
-
     names = [f'<button type="button">{name}</button>' for name in heads] if sortable else heads
-    head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(names))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind(i)}>{cell}</td>" for i, cell in enumerate(cells)) + "</tr>" for cells in rows
-    )
+    head = "".join(f'<th scope="col"{" class=text" * (i in text)}>{name}</th>' for i, name in enumerate(names))
+    body = "".join(html_row(cells, heads, text=text) for cells in rows)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table{' class=sortable' * sortable}>"
+        f'<div class="scroll wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f'<table class="cards{" sortable" * sortable}">'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

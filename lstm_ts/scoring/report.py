@@ -20,27 +20,35 @@ from lstm_ts.scoring.scores import (
     describe_skill,
     step_name,
 )
-from lstm_ts.scoring.tables import align, number, p_cell, percent
+from lstm_ts.scoring.tables import CARDS, align, html_row, number, p_cell, percent
 
 DPI = 110
 GROUP_CELLS = 6  # of a step in a table of groups
 
-STYLE = """
+STYLE = (
+    """
+:root { --paper: #fff; --quiet: #555; --line: #ddd; --edge: #bbb; }
+* { box-sizing: border-box; }
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; margin: .5rem 0 .8rem; }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; } th { font-weight: 600; }
-td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; } tr.model td { font-weight: 600; }
-th.step { border-left: 1px solid #bbb; text-align: center; }
-img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; } .note { color: #555; }
-div.wide { overflow-x: auto; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0; }
-dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; } footer { border-top: 1px solid #bbb; margin-top: 2rem; }
-pre { overflow-x: auto; font-size: .8rem; }
-@media (max-width: 600px) { body { margin: 1rem auto; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
-table { font-size: .8rem; } th, td { padding: .2rem .45rem; }
-td:first-child { position: sticky; left: 0; background: #fff; } }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); } th { font-weight: 600; }
+td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
+[aria-label^=Scores] tbody tr:first-child { font-weight: 600; }
+th.step { border-left: 1px solid var(--edge); text-align: center; }
+img { max-width: 100%; } .synthetic { background: #E69F00; padding: 0 .4rem; font-weight: 600; }
+.note { color: var(--quiet); } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
+dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
+footer { border-top: 1px solid var(--edge); margin-top: 2rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+@media (max-width: 600px) {
+  body { margin: 1rem auto; padding: 0 .8rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
+  .wide img { max-width: none; width: 1000px; }
+  .wide:has(img)::before { content: "↔ The picture goes on to the right."; position: sticky; left: 0; }
+}
 """
+    + CARDS
+)
 WORDS = {
     "origin": "the close of an hour, from which the hours after it are forecast",
     "pinball": "the loss of a quantile forecast: the distance to what came, weighted by the quantile's level; here its "
@@ -116,7 +124,9 @@ def write_report(
         figure.savefig(png, format="png", dpi=DPI)
         (folder / f"{name}.png").write_bytes(png.getvalue())
         data = base64.b64encode(png.getvalue()).decode()
-        images.append(f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">')
+        words = name.replace("_", " ")
+        image = f'<img alt="{words}" src="data:image/png;base64,{data}">'
+        images.append(_wide(words, image))
     path = folder / "report.html"
     path.write_text(_page(scores, source_name, images, about or {}, notes), encoding="utf-8")
     return path
@@ -141,14 +151,10 @@ def _page(
 1 &minus; the model's pinball / the baseline's; DM p is two-sided, and skill is claimed below {CLAIM_P}.</p>
 {"".join(_score_table(step, scores) for step in scores.shown_steps)}
 {"".join(images)}
-<h2>By hour of day of the origin, session's zone</h2>
-{_group_table(scores.by_hour_of_day, scores)}
-{_fold_section(scores)}<h2>By year</h2>
-{_group_table(scores.by_year, scores)}
-<h2>By quarter</h2>
-{_group_table(scores.by_quarter, scores)}
-<h2>By volatility of the window</h2>
-{_group_table(scores.by_volatility_tercile, scores)}
+{_group_table("By hour of day of the origin, session's zone", scores.by_hour_of_day, scores)}
+{_fold_section(scores)}{_group_table("By year", scores.by_year, scores)}
+{_group_table("By quarter", scores.by_quarter, scores)}
+{_group_table("By volatility of the window", scores.by_volatility_tercile, scores)}
 <footer><h2>What the words mean</h2>
 {_definitions(WORDS)}</footer>
 </body></html>
@@ -173,42 +179,52 @@ def _fold_table(step: str, scores: Scores) -> str:
     for label, by_step in scores.by_fold.items():
         n, pinball, *_, coverage = _group_cells(fold := by_step[step], PERSISTENCE)
         pairs = [cell for name in fold.skill for cell in (_skill_cell(fold.skill[name]), p_cell(fold.dm_p[name]))]
-        rows.append(f"<tr>{_cells('td', (label, n, pinball, *pairs, coverage))}</tr>")
-    head = _cells("th", (step_name(int(step)), "n", "pinball bps", *over, "in 80 %"))
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+        rows.append((label, n, pinball, *pairs, coverage))
+    heads = (step_name(int(step)), "n", "pinball bps", *over, "in 80 %")
+    return _table(f"By fold, {heads[0]} ahead", heads, rows)
+
+
+def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, above: str = "") -> str:
+    """above    a row of HTML over the headings"""
+    heads = list(map(html.escape, heads))
+    body = "".join(html_row(list(map(html.escape, cells)), heads) for cells in rows)
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    table = f'<table class="cards"><thead>{above}<tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return _wide(name, table)
+
+
+def _wide(name: str, content: str) -> str:
+    """Content that may be wider than the screen."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{name}">{content}</div>'
 
 
 def _skill_cell(skill: float) -> str:
     return percent(skill, signed=True)
 
 
-def _cells(tag: str, texts: Sequence[str]) -> str:
-    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-
 def _score_table(step: str, scores: Scores) -> str:
-    horizon = scores.horizons[step]
-    head, *rows = _score_rows(step, scores)
-    body = "".join(f"<tr{' class=model' * (i == 0)}>{_cells('td', row)}</tr>" for i, row in enumerate(rows))
-    sentence = html.escape(describe_skill(step, horizon))
-    return f'<p><b>{sentence}</b></p><div class="wide"><table><tr>{_cells("th", head)}</tr>{body}</table></div>'
+    heads, *rows = _score_rows(step, scores)
+    sentence = html.escape(describe_skill(step, scores.horizons[step]))
+    return f"<p><b>{sentence}</b></p>{_table(f'Scores, {heads[0]} ahead', heads, rows)}"
 
 
-def _group_table(groups: Groups, scores: Scores) -> str:
+def _group_table(name: str, groups: Groups, scores: Scores) -> str:
     """A row per group and, per step, the model's pinball, its skill over persistence and the best baseline, coverage.
 
     The best baseline is that of all origins.
     """
     best = {step: scores.horizons[step].best for step in scores.shown_steps}
     over = "".join(f'<th class="step" colspan="{GROUP_CELLS}">{step_name(int(step))}</th>' for step in best)
-    heads = [("n", "pinball bps", f"vs {PERSISTENCE}", f"vs {name}", "DM p", "in 80 %") for name in best.values()]
-    head = f"<tr><th></th>{over}</tr><tr><th></th>{''.join(_cells('th', each) for each in heads)}</tr>"
+    heads = [
+        head
+        for step, name in best.items()
+        for head in (f"n,\u00a0{step}\u00a0h", "pinball bps", f"vs {PERSISTENCE}", f"vs {name}", "DM p", "in 80 %")
+    ]
     rows = [
-        f"<tr><td>{html.escape(label)}</td>"
-        f"{''.join(_cells('td', _group_cells(by_step[step], name)) for step, name in best.items())}</tr>"
+        (label, *(cell for step, name in best.items() for cell in _group_cells(by_step[step], name)))
         for label, by_step in groups.items()
     ]
-    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+    return f"<h2>{name}</h2>{_table(name, ('', *heads), rows, above=f'<tr><th></th>{over}</tr>')}"
 
 
 def _group_cells(group: GroupScores, best: str) -> tuple[str, ...]:
