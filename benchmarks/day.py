@@ -89,7 +89,7 @@ LATE = {"data_stale", "pipeline_late"}
 
 
 def run_command(module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-    """As `python -m lstm_ts.MODULE` would; stdout goes to a file of its own, stderr to the log."""
+    """Run `python -m lstm_ts.MODULE`; stdout goes to a file of its own, stderr to the log."""
     os.environ.update(environment)
     for number, name, flags in ((1, PRINTED, os.O_TRUNC), (2, LOG, os.O_APPEND)):
         os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | flags), number)
@@ -120,7 +120,7 @@ class Installation:
         return [f"paths.data={self.folder / data}", f"paths.outputs={self.folder}/outputs", *overrides]
 
     def start(self, module: str, *overrides: str, data: str = "data") -> BaseProcess:
-        """In a process of its own, whose imports are done; what it prints goes to the file `printed`."""
+        """Run a command in a process of its own, whose imports are done; what it prints goes to the file `printed`."""
         task = (module, self.arguments(*overrides, data=data), self.environment, self.folder)
         process = FORKS.Process(target=run_command, args=task)
         process.start()
@@ -254,7 +254,7 @@ class Operator:
 
 
 def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_s: float | None) -> None:
-    """As cron does: a step that fails leaves out the next ones; the watcher looks at all of them."""
+    """Run the steps as cron does: one that fails leaves out the next ones; the watcher looks at all of them."""
     code, _ = at.run("ingest", *IB, f"source.port={port}", allowed=(0, 1, 2))
     if code == 0:
         at.run("process")

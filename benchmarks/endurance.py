@@ -30,7 +30,7 @@ SHARE, CONNECTIONS, BURST, WORKERS = 0.6, 32, 3000, 2
 
 
 def prepare(folder: Path) -> Registry:
-    """In which the demo's champion is version 1, which serves, and version 2."""
+    """Make a registry in which the demo's champion is version 1, which serves, and version 2."""
     demo, registry = (
         Registry(f"sqlite:///{at}/mlflow.db", Ledger(f"sqlite:///{at}/ledger.db")) for at in (DEMO, folder)
     )

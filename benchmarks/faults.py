@@ -155,7 +155,7 @@ def is_told(code: int, said: str) -> bool:
 
 
 def run_once(name: str, disk: Path) -> str:
-    """From start to end, nothing in its way; what went wrong."""
+    """Run a command to its end, undisturbed.    Returns    what went wrong"""
     if name not in SERVERS:
         code, said = wait_for(start(name, disk))
         return f"ended with {code}: {said[-400:]}" if code else ""

@@ -131,7 +131,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 def run_attack(name: str, server: Server, body: bytes, said: Connection) -> None:
-    """In a process of its own, so that the honest client does not wait for the attacker's work."""
+    """Attack from a process of its own, so that the honest client does not wait for the attacker's work."""
     said.send(asyncio.run(ATTACKS[name](server, body)))
 
 
@@ -171,7 +171,7 @@ def resident_bytes(server: Server) -> int:
 
 @contextmanager
 def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
-    """In `checkout`, whose modules it imports."""
+    """Serve from `checkout`, whose modules it imports."""
     before = Path.cwd()
     os.chdir(checkout)
     with ExitStack() as stack:

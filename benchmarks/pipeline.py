@@ -32,7 +32,7 @@ TSTEPS, HORIZON, RUNS = CFG.tsteps, CFG.horizon, 5
 
 
 def first_batch(pattern: str) -> torch.Tensor:
-    """As `ingest`, `process` and `train` do it, without the store between them."""
+    """Make a batch as `ingest`, `process` and `train` do, without the store between them."""
     files = Files(
         paths=pattern,
         symbol=CFG.symbol.name,

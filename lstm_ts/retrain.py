@@ -59,7 +59,7 @@ SCRATCH, BOTH = "scratch", "both"
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """Of the first symbol."""
+    """What a retraining has come to for the first symbol."""
 
     registered: Version | None  # None: nothing was new, it is too early to judge, or a dry run
     champion: Version | None  # which serves now

@@ -218,7 +218,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             await asyncio.sleep(WATCH_S)
 
     def _tell_traffic(self) -> datetime:
-        """For the monitor, which expects that requests reach a challenger accordingly.    Returns    when"""
+        """Tell the monitor, which expects that requests reach a challenger accordingly.    Returns    when"""
         now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
         says = self._address, now, self._traffic.needs_challenger, version, reason
         self._forecast_log.tell([TrafficRow(name, *says) for name in self._names])

@@ -78,7 +78,7 @@ class StoredBars:
 
     @property
     def source(self) -> str:
-        """Of the bars that were read last."""
+        """The source of the bars that were read last."""
         return self._last.source if self._last else ""
 
     def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:

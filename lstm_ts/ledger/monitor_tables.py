@@ -127,7 +127,7 @@ def read_findings(connection: Connection) -> list[FindingRow]:
 
 
 def remove_findings(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
-    """By rule and subject."""
+    """keys    rule and subject of each"""
     for rule, subject in keys:
         connection.execute(sa.delete(FINDINGS).where(FINDINGS.c.rule == rule, FINDINGS.c.subject == subject))
 

@@ -127,7 +127,7 @@ class Session:
         )
 
     def _has_closed_hours(self, counts: pl.DataFrame) -> bool:
-        """Within the span of the bars and as far about it as zones differ."""
+        """Whether the market closes within the span of the bars, and as far about it as zones differ."""
         first, last = counts["ts"].min(), counts["ts"].max()
         assert isinstance(first, datetime) and isinstance(last, datetime)
         start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER

@@ -73,7 +73,7 @@ def _is_too_little(run: MonitorRun, challenge: Challenge) -> bool:
 
 
 def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
-    """With its numbers in the history of the alias."""
+    """Move the alias; the numbers of the decision go into its history."""
     if move.over is None:
         run.registry.release(run.name, move.version, actor=ACTOR, reason=move.reason)
     else:

@@ -73,7 +73,7 @@ def estimate_skill(days: DailyLosses, settings: SkillSettings) -> LiveSkill:
 
 
 def describe_confidence(confidence: float) -> str:
-    """In percent, with as many digits as it has: an alpha of 0.005 is not 100 %."""
+    """Write it in percent, with as many digits as it has: an alpha of 0.005 is not 100 %."""
     return f"{100 * confidence:.6g} %"
 
 

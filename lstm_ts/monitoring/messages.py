@@ -29,7 +29,7 @@ class News:
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
 
     def is_due(self, waits: Waits, now: datetime) -> bool:
-        """At once where nothing was tried, or what became of it is not known."""
+        """Whether to try now: at once where nothing was tried, or what became of it is not known."""
         return self.delivery is None or self.delivery.trouble is None or now >= self.due_at(waits)
 
     def due_at(self, waits: Waits) -> datetime:

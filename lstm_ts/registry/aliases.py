@@ -46,7 +46,7 @@ class Aliases:
             yield self.settle(name, alias)
 
     def settle(self, name: str, alias: str) -> int | None:
-        """Within `moving`: write down what is missing; the version that the alias names."""
+        """Write down what is missing, within `moving`.    Returns    the version that the alias names"""
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
             log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
@@ -54,7 +54,7 @@ class Aliases:
         return self._store.aliases(name).get(alias)
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
-        """Within `moving`, which has given `current`; to None, it is taken away."""
+        """Move the alias from `current`, which `moving` has given; where `number` is None, remove it."""
         change = AliasChange(clock.now(), name, alias, from_version=current, to_version=number, state=INTENDED, **why)
         self._ledger.record_alias(change)
         if number is None:

@@ -39,7 +39,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Change:
-    """Of the market: a retraining stops on the first half of the hours since, and judges on the second."""
+    """A change of the market: a retraining stops on the first half of the hours since, and judges on the second."""
 
     since: datetime
     min_hours: int  # in each half; with fewer since, nothing is laid out by it
@@ -80,7 +80,7 @@ def hold_out(
 
 
 def _find_middle(bars: Sequence[SymbolBars], change: Change, end: datetime) -> datetime | None:
-    """Of the hours since, by the symbol that has the fewest; None: they are too few."""
+    """The middle of the hours since, by the symbol that has the fewest; None where they are too few."""
     spans = [
         each.hourly_bars["ts"].filter(each.hourly_bars["ts"].is_between(change.since, end - HOUR)) for each in bars
     ]

@@ -190,7 +190,7 @@ def _central_coverages(record: ForecastRecord, step: int) -> tuple[Array, Array]
 
 
 def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
-    """Over the hard baselines on the left, over the easy ones on the right: the two differ too much for one scale."""
+    """Draw the skill over hard baselines on the left, over easy ones on the right: one scale does not suit both."""
     figure, panels = _panels(f"{record.symbol}: skill of {record.model} by horizon", 1, 2, height=4.6)
     losses = _mean_losses(record)
     hard = [name for name, loss in losses.items() if loss <= HARD * min(losses.values())]

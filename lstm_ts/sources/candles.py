@@ -72,7 +72,7 @@ def _read_times_ms(answer: dict[str, Any], times_N: Numbers, first_ms: int, unti
 
 
 def _round(prices_N: Numbers) -> Numbers:
-    """To the floats nearest to decimals of few digits, as any feed quotes."""
+    """Round to the floats nearest to decimals of few digits, as any feed quotes."""
     largest = np.max(np.abs(prices_N), initial=1e-6, where=np.isfinite(prices_N))
     return np.round(prices_N, DIGITS - math.ceil(math.log10(largest)))
 

@@ -75,7 +75,7 @@ def to_polars(frame: object) -> pl.DataFrame:
 
 
 def _series(name: str, column: Any) -> pl.Series:
-    """Without pyarrow, which pandas does not need."""
+    """A column of pandas as one of Polars, without pyarrow, which pandas does not need."""
     zone = getattr(column.dtype, "tz", None)
     if zone is not None:
         return pl.Series(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()).dt.replace_time_zone("UTC")

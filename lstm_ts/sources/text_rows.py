@@ -82,7 +82,7 @@ def _reason(wrong: pl.Series, empty: pl.Series, bad_volume: pl.Series, text: pl.
 
 
 def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """Without the lines that stand above the rows, wherever they come again."""
+    """Drop the lines that stand above the rows, wherever they come again."""
     odd = rows.filter(pl.col("stamp").is_null()).filter(~pl.col("text").str.contains(r"^\W*\d"))
     dropped = []
     for line, text in odd.select("line", "text").rows():

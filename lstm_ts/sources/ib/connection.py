@@ -43,7 +43,7 @@ class TwsConnection:
         ib.client.apiError += self._hang_up
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
-        """Without what `IB.connect` asks for beside: positions, orders and executions.
+        """Connect without what `IB.connect` asks for beside: positions, orders and executions.
 
         Raises    TwsError; OSError, TimeoutError: no TWS there
         """
