@@ -1,4 +1,4 @@
-"""`python -m lstm_ts.backup`: bars, registry and ledger into one folder, and back into an empty place.
+"""`python -m lstm_ts.backup`: bars, registry and ledger into a folder, here or at a URL, and back into an empty place.
 
 <folder>/backup.json      what is in it: hashes, rows by table, triggers
 <folder>/ledger.dump      SQLite's file, or pg_dump's
@@ -14,9 +14,10 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lstm_ts.cli import check_arguments
@@ -38,6 +39,7 @@ from lstm_ts.registry.uri import check_there, sqlite_path
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.disk import fsync_folder, hash_file
 from lstm_ts.store.manifest import stores_in
+from lstm_ts.store.object_storage import check_free, download, is_url, upload
 
 SUMMARY, LEDGER, REGISTRY, BARS = "backup.json", "ledger.dump", "registry.dump", "bars"
 FORMAT = 1
@@ -196,19 +198,41 @@ def _describe(summary: Mapping[str, Any]) -> Iterator[str]:
 @entry_point("backup")
 def main(cfg: DictConfig) -> None:
     check_registry(cfg)
-    folder = Path(str(cfg.folder))
     place = Place(Path(cfg.paths.data), cfg.registry.uri, cfg.registry.ledger)
     match cfg.action:
         case "write":
-            summary, done = write(place, folder), f"Backed up as of {{at}} → {folder}"
+            summary, done = _write_to(str(cfg.folder), place), "Backed up as of {at} → {folder}"
         case "check":
-            summary, done = check(folder), f"{folder} of {{at}} is as it was written"
+            with _on_this_machine(str(cfg.folder)) as folder:
+                summary, done = check(folder), "{folder} of {at} is as it was written"
         case "restore":
-            summary, done = restore(folder, place), f"Restored as of {{at}} from {folder}"
+            with _on_this_machine(str(cfg.folder)) as folder:
+                summary, done = restore(folder, place), "Restored as of {at} from {folder}"
         case _:
             raise ConfigError(f"Expected action=write, check or restore, got {cfg.action}")
     print(*_describe(summary), *place.left_out, sep="\n")
-    print(done.format(at=summary["at"]))
+    print(done.format(at=summary["at"], folder=cfg.folder))
+
+
+def _write_to(folder: str, place: Place) -> dict[str, Any]:
+    if not is_url(folder):
+        return write(place, Path(folder))
+    check_free(folder)
+    with TemporaryDirectory() as name:
+        summary = write(place, Path(name) / "backup")
+        upload(Path(name) / "backup", folder, last=SUMMARY)
+    return summary
+
+
+@contextmanager
+def _on_this_machine(folder: str) -> Iterator[Path]:
+    """The folder, or a copy of what lies at a URL."""
+    if not is_url(folder):
+        yield Path(folder)
+        return
+    with TemporaryDirectory() as name:
+        download(folder, Path(name) / "backup")
+        yield Path(name) / "backup"
 
 
 if __name__ == "__main__":

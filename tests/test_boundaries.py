@@ -79,6 +79,7 @@ KEPT = {
     "apprise": {"lstm_ts.monitoring.delivery"},
     "alembic": {"lstm_ts.ledger.database"} | MIGRATIONS,
     "bokeh": DASHBOARD,
+    "cloudpathlib": {"lstm_ts.store.object_storage"},
     "dagster": {"lstm_ts.pipeline"},
     "fastapi": SERVICE,
     "httpx": DASHBOARD | {"lstm_ts.monitoring.service", "lstm_ts.sources.json_client"},

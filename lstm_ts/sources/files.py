@@ -28,13 +28,14 @@ from lstm_ts.sources.seen import SeenStamps, find_repeats
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.ticks import join_partials, make_partials
 from lstm_ts.sources.zones import Zone, parse_zone
+from lstm_ts.store.object_storage import copy_matches, is_url
 
 DUPLICATE = "duplicate time stamp"
 STAMPS = ("open", "close")
 
 
 class Files:
-    """Bars of the files that `paths` names: files or globs, in the order given, a glob's matches by name."""
+    """Bars of the files that `paths` names: files, globs or URLs, in the order given, a glob's matches by name."""
 
     def __init__(
         self,
@@ -167,9 +168,13 @@ def _with_answers(
 
 
 def _find(pattern: str) -> list[Path]:
-    # Path.glob takes no absolute pattern.
-    matches = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207
-    found = sorted(path for path in map(Path, matches) if path.is_file())
+    found = sorted(copy_matches(pattern) if is_url(pattern) else _find_here(pattern))
     if not found:
         raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
     return found
+
+
+def _find_here(pattern: str) -> Iterator[Path]:
+    # Path.glob takes no absolute pattern.
+    matches = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207
+    return (path for path in map(Path, matches) if path.is_file())

@@ -1,0 +1,80 @@
+"""Object storage: objects of `s3://bucket/…` as files on this machine, and back. The only importer of cloudpathlib."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lstm_ts.errors import ConfigError, DataError
+
+WILD = frozenset("*?[")
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+@contextmanager
+def open_storage(url: str) -> Iterator[Any]:
+    """The URL as cloudpathlib's path.
+
+    Raises    ConfigError: the extra is missing, or the URL is of another kind; DataError: the storage has failed
+    """
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from cloudpathlib.exceptions import CloudPathException
+    except ImportError:
+        raise ConfigError(f"Expected cloudpathlib to be installed for {url}; pip install 'lstm_ts[s3]'") from None
+    try:
+        yield _client().CloudPath(url)
+    except CloudPathException as error:
+        raise ConfigError(f"Expected a URL such as s3://bucket/folder, got {url}: {error}") from error
+    except (BotoCoreError, ClientError) as error:
+        said = " ".join(str(error).split())
+        raise DataError(
+            f"Expected an answer of the storage of {url}, got: {said}; check the variables AWS_…"
+        ) from error
+
+
+@cache
+def _client() -> Any:
+    """Its copies of objects stay as long as this process."""
+    from cloudpathlib import S3Client
+
+    return S3Client(file_cache_mode="tmp_dir")
+
+
+def copy_matches(pattern: str) -> list[Path]:
+    """Copies of the objects that a URL names, in which *, ? and ** stand for others; they stay as long as this process.
+
+    Raises    as `open_storage`
+    """
+    parts = pattern.split("/")
+    fixed = next((n for n, part in enumerate(parts) if WILD & set(part)), len(parts))
+    with open_storage("/".join(parts[:fixed])) as start:
+        found = start.glob("/".join(parts[fixed:])) if fixed < len(parts) else [start]
+        return [Path(each.fspath) for each in found if each.is_file()]
+
+
+def upload(folder: Path, url: str, *, last: str) -> None:
+    """last    the file whose object says that all others are there    Raises    as `open_storage`"""
+    with open_storage(url) as there:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path == folder / last):
+            (there / path.relative_to(folder).as_posix()).upload_from(path)
+
+
+def download(url: str, folder: Path) -> None:
+    """Raises    as `open_storage`; also DataError: nothing is there"""
+    with open_storage(url) as there:
+        if not there.exists():
+            raise DataError(f"Expected objects at {url}, got none; correct the URL")
+        there.download_to(folder)
+
+
+def check_free(url: str) -> None:
+    """Raises    as `open_storage`; also ConfigError: something is there"""
+    with open_storage(url) as there:
+        if there.exists():
+            raise ConfigError(f"Expected nothing at {url} yet, got objects; give another URL")
