@@ -21,8 +21,9 @@ import polars as pl
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.serve import running
-from dashboard.data.explorer import COLUMNS
-from dashboard.data.zoom import column_width, columns_of
+from dashboard.data.explorer import CANDLE_PX, WIDE_PX
+from dashboard.data.zoom import candles_of, choose_width
+from dashboard.ui.open_time import OpenTime
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
@@ -36,7 +37,7 @@ PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimatio
 # A span is looked at, as by a hand; says the milliseconds until what the server sent for it is painted.
 LOOK = """([start, end]) => new Promise(done => {
   const plot = Bokeh.documents[0].get_model_by_name("prices"), began = performance.now();
-  const last = plot.renderers.find(each => each.glyph.type === "VStrip").data_source;  // of what the server sends
+  const last = plot.renderers.find(each => each.glyph.type === "Rect").data_source;  // of what the server sends
   const painted = () => {
     last.properties.data.change.disconnect(painted);
     requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - began)));
@@ -44,6 +45,8 @@ LOOK = """([start, end]) => new Promise(done => {
   last.properties.data.change.connect(painted);
   plot.x_range.setv({start, end});
 })"""
+MINUTE = timedelta(minutes=1)
+SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
 
 @contextmanager
@@ -105,9 +108,8 @@ def upload_s(page: Page, path: Path) -> float:
 
 def make_minutes() -> pl.DataFrame:
     """Of silver's sessions in the seven years until this one began."""
-    session = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
     end = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
-    hours = session.hours(end - timedelta(days=365 * 7), end).filter(pl.col("session_minutes") == 60)["ts"]
+    hours = SILVER.hours(end - timedelta(days=365 * 7), end).filter(pl.col("session_minutes") == 60)["ts"]
     stamps_us = hours.to_physical().to_numpy()[:, None] + 60_000_000 * np.arange(60)
     ts = pl.Series(stamps_us.ravel()).cast(BAR_SCHEMA["ts"])
     close = 20 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-4, len(ts))))
@@ -172,20 +174,25 @@ def random_spans(store: BarStore) -> list[tuple[datetime, datetime]]:
     return [(middle - half, middle + half) for middle, half in zip(middles, halves, strict=True)]
 
 
+def open_time(store: BarStore) -> OpenTime:
+    return OpenTime(SILVER, store.read_stamps())
+
+
 def measure_ways(store: BarStore) -> None:
-    """From a span to its columns: of one frame for all visitors, or of the months that it lies in, read anew."""
-    bars = store.read().select("ts", *PRICES).rechunk()
+    """From a span to its candles: of one frame for all visitors, or of the months that it lies in, read anew."""
+    bars = store.read().select("ts", *PRICES, "volume").rechunk()
+    bars = bars.with_columns(open_time(store).days(bars["ts"]))
     spans = random_spans(store)
     for way in ("one frame", "read anew"):
         taken = []
         for start, end in spans:
             began = time.perf_counter()
-            held = bars if way == "one frame" else store.read(start, end)
-            width = column_width(end - start, timedelta(minutes=1), at_most=COLUMNS)
-            columns_of(held, 1e3 * start.timestamp(), 1e3 * end.timestamp(), width)
+            held = bars if way == "one frame" else store.read(start, end).with_columns(day=pl.col("ts").dt.date())
+            width = choose_width((end - start) / MINUTE, end - start, MINUTE, at_most=WIDE_PX // CANDLE_PX)
+            candles_of(held, MINUTE, start, end, width)
             taken.append(1e3 * (time.perf_counter() - began))
         cost = f"{bars.estimated_size('mb'):.0f} MB, once" if way == "one frame" else "nothing held"
-        print(f"span to columns, {way}: {in_quantiles(taken)}; {cost}")
+        print(f"span to candles, {way}: {in_quantiles(taken)}; {cost}")
 
 
 def in_quantiles(taken_ms: list[float]) -> str:
@@ -210,10 +217,10 @@ def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
             print(f"address to coverage of {STORED_MINUTES:,} minutes, {visit}: {time.perf_counter() - start:.2f} s")
     with looking(browser, url) as page:
         see_prices(page, url)
-        taken = []
+        taken, time_open = [], open_time(store)
         for span in random_spans(store):
             page.wait_for_timeout(200)  # a hand that rests; one that moves on is answered every PACE_S
-            taken.append(page.evaluate(LOOK, [1e3 * edge.timestamp() for edge in span]))
+            taken.append(page.evaluate(LOOK, [time_open.place(edge) for edge in span]))
         print(f"span to picture, {SPANS} times: {in_quantiles(taken)}")
     before = memory_mb(pid)
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
+from browsing import PLACE, Dashboard, hidden_at_the_right, looking, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
@@ -19,6 +19,7 @@ from lstm_ts.store.bar_store import BarStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+FRIDAY, SUNDAY = datetime(2015, 2, 27, 22, tzinfo=UTC), datetime(2015, 3, 1, 22, tzinfo=UTC)
 NOON = datetime(2015, 3, 3, 12, tzinfo=UTC)  # a Tuesday; minutes are stored from Thursday to Thursday around it
 EMPTY, WAITING, UNKNOWN = (NOON - 120 * MINUTE, 10), (NOON - 60 * MINUTE, 5), (NOON, 7)  # without bars: from, minutes
 SOURCE = "synthetic test <minutes>"
@@ -75,13 +76,13 @@ def see_prices(page: Page, day: str = "2015-03-03") -> None:
 
 
 def drawn(page: Page, kind: str) -> dict[str, Any]:
-    """Columns of what the picture shows: `rect` (candlesticks), `quad` (the band) or `vstrip` (unknown time)."""
+    """Columns of what the picture shows: `rect` (candlesticks) or `vstrip` (unknown time)."""
     found: dict[str, Any] = page.evaluate(
         """kind => {
           const plot = Bokeh.documents[0].get_model_by_name("prices");
           const glyph = plot.renderers.find(each => each.glyph.type.toLowerCase() === kind);
           const columns = Object.entries(glyph.data_source.data).map(([name, all]) => [name, Array.from(all)]);
-          return Object.fromEntries(columns.map(([name, all]) => [name, all.map(x => Number.isNaN(x) ? null : x)]));
+          return Object.fromEntries(columns);
         }""",
         kind,
     )
@@ -90,6 +91,19 @@ def drawn(page: Page, kind: str) -> dict[str, Any]:
 
 def milliseconds(ts: datetime) -> float:
     return 1000 * ts.timestamp()
+
+
+def labels(page: Page) -> list[str]:
+    """Of the lower axis, from left to right, those that are drawn."""
+    told: list[str] = page.evaluate(
+        """() => {
+          const plot = Bokeh.documents[0].get_model_by_name("prices"), axis = plot.below[0];
+          const [view] = [...Bokeh.index.query(({model}) => model === axis)];
+          const ticks = Array.from(view.ticks.major).sort((a, b) => a - b);
+          return axis.formatter.doFormat(ticks, {});
+        }"""
+    )
+    return told
 
 
 def test_an_empty_store_says_what_to_run_and_coverage_what_is_known_of_each_day(page: Page) -> None:
@@ -113,24 +127,42 @@ def test_an_empty_store_says_what_to_run_and_coverage_what_is_known_of_each_day(
     expect(page.locator(".calendar td").nth(33)).to_have_text("28closed")
 
 
-def test_prices_are_candlesticks_when_few_are_seen_and_a_broken_band_when_many(page: Page, raw: BarStore) -> None:
+def test_prices_are_candlesticks_of_the_width_that_there_is_room_for(page: Page, raw: BarStore) -> None:
     see_prices(page)
-    expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_contain_text("the close, for every 2 min")
-    assert None in drawn(page, "quad")["close"]
-    unknown = {"start": [milliseconds(NOON)], "end": [milliseconds(NOON + 7 * MINUTE)]}
-    wait_for(lambda: drawn(page, "vstrip") == unknown, 20)  # words may come before the picture
+    expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_contain_text("for every 15 minutes")
+    unknown = drawn(page, "vstrip")
+    assert len(unknown["start"]) == 1
+    assert unknown["end"][0] - unknown["start"][0] == pytest.approx(7)  # minutes of open market
     for _ in range(4):
         page.get_by_role("button", name="Zoom in").focus()
         page.keyboard.press("Enter")
     expect(page.get_by_text("11:15 to 03 Mar 2015 12:45 UTC. A candlestick for every minute.")).to_be_visible()
     stored = raw.read(NOON - 90 * MINUTE, NOON + 90 * MINUTE)  # half of what is seen is drawn on either side
-    wait_for(lambda: drawn(page, "rect")["left"] == [milliseconds(ts) for ts in stored["ts"]], 20)
+    wait_for(lambda: drawn(page, "rect")["ts"] == [milliseconds(ts) for ts in stored["ts"]], 20)
     candles = drawn(page, "rect")
     assert [candles[price] for price in PRICES] == [stored[price].to_list() for price in PRICES]
     page.get_by_role("button", name="Later").click()
     expect(page.get_by_text("03 Mar 2015 12:00 to 03 Mar 2015 13:30 UTC")).to_be_visible()
     page.get_by_role("button", name="Whole span").click()
-    expect(page.get_by_text("26 Feb 2015 00:00 to")).to_contain_text("for every 30 minutes")
+    expect(page.get_by_text("26 Feb 2015 00:00 to")).to_contain_text("for every hour")
+
+
+def test_a_weekend_has_no_room_and_what_a_candle_is_stands_above_all_of_them(page: Page) -> None:
+    see_prices(page)
+    page.get_by_role("button", name="Whole span").click()
+    expect(page.get_by_text("26 Feb 2015 00:00 to")).to_be_visible()
+    wait_for(lambda: max(np.diff(drawn(page, "rect")["ts"])) > milliseconds(SUNDAY) - milliseconds(FRIDAY), 20)
+    candles = drawn(page, "rect")
+    assert max(np.diff(candles["x"])) <= 120
+    told = labels(page)
+    assert len(set(told)) == len(told) >= 4
+    assert "Mon 02\nMar 2015" in told
+    at, above = len(candles["x"]) // 2, "Bokeh.documents[0].get_model_by_name('prices').above[0].text"
+    place = [candles["x"][at], candles["close"][at]]
+    page.mouse.move(*page.wait_for_function(PLACE, arg=place).json_value())
+    page.wait_for_function(f"{above}.includes('C {candles['close'][at]:.3f}')")
+    assert f"{datetime.fromtimestamp(candles['ts'][at] / 1000, UTC):%H:%M} UTC)" in page.evaluate(above)
+    expect(page.locator(".bk-Tooltip")).to_have_count(0)
 
 
 def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refused(page: Page) -> None:
@@ -141,8 +173,8 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     see_prices(page)
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
-    wait_for(lambda: drawn(page, "quad")["left"][0] > milliseconds(NOON - 2 * DAY), 20)  # words may come before it
-    before = drawn(page, "quad")["left"][0]
+    wait_for(lambda: drawn(page, "rect")["ts"][0] > milliseconds(NOON - 2 * DAY), 20)  # words may come before it
+    before = drawn(page, "rect")["ts"][0]
     box = page.locator(".bk-Figure").bounding_box()
     assert box
     page.mouse.move(box["x"] + 300, box["y"] + 200)
@@ -150,8 +182,12 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     page.mouse.move(box["x"] + 700, box["y"] + 200, steps=20)
     page.mouse.up()
     expect(page.get_by_text("02 Mar 2015 15:")).to_be_visible()
-    wait_for(lambda: drawn(page, "quad")["left"][0] < before, 20)
-    see_prices(page)  # the same day again
+    wait_for(lambda: drawn(page, "rect")["ts"][0] < before, 20)
+    expect(page.get_by_label("Go to day")).to_have_value("2015-03-02")  # it follows
+    page.get_by_role("button", name="Later").click()
+    expect(page.get_by_label("Go to day")).to_have_value("2015-03-03")
+    page.get_by_label("Go to day").focus()
+    page.keyboard.press("Enter")  # the same day again
     expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
 
 

@@ -301,7 +301,7 @@ def test_misses_are_those_outside_of_80_percent_and_the_line_breaks_where_hours_
     band_N2 = {"80": np.tile([15.0, 17.0], (5, 1))}
     path = PastPath(hours - 3.6e6, hours, np.full(5, 16.0), band_N2, np.array([16.0, 17.5, np.nan, 14.0, 16.5]))
     assert path.missed_N.tolist() == [False, True, False, True, False]
-    line = find_breaks(path)
+    line = find_breaks(path.target_ms_N / 6e4, path.close_N)
     assert np.array_equal(line["close"], [16.0, 17.5, np.nan, 14.0, 16.5], equal_nan=True)
     assert np.isnan(line["x"][2])
     assert describe(path, 0, 4 * 3.6e6).startswith("3 forecasts of this span. Of 2 known outcomes 1 (50.0 %) lie")

@@ -52,8 +52,9 @@ def test_a_weekend_has_no_room(chart: FanChart, hourly_bars: pl.DataFrame, silve
     assert not [glyph for glyph in seen if isinstance(glyph, VBar)]  # which Bokeh draws at the edge, if out of sight
     assert path_columns(forecast)["x"].tolist() == [0, 1, 2, 3]
     labels = chart.plot.xaxis[0].formatter.args
-    last = np.asarray(labels["closings"])[-1]
-    assert datetime.fromtimestamp(last / 1000, UTC) == forecast.path[-1].target_ts  # right of the origin, too
+    last = forecast.path[-1].target_ts.astimezone(ZoneInfo("Europe/Berlin"))
+    assert labels["labels"][-1].startswith(f"{last:%H:%M}")  # right of the origin, too
+    assert labels["places"][-1] == 3
 
 
 def test_every_interval_that_the_service_names_is_told(

@@ -1,64 +1,99 @@
-"""Bars as columns of a picture, with literals worked out by hand."""
+"""Bars as candlesticks on an axis without closed hours, with literals worked out by hand."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from bokeh.plotting import figure
 
-from dashboard.data.zoom import broken, column_width, columns_of, columns_seen, price_range
-from dashboard.ui.time_span import MILLISECOND, clip
+from dashboard.data.zoom import candles_of, choose_width, price_range
+from dashboard.ui.open_time import OpenTime, join_spans
+from dashboard.ui.time_axis import DAY, MONTH, WEEK, YEAR, TimeAxis, rank
+from dashboard.ui.time_span import clip
 from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.session import Session
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAYS = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 TEN = datetime(2015, 3, 3, 10, tzinfo=UTC)
-TEN_MS = 1000 * TEN.timestamp()
-MINUTE_MS = MINUTE / MILLISECOND
+FRIDAY = datetime(2015, 3, 6, 21, 59, tzinfo=UTC)  # silver's last minute of the week; it opens on Sunday at 22:00
+SUNDAY = datetime(2015, 3, 8, 22, tzinfo=UTC)
 
 
 def bars(*minutes: int) -> pl.DataFrame:
     """Minutes since ten; each opens at its number of dollars and closes one above."""
     rows = [(TEN + minute * MINUTE, minute, minute + 2.0, minute - 1.0, minute + 1.0) for minute in minutes]
-    return pl.DataFrame(rows, schema={"ts": TS} | dict.fromkeys(PRICES, pl.Float64()), orient="row")
+    frame = pl.DataFrame(rows, schema={"ts": TS} | dict.fromkeys(PRICES, pl.Float64()), orient="row")
+    return frame.with_columns(volume=pl.lit(2.0), day=pl.lit(TEN.date()))
 
 
 @pytest.mark.parametrize(
-    ("span", "bar", "width"),
+    ("hours_open", "span", "bar", "words"),
     [
-        (timedelta(minutes=700), MINUTE, MINUTE),
-        (DAY, MINUTE, 2 * MINUTE),
-        (DAY, HOUR, HOUR),
-        (6 * 365 * DAY, MINUTE, 4 * DAY),
-        (200 * 365 * DAY, MINUTE, 28 * DAY),
+        (4, 4 * HOUR, MINUTE, "1 minute"),
+        (23, DAYS, MINUTE, "5 minutes"),
+        (4 * 23, 4 * DAYS, MINUTE, "1 hour"),
+        (4, 4 * HOUR, HOUR, "1 hour"),
+        (22 * 23, 30 * DAYS, MINUTE, "4 hours"),
+        (260 * 23, 365 * DAYS, MINUTE, "1 day"),
+        (5 * 260 * 23, 5 * 365 * DAYS, MINUTE, "1 week"),
+        (90 * 260 * 23, 90 * 365 * DAYS, MINUTE, "1 month"),
     ],
 )
-def test_columns_are_as_narrow_as_the_room_allows_and_no_narrower_than_a_bar(
-    span: timedelta, bar: timedelta, width: timedelta
+def test_candles_are_as_narrow_as_the_room_allows_and_no_narrower_than_a_bar(
+    hours_open: float, span: timedelta, bar: timedelta, words: str
 ) -> None:
-    assert column_width(span, bar, at_most=750) == width
+    assert choose_width(60.0 * hours_open, span, bar, at_most=280).words == words
 
 
-def test_a_column_opens_with_its_first_bar_and_closes_with_its_last() -> None:
-    columns = columns_of(bars(10, 11, 13, 15), TEN_MS, TEN_MS + 15 * MINUTE_MS, 5 * MINUTE)
-    assert columns.rows() == [(TEN + 10 * MINUTE, 10, 15, 9, 14)]
+def test_a_candle_opens_with_its_first_bar_and_closes_with_its_last() -> None:
+    width = choose_width(1000.0, DAYS, MINUTE, at_most=280)
+    candles = candles_of(bars(10, 11, 13, 15), MINUTE, TEN, TEN + 15 * MINUTE, width)
+    assert candles.rows() == [(TEN + 10 * MINUTE, TEN + 15 * MINUTE, 10, 15, 9, 14, 6)]
 
 
-def test_only_the_span_is_read_and_time_without_a_bar_has_no_column() -> None:
-    columns = columns_of(bars(0, 1, 2, 7, 8), TEN_MS + MINUTE_MS, TEN_MS + 8 * MINUTE_MS, MINUTE)
-    assert columns["ts"].to_list() == [TEN + minute * MINUTE for minute in (1, 2, 7)]
+def test_a_day_is_one_of_trading_and_a_week_holds_its_sunday(silver: Session) -> None:
+    ts = pl.Series("ts", [FRIDAY - MINUTE, FRIDAY, SUNDAY, SUNDAY + 3 * HOUR], dtype=TS)
+    days = OpenTime(silver, ts).days(ts)
+    assert days.to_list() == [date(2015, 3, 6)] * 2 + [date(2015, 3, 9)] * 2
+    week = bars(0, 1, 2, 3).with_columns(ts, days)
+    for span, words in ((300 * DAYS, "1 day"), (1500 * DAYS, "1 week")):
+        width = choose_width(1e6, span, MINUTE, at_most=280)
+        assert width.words == words
+        found = candles_of(week, MINUTE, FRIDAY - DAYS, SUNDAY + DAYS, width)
+        assert found["ts"].to_list() == [FRIDAY - MINUTE, SUNDAY]
+        assert found["until"].to_list() == [FRIDAY + MINUTE, SUNDAY + 3 * HOUR + MINUTE]
 
 
-def test_a_gap_breaks_the_line() -> None:
-    rows = broken(bars(1, 2, 7), MINUTE)
-    np.testing.assert_array_equal((rows["left"] - TEN_MS) / MINUTE_MS, [1, 2, np.nan, 7])
-    np.testing.assert_array_equal((rows["right"] - TEN_MS) / MINUTE_MS, [2, 3, np.nan, 8])
-    np.testing.assert_array_equal(rows["close"], [2, 3, np.nan, 8])
-    assert all(len(values) == 0 for values in broken(bars(), MINUTE).values())
+def test_closed_hours_have_no_room_but_those_that_hold_a_bar(silver: Session) -> None:
+    ts = pl.Series("ts", [FRIDAY, SUNDAY], dtype=TS)
+    time = OpenTime(silver, ts)
+    last, opens = time.places(ts)
+    assert opens - last == pytest.approx(1)
+    assert time.place(FRIDAY + MINUTE) == time.place(SUNDAY) == opens
+    assert time.moment(opens) == SUNDAY
+    assert time.moment(opens, ends=True) == FRIDAY + MINUTE
+    saturday = pl.Series("ts", [FRIDAY, FRIDAY + 14 * HOUR, SUNDAY], dtype=TS)
+    first, closed, last = OpenTime(silver, saturday).places(saturday)
+    assert (closed - first, last - closed) == pytest.approx((1 + 59, 1))
+    assert [edge.tolist() for edge in join_spans(np.array([5, 0, 9]), np.array([7, 5, 11]))] == [[0, 9], [7, 11]]
+
+
+def test_labels_stand_where_something_longer_begins() -> None:
+    assert rank(TEN, TEN + HOUR) < rank(TEN, TEN + 2 * HOUR) < DAY  # 12:00 is a longer part of the day than 11:00
+    assert [rank(TEN, TEN + gap * DAYS) for gap in (1, 6, 29, 304)] == [DAY, WEEK, MONTH, YEAR]
+    axis = TimeAxis(plot := figure(), UTC)
+    drawn: Any = plot.xaxis[0]
+    axis.show(np.arange(4.0), [TEN, TEN + HOUR, TEN + DAYS, TEN + DAYS + 2 * HOUR])
+    assert drawn.ticker.args["order"] == [2, 3, 1, 0]
+    assert drawn.formatter.args["labels"][2:] == ["Wed 04\nMar 2015", "12:00\nWed 04 Mar"]
+    axis.show(np.arange(2.0), [TEN, TEN + 304 * DAYS])
+    assert drawn.formatter.args["labels"][1] == "2016"
 
 
 def test_prices_reach_from_the_lowest_to_the_highest_that_is_seen() -> None:
-    seen = columns_seen(bars(1, 2, 7), TEN_MS + 2.5 * MINUTE_MS, TEN_MS + 7 * MINUTE_MS, MINUTE)
-    assert seen["open"].to_list() == [2]  # an edge cuts it
+    seen = bars(2)
     assert price_range(seen) == pytest.approx((1 - 0.06 * 3, 4 + 0.06 * 3))
     assert price_range(seen.clear()) is None
 

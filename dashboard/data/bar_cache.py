@@ -10,6 +10,7 @@ import polars as pl
 
 from dashboard.data.coverage import by_day
 from dashboard.settings import Settings
+from dashboard.ui.open_time import OpenTime
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
 from lstm_ts.market.completeness import State, classify
@@ -20,12 +21,13 @@ from lstm_ts.store.manifest import stores_in
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}
-HELD_ROWS = 6_000_000  # of 40 bytes, over all stores; the one asked for last is held whatever its size
+HELD_ROWS = 6_000_000  # of 52 bytes, over all stores; the one asked for last is held whatever its size
 
 
 @dataclass(frozen=True)
 class CachedBars:
-    bars: pl.DataFrame  # `ts` and PRICES, ascending
+    bars: pl.DataFrame  # `ts`, PRICES, `volume` and `day`, of trading, ascending
+    time: OpenTime
     changed: int
 
 
@@ -56,24 +58,29 @@ class BarCache:
     def kinds(self, symbol: str) -> list[str]:
         return [kind for kind in PLACES if self._store(symbol, kind).changed]
 
-    def bars(self, symbol: str, kind: str) -> pl.DataFrame:
-        """Frame `ts` and PRICES, the same one for everybody until the store changes.    Raises    NoRows, DataError"""
+    def bars(self, symbol: str, kind: str) -> CachedBars:
+        """The same one for everybody until the store changes.    Raises    NoRows, DataError"""
         store, key = self._store(symbol, kind), (symbol, kind)
         with self._lock:  # one visitor reads, the others wait for what it finds
             changed, held = store.changed, self._held.pop(key, None)
             if held is None or held.changed != changed:
-                held = CachedBars(store.read().select("ts", *PRICES).rechunk(), changed)
+                held = self._read(store, symbol, changed)
             self._held[key] = held
             while len(self._held) > 1 and sum(each.bars.height for each in self._held.values()) > HELD_ROWS:
                 self._held.pop(next(iter(self._held)))
-            return held.bars
+            return held
+
+    def _read(self, store: BarStore, symbol: str, changed: int) -> CachedBars:
+        bars = store.read().select("ts", *PRICES, "volume").rechunk()
+        time = OpenTime(self._settings.session_of(symbol), bars["ts"])
+        return CachedBars(bars.with_columns(time.days(bars["ts"])), time, changed)
 
     def known(self, symbol: str) -> Known:
         """What `lstm_ts.ingest action=status` prints.    Raises    NoRows, DataError, LedgerError"""
         store, session = self._store(symbol, MINUTES), self._settings.session_of(symbol)
         with closing(Ledger(self._settings.ledger_url, make=False)) as ledger:
             answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both
-        bars_ts = self.bars(symbol, MINUTES)["ts"]
+        bars_ts = self.bars(symbol, MINUTES).bars["ts"]
         status = compute_status(symbol, bars_ts, answers, store.read_revisions(), session, start=None, end=None)
         segments = classify(session.spans(status.start, status.end), bars_ts, answers)
         changed_at = datetime.fromtimestamp(store.changed / 1e9, UTC)

@@ -1,94 +1,115 @@
-"""Stored prices over any span: drawn anew, of what is seen, whenever that changes."""
+"""Stored prices over any span, as candlesticks: drawn anew, of what is seen, whenever that changes."""
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import panel as pn
 import polars as pl
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, CrosshairTool, CustomJS, HoverTool, Range1d
+from bokeh.models.annotations import Title
 
-from dashboard.data.bar_cache import HOURS, MINUTES, stored
-from dashboard.data.zoom import broken, column_width, columns_of, columns_seen, left_ms, price_range
+from dashboard.data.bar_cache import HOURS, MINUTES, CachedBars, stored
+from dashboard.data.zoom import Width, candles_of, choose_width, price_range
 from dashboard.ui.blocks import alert, html, legend
+from dashboard.ui.open_time import Floats, OpenTime
 from dashboard.ui.page_context import PageContext
-from dashboard.ui.time_span import HINT, MILLISECOND, TimeSpan, moment_hover
+from dashboard.ui.time_axis import TimeAxis
+from dashboard.ui.time_span import HINT, MOMENT, TimeSpan
 from dashboard.ui.views import Shade, plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 
-COLUMNS, CANDLES = 750, 120  # of the span that is seen: at most; and so few that each is a candlestick
-BESIDE = 0.5  # of that span is drawn on either side, so that a hand that pans sees prices at once
+CANDLE_PX, WIDE_PX = 4, 1120  # a candle has at least; a picture whose width is not known yet
+BESIDE = 0.5  # of the span that is seen is drawn on either side, so that a hand that pans sees prices at once
 PACE_S = 0.08  # between two pictures: that hand changes the span at every frame of its screen
 BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
+DAY = timedelta(days=1)
 NARROWEST = 30  # bars
-UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
-BAND = ("left", "right", "x", *PRICES)
-CANDLE = ("left", "x", "width", "middle", "height", *PRICES, "colour", "fill")
+VOLUME = 0.2  # of the picture's height, below the prices
+EDGES = ("start", "end")
+CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "colour", "fill")
+# What stands above the picture of the candle below the mouse, or of the last one that is seen.
+READOUT = """const told = value => { MOMENT }
+const {ts, right, open, high, low, close, volume} = candles.data
+const last = right.findLastIndex(edge => edge <= plot.x_range.end + 1e-6)
+const at = cb_data?.index?.indices[0] ?? last
+if (ts[at] === undefined) return
+const prices = [["O", open], ["H", high], ["L", low], ["C", close]].map(
+  ([name, column]) => `${name} ${column[at].toFixed(decimals)}`)
+const amount = has_volume ? [`V ${Math.round(volume[at]).toLocaleString("en-GB")}`] : []
+readout.text = told(ts[at]) + "\\n" + [...prices, ...amount].join("  ")"""
 
 
 class PriceChart:
     """`show` changes what is drawn in place: call it where the document may be changed."""
 
-    def __init__(self, context: PageContext, prices: PriceFormat) -> None:
+    def __init__(self, context: PageContext, prices: PriceFormat, *, has_volume: bool) -> None:
         self._colours = colours = shade(context.dark)
-        self.plot = plot = plain_figure(colours, height=420)
+        self.has_volume = has_volume
+        self.plot = plot = plain_figure(colours, height=440)
         plot.name = "prices"
+        self._axis = TimeAxis(plot, UTC)
         self._prices = plot.y_range = Range1d()
-        self._band, self._candles, self._unknown = (
-            ColumnDataSource({name: [] for name in names}) for names in (BAND, CANDLE, ("start", "end"))
-        )
+        self._volumes = Range1d(start=0, end=1)
+        plot.extra_y_ranges = {"volume": self._volumes}
+        self._candles, self._unknown = (ColumnDataSource({name: [] for name in names}) for names in (CANDLE, EDGES))
         plot.vstrip("start", "end", source=self._unknown, fill_color=colours.falling, fill_alpha=0.1, line_alpha=0,
                     hatch_pattern="/", hatch_color=colours.falling, hatch_alpha=0.4)  # fmt: skip
-        band = plot.quad("left", "right", "high", "low", source=self._band, fill_color=colours.rising, fill_alpha=0.35,
-                         line_alpha=0)  # fmt: skip
-        plot.line("x", "close", source=self._band, color=colours.rising, line_width=1.2)
-        wicks = plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
+        plot.quad("left", "right", "volume", 0, source=self._candles, y_range_name="volume", fill_color="colour",
+                  fill_alpha=0.35, line_alpha=0)  # fmt: skip
+        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
         # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
         plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
-        told = [("Opens", "@left{custom}"), *((price.capitalize(), f"@{price}{{%f}}") for price in PRICES)]
-        times: dict[str, Any] = {"@left": moment_hover(context.zone.key)}
-        plot.add_tools(HoverTool(renderers=[band, wicks], mode="vline", tooltips=told, formatters=times))
+        self._add_readout(context.zone.key, prices)
         show_prices(plot, prices)
 
-    def show(
-        self,
-        columns: pl.DataFrame,
-        width: timedelta,
-        unknown: pl.DataFrame,
-        seen_ms: tuple[float, float],
-        *,
-        candles: bool,
-    ) -> None:
-        nothing = columns.clear()
-        self._band.data = broken(nothing if candles else columns, width)
-        self._candles.data = candlesticks(columns if candles else nothing, width, self._colours)
-        self._unknown.data = {edge: unknown[edge].to_physical().to_numpy() / 1000 for edge in ("start", "end")}
-        if prices := price_range(columns_seen(columns, *seen_ms, width)):
-            self._prices.update(start=prices[0], end=prices[1])
+    def _add_readout(self, zone: str, prices: PriceFormat) -> None:
+        plot, ink = self.plot, self._colours.ink
+        readout = Title(
+            text="\n", text_color=ink, text_font_size="13px", text_font_style="normal", text_line_height=1.4
+        )
+        plot.add_layout(readout, "above")
+        args = {"readout": readout, "candles": self._candles, "plot": plot, "decimals": prices.decimals,
+                "has_volume": self.has_volume, "zones": list(dict.fromkeys([zone, "UTC"]))}  # fmt: skip
+        tell = CustomJS(args=args, code=READOUT.replace("MOMENT", MOMENT))
+        columns = plot.quad("left", "right", "high", "low", source=self._candles, fill_alpha=0, line_alpha=0)
+        plot.add_tools(HoverTool(renderers=[columns], mode="vline", tooltips=None, callback=tell, visible=False))
+        plot.add_tools(CrosshairTool(dimensions="both", line_color=ink, line_alpha=0.4))
+        self._candles.js_on_change("data", tell)
+
+    def show(self, candles: pl.DataFrame, time: OpenTime, unknown: pl.DataFrame, seen: tuple[float, float]) -> None:
+        left, right = (time.places(candles[edge]) for edge in ("ts", "until"))
+        self._unknown.data = {edge: time.places(unknown[edge]) for edge in EDGES}
+        inside = candles.filter((left < seen[1]) & (right > seen[0]))
+        if prices := price_range(inside):
+            low, high = prices
+            below = VOLUME / (1 - VOLUME) * (high - low) * self.has_volume
+            self._prices.update(start=low - below, end=high)
+            self._volumes.end = (float(np.max(inside["volume"].to_numpy())) or 1.0) / VOLUME
+        self._axis.show(left, candles["ts"].to_list())
+        self._candles.data = candlesticks(candles, left, right, self._colours)
 
     def legend(self) -> str:
         """The legend of what is drawn."""
-        rising, falling = self._colours.rising, self._colours.falling
-        entries = [(rising, "lowest to highest, and the close (line)")]
-        if len(self._candles.data["x"]):
-            entries = [(rising, "rising (hollow)"), (falling, "falling (filled)")]
+        entries = [(self._colours.rising, "rising (hollow)"), (self._colours.falling, "falling (filled)")]
         if len(self._unknown.data["start"]):
-            entries += [(falling, "unknown: no source has answered (hatched)")]
+            entries += [(self._colours.falling, "unknown: no source has answered (hatched)")]
         return legend(entries)
 
 
-def candlesticks(columns: pl.DataFrame, width: timedelta, colours: Shade) -> dict[str, object]:
-    width_ms, falls = width / MILLISECOND, (columns["close"] < columns["open"]).to_numpy()
+def candlesticks(candles: pl.DataFrame, left: Floats, right: Floats, colours: Shade) -> dict[str, object]:
+    falls = (candles["close"] < candles["open"]).to_numpy()
     return {
-        "left": left_ms(columns),
-        "x": left_ms(columns) + width_ms / 2,
-        "width": np.full(columns.height, 0.7 * width_ms),
-        "middle": columns.select((pl.col("open") + pl.col("close")) / 2).to_series().to_numpy(),
-        "height": columns.select((pl.col("open") - pl.col("close")).abs()).to_series().to_numpy(),
-        **{price: columns[price].to_numpy() for price in PRICES},
+        "ts": candles["ts"].to_physical().to_numpy() / 1000,
+        "left": left,
+        "right": right,
+        "x": (left + right) / 2,
+        "width": 0.7 * (right - left),
+        "middle": candles.select((pl.col("open") + pl.col("close")) / 2).to_series().to_numpy(),
+        "height": candles.select((pl.col("open") - pl.col("close")).abs()).to_series().to_numpy(),
+        **{name: candles[name].to_numpy() for name in (*PRICES, "volume")},
         "colour": np.where(falls, colours.falling, colours.rising).tolist(),
         "fill": np.where(falls, colours.falling, colours.paper).tolist(),
     }
@@ -103,50 +124,57 @@ class Explorer:
         Raises    NoRows, DataError
         """
         self._context, self._symbol, self._kind = context, symbol, kind
-        self._unknown, self._pending, self._drawn_s = unknown, False, 0.0
-        self._bars = self._read()
-        prices = price_format(context.settings.quote_of(symbol), self._bars["close"][-1])
-        self._chart = PriceChart(context, prices)
-        narrowest = NARROWEST * BAR[kind]
-        self._span = TimeSpan(
-            self._chart.plot, self._find_whole_ms(), self._find_whole_ms, narrowest, moving=lambda: self._refuse("")
-        )
+        self._unknown, self._pending, self._drawn_s, self._width_px = unknown, False, 0.0, WIDE_PX
+        self._held = self._read()
+        bars = self._held.bars
+        prices = price_format(context.settings.quote_of(symbol), bars["close"][-1])
+        self._chart = PriceChart(context, prices, has_volume=bool(bars["volume"].sum()))
+        plot, narrowest = self._chart.plot, NARROWEST * BAR[kind] / BAR[MINUTES]
+        self._span = TimeSpan(plot, self._find_whole(), self._find_whole, narrowest, moving=lambda: self._refuse(""))
         self._says, self._wrong = html(height=52), html()
-        latest = f"{self._bars['ts'][-1]:%Y-%m-%d}"
-        day = pn.widgets.TextInput(name="Go to day (UTC)", placeholder=latest, width=130, margin=(0, 8, 4, 0))
-        day.param.watch(lambda *_: self._go_to(day.value or ""), ["value", "enter_pressed"])  # the same day again, too
-        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
-        hint = html(f'<p class="quiet">{HINT}</p>')
-        self.view = pn.Column(pn.FlexBox(day, *self._span.buttons), self._wrong, picture, self._says, hint,
+        self._day = pn.widgets.TextInput(name="Go to day (UTC)", width=130, margin=(0, 8, 4, 0))
+        self._first_seen = ""  # day, as it is told
+        self._day.param.watch(lambda event: self._go_to(event.new or ""), "value")
+        self._day.param.watch(lambda _: self._go_to(self._day.value or "", again=True), "enter_pressed")
+        picture = pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
+        hint = html(
+            f'<p class="quiet">{HINT} The axis is in UTC; a day is one of trading, until the market closes.</p>'
+        )
+        self.view = pn.Column(pn.FlexBox(self._day, *self._span.buttons), self._wrong, picture, self._says, hint,
                               sizing_mode="stretch_width", margin=0)  # fmt: skip
         for edge in ("start", "end"):
             self._span.range.on_change(edge, self._moved)
+        plot.on_change("inner_width", self._fit)
         self._draw()
 
     def poll(self) -> None:
         try:
-            bars = self._read()
+            held = self._read()
         except LstmTsError as error:
             self._refuse(str(error))
             return
-        if bars is not self._bars:
-            self._bars = bars
-            pn.state.execute(self._grow)
+        if held is not self._held:
+            pn.state.execute(lambda: self._grow(held))
 
-    def _grow(self) -> None:
+    def _grow(self, held: CachedBars) -> None:
+        """What is seen stays, also where earlier bars have come."""
+        seen = [self._held.time.moment(place) for place in self._span.seen]
+        self._held = held
         self._span.grow()
+        self._span.range.update(**dict(zip(("start", "end"), map(held.time.place, seen), strict=True)))
         self._soon()
 
-    def _read(self) -> pl.DataFrame:
+    def _read(self) -> CachedBars:
         return stored(self._context.settings).bars(self._symbol, self._kind)
 
-    def _find_whole_ms(self) -> tuple[float, float]:
-        first, last = left_ms(self._bars[[0, -1]])
-        return float(first), float(last) + BAR[self._kind] / MILLISECOND
+    def _find_whole(self) -> tuple[float, float]:
+        ts, time = self._held.bars["ts"], self._held.time
+        return time.place(ts[0]), time.place(ts[-1] + BAR[self._kind])
 
-    def _go_to(self, text: str) -> None:
-        first, last = self._bars["ts"][0], self._bars["ts"][-1]
-        if not text.strip():
+    def _go_to(self, text: str, *, again: bool = False) -> None:
+        """again    also to the day that is seen"""
+        first, last = self._held.bars["ts"][0], self._held.bars["ts"][-1]
+        if not text.strip() or (text == self._first_seen and not again):
             return
         try:
             day = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
@@ -156,14 +184,17 @@ class Explorer:
         if not first.date() <= day.date() <= last.date():
             self._refuse(f"Stored are {first:%Y-%m-%d} to {last:%Y-%m-%d}; choose a day of these.")
             return
-        days = 1 if self._kind == MINUTES else 7
-        start_ms = 1000 * day.timestamp()
-        self._span.look_at(start_ms, start_ms + 1000 * 86_400 * days)
+        time, until = self._held.time, day + (DAY if self._kind == MINUTES else 7 * DAY)
+        self._span.look_at(time.place(day), time.place(until))
 
     def _refuse(self, text: str) -> None:
         self._wrong.object = alert(text) if text else ""
 
     def _moved(self, attr: str, old: float, new: float) -> None:
+        self._soon()
+
+    def _fit(self, attr: str, old: object, new: int) -> None:
+        self._width_px = new
         self._soon()
 
     def _soon(self) -> None:
@@ -180,26 +211,21 @@ class Explorer:
 
     def _draw(self) -> None:
         self._pending = False
-        start, end = self._span.seen_ms
-        beside, bar = BESIDE * (end - start), BAR[self._kind]
-        width = column_width((end - start) * MILLISECOND, bar, at_most=COLUMNS)
-        columns = columns_of(self._bars, start - beside, end + beside, width)
-        candles = columns_seen(columns, start, end, width).height <= CANDLES
-        from_ts, until_ts, length = _moment(start - beside), _moment(end + beside), pl.col("end") - pl.col("start")
-        unknown = self._unknown.filter(pl.col("end") > from_ts, pl.col("start") < until_ts, length >= width / 2)
-        self._chart.show(columns, width, unknown, (start, end), candles=candles)
-        said = f'<p class="quiet">{_said(start, end, width, candles=candles)}</p>'
-        self._says.object = self._chart.legend() + said
+        (start, end), open_time, bar = self._span.seen, self._held.time, BAR[self._kind]
+        seen = open_time.moment(start), open_time.moment(end, ends=True)
+        width = choose_width(end - start, seen[1] - seen[0], bar, at_most=self._width_px // CANDLE_PX)
+        beside = BESIDE * (end - start)
+        drawn = open_time.moment(start - beside), open_time.moment(end + beside, ends=True)
+        candles = candles_of(self._held.bars, bar, *drawn, width)
+        unknown = self._unknown.filter(pl.col("end") > drawn[0], pl.col("start") < drawn[1])
+        self._chart.show(candles, open_time, unknown, (start, end))
+        said = _said(*seen, width) + " Volume stands below it." * self._chart.has_volume
+        self._says.object = f'{self._chart.legend()}<p class="quiet">{said}</p>'
+        self._first_seen = self._day.value = f"{seen[0]:%Y-%m-%d}"
         self._drawn_s = time.monotonic()
 
 
-def _moment(edge_ms: float) -> datetime:
-    return datetime.fromtimestamp(edge_ms / 1000, UTC)
-
-
-def _said(start_ms: float, end_ms: float, width: timedelta, *, candles: bool) -> str:
-    unit, length = next((unit, length) for unit, length in UNITS.items() if width >= length)
-    number = width // length
-    every = unit if number == 1 else f"{number} {unit}s"
-    drawn = "A candlestick" if candles else "Lowest to highest, and the close,"
-    return f"{_moment(start_ms):%d %b %Y %H:%M} to {_moment(end_ms):%d %b %Y %H:%M} UTC. {drawn} for every {every}."
+def _said(start: datetime, end: datetime, width: Width) -> str:
+    return (
+        f"{start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC. A candlestick for every {width.words.removeprefix('1 ')}."
+    )

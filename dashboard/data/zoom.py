@@ -1,67 +1,70 @@
-"""A span of bars, in as many columns as a picture has room for. Nothing here reads anything.
+"""Bars as candlesticks of the width that a span has room for. Nothing here reads anything."""
 
-Legend: C columns, R rows of a picture: the columns, and a row of NaN wherever time without a bar lies between two.
-"""
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from datetime import timedelta
-
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from dashboard.ui.time_span import MILLISECOND
 from lstm_ts.market.bars import PRICES
 
-MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 720)
-DAYS = (1, 2, 4, 7, 14, 28)
-WIDTHS = (*(timedelta(minutes=minutes) for minutes in MINUTES), *(timedelta(days=days) for days in DAYS))
-
-Floats = npt.NDArray[np.float64]
+DAY = timedelta(days=1)
+OPEN_DAYS = 5 / 7  # of all
 
 
-def column_width(span: timedelta, bar: timedelta, *, at_most: int) -> timedelta:
-    """The narrowest of WIDTHS that no bar is wider than, and of which the span holds `at_most`."""
-    fitting = (width for width in WIDTHS if width >= bar and span <= at_most * width)
-    return next(fitting, WIDTHS[-1])
+@dataclass(frozen=True)
+class Width:
+    words: str
+    every: str  # as Polars calls it
+    length: timedelta  # at most
 
 
-def columns_of(bars: pl.DataFrame, start_ms: float, end_ms: float, width: timedelta) -> pl.DataFrame:
-    """Bars of `width`, made of those in the span (milliseconds since 1970); a column without a bar is left out.
+WIDTHS = (
+    Width("1 minute", "1m", timedelta(minutes=1)),
+    Width("5 minutes", "5m", timedelta(minutes=5)),
+    Width("15 minutes", "15m", timedelta(minutes=15)),
+    Width("1 hour", "1h", timedelta(hours=1)),
+    Width("4 hours", "4h", timedelta(hours=4)),
+    Width("1 day", "1d", DAY),
+    Width("1 week", "1w", 7 * DAY),
+    Width("1 month", "1mo", 31 * DAY),
+)
 
-    bars      frame `ts` and PRICES, ascending
+
+def choose_width(minutes_open: float, span: timedelta, bar: timedelta, *, at_most: int) -> Width:
+    """The narrowest one that no bar is wider than, and of which the span holds `at_most`.
+
+    span    of which the market is open for so many minutes
     """
-    ts = bars["ts"].to_physical()
-    first, last = (int(ts.search_sorted(int(1000 * edge_ms))) for edge_ms in (start_ms, end_ms))
+
+    def count(width: Width) -> float:
+        minutes = width.length / timedelta(minutes=1)
+        return minutes_open / minutes if width.length < DAY else OPEN_DAYS * (span / width.length)
+
+    return next((width for width in WIDTHS if width.length >= bar and count(width) <= at_most), WIDTHS[-1])
+
+
+def candles_of(bars: pl.DataFrame, bar: timedelta, start: datetime, end: datetime, width: Width) -> pl.DataFrame:
+    """Frame `ts, until`, PRICES, `volume` of the bars in the span; what has no bar is left out.
+
+    bars      frame `ts`, PRICES, `volume`, `day`, ascending
+    """
+    first, last = (int(bars["ts"].search_sorted(edge)) for edge in (start, end))
     inside = bars.slice(first, last - first)
-    high, low = pl.col("high").max(), pl.col("low").min()
-    columns = inside.group_by_dynamic("ts", every=width).agg(pl.col("open").first(), high, low, pl.col("close").last())
-    return columns.select("ts", *PRICES)
+    high, low, close, volume = pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum()
+    prices = (pl.col("open").first(), high, low, close, volume)
+    if width.length < DAY:
+        made = inside.group_by_dynamic("ts", every=width.every).agg(*prices)
+        until = pl.col("ts").dt.offset_by(width.every)
+        return made.with_columns(until=until).select("ts", "until", *PRICES, "volume")
+    by = pl.col("day").dt.truncate(width.every)
+    edges = (pl.col("ts").first(), (pl.col("ts").last() + bar).alias("until"))
+    return inside.group_by(by, maintain_order=True).agg(*edges, *prices).select("ts", "until", *PRICES, "volume")
 
 
-def broken(columns: pl.DataFrame, width: timedelta) -> dict[str, Floats]:
-    """What a band is drawn of: `left, right, x` (the middle), milliseconds since 1970, and PRICES, one value a row."""
-    left_C = left_ms(columns)
-    width_ms = width / MILLISECOND
-    gaps = np.flatnonzero(np.diff(left_C) > width_ms) + 1
-    found = {"left": left_C, "right": left_C + width_ms, "x": left_C + width_ms / 2}
-    found |= {price: columns[price].to_numpy() for price in PRICES}
-    return {name: np.insert(values_C, gaps, np.nan) for name, values_C in found.items()}
-
-
-def left_ms(columns: pl.DataFrame) -> Floats:
-    return np.asarray(columns["ts"].to_physical().to_numpy() / 1000)
-
-
-def columns_seen(columns: pl.DataFrame, start_ms: float, end_ms: float, width: timedelta) -> pl.DataFrame:
-    """Those between the edges, with the ones that an edge cuts."""
-    left_C = left_ms(columns)
-    return columns.filter((left_C < end_ms) & (left_C + width / MILLISECOND > start_ms))
-
-
-def price_range(columns: pl.DataFrame) -> tuple[float, float] | None:
-    """The lowest and the highest price with a margin; None without columns."""
-    if columns.is_empty():
+def price_range(candles: pl.DataFrame) -> tuple[float, float] | None:
+    """The lowest and the highest price with a margin; None without candles."""
+    if candles.is_empty():
         return None
-    low, high = columns.select(pl.col("low").min(), pl.col("high").max()).row(0)
+    low, high = candles.select(pl.col("low").min(), pl.col("high").max()).row(0)
     room = 0.06 * (high - low) or 0.001 * high
     return low - room, high + room

@@ -9,12 +9,10 @@ import numpy as np
 import polars as pl
 from bokeh.events import Event, Tap
 from bokeh.models import (
-    AdaptiveTicker,
     ColumnDataSource,
     CrosshairTool,
     CustomJS,
     CustomJSHover,
-    CustomJSTickFormatter,
     DataRange1d,
     HoverTool,
     PanTool,
@@ -26,6 +24,7 @@ from dashboard.client import Forecast
 from dashboard.monitoring.past_forecasts import PastPath
 from dashboard.ui.blocks import legend
 from dashboard.ui.text import prices_of
+from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import TOUCHED, moment_hover
 from dashboard.ui.views import BAND_ALPHA, BANDS, Shade, plain_figure, shade, show_prices
 from lstm_ts.market.bars import PRICES
@@ -39,15 +38,7 @@ HOUR_COLUMNS = ("x", "ts", *PRICES, "middle", "height", "volume", "colour", "fil
 PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
 SEEN_HORIZONS = 3  # of history at first; the wheel shows more
 NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
-FEWEST, MOST_TICKS = 3, 8
-# Local time of the place at a tick, on two lines.
-TICK = """const ms = closings[tick - first]
-if (ms === undefined) return ""
-const told = options => new Date(ms).toLocaleString("en-GB", {timeZone: zone, ...options})
-return told({weekday: "short", day: "2-digit", month: "short"}).replace(",", "") + "\\n" +
-  told({hour: "2-digit", minute: "2-digit"})"""
 PRICE = "return isNaN(value) ? 'none' : value.toFixed(decimals)"
-NARROW = "ticker.desired_num_ticks = Math.max(fewest, Math.min(most, Math.floor(plot.inner_width / 100)))"
 
 
 class FanChart:
@@ -71,7 +62,7 @@ class FanChart:
         self._marked = ColumnDataSource({name: [] for name in ("x", "low", "median", "high")})
         self._places = Range1d(start=0, end=1)
         plot.x_range = self._places
-        self._label = CustomJSTickFormatter(args={"closings": [], "first": 0, "zone": zone.key}, code=TICK)
+        self._axis = TimeAxis(plot, zone)
         self._draw_past()
         self._draw_fan()
         candles = self._draw_candles()
@@ -123,11 +114,7 @@ class FanChart:
         drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
         plot.add_tools(self._of_hours, self._of_steps, cross, drag, wheel)
         plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
-        ticker = AdaptiveTicker(base=24, mantissas=[1, 2, 3, 6, 12], min_interval=1, num_minor_ticks=0)
-        plot.xaxis.ticker, plot.xaxis.formatter = ticker, self._label
-        narrow: dict[str, Any] = {"ticker": ticker, "plot": plot, "fewest": FEWEST, "most": MOST_TICKS}
         plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
-        plot.js_on_change("inner_width", CustomJS(args=narrow, code=NARROW))
         plot.on_event(Tap, self._tapped)
 
     def _tapped(self, event: Event) -> None:
@@ -148,8 +135,8 @@ class FanChart:
         self._fan.data = columns = path_columns(forecast)
         self._path.data = {name: values[1:] for name, values in columns.items()}
         self._after.data = self._read_hours(after, steps)
-        closings = _to_ms([*hours, *steps])
-        self._label.args = {**self._label.args, "closings": closings, "first": 1 - len(hours)}
+        closings = [ts + HOUR for ts in (*hours, *steps)]
+        self._axis.show(np.arange(1.0 - len(hours), len(steps) + 1), closings)
         told = [
             (f"{name} %", f"@low_{name}{{custom}} to @high_{name}{{custom}}")
             for name in reversed(NAMES)

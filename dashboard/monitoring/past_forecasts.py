@@ -5,27 +5,29 @@ Legend: N origins, Q levels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import panel as pn
+import polars as pl
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
 
 from dashboard.ui.blocks import html, legend
+from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import HINT, TimeSpan, moment_hover
 from dashboard.ui.views import BAND_ALPHA, BANDS, plain_figure, shade, show_prices
 from lstm_ts.ledger.monitor_rows import HourlyForecast
+from lstm_ts.market.bars import TS
 from lstm_ts.market.prices import price_format
-from lstm_ts.market.session import HOUR
 from lstm_ts.scoring.metrics import level_index
 from lstm_ts.scoring.tables import percent
 
-WEEK, DAY = timedelta(days=7), timedelta(days=1)
-MOST_BRIDGED = 2 * HOUR  # between two closes that the line joins
-HOUR_MS = 3_600_000.0
+HOUR_PLACES, WEEK_PLACES, DAY_PLACES = 60.0, 5 * 24 * 60.0, 24 * 60.0  # minutes of open market
+MOST_BRIDGED = 2 * HOUR_PLACES  # between two closes that the line joins
 NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 Floats = npt.NDArray[np.float64]
 
@@ -84,11 +86,11 @@ def describe(path: PastPath, start_ms: float, end_ms: float) -> str:
     )
 
 
-def find_breaks(path: PastPath) -> dict[str, Floats]:
-    """What the line of closes is drawn of: unknown ones left out, NaN where the time between two is long."""
-    known_N = ~np.isnan(path.close_N)
-    x, y = path.target_ms_N[known_N], path.close_N[known_N]
-    gaps = np.flatnonzero(np.diff(x) > MOST_BRIDGED / timedelta(milliseconds=1)) + 1
+def find_breaks(place_N: Floats, close_N: Floats) -> dict[str, Floats]:
+    """What the line of closes is drawn of: unknown ones left out, NaN where the market was open long between two."""
+    known_N = ~np.isnan(close_N)
+    x, y = place_N[known_N], close_N[known_N]
+    gaps = np.flatnonzero(np.diff(x) > MOST_BRIDGED) + 1
     return {"x": np.insert(x, gaps, np.nan), "close": np.insert(y, gaps, np.nan)}
 
 
@@ -100,11 +102,12 @@ class PastChart:
         self._colours = colours = shade(context.dark)
         self.plot = plot = plain_figure(colours, height=380)
         plot.name, plot.window_axis, plot.y_range = "past", "x", DataRange1d(range_padding=0.08)
+        self._axis = TimeAxis(plot, context.zone)
         edges = [f"{edge}_{name}" for name in NAMES for edge in ("low", "high")]
-        columns = ("origin", "target", "left", "right", "median", "close", *edges)
+        columns = ("x", "origin", "target", "left", "right", "median", "close", *edges)
         self._fans, self._line, self._missed = (
             ColumnDataSource({name: [] for name in names})
-            for names in (columns, ("x", "close"), ("target", "close", "origin", "low_80", "high_80"))
+            for names in (columns, ("x", "close"), ("x", "target", "close", "origin", "low_80", "high_80"))
         )
         drawn: list[Any] = [
             plot.quad("left", "right", f"high_{name}", f"low_{name}", source=self._fans, fill_color=colours.fan,
@@ -113,7 +116,7 @@ class PastChart:
         ]  # fmt: skip
         plot.segment("left", "median", "right", "median", source=self._fans, color=colours.fan, line_width=2)
         plot.line("x", "close", source=self._line, color=colours.ink, line_width=1.2)
-        missed = plot.scatter("target", "close", source=self._missed, marker="x", size=9, line_width=2,
+        missed = plot.scatter("x", "close", source=self._missed, marker="x", size=9, line_width=2,
                               color=colours.falling)  # fmt: skip
         times = [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}")]
         moment = moment_hover(context.zone.key)
@@ -124,7 +127,7 @@ class PastChart:
         told = [*times, interval, ("What came, outside", "@close{%f}")]
         plot.add_tools(HoverTool(renderers=[missed], tooltips=told, formatters=formatters, visible=False))
 
-    def show(self, path: PastPath) -> None:
+    def show(self, path: PastPath, place_N: Floats) -> None:
         quote = self._context.settings.quote_of(self._symbol)
         show_prices(self.plot, price_format(quote, float(path.median_N[-1])))
         nothing = np.full(len(path.median_N), np.nan)
@@ -133,12 +136,13 @@ class PastChart:
             for name in NAMES
             for at, edge in enumerate(("low", "high"))
         }
-        x = {"target": path.target_ms_N, "origin": path.origin_ms_N}
-        around = {"left": path.target_ms_N - HOUR_MS / 2, "right": path.target_ms_N + HOUR_MS / 2}
+        x = {"x": place_N, "target": path.target_ms_N, "origin": path.origin_ms_N}
+        around = {"left": place_N - HOUR_PLACES / 2, "right": place_N + HOUR_PLACES / 2}
         columns = {**x, **around, **edges, "median": path.median_N, "close": path.close_N}
         self._fans.data = dict(columns)
-        self._line.data = dict(find_breaks(path))
-        wanted = ("target", "close", "origin", "low_80", "high_80")
+        self._line.data = dict(find_breaks(place_N, path.close_N))
+        self._axis.show(place_N, [datetime.fromtimestamp(ms / 1000, UTC) for ms in path.target_ms_N])
+        wanted = ("x", "target", "close", "origin", "low_80", "high_80")
         self._missed.data = {name: columns[name][path.missed_N] for name in wanted}
 
     def legend(self) -> str:
@@ -155,11 +159,11 @@ class PastForecasts:
     """The chart with its buttons, and in words what is seen; `show` as that of the chart."""
 
     def __init__(self, context: PageContext, symbol: str, path: PastPath) -> None:
-        self._path = path
+        self._session = context.settings.session_of(symbol)
         self._chart, self._says = PastChart(context, symbol), html(height=44)
-        last = path.target_ms_N[-1] + HOUR_MS
-        week = (max(last - WEEK / timedelta(milliseconds=1), self._find_whole_ms()[0]), last)
-        self._span = TimeSpan(self._chart.plot, week, self._find_whole_ms, DAY)
+        self._take(path)
+        first, last = self._find_whole()
+        self._span = TimeSpan(self._chart.plot, (max(last - WEEK_PLACES, first), last), self._find_whole, DAY_PLACES)
         for edge in ("start", "end"):
             self._span.range.on_change(edge, self._moved)
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
@@ -169,20 +173,25 @@ class PastForecasts:
         )  # fmt: skip
         self.show(path)
 
+    def _take(self, path: PastPath) -> None:
+        targets = pl.Series(1000 * path.target_ms_N).cast(pl.Int64).cast(TS)
+        self._path, self._time = path, OpenTime(self._session, targets)
+        self._place_N = self._time.places(targets)
+
     def show(self, path: PastPath) -> None:
-        self._path = path
-        self._chart.show(path)
+        self._take(path)
+        self._chart.show(path, self._place_N)
         self._span.grow()
         self._say()
 
-    def _find_whole_ms(self) -> tuple[float, float]:
+    def _find_whole(self) -> tuple[float, float]:
         """Whole span, at least as long as the narrowest."""
-        first, last = float(self._path.target_ms_N[0] - HOUR_MS), float(self._path.target_ms_N[-1] + HOUR_MS)
-        return min(first, last - 24 * HOUR_MS), last
+        first, last = float(self._place_N[0]) - HOUR_PLACES, float(self._place_N[-1]) + HOUR_PLACES
+        return min(first, last - DAY_PLACES), last
 
     def _moved(self, attr: str, old: float, new: float) -> None:
         self._say()
 
     def _say(self) -> None:
-        told = describe(self._path, *self._span.seen_ms)
-        self._says.object = f"{self._chart.legend()}<p>{told}</p>"
+        start, end = (1000 * self._time.moment(place).timestamp() for place in self._span.seen)
+        self._says.object = f"{self._chart.legend()}<p>{describe(self._path, start, end)}</p>"

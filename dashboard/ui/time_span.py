@@ -1,20 +1,18 @@
-"""The span of time that a chart shows: a mouse drags and zooms it, buttons move it, within what there is."""
+"""The span that a chart shows of its axis: a mouse drags and zooms it, buttons move it, within what there is."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import panel as pn
-from bokeh.models import CustomJS, CustomJSHover, DatetimeTicker, DatetimeTickFormatter, PanTool, Range1d
+from bokeh.models import CustomJS, CustomJSHover, PanTool, Range1d
 from bokeh.models import WheelZoomTool as Wheel
 from bokeh.plotting import figure
 
-MILLISECOND = timedelta(milliseconds=1)
 MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
 # A finger on the picture scrolls the page.
 TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
-HINT = "A mouse drags, and zooms with Ctrl and its wheel; the buttons do the same. The axis is in UTC."
+HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours have no room."
 # A moment in the zones of `args`, told without a word from the server; of the second only where it is another time.
 MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
 const told = (zone, options) => new Date(value).toLocaleString("en-GB",
@@ -30,65 +28,62 @@ def moment_hover(zone: str) -> Any:
 
 
 class TimeSpan:
-    """A span in milliseconds since 1970."""
+    """A span of places on the lower axis of a plot."""
 
     def __init__(
         self,
         plot: figure,
-        span_ms: tuple[float, float],
-        whole_ms: Callable[[], tuple[float, float]],
-        narrowest: timedelta,
+        span: tuple[float, float],
+        whole: Callable[[], tuple[float, float]],
+        narrowest: float,
         *,
         moving: Callable[[], None] = lambda: None,
     ) -> None:
-        """whole_ms   what there is
+        """whole      what there is
         moving     called before a button or `look_at` changes the span
         """
-        self._whole_ms, self._narrowest_ms, self._moving = whole_ms, narrowest / MILLISECOND, moving
-        self.range = Range1d(start=span_ms[0], end=span_ms[1], bounds=whole_ms())
+        self._whole, self._narrowest, self._moving = whole, narrowest, moving
+        self.range = Range1d(start=span[0], end=span[1], bounds=whole(), min_interval=narrowest)
         plot.x_range = self.range
-        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", modifiers={"ctrl": True})
+        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
         plot.add_tools(drag, wheel)
         plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
         plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
-        plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", hourmin="%d %b\n%H:%M",
-            minutes="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
-        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=4)
         self.buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*MOVES, "Whole span")]
         for button, move in zip(self.buttons, MOVES.values(), strict=False):
             button.on_click(partial(self._move, *move))
-        self.buttons[-1].on_click(lambda _: self.look_at(*self._whole_ms()))
+        self.buttons[-1].on_click(lambda _: self.look_at(*self._whole()))
 
     @property
-    def seen_ms(self) -> tuple[float, float]:
+    def seen(self) -> tuple[float, float]:
         start, end = self.range.start, self.range.end
         assert isinstance(start, float | int) and isinstance(end, float | int)
         return start, end
 
-    def look_at(self, start_ms: float, end_ms: float) -> None:
+    def look_at(self, start: float, end: float) -> None:
         """Show the span as far as there is something, no narrower than the eye needs."""
         self._moving()
-        start, end = clip(start_ms, end_ms, self._whole_ms(), self._narrowest_ms)
+        start, end = clip(start, end, self._whole(), self._narrowest)
         pn.state.execute(lambda: self.range.update(start=start, end=end))
 
     def grow(self) -> None:
         """Let it be moved as far as there is something by now."""
-        self.range.bounds = self._whole_ms()
+        self.range.bounds = self._whole()
 
     def _move(self, shift: float, factor: float, _: object) -> None:
         """shift    of the span that is seen; factor: of its length"""
 
         def move() -> None:  # from what is seen when it is this click's turn: clicks may come faster than they are done
-            start, end = self.seen_ms
+            start, end = self.seen
             middle, length = (start + end) / 2 + shift * (end - start), factor * (end - start)
             self.look_at(middle - length / 2, middle + length / 2)
 
         pn.state.execute(move)
 
 
-def clip(start_ms: float, end_ms: float, whole_ms: tuple[float, float], narrowest_ms: float) -> tuple[float, float]:
+def clip(start: float, end: float, whole: tuple[float, float], narrowest: float) -> tuple[float, float]:
     """The span of that length, or of what there is, that lies within it and nearest to the wanted one."""
-    first, last = whole_ms
-    length = min(max(end_ms - start_ms, narrowest_ms), last - first)
-    start = min(max((start_ms + end_ms - length) / 2, first), last - length)
+    first, last = whole
+    length = min(max(end - start, narrowest), last - first)
+    start = min(max((start + end - length) / 2, first), last - length)
     return start, start + length
