@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,9 +16,10 @@ from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
 from test_report import make_record
 
+from dashboard.experiments.comparison import comparison_table, curves_legend, loss_curves
 from dashboard.experiments.runs import Run, differing, flatten, read_runs
 from dashboard.experiments.scatter import Scatter, scores_of
-from dashboard.experiments.scoreboard import details, groups, label, listing, spans_words
+from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
 from dashboard.ui.views import LIGHT
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import record_address
@@ -25,6 +27,8 @@ from lstm_ts.scoring.wandb_log import record_address
 pytestmark = pytest.mark.slow
 
 BERLIN = ZoneInfo("Europe/Berlin")
+STORE = "sqlite:///mlflow.db"
+STORE = "sqlite:///mlflow.db"
 RATES = (1e-4, 1e-2)
 
 
@@ -81,7 +85,7 @@ def test_damaged_and_half_written_runs_are_said_and_stop_nobody(runs: list[Run],
     assert all(word in run.trouble for word, run in zip(words, found, strict=True))
     table = listing(found, BERLIN)
     assert all(word in table for word in words)
-    assert all("alert" in details(run, found, BERLIN) for run in found)
+    assert all("alert" in details(run, found, STORE) for run in found)
     shutil.copy(runs[0].folder / "scores/scores.json", cut / "scores/scores.json")
     assert read_runs(tmp_path)[-1].trouble == ""  # what has changed is read again
 
@@ -105,9 +109,9 @@ def test_a_run_tells_where_it_is_tracked(runs: list[Run], tmp_path: Path) -> Non
     (offline / "wandb/offline-run-20260105_100000-abc").mkdir(parents=True)
     found = read_runs(tmp_path)
     assert found[0].url == address.url
-    assert f'href="{address.url}"' in details(found[0], found, BERLIN)
+    assert f'href="{address.url}"' in details(found[0], found, STORE)
     assert found[1].url == ""
-    assert f"wandb sync {offline}/wandb/offline-run-20260105_100000-abc" in details(found[1], found, BERLIN)
+    assert f"wandb sync {offline}/wandb/offline-run-20260105_100000-abc" in details(found[1], found, STORE)
     (online / "wandb_url.txt").write_text("javascript:alert(1)")
     assert read_runs(tmp_path)[0].url == ""
 
@@ -126,9 +130,33 @@ def test_an_axis_fits_the_values_of_its_parameter(runs: list[Run]) -> None:
     assert flatten({"a": {"b": [1, 2]}, "paths": {"data": "x"}}) == {"a.b": "[1, 2]"}
 
 
-def test_scores_of_other_spans_are_not_to_be_compared(runs: list[Run]) -> None:
-    assert "different spans" not in spans_words(runs)
-    assert "2 different spans" in spans_words([runs[0], replace(runs[1], span="2015-01-01 to 2015-12-31")])
+def test_scores_of_other_spans_are_not_drawn_beside_each_other(runs: list[Run]) -> None:
+    assert list(spans_of(runs).values()) == [runs[0].span]
+    other = replace(runs[1], span="2015-01-01 to 2015-12-31")
+    assert spans_of([runs[0], other]) == {f"{each.span} (1 run)": each.span for each in (runs[0], other)}
+
+
+def test_runs_are_found_by_all_words_of_what_is_told_of_them(runs: list[Run]) -> None:
+    newer, older = runs
+    assert all(matches(run, "quickstart XAGUSD", BERLIN) for run in runs)
+    assert [matches(run, "quickstart lr=0.01", BERLIN) for run in (newer, older)] == [True, False]
+    assert matches(older, "", BERLIN)
+
+
+def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs: list[Run]) -> None:
+    html = comparison_table(runs, BERLIN)
+    assert all(text in html for text in ("optimisation.lr", "0.9900", "0.9999", runs[0].span))
+    plot = loss_curves(runs, LIGHT, BERLIN)
+    drawn: Any = plot.renderers[1]
+    assert drawn.data_source.data["loss"][1:] == [1.5, 0.99, 1.2]
+    assert all(label(run, BERLIN) in curves_legend(runs, LIGHT, BERLIN) for run in runs)
+
+
+def test_a_retraining_names_the_page_of_its_versions(runs: list[Run]) -> None:
+    retrained = replace(runs[0], command="retrain", config={**runs[0].config, "name": "silver"})
+    assert 'href="https://mlflow.example/#/models/silver"' in details(retrained, runs, "https://mlflow.example")
+    assert f"mlflow ui --backend-store-uri {STORE}" in details(retrained, runs, STORE)
+    assert "mlflow" not in details(runs[0], runs, STORE)
 
 
 def test_scores_of_runs_that_called_every_price_dollars_are_read(
@@ -148,7 +176,7 @@ def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run])
     old = {key: value for key, value in runs[0].config.items() if not key.startswith("symbol.")}
     assert replace(runs[0], config=old | {"symbol": "EURUSD"}).symbol == "EURUSD"
     assert label(gold, BERLIN) != label(runs[0], BERLIN)
-    assert "other runs" not in details(gold, [gold], BERLIN)
+    assert "other runs" not in details(gold, [gold], STORE)
 
 
 def row_of(page: Page, region: str, text: str) -> str:
@@ -169,14 +197,26 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             for lower in ("0.9900", "0.9999"):
                 listed.get_by_role("button", name="Validation loss").click()
                 expect(listed.locator("tbody tr").first).to_contain_text(lower)
+            beside = page.get_by_role("region", name="The chosen runs").locator("tbody tr")
+            expect(beside).to_have_count(2)
+            page.get_by_label("Runs to compare").select_option(label=label(older, BERLIN))
+            expect(beside).to_have_count(1)
+            page.get_by_label("Filter").press_sequentially("lr=0.01")
+            expect(page.get_by_role("region", name="1 run, newest first").locator("tbody tr")).to_have_count(1)
+            page.get_by_label("Filter").fill("")
+            expect(listed.locator("tbody tr")).to_have_count(2)
             page.get_by_label("Run", exact=True).select_option(label=label(older, BERLIN))
             expect(page.get_by_text(f"Its files are in {older.folder}.")).to_be_visible()
             assert f"{older.horizons['1'].pinball_bps:.3f}" in row_of(page, "Pinball loss on the same origins", "model")
             assert "0.0001" in row_of(page, "What runs differ in", "optimisation.lr")
             loss = "Validation loss over volatility's on the same hours (lower is better)"
-            page.get_by_label("Score").select_option(label=loss)
+            page.get_by_label("Score", exact=True).select_option(label=loss)
             click_at(page, 0.01, 0.99)
             expect(page.get_by_text(f"Its files are in {newer.folder}.")).to_be_visible()
+            with page.expect_download() as download:
+                page.get_by_text("Scores as JSON").click()
+            assert json.loads(download.value.path().read_text())["n"] == 61
+            expect(page.get_by_text("Report", exact=True)).not_to_be_visible()  # there is none
             assert violations(page) == []
         with looking(browser, url, width=390, dark=True) as page:
             expect(page.get_by_role("region", name="What runs differ in")).to_be_visible()

@@ -16,7 +16,7 @@ from bokeh.models import (
     Range1d,
 )
 
-from dashboard.ui.blocks import legend, table
+from dashboard.ui.blocks import PURPLE, legend, table
 from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
@@ -34,7 +34,6 @@ WORDS = {
 }
 SIGNS = {State.PRESENT: "✓", State.EMPTY: "∅", State.WAITING: "…", State.UNKNOWN: "?"}
 HATCHES = {State.PRESENT: " ", State.EMPTY: "/", State.WAITING: ".", State.UNKNOWN: "x"}
-PURPLE = "#CC79A7"  # Okabe and Ito's
 LISTED = 10  # gaps, unknown spans, revisions
 
 

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 from html import escape
+from io import StringIO
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import panel as pn
+from bokeh.plotting import figure
 from panel.viewable import Viewable
 
-from dashboard.experiments.runs import Run, differing, read_runs
+from dashboard.experiments.comparison import MOST, comparison_table, curves_legend, loss_curves
+from dashboard.experiments.runs import SCORES, Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, Scatter, Score, scores_of
-from dashboard.experiments.scoreboard import details, groups, label, listing, spans_words
+from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
 from dashboard.ui.blocks import html
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
+FILES = {"scores/report.html": "Report", SCORES: "Scores as JSON"}
+AT_FIRST = 4  # runs that are compared
+POINTS = """<p class="quiet">A point is a run, the dash above or below it the best baseline on the same hours, of a
+validation loss the volatility forecast. Differences between runs are not tested.</p>"""
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
 them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
 
@@ -24,31 +32,53 @@ class Experiments:
 
     def __init__(self, context: PageContext) -> None:
         self._context, self._reading, self._offering = context, Lock(), False
+        self._colours = shade(context.dark)
         self._runs: list[Run] | None = None
         self._groups: dict[str, list[Run]] = {}
         self._scores: dict[str, Score] = {}
         self._scatter: Scatter | None = None
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
-        self._show, self._parameter, self._score, self._run = (
+        self._show, self._parameter, self._score, self._span, self._run = (
             pn.widgets.Select(name=name, options={}, width=width, margin=(4, 16, 4, 0))
-            for name, width in (("Show", 320), ("Parameter", 240), ("Score", 340), ("Run", 340))
+            for name, width in (("Show", 320), ("Parameter", 240), ("Score", 340), ("Scored on", 300), ("Run", 340))
+        )
+        self._filter = pn.widgets.TextInput(name="Filter", placeholder="all of these words", width=240, margin=(4, 0))
+        self._compare = pn.widgets.MultiSelect(
+            name="Runs to compare", size=5, sizing_mode="stretch_width", max_width=420, margin=(4, 0)
         )
         self._none, self._table, self._alike = html(height=80), html(height=160), html()
-        self._under, self._details = html(), html(height=200)
-        self._picture = pn.Column(min_height=HEIGHT, **wide)
-        self._compared = pn.Column(pn.FlexBox(self._parameter, self._score), self._picture, self._under, **wide)
+        self._beside, self._under, self._details = html(), html(), html(height=200)
+        self._curves, self._picture = pn.Column(min_height=300, **wide), pn.Column(min_height=HEIGHT, **wide)
+        self._files = {path: self._file(name, path) for path, name in FILES.items()}
+        scatter = pn.FlexBox(self._parameter, self._score, self._span)
+        self._compared = pn.Column(scatter, self._picture, self._under, **wide)
         self._some = pn.Column(
-            self._show, self._table, html("<h2>Scores by parameter</h2>"), self._alike, self._compared,
-            html("<h2>One run</h2>"), self._run, self._details, visible=False, **wide,
+            pn.FlexBox(self._show, self._filter), self._table,
+            html("<h2>Runs side by side</h2>"), self._compare, self._curves, self._beside,
+            html("<h2>Scores by parameter</h2>"), self._alike, self._compared,
+            html("<h2>One run</h2>"), self._run, pn.FlexBox(*self._files.values()), self._details,
+            visible=False, **wide,
         )  # fmt: skip
         self.view = pn.Column(self._none, self._some, **wide)
         for widget, draw in (
             (self._show, self._draw_group),
+            (self._compare, self._draw_comparison),
             (self._parameter, self._draw_picture),
             (self._score, self._draw_picture),
+            (self._span, self._draw_picture),
             (self._run, self._draw_run),
         ):
             widget.param.watch(self._when_chosen(draw), "value")
+        self._filter.param.watch(self._when_chosen(self._draw_group), "value_input")
+
+    def _file(self, name: str, path: str) -> pn.widgets.FileDownload:
+        def read() -> StringIO:
+            run = self._chosen()
+            return StringIO((run.folder / path).read_text() if run else "")
+
+        return pn.widgets.FileDownload(
+            callback=read, filename=Path(path).name, label=name, height=36, margin=(4, 8, 4, 0)
+        )
 
     def _when_chosen(self, draw: Callable[[], None]) -> Callable[[object], None]:
         def drawn(_: object) -> None:
@@ -78,7 +108,8 @@ class Experiments:
             self._draw_group()
 
     def _shown(self) -> list[Run]:
-        return self._groups[self._show.value]
+        wanted, zone = self._filter.value_input or "", self._context.zone
+        return [run for run in self._groups[self._show.value] if matches(run, wanted, zone)]
 
     def _chosen(self) -> Run | None:
         return next((run for run in self._shown() if str(run.folder) == self._run.value), None)
@@ -88,29 +119,42 @@ class Experiments:
         self._table.object = listing(runs, zone)
         self._scores = {score.label: score for score in scores_of(runs)}
         parameters = differing([run for run in runs if run.horizons])
+        labelled = {label(run, zone): str(run.folder) for run in runs}
         self._offer(self._parameter, {name: name for name in parameters})
         self._offer(self._score, {label: label for label in self._scores})
-        self._offer(self._run, {label(run, zone): str(run.folder) for run in runs})
+        self._offer(self._span, spans_of(runs))
+        self._offer(self._run, labelled)
+        self._offer_several(labelled)
         self._compared.visible = comparable = bool(parameters and self._scores)
         self._alike.object = "" if comparable else ALIKE
-        self._under.object = spans_words(runs)
+        self._under.object = POINTS
+        self._draw_comparison()
         self._draw_picture()
         self._draw_run()
 
+    def _draw_comparison(self) -> None:
+        runs = [run for run in self._shown() if str(run.folder) in self._compare.value][:MOST]
+        zone, trained = self._context.zone, any(run.losses for run in runs)
+        self._curves[:] = [_picture(loss_curves(runs, self._colours, zone))] if trained else []
+        said = curves_legend(runs, self._colours, zone) if trained else ""
+        self._beside.object = said + comparison_table(runs, zone) if runs else ""
+
     def _draw_picture(self) -> None:
         if self._compared.visible:
-            context, score = self._context, self._scores[self._score.value]
-            colours = shade(context.dark)
-            self._scatter = Scatter(self._shown(), self._parameter.value, score, colours, context.zone, self._choose)
+            runs = [run for run in self._shown() if run.span == self._span.value]
+            score, zone = self._scores[self._score.value], self._context.zone
+            self._scatter = Scatter(runs, self._parameter.value, score, self._colours, zone, self._choose)
             self._scatter.mark(self._chosen())
-            self._picture[:] = [pn.pane.Bokeh(self._scatter.plot, sizing_mode="stretch_width", margin=0)]
+            self._picture[:] = [_picture(self._scatter.plot)]
 
     def _choose(self, run: Run) -> None:
         self._run.value = str(run.folder)
 
     def _draw_run(self) -> None:
         if chosen := self._chosen():
-            self._details.object = details(chosen, self._shown(), self._context.zone)
+            self._details.object = details(chosen, self._shown(), self._context.settings.registry_uri)
+            for path, button in self._files.items():
+                button.visible = (chosen.folder / path).exists()
         if self._scatter:
             self._scatter.mark(chosen)
 
@@ -120,6 +164,16 @@ class Experiments:
         self._offering = True
         select.param.update(options=options, value=value)
         self._offering = False
+
+    def _offer_several(self, options: dict[str, str]) -> None:
+        kept = [folder for folder in self._compare.value if folder in options.values()]
+        self._offering = True
+        self._compare.param.update(options=options, value=kept or list(options.values())[:AT_FIRST])
+        self._offering = False
+
+
+def _picture(plot: figure) -> pn.pane.Bokeh:
+    return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
 
 def _invitation(context: PageContext) -> str:

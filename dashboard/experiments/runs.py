@@ -38,7 +38,7 @@ class Run:
     config: Mapping[str, Value] = field(default_factory=dict)  # by dotted name; empty: cannot be read
     horizons: Mapping[str, HorizonScores] = field(default_factory=dict)  # by step; empty: none yet
     span: str = ""  # that the scores are of
-    loss: float | None = None  # lowest over the volatility forecast's, both on the validation span
+    losses: tuple[float, ...] = ()  # by epoch, over the volatility forecast's, both on the validation span
     url: str = ""  # at Weights & Biases
     offline: Path | None = None  # files for `wandb sync`
     trouble: str = ""  # what is missing or damaged
@@ -47,6 +47,11 @@ class Run:
     def experiment(self) -> str:
         chosen = [text.partition("=")[2] for text in self.overrides if text.lstrip("+").startswith("experiment=")]
         return chosen[-1] if chosen else ""
+
+    @property
+    def loss(self) -> float | None:
+        """The lowest one of those that are numbers: a training that diverges writes nan from then on."""
+        return min(filter(math.isfinite, self.losses), default=None)
 
     @property
     def symbol(self) -> str:
@@ -109,7 +114,7 @@ def _read(folder: Path, command: str, started: datetime, trial: int | None, chan
     try:
         config, overrides = _yaml(folder / CONFIG, dict), _yaml(folder / OVERRIDES, list)
         run = replace(run, overrides=tuple(map(str, overrides)), config=flatten(config))
-        run = replace(run, loss=read_loss(folder / LOSSES), url=_url(folder / ADDRESS), offline=_offline(folder))
+        run = replace(run, losses=read_losses(folder / LOSSES), url=_url(folder / ADDRESS), offline=_offline(folder))
         horizons, span = read_scores(folder / SCORES)
         return replace(run, horizons=horizons, span=span)
     except (ValueError, OSError) as error:
@@ -158,13 +163,12 @@ def _known(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-def read_loss(path: Path) -> float | None:
-    """The lowest one so far, of those that are numbers; null where nobody kept one."""
+def read_losses(path: Path) -> tuple[float, ...]:
+    """Those so far; none where nobody kept them."""
     if not path.exists():
-        return None
+        return ()
     whole = path.read_text().rpartition("\n")[0]  # the last line may be half-written
-    losses = [float(row["val/loss"]) for row in csv.DictReader(whole.splitlines()) if row.get("val/loss")]
-    return min(filter(math.isfinite, losses), default=None)  # a training that diverges writes nan from then on
+    return tuple(float(row["val/loss"]) for row in csv.DictReader(whole.splitlines()) if row.get("val/loss"))
 
 
 def _url(path: Path) -> str:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from dashboard.experiments.runs import BESIDE, Run, Value, differing
 from dashboard.ui.blocks import alert, table
+from lstm_ts.registry.version import describe_pages, page_address
 from lstm_ts.scoring.records import SHOWN_STEPS
 from lstm_ts.scoring.scores import HorizonScores, describe_skill, step_name
 from lstm_ts.scoring.tables import number, p_cell
@@ -35,6 +36,12 @@ def label(run: Run, zone: ZoneInfo) -> str:
     return f"{when(run, zone)} · {name(run)}" + f", {run.symbol}" * bool(run.symbol)
 
 
+def matches(run: Run, wanted: str, zone: ZoneInfo) -> bool:
+    """Whether all of the words are found in what is told of it."""
+    told = " ".join((label(run, zone), *run.overrides, run.trouble, run.span)).lower()
+    return all(word in told for word in wanted.lower().split())
+
+
 def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
     """All of them, those of each experiment, those of each sweep."""
     found: dict[str, list[Run]] = {}
@@ -47,12 +54,12 @@ def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
 
 def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     """The newest runs, with what came of them and what was typed."""
-    steps = [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
-    scores = [f"{step} h ahead,<br>bps" for step in steps]
+    steps = steps_of(runs)
+    scores = [f"{step} h ahead, <br>bps" for step in steps]
     heads = [
-        f"Started,<br>{escape(zone.key)}",
+        f"Started, <br>{escape(zone.key)}",
         "Run",
-        "Validation loss<br>over volatility's",
+        "Validation loss <br>over volatility's",
         *scores,
         "Verdict",
         "Set to",
@@ -71,11 +78,21 @@ def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
     return [
         f'<data value="{run.started:%Y%m%d%H%M%S}">{when(run, zone)}</data>',
         f"{escape(name(run))}<br><small>{escape(run.symbol)}</small>",
-        NONE if run.loss is None else f"{run.loss:.4f}",
-        *(_bps(run.horizons[step]) if step in run.horizons else NONE for step in steps),
+        *score_cells(run, steps),
         _wrapped(describe_skill(first, run.horizons[first]) if first else run.trouble),
         _wrapped(LONG.sub(lambda found: f"{float(found[0]):.4g}", typed) or NONE),
     ]
+
+
+def steps_of(runs: Sequence[Run]) -> list[str]:
+    """Steps that some run was scored at."""
+    return [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
+
+
+def score_cells(run: Run, steps: Sequence[str]) -> list[str]:
+    """Its lowest validation loss, and its scores at the steps."""
+    scores = (_bps(run.horizons[step]) if step in run.horizons else NONE for step in steps)
+    return [NONE if run.loss is None else f"{run.loss:.4f}", *scores]
 
 
 def _wrapped(text: str) -> str:
@@ -94,18 +111,14 @@ def told(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def spans_words(runs: Sequence[Run]) -> str:
-    """What a picture of these runs does not show."""
-    spans = {run.span for run in runs if run.span}
-    said = "A point is a run, the dash above or below it the best baseline on the same hours, "
-    said += "of a validation loss the volatility forecast. "
-    said += "Differences between runs are not tested."
-    many = f"<p>These runs were scored on {len(spans)} different spans of bars; compare only runs of one span.</p>"
-    return f'<p class="quiet">{said}</p>{many * (len(spans) > 1)}'
+def spans_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Spans that runs were scored on, that of the newest run first, and how many."""
+    counts = Counter(run.span for run in runs if run.span)
+    return {f"{span} ({count} run{'s' * (count > 1)})": span for span, count in counts.items()}
 
 
-def details(run: Run, others: Sequence[Run], zone: ZoneInfo) -> str:
-    """Verdicts, scores beside the baselines', the command, Weights & Biases, and what it has unlike the others."""
+def details(run: Run, others: Sequence[Run], registry_uri: str) -> str:
+    """Verdicts, scores beside the baselines', the command, where it is tracked, what it has unlike the others."""
     command = " ".join(quote(text) for text in ("python", "-m", f"lstm_ts.{run.command}", *run.overrides))
     horizons = run.horizons
     steps = [step for step in map(str, SHOWN_STEPS) if step in horizons]
@@ -118,6 +131,7 @@ def details(run: Run, others: Sequence[Run], zone: ZoneInfo) -> str:
         + _difference_table(run, others)
         + f'<p class="quiet">The command:</p><pre>{escape(command)}</pre>'
         + _tracked(run)
+        + (_registered(run, registry_uri) if run.command == "retrain" else "")
     )
 
 
@@ -155,8 +169,20 @@ def _difference_table(run: Run, others: Sequence[Run]) -> str:
 
 def _tracked(run: Run) -> str:
     if run.url:
-        return f'<p><a href="{escape(run.url)}" target="_blank" rel="noopener">This run at Weights &amp; Biases</a></p>'
+        return _link(run.url, "This run at Weights & Biases")
     if run.offline:
         sync = escape(f"wandb sync {quote(str(run.offline))}")
         return f'<p class="quiet">Tracked offline; to send it to Weights &amp; Biases:</p><pre>{sync}</pre>'
     return '<p class="quiet">Not tracked with Weights &amp; Biases; logger=wandb does.</p>'
+
+
+def _link(address: str, words: str) -> str:
+    return f'<p><a href="{escape(address)}" target="_blank" rel="noopener">{escape(words)}</a></p>'
+
+
+def _registered(run: Run, uri: str) -> str:
+    """Where MLflow has the version that came of it, if one did."""
+    name = str(run.config.get("name", run.symbol))
+    if address := page_address(uri, name):
+        return _link(address, f"Versions of {name} in MLflow")
+    return f'<p class="quiet">{escape(describe_pages(uri, name))}</p>'

@@ -13,7 +13,7 @@ from lstm_ts.scoring.tables import CARDS, html_row
 
 # Okabe and Ito's colours, on white and on black: told apart by the colour-blind too.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-SKY, ORANGE = "#56B4E9", "#E69F00"
+SKY, ORANGE, PURPLE = "#56B4E9", "#E69F00", "#CC79A7"
 
 CSS = CARDS + Path(__file__).with_name("blocks.css").read_text()  # inside of Panel's shadow roots
 

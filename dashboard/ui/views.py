@@ -61,7 +61,8 @@ def show_prices(plot: figure, prices: PriceFormat) -> None:
     """Format prices on the axis and in the tips, whose fields in braces are prices."""
     plot.yaxis.axis_label = prices.unit
     plot.yaxis.formatter = PrintfTickFormatter(format=f"%.{prices.decimals}f")
-    tools: list[Any] = [tool for tool in plot.select(HoverTool) if tool.tooltips]
+    hovers: list[Any] = list(plot.select(HoverTool))
+    tools = [tool for tool in hovers if tool.tooltips]
     for tool in tools:
         tool.tooltips = [(name, PRICE.sub(rf"\1{{%.{prices.decimals}f}}", field)) for name, field in tool.tooltips]
         fields = [found[1] for _, field in tool.tooltips for found in PRICE.finditer(field)]

@@ -94,16 +94,20 @@ def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, 
     return _table(rows)
 
 
+def page_address(uri: str, name: str) -> str:
+    """MLflow's page of the versions, without a password; empty where the registry is no server."""
+    if not uri.startswith(("http://", "https://")):
+        return ""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/#/models/{name}"
+
+
 def describe_pages(uri: str, name: str) -> str:
     """Where MLflow shows the versions; no address is repeated that may hold a password."""
-    page = f"#/models/{name}"
-    if uri.startswith(("http://", "https://")):
-        parts = urlsplit(uri)
-        return (
-            f"MLflow's page of them: {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{page}"
-        )
+    if address := page_address(uri, name):
+        return f"MLflow's page of them: {address}"
     store = uri if uri.startswith("sqlite:") else '"$MLFLOW_TRACKING_URI"'
-    return f"MLflow's page of them: mlflow ui --backend-store-uri {store}, then http://127.0.0.1:5000/{page}"
+    return f"MLflow's page of them: mlflow ui --backend-store-uri {store}, then http://127.0.0.1:5000/#/models/{name}"
 
 
 def describe_best_skill(metrics: Mapping[str, float]) -> str:

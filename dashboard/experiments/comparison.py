@@ -1,0 +1,55 @@
+"""A few runs beside each other: how their trainings went, what came of them, what they were set to."""
+
+from collections.abc import Sequence
+from html import escape
+from zoneinfo import ZoneInfo
+
+from bokeh.models import BasicTicker, BasicTickFormatter, ColumnDataSource, HoverTool
+from bokeh.plotting import figure
+
+from dashboard.experiments.runs import Run, differing
+from dashboard.experiments.scoreboard import NONE, label, score_cells, steps_of, told
+from dashboard.ui.blocks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, legend, table
+from dashboard.ui.views import Shade, plain_figure
+
+SETTINGS = 6  # that are shown of those that differ
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
+MOST = len(COLOURS)  # runs
+
+
+def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
+    """Validation loss by epoch; the line at 1 is the volatility forecast."""
+    plot = plain_figure(colours, height=300)
+    plot.name = "losses"
+    plot.xaxis.axis_label, plot.yaxis.axis_label = "Epoch", "Validation loss over volatility's"
+    plot.xaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1), BasicTickFormatter()
+    plot.hspan(y=[1.0], line_color=colours.ink, line_dash="dashed", line_width=1)
+    for run, colour in zip(runs, COLOURS, strict=False):
+        columns = {"epoch": list(range(1, len(run.losses) + 1)), "loss": list(run.losses)}
+        source = ColumnDataSource({**columns, "run": [label(run, zone)] * len(run.losses)})
+        plot.line("epoch", "loss", source=source, color=colour, line_width=2)
+        dots = plot.scatter("epoch", "loss", source=source, color=colour, size=6)
+        tips = [("Run", "@run"), ("Epoch", "@epoch"), ("Loss", "@loss{0.00000}")]
+        plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, visible=False))
+    return plot
+
+
+def curves_legend(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> str:
+    named = [(colour, escape(label(run, zone))) for run, colour in zip(runs, COLOURS, strict=False) if run.losses]
+    return legend([*named, (colours.ink, "the volatility forecast (dashed)")])
+
+
+def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:
+    """What came of the runs, and the first of the settings that they differ in."""
+    settings, steps = differing(runs)[:SETTINGS], steps_of(runs)
+    heads = ["Run", *map(escape, settings), "Lowest loss", *(f"{step} h ahead, <br>bps" for step in steps), "Scored on"]
+    rows = [
+        (
+            f'<span class="wrap">{escape(label(run, zone))}</span>',
+            *(escape(told(run.config[name])) if name in run.config else NONE for name in settings),
+            *score_cells(run, steps),
+            run.span or NONE,
+        )
+        for run in runs
+    ]
+    return table("The chosen runs: pinball loss, and skill over the best baseline", heads, rows, text=(len(heads) - 1,))
