@@ -9,7 +9,7 @@ import panel as pn
 from panel.reactive import Syncable
 from panel.viewable import Viewable
 
-from lstm_ts.scoring.tables import CARDS, html_row
+from lstm_ts.scoring.cards import CARDS, html_row
 
 # Okabe and Ito's colours, on white and on black: told apart by the colour-blind too.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import significant
+from lstm_ts.scoring.cards import CARDS, html_row
 from lstm_ts.scoring.pictures import draw_pictures
 from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
 from lstm_ts.scoring.scores import (
@@ -20,7 +21,7 @@ from lstm_ts.scoring.scores import (
     describe_skill,
     step_name,
 )
-from lstm_ts.scoring.tables import CARDS, align, html_row, number, p_cell, percent
+from lstm_ts.scoring.tables import align, number, p_cell, percent
 
 DPI = 110
 GROUP_CELLS = 6  # of a step in a table of groups

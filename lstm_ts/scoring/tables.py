@@ -1,12 +1,7 @@
-"""Cells and columns of tables, as plain text and as HTML."""
+"""Cells and columns of plain-text tables."""
 
 import math
-import re
-from collections.abc import Collection, Sequence
-from pathlib import Path
-
-CARDS = Path(__file__).with_name("cards.css").read_text()  # for tables of class "cards", made of `html_row`
-TAG = re.compile(r"<[^>]+>")
+from collections.abc import Sequence
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -30,17 +25,3 @@ def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
 
 def p_cell(p: float) -> str:
     return "<0.001" if p < 0.001 else number(p, "{:.3f}")
-
-
-def html_row(cells: Sequence[str], heads: Sequence[str], *, text: Collection[int] = ()) -> str:
-    """A row of HTML cells, each with the heading that a narrow screen shows with it.
-
-    cells, heads   HTML
-    text           columns of words
-    """
-    named = [TAG.sub(" ", head).replace("  ", " ") for head in heads]
-    parts = [
-        f'<td{" class=text" * (at in text)} data-label="{name}">{cell}</td>'
-        for at, (cell, name) in enumerate(zip(cells, named, strict=True))
-    ]
-    return f"<tr>{''.join(parts)}</tr>"
