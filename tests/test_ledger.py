@@ -23,7 +23,7 @@ from lstm_ts.errors import LedgerError, RowRefused
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.database import REVISIONS, migrate
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import SCORES, DailyScore
+from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 from lstm_ts.ledger.served_days import ServedDay, fold_served, read_served_days
@@ -74,7 +74,26 @@ FORECAST = ForecastRow(
     input_sha256="cd" * 32,
 )
 ANSWER = Answer(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
-ALL_TABLES = {*SCORES.metadata.tables, "ledger_identity"}
+ALL_TABLES = {
+    "alias_changes",
+    "answers",
+    "daily_scores",
+    "decisions",
+    "deliveries",
+    "findings",
+    "forecasts",
+    "heartbeats",
+    "hourly_forecasts",
+    "incident_days",
+    "incidents",
+    "ledger_identity",
+    "monitor_states",
+    "outcomes",
+    "scores",
+    "served_days",
+    "silences",
+    "traffic",
+}
 TABLES = ("decisions", "alias_changes", "forecasts", "answers", "ledger_identity")
 DAY = {"since": AT, "until": AT + timedelta(days=1)}
 # Each script says what it does on stdout, a line at a time, and waits on stdin.

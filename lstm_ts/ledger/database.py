@@ -223,7 +223,6 @@ def _engine(url: URL) -> Engine:
         ) from error
 
 
-def _open_existing(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+def _open_existing(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
     """SQLite makes a file that is not there, unless it is named by a URI that says otherwise."""
-    arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
-    options["uri"] = True
+    return dialect.connect(f"{Path(arguments[0]).absolute().as_uri()}?mode=rw", uri=True, **options)
