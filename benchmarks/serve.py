@@ -1,4 +1,5 @@
 """`python -m benchmarks.serve [NAME]`: the service over HTTP, beside what LitServe and plain FastAPI take at least.
+`python -m benchmarks.serve NAME replicas`: one service behind nginx beside two, and what each process takes a request.
 
 Serves the champion under outputs/NAME and sends the latest window under data/NAME (default: demo, as `make demo` leaves
 them). The servers and their client share this machine; they are asked in turn, so that what slows one slows all.
@@ -14,12 +15,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.servers import HOST, free_port
+import psutil
+
+from benchmarks.servers import HOST, free_port, nginx_command
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.forecaster import Forecaster
@@ -160,13 +164,59 @@ def read_parts(port: int) -> dict[str, float]:
     return {part: float(value) for part, value in re.findall(line, read(port, "/metrics").decode())}
 
 
-def main(name: str) -> None:
+def cpu_s(servers: Sequence[Server]) -> float:
+    """Processor time of servers and of all that they have started; of none: this process's own."""
+    roots = [psutil.Process(server.pid) for server in servers]
+    processes = [each for root in roots for each in (root, *root.children(recursive=True))] or [psutil.Process()]
+    return float(sum(sum(each.cpu_times()[:2]) for each in processes))
+
+
+@contextmanager
+def nginx_before(replicas: Sequence[Server]) -> Iterator[Server]:
+    with TemporaryDirectory() as folder:
+        port = free_port()
+        command = nginx_command(Path(folder) / "nginx", port, [each.port for each in replicas], rate=1_000_000)
+        with subprocess.Popen(command) as nginx:
+            while not is_ready(port):
+                time.sleep(0.05)
+            yield Server(f"{len(replicas)} behind nginx", port, 0.0, nginx.pid)
+            nginx.terminate()
+
+
+def compare_replicas(replicas: Sequence[Server], body: bytes) -> str:
+    """Requests a second of one and of two, in turn; milliseconds of the processor that each request takes."""
+    with nginx_before(replicas[:1]) as one, nginx_before(replicas) as two:
+        kinds: dict[str, Sequence[Server]] = {"client": (), "nginx": (one, two), "replicas": replicas}
+        for server in (one, two):
+            asyncio.run(ask(server, body, connections=CONNECTIONS, count=CROWD))
+        spent: dict[str, list[float]] = {f"{server.name}, {kind}": [] for server in (one, two) for kind in kinds}
+        for _ in range(ROUNDS):
+            for server in (one, two):
+                before, started = {kind: cpu_s(of) for kind, of in kinds.items()}, time.perf_counter()
+                asyncio.run(ask(server, body, connections=CONNECTIONS, count=CROWD))
+                server.rates.append(CROWD / (time.perf_counter() - started))
+                for kind, of in kinds.items():
+                    spent[f"{server.name}, {kind}"].append(1e3 * (cpu_s(of) - before[kind]) / CROWD)
+    ratios = [after / before for before, after in zip(one.rates, two.rates, strict=True)]
+    rows = [
+        (server.name, f"{statistics.median(server.rates):,.0f} requests/s", f"{server.failed} failed")
+        for server in (one, two)
+    ]
+    rows += [(name, f"{statistics.median(ms):.2f} ms of the processor a request", "") for name, ms in spent.items()]
+    return "\n".join([*align(rows), f"two over one: {statistics.median(ratios):.2f} times; {os.cpu_count()} cores"])
+
+
+def main(name: str, *options: str) -> None:
     data, outputs = Path("data") / name, Path("outputs") / name
     model = outputs / "champion"
     forecaster = load_forecaster(model)
     body = window_of(forecaster, data)
     ours = ("-m", "serve.server", f"host={HOST}", "port={port}", f"paths.data={data}", f"paths.outputs={outputs}")
     with ExitStack() as stack:
+        if options == ("replicas",):
+            replicas = [stack.enter_context(running(f"replica {n}", *ours)) for n in (1, 2)]
+            print(compare_replicas(replicas, body))
+            return
         start = [
             (OURS, ours),
             (TWO, (*ours, "workers_per_device=2")),
@@ -190,4 +240,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    main(*(sys.argv[1:] or ["demo"]))

@@ -1,8 +1,13 @@
-"""What `benchmarks.serve` compares with: `python -m benchmarks.servers floor PORT` and `… plain PORT MODEL`."""
+"""Servers beside ours: what `benchmarks.serve` compares with, `python -m benchmarks.servers floor PORT` and
+`… plain PORT MODEL`, and nginx in front of replicas.
+"""
 
+import os
+import runpy
+import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,30 @@ import litserve
 from serve.schema import Window
 
 HOST = "127.0.0.1"
+DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
 def free_port() -> int:
     with socket.socket() as free:
         free.bind((HOST, 0))
         return int(free.getsockname()[1])
+
+
+def nginx_command(folder: Path, port: int, replicas: Sequence[int], *, rate: int = 50) -> list[str | Path]:
+    """nginx as `deploy/release` starts it, in the foreground.
+
+    folder      a new one, for its files
+    replicas    ports of services
+    rate        requests a second of one client
+    """
+    folder.mkdir()
+    servers = "\n    ".join(f"server {HOST}:{each};" for each in replicas)
+    text = (DEPLOY / "nginx/lstm_ts.conf").read_text().replace("server 127.0.0.1:8000;", servers)
+    text = text.replace("listen 80;", f"listen {HOST}:{port};").replace("rate=50r/s", f"rate={rate}r/s")
+    (folder / "lstm_ts.conf").write_text(text)
+    main: str = runpy.run_path(str(DEPLOY / "release"))["NGINX"].replace("FOLDER", str(folder))
+    (folder / "nginx.conf").write_text(f"daemon off;\n{main}")
+    return [shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or "nginx", "-c", folder / "nginx.conf"]
 
 
 class Constant(litserve.LitAPI):  # type: ignore[misc]
