@@ -28,7 +28,7 @@ from benchmarks.out_of_sample import (
     take_half,
     train_sample,
 )
-from lstm_ts.cli import construct
+from lstm_ts.configuration import construct
 from lstm_ts.monitoring.verdict import (
     HOURS_OF_WEEK,
     ChallengeVerdict,

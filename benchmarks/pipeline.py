@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import compose
-from lstm_ts.cli import construct
+from lstm_ts.configuration import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session
 from lstm_ts.model.symbol_data import SymbolBars

@@ -21,7 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks import compose
-from lstm_ts.cli import construct
+from lstm_ts.configuration import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import utc
 from lstm_ts.model.datamodule import Split

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import compose
-from lstm_ts.cli import construct
+from lstm_ts.configuration import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder
 from lstm_ts.model.lightning_module import ForecastModule

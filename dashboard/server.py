@@ -11,16 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lstm_ts.cli import (
-    check_arguments,
-    check_port,
-    check_registry,
-    compose,
-    construct,
-    entry_point,
-    read_symbols,
-    to_json,
-)
+from lstm_ts.cli import check_arguments, compose, entry_point
+from lstm_ts.configuration import check_port, check_registry, construct, read_symbols, to_json
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import

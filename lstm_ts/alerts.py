@@ -15,8 +15,9 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import check_registry, construct, entry_point, user
+from lstm_ts.cli import entry_point, user
 from lstm_ts.clock import now
+from lstm_ts.configuration import check_registry, construct
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import (

@@ -22,15 +22,8 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import (
-    construct,
-    entry_point,
-    launch,
-    reject_options,
-    reject_relaunch,
-    run_folder,
-    to_json,
-)
+from lstm_ts.cli import entry_point, launch
+from lstm_ts.configuration import construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import check_lightgbm, with_lightgbm, write_scores
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters

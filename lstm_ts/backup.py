@@ -28,7 +28,8 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts import __version__, clock
-from lstm_ts.cli import check_registry, entry_point
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger

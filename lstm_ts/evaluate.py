@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import construct, entry_point, model_folder, processed_store, run_folder
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import construct, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import polars as pl
 
-from lstm_ts.cli import compose, construct
+from lstm_ts.cli import compose
+from lstm_ts.configuration import construct
 from lstm_ts.market.bars import Source
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.symbol_data import SymbolBars

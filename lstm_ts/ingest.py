@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.cli import construct, entry_point, processed_store, raw_store, run_folder
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import construct, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json

@@ -21,7 +21,8 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts import clock
-from lstm_ts.cli import check_registry, construct, entry_point, processed_store, raw_store
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import check_registry, construct, processed_store, raw_store
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat

@@ -28,7 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import ingest, process
-from lstm_ts.cli import check_port, compose, construct, entry_point, processed_store, run_command, typed_overrides
+from lstm_ts.cli import compose, entry_point, run_command, typed_overrides
+from lstm_ts.configuration import check_port, construct, processed_store
 from lstm_ts.errors import BrokerAway, ConfigError, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.ingest import IngestResult
 from lstm_ts.ledger.ledger import Ledger

@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts import clock
-from lstm_ts.cli import SEARCHPATH, compose, construct
+from lstm_ts.cli import SEARCHPATH, compose
+from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import HOUR, Session, utc
 from lstm_ts.market.symbol import Symbol, check_symbol

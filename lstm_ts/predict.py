@@ -17,7 +17,8 @@ if __name__ == "__main__":
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import construct, entry_point, model_folder, processed_store
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import construct, model_folder, processed_store
 from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.market.bars import PRICES, Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps

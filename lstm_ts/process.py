@@ -13,7 +13,8 @@ if __name__ == "__main__":
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.cli import construct, entry_point, processed_store, raw_store
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import construct, processed_store, raw_store
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import Answer, make_hourly_bars

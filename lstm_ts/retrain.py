@@ -19,11 +19,11 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import (
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import (
     check_registry,
     choose_symbols,
     construct,
-    entry_point,
     reject_options,
     reject_relaunch,
     run_folder,

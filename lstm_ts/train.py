@@ -28,7 +28,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.cli import choose_symbols, construct, entry_point, processed_store, run_folder, to_json
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import choose_symbols, construct, processed_store, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import check_lightgbm, score
 from lstm_ts.market.levels import close_range

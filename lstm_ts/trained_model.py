@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from lstm_ts.cli import compose, construct
+from lstm_ts.cli import compose
 from lstm_ts.commands import check_extras
+from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.hourly_bars import Frame, HourlyBars, read_bars
 from lstm_ts.market.bars import is_synthetic

@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
-from lstm_ts.cli import check_port, check_registry, choose_symbols, construct, entry_point, processed_store
+from lstm_ts.cli import entry_point
+from lstm_ts.configuration import check_port, check_registry, choose_symbols, construct, processed_store
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals

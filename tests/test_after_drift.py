@@ -109,7 +109,8 @@ def lay_out(symbol: Symbol, since: datetime | None, min_hours: int = 100, seen: 
 
 @pytest.fixture
 def xagusd(silver: Session) -> Symbol:
-    from lstm_ts.cli import compose, construct
+    from lstm_ts.cli import compose
+    from lstm_ts.configuration import construct
 
     symbol: Symbol = construct(compose("project", []).symbol)
     assert symbol.session.calendar == silver.calendar

@@ -14,7 +14,7 @@ import pytest
 from commands import mistake, run, succeed
 from processes import ROOT, WAIT_S, python
 
-from lstm_ts.cli import check_port
+from lstm_ts.configuration import check_port
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.baselines import BASELINES
 

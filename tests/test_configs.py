@@ -10,8 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lstm_ts.cli import CONF, construct
 from lstm_ts.conf_files import read_settings
+from lstm_ts.configuration import CONF, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.checkpoints import find_checkpoint
 from lstm_ts.model.datamodule import Split

@@ -20,8 +20,9 @@ from documents import DOCUMENTS, RUN, Block, make_tree, masked, read_blocks, run
 from processes import ROOT, child, free_port, output, python
 
 from docs.hooks import rewrite_links
-from lstm_ts.cli import CONF, compose
+from lstm_ts.cli import compose
 from lstm_ts.commands import COMMANDS
+from lstm_ts.configuration import CONF
 from lstm_ts.market.session import Session
 from lstm_ts.sources.synthetic import Synthetic
 

@@ -27,7 +27,7 @@ from hydra.core.global_hydra import GlobalHydra
 from processes import WAIT_S, join
 from test_ledger import AT, DAY, FORECAST
 
-from lstm_ts.cli import CONF, construct
+from lstm_ts.configuration import CONF, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.database import migrate
 from lstm_ts.ledger.ledger import Ledger

@@ -12,7 +12,8 @@ from commands import succeed
 from conftest import make_files
 
 from dashboard.data.coverage import in_words
-from lstm_ts.cli import compose, processed_store, raw_store
+from lstm_ts.cli import compose
+from lstm_ts.configuration import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger.ledger import Ledger

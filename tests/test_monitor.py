@@ -21,7 +21,8 @@ from processes import ROOT, WAIT_S
 from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
-from lstm_ts.cli import compose, construct
+from lstm_ts.cli import compose
+from lstm_ts.configuration import construct
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import (

@@ -9,7 +9,8 @@ from processes import free_port
 
 from dashboard.server import main as dashboard
 from lstm_ts import evaluate, ingest, pipeline, predict, retrain, train
-from lstm_ts.cli import check_port, compose
+from lstm_ts.cli import compose
+from lstm_ts.configuration import check_port
 from lstm_ts.errors import ConfigError
 from lstm_ts.overrides import read_command_line
 from lstm_ts.registry import __main__ as registry

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from processes import ROOT, join, wait_for
 from test_retrain import SETTINGS
 
-from lstm_ts.cli import compose, construct
+from lstm_ts.cli import compose
+from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA

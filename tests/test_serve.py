@@ -44,7 +44,7 @@ from test_configs import compose
 from test_registry import alter, files_of, promote, register
 
 from lstm_ts.cli import compose as checked
-from lstm_ts.cli import construct
+from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow

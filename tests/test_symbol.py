@@ -12,7 +12,8 @@ from conftest import REAL_DATA
 from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process
-from lstm_ts.cli import CONF, compose, construct, entry_point, read_symbols
+from lstm_ts.cli import compose, entry_point
+from lstm_ts.configuration import CONF, construct, read_symbols
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_name, check_symbol

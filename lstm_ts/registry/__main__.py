@@ -13,7 +13,8 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import check_registry, entry_point, user
+from lstm_ts.cli import entry_point, user
+from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc

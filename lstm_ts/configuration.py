@@ -1,0 +1,165 @@
+"""What commands read from a composed configuration: parts, stores, models, symbols and addresses."""
+
+import errno
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.market.symbol import Symbol, check_symbol
+from lstm_ts.overrides import SYMBOL, explain_group, explain_parameter
+from lstm_ts.store.bar_store import BarStore
+
+CONF = str(Path(__file__).parent / "conf")
+
+log = logging.getLogger(__name__)
+
+
+def construct(cfg: DictConfig, **objects: Any) -> Any:
+    """Instantiate a node with plain Python values, so that no DictConfig leaves the entry point, beside `objects`."""
+    try:
+        return instantiate(cfg, _convert_="all", _partial_=True)(**objects)
+    except (TypeError, ValueError, InstantiationException) as error:
+        mistake = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(mistake, LstmTsError):
+            raise mistake from None
+        if not isinstance(mistake, TypeError | ValueError):
+            raise
+        raise ConfigError(explain_parameter(mistake, cfg._target_)) from error
+
+
+def to_json(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration in JSON types."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def reject_options(cfg: DictConfig, *options: str) -> None:
+    """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
+    for option in options:
+        if cfg[option]:
+            raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
+
+
+def reject_relaunch(cfg: DictConfig) -> None:
+    """Raises    ConfigError: Lightning would start this command again for each device, and it trains more than once"""
+    strategy, devices = cfg.trainer.strategy, cfg.trainer.devices
+    if devices != 1 and strategy not in ("ddp_spawn", "ddp_fork"):
+        raise ConfigError(
+            f"Expected trainer.strategy=ddp_spawn or ddp_fork with trainer.devices={devices}, as this command trains "
+            f"more than once, got {strategy}; set one of them"
+        )
+
+
+def raw_store(cfg: DictConfig) -> BarStore:
+    return _store(cfg, "raw", BAR_SCHEMA)
+
+
+def processed_store(cfg: DictConfig, symbol: Symbol | None = None) -> BarStore:
+    """symbol    null: the one that the configuration has chosen"""
+    return _store(cfg, "processed", HOURLY_SCHEMA, symbol)
+
+
+def _store(cfg: DictConfig, stage: str, schema: pl.Schema, symbol: Symbol | None = None) -> BarStore:
+    """Raises    ConfigError: its bars were stored with another session than the configured one"""
+    symbol = symbol or construct(cfg.symbol)
+    store = BarStore(Path(cfg.paths.data) / stage / symbol.name, schema)
+    store.check_session(symbol.session)
+    if foreign := store.describe_foreign_files():
+        log.warning(foreign)
+    return store
+
+
+def model_folder(cfg: DictConfig) -> Path:
+    """The folder that `model` names.
+
+    Raises    ArtifactError: there is none
+    """
+    folder = Path(str(cfg.model))
+    if (folder / "model" / "manifest.json").is_file():
+        return folder / "model"  # a run's folder, which holds one
+    if folder.is_dir():
+        return folder
+    newest = newest_model(Path(cfg.paths.outputs))
+    advice = f"model={newest} is the newest" if newest else "run python -m lstm_ts.train first"
+    raise ArtifactError(f"Expected a model folder, as train prints it, got model={folder}; {advice}")
+
+
+def newest_model(outputs: Path) -> Path | None:
+    """The model folder of the latest run, by the date and time in its path."""
+    found = list(outputs.glob("*train/**/model/manifest.json"))
+    return max(found, key=lambda path: path.relative_to(outputs).parts[1:]).parent if found else None
+
+
+def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
+    """Every symbol that has a file, by name; the chosen one as it is configured."""
+    folders = [CONF]
+    if HydraConfig.initialized():
+        folders = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    files = {path.stem: path for folder in reversed(folders) for path in Path(folder).glob(f"{SYMBOL}/*.yaml")}
+    files.pop(cfg.symbol.name, None)
+    return {cfg.symbol.name: construct(cfg.symbol), **{name: _read_symbol(path) for name, path in files.items()}}
+
+
+def choose_symbols(cfg: DictConfig) -> list[Symbol]:
+    """Those that `symbols` lists.    Raises    ConfigError: none, one twice, or one without a file"""
+    names, known = [check_symbol(name) for name in cfg.symbols], read_symbols(cfg)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"Expected symbols, each once, got symbols={names}; list them as in [XAGUSD,XAUUSD]")
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(explain_group(SYMBOL, unknown[0], listed=sorted(known)))
+    return [known[name] for name in names]
+
+
+def _read_symbol(path: Path) -> Symbol:
+    """Raises    ConfigError: not as a symbol's file is"""
+    symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))
+    check_file_name(path.stem, symbol.name)
+    return symbol
+
+
+def check_file_name(file: str, name: str) -> None:
+    """Raises    ConfigError: a copied file has kept the other symbol's name"""
+    if name != file:
+        raise ConfigError(f"Expected name: {file} in the file {file}.yaml of symbol={file}, got {name}; correct it")
+
+
+def run_folder() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def check_registry(cfg: DictConfig) -> None:
+    """Raises    ConfigError: no address at all, which MLflow would take for a folder"""
+    forms = "sqlite:///<file> or postgresql+psycopg://<user>:<password>@<host>/<database>"
+    for key, given_by in (("uri", "MLFLOW_TRACKING_URI"), ("ledger", "LSTM_TS_LEDGER")):
+        if "://" not in str(cfg.registry[key]):  # not repeated: it may hold a password
+            also = ", or http://<host>:<port>" if key == "uri" else ""
+            raise ConfigError(
+                f"Expected registry.{key} as {forms}{also}, got something else; correct it, or {given_by}, "
+                f"or leave both out"
+            )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises    ConfigError: another process has it, or there is none of that number, or no such host here"""
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise ConfigError(f"Expected port to be a whole number within 1..65535, got {port}")
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # negative: of names
+            raise ConfigError(
+                f"Expected host to be an address of this machine, got {host}; set host=127.0.0.1, or leave it out"
+            ) from None
+        raise ConfigError(
+            f"Expected a free port, got {host}:{port}: {os.strerror(error.errno or 0)}; is it running already? "
+            f"If not, set port=…"
+        ) from None
