@@ -34,7 +34,7 @@ COMMANDS = {
     "pipeline",
     "cronjobs",
 }
-CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "overrides", "plan"}}
+CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "configuration", "overrides", "plan"}}
 CONFIGURED |= {"serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.train"} | {
     f"lstm_ts.model.{name}"
