@@ -307,7 +307,9 @@ def carry_out(drill: Drill, load: Load, parts: Sequence[Supervised], replicas: S
     process = drill.find()
     process.kill()
     killed = time.monotonic()
-    while not is_back(drill, process.pid) and time.monotonic() < killed + WELL_S:
+    while not is_back(drill, process.pid):
+        if time.monotonic() > killed + WELL_S:
+            sys.exit(f"Nothing takes the place of {drill.name} within {WELL_S:g} s; see the logs in {load.at.folder}")
         time.sleep(0.05)
     await_all(parts, killed + WELL_S)
     well_at = time.monotonic()

@@ -206,6 +206,15 @@ def test_a_dagster_that_is_killed_leaves_no_process_and_no_lock(dagster: Dagster
     hold_lock(tmp_path / "data/pipeline-XAGUSD.lock", "this test")
 
 
+@pytest.mark.slow
+def test_a_pipeline_whose_code_server_is_killed_ends_so_that_it_can_be_started_again(dagster: Dagster) -> None:
+    dagster.wait(lambda: dagster.ask(ASSETS)["assetNodes"], 120)
+    (killed,) = (id for id, command in dagster.processes().items() if " grpc " in command)
+    os.kill(killed, signal.SIGKILL)
+    assert dagster.process.wait(2 * WAIT_S) == 1
+    wait_for(lambda: not dagster.processes())
+
+
 def beside(folder: Path) -> AbstractContextManager["subprocess.Popen[str]"]:
     """A pipeline on the store of the first, on a port that is free while that one runs."""
     paths = (f"paths.data={folder}/data", f"paths.outputs={folder}/other", f"port={free_port()}")
