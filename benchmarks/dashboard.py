@@ -202,7 +202,7 @@ def in_quantiles(taken_ms: list[float]) -> str:
 
 def see_prices(page: Page, url: str) -> None:
     page.goto(f"{url}?page=data")
-    page.get_by_text("session minutes are stored").wait_for()
+    page.get_by_text("minutes are stored").wait_for()
     page.get_by_role("button", name="Prices", exact=True).click()
     page.get_by_text("for every").wait_for()
     page.evaluate(PAINTED)
@@ -213,7 +213,7 @@ def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
         with looking(browser, url) as page:
             start = time.perf_counter()
             page.goto(f"{url}?page=data")
-            page.get_by_text("session minutes are stored").wait_for()
+            page.get_by_text("minutes are stored").wait_for()
             print(f"address to coverage of {STORED_MINUTES:,} minutes, {visit}: {time.perf_counter() - start:.2f} s")
     with looking(browser, url) as page:
         see_prices(page, url)

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 from test_completeness import MINUTE, TEN, answer, stamps
 
-from dashboard.data.coverage import by_day, calendar, day_cell, month_columns, month_label, revisions, share, spans
+from dashboard.data.coverage import by_day, calendar, day_cell, month_columns, month_label, revisions, spans
 from dashboard.ui.views import LIGHT
 from lstm_ts.market.completeness import SEGMENTS, State, classify
 from lstm_ts.market.session import Session
+from lstm_ts.store.coverage import known_share
 
 DAY = timedelta(days=1)
 
@@ -58,9 +59,10 @@ def test_shares_are_stacked_and_a_month_with_unknown_minutes_is_marked() -> None
 
 
 def test_only_all_is_a_hundred_percent() -> None:
-    assert share(99_999, 100_000) == "99.99 %"
-    assert share(7, 7) == "100.00 %"
-    assert month_label({"month": "2015-03", "present": 3, "empty": 1, "waiting": 0, "unknown": 0}) == "2015-03, 75.00 %"
+    minutes = {"month": "2015-03", "present": 99_000, "empty": 999, "waiting": 0, "unknown": 1}
+    assert known_share(minutes) == "99.99 %"
+    assert month_label(minutes) == "2015-03, 99.99 % known"
+    assert known_share(minutes | {"unknown": 0}) == "100.00 %"
 
 
 def test_nothing_to_list_is_said_and_names_from_outside_are_no_html() -> None:

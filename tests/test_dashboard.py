@@ -191,6 +191,13 @@ def test_the_wheel_shows_more_history(page: Page, service: Server) -> None:
     page.wait_for_function(f"{start} < {before} - 5")
 
 
+def test_a_tip_is_dark_in_both_themes(page: Page, service: Server) -> None:
+    forecast_of(page)
+    last = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()["last_close"]
+    page.mouse.move(*page.wait_for_function(PLACE, arg=[-2, last]).json_value())
+    expect(page.locator(".bk-Tooltip").filter(has_text="Open")).to_have_css("background-color", "rgb(36, 40, 44)")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard, dark: bool) -> None:
     with looking(browser, dashboard.url, width=390, dark=dark) as page:

@@ -106,7 +106,7 @@ def labels(page: Page) -> list[str]:
 
 
 def test_an_empty_store_says_what_to_run_and_coverage_what_is_known_of_each_day(page: Page) -> None:
-    expect(page.get_by_text("session minutes are stored")).to_be_visible()
+    expect(page.get_by_text("minutes are stored")).to_be_visible()
     expect(page.get_by_text("10 proven empty, 5 empty by one answer, 7 unknown.").first).to_be_visible()
     expect(page.get_by_text("You need not act")).to_be_visible()
     expect(page.get_by_text(f"The bars come from {SOURCE}.")).to_contain_text("Wed 04 Mar 2015 13:00 (Europe/Berlin)")

@@ -388,8 +388,9 @@ def test_minutes_in_closed_hours_are_told_where_the_table_leaves_them_out(
     assert (status.stored, status.closed, int(status.coverage["present"].sum())) == (484, 4, 480)
     said = "Stored: 484 minutes, 4 of them in closed hours, which the table leaves out"
     assert said in format_status(status).splitlines()
-    assert "480 of 480 session minutes are stored" in in_words(status)
-    assert "; 4 more are stored of closed hours, which are not counted." in in_words(status)
+    page = in_words(status)
+    assert "<strong>484 minutes are stored</strong>, 4 of them in closed hours, which are not counted here." in page
+    assert "100.00 % of the 480 session minutes" in page
     part = stores.status(silver, start=break_at - timedelta(minutes=5), end=break_at + timedelta(minutes=2))
     assert (part.stored, part.closed) == (7, 2)
 

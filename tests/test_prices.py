@@ -15,6 +15,7 @@ DOLLARS = Quote("USD", 2)
     [
         (DOLLARS, 30.123, "30.123 USD"),
         (DOLLARS, 2650.5, "2650.50 USD"),
+        (Quote("USD", 3), 18.4586, "18.459 USD"),
         (DOLLARS, 1.08341, "1.08341 USD"),
         (Quote("JPY", 1), 150.1234, "150.123 JPY"),
         (Quote("USD", 4), 97_000.0, "97000.0000 USD"),

@@ -93,8 +93,8 @@ def test_a_clipboard_is_split_into_rows(text: str) -> None:
 
 def test_bars_come_back_as_they_were_shown(silver: Session) -> None:
     bars = checked(silver, ["2026-01-06 08:00", "30", "31", "29", "30.12345"]).bars
-    assert to_rows(bars) == [["2026-01-06 08:00", "30.0000", "31.0000", "29.0000", "30.12345"]]
-    assert checked(silver, *to_rows(bars)).bars.equals(bars)
+    assert to_rows(bars, 3) == [["2026-01-06 08:00", "30.000", "31.000", "29.000", "30.12345"]]
+    assert checked(silver, *to_rows(bars, 3)).bars.equals(bars)
 
 
 def test_the_services_problems_find_their_cells(silver: Session) -> None:

@@ -21,7 +21,7 @@ from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
 from lstm_ts.market.prices import Quote, price_format
-from lstm_ts.store.coverage import Status
+from lstm_ts.store.coverage import Status, known_share
 from lstm_ts.store.staging import REVISED
 
 DAY = timedelta(days=1)
@@ -58,19 +58,14 @@ def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFra
 
 
 def in_words(status: Status) -> str:
+    """The totals that `lstm_ts.ingest action=status` prints."""
     minutes = {state: int(status.coverage[state].sum()) for state in State}
-    total, stored = sum(minutes.values()), minutes.pop(State.PRESENT)
-    rest = ", ".join(f"{count:,} {WORDS[state]}" for state, count in minutes.items())
-    closed = f"; {status.closed:,} more are stored of closed hours, which are not counted" if status.closed else ""
+    told = ", ".join(f"{count:,} {WORDS[state]}" for state, count in minutes.items())
     return (
-        f"<p><strong>{stored:,} of {total:,} session minutes are stored</strong> ({share(stored, total)}), "
-        f"from {minute(status.start)} to {minute(status.end)} UTC; {rest}{closed}.</p>"
+        f"<p><strong>{status.stored:,} minutes are stored</strong>, {status.closed:,} of them in closed hours, which "
+        f"are not counted here. {known_share(minutes)} of the {sum(minutes.values()):,} session minutes from "
+        f"{minute(status.start)} to {minute(status.end)} UTC are known: {told}.</p>"
     )
-
-
-def share(part: int, whole: int) -> str:
-    """Percent, rounded down: 100 is the whole only."""
-    return f"{(10_000 * part // whole) / 100:.2f} %" if whole else "none"
 
 
 def minute(ts: datetime) -> str:
@@ -130,9 +125,9 @@ def month_columns(coverage: pl.DataFrame) -> dict[str, list[Any]]:
     return columns.to_dict(as_series=False)
 
 
-def month_label(row: Mapping[str, int]) -> str:
+def month_label(row: Mapping[str, Any]) -> str:
     """row    of `completeness.coverage`"""
-    return f"{row['month']}, {share(row[State.PRESENT], sum(row[state] for state in State))}"
+    return f"{row['month']}, {known_share(row)} known"
 
 
 def month_words(row: Mapping[str, int]) -> str:

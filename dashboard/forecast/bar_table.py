@@ -21,6 +21,7 @@ from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import body_of
 from lstm_ts import clock
 from lstm_ts.errors import NoRows
+from lstm_ts.market.prices import price_format
 
 PROBLEM = "What is wrong"
 MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
@@ -115,7 +116,9 @@ class TypedBars:
             needs = self._context.client.needs(self._symbol)
             self._result.fail("", keep=True)  # the service may have been away
             try:
-                self._fill(to_rows(self._context.client.hourly_bars(self._symbol).tail(needs.tsteps)))
+                bars = self._context.client.hourly_bars(self._symbol).tail(needs.tsteps)
+                prices = price_format(self._context.settings.quote_of(self._symbol), bars["close"][-1])
+                self._fill(to_rows(bars, prices.decimals))
             except NoRows:
                 self._fill([[""] * len(COLUMNS)] * needs.tsteps)
 

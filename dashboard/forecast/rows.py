@@ -58,14 +58,14 @@ def split(text: str) -> list[list[str]]:
     return rows[1:] if rows and not re.search(r"\d", "".join(rows[0])) else rows
 
 
-def to_rows(bars: pl.DataFrame) -> list[list[str]]:
-    return [[f"{ts:%Y-%m-%d %H:%M}", *map(_shown, prices)]
+def to_rows(bars: pl.DataFrame, decimals: int) -> list[list[str]]:
+    return [[f"{ts:%Y-%m-%d %H:%M}", *(_shown(price, decimals) for price in prices)]
             for ts, *prices in bars.select("ts", *PRICES).iter_rows()]  # fmt: skip
 
 
-def _shown(price: float) -> str:
-    """Four places, or as many as the price has; never an exponent."""
-    text = f"{price:.4f}"
+def _shown(price: float, decimals: int) -> str:
+    """So many places, or as many as the price has; never an exponent."""
+    text = f"{price:.{decimals}f}"
     return text if float(text) == price else f"{Decimal(repr(price)):f}"
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from lstm_ts.errors import ConfigError
 
-MAX_STEP = 0.5e-4  # of the last close: the last decimal is worth at most half a basis point
+OWN_STEP = 1e-4  # of the last close: a symbol's own decimals will do where the last is worth at most a basis point
+MAX_STEP = 0.5e-4  # else they are as many as make it half a basis point
 MIN_DECIMALS = 2
 MOST_DECIMALS = 12
 CURRENCY = re.compile(r"[A-Z][A-Z0-9]{2,7}")
@@ -56,13 +57,14 @@ class PriceFormat:
 
 
 def price_format(quote: Quote | None, last_close: float) -> PriceFormat:
-    """The format of all prices near `last_close`, which is positive: 30.123, 2650.50, 1.08341, 0.0000030250.
+    """The format of all prices near `last_close`, which is positive: 18.459, 2650.50, 1.08341, 0.0000030250.
 
     quote   None: nobody knows it
     """
     assert 0 < last_close < math.inf, last_close
     decimals = quote.decimals if quote else MIN_DECIMALS
-    while 10.0**-decimals > MAX_STEP * last_close * (1 + 1e-9):
+    will_do = quote is not None and 10.0**-decimals <= OWN_STEP * last_close
+    while not will_do and 10.0**-decimals > MAX_STEP * last_close * (1 + 1e-9):
         decimals += 1
     return PriceFormat(quote.currency if quote else None, decimals)
 

@@ -1,8 +1,9 @@
 """What the store holds of the session minutes, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -10,7 +11,7 @@ from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.bars import PRICES, Answer
 from lstm_ts.market.completeness import MISSING, State, classify, coverage, merge, span_of
 from lstm_ts.market.session import Session
-from lstm_ts.scoring.tables import align, percent
+from lstm_ts.scoring.tables import align
 from lstm_ts.store.staging import REVISED
 
 SHOWN = 5  # gaps, unknown spans, revisions
@@ -71,7 +72,7 @@ def compute_status(
 
 def format_status(status: Status) -> str:
     total = status.coverage.select(pl.lit("total").alias("month"), pl.exclude("month").sum())
-    rows = [_cells(row) for row in [*status.coverage.rows(), *total.head(status.coverage.height).rows()]]
+    rows = [_cells(row) for row in [*status.coverage.to_dicts(), *total.head(status.coverage.height).to_dicts()]]
     waiting = int(total["waiting"].sum())
     return "\n".join(
         [
@@ -87,10 +88,14 @@ def format_status(status: Status) -> str:
     )
 
 
-def _cells(row: tuple[str | int, ...]) -> tuple[str, ...]:
-    month, *minutes = row
-    known, total = sum(map(int, minutes[:2])), sum(map(int, minutes))
-    return str(month), *(f"{count:,}" for count in minutes), percent(known / total, 2)
+def known_share(minutes: Mapping[str, int]) -> str:
+    """Percent of the minutes that are present or proven empty, rounded down: 100 is the whole only."""
+    known, total = minutes[State.PRESENT] + minutes[State.EMPTY], sum(minutes[state] for state in State)
+    return f"{(10_000 * known // total) / 100:.2f} %"
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["month"], *(f"{row[state]:,}" for state in State), known_share(row)
 
 
 def _list_spans(title: str, spans: pl.DataFrame) -> list[str]:
