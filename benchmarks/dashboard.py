@@ -1,11 +1,12 @@
 """`python -m benchmarks.dashboard [NAME]`: what a visitor waits for, and what visitors cost.
-`python -m benchmarks.dashboard minutes`: only the data page.
+`python -m benchmarks.dashboard minutes`: only the data page; `pages`: each page of the demo, by the browser's counters.
 
 Over the stores under data/NAME and outputs/NAME (default: demo, as `make demo` leaves them), with a real service and
 Chromium on this machine: all share its cores, so this is the worst case. The upload, and the
 two million minutes of the data page, are synthetic.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from benchmarks.serve import running
 from dashboard.data.explorer import CANDLE_PX, WIDE_PX
@@ -49,9 +50,27 @@ MINUTE = timedelta(minutes=1)
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
 
+# What is there once a page is drawn.
+DRAWN = {
+    "forecast": ".figures",
+    "models": "text=Two versions side by side",
+    "monitoring": "text=Last hourly bars",
+    "data": ".calendar",
+    "experiments": "text=newest first",
+}
+VISITS, WIDTHS = 9, (1280, 390)
+# Since the navigation: milliseconds to now and to the first paint; kilobytes that came for it.
+COUNTED = """async () => {
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+  const [paint] = performance.getEntriesByName("first-contentful-paint")
+  const came = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  return [performance.now(), paint.startTime, came.reduce((sum, each) => sum + each.transferSize, 0) / 1e3]
+}"""
+
+
 @contextmanager
-def looking(browser: Browser, url: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC", color_scheme="light")
+def looking(browser: Browser, url: str, width: int = 1280) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, timezone_id="UTC", color_scheme="light")
     page = context.new_page()
     page.set_default_timeout(60_000)
     yield page
@@ -208,6 +227,38 @@ def see_prices(page: Page, url: str) -> None:
     page.evaluate(PAINTED)
 
 
+def measure_pages(browser: Browser, url: str) -> None:
+    """The first visit of a browser, then those of one that has the scripts."""
+    print(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    for width in WIDTHS:
+        for name, drawn in DRAWN.items():
+            with looking(browser, url, width) as page:
+                away = Away(url)
+                page.on("request", away.see)
+                first, *later = [count_visit(page, f"{url}?page={name}", drawn) for _ in range(1 + VISITS)]
+                ms, paint_ms = (statistics.median(each[at] for each in later) for at in (0, 1))
+                print(
+                    f"{name} {width}: drawn after {ms:.0f} ms, first paint {paint_ms:.0f} ms; first visit "
+                    f"{first[0]:.0f} ms, {first[2]:,.0f} kB; {away.count} requests to other hosts"
+                )
+
+
+class Away:
+    """Counts requests to other hosts."""
+
+    def __init__(self, url: str) -> None:
+        self._own, self.count = (url, "data:", "blob:"), 0
+
+    def see(self, request: Request) -> None:
+        self.count += not request.url.startswith(self._own)
+
+
+def count_visit(page: Page, url: str, drawn: str) -> list[float]:
+    page.goto(url, wait_until="commit")
+    page.locator(drawn).first.wait_for()
+    return page.evaluate(COUNTED)  # type: ignore[no-any-return]
+
+
 def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
     for visit in ("the first since the start", "again"):
         with looking(browser, url) as page:
@@ -236,7 +287,9 @@ def main(name: str) -> None:
             executable_path=CHROMIUM, args=["--no-sandbox"]
         )
         if name != "minutes":
-            visit(browser, name, folder)
+            visit(browser, "demo" if name == "pages" else name, folder, only_pages=name == "pages")
+        if name == "pages":
+            return
         store, paths = store_minutes(folder), (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
         measure_ways(store)
         with running("dashboard", "-m", "dashboard.server", "port={port}", *paths) as pages:
@@ -244,12 +297,15 @@ def main(name: str) -> None:
         browser.close()
 
 
-def visit(browser: Browser, name: str, folder: Path) -> None:
+def visit(browser: Browser, name: str, folder: Path, *, only_pages: bool) -> None:
     paths = (f"paths.data=data/{name}", f"paths.outputs=outputs/{name}")
     with ExitStack() as stack:
         service = stack.enter_context(running("lstm_ts", "-m", "serve.server", "port={port}", *paths))
         url = f"service.url=http://127.0.0.1:{service.port}"
         pages: Any = stack.enter_context(running("dashboard", "-m", "dashboard.server", "port={port}", url, *paths))
+        measure_pages(browser, f"http://127.0.0.1:{pages.port}/")
+        if only_pages:
+            return
         rows = write_minutes(folder / "minutes.csv")
         measure(browser, f"http://127.0.0.1:{pages.port}/", pages.pid, folder / "minutes.csv", rows)
 

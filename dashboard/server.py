@@ -28,7 +28,7 @@ from dashboard.client import Client
 from dashboard.headers import Secured, SiteCookies
 from dashboard.login import PasswordProvider
 from dashboard.settings import Limits, Service, Settings
-from dashboard.shell import shell
+from dashboard.shell import import_later, shell
 from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
@@ -166,6 +166,7 @@ def main(cfg: DictConfig) -> None:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
+        import_later()
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
         pn.serve(
             {"/": lambda: shell(client, settings)},

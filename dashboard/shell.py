@@ -5,7 +5,9 @@ A page is a function from a `PageContext` to what Panel can show; it runs in a t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from zoneinfo import ZoneInfo, available_timezones
 
 import panel as pn
@@ -36,9 +38,14 @@ class Page:
 
 
 def _models(context: PageContext) -> Viewable:
-    from dashboard.models import page as models  # seconds and 400 MB of libraries, of which the other pages need none
+    from dashboard.models import page as models  # seconds and 90 MB of libraries, of which the other pages need none
 
     return models.page(context)
+
+
+def import_later() -> None:
+    """What the start does not wait for, nor the first visitor of the models."""
+    Thread(target=import_module, args=("dashboard.models.page",), daemon=True).start()
 
 
 PAGES = (

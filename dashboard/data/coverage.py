@@ -59,8 +59,8 @@ def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFra
 
 def in_words(status: Status) -> str:
     """The totals that `lstm_ts.ingest action=status` prints."""
-    minutes = {state: int(status.coverage[state].sum()) for state in State}
-    told = ", ".join(f"{count:,} {WORDS[state]}" for state, count in minutes.items())
+    minutes: dict[str, int] = {state: int(status.coverage[state].sum()) for state in State}
+    told = ", ".join(f"{minutes[state]:,} {WORDS[state]}" for state in State)
     return (
         f"<p><strong>{status.stored:,} minutes are stored</strong>, {status.closed:,} of them in closed hours, which "
         f"are not counted here. {known_share(minutes)} of the {sum(minutes.values()):,} session minutes from "
