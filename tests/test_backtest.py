@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 from commands import mistake, run_process, succeed, succeed_process
 from conftest import random_hours
 from models import symbol_bars
 from omegaconf import DictConfig
-from processes import child, wait_for
+from processes import child, output, python, wait_for
 from test_cli import TINY
 from test_configs import compose, without_hydra
 
@@ -121,6 +125,51 @@ def test_other_processes_give_the_same_folds(
 ) -> None:
     lines = succeed_process("backtest", tmp_path, *WALK, *launcher, f"paths.data={stored}/data")
     assert table(lines) == table(walked)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Ray on two raylets of one processor each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def busy_workers() -> list[psutil.Process]:
+    """Of the cluster that this process has started."""
+    busy = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            busy += [each] * each.name().startswith("ray::_run_job")
+    return busy
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:::ray")
+def test_a_walk_on_a_cluster_survives_a_worker_and_a_raylet_and_goes_on_where_it_was(
+    stored: Path, walked: list[str], cluster: Any, tmp_path: Path
+) -> None:
+    ray = ("hydra/launcher=ray", f"+hydra.launcher.ray.init.address={cluster.address}")
+    command = [*WALK, *ray, "+hydra.launcher.ray.init.object_store_memory=null", f"paths.data={stored}/data"]
+    line = python("-m", "lstm_ts.backtest", *command, f"paths.outputs={tmp_path}/outputs")
+    with child(line, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: trained(tmp_path), 300, process=process)
+    before = trained(tmp_path)
+    assert 1 <= len(before) < 7, "it was killed on its way"
+    wait_for(lambda: not busy_workers())
+    with child(line, stdout=subprocess.PIPE) as process:
+        wait_for(lambda: len(busy_workers()) == 2, 300, process=process)
+        busy_workers()[0].kill()
+        wait_for(lambda: len(trained(tmp_path)) > len(before), 300, process=process)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        out, _ = output(process, 300)
+    assert process.returncode == 0
+    assert before.items() <= trained(tmp_path).items()
+    assert table(out.splitlines()) == table(walked)
 
 
 def test_bars_after_what_a_fold_may_see_do_not_decide_its_model(
