@@ -179,7 +179,7 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
     page.mouse.down()
     page.mouse.move(box["x"] + 700, box["y"] + 200, steps=20)
     page.mouse.up()
-    expect(page.get_by_text("02 Mar 2015 15:")).to_be_visible()
+    expect(page.get_by_text("02 Mar 2015 14:")).to_be_visible()
     wait_for(lambda: drawn(page, "rect")["ts"][0] < before, 20)
     expect(page.get_by_label("Go to day")).to_have_value("2015-03-02")  # it follows
     page.get_by_role("button", name="Later").click()
