@@ -139,8 +139,13 @@ def test_a_flag_of_another_price_level_is_shown_for_hours_of_any_age(forecast: F
 def test_the_table_has_both_times_and_the_digits_of_the_prices(forecast: Forecast) -> None:
     table = path_table(forecast, BERLIN)
     assert "Tue 06 Jan 2015 11:00<br><small>Tue 06 Jan 2015 10:00 UTC</small>" in table
-    for cell in ("30.030", "+10.0", "29.030 to 31.030", "30.000"):
-        assert f"<td>{cell}</td>" in table
+    for head, cell in {
+        "Median": "30.030",
+        "bps": "+10.0",
+        "80 % interval": "29.030 to 31.030",
+        "Persistence": "30.000",
+    }.items():
+        assert f'<td data-label="{head}">{cell}</td>' in table
     assert "Median, JPY" in path_table(forecast.model_copy(update={"currency": "JPY", "decimals": 0}), BERLIN)
 
 
@@ -148,7 +153,7 @@ def test_a_price_of_millionths_is_not_nothing(forecast: Forecast) -> None:
     path = [step.model_copy(update={"price": 3.1e-6, "persistence": 3e-6}) for step in forecast.path]
     small = forecast.model_copy(update={"currency": "USD", "decimals": 2, "last_close": 3e-6, "path": path})
     assert "<b>0.0000031000 USD</b>" in figures(small, 1, BERLIN, small.origin_ts, past=False)
-    assert "<td>0.0000031000</td>" in path_table(small, BERLIN)
+    assert '<td data-label="Median, USD">0.0000031000</td>' in path_table(small, BERLIN)
     assert ",0.0000031000000," in to_csv(small)
 
 
