@@ -54,6 +54,10 @@ class Place:
         self._thread.start()
         wait_for(lambda: self.statuses[200] > 10)
 
+    def await_answers(self, count: int) -> None:
+        before = self.statuses.total()
+        wait_for(lambda: self.statuses.total() > before + count)
+
     def stop_asking(self) -> None:
         self._done.set()
         if self._thread.ident:
@@ -161,12 +165,15 @@ def test_good_code_comes_in_and_bad_code_goes_out_and_no_request_is_lost(place: 
 def test_a_killed_replica_costs_no_client_its_answer_and_what_it_had_not_written_is_counted(place: Place) -> None:
     install(place.folder, "second")
     assert place.release("start", "second") == (0, "")
-    killed, before = place.state()["old"], place.statuses.total()
+    place.await_answers(20)  # nginx's workers that know of one replica have ended
+    killed = place.state()["old"]
     os.kill(killed["pid"], signal.SIGKILL)
-    wait_for(lambda: place.statuses.total() > before + 40)
+    place.await_answers(40)
     place.stop_asking()
     assert set(place.statuses) == {200}
-    time.sleep(1.5)  # the ledger is written each half second
+    time.sleep(1)  # its figures are looked at five times a second
+    other = f"http://127.0.0.1:{place.state()['new']['port']}/metrics"
+    wait_for(lambda: "\nlstm_ts_forecast_log_depth 0.0\n" in httpx.get(other, trust_env=False).text)
     with closing(Ledger(f"sqlite:///{place.folder}/ledger.db", make=False)) as ledger:
         missing = place.statuses.total() - len(ledger.forecasts("XAGUSD", since=LONG_AGO, until=datetime.now(UTC)))
     assert missing <= 1 / PAUSE_S, "a second's forecasts"
