@@ -83,7 +83,7 @@ def shown(page: Page) -> None:
 
 
 def load_s(browser: Browser, url: str) -> float:
-    """From the address to a forecast on the screen, on a first visit: nothing is cached, the zone not known."""
+    """Measure from the address to a forecast on the screen, on a first visit: nothing is cached, the zone not known."""
     with looking(browser, url) as page:
         start = time.perf_counter()
         page.goto(url)
@@ -92,7 +92,7 @@ def load_s(browser: Browser, url: str) -> float:
 
 
 def click_ms(page: Page) -> list[float]:
-    """From a click on Forecast, in a table of which one high has changed, to the picture."""
+    """Measure from a click on Forecast, in a table of which one high has changed, to the picture."""
     page.get_by_role("button", name="Type it in", exact=True).click()
     page.get_by_text("session hours are needed").wait_for()
     button, headline = page.get_by_role("button", name="Forecast", exact=True), page.locator(".figures")
@@ -126,7 +126,7 @@ def upload_s(page: Page, path: Path) -> float:
 
 
 def make_minutes() -> pl.DataFrame:
-    """Of silver's sessions in the seven years until this one began."""
+    """Make minutes of silver's sessions in the seven years until this one began."""
     end = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
     hours = SILVER.hours(end - timedelta(days=365 * 7), end).filter(pl.col("session_minutes") == 60)["ts"]
     stamps_us = hours.to_physical().to_numpy()[:, None] + 60_000_000 * np.arange(60)
@@ -138,7 +138,7 @@ def make_minutes() -> pl.DataFrame:
 
 
 def write_minutes(path: Path) -> int:
-    """As text, as many as fill the upload; says how many."""
+    """Write them as text, as many as fill the upload; says how many."""
     bars = make_minutes().select(pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S").alias("time"), pl.exclude("ts"))
     rows = int(bars.height * UPLOAD_BYTES / len(bars.write_csv()))
     bars.tail(rows).write_csv(path)

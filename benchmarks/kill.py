@@ -161,7 +161,6 @@ class Load:
         self.running = (name, process)
         process.join()
         self.running = ("", None)
-        stage, schema = ("raw", BAR_SCHEMA) if name == "ingest" else ("processed", HOURLY_SCHEMA)
         if name != "monitor":
             stage, schema = ("data/raw", BAR_SCHEMA) if name == "ingest" else ("data/processed", HOURLY_SCHEMA)
             self.compare(stage, schema, keep=process.exitcode == 0)
@@ -196,7 +195,7 @@ class Load:
             registry.promote(SYMBOL, 2, alias="challenger", actor=actor, reason=reason)
 
     def lost_decisions(self, since: float) -> int:
-        """Of those that were taken; a move and its decision are one."""
+        """Count those that were taken and are not there; a move and its decision are one."""
         taken = {number for at, number in self.moves if at >= since}
         with closing(Ledger(self.ledger)) as ledger:
             decided = {row.version for row in ledger.decisions("drill")}
@@ -278,7 +277,7 @@ def process_of(part: Supervised, pick: Pick = lambda main: main) -> Callable[[],
 
 
 def command_of(load: Load, name: str) -> Callable[[], Any]:
-    """Once it is at work."""
+    """Wait until it is at work."""
 
     def find() -> Any:
         while (running := load.running)[0] != name:
@@ -334,7 +333,7 @@ def await_all(parts: Sequence[Supervised], until: float) -> None:
 
 
 def judge_replies(drilled: Drilled, load: Load) -> None:
-    """Of the answers from a second and a half before the kill until now."""
+    """Count what went wrong with the answers since a second and a half before the kill."""
     until = time.monotonic()
     time.sleep(1.5)  # forecasts are on their way to the ledger
     with closing(Ledger(load.ledger)) as ledger:
@@ -350,7 +349,7 @@ def judge_replies(drilled: Drilled, load: Load) -> None:
 
 
 def make_postgres(folder: Path, port: int) -> Supervised:
-    """With an empty database for MLflow and one for the ledger."""
+    """Start it with an empty database for MLflow and one for the ledger."""
     user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     home = folder / "postgres"
     home.mkdir()

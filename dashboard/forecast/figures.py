@@ -55,7 +55,7 @@ def arm_words(forecast: Forecast) -> str:
 
 
 def age_figure(forecast: Forecast, zone: ZoneInfo, now: datetime) -> Figure:
-    """Of the last bar."""
+    """The age of the last bar."""
     closed = sum(step.target_ts <= now for step in forecast.path)
     more = "or more " * (closed == len(forecast.path))
     said = f"{closed} {more}session hours since {short(forecast.origin_ts, zone)}"
@@ -64,7 +64,7 @@ def age_figure(forecast: Forecast, zone: ZoneInfo, now: datetime) -> Figure:
 
 
 def skill_figure(skill: Skill | None, reason: str | None, step: int) -> Figure:
-    """At the scored step that is nearest."""
+    """The live skill at the scored step that is nearest."""
     if skill is None or not skill.steps:
         return Figure("Live skill", "not known", reason or "the service does not say why")
     nearest = min(skill.steps, key=lambda each: abs(each.step - step))
