@@ -59,8 +59,8 @@ def own_logging() -> Iterator[None]:
 
 
 def call(main: Callable[[], None]) -> int:
-    """The exit code of an entry point with the command line of `sys.argv`."""
-    with own_logging():
+    """The exit code of an entry point with the command line of `sys.argv`, whose environment ends with it."""
+    with own_logging(), mock.patch.dict(os.environ):
         try:
             main()
         except SystemExit as ended:
