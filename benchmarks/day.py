@@ -211,7 +211,7 @@ def prepare(minutes: pl.DataFrame, at: Installation) -> None:
     at.run("retrain", *TRAINING, *NOT_JUDGED, data="good")
 
 
-class Operator:
+class SimulatedOperator:
     """Reads messages and what commands print, and acts on some of it."""
 
     def __init__(self, at: Installation) -> None:
@@ -253,7 +253,7 @@ class Operator:
             print(*(f"{'':18}{line}" for line in gate if line.startswith(("Gate", "- ", "Champion"))), sep="\n")
 
 
-def run_schedule(at: Installation, operator: Operator, port: int, *, kill_after_s: float | None) -> None:
+def run_schedule(at: Installation, operator: SimulatedOperator, port: int, *, kill_after_s: float | None) -> None:
     """Run the steps as cron does: one that fails leaves out the next ones; the watcher looks at all of them."""
     code, _ = at.run("ingest", *IB, f"source.port={port}", allowed=(0, 1, 2))
     if code == 0:
@@ -271,8 +271,8 @@ def list_steps() -> list[datetime]:
     return early + [early[-1] + number * DAY for number in range(1, (ENDS - FOUND) // DAY + 1)]
 
 
-def rehearse(minutes: pl.DataFrame, at: Installation) -> Operator:
-    operator, chance, arms = Operator(at), random.Random(0), Counter[str]()
+def rehearse(minutes: pl.DataFrame, at: Installation) -> SimulatedOperator:
+    operator, chance, arms = SimulatedOperator(at), random.Random(0), Counter[str]()
     live = plant(minutes, MARKET).filter(pl.col("ts") >= LIVE_SINCE - timedelta(days=7)).drop("volume")
     operator.challenge("2")
     with Tws(live, pace=0) as tws, at.serving():
@@ -290,7 +290,7 @@ def rehearse(minutes: pl.DataFrame, at: Installation) -> Operator:
     return operator
 
 
-def find_faults(at: Installation, operator: Operator) -> list[str]:
+def find_faults(at: Installation, operator: SimulatedOperator) -> list[str]:
     """What did not happen as it should."""
     faults = [
         f"incident {number}, {operator.rules[number]}, was told {times} times that it {kind}"

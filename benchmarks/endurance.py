@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
-from benchmarks.serve import SYMBOL, Server, ask, read, running, window_of
+from benchmarks.serve import SYMBOL, MeasuredServer, ask, read, running, window_of
 from benchmarks.servers import HOST
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.model.artifact import load_forecaster
@@ -42,7 +42,7 @@ def prepare(folder: Path) -> Registry:
     return registry
 
 
-def memory_mib(server: Server) -> float:
+def memory_mib(server: MeasuredServer) -> float:
     """Proportional set size of the server's processes."""
     pids = [path.name for path in Path("/proc").glob("[0-9]*") if in_group(path, server.pid)]
     rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
@@ -56,7 +56,7 @@ def in_group(process: Path, group: int) -> bool:
         return False
 
 
-def workers(server: Server) -> list[int]:
+def workers(server: MeasuredServer) -> list[int]:
     found = [path for path in Path("/proc").glob("[0-9]*") if in_group(path, server.pid)]
     return sorted(int(path.name) for path in found if b"spawn_main" in (path / "cmdline").read_bytes())
 
@@ -88,7 +88,7 @@ async def keep_asking(port: int, body: bytes, *, rate: float, until: float) -> t
     return statuses, taken_ms
 
 
-async def disturb(server: Server, registry: Registry, seconds: float) -> list[float]:
+async def disturb(server: MeasuredServer, registry: Registry, seconds: float) -> list[float]:
     """Memory after a tenth of the time, before anything happens, and at each tenth from then on."""
     memory = []
     for tenth in range(1, 10):
@@ -103,7 +103,7 @@ async def disturb(server: Server, registry: Registry, seconds: float) -> list[fl
     return memory
 
 
-async def endure(server: Server, registry: Registry, body: bytes, minutes: float) -> int:
+async def endure(server: MeasuredServer, registry: Registry, body: bytes, minutes: float) -> int:
     """How many forecasts were answered."""
     burst = time.perf_counter()
     await ask(server, body, connections=CONNECTIONS, count=BURST)

@@ -135,7 +135,7 @@ def strike_command(command: str, disk: Path, killed_after: float | None) -> str:
 
 
 def strike_server(name: str, disk: Path, killed_after: float | None) -> str:
-    server = Server(name, disk)
+    server = FaultyServer(name, disk)
     if killed_after is None:
         server.answers()
         code = server.end()
@@ -159,7 +159,7 @@ def run_once(name: str, disk: Path) -> str:
     if name not in SERVERS:
         code, said = wait_for(start(name, disk))
         return f"ended with {code}: {said[-400:]}" if code else ""
-    server = Server(name, disk)
+    server = FaultyServer(name, disk)
     if not server.answers():
         return f"no answer: {server.said()[-400:]} {server.end()}"
     time.sleep(ASKED_S)
@@ -167,7 +167,7 @@ def run_once(name: str, disk: Path) -> str:
     return f"ended with {code}, left {left}: {server.said()[-400:]}" if code or left else ""
 
 
-class Server:
+class FaultyServer:
     """Its processes are a session of their own."""
 
     def __init__(self, name: str, disk: Path) -> None:

@@ -22,7 +22,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve import Server, ask, running, window_of
+from benchmarks.serve import MeasuredServer, ask, running, window_of
 from benchmarks.servers import HOST
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.scoring.tables import align
@@ -31,14 +31,14 @@ ATTACK_S, CLIENTS, HALF = 8.0, 300, 1000
 REQUESTS, ASKING, REQUESTS_S = 50_000, 16, 900.0
 ROUNDS, IN_ROUND, WARM_UPS = 12, 200, 100
 LEAST_S, PAUSE_S = 3.0, 0.05
-Attack = Callable[[Server, bytes], Coroutine[Any, Any, Counter[str] | None]]
+Attack = Callable[[MeasuredServer, bytes], Coroutine[Any, Any, Counter[str] | None]]
 
 
-async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(server: MeasuredServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(HOST, server.port)
 
 
-async def send(server: Server, *pieces: bytes, hold_s: float = 0.0) -> None:
+async def send(server: MeasuredServer, *pieces: bytes, hold_s: float = 0.0) -> None:
     """One connection's, given up where it is refused."""
     with suppress(OSError):
         _, writer = await connect(server)
@@ -49,35 +49,35 @@ async def send(server: Server, *pieces: bytes, hold_s: float = 0.0) -> None:
         writer.close()
 
 
-async def flood_with_a_header(server: Server, body: bytes) -> None:
+async def flood_with_a_header(server: MeasuredServer, body: bytes) -> None:
     await send(server, b"GET /health HTTP/1.1\r\nX: ", *[b"a" * 1_000_000] * 100)
 
 
-async def flood_with_a_url(server: Server, body: bytes) -> None:
+async def flood_with_a_url(server: MeasuredServer, body: bytes) -> None:
     await send(server, b"GET /", *[b"a" * 1_000_000] * 25)
 
 
-async def flood_with_headers(server: Server, body: bytes) -> None:
+async def flood_with_headers(server: MeasuredServer, body: bytes) -> None:
     pieces = (b"GET /health HTTP/1.1\r\nX: ", b"a" * 1_000_000)
     await asyncio.gather(*(send(server, *pieces, hold_s=ATTACK_S) for _ in range(CLIENTS)))
 
 
-async def send_half_requests(server: Server, body: bytes) -> None:
+async def send_half_requests(server: MeasuredServer, body: bytes) -> None:
     half = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
     await asyncio.gather(*(send(server, half, hold_s=ATTACK_S) for _ in range(HALF)))
 
 
-async def send_half_bodies(server: Server, body: bytes) -> None:
+async def send_half_bodies(server: MeasuredServer, body: bytes) -> None:
     half = b"POST /predict HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b" " * 100_000
     await asyncio.gather(*(send(server, half, hold_s=ATTACK_S) for _ in range(HALF)))
 
 
-async def read_nothing(server: Server, body: bytes) -> None:
+async def read_nothing(server: MeasuredServer, body: bytes) -> None:
     asks = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 8
     await asyncio.gather(*(send(server, asks, hold_s=ATTACK_S) for _ in range(CLIENTS)))
 
 
-async def ask_on(server: Server, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
+async def ask_on(server: MeasuredServer, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
     """Answers by status, to `clients` that each ask again when they are answered."""
     left, until, statuses = iter(range(count)), time.monotonic() + within_s, Counter[str]()
 
@@ -97,17 +97,17 @@ async def ask_on(server: Server, message: bytes, *, clients: int, count: int, wi
     return statuses
 
 
-async def ask_for_health(server: Server, body: bytes) -> Counter[str]:
+async def ask_for_health(server: MeasuredServer, body: bytes) -> Counter[str]:
     message = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
     return await ask_on(server, message, clients=8, count=REQUESTS, within_s=ATTACK_S)
 
 
-async def ask_many_times(server: Server, body: bytes) -> Counter[str]:
+async def ask_many_times(server: MeasuredServer, body: bytes) -> Counter[str]:
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body)
     return await ask_on(server, head + body, clients=ASKING, count=REQUESTS, within_s=REQUESTS_S)
 
 
-async def stop_a_worker(server: Server, body: bytes) -> None:
+async def stop_a_worker(server: MeasuredServer, body: bytes) -> None:
     worker = workers_of(server)[0]
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -130,12 +130,12 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def run_attack(name: str, server: Server, body: bytes, said: Connection) -> None:
+def run_attack(name: str, server: MeasuredServer, body: bytes, said: Connection) -> None:
     """Attack from a process of its own, so that the honest client does not wait for the attacker's work."""
     said.send(asyncio.run(ATTACKS[name](server, body)))
 
 
-async def be_honest(server: Server, body: bytes, attack: ForkProcess) -> tuple[list[float], int]:
+async def be_honest(server: MeasuredServer, body: bytes, attack: ForkProcess) -> tuple[list[float], int]:
     """Seconds of each request until the attack has ended, and the most memory meanwhile."""
     taken_s, most, started = [], 0, time.perf_counter()
     while attack.is_alive() or time.perf_counter() - started < LEAST_S:
@@ -147,7 +147,7 @@ async def be_honest(server: Server, body: bytes, attack: ForkProcess) -> tuple[l
     return taken_s, most
 
 
-def processes_of(server: Server) -> list[int]:
+def processes_of(server: MeasuredServer) -> list[int]:
     """All of its process group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -157,11 +157,11 @@ def processes_of(server: Server) -> list[int]:
     return found
 
 
-def workers_of(server: Server) -> list[int]:
+def workers_of(server: MeasuredServer) -> list[int]:
     return [pid for pid in processes_of(server) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def resident_bytes(server: Server) -> int:
+def resident_bytes(server: MeasuredServer) -> int:
     pages = 0
     for pid in processes_of(server):
         with suppress(OSError):
@@ -170,7 +170,7 @@ def resident_bytes(server: Server) -> int:
 
 
 @contextmanager
-def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
+def serving(name: str, checkout: Path, *command: str) -> Iterator[MeasuredServer]:
     """Serve from `checkout`, whose modules it imports."""
     before = Path.cwd()
     os.chdir(checkout)
@@ -182,7 +182,7 @@ def serving(name: str, checkout: Path, *command: str) -> Iterator[Server]:
         yield server
 
 
-def attack_all(server: Server, body: bytes) -> None:
+def attack_all(server: MeasuredServer, body: bytes) -> None:
     print(row("", "requests", "p50 ms", "worst wait s", "failed", "MB before", "most MB", "MB after"))
     for name in ATTACKS:
         server.failed, before = 0, resident_bytes(server)
@@ -206,7 +206,7 @@ def row(name: str, *cells: str) -> str:
     return f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells)
 
 
-def compare(servers: list[Server], body: bytes) -> str:
+def compare(servers: list[MeasuredServer], body: bytes) -> str:
     """p50 of each, alternating."""
     for server in servers:
         asyncio.run(ask(server, body, connections=1, count=WARM_UPS))

@@ -112,7 +112,7 @@ class Supervised:
 
 
 @dataclass(frozen=True)
-class Reply:
+class TimedReply:
     at: float
     status: int  # 0: none
     request_id: str = ""
@@ -126,7 +126,7 @@ class Load:
     url: str  # of nginx
     registry: str
     ledger: str
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[TimedReply] = field(default_factory=list)
     moves: list[tuple[float, int]] = field(default_factory=list)  # when, and which of the operator's moves was made
     stored: dict[str, set[datetime]] = field(default_factory=dict)  # stamps by stage, once a command has succeeded
     lost_bars: int = 0
@@ -143,9 +143,9 @@ class Load:
                 try:
                     answer = client.get("/forecast")
                     request_id = answer.json()["request_id"] if answer.status_code == 200 else ""
-                    self.replies.append(Reply(time.monotonic(), answer.status_code, request_id))
+                    self.replies.append(TimedReply(time.monotonic(), answer.status_code, request_id))
                 except httpx.HTTPError:
-                    self.replies.append(Reply(time.monotonic(), 0))
+                    self.replies.append(TimedReply(time.monotonic(), 0))
 
     def _work(self) -> None:
         while not self.done.is_set():

@@ -37,7 +37,7 @@ OURS, TWO, FLOOR, PLAIN = "lstm_ts", "lstm_ts, two workers", "LitServe, a consta
 
 
 @dataclass
-class Server:
+class MeasuredServer:
     name: str
     port: int
     ready_s: float
@@ -48,7 +48,7 @@ class Server:
 
 
 @contextmanager
-def running(name: str, *command: str) -> Iterator[Server]:
+def running(name: str, *command: str) -> Iterator[MeasuredServer]:
     """A server of its own, ready, on a free port; ended with every process that it started."""
     port = free_port()
     started = time.perf_counter()
@@ -66,7 +66,7 @@ def running(name: str, *command: str) -> Iterator[Server]:
             if process.poll() is not None or time.perf_counter() - started > READY_S:
                 sys.exit(f"Expected {name} to be ready in {READY_S:g} s, got none; run python {' '.join(arguments)}")
             time.sleep(0.05)
-        yield Server(name, port, time.perf_counter() - started, process.pid)
+        yield MeasuredServer(name, port, time.perf_counter() - started, process.pid)
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -97,7 +97,7 @@ def window_of(forecaster: Forecaster, data: Path) -> bytes:
     return json.dumps({"symbol": SYMBOL, "bars": [row | {"ts": row["ts"].isoformat()} for row in rows]}).encode()
 
 
-async def ask(server: Server, body: bytes, *, connections: int, count: int) -> list[float]:
+async def ask(server: MeasuredServer, body: bytes, *, connections: int, count: int) -> list[float]:
     """Milliseconds of each of `count` requests, over connections that are kept."""
     headers = [
         "POST /predict HTTP/1.1",
@@ -127,7 +127,7 @@ async def ask(server: Server, body: bytes, *, connections: int, count: int) -> l
     return taken_ms
 
 
-def measure(servers: list[Server], body: bytes) -> None:
+def measure(servers: list[MeasuredServer], body: bytes) -> None:
     for server in servers:
         asyncio.run(ask(server, body, connections=CONNECTIONS, count=CONNECTIONS))
         asyncio.run(ask(server, body, connections=1, count=WARM_UPS))
@@ -139,7 +139,7 @@ def measure(servers: list[Server], body: bytes) -> None:
             server.rates.append(CROWD / (time.perf_counter() - started))
 
 
-def table(servers: list[Server]) -> str:
+def table(servers: list[MeasuredServer]) -> str:
     rows = [("", "p50 ms", "p99 ms", f"requests/s at {CONNECTIONS}", "failed", "ready in s")]
     for server in servers:
         percentiles = statistics.quantiles(server.latencies_ms, n=100)
@@ -149,7 +149,7 @@ def table(servers: list[Server]) -> str:
     return "\n".join(align(rows))
 
 
-def measure_parts(server: Server, body: bytes) -> str:
+def measure_parts(server: MeasuredServer, body: bytes) -> str:
     """Mean milliseconds of each part of a request inside our worker, asked one by one."""
     before = read_parts(server.port)
     asyncio.run(ask(server, body, connections=1, count=ALONE))
@@ -164,7 +164,7 @@ def read_parts(port: int) -> dict[str, float]:
     return {part: float(value) for part, value in re.findall(line, read(port, "/metrics").decode())}
 
 
-def cpu_s(servers: Sequence[Server]) -> float:
+def cpu_s(servers: Sequence[MeasuredServer]) -> float:
     """Processor time of servers and of all that they have started; of none: this process's own."""
     roots = [psutil.Process(server.pid) for server in servers]
     processes = [each for root in roots for each in (root, *root.children(recursive=True))] or [psutil.Process()]
@@ -172,21 +172,21 @@ def cpu_s(servers: Sequence[Server]) -> float:
 
 
 @contextmanager
-def nginx_before(replicas: Sequence[Server]) -> Iterator[Server]:
+def nginx_before(replicas: Sequence[MeasuredServer]) -> Iterator[MeasuredServer]:
     with TemporaryDirectory() as folder:
         port = free_port()
         command = nginx_command(Path(folder) / "nginx", port, [each.port for each in replicas], rate=1_000_000)
         with subprocess.Popen(command) as nginx:
             while not is_ready(port):
                 time.sleep(0.05)
-            yield Server(f"{len(replicas)} behind nginx", port, 0.0, nginx.pid)
+            yield MeasuredServer(f"{len(replicas)} behind nginx", port, 0.0, nginx.pid)
             nginx.terminate()
 
 
-def compare_replicas(replicas: Sequence[Server], body: bytes) -> str:
+def compare_replicas(replicas: Sequence[MeasuredServer], body: bytes) -> str:
     """Requests a second of one and of two, in turn; milliseconds of the processor that each request takes."""
     with nginx_before(replicas[:1]) as one, nginx_before(replicas) as two:
-        kinds: dict[str, Sequence[Server]] = {"client": (), "nginx": (one, two), "replicas": replicas}
+        kinds: dict[str, Sequence[MeasuredServer]] = {"client": (), "nginx": (one, two), "replicas": replicas}
         for server in (one, two):
             asyncio.run(ask(server, body, connections=CONNECTIONS, count=CROWD))
         spent: dict[str, list[float]] = {f"{server.name}, {kind}": [] for server in (one, two) for kind in kinds}

@@ -13,7 +13,7 @@ from typing import Any
 
 import litserve
 
-from serve.schema import Window
+from lstm_ts.http_schema import Window
 
 HOST = "127.0.0.1"
 DEPLOY = Path(__file__).parents[1] / "deploy"

@@ -27,7 +27,7 @@ from tornado.websocket import WebSocketClosedError
 from dashboard.client import Client
 from dashboard.headers import Secured, SiteCookies
 from dashboard.login import PasswordProvider
-from dashboard.settings import Limits, Service, Settings
+from dashboard.settings import DashboardSettings, Service, UploadLimits
 from dashboard.shell import import_later, shell
 from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
@@ -42,8 +42,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 log = logging.getLogger(__name__)
 
 
-def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
-    return Settings(
+def read_settings(cfg: DictConfig, uploads: Path) -> DashboardSettings:
+    return DashboardSettings(
         symbol=cfg.symbol.name,
         name=cfg.name,
         data=Path(cfg.paths.data),
@@ -55,7 +55,7 @@ def read_settings(cfg: DictConfig, uploads: Path) -> Settings:
         max_mismatch=cfg.max_mismatch,
         poll_s=cfg.poll_s,
         service=Service(**to_json(cfg.service)),
-        upload=Limits(**to_json(cfg.upload)),
+        upload=UploadLimits(**to_json(cfg.upload)),
         uploads=uploads,
         live_skill=construct(cfg.live_skill),
         verdict=construct(cfg.verdict),
@@ -138,7 +138,7 @@ def under_panel_serve() -> Template | HTML:
 
 
 @cache
-def _shared() -> tuple[Client, Settings, "TemporaryDirectory[str]"]:
+def _shared() -> tuple[Client, DashboardSettings, "TemporaryDirectory[str]"]:
     """What all visitors share.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
     options = ArgumentParser(add_help=False)
     options.add_argument("--address", default="0.0.0.0")

@@ -20,7 +20,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Limits:
+class UploadLimits:
     """Limits of an upload."""
 
     max_bytes: int
@@ -30,7 +30,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class DashboardSettings:
     symbol: str  # shown first
     name: str  # of the registered model
     data: Path
@@ -42,7 +42,7 @@ class Settings:
     max_mismatch: float
     poll_s: float
     service: Service
-    upload: Limits
+    upload: UploadLimits
     uploads: Path  # a temporary folder, which goes with the server
     live_skill: SkillSettings
     verdict: VerdictSettings = field(hash=False)

@@ -19,7 +19,7 @@ from dashboard.data import page as data
 from dashboard.experiments import page as experiments
 from dashboard.forecast import page as forecast
 from dashboard.monitoring import page as monitoring
-from dashboard.settings import Settings
+from dashboard.settings import DashboardSettings
 from dashboard.ui.blocks import problem, waiting
 from dashboard.ui.loading import error_boundary
 from dashboard.ui.page_context import PageContext
@@ -57,7 +57,7 @@ PAGES = (
 )
 
 
-def shell(client: Client, settings: Settings) -> Template:
+def shell(client: Client, settings: DashboardSettings) -> Template:
     """What one visitor sees, by the cookies and the address that the browser has sent."""
     wanted = pn.state.session_args.get("page", [b""])[0].decode(errors="replace")
     page = next((page for page in PAGES if page.slug == wanted), PAGES[0])

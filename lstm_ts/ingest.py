@@ -23,7 +23,7 @@ from lstm_ts.configuration import construct, processed_store, raw_store, run_fol
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
-from lstm_ts.market.bars import Answer, Broker, Source
+from lstm_ts.market.bars import AnsweredSpan, Broker, Source
 from lstm_ts.market.session import Mismatch, Session, utc
 from lstm_ts.sources.backfill import BackfillResult, backfill
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
@@ -125,10 +125,10 @@ class _Stagings:
         return {folder: staging.result for folder, staging in self._stagings.items()}
 
 
-def _join_files(answers: Sequence[tuple[Answer, ...]], raw: BarStore, session: Session) -> list[Answer]:
+def _join_files(answers: Sequence[tuple[AnsweredSpan, ...]], raw: BarStore, session: Session) -> list[AnsweredSpan]:
     stored = raw.read_stamps()
     sessions = session.spans(stored[0], stored[-1] + MINUTE)
-    told: list[Answer] = []
+    told: list[AnsweredSpan] = []
     for batch in answers:
         of_files = batch and batch[0].witness == FILES
         told.extend(join_to_stored(batch, stored, sessions) if of_files else batch)

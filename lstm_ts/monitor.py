@@ -71,7 +71,7 @@ def make_settings(cfg: DictConfig) -> MonitorSettings:
 
 
 @dataclass(frozen=True)
-class Found:
+class RunFindings:
     """What a run has found."""
 
     findings: Sequence[Finding]
@@ -80,7 +80,7 @@ class Found:
     finish: Callable[[], None] = lambda: None  # once it is told: a run that is killed before finds it again
 
 
-def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
+def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     settings = make_settings(cfg)
     loaded = load_watched(run)
     updates = watch_versions(run, loaded, settings)
@@ -112,7 +112,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> Found:
     where = run.ledger, run.registry, run.name, findings
     over_hours = settings.drift.over_hours
     settled = settle(*where, session=run.symbol.session, over_hours=over_hours, now=run.now)
-    return Found(findings, settled, find_gone(*where), finish)
+    return RunFindings(findings, settled, find_gone(*where), finish)
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
@@ -148,7 +148,7 @@ def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Fi
     return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
 
 
-def tell(cfg: DictConfig, ledger: Ledger, found: Found, now: datetime) -> bool:
+def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, keep and report what was found; whether every alert has arrived."""
     for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
@@ -166,7 +166,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
         run = open_run(cfg, ledger, symbol, now)
     except NoRows:
         stale = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))]
-        found = Found(stale, stale)
+        found = RunFindings(stale, stale)
     else:
         found = monitor(cfg, run)
     arrived = tell(cfg, ledger, found, now)
@@ -181,7 +181,7 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
     noted = Path(cfg.paths.outputs) / "alerts"
     with telling_of_ledger(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
         findings = look_from_outside(cfg, ledger, now)
-        return 0 if tell(cfg, ledger, Found(findings, findings), now) else UNDELIVERED
+        return 0 if tell(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
 
 def run(cfg: DictConfig) -> int:

@@ -17,7 +17,7 @@ from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, processed_store, raw_store
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import Answer, make_hourly_bars
+from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
 from lstm_ts.market.completeness import classify, known_hours, untold
 from lstm_ts.market.session import Session, utc
 from lstm_ts.scoring.tables import percent
@@ -42,7 +42,7 @@ def process(
     *,
     min_minutes_share: float,
     max_unknown_share: float,
-    answers: Sequence[Answer],
+    answers: Sequence[AnsweredSpan],
     complete_until: datetime | None,
 ) -> ProcessResult:
     """Make the hours whose minutes are known, by the answers that sources gave for them.
@@ -73,7 +73,7 @@ def process(
 def _known(
     hours: pl.DataFrame,
     bars_ts: pl.Series,
-    answers: Sequence[Answer],
+    answers: Sequence[AnsweredSpan],
     session: Session,
     max_unknown_share: float,
     complete_until: datetime | None,

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from litserve import LitAPI
 from litserve.loops import LitLoop
 
+from lstm_ts.http_schema import Input, Worker
 from lstm_ts.lifetime import end_with
 from lstm_ts.logs import configure, log_context
 from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
 from serve.metrics import PART_SECONDS
 from serve.process_figures import report_process
 from serve.registry_process import SOCKET, RemoteRegistry
-from serve.schema import Input, Worker
-from serve.settings import Answer, Ask, Settings, State
+from serve.settings import Ask, SymbolSettings, WorkerAnswer, WorkerState
 from serve.traffic import Arm
 from serve.window import symbol_of
 from serve.worker_pool import answer_until_told
@@ -52,13 +52,13 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
 
 
 class ForecastApi(LitAPI):  # type: ignore[misc]
-    """`shared_state` is shared by all processes: each worker's `State` by its number, CALL and EXAMPLE."""
+    """`shared_state` is shared by all processes: each worker's `WorkerState` by its number, CALL and EXAMPLE."""
 
     shared_state: Any
     handlers: Mapping[str, "RequestHandler"]
     watchers: Mapping[str, "RegistryWatcher"]
 
-    def __init__(self, settings: Sequence[Settings], sockets: Path, ledger: LedgerAddress) -> None:
+    def __init__(self, settings: Sequence[SymbolSettings], sockets: Path, ledger: LedgerAddress) -> None:
         """settings    of each symbol"""
         super().__init__(max_batch_size=1)
         self._of_symbols, self._sockets, self.ledger = tuple(settings), sockets, ledger
@@ -110,7 +110,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"
 
-    def predict(self, ask: Ask) -> Answer:
+    def predict(self, ask: Ask) -> WorkerAnswer:
         seconds: dict[str, float] = {}
         waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
@@ -120,7 +120,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
                 answer = self.handlers[symbol].answer(ask, self.watchers[symbol].loaded, seconds)
         except Exception:
             log.exception("The champion has failed", extra={"event": "failed", "request_id": ask.request_id})
-            return Answer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
+            return WorkerAnswer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if answer.arm is not Arm.SHADOW:
@@ -150,4 +150,4 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             self._told[symbol] = worker, serving.input if serving else None, looked
             if len(self._told) == len(self.symbols):
                 workers, inputs, calls = zip(*(self._told[each] for each in self.symbols), strict=True)
-                self.shared_state[int(os.environ["LITSERVE_WORKER_ID"])] = State(workers, inputs, min(calls))
+                self.shared_state[int(os.environ["LITSERVE_WORKER_ID"])] = WorkerState(workers, inputs, min(calls))

@@ -27,6 +27,7 @@ from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
 from lstm_ts import clock
+from lstm_ts.http_schema import Worker
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.logs import configure
 from serve import registry_process
@@ -39,8 +40,7 @@ from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_
 from serve.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
-from serve.schema import Worker
-from serve.settings import Answer, Ask, Example, State
+from serve.settings import Ask, Example, WorkerAnswer, WorkerState
 from serve.traffic import Arm, Traffic
 from serve.worker_pool import NoAnswer, WorkerPool
 
@@ -93,7 +93,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._traffic, self._forecast_log, self.answer_s = traffic, forecast_log, api.settings.answer_s
         self._address, self._names = address, api.names
         self._connections, self._health_s = connections, api.settings.health_s
-        self._states: list[State | None] = [None] * workers
+        self._states: list[WorkerState | None] = [None] * workers
         self._states_read_at = time.monotonic()
         self._reader = LedgerReader(api.ledger, MonitoredReader().read, self._loaded_versions)
         self._registry = registry
@@ -227,7 +227,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)
 
-    async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> Answer:
+    async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
         """symbol    of the stored bars to forecast from, where there is no body
         Raises    NoAnswer
         """
@@ -252,7 +252,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         else:
             SHADOWED.labels("dropped").inc()
 
-    def _keep_shadow(self, later: asyncio.Future[Answer]) -> None:
+    def _keep_shadow(self, later: asyncio.Future[WorkerAnswer]) -> None:
         answer = later.result() if not (later.cancelled() or later.exception()) else None
         if answer and answer.arm is not Arm.SHADOW:  # the challenger has gone meanwhile
             return
@@ -273,7 +273,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._states = [shared.get(number) if ready[number] else None for number in range(self.slots)]
         self._states_read_at = time.monotonic()
 
-    def states(self) -> list[State | None]:
+    def states(self) -> list[WorkerState | None]:
         """States by worker, as of a moment ago; None for one that is starting."""
         return self._states
 
@@ -296,7 +296,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             return tuple(Worker(symbol=symbol, model=None, reason=reason) for symbol in self.lit_api.symbols)
         return state.workers
 
-    def _silence_of(self, number: int, state: State | None) -> str | None:
+    def _silence_of(self, number: int, state: WorkerState | None) -> str | None:
         """Why a worker does not answer; None where it does."""
         if time.monotonic() - self._states_read_at > self._health_s:
             return f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 
 from lstm_ts.ledger.rows import ForecastRow
-from serve.settings import Answer, Ask
+from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
 
 SIZES = struct.Struct("!II")
@@ -25,12 +25,12 @@ def read_ask(head: bytes, body: bytes) -> Ask:
     return Ask(request_id, arm, asked_at, None if empty else body, symbol)
 
 
-def write_answer(answer: Answer) -> bytes:
+def write_answer(answer: WorkerAnswer) -> bytes:
     return _frame(ANSWER_HEAD.dump_json(answer[:-1]), answer.body)
 
 
-def read_answer(head: bytes, body: bytes) -> Answer:
-    return Answer(*ANSWER_HEAD.validate_json(head), body)
+def read_answer(head: bytes, body: bytes) -> WorkerAnswer:
+    return WorkerAnswer(*ANSWER_HEAD.validate_json(head), body)
 
 
 def _frame(head: bytes, body: bytes) -> bytes:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from lstm_ts.errors import LedgerError
+from lstm_ts.http_schema import Worker
 from lstm_ts.ledger.ledger import Ledger
-from serve.schema import Worker
 
 TICK_S = 0.1
 

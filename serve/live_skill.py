@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lstm_ts.http_schema import Model, Skill, SkillOver, StepSkill
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from serve.ledger_reader import LedgerAddress, LedgerReader, VersionKey
-from serve.schema import Model, Skill, SkillOver, StepSkill
 
 NOT_READ = "the ledger has not been read yet"
 

@@ -9,8 +9,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from lstm_ts import clock
+from lstm_ts.http_schema import Model, Worker
 from serve.platforms import INSTANCES_ROUTES, INVOCATIONS
-from serve.schema import Model, Worker
 from serve.service_folder import LOST
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from lstm_ts import clock
+from lstm_ts.http_schema import Skill, SkillOver
 from lstm_ts.ledger import alert_tables
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat
@@ -22,7 +23,6 @@ from lstm_ts.monitoring.versions import DRIFT
 from serve.challenge_figures import challenge_metrics, find_challengers
 from serve.ledger_reader import Reading, VersionKey
 from serve.live_skill import make_skill
-from serve.schema import Skill, SkillOver
 
 COVERAGE_DAYS = timedelta(days=30)
 VERSION, STEP = ["name", "version"], ["name", "version", "step"]

@@ -20,7 +20,7 @@ from lstm_ts.registry.version import CHALLENGER, CHAMPION, MODEL, Version
 
 if TYPE_CHECKING:
     from lstm_ts.registry.mlflow_store import MlflowStore
-    from serve.settings import Settings
+    from serve.settings import SymbolSettings
 
 START_S = 20.0  # until the process listens
 RETRY_S = 0.02
@@ -64,7 +64,7 @@ class RegistryManager(BaseManager):
 RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("find", "fetch"))
 
 
-def start(socket: Path, settings: "Settings") -> SpawnProcess:
+def start(socket: Path, settings: "SymbolSettings") -> SpawnProcess:
     """Start the process that listens at `socket`; it ends with the one that has started it."""
     socket.unlink(missing_ok=True)
     arguments = socket, dict(settings.logging), settings.poll_s

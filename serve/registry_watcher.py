@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError
+from lstm_ts.http_schema import Input, Model, Worker
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
 from lstm_ts.registry.version import CHALLENGER, CHAMPION, Version
 from serve.metrics import FOLLOWED, LOAD_FAILURES
 from serve.registry_process import RemoteRegistry
-from serve.schema import Input, Model, Worker
-from serve.settings import Settings
+from serve.settings import SymbolSettings
 from serve.traffic import Arm
 
 TICK_S = 0.1
@@ -87,7 +87,7 @@ class RegistryWatcher:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: SymbolSettings,
         registry: RemoteRegistry,
         *,
         try_out: Callable[[LoadedVersion], None],

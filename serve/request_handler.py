@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from lstm_ts import clock
+from lstm_ts import clock, http_schema
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NotEnoughBars
+from lstm_ts.http_schema import Problem
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR
@@ -21,17 +22,15 @@ from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.store.bar_store import BarStore
-from serve import schema
 from serve.registry_watcher import LoadedModels, LoadedVersion
-from serve.schema import Problem
-from serve.settings import Answer, Ask, Example
+from serve.settings import Ask, Example, WorkerAnswer
 from serve.traffic import Arm
-from serve.window import Refused, read_window
+from serve.window import InvalidWindow, read_window
 
 WARM_UPS = 3
 FIRST_S = 2.0  # a worker waits so long for its bars before it answers
-PATH = TypeAdapter(list[schema.Step])
-FindSkill = Callable[[schema.Model, str], tuple[schema.Skill | None, str | None]]
+PATH = TypeAdapter(list[http_schema.Step])
+FindSkill = Callable[[http_schema.Model, str], tuple[http_schema.Skill | None, str | None]]
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class RequestHandler:
         """tell    takes, each time, when the last bar closed; None: there is none"""
         self._stored.follow(poll_s, tell)
 
-    def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> Answer:
+    def answer(self, ask: Ask, loaded: LoadedModels, seconds: dict[str, float]) -> WorkerAnswer:
         """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
 
         seconds   takes what each part of it took
@@ -134,7 +133,7 @@ class RequestHandler:
         tried = first is not Arm.CHAMPION and challenger and answer.status == 200
         return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
 
-    def _try(self, ask: Ask, challenger: LoadedVersion, seconds: dict[str, float]) -> Answer:
+    def _try(self, ask: Ask, challenger: LoadedVersion, seconds: dict[str, float]) -> WorkerAnswer:
         """Whatever a challenger does, its client gets an answer."""
         try:
             return self._answer(ask, challenger, seconds)
@@ -153,7 +152,7 @@ class RequestHandler:
             raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
         return Example(body, answers[-1].body)
 
-    def _answer(self, ask: Ask, serving: LoadedVersion, seconds: dict[str, float]) -> Answer:
+    def _answer(self, ask: Ask, serving: LoadedVersion, seconds: dict[str, float]) -> WorkerAnswer:
         now, version = clock.now(), str(serving.model.version)
         seconds.clear()
         try:
@@ -166,16 +165,16 @@ class RequestHandler:
                 reply = self._reply(ask, serving, forecast, now)
                 body = reply.model_dump_json().encode()
                 row = _row(ask, reply, bars, now)
-        except Refused as refused:
+        except InvalidWindow as refused:
             if ask.body is None:
                 return _refuse(503, refused.problems[0].problem, ask, version)
-            problems = schema.Problems(problems=refused.problems, request_id=ask.request_id)
-            return Answer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
+            problems = http_schema.Problems(problems=refused.problems, request_id=ask.request_id)
+            return WorkerAnswer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
         except DataError as error:  # of the store: the request is not to blame
             return _refuse(503, str(error), ask, version)
         seconds["network"] = serving.forecaster.network.seconds
         seconds["features"] -= seconds["network"]
-        return Answer(200, version, ask.arm, "", 0.0, row, body)
+        return WorkerAnswer(200, version, ask.arm, "", 0.0, row, body)
 
     def _read_bars(self, ask: Ask, forecaster: Forecaster, now: datetime) -> Bars:
         """The last bars only: they span a window, and what it costs does not grow with what was sent."""
@@ -187,10 +186,10 @@ class RequestHandler:
             raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
         return bars.tail(tsteps)
 
-    def _reply(self, ask: Ask, serving: LoadedVersion, forecast: Forecast, now: datetime) -> schema.Forecast:
+    def _reply(self, ask: Ask, serving: LoadedVersion, forecast: Forecast, now: datetime) -> http_schema.ForecastReply:
         path, quote = _path(forecast), forecast.quote
         skill, skill_reason = self._find_skill(serving.model, forecast.symbol)
-        return schema.Forecast(
+        return http_schema.ForecastReply(
             symbol=forecast.symbol,
             origin_ts=forecast.origin_ts,
             last_close=forecast.last_close,
@@ -226,13 +225,12 @@ def _forecast(forecaster: Forecaster, bars: Bars, states: SeasonStates) -> Forec
         raise _not_enough(str(error)) from None
 
 
-def _not_enough(text: str) -> Refused:
-    return Refused([Problem(path="bars", problem=text)])
+def _not_enough(text: str) -> InvalidWindow:
+    return InvalidWindow([Problem(path="bars", problem=text)])
 
 
-def _path(forecast: Forecast) -> list[schema.Step]:
+def _path(forecast: Forecast) -> list[http_schema.Step]:
     """All steps are validated in one call: one by one they took most of the time of a reply."""
-    levels = [str(level) for level in forecast.levels]
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     chosen_H3 = forecast.price_HL(0.5, 0.1, 0.9).tolist()
     steps = [
@@ -241,7 +239,7 @@ def _path(forecast: Forecast) -> list[schema.Step]:
             "price": price,
             "lower_80": lower_80,
             "upper_80": upper_80,
-            "quantiles": dict(zip(levels, prices_Q, strict=True)),
+            "quantiles": dict(zip(forecast.levels, prices_Q, strict=True)),
             "persistence": forecast.last_close,
         }
         for target_ts, prices_Q, (price, lower_80, upper_80) in zip(
@@ -251,7 +249,7 @@ def _path(forecast: Forecast) -> list[schema.Step]:
     return PATH.validate_python(steps)
 
 
-def _row(ask: Ask, reply: schema.Forecast, bars: Bars, now: datetime) -> ForecastRow:
+def _row(ask: Ask, reply: http_schema.ForecastReply, bars: Bars, now: datetime) -> ForecastRow:
     """What the ledger keeps of a reply; of the window, its hash."""
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
@@ -275,11 +273,11 @@ def _warm_up_body(forecaster: Forecaster) -> bytes:
     now, tsteps = clock.now(), forecaster.spec.tsteps
     hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
     prices = [{"open": 20.0, "high": 20.03, "low": 19.99, "close": 20.02 - 0.02 * (i % 2)} for i in range(tsteps)]
-    bars = [schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]
-    window = schema.Window(symbol=forecaster.provenance.symbol, bars=bars)
+    bars = [http_schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]
+    window = http_schema.Window(symbol=forecaster.provenance.symbol, bars=bars)
     return window.model_dump_json(exclude_none=True).encode()
 
 
-def _refuse(status: int, reason: str, ask: Ask, version: str = "") -> Answer:
-    refusal = schema.Refusal(reason=reason, request_id=ask.request_id)
-    return Answer(status, version, ask.arm, "", 0.0, None, refusal.model_dump_json().encode())
+def _refuse(status: int, reason: str, ask: Ask, version: str = "") -> WorkerAnswer:
+    refusal = http_schema.Refusal(reason=reason, request_id=ask.request_id)
+    return WorkerAnswer(status, version, ask.arm, "", 0.0, None, refusal.model_dump_json().encode())

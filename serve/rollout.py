@@ -8,7 +8,7 @@ from operator import add
 from typing import Any, NamedTuple
 
 from serve.metrics import STOPPED
-from serve.settings import Answer, State
+from serve.settings import WorkerAnswer, WorkerState
 from serve.traffic import Arm, Tally, Traffic, choose_arm, decide_stop
 
 TALLIES = "tallies"  # on the shared_state, with a process: what it has counted
@@ -48,7 +48,7 @@ class Rollout:
     def choose(self, key: str) -> Arm:
         return choose_arm(key, self._traffic) if self._version is not None else Arm.CHAMPION
 
-    def count(self, arm: Arm, answer: Answer | None) -> None:
+    def count(self, arm: Arm, answer: WorkerAnswer | None) -> None:
         """Count by the worker's time, not the client's: requests of both arms wait behind each other.
 
         arm      that was to answer
@@ -67,7 +67,7 @@ class Rollout:
         if not self._asked_for.needs_challenger:
             return
         shared_state = self._board.copy()
-        version = _challenger(value for value in shared_state.values() if isinstance(value, State))
+        version = _challenger(value for value in shared_state.values() if isinstance(value, WorkerState))
         if version != self._version:
             self._version, self._traffic, self.stopped = version, self._asked_for, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
@@ -97,7 +97,7 @@ class Rollout:
         return decision.reason
 
 
-def _challenger(states: Iterable[State]) -> int | None:
+def _challenger(states: Iterable[WorkerState]) -> int | None:
     """The newest one that a worker has loaded."""
     workers = (worker for state in states for worker in state.workers)
     return max((worker.challenger.version for worker in workers if worker.challenger), default=None)

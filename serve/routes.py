@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Problem, Problems, Refusal, Window, shown
 from serve.app import ForecastServer
 from serve.keys import Keys
 from serve.metrics import LoadedWorkers, scrape
@@ -28,7 +29,6 @@ from serve.platforms import (
     join_predictions,
     split_instances,
 )
-from serve.schema import Forecast, Health, Info, Problem, Problems, Refusal, Window, shown
 from serve.settings import Example
 from serve.window import unknown_symbol
 from serve.worker_pool import NoAnswer
@@ -39,7 +39,7 @@ ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
 KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request, before a worker has seen it."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -62,7 +62,7 @@ class Routes:
     def add_to(self, app: FastAPI) -> None:
         refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 415, 503)}
         asked: dict[str, Any] = {
-            "responses": {200: {"model": Forecast}, 422: {"model": Problems}, **refusals},
+            "responses": {200: {"model": ForecastReply}, 422: {"model": Problems}, **refusals},
             "dependencies": [Depends(self._check_key)],
             "response_model": None,
         }
@@ -77,13 +77,13 @@ class Routes:
         told = refused | {422: {"model": Problems}}
         app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=told)
         app.add_api_route(
-            "/reload", self.reload, methods=["POST"], response_model=Health, dependencies=key, responses=refused
+            "/reload", self.reload, methods=["POST"], response_model=HealthReply, dependencies=key, responses=refused
         )
-        app.add_api_route("/health", self.health, response_model=Health, responses={503: {"model": Health}})
+        app.add_api_route("/health", self.health, response_model=HealthReply, responses={503: {"model": HealthReply}})
         for route in HEALTH_ROUTES:
-            app.add_api_route(route, self.health, response_model=Health, include_in_schema=False)
+            app.add_api_route(route, self.health, response_model=HealthReply, include_in_schema=False)
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse)
-        app.add_exception_handler(Refused, _on_refused)
+        app.add_exception_handler(RequestRefused, _on_refused)
         app.add_exception_handler(NoAnswer, _on_no_answer)
         app.add_exception_handler(NoInstances, _on_no_instances)
         app.add_exception_handler(UnknownSymbol, _on_unknown_symbol)
@@ -132,7 +132,7 @@ class Routes:
         if symbol not in self._symbols:
             raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
 
-    async def health(self, response: Response) -> Health:
+    async def health(self, response: Response) -> HealthReply:
         """Ready when every worker has a model that has answered a warm-up."""
         health = self._health()
         if not health.ready:
@@ -140,10 +140,10 @@ class Routes:
             response.headers["Retry-After"] = str(RETRY_S)
         return health
 
-    async def reload(self) -> Health:
+    async def reload(self) -> HealthReply:
         """Look at the registry now; answers when every worker has, or says what they have so far."""
         if not self._keys.are_set:
-            raise Refused(401, "Expected API keys to be set for this, got none; set LSTM_TS_API_KEYS")
+            raise RequestRefused(401, "Expected API keys to be set for this, got none; set LSTM_TS_API_KEYS")
         await self._server.reload(RELOAD_S)
         return self._health()
 
@@ -175,21 +175,25 @@ class Routes:
                 operation["responses"]["200"]["content"]["application/json"]["example"] = json.loads(example.answer)
         return document
 
-    def _health(self) -> Health:
+    def _health(self) -> HealthReply:
         workers = self._server.workers()
         missing = [worker.reason for worker in workers if worker.model is None]
-        return Health(ready=not missing, reason=missing[0] if missing else self._server.ledger_trouble, workers=workers)
+        return HealthReply(
+            ready=not missing, reason=missing[0] if missing else self._server.ledger_trouble, workers=workers
+        )
 
     async def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
         if self._keys.are_set and not self._keys.accept(key):
-            raise Refused(401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator")
+            raise RequestRefused(
+                401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator"
+            )
 
     async def _ask(self, request: Request, body: bytes | None, symbol: str = "") -> Response:
         if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
             health = self._health()
             self._seen_ready = any(worker.model for worker in health.workers)
             if not self._seen_ready:
-                raise Refused(503, health.reason or "no model is loaded yet")
+                raise RequestRefused(503, health.reason or "no model is loaded yet")
         state = request.state
         state.arm = self._server.choose_arm(request.headers.get("x-api-key") or state.request_id)
         answer = await self._server.ask(body, state.request_id, state.arm, symbol)
@@ -207,21 +211,25 @@ async def _read_body(request: Request) -> bytes:
     try:
         return await request.body()
     except ClientDisconnect:
-        raise Refused(400, "Expected a client that waits for its answer, got one that has gone; ask again") from None
+        raise RequestRefused(
+            400, "Expected a client that waits for its answer, got one that has gone; ask again"
+        ) from None
 
 
 def _check_content(request: Request) -> None:
-    """Raises    Refused: the body is not plain JSON, by its headers; without a Content-Type it is taken for that"""
+    """Raises    RequestRefused: its headers say other than plain JSON; without a Content-Type it is taken for that"""
     encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
     if any(encoding.lower() not in ("", "identity", "chunked") for encoding in encodings):
         got = shown(", ".join(filter(None, encodings)))
-        raise Refused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
+        raise RequestRefused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
     if not (given := request.headers.get("content-type")):
         return
     kind, _, parameters = given.lower().partition(";")
     charset = parameters.partition("charset=")[2].strip(' "')
     if not (kind.strip() == "application/json" or kind.strip().endswith("+json")) or charset not in ("", "utf-8"):
-        raise Refused(415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named")
+        raise RequestRefused(
+            415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named"
+        )
 
 
 @cache
@@ -246,7 +254,7 @@ def _refusal(request: Request, status: int, reason: str) -> Response:
 
 
 def _on_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestRefused)
     return _refusal(request, error.status, error.reason)
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lstm_ts.http_schema import Input, Worker
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.market.session import Session
 from lstm_ts.model.flags import Flags
-from serve.schema import Input, Worker
 from serve.traffic import Arm
 
 
 @dataclass(frozen=True)
-class Settings:
+class SymbolSettings:
     """Settings of one symbol; what follows `bars` is the same for all."""
 
     symbol: str
@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     symbol: str = ""  # of those bars; a body says its own
 
 
-class Answer(NamedTuple):
+class WorkerAnswer(NamedTuple):
     status: int
     version: str
     arm: Arm  # that has answered
@@ -54,7 +54,7 @@ class Example(NamedTuple):
     answer: bytes
 
 
-class State(NamedTuple):
+class WorkerState(NamedTuple):
     """What a worker last said of itself."""
 
     workers: tuple[Worker, ...]  # one a symbol, in the order of `symbols`

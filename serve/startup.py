@@ -24,7 +24,7 @@ from lstm_ts.market.symbol import Symbol
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.service_folder import LOST, own_folder, take_lost
-from serve.settings import Settings
+from serve.settings import SymbolSettings
 from serve.traffic import Arm, Traffic
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ MOST_CONNECTIONS = 3000  # where none is configured
 log = logging.getLogger(__name__)
 
 
-def read_settings(cfg: DictConfig, traffic: Traffic) -> list[Settings]:
+def read_settings(cfg: DictConfig, traffic: Traffic) -> list[SymbolSettings]:
     """Settings of each symbol.    Raises    ConfigError: several with a challenger, or one that is unknown"""
     symbols = choose_symbols(cfg)
     if len(symbols) > 1 and traffic.needs_challenger:
@@ -54,9 +54,9 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> list[Settings]:
     return [_read_settings(cfg, traffic, symbol) for symbol in symbols]
 
 
-def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> Settings:
+def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> SymbolSettings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    return Settings(
+    return SymbolSettings(
         symbol=symbol.name,
         name=cfg.name if symbol.name == cfg.symbol.name else symbol.name,
         registry_uri=cfg.registry.uri,
@@ -162,7 +162,7 @@ def main(cfg: DictConfig) -> None:
 def _serve(
     cfg: DictConfig,
     folder: Path,
-    settings: Sequence[Settings],
+    settings: Sequence[SymbolSettings],
     keys: Keys,
     traffic: Traffic,
     forecast_log: "ForecastLog",

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from lstm_ts.http_schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.features import Bars
-from serve.schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
 
 MAX_PROBLEMS = 100  # told at once: more are not read, and what explains them is larger than what was sent
 LONGEST_SPAN = timedelta(days=366)  # of the bars sent: a calendar of centuries takes seconds to lay out
@@ -26,7 +26,7 @@ PRICES_OF = attrgetter(*PRICES)
 Numbered = tuple[int, Bar]
 
 
-class Refused(Exception):
+class InvalidWindow(Exception):
     """The request, for these reasons."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -48,7 +48,7 @@ def symbol_of(body: bytes) -> str:
 
 def read_window(body: bytes, *, symbol: str, session: Session, now: datetime, served: Sequence[str] = ()) -> Bars:
     """served    symbols to name where another one is asked for; none: `symbol` alone
-    Raises    Refused: with every problem that the body has
+    Raises    InvalidWindow: with every problem that the body has
     """
     content = _parse(body)
     problems = [Problem(path="symbol", problem=text) for text in _check_symbol(content, symbol, served or (symbol,))]
@@ -59,14 +59,14 @@ def read_window(body: bytes, *, symbol: str, session: Session, now: datetime, se
     rows = content.get("bars")
     if not isinstance(rows, list):
         text = f"Expected a list of hourly bars, got {_got(content, 'bars')}; send at least one window"
-        raise Refused([*problems, Problem(path="bars", problem=text)])
+        raise InvalidWindow([*problems, Problem(path="bars", problem=text)])
     numbered, bad = _read_bars(rows)
     bars = _arrays([bar for _, bar in numbered])
     if bad or not _are_right(bars, session, now):
         wrong = islice(_check_bars(numbered, session, now), MAX_PROBLEMS)
         problems += sorted([*bad, *wrong], key=_position)
     if problems:
-        raise Refused(problems)
+        raise InvalidWindow(problems)
     return bars
 
 
@@ -74,10 +74,10 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     try:
         content = jiter.from_json(body, catch_duplicate_keys=True)
     except ValueError as error:
-        raise Refused([Problem(path="body", problem=f"Expected JSON, got {error}; send an object")]) from None
+        raise InvalidWindow([Problem(path="body", problem=f"Expected JSON, got {error}; send an object")]) from None
     if not isinstance(content, dict):
         text = f"Expected an object with symbol and bars, got {shown(content)}; see /docs for an example"
-        raise Refused([Problem(path="body", problem=text)])
+        raise InvalidWindow([Problem(path="body", problem=text)])
     return content
 
 

@@ -21,7 +21,7 @@ import uvloop
 
 from serve.frames import PING, Frames, read_answer, read_ask, write_answer, write_ask
 from serve.metrics import WAITING
-from serve.settings import Answer, Ask
+from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
 
 AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
@@ -40,7 +40,7 @@ class WorkerProtocol(asyncio.Protocol):
     """The worker's end: one request after the other, of all connections."""
 
     def __init__(
-        self, answer: Callable[[Ask], Answer], connected: set["WorkerProtocol"], lost: Callable[[], None]
+        self, answer: Callable[[Ask], WorkerAnswer], connected: set["WorkerProtocol"], lost: Callable[[], None]
     ) -> None:
         self._answer, self._connected, self._lost, self._frames = answer, connected, lost, Frames()
 
@@ -57,7 +57,7 @@ class WorkerProtocol(asyncio.Protocol):
             self._transport.write(write_answer(self._answer(read_ask(head, body))) if head else PING)
 
 
-def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
+def answer_until_told(socket: Path, answer: Callable[[Ask], WorkerAnswer]) -> None:
     """SIGTERM ends it once nobody is connected: whoever asks drains first, also where all are told at once."""
 
     async def listen() -> None:
@@ -84,7 +84,7 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], Answer]) -> None:
 @dataclass(eq=False)
 class PendingRequest:
     ask: Ask
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[WorkerAnswer]
     repeated: bool = False  # sent to another worker too: no third one is asked, lest it is the request that stalls them
 
 
@@ -164,7 +164,7 @@ class WorkerPool:
         self._ready = ready
         self.dispatch()
 
-    async def ask(self, ask: Ask, within_s: float) -> Answer:
+    async def ask(self, ask: Ask, within_s: float) -> WorkerAnswer:
         """Raises    NoAnswer: the worker has ended with it in its hands, none was free in time, or too many wait"""
         if self._none_answers():
             raise NoAnswer(self._silence())
@@ -182,7 +182,7 @@ class WorkerPool:
             if pending in self._waiting:
                 self._waiting.remove(pending)
 
-    def ask_later(self, ask: Ask) -> asyncio.Future[Answer] | None:
+    def ask_later(self, ask: Ask) -> asyncio.Future[WorkerAnswer] | None:
         """Request an answer of an idle worker; None where too many wait for one."""
         if len(self._later) >= LATER:
             return None

@@ -19,6 +19,7 @@ from models import make_data, random_network, symbol_bars
 from processes import ROOT, WAIT_S, end, free_port
 from test_registry import open_registry, promote, register
 
+from lstm_ts import http_schema
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.levels import close_range
 from lstm_ts.market.prices import Quote
@@ -29,7 +30,6 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
-from serve import schema
 from serve.registry_process import PROCESS_NAME
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
@@ -111,21 +111,21 @@ class Server:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.client.post("/predict", content=content)
 
-    def ask(self, bars: list[Body]) -> schema.Forecast:
+    def ask(self, bars: list[Body]) -> http_schema.ForecastReply:
         response = self.predict({"symbol": "XAGUSD", "bars": bars})
         assert response.status_code == 200, response.text
-        return schema.Forecast.model_validate_json(response.content)
+        return http_schema.ForecastReply.model_validate_json(response.content)
 
     def problems(self, body: Any) -> dict[str, str]:
         response = self.predict(body)
         assert response.status_code == 422, response.text
-        return {p.path: p.problem for p in schema.Problems.model_validate_json(response.content).problems}
+        return {p.path: p.problem for p in http_schema.Problems.model_validate_json(response.content).problems}
 
-    def health(self) -> schema.Health:
-        return schema.Health.model_validate_json(self.client.get("/health").content)
+    def health(self) -> http_schema.HealthReply:
+        return http_schema.HealthReply.model_validate_json(self.client.get("/health").content)
 
-    def reload(self) -> schema.Health:
-        return schema.Health.model_validate_json(self.client.post("/reload").raise_for_status().content)
+    def reload(self) -> http_schema.HealthReply:
+        return http_schema.HealthReply.model_validate_json(self.client.post("/reload").raise_for_status().content)
 
     def metric(self, start: str) -> float:
         lines = self.client.get("/metrics").text.splitlines()

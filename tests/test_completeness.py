@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lstm_ts.market.bars import TS, Answer, make_answers
+from lstm_ts.market.bars import TS, AnsweredSpan, make_answers
 from lstm_ts.market.completeness import (
     MISSING,
     SEGMENTS,
@@ -38,8 +38,8 @@ def open_spans(*spans: tuple[int, int]) -> pl.DataFrame:
     return pl.DataFrame([(at(a), at(b)) for a, b in spans], schema={"opens": TS, "closes": TS}, orient="row")
 
 
-def answer(start: int, end: int, witness: str = "one", *, bars: int = 0) -> Answer:
-    return Answer(at(start), at(end), at(9999), witness, bars)
+def answer(start: int, end: int, witness: str = "one", *, bars: int = 0) -> AnsweredSpan:
+    return AnsweredSpan(at(start), at(end), at(9999), witness, bars)
 
 
 def rows(frame: pl.DataFrame) -> list[tuple[object, ...]]:
@@ -79,7 +79,7 @@ def test_nothing_stored_and_nothing_asked_is_unknown() -> None:
 def test_coverage_is_counted_by_month() -> None:
     year_end = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
     sessions = pl.DataFrame([(year_end, year_end + 5 * MINUTE)], schema={"opens": TS, "closes": TS}, orient="row")
-    answers = [Answer(year_end + 3 * MINUTE, year_end + 5 * MINUTE, year_end, "one", 0)]
+    answers = [AnsweredSpan(year_end + 3 * MINUTE, year_end + 5 * MINUTE, year_end, "one", 0)]
     found = coverage(classify(sessions, pl.Series([year_end], dtype=TS), answers))
     assert found.columns == ["month", "present", "empty", "waiting", "unknown"]
     assert found.rows() == [("2014-12", 1, 0, 0, 1), ("2015-01", 0, 0, 2, 1)]
@@ -122,7 +122,7 @@ def test_minutes_within_spans_are_counted_exactly(held: list[tuple[int, int]], a
     assert found.to_list() == [len(minutes & set(range(a, b))) for a, b in asked]
 
 
-def known(silver: Session, bars: pl.Series, answers: list[Answer]) -> list[int]:
+def known(silver: Session, bars: pl.Series, answers: list[AnsweredSpan]) -> list[int]:
     """The hours from ten to twelve that are known, with a tenth of their minutes allowed to be unknown."""
     until = TEN + timedelta(hours=2)
     found = classify(silver.spans(TEN, until), bars, answers)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, PRICES, Answer
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
 
@@ -47,7 +47,8 @@ def raw(silver: Session, tmp_path_factory: pytest.TempPathFactory) -> BarStore:
     (proven, count), (waits, length) = EMPTY, WAITING
     told = [(proven, proven + count * MINUTE, "one"), (proven, proven + count * MINUTE, "other")]
     answers = [
-        Answer(start, end, NOON + DAY, by, 0) for start, end, by in [*told, (waits, waits + length * MINUTE, "one")]
+        AnsweredSpan(start, end, NOON + DAY, by, 0)
+        for start, end, by in [*told, (waits, waits + length * MINUTE, "one")]
     ]
     with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
         ledger.record_answers("XAGUSD", raw.id, SOURCE, answers)

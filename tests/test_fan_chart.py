@@ -7,16 +7,17 @@ import numpy as np
 import polars as pl
 import pytest
 from bokeh.models import VBar
+from replies import reply_with
 
-from dashboard.client import Forecast, Model, Step
 from dashboard.forecast.fan_chart import FanChart, path_columns
 from dashboard.monitoring.past_forecasts import PastPath
+from lstm_ts.http_schema import ForecastReply, Step
 from lstm_ts.market.session import HOUR, Session
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 
-def forecast_after(bars: pl.DataFrame, session: Session, *, levels: tuple[float, ...] = LEVELS) -> Forecast:
+def forecast_after(bars: pl.DataFrame, session: Session, *, levels: tuple[float, ...] = LEVELS) -> ForecastReply:
     origin: datetime = bars["ts"][-1] + HOUR
     targets = session.next_hours(bars["ts"][-1], 3)
     path = [
@@ -24,9 +25,7 @@ def forecast_after(bars: pl.DataFrame, session: Session, *, levels: tuple[float,
              quantiles={level: 18.0 + 4 * level for level in levels})
         for ts in targets
     ]  # fmt: skip
-    model = Model(name="XAGUSD", version=1, alias="champion", trained_until="2014-04-01")
-    return Forecast(symbol="XAGUSD", origin_ts=origin, last_close=20.1, path=path, model=model, arm="champion",
-                    skill=None, skill_reason="", flags=[], request_id="r")  # fmt: skip
+    return reply_with(path, origin_ts=origin, last_close=20.1)
 
 
 @pytest.fixture

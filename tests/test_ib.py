@@ -25,7 +25,7 @@ from processes import ROOT, WAIT_S, child, output, read_line, wait_for
 from benchmarks.ingestion import survive
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, NoRows, WrongZone
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, PRICES, Answer
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
 from lstm_ts.sources.backfill import BackfillResult, backfill, plan_spans
@@ -126,7 +126,7 @@ class Place:
             rejects_csv=self.rejects,
         )
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[AnsweredSpan]:
         return self.ledger.answers("XAGUSD", self.raw.id)
 
     def states(self) -> dict[str, int]:
@@ -564,8 +564,8 @@ def test_every_fault_at_random_and_kills_at_random_lose_nothing_and_invent_nothi
 def test_the_newest_session_is_asked_for_first_then_the_waiting_ones_then_the_unknown_ones() -> None:
     sessions = SILVER.spans(datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 7, tzinfo=UTC))
     first, second, third, fourth, fifth = sessions.rows()
-    told = [Answer(*session, START, "one", 0) for session in (second, fourth)]
-    proven = [Answer(*third, START, witness, 0) for witness in ("one", "other")]
+    told = [AnsweredSpan(*session, START, "one", 0) for session in (second, fourth)]
+    proven = [AnsweredSpan(*third, START, witness, 0) for witness in ("one", "other")]
     stamps = pl.Series([], dtype=BAR_SCHEMA["ts"])
     assert plan_spans(sessions, stamps, told + proven, again=False) == [fifth, second, fourth, first]
     assert plan_spans(sessions, stamps, told + proven, again=True) == [fifth, second, third, fourth, first]

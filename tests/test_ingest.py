@@ -17,7 +17,7 @@ from lstm_ts.configuration import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import IngestResult, ingest, run
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, Answer
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, AnsweredSpan
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
@@ -64,7 +64,7 @@ class Stores:
             end=span[1],
         )
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[AnsweredSpan]:
         return self.ledger.answers("XAGUSD", self.raw.id)
 
     def process(self, session: Session, *, complete_until: datetime | None = None) -> ProcessResult:
@@ -214,7 +214,7 @@ def test_files_are_one_witness_however_many_lack_a_minute(stores: Stores, tmp_pa
         stores.ingest(without_minute_30(whole, name=f"thin{minutes}.csv"), silver)
     assert stores.status(silver).coverage.rows() == [("2019-03", 91, 0, 1, 0)]
     end = START + timedelta(hours=1)
-    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [Answer(START, end, end, "a broker", 59)])
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [AnsweredSpan(START, end, end, "a broker", 59)])
     assert stores.status(silver).coverage.rows() == [("2019-03", 91, 1, 0, 0)]
 
 
@@ -286,7 +286,7 @@ def test_an_hour_without_a_last_bar_counts_once_a_source_has_answered_past_its_e
     stores.ingest(mt4(tmp_path / "a.csv", START, 59), silver)
     assert stores.process(silver).upsert.new == 0
     end = START + timedelta(hours=1)
-    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [Answer(START, end, end, "one", 59)])
+    stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", [AnsweredSpan(START, end, end, "one", 59)])
     stores.process(silver)
     assert stores.processed.read()["minutes_share"].to_list() == [59 / 60]
 
@@ -300,7 +300,8 @@ def test_a_store_from_before_the_ledger_is_processed_by_the_span_of_its_minutes(
     assert stores.process(silver).upsert.new == 2
     assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
     later = [
-        Answer(START + timedelta(hours=h), START + timedelta(hours=h, minutes=9), START, "one", 0) for h in (2, 20)
+        AnsweredSpan(START + timedelta(hours=h), START + timedelta(hours=h, minutes=9), START, "one", 0)
+        for h in (2, 20)
     ]
     stores.ledger.record_answers("XAGUSD", stores.raw.id, "a broker", later[1:])  # of the next session
     assert stores.process(silver).unknown == 1

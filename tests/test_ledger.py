@@ -28,7 +28,7 @@ from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 from lstm_ts.ledger.served_days import ServedDay, fold_served, read_served_days
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic, read_traffic, remove_unheard
-from lstm_ts.market.bars import Answer
+from lstm_ts.market.bars import AnsweredSpan
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
 DECISION = DecisionRow(
@@ -73,7 +73,7 @@ FORECAST = ForecastRow(
     latency_ms=2.25,
     input_sha256="cd" * 32,
 )
-ANSWER = Answer(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
+ANSWER = AnsweredSpan(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
 ALL_TABLES = {
     "alias_changes",
     "answers",

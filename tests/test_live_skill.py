@@ -23,6 +23,7 @@ from test_ledger import DECISION
 from test_registry import promote, register
 
 from lstm_ts.configuration import construct
+from lstm_ts.http_schema import Skill
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
@@ -40,7 +41,6 @@ from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, Record, Verdi
 from lstm_ts.monitoring.versions import DRIFT, WatchedVersion
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
-from serve.schema import Skill
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SOON_S = 10  # a busy machine's, for what takes poll_s, 0.2 s for the servers of tests

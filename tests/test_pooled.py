@@ -13,6 +13,7 @@ from models import make_data, random_network, symbol_bars
 from serving import Server, running, wait_for
 from test_configs import compose, without_hydra
 
+from lstm_ts import http_schema
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
@@ -22,7 +23,6 @@ from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.retrain import choose_names
-from serve import schema
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
 SPLIT = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
@@ -222,7 +222,7 @@ def test_a_pooled_model_is_judged_registered_and_served_for_each_of_its_symbols(
         wait_for(lambda: server.health().ready)
         for symbol in ("XAGUSD", "EURUSD"):
             response = server.client.get("/forecast", params={"symbol": symbol}).raise_for_status()
-            served = schema.Forecast.model_validate_json(response.content)
+            served = http_schema.ForecastReply.model_validate_json(response.content)
             exported = tmp_path / symbol
             succeed("registry", tmp_path, *where, f"symbol={symbol}", "action=export", f"to={exported}")
             asked = ("predict", tmp_path, *data[:1], f"model={exported}", f"symbol={symbol}", "format=json")

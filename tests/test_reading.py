@@ -12,14 +12,14 @@ from test_configs import compose
 
 from dashboard.forecast.upload_parser import OverLimit, ReadOptions, UploadedBars, read, recognise_file, unzip
 from dashboard.server import read_settings
-from dashboard.settings import Settings
+from dashboard.settings import DashboardSettings
 from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
 from lstm_ts.market.session import HOUR, Session
 
 OPEN = ReadOptions()
 
 
-def settings_of(*overrides: str) -> Settings:
+def settings_of(*overrides: str) -> DashboardSettings:
     return read_settings(compose("dashboard", *overrides), Path("uploads"))
 
 

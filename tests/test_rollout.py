@@ -16,12 +16,12 @@ import pytest
 from serving import TSTEPS, Body, Server, frame, make_bars, registry_of, running, save_model, wait_for
 from test_registry import promote, register
 
+from lstm_ts import http_schema
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.ledger.traffic import TrafficRow, read_traffic
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster
-from serve import schema
 from serve.traffic import Arm, Traffic, choose_arm
 
 pytestmark = pytest.mark.slow
@@ -71,11 +71,11 @@ def served(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-def ask(server: Server, bars: list[Body], key: str = "") -> schema.Forecast:
+def ask(server: Server, bars: list[Body], key: str = "") -> http_schema.ForecastReply:
     headers = {"X-API-Key": key} if key else {}
     response = server.client.post("/predict", json={"symbol": "XAGUSD", "bars": bars}, headers=headers)
     assert response.status_code == 200, response.text
-    return schema.Forecast.model_validate_json(response.content)
+    return http_schema.ForecastReply.model_validate_json(response.content)
 
 
 def logged(folder: Path) -> dict[tuple[str, str], ForecastRow]:
@@ -115,7 +115,7 @@ def test_a_client_keeps_its_arm_and_is_told_which(
         'lstm_ts_requests_total{arm="challenger",route="/predict",status="200",symbol="XAGUSD",version="2"}'
     )
     assert counted == len(seconds) + 2 * list(arms.values()).count(Arm.CHALLENGER)
-    info = schema.Info.model_validate_json(served.client.get("/info").content)
+    info = http_schema.Info.model_validate_json(served.client.get("/info").content)
     assert [(w.model and w.model.version, w.challenger and w.challenger.version) for w in info.workers] == [(1, 2)] * 2
     with registry_of(folder) as registry:
         promote(registry, 2)  # it is both now, and one arm is left

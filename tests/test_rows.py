@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboard.client import Needs, Problem
 from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
+from lstm_ts.http_schema import Input, Problem
 from lstm_ts.market.session import Session
 
 NOW = datetime(2026, 1, 6, 12, 30, tzinfo=UTC)  # a Tuesday
-NEEDS = Needs(symbol="XAGUSD", tsteps=3, max_missing=1, horizon=2, levels=[0.5], calendar="CMEGlobex_Silver")
+NEEDS = Input(symbol="XAGUSD", tsteps=3, max_missing=1, horizon=2, levels=[0.5], calendar="CMEGlobex_Silver")
 PRICES = ["30", "31", "29", "30.5"]
 
 
@@ -99,7 +99,10 @@ def test_bars_come_back_as_they_were_shown(silver: Session) -> None:
 
 def test_the_services_problems_find_their_cells(silver: Session) -> None:
     found = checked(silver, ["2026-01-06 08:00", *PRICES], [""] * 5, ["2026-01-06 09:00", *PRICES])
-    problems = [Problem("bars[0].high", "too high"), Problem("bars[0].ts", "odd"), Problem("bars", "too few")]
+    problems = [
+        Problem(path=path, problem=problem)
+        for path, problem in (("bars[0].high", "too high"), ("bars[0].ts", "odd"), ("bars", "too few"))
+    ]
     cells, whole = cells_of(problems, found, 1)
     assert cells == [Cell(2, "High", "too high"), Cell(2, HOUR_UTC, "odd")]
     assert whole == ["too few"]

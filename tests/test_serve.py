@@ -43,6 +43,7 @@ from serving import (
 from test_configs import compose
 from test_registry import alter, files_of, promote, register
 
+from lstm_ts import http_schema
 from lstm_ts.cli import compose as checked
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
@@ -55,7 +56,6 @@ from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import MANIFEST
-from serve import schema
 from serve.keys import Keys
 from serve.metrics import PARTS
 from serve.registry_process import lacks_challenger
@@ -149,7 +149,7 @@ def test_the_reply_is_the_forecasters(
 
 def test_age_hash_and_id_are_told(server: Server, models: list[Path], now_bars: list[Body]) -> None:
     response = server.predict({"symbol": "XAGUSD", "bars": now_bars})
-    reply = schema.Forecast.model_validate_json(response.content)
+    reply = http_schema.ForecastReply.model_validate_json(response.content)
     assert reply.request_id == response.headers["X-Request-ID"]
     age_s = (datetime.now(UTC) - reply.origin_ts).total_seconds()
     assert reply.data_age_s == pytest.approx(age_s, abs=30)
@@ -172,7 +172,7 @@ def test_the_latest_bars_of_the_store_are_forecast(
     server: Server, models: list[Path], hourly_bars: pl.DataFrame
 ) -> None:
     response = server.client.get("/forecast", params={"symbol": "XAGUSD"})
-    reply = schema.Forecast.model_validate_json(response.raise_for_status().content)
+    reply = http_schema.ForecastReply.model_validate_json(response.raise_for_status().content)
     ours = forecast_beside(hourly_bars, models[0], hourly_bars)
     np.testing.assert_allclose([step.price for step in reply.path], ours.price_HL(0.5)[:, 0], rtol=1e-6)
     days = (datetime.now(UTC) - ours.origin_ts).days
@@ -286,7 +286,7 @@ def test_problems_beyond_a_hundred_are_not_told(started: Server, rows: str) -> N
     for body in bodies:
         response = started.predict(body.encode())
         assert response.status_code == 422
-        problems = schema.Problems.model_validate_json(response.content).problems
+        problems = http_schema.Problems.model_validate_json(response.content).problems
         assert len(problems) == 101
         assert (problems[-1].path, problems[-1].problem[:33]) == ("body", "Expected fewer than 100 problems,")
 
@@ -295,7 +295,7 @@ def test_an_unknown_symbol_of_the_store_is_refused(started: Server) -> None:
     for params in ({"symbol": "XAUUSD"}, {}):
         response = started.client.get("/forecast", params=params)
         assert response.status_code == 422
-        (problem,) = schema.Problems.model_validate_json(response.content).problems
+        (problem,) = http_schema.Problems.model_validate_json(response.content).problems
         assert problem.path == "symbol"
 
 
@@ -416,7 +416,7 @@ def test_probes_and_documentation_need_no_key(started: Server) -> None:
 
 
 def test_info_says_what_a_window_must_hold_and_what_is_loaded(server: Server) -> None:
-    info = schema.Info.model_validate_json(server.client.get("/info").content)
+    info = http_schema.Info.model_validate_json(server.client.get("/info").content)
     assert info.input is not None
     assert (info.input.tsteps, info.input.horizon, info.input.max_missing) == (TSTEPS, HORIZON, MAX_MISSING)
     assert [worker.model and worker.model.version for worker in info.workers] == [1, 1]
@@ -547,16 +547,16 @@ def test_bars_of_hours_to_come_are_flagged(
     answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS, no_skill).answer(
         Ask("r", Arm.CHAMPION, 0.0, None), loaded, {}
     )
-    flags = schema.Forecast.model_validate_json(answer.body).flags
+    flags = http_schema.ForecastReply.model_validate_json(answer.body).flags
     assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
 
 
-def no_skill(model: schema.Model, symbol: str) -> tuple[None, str]:
+def no_skill(model: http_schema.Model, symbol: str) -> tuple[None, str]:
     return None, "the test has none"
 
 
 def compile_version(forecaster: Forecaster) -> LoadedVersion:
-    model = schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
+    model = http_schema.Model(name="XAGUSD", version=1, alias="champion", artifact_sha256="ab", trained_until="")
     return LoadedVersion(forecaster, model)
 
 
@@ -923,7 +923,7 @@ def test_no_change_of_a_window_is_an_error(
     del bars[drop]
     response = started.predict({"symbol": "XAGUSD", "bars": bars})
     assert response.status_code in (200, 422), response.text
-    model = schema.Forecast if response.status_code == 200 else schema.Problems
+    model = http_schema.ForecastReply if response.status_code == 200 else http_schema.Problems
     model.model_validate_json(response.content)
 
 

@@ -10,11 +10,11 @@ import pytest
 from serving import Server, make_bars, registry_of, running, save_model, wait_for
 from test_registry import register
 
+from lstm_ts import http_schema
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.store.bar_store import BarStore
-from serve import schema
 
 SPY = Session(calendar="NYSE", zone="America/New_York")
 BITCOIN = Session(calendar="24/7", zone="UTC")
@@ -73,7 +73,7 @@ def test_each_symbol_is_answered_by_its_own_model_in_its_own_sessions(
     model = load_forecaster(models[symbol])
     bars = make_bars(model.session)
     response = server.predict({"bars": bars, "symbol": symbol})
-    reply = schema.Forecast.model_validate_json(response.raise_for_status().content)
+    reply = http_schema.ForecastReply.model_validate_json(response.raise_for_status().content)
     assert (reply.symbol, reply.model.name, reply.currency) == (symbol, symbol, "USD")
     last = datetime.fromisoformat(bars[-1]["ts"])
     hours = model.session.next_hours(last, len(reply.path))
@@ -85,14 +85,16 @@ def test_each_symbol_is_answered_by_its_own_model_in_its_own_sessions(
 @pytest.mark.parametrize("symbol", ["XAGUSD", "SPY"])
 def test_each_symbol_is_forecast_from_its_own_store(server: Server, folder: Path, symbol: str) -> None:
     response = server.client.get("/forecast", params={"symbol": symbol})
-    reply = schema.Forecast.model_validate_json(response.raise_for_status().content)
+    reply = http_schema.ForecastReply.model_validate_json(response.raise_for_status().content)
     last = BarStore(folder / "data/processed" / symbol, HOURLY_SCHEMA).read()["ts"][-1]
     assert (reply.model.name, reply.origin_ts) == (symbol, last + timedelta(hours=1))
 
 
 def test_what_a_symbol_needs_is_told_and_without_a_name_it_is_the_first_ones(server: Server) -> None:
-    def info(**params: str) -> schema.Info:
-        return schema.Info.model_validate_json(server.client.get("/info", params=params).raise_for_status().content)
+    def info(**params: str) -> http_schema.Info:
+        return http_schema.Info.model_validate_json(
+            server.client.get("/info", params=params).raise_for_status().content
+        )
 
     spy, first, bitcoin = info(symbol="SPY"), info(), info(symbol="BTCUSD")
     assert spy.symbols == ["XAGUSD", "SPY", "BTCUSD"]
@@ -108,7 +110,7 @@ def test_a_symbol_that_is_not_served_is_told_with_those_that_are(server: Server)
     for path in ("/forecast", "/info"):
         response = server.client.get(path, params={"symbol": "EURUSD"})
         assert response.status_code == 422
-        assert schema.Problems.model_validate_json(response.content).problems[0].problem == said
+        assert http_schema.Problems.model_validate_json(response.content).problems[0].problem == said
     for body in (b"{", b"[]", b'{"symbol": ["SPY"], "bars": []}', b'{"bars": []}'):
         assert server.predict(body).status_code == 422
 

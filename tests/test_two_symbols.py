@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from playwright.sync_api import expect
 from serving import Server, running, wait_for
 
+from lstm_ts import http_schema
 from lstm_ts.cli import compose
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.pipeline import build_definitions, make_home
 from lstm_ts.store.bar_store import BarStore
-from serve import schema
 
 GEAR = ("net.hidden=4", "net.decoder=4", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
 STRIDES = (
@@ -60,7 +60,7 @@ def test_two_symbols_go_from_minutes_to_forecasts_pages_and_a_schedule(tmp_path:
         replies = {}
         for symbol in ("XAGUSD", "7203"):
             response = server.client.get("/forecast", params={"symbol": symbol}).raise_for_status()
-            replies[symbol] = schema.Forecast.model_validate_json(response.content)
+            replies[symbol] = http_schema.ForecastReply.model_validate_json(response.content)
         assert {symbol: reply.currency for symbol, reply in replies.items()} == {"XAGUSD": "USD", "7203": "JPY"}
         hours = Session(calendar="JPX", zone="Asia/Tokyo").next_hours(tokyo.read()["ts"][-1], 6)
         assert [step.target_ts for step in replies["7203"].path] == [ts + timedelta(hours=1) for ts in hours]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
-from serve.settings import Answer, Ask
+from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
 from serve.worker_pool import NoAnswer, WorkerPool, WorkerProtocol
 
@@ -30,14 +30,14 @@ def test_what_is_asked_arrives_however_the_bytes_are_cut(bodies: list[bytes | No
 
 @given(body=BODIES)
 def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
-    made = Answer(200, "2", Arm.SHADOW, "", 1 / 3, ROW, body)
-    for answer in (made, Answer(422, "", Arm.CHAMPION, "7", 0.0, None, body)):
+    made = WorkerAnswer(200, "2", Arm.SHADOW, "", 1 / 3, ROW, body)
+    for answer in (made, WorkerAnswer(422, "", Arm.CHAMPION, "7", 0.0, None, body)):
         (message,) = Frames().feed(write_answer(answer))
         assert read_answer(*message) == answer
 
 
 def test_no_more_wait_than_may(tmp_path: Path) -> None:
-    async def ask_all() -> list[BaseException | Answer]:
+    async def ask_all() -> list[BaseException | WorkerAnswer]:
         pool = WorkerPool([tmp_path / "nobody.sock"], max_waiting=2, health_s=5)
         asks = [pool.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
         return await asyncio.gather(*asks, return_exceptions=True)
@@ -52,7 +52,7 @@ def test_no_more_wait_than_may(tmp_path: Path) -> None:
     ]
 
 
-async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[BaseException | Answer]:
+async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[BaseException | WorkerAnswer]:
     """Four requests, of workers of which some never answer."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
@@ -60,8 +60,8 @@ async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[Base
         await over.wait()
         writer.close()
 
-    def answer(ask: Ask) -> Answer:
-        return Answer(200, "1", ask.arm, "", 0.0, None, b"")
+    def answer(ask: Ask) -> WorkerAnswer:
+        return WorkerAnswer(200, "1", ask.arm, "", 0.0, None, b"")
 
     sockets = [folder / f"{number}.sock" for number in range(silent + answering)]
     servers: list[asyncio.Server] = [await asyncio.start_unix_server(say_nothing, path) for path in sockets[:silent]]
@@ -83,7 +83,7 @@ async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[Base
 def test_what_a_worker_does_not_answer_is_asked_of_another(tmp_path: Path) -> None:
     with closing(asyncio.new_event_loop()) as loop:
         answers = loop.run_until_complete(ask_workers(tmp_path, silent=1, answering=1))
-    assert [answer.status for answer in answers if isinstance(answer, Answer)] == [200] * 4
+    assert [answer.status for answer in answers if isinstance(answer, WorkerAnswer)] == [200] * 4
 
 
 def test_where_no_worker_answers_nobody_waits_for_long(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from threading import Lock
 import polars as pl
 
 from dashboard.data.coverage import by_day
-from dashboard.settings import Settings
+from dashboard.settings import DashboardSettings
 from dashboard.ui.open_time import OpenTime
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, Answer
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.completeness import State, classify
 from lstm_ts.market.symbol import check_symbol
 from lstm_ts.store.bar_store import BarStore
@@ -40,13 +40,13 @@ class Known:
     unknown: pl.DataFrame  # frame `start, end`; unlike those of the status, none goes on over closed hours
     source: str  # that delivered the bars
     changed_at: datetime  # the bars
-    answers: list[Answer]
+    answers: list[AnsweredSpan]
 
 
 class BarCache:
     """Its methods may be called in any thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: DashboardSettings) -> None:
         self._settings, self._lock = settings, Lock()
         self._held: dict[tuple[str, str], CachedBars] = {}  # the one asked for last is the last
 
@@ -94,6 +94,6 @@ class BarCache:
 
 
 @lru_cache(maxsize=1)
-def stored(settings: Settings) -> BarCache:
+def stored(settings: DashboardSettings) -> BarCache:
     """The one of this process."""
     return BarCache(settings)

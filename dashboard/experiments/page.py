@@ -13,7 +13,7 @@ from panel.viewable import Viewable
 
 from dashboard.experiments.comparison import MOST, comparison_table, curves_legend, loss_curves
 from dashboard.experiments.runs import SCORES, Run, differing, read_runs
-from dashboard.experiments.scatter import HEIGHT, Scatter, Score, scores_of
+from dashboard.experiments.scatter import HEIGHT, RunScore, Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
 from dashboard.ui.blocks import html
 from dashboard.ui.page_context import PageContext
@@ -35,7 +35,7 @@ class Experiments:
         self._colours = shade(context.dark)
         self._runs: list[Run] | None = None
         self._groups: dict[str, list[Run]] = {}
-        self._scores: dict[str, Score] = {}
+        self._scores: dict[str, RunScore] = {}
         self._scatter: Scatter | None = None
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self._show, self._parameter, self._score, self._span, self._run = (

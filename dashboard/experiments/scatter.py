@@ -19,7 +19,7 @@ HEIGHT, DECADE, TICKS = 340, 10, 8
 
 
 @dataclass(frozen=True)
-class Score:
+class RunScore:
     """A number that runs are compared by, and the best baseline's on the same origins."""
 
     label: str
@@ -27,12 +27,12 @@ class Score:
     baseline: Callable[[Run], float | None]
 
 
-def scores_of(runs: Sequence[Run]) -> list[Score]:
+def scores_of(runs: Sequence[Run]) -> list[RunScore]:
     """Those that some run has."""
     steps = [str(step) for step in SHOWN_STEPS if any(str(step) in run.horizons for run in runs)]
     scores = [_at(step, "pinball, bps (lower is better)", lambda h: h.pinball_bps, _baseline_loss) for step in steps]
     scores += [_at(step, "skill over the best baseline, % (higher is better)", _skill, lambda _: 0.0) for step in steps]
-    loss = Score(
+    loss = RunScore(
         "Validation loss over volatility's on the same hours (lower is better)", lambda run: run.loss, lambda _: 1.0
     )
     return scores + [loss] * any(run.loss is not None for run in runs)
@@ -48,7 +48,7 @@ def _skill(horizon: HorizonScores) -> float:
 
 def _at(
     step: str, words: str, of: Callable[[HorizonScores], float], baseline: Callable[[HorizonScores], float]
-) -> Score:
+) -> RunScore:
     def read(take: Callable[[HorizonScores], float]) -> Callable[[Run], float | None]:
         def taken(run: Run) -> float | None:
             value = take(run.horizons[step]) if step in run.horizons else math.nan
@@ -56,7 +56,7 @@ def _at(
 
         return taken
 
-    return Score(f"{step_name(int(step))}: {words}", read(of), read(baseline))
+    return RunScore(f"{step_name(int(step))}: {words}", read(of), read(baseline))
 
 
 class Scatter:
@@ -66,7 +66,7 @@ class Scatter:
         self,
         runs: Sequence[Run],
         parameter: str,
-        score: Score,
+        score: RunScore,
         colours: Shade,
         zone: ZoneInfo,
         choose: Callable[[Run], None],

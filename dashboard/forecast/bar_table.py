@@ -12,7 +12,7 @@ import pandas as pd
 import panel as pn
 from panel.io import JSCode
 
-from dashboard.client import Needs, Refused
+from dashboard.client import InvalidRequest
 from dashboard.forecast.result import Result
 from dashboard.forecast.rows import COLUMNS, Cell, Checked, cells_of, check, split, to_rows
 from dashboard.ui.blocks import AtOnce, alert, html
@@ -21,6 +21,7 @@ from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import body_of
 from lstm_ts import clock
 from lstm_ts.errors import NoRows
+from lstm_ts.http_schema import Input
 from lstm_ts.market.prices import price_format
 
 PROBLEM = "What is wrong"
@@ -75,7 +76,7 @@ class BarTable(AtOnce, pn.widgets.Tabulator):
 class Look:
     """What a check of the rows has found."""
 
-    needs: Needs
+    needs: Input
     checked: Checked
     bad: Sequence[Cell]
     whole: Sequence[str]  # problems of no cell
@@ -177,7 +178,7 @@ class TypedBars:
             body = body_of(self._symbol, bars)
             try:
                 self._result.show(self._context.client.predict(body), bars, body=body)
-            except Refused as refused:
+            except InvalidRequest as refused:
                 bad, whole = cells_of(refused.problems, found.checked, len(found.checked.rows) - bars.height)
                 pn.state.execute(lambda: self._show(replace(found, bad=bad, whole=whole)))
                 self._result.fail("The service refuses these hours, for what is marked in the table.")

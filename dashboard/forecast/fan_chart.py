@@ -20,13 +20,13 @@ from bokeh.models import (
 )
 from bokeh.models import WheelZoomTool as Wheel
 
-from dashboard.client import Forecast
 from dashboard.monitoring.past_forecasts import PastPath
 from dashboard.ui.blocks import legend
 from dashboard.ui.text import prices_of
 from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import TOUCHED, moment_hover
 from dashboard.ui.views import BAND_ALPHA, BANDS, Shade, plain_figure, shade, show_prices
+from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, Session
 
@@ -122,7 +122,7 @@ class FanChart:
         if event.x is not None and self._steps and event.x > 0.5:
             self._choose(min(round(event.x), self._steps))
 
-    def show(self, bars: pl.DataFrame, forecast: Forecast, after: pl.DataFrame) -> None:
+    def show(self, bars: pl.DataFrame, forecast: ForecastReply, after: pl.DataFrame) -> None:
         """bars     hourly, up to the origin; after: those that came next, as far as they are known"""
         prices = prices_of(forecast)
         show_prices(self.plot, prices)
@@ -207,7 +207,7 @@ class FanChart:
         return fan_legend(self._colours, after=after, past=past)
 
 
-def path_columns(forecast: Forecast) -> dict[str, Any]:
+def path_columns(forecast: ForecastReply) -> dict[str, Any]:
     """Columns of the fan, which begins at the last close; NaN where the service names no such level."""
     close, path = forecast.last_close, forecast.path
     columns: dict[str, Any] = {

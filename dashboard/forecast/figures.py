@@ -5,8 +5,8 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
-from dashboard.client import Forecast, Skill, Step
 from dashboard.ui.text import bps, moments, prices_of, proof_words, short, signed
+from lstm_ts.http_schema import ForecastReply, Skill, Step
 from lstm_ts.monitoring.messages import format_span
 from lstm_ts.scoring.tables import percent
 
@@ -23,7 +23,7 @@ class Figure:
         return f'<div class="{self.kind}"><dt>{name}</dt><dd><b>{value}</b><span>{about}</span></dd></div>'
 
 
-def figures(forecast: Forecast, step: int, zone: ZoneInfo, now: datetime, *, past: bool) -> str:
+def figures(forecast: ForecastReply, step: int, zone: ZoneInfo, now: datetime, *, past: bool) -> str:
     """HTML of the row.
 
     step    1..horizon
@@ -47,14 +47,14 @@ def _way(step: Step) -> str:
     return "over persistence" if step.price >= step.persistence else "under persistence"
 
 
-def arm_words(forecast: Forecast) -> str:
+def arm_words(forecast: ForecastReply) -> str:
     """Who answered; an alias of another name than the arm's stood in for it."""
     model = forecast.model
     who = model.alias if model.alias == forecast.arm else f"{model.alias}, for the {forecast.arm}"
     return f"{who}, trained until {model.trained_until[:10]}"
 
 
-def age_figure(forecast: Forecast, zone: ZoneInfo, now: datetime) -> Figure:
+def age_figure(forecast: ForecastReply, zone: ZoneInfo, now: datetime) -> Figure:
     """The age of the last bar."""
     closed = sum(step.target_ts <= now for step in forecast.path)
     more = "or more " * (closed == len(forecast.path))

@@ -9,7 +9,7 @@ from typing import Any
 import panel as pn
 import polars as pl
 
-from dashboard.client import Answer, Forecast
+from dashboard.client import Answer
 from dashboard.forecast.fan_chart import FanChart
 from dashboard.forecast.figures import figures
 from dashboard.monitoring.past_forecasts import make_path
@@ -21,6 +21,7 @@ from dashboard.ui.text import curl, outcome_words, short, to_csv, trust, warning
 from dashboard.ui.views import path_table
 from lstm_ts import clock
 from lstm_ts.errors import LedgerError
+from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.bars import HOURLY_SCHEMA
 
 NOTHING, NO_PAST = pl.DataFrame(schema=HOURLY_SCHEMA), Past([], {})
@@ -94,7 +95,7 @@ class Result:
 
         pn.state.execute(draw)
 
-    def _read_past(self, forecast: Forecast) -> Past:
+    def _read_past(self, forecast: ForecastReply) -> Past:
         """What the monitor has kept of the version that answers; a forecast is shown without a ledger, too."""
         model = forecast.model
         try:

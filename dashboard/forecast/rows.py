@@ -9,7 +9,7 @@ from math import isfinite
 
 import polars as pl
 
-from dashboard.client import Needs, Problem
+from lstm_ts.http_schema import Input, Problem
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
 
@@ -37,7 +37,7 @@ class Checked:
     hours: int  # of the session, from the first bar to the last
     missing: int  # of the last `tsteps` of them
 
-    def lacks(self, needs: Needs) -> str:
+    def lacks(self, needs: Input) -> str:
         """What keeps the whole from being a window; empty if nothing does."""
         if self.hours < needs.tsteps:
             return f"{needs.tsteps} session hours are needed, these rows span {self.hours}: add earlier ones."
@@ -69,7 +69,7 @@ def _shown(price: float, decimals: int) -> str:
     return text if float(text) == price else f"{Decimal(repr(price)):f}"
 
 
-def check(rows: Sequence[Sequence[str]], session: Session, needs: Needs, now: datetime) -> Checked:
+def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: datetime) -> Checked:
     """An empty row is no row."""
     good: list[tuple[int, datetime, list[float]]] = []
     bad: list[Cell] = []
@@ -188,7 +188,7 @@ def _wrong_hour(
     return ""
 
 
-def _count(bars: pl.DataFrame, session: Session, needs: Needs) -> tuple[int, int]:
+def _count(bars: pl.DataFrame, session: Session, needs: Input) -> tuple[int, int]:
     if bars.is_empty():
         return 0, 0
     stamps = bars["ts"].sort()

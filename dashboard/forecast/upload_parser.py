@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dashboard.settings import Limits, Settings
+from dashboard.settings import DashboardSettings, UploadLimits
 from lstm_ts.errors import DataError, LstmTsError
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.close_stamps import describe_close_stamps
@@ -51,7 +51,7 @@ class UploadedBars:
     doubts: list[str]  # of the stamps
 
 
-def unzip(path: Path, name: str, limits: Limits) -> None:
+def unzip(path: Path, name: str, limits: UploadLimits) -> None:
     """Put a gzip file's content in its place, if it is one.    Raises    OverLimit, DataError"""
     with path.open("rb") as file:
         if file.read(2) != GZIP:
@@ -77,7 +77,7 @@ def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None)
 
 
 def read(
-    path: Path, name: str, symbol: str, options: ReadOptions, settings: Settings, tell: Callable[[int], None]
+    path: Path, name: str, symbol: str, options: ReadOptions, settings: DashboardSettings, tell: Callable[[int], None]
 ) -> UploadedBars:
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
@@ -120,7 +120,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
         raise type(error)(f"{text}. {choose}{at_close}." if choose else str(error).replace(str(path), name)) from None
 
 
-def _within(limits: Limits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
+def _within(limits: UploadLimits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
     batches, rows, until = [], 0, time.monotonic() + limits.max_s
     for batch in files.read_batches():
         batches.append(batch)

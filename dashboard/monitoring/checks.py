@@ -36,7 +36,7 @@ NOT_YET = {
 
 
 @dataclass(frozen=True)
-class Check:
+class ShownFinding:
     """A finding as it is shown."""
 
     title: str
@@ -47,7 +47,7 @@ class Check:
     command: str
 
 
-def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[Check]:
+def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[ShownFinding]:
     """The causes of drift first, whether or not something was found of them.
 
     is_late   the monitor has not run for longer than it should
@@ -61,18 +61,18 @@ def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[Check]:
         found = [make_check(title, row, watched.last_run, is_late=is_late) for row in mine if row.rule == rule]
         if not found and rule in CAUSES:
             command = f"python -m lstm_ts.monitor symbol={symbol}"
-            found = [Check(title, "", Health.UNKNOWN, NOT_YET[rule], None, command)]
+            found = [ShownFinding(title, "", Health.UNKNOWN, NOT_YET[rule], None, command)]
         checks += found
     return checks
 
 
-def make_check(title: str, row: FindingRow, last_run: datetime | None, *, is_late: bool) -> Check:
+def make_check(title: str, row: FindingRow, last_run: datetime | None, *, is_late: bool) -> ShownFinding:
     """One that the last run has not looked at is not known, whatever was found before."""
     health, sentence = Health(row.health), row.sentence
     is_old = is_late or (last_run is not None and row.at < last_run)
     if is_old and health is Health.GOOD:
         health, sentence = Health.UNKNOWN, f"Not looked at since {row.at:%Y-%m-%d %H:%M} UTC. Then: {sentence}"
-    return Check(title, row.subject, health, sentence, row.since, row.command)
+    return ShownFinding(title, row.subject, health, sentence, row.since, row.command)
 
 
 def badge(health: Health, *, noted: bool = False) -> str:
@@ -82,18 +82,18 @@ def badge(health: Health, *, noted: bool = False) -> str:
     return f'<span class="{health}">{MARKS[health]} {health}</span>'
 
 
-def of_words(check: Check) -> str:
+def of_words(check: ShownFinding) -> str:
     """Name the alias of a check that has one; HTML."""
     alias = check.subject.partition(" ")[2]
     return f" ({escape(alias)})" if alias else ""
 
 
-def name_cell(check: Check) -> str:
+def name_cell(check: ShownFinding) -> str:
     mark = badge(check.health, noted=check.title == CAUSES[REGIME])
     return f'<div class="name">{mark}<br><small>{escape(check.title)}{of_words(check)}</small></div>'
 
 
-def checks_table(caption: str, checks: Sequence[Check], zone: ZoneInfo) -> str:
+def checks_table(caption: str, checks: Sequence[ShownFinding], zone: ZoneInfo) -> str:
     rows = [
         (
             name_cell(check),

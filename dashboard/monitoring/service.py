@@ -7,10 +7,11 @@ from zoneinfo import ZoneInfo
 
 from prometheus_client.samples import Sample
 
-from dashboard.client import Client, Health, Model, ServiceError, Worker
+from dashboard.client import Client, ServiceError
 from dashboard.ui.blocks import alert, table
 from dashboard.ui.text import short
 from lstm_ts.errors import LstmTsError
+from lstm_ts.http_schema import HealthReply, Model, Worker
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.monitoring.messages import format_span
 from lstm_ts.scoring.tables import percent
@@ -30,7 +31,7 @@ def service_view(client: Client) -> str:
     return workers_table(health) + numbers_table(samples)
 
 
-def workers_table(health: Health) -> str:
+def workers_table(health: HealthReply) -> str:
     lead = alert(f"The service is not ready: {health.reason}") if not health.ready else ""
     if health.ready and health.reason:
         lead = alert(f"The service answers, but: {health.reason}")

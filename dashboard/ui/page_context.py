@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from dashboard.client import Client
-from dashboard.settings import Settings
+from dashboard.settings import DashboardSettings
 
 
 @dataclass(frozen=True)
 class PageContext:
     client: Client
-    settings: Settings
+    settings: DashboardSettings
     zone: ZoneInfo  # of the browser
     dark: bool

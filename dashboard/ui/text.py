@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from dashboard.client import Forecast, Skill, SkillOver, Step, StepSkill
 from lstm_ts import clock
+from lstm_ts.http_schema import ForecastReply, Skill, SkillOver, Step, StepSkill
 from lstm_ts.market.bars import PRICES
-from lstm_ts.market.prices import PriceFormat, price_format
+from lstm_ts.market.prices import PriceFormat, Quote, price_format
 from lstm_ts.market.session import HOUR
 from lstm_ts.monitoring.confidence import describe_confidence
 from lstm_ts.scoring.records import PERSISTENCE
@@ -39,8 +39,10 @@ def signed(number: float) -> str:
     return f"{round(number, 1) + 0.0:+.1f}"
 
 
-def prices_of(forecast: Forecast) -> PriceFormat:
-    return price_format(forecast.quote, forecast.last_close)
+def prices_of(forecast: ForecastReply) -> PriceFormat:
+    currency, decimals = forecast.currency, forecast.decimals
+    quote = None if currency is None or decimals is None else Quote(currency, decimals)
+    return price_format(quote, forecast.last_close)
 
 
 def bps(step: Step) -> float:
@@ -58,7 +60,7 @@ def is_utc(ts: datetime, zone: ZoneInfo) -> bool:
     return not ts.astimezone(zone).utcoffset()
 
 
-def warnings(forecast: Forecast, *, past: bool = False) -> str:
+def warnings(forecast: ForecastReply, *, past: bool = False) -> str:
     """What to know before trusting it; empty: the service raises no flag.
 
     past    of hours that someone has chosen from a file: their age is no warning
@@ -68,7 +70,7 @@ def warnings(forecast: Forecast, *, past: bool = False) -> str:
     return f'<div class="flags"><b>Before you trust it</b><ul>{flags}</ul></div>' if flags else ""
 
 
-def trust(forecast: Forecast) -> str:
+def trust(forecast: ForecastReply) -> str:
     """Live skill step by step, and whose forecast it is."""
     model = forecast.model
     known = skill_block(forecast.skill, forecast.skill_reason)
@@ -113,7 +115,7 @@ def proof_words(lower: float | None, upper: float | None) -> str:
     return "proven skill" if lower > 0 else "worse, proven" if upper < 0 else "no proven skill"
 
 
-def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:
+def outcome_words(forecast: ForecastReply, after: pl.DataFrame) -> str:
     """What came, against the forecast; empty where nothing is known of it."""
     closes = dict(zip((ts + HOUR for ts in after["ts"]), after["close"], strict=True))
     known = [(step, closes[step.target_ts]) for step in forecast.path if step.target_ts in closes]
@@ -133,7 +135,7 @@ def outcome_words(forecast: Forecast, after: pl.DataFrame) -> str:
     )
 
 
-def to_csv(forecast: Forecast) -> str:
+def to_csv(forecast: ForecastReply) -> str:
     levels, decimals = sorted(forecast.path[0].quantiles), prices_of(forecast).decimals + CSV_DECIMALS
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from bokeh.models import HoverTool, NumeralTickFormatter, PrintfTickFormatter
 from bokeh.plotting import figure
 
-from dashboard.client import Forecast
 from dashboard.ui.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
 from dashboard.ui.text import bps, is_utc, prices_of, short, signed
+from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.prices import PriceFormat
 
 BANDS = ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75))  # drawn in this order, each over the one before
@@ -69,7 +69,7 @@ def show_prices(plot: figure, prices: PriceFormat) -> None:
         tool.formatters = {**tool.formatters, **dict.fromkeys(fields, "printf")}
 
 
-def path_table(forecast: Forecast, zone: ZoneInfo) -> str:
+def path_table(forecast: ForecastReply, zone: ZoneInfo) -> str:
     prices = prices_of(forecast)
     rows = [
         (

@@ -24,7 +24,7 @@ from lstm_ts.ledger.rows import (
     ForecastRow,
 )
 from lstm_ts.ledger.upserts import put_rows
-from lstm_ts.market.bars import Answer
+from lstm_ts.market.bars import AnsweredSpan
 
 
 class Ledger:
@@ -112,7 +112,7 @@ class Ledger:
             at: datetime | None = connection.scalar(wanted)
             return at
 
-    def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[Answer]) -> None:
+    def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[AnsweredSpan]) -> None:
         """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored.
 
         store_id   `BarStore.id` of the store that holds their bars: about another one they prove nothing
@@ -128,14 +128,14 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(RECORD["answers", connection.dialect.name], rows)
 
-    def answers(self, symbol: str, store_id: str) -> list[Answer]:
+    def answers(self, symbol: str, store_id: str) -> list[AnsweredSpan]:
         """Those about this store, by their start."""
         columns = ANSWERS.c
         wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
         wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
         wanted = wanted.order_by(columns.span_start, columns.at, columns.witness)
         with self._database.transaction() as connection:
-            return [Answer(*row) for row in connection.execute(wanted)]
+            return [AnsweredSpan(*row) for row in connection.execute(wanted)]
 
     def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
         """When a source has answered, whatever the store: each moment once, ascending."""

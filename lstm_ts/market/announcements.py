@@ -26,7 +26,7 @@ SHOWN = 60  # characters of a refused row
 SATURDAY = 5
 
 
-class Span(NamedTuple):
+class MarkedHours(NamedTuple):
     """The hours that a row of the table marks."""
 
     kind: str  # of the row
@@ -36,16 +36,16 @@ class Span(NamedTuple):
 
 # Beside each, the hour's move over that of the same hour of other weeks, in size: silver 2011-2015, 2018-2022.
 COLUMNS = {
-    "payrolls": [Span("payrolls", 0, 1)],  # 2.2, 1.7
-    "payrolls_after": [Span("payrolls", 1, 1)],  # 1.4, 1.4
-    "cpi": [Span("cpi", 0, 1)],  # 1.2, 1.6; NZD/USD 4.2
-    "cpi_after": [Span("cpi", 1, 1)],  # 1.0, 1.2; NZD/USD 1.6
-    "fomc": [Span("fomc", 0, 1)],  # 5.3, 5.9
-    "fomc_after": [Span("fomc", 1, 2)],  # 2.2, 2.2
-    "fomc_minutes": [Span("fomc_minutes", 0, 1)],  # 3.0, 2.2
-    "us_holiday_morning": [Span("us_holiday", 3, 5)],  # 0.8, 0.7; only London is open
-    "us_holiday": [Span("us_holiday", 8, 9), Span("us_early_close", 0, 4)],  # 0.4, 0.5
-    "uk_holiday": [Span("uk_holiday", 8, 5)],  # 0.8, 0.8; until New York opens
+    "payrolls": [MarkedHours("payrolls", 0, 1)],  # 2.2, 1.7
+    "payrolls_after": [MarkedHours("payrolls", 1, 1)],  # 1.4, 1.4
+    "cpi": [MarkedHours("cpi", 0, 1)],  # 1.2, 1.6; NZD/USD 4.2
+    "cpi_after": [MarkedHours("cpi", 1, 1)],  # 1.0, 1.2; NZD/USD 1.6
+    "fomc": [MarkedHours("fomc", 0, 1)],  # 5.3, 5.9
+    "fomc_after": [MarkedHours("fomc", 1, 2)],  # 2.2, 2.2
+    "fomc_minutes": [MarkedHours("fomc_minutes", 0, 1)],  # 3.0, 2.2
+    "us_holiday_morning": [MarkedHours("us_holiday", 3, 5)],  # 0.8, 0.7; only London is open
+    "us_holiday": [MarkedHours("us_holiday", 8, 9), MarkedHours("us_early_close", 0, 4)],  # 0.4, 0.5
+    "uk_holiday": [MarkedHours("uk_holiday", 8, 5)],  # 0.8, 0.8; until New York opens
 }
 KINDS = tuple(COLUMNS)
 END = "end"  # the row before which the table is complete
@@ -146,7 +146,7 @@ def _check_dates(rows: list[_Row]) -> None:
         last = row.day
 
 
-def _marked_hours(rows: list[_Row], spans: list[Span]) -> NDArray[np.datetime64]:
+def _marked_hours(rows: list[_Row], spans: list[MarkedHours]) -> NDArray[np.datetime64]:
     hours = [
         np.datetime64(row.at.replace(tzinfo=None), "h") + np.arange(span.first, span.first + span.hours)
         for span in spans

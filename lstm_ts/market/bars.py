@@ -21,7 +21,7 @@ REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnsweredSpan:
     """A source was asked for the minutes with start <= ts < end, and what it delivered is all it has of them."""
 
     start: datetime
@@ -38,7 +38,7 @@ class BarBatch:
     bars: pl.DataFrame  # BAR_SCHEMA, ascending and unique in ts
     minutes: int = 1  # that a bar spans: a divisor of 60, or 60
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
-    answers: tuple[Answer, ...] = ()  # whole with this batch
+    answers: tuple[AnsweredSpan, ...] = ()  # whole with this batch
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
 
     @property
@@ -144,7 +144,7 @@ def describe_rejects(rejects: pl.DataFrame) -> str:
 
 def make_answers(
     start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, witness: str
-) -> tuple[Answer, ...]:
+) -> tuple[AnsweredSpan, ...]:
     """The answer of [start, end), cut at the minutes that came with a row nobody can use: those stay unknown.
 
     good, bad   stamps (TS) of the rows that were kept, and of those that were refused
@@ -158,7 +158,7 @@ def make_answers(
     edges = pl.DataFrame(spans, schema={"start": TS, "end": TS}, orient="row")
     before = (good if good.is_sorted() else good.sort()).to_physical()
     bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
-    return tuple(Answer(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
+    return tuple(AnsweredSpan(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:

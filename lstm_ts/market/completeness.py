@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lstm_ts.market.bars import TS, Answer
+from lstm_ts.market.bars import TS, AnsweredSpan
 
 MINUTE = 60_000_000
 WITNESSES = 2  # that prove a minute empty
@@ -37,7 +37,7 @@ class State(StrEnum):
 MISSING = (State.EMPTY, State.WAITING, State.UNKNOWN)
 
 
-def classify(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer]) -> pl.DataFrame:
+def classify(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[AnsweredSpan]) -> pl.DataFrame:
     """Split the session minutes into segments of one state, none of which crosses the border of a month (UTC).
 
     sessions   frame `opens, closes`, ascending
@@ -70,7 +70,7 @@ def _runs(ts_B: Times) -> tuple[Times, Times]:
     return ts_B[np.append(0, breaks + 1)[: len(ts_B)]], ts_B[np.append(breaks, len(ts_B) - 1)[: len(ts_B)]] + MINUTE
 
 
-def _standing(answers: Sequence[Answer], ts_B: Times) -> tuple[Times, Times]:
+def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Times]:
     """Starts and ends of the answers whose bars are stored still; those of one witness are merged.
 
     One whose bars are not there proves nothing: the store was put back from an older copy.
@@ -167,7 +167,7 @@ def _wide(segments: pl.DataFrame) -> pl.DataFrame:
     return runs.filter((state == State.UNKNOWN) & ~bridged).drop("run")
 
 
-def untold(sessions: pl.DataFrame, answers: Sequence[Answer]) -> pl.Series:
+def untold(sessions: pl.DataFrame, answers: Sequence[AnsweredSpan]) -> pl.Series:
     """Whether no answer has a minute of each session (`opens, closes`)."""
     starts, ends = (pl.Series([getattr(answer, edge) for answer in answers], dtype=TS) for edge in ("start", "end"))
     begun = np.searchsorted(starts.sort().to_physical().to_numpy(), sessions["closes"].to_physical().to_numpy())
@@ -175,7 +175,7 @@ def untold(sessions: pl.DataFrame, answers: Sequence[Answer]) -> pl.Series:
     return pl.Series(begun == over)
 
 
-def span_of(bars_ts: pl.Series, answers: Sequence[Answer]) -> tuple[datetime, datetime] | None:
+def span_of(bars_ts: pl.Series, answers: Sequence[AnsweredSpan]) -> tuple[datetime, datetime] | None:
     """The span from the first minute stored or answered for to the end of the last."""
     starts = [*bars_ts.head(1), *(answer.start for answer in answers)]
     ends = [*(ts + timedelta(minutes=1) for ts in bars_ts.tail(1)), *(answer.end for answer in answers)]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.model.artifact_manifest import FITTED, BadManifest, Manifest, hash_fitted, read_manifest, to_json
+from lstm_ts.model.artifact_manifest import FITTED, ArtifactManifest, BadManifest, hash_fitted, read_manifest, to_json
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.network import Network
 
@@ -101,7 +101,7 @@ def _lines(sums: bytes) -> list[str]:
     return sums.decode(errors="replace").removesuffix("\n").split("\n")
 
 
-def _load_network(folder: Path, content: Mapping[str, bytes], manifest: Manifest) -> Network:
+def _load_network(folder: Path, content: Mapping[str, bytes], manifest: ArtifactManifest) -> Network:
     weights, fitted_to = _load_weights(folder, content[WEIGHTS])
     if NETWORK not in content:
         from lstm_ts.model.old_artifact import export_weights  # imports PyTorch

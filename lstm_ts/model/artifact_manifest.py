@@ -60,7 +60,7 @@ class SymbolPart:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ArtifactManifest:
     net: Mapping[str, Any]  # the name and the settings of the network; the settings alone before format 3
     spec: WindowSpec
     symbols: Mapping[str, SymbolPart]
@@ -113,7 +113,7 @@ def _hash_old(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(fitted.encode()).hexdigest()
 
 
-def read_manifest(content: bytes) -> Manifest:
+def read_manifest(content: bytes) -> ArtifactManifest:
     """Raises    BadManifest: something is missing, too much, or of another type, shape or range"""
     try:
         values = json.loads(content, parse_constant=_refuse_constant)
@@ -125,7 +125,7 @@ def read_manifest(content: bytes) -> Manifest:
     parts = _object(values, "the parts", PARTS if kind == FORMAT else (*OLD_PARTS, *NEWER_PARTS[kind]))
     spec = _check_spec(build(WindowSpec, parts["spec"], "spec"))
     symbols = _read_symbols(parts["symbols"], spec) if kind == FORMAT else _read_old_symbol(parts, kind, spec)
-    return Manifest(
+    return ArtifactManifest(
         net=_object(parts["net"], "net as an object", ()),
         spec=spec,
         symbols=symbols,

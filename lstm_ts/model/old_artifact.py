@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.model.artifact_manifest import BadManifest, Manifest, build
+from lstm_ts.model.artifact_manifest import ArtifactManifest, BadManifest, build
 from lstm_ts.model.export import export
 from lstm_ts.model.features import Array
 from lstm_ts.model.nets import build_net, describe_net
@@ -23,7 +23,7 @@ MAX_WIDTH, MAX_LAYERS = 65_536, 64  # far beyond any use; a network of more fits
 Weights = Mapping[str, NDArray[np.float32]]
 
 
-def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Manifest) -> Network:
+def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: ArtifactManifest) -> Network:
     """path        of the weights, for messages
     fitted_to   what their header says
     Raises      ArtifactError: they are not those of a network that the manifest describes
@@ -42,7 +42,7 @@ def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Ma
     return export(net, describe_net(config), manifest.spec, volatilities=0)
 
 
-def _read_config(path: Path, manifest: Manifest) -> LSTMConfig:
+def _read_config(path: Path, manifest: ArtifactManifest) -> LSTMConfig:
     try:
         config = build(LSTMConfig, manifest.net, "net")
         if max(config.hidden, config.decoder) > MAX_WIDTH or config.layers > MAX_LAYERS:
@@ -52,7 +52,7 @@ def _read_config(path: Path, manifest: Manifest) -> LSTMConfig:
     return config
 
 
-def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: Manifest) -> None:
+def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: ArtifactManifest) -> None:
     first = weights.get("lstm.weight_ih_l0")
     if first is not None and first.ndim == 2 and first.shape[1] != FEATURES:
         raise ArtifactError(
@@ -73,7 +73,7 @@ def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: M
             raise _wrong_weights(path, f"finite numbers in {name}, got others")
 
 
-def _start_HQ(manifest: Manifest) -> Array:
+def _start_HQ(manifest: ArtifactManifest) -> Array:
     (part,) = manifest.symbols.values()
     return part.reference.start_HQ
 

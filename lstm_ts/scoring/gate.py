@@ -77,7 +77,7 @@ class Criteria:
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     name: str
     passed: bool | None  # None: the data cannot tell
     reason: str
@@ -87,7 +87,7 @@ class Check:
 class Decision:
     verdict: Verdict
     experimental: bool  # promoted without skill over every baseline: a first model, or one after a drift
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
 
     @property
@@ -140,13 +140,13 @@ def decide(
 
 
 def _promote_without_skill(
-    verdict: Verdict, skill: Sequence[Check], checks: tuple[Check, ...], *, better: bool | None = None
+    verdict: Verdict, skill: Sequence[GateCheck], checks: tuple[GateCheck, ...], *, better: bool | None = None
 ) -> Decision:
     skilled = all(check.passed for check in skill)
     return Decision(verdict, verdict is Verdict.PROMOTE and not skilled, checks, better=better)
 
 
-def _judge(checks: Sequence[Check]) -> Verdict:
+def _judge(checks: Sequence[GateCheck]) -> Verdict:
     passed = {check.passed for check in checks}
     if False in passed:
         return Verdict.REJECT
@@ -189,44 +189,46 @@ def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Cr
     )
 
 
-def _check_samples(record: ForecastRecord, criteria: Criteria) -> Check:
+def _check_samples(record: ForecastRecord, criteria: Criteria) -> GateCheck:
     known = {step: int((~np.isnan(record.y_NH[:, step - 1])).sum()) for step in criteria.steps}
     step = min(known, key=lambda step: known[step])
     reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are asked for."
-    return Check("samples", known[step] >= criteria.min_origins or None, reason)
+    return GateCheck("samples", known[step] >= criteria.min_origins or None, reason)
 
 
-def _check_drift(record: ForecastRecord, since: datetime, criteria: Criteria) -> Check:
+def _check_drift(record: ForecastRecord, since: datetime, criteria: Criteria) -> GateCheck:
     """Whether all origins lie after the change."""
     after_N = record.origin_ts_N >= np.datetime64(since.replace(tzinfo=None))
     lead = f"The champion has drifted since about {since:%Y-%m-%d %H:%M} UTC"
     if after_N.all():
-        return Check(
+        return GateCheck(
             "drift", True, f"{lead}: all {record.n:,} origins lie after that, and it takes one that is better."
         )
     asked = f"{2 * criteria.min_origins:,} are asked for, half of them to stop on and half to judge on"
-    return Check("drift", None, f"{lead}: {int(after_N.sum()):,} of the {record.n:,} origins lie after that; {asked}.")
+    return GateCheck(
+        "drift", None, f"{lead}: {int(after_N.sum()):,} of the {record.n:,} origins lie after that; {asked}."
+    )
 
 
-def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> Check:
+def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> GateCheck:
     step = criteria.steps[0]
     ours_N, theirs_N = (record.pinball_NH[who][:, step - 1] for who in (record.model, baseline))
     found, name = _compare(ours_N, theirs_N, baseline, step, criteria), f"skill over {baseline}"
     if found.upper < 0:
-        return Check(name, True, f"{found.words}: shown.")
+        return GateCheck(name, True, f"{found.words}: shown.")
     if found.lower > 0:
-        return Check(
+        return GateCheck(
             name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
         )
     if found.detectable <= criteria.min_skill:
-        return Check(
+        return GateCheck(
             name, False, f"{found.words}: no skill, where one of {percent(found.detectable, 2)} would have shown."
         )
     needed = found.origins_for(criteria.min_skill)
-    return Check(name, None, f"{found.words}: to see a skill of {percent(criteria.min_skill, 2)} takes {needed}.")
+    return GateCheck(name, None, f"{found.words}: to see a skill of {percent(criteria.min_skill, 2)} takes {needed}.")
 
 
-def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
+def _check_coverage(record: ForecastRecord, criteria: Criteria) -> GateCheck:
     """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
     step, (low, high) = criteria.steps[0], criteria.coverage
     y_N = record.y_NH[:, step - 1]
@@ -236,17 +238,17 @@ def _check_coverage(record: ForecastRecord, criteria: Criteria) -> Check:
     found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
     asked = f"{percent(low)} to {percent(high)} is asked for"
     reason = f"The central 80 % interval {step} h ahead covers {found}; {asked}."
-    return Check("coverage", passed, reason)
+    return GateCheck("coverage", passed, reason)
 
 
-def _check_anchor(record: ForecastRecord, criteria: Criteria) -> Check:
+def _check_anchor(record: ForecastRecord, criteria: Criteria) -> GateCheck:
     step, (low, high) = criteria.steps[0], criteria.anchor
     least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
     found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
-    return Check("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
+    return GateCheck("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
 
 
-def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
+def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> GateCheck:
     """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
 
     Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
@@ -272,12 +274,12 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> Check:
         f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+.2f} bps "
         f"from where it was and the market went {true:+.2f} bps: {verdict}."
     )
-    return Check("last bar", not made_up, reason)
+    return GateCheck("last bar", not made_up, reason)
 
 
 def _check_champion(
     candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool, drifted: bool
-) -> Iterator[Check]:
+) -> Iterator[GateCheck]:
     """The first step comes first."""
     ours_NH, theirs_NH, first = (
         candidate.loss_NH,
@@ -306,40 +308,42 @@ def _is_better(found: _Comparison, criteria: Criteria) -> bool:
     return found.upper < 0 and found.difference <= -criteria.min_effect
 
 
-def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> Check:
+def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> GateCheck:
     margin = f"the margin of {percent(criteria.margin, 2)}"
     if _is_better(found, criteria):
-        return Check(name, True, f"{found.words}: better.")
+        return GateCheck(name, True, f"{found.words}: better.")
     if found.upper < 0 and not may_equal:
         effect = f"less than the {percent(criteria.min_effect, 2)} that counts, as another seed may be"
-        return Check(name, False, f"{found.words}: better by {effect}, and not fresher.")
+        return GateCheck(name, False, f"{found.words}: better by {effect}, and not fresher.")
     if not may_equal:
         told = found.lower > 0 or found.detectable <= criteria.margin
         sure = "not better" if told else "better or not, too few origins tell"
-        return Check(name, False if told else None, f"{found.words}: {sure}, and not fresher.")
+        return GateCheck(name, False if told else None, f"{found.words}: {sure}, and not fresher.")
     if found.upper < criteria.margin:
-        return Check(name, True, f"{found.words}: not inferior by {margin}.")
+        return GateCheck(name, True, f"{found.words}: not inferior by {margin}.")
     if found.lower > 0:
-        return Check(
+        return GateCheck(
             name, False, f"{found.words}: worse, with the same confidence by at least {percent(found.lower, 2)}."
         )
     if found.detectable <= criteria.margin:
-        return Check(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
-    return Check(name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}.")
+        return GateCheck(name, False, f"{found.words}: beyond {margin}, which an equal would have kept.")
+    return GateCheck(
+        name, None, f"{found.words}: to keep {margin} an equal needs {found.origins_for(criteria.margin)}."
+    )
 
 
-def _check_cure(found: _Comparison, name: str, criteria: Criteria) -> Check:
+def _check_cure(found: _Comparison, name: str, criteria: Criteria) -> GateCheck:
     counts = f"the {percent(criteria.min_cure, 2)} that counts after a drift"
     if found.upper < 0 and found.difference <= -criteria.min_cure:
-        return Check(name, True, f"{found.words}: better.")
+        return GateCheck(name, True, f"{found.words}: better.")
     if found.lower > -criteria.min_cure or found.detectable <= criteria.min_cure:
-        return Check(name, False, f"{found.words}: not better by {counts}.")
-    return Check(name, None, f"{found.words}: to see {counts} takes {found.origins_for(criteria.min_cure)}.")
+        return GateCheck(name, False, f"{found.words}: not better by {counts}.")
+    return GateCheck(name, None, f"{found.words}: to see {counts} takes {found.origins_for(criteria.min_cure)}.")
 
 
-def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> Check:
+def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> GateCheck:
     """Beyond the margin counts against it if it is worse by the test too."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
-    return Check(
+    return GateCheck(
         name, passed, f"In {name}, p{found.words[1:]}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
     )

@@ -19,7 +19,7 @@ from lstm_ts import clock
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
-from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, Answer, BarBatch, Broker, Reach
+from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, BarBatch, Broker, Reach
 from lstm_ts.market.completeness import State, classify, count_within, span_of
 from lstm_ts.market.session import Session
 from lstm_ts.sources.stored_series import SeriesLimits
@@ -53,7 +53,7 @@ class BackfillResult:
 @dataclass
 class _Step:
     bars: list[pl.DataFrame] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[AnsweredSpan] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -93,7 +93,7 @@ def backfill(
 def _plan(
     raw: BarStore,
     session: Session,
-    answers: Sequence[Answer],
+    answers: Sequence[AnsweredSpan],
     reach: Reach,
     start: datetime | None,
     end: datetime | None,
@@ -115,7 +115,9 @@ def _plan(
     return plan_spans(sessions, bars_ts, answers, again=again)
 
 
-def plan_spans(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answer], *, again: bool) -> list[Span]:
+def plan_spans(
+    sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
+) -> list[Span]:
     """Sessions, of at most a day each, that hold a minute to ask for; in the order to ask in."""
     opens = pl.datetime_ranges("opens", "closes", interval="1d", closed="left")
     pieces = (
@@ -127,7 +129,7 @@ def plan_spans(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Ans
 
 
 def plan_days(
-    sessions: pl.DataFrame, span: Span, bars_ts: pl.Series, answers: Sequence[Answer], *, again: bool
+    sessions: pl.DataFrame, span: Span, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
 ) -> list[Span]:
     """UTC days, cut at the ends of the span, that hold a session minute to ask for; in the order to ask in."""
     days = pl.datetime_ranges(pl.col("opens").dt.truncate("1d"), "closes", interval="1d", closed="left")

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
-from lstm_ts.market.bars import REJECT_SCHEMA, TS, Answer, BarBatch, count_by_hour, describe_rejects
+from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours
 from lstm_ts.market.levels import check_levels
@@ -49,7 +49,7 @@ class Delivery:
         self.name = name
         self.kept = self.rejected = 0
         self.longer: list[BarBatch] = []  # than minutes
-        self.answers: list[tuple[Answer, ...]] = []  # of each batch
+        self.answers: list[tuple[AnsweredSpan, ...]] = []  # of each batch
         self._rejects_csv = rejects_csv
         self._counts: list[pl.DataFrame] = []
         self._minutes = [pl.DataFrame(schema=LEVEL_SCHEMA)]

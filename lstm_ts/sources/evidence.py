@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from lstm_ts.market.bars import TS, Answer
+from lstm_ts.market.bars import TS, AnsweredSpan
 
 SILENCE = 240  # session minutes: in five years of silver the longest without a tick, but for 7 holes
 MINUTE = 60_000_000
 
 
-def join_to_stored(answers: Sequence[Answer], stored: pl.Series, sessions: pl.DataFrame) -> list[Answer]:
+def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions: pl.DataFrame) -> list[AnsweredSpan]:
     """The answers of one file, which reach to the stored bars about it, and leave its holes out.
 
     answers    cut where a bad row leaves its minute unknown

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.market.bars import TS, Answer, make_answers
+from lstm_ts.market.bars import TS, AnsweredSpan, make_answers
 
 WITNESS = "files"
 
@@ -36,7 +36,7 @@ class Testimony:
         self._bad.append(refused.filter(~repeated)["ts"].drop_nulls())
         self._undated += int(refused.filter(~repeated)["ts"].null_count())
 
-    def answers(self) -> tuple[Answer, ...]:
+    def answers(self) -> tuple[AnsweredSpan, ...]:
         """None if a row's time cannot be read: it may be any minute's."""
         empty = pl.Series(dtype=TS)
         good, repeated, bad = (pl.concat([empty, *parts]) for parts in (self._good, self._repeated, self._bad))

@@ -19,7 +19,7 @@ from scipy.signal import lfilter
 
 from lstm_ts import clock
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, Answer, BarBatch
+from lstm_ts.market.bars import BAR_SCHEMA, AnsweredSpan, BarBatch
 from lstm_ts.market.session import Session, utc
 
 Signal = Literal["silver", "random_walk", "planted_ar"]
@@ -120,7 +120,7 @@ class Synthetic:
         months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
         yield from map(BarBatch, months[:-1])
         if months:
-            answer = Answer(self.start, self.end, clock.now(), witness=WITNESS, bars=bars.height)
+            answer = AnsweredSpan(self.start, self.end, clock.now(), witness=WITNESS, bars=bars.height)
             yield BarBatch(months[-1], answers=(answer,))
 
     def _compute_bars(self) -> pl.DataFrame:

@@ -34,7 +34,7 @@ from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import Session
 from lstm_ts.store.disk import fsync_folder, hash_file, locked, write_durably
 from lstm_ts.store.journal import JOURNAL, STAGING, Journal, remove_staging
-from lstm_ts.store.manifest import MANIFEST, Manifest, MonthFile, read_manifest
+from lstm_ts.store.manifest import MANIFEST, MonthFile, StoreManifest, read_manifest
 from lstm_ts.store.missing import describe_elsewhere, describe_foreign
 from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes
 
@@ -154,7 +154,7 @@ class BarStore:
             facts |= {"new": done.new, "same": done.same, "revised": done.revised}
             log.info("Bars are stored", extra={"event": "bars_stored", **facts})
 
-    def copy_to(self, folder: Path) -> Manifest:
+    def copy_to(self, folder: Path) -> StoreManifest:
         """Copy what is stored at this moment into a new folder; what that holds.
 
         Raises    DataError: a file is not as it was written
@@ -214,7 +214,7 @@ class BarStore:
         if changed or not manifest.id or calendar != manifest.calendar:
             said = source if changed or not months else manifest.source
             files = dict(sorted(months.items())), dict(sorted(revisions.items()))
-            self._publish(staging.folder, manifest, Manifest(store_id, said, *files, calendar, zone))
+            self._publish(staging.folder, manifest, StoreManifest(store_id, said, *files, calendar, zone))
         return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 
     def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -230,7 +230,7 @@ class BarStore:
         write_durably(staging / staged.file, buffer.getvalue())
         return staged
 
-    def _publish(self, staging: Path, before: Manifest, after: Manifest) -> None:
+    def _publish(self, staging: Path, before: StoreManifest, after: StoreManifest) -> None:
         """Put the new files in place, then the manifest that names them."""
         new = [file for file in after.files.values() if not self._is_there(file)]
         self._journal.add([*(file.file for file in new), *(before.files.keys() - after.files.keys())])
@@ -261,7 +261,7 @@ class BarStore:
             self._journal.clear()
 
     @contextmanager
-    def _reading(self, *, lenient: bool = False) -> Iterator[Manifest]:
+    def _reading(self, *, lenient: bool = False) -> Iterator[StoreManifest]:
         """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock.
 
         lenient   go on without a lock where the folder has none
@@ -288,7 +288,7 @@ class BarStore:
             f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
         )
 
-    def _nothing_found(self, manifest: Manifest, start: datetime | None, end: datetime | None) -> str:
+    def _nothing_found(self, manifest: StoreManifest, start: datetime | None, end: datetime | None) -> str:
         command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
         if not manifest.months:
             run = f"run {command} first"

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.market.bars import PRICES, Answer
+from lstm_ts.market.bars import PRICES, AnsweredSpan
 from lstm_ts.market.completeness import MISSING, State, classify, coverage, merge, span_of
 from lstm_ts.market.session import Session
 from lstm_ts.scoring.tables import align
@@ -37,7 +37,7 @@ class Status:
 def compute_status(
     symbol: str,
     bars_ts: pl.Series,
-    answers: Sequence[Answer],
+    answers: Sequence[AnsweredSpan],
     revisions: pl.DataFrame,
     session: Session,
     *,

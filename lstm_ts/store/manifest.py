@@ -22,7 +22,7 @@ class MonthFile:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class StoreManifest:
     id: str  # of this store: one that takes the place of a deleted one has another
     source: str
     months: dict[str, MonthFile]
@@ -40,13 +40,13 @@ class Manifest:
         return {file.file: file for file in (*self.months.values(), *self.revisions.values())}
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> StoreManifest:
     """Empty where there is none.    Raises    DataError: no manifest of a store"""
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return Manifest("", "nothing", {}, {})
+        return StoreManifest("", "nothing", {}, {})
     except (ValueError, RecursionError):
         raise DataError(f"Expected JSON in {path}, got something else; restore it, or refill {folder}") from None
     try:
@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> Manifest:
             for files, prefix in (("months", ""), ("revisions", "revisions-"))  # a store may be older than these
         )
         given, calendar, zone = (_text(content.get(key, "")) for key in ("id", "calendar", "zone"))
-        return Manifest(given, _text(content["source"]), months, revisions, calendar, zone)
+        return StoreManifest(given, _text(content["source"]), months, revisions, calendar, zone)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise DataError(
             f"Expected the manifest of a store of bars in {path}, got other JSON; "

@@ -1,4 +1,4 @@
-"""What travels over HTTP: the window asked about, the forecast, and why there is none."""
+"""Requests and replies of the service over HTTP, for it and for the dashboard."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -42,7 +42,15 @@ Price = Annotated[float, Field(strict=True, ge=MIN_PRICE, le=MAX_PRICE, allow_in
 
 
 class Strict(BaseModel):
+    """A part of a request: what is not known is wrong."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reply(BaseModel):
+    """A part of a reply: a client takes no notice of what a newer service adds."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class Bar(Strict):
@@ -63,16 +71,16 @@ class Window(Strict):
     bars: list[Bar]
 
 
-class Step(Strict):
+class Step(Reply):
     target_ts: Annotated[datetime, Field(description="When the target's bar closes, by the session calendar")]
     price: Annotated[float, Field(description="The median, in the quote currency of the symbol")]
     lower_80: float
     upper_80: float
-    quantiles: Annotated[dict[str, float], Field(description="Level -> price")]
+    quantiles: Annotated[dict[float, float], Field(description="Level -> price")]
     persistence: Annotated[float, Field(description="The last close: the forecast to beat")]
 
 
-class Model(Strict):
+class Model(Reply):
     name: str
     version: int
     alias: str
@@ -80,7 +88,7 @@ class Model(Strict):
     trained_until: str
 
 
-class SkillOver(Strict):
+class SkillOver(Reply):
     """1 - the model's pinball loss / that of a baseline, over the same outcomes: 0.01 is a loss 1 % lower."""
 
     skill: float
@@ -88,7 +96,7 @@ class SkillOver(Strict):
     upper: Annotated[float | None, Field(description="It may be looked at every hour; null: too few days yet")]
 
 
-class StepSkill(Strict):
+class StepSkill(Reply):
     step: Annotated[int, Field(description="Session hours ahead")]
     outcomes: Annotated[int, Field(description="Forecasts of this version, one each session hour, whose outcome came")]
     since: Annotated[date, Field(description="Of the first of them")]
@@ -97,7 +105,7 @@ class StepSkill(Strict):
     over_persistence: SkillOver
 
 
-class Skill(Strict):
+class Skill(Reply):
     """What the version that answers has been worth since it was registered."""
 
     measured_at: Annotated[datetime, Field(description="By python -m lstm_ts.monitor")]
@@ -105,7 +113,7 @@ class Skill(Strict):
     steps: list[StepSkill]
 
 
-class Forecast(Strict):
+class ForecastReply(Reply):
     """The next session hours of one symbol."""
 
     symbol: str
@@ -128,24 +136,24 @@ class Forecast(Strict):
     request_id: str
 
 
-class Problem(Strict):
+class Problem(Reply):
     path: Annotated[str, Field(description="Of the field, e.g. bars[3].high")]
     problem: str
 
 
-class Problems(Strict):
+class Problems(Reply):
     """Everything that is wrong with a request."""
 
     problems: list[Problem]
     request_id: str
 
 
-class Refusal(Strict):
+class Refusal(Reply):
     reason: str
     request_id: str
 
 
-class Worker(Strict):
+class Worker(Reply):
     """One process that answers, for one symbol; a reason says why a model is not there, or not the newest."""
 
     symbol: Annotated[str, Field(description="Of the model; each worker has one for each symbol")] = ""
@@ -155,13 +163,13 @@ class Worker(Strict):
     challenger_reason: str | None = None
 
 
-class Health(Strict):
+class HealthReply(Reply):
     ready: bool
     reason: Annotated[str | None, Field(description="Why it is not ready, or why its forecasts are not written down")]
     workers: list[Worker]
 
 
-class Input(Strict):
+class Input(Reply):
     symbol: str
     tsteps: Annotated[int, Field(description="Session hours in a window")]
     max_missing: Annotated[int, Field(description="Hours of it that may be missing")]
@@ -170,7 +178,7 @@ class Input(Strict):
     calendar: str
 
 
-class Info(Strict):
+class Info(Reply):
     symbols: Annotated[list[str], Field(description="That are served")]
     input: Annotated[Input | None, Field(description="What the symbol's model needs; null while none is loaded")]
     input_schema: dict[str, Any]
