@@ -20,7 +20,7 @@ from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach, describe_rejects, make_answers, make_rejects
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.candles import NonsenseError, decode, make_mid, rate
-from lstm_ts.sources.json_client import JsonClient, NoConnection, NotFound, NotJson, Reply
+from lstm_ts.sources.json_client import JsonClient, JsonReply, NoConnection, NotFound, NotJson
 from lstm_ts.sources.retries import GIVE_UP, Retries, RetryableError
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -159,7 +159,7 @@ class Dukascopy:
 
     # Requests
 
-    def _get(self, path: str, query: Mapping[str, int | str] | None = None) -> Reply:
+    def _get(self, path: str, query: Mapping[str, int | str] | None = None) -> JsonReply:
         """Ask until there is a whole answer.
 
         Raises    RetryableError: as often as `retries` allows; BrokerError: asking again is no use
@@ -169,7 +169,7 @@ class Dukascopy:
         except NotJson as why:
             raise BrokerError(f"Expected JSON from Dukascopy's feed, got {why}; correct source.base") from why
 
-    def _ask(self, path: str, query: Mapping[str, int | str]) -> Reply:
+    def _ask(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
         time.sleep(max(0.0, self._asked_at + self.pace_s - time.monotonic()))
         self._asked_at = time.monotonic()
         try:
@@ -181,7 +181,7 @@ class Dukascopy:
         self._answered = True
         return reply
 
-    def _read(self, reply: Reply, read: Callable[[Any], Result]) -> Result:
+    def _read(self, reply: JsonReply, read: Callable[[Any], Result]) -> Result:
         try:
             return read(reply.value)
         except NonsenseError as why:

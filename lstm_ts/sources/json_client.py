@@ -32,7 +32,7 @@ class NotFound(BrokerError):
 
 
 @dataclass(frozen=True)
-class Reply:
+class JsonReply:
     url: str
     value: Any
     at: datetime | None  # by the server's clock, in whole seconds
@@ -56,7 +56,7 @@ class JsonClient:
         self._runner: asyncio.Runner | None = None
         self._http: httpx.AsyncClient | None = None
 
-    def get(self, path: str, query: Mapping[str, int | str]) -> Reply:
+    def get(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
         """Raises    RetryableError: no whole answer; NotFound; BrokerError: a refusal, or too much; BrokerAway"""
         if self._runner is None or self._http is None:
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
@@ -71,11 +71,11 @@ class JsonClient:
             self._runner.close()
         self._runner = self._http = None
 
-    async def _get(self, http: httpx.AsyncClient, url: httpx.URL) -> Reply:
+    async def _get(self, http: httpx.AsyncClient, url: httpx.URL) -> JsonReply:
         try:
             async with asyncio.timeout(self._answer_s), http.stream("GET", url) as response:
                 self._check_status(response)
-                return Reply(str(url), _parse(await self._read(response), url), _date_of(response))
+                return JsonReply(str(url), _parse(await self._read(response), url), _date_of(response))
         except (TimeoutError, httpx.TimeoutException):
             raise RetryableError(f"no whole answer within {self._answer_s:g} s from {url}") from None
         except httpx.ConnectError:
