@@ -185,7 +185,7 @@ def measure(browser: Browser, url: str, pid: int, upload: Path, rows: int) -> No
 
 
 def random_spans(store: BarStore) -> list[tuple[datetime, datetime]]:
-    """Around stored minutes; from all of them to an hour, the logarithms of their lengths alike often."""
+    """Random spans of stored minutes; from all of them to an hour, of log-uniform lengths."""
     stamps, rng = store.read_stamps(), np.random.default_rng(2)
     whole = stamps[-1] - stamps[0]
     halves = [whole / 2 * (timedelta(hours=1) / whole) ** rng.random() for _ in range(SPANS)]
@@ -198,7 +198,7 @@ def open_time(store: BarStore) -> OpenTime:
 
 
 def measure_ways(store: BarStore) -> None:
-    """From a span to its candles: of one frame for all visitors, or of the months that it lies in, read anew."""
+    """Measure how candles of a span are made: of one frame for all visitors, or of its months, read anew."""
     bars = store.read().select("ts", *PRICES, "volume").rechunk()
     bars = bars.with_columns(open_time(store).days(bars["ts"]))
     spans = random_spans(store)

@@ -144,7 +144,7 @@ class Installation:
         monitor.join()
 
     def start_service(self) -> None:
-        """Where it does not run."""
+        """Start the service unless it runs."""
         if self.service:
             return
         keys = self.folder / "keys"

@@ -84,7 +84,7 @@ class Client:
         return self._hourly(symbol).changed
 
     def last_close_ts(self, symbol: str) -> datetime | None:
-        """When the newest hourly bar closed; None where none is stored.    Raises    DataError"""
+        """Close of the newest hourly bar; None if none is stored.    Raises    DataError"""
         last = self._hourly(symbol).last_ts()
         return last + HOUR if last else None
 

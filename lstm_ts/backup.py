@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where an installation keeps what is backed up."""
+    """The locations of an installation's bars, registry and ledger."""
 
     data: Path
     registry: str

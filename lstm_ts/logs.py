@@ -171,7 +171,7 @@ def configure(config: Mapping[str, Any]) -> None:
 
 
 def take_over() -> None:
-    """Where the log is JSON, have warnings, uncaught errors and whatever is printed to stderr told by it."""
+    """Route warnings, uncaught errors and what is printed to stderr into the log, if that is JSON."""
     formatters = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler)]
     if not formatters or not isinstance(formatters[0], JsonLines):
         return

@@ -1,4 +1,4 @@
-"""Where challengers stand beside their champions, for Prometheus."""
+"""Challengers' figures beside their champions', for Prometheus."""
 
 from collections.abc import Collection, Iterator, Mapping
 

@@ -46,7 +46,7 @@ class LiveSkills:
         )
 
     def last_run(self, symbol: str) -> datetime | None:
-        """When the monitor last ended one; None: not known."""
+        """End of the monitor's last run; None: not known."""
         work = self._reader.last.value
         return work.runs.get(symbol) if work else None
 

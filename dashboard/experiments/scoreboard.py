@@ -181,7 +181,7 @@ def _link(address: str, words: str) -> str:
 
 
 def _registered(run: Run, uri: str) -> str:
-    """Where MLflow has the version that came of it, if one did."""
+    """The MLflow version that came of the run, if one did."""
     name = str(run.config.get("name", run.symbol))
     if address := page_address(uri, name):
         return _link(address, f"Versions of {name} in MLflow")

@@ -43,7 +43,7 @@ def rank(before: datetime, at: datetime) -> int:
 
 
 def label(at: datetime, of_rank: int, *, within_days: bool) -> str:
-    """On two lines: what has begun, and of what it is a part.
+    """Two lines: what has begun, and of what it is a part.
 
     within_days    the moments are parts of days
     """

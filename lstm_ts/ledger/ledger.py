@@ -104,7 +104,7 @@ class Ledger:
             return [ForecastRow(**row._mapping) for row in found]
 
     def last_answer(self, name: str, version: int) -> datetime | None:
-        """When a version last answered a request."""
+        """Time of the last request that a version answered."""
         table = FORECASTS.c
         of_version = table.name == name, table.version == version
         wanted = sa.select(table.at).where(*of_version).order_by(table.at.desc()).limit(1)
@@ -138,7 +138,7 @@ class Ledger:
             return [AnsweredSpan(*row) for row in connection.execute(wanted)]
 
     def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
-        """When a source has answered, whatever the store: each moment once, ascending."""
+        """Times of a source's answers for any store: each once, ascending."""
         at = ANSWERS.c.at
         wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
         with self._database.transaction() as connection:

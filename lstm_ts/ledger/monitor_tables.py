@@ -139,7 +139,7 @@ def list_watched(connection: Connection) -> list[tuple[str, int]]:
 
 
 def last_run(connection: Connection, name: str) -> datetime | None:
-    """When the monitor last wrote down how far it has come with a name."""
+    """Time at which the monitor last recorded its progress with a name."""
     table = MONITOR_STATES.c
     newest = sa.select(table.at).where(table.name == name).order_by(table.at.desc()).limit(1)
     at: datetime | None = connection.scalar(newest)

@@ -58,7 +58,7 @@ def fold_served(ledger: Ledger, name: str, *, before: datetime) -> int:
 
 
 def _find_first(connection: Connection, name: str, since: datetime | None, before: datetime) -> datetime | None:
-    """When the first forecast was served that is old enough."""
+    """Time of the first served forecast that is old enough."""
     at = FORECASTS.c.at
     wanted = sa.select(at).where(FORECASTS.c.name == name, at < before).order_by(at).limit(1)
     found: datetime | None = connection.scalar(wanted if since is None else wanted.where(at >= since))

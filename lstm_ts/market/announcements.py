@@ -95,7 +95,7 @@ def load_announcements(path: Path = TABLE) -> Announcements:
 
 
 def _read(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where a row stands, and its cells; lines that begin with # are comments."""
+    """Line numbers of the rows, and their cells; lines that begin with # are comments."""
     try:
         lines = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
         rows = [(f"line {lines.line_num} of {path}", cells) for cells in lines]

@@ -47,7 +47,7 @@ class BarBatch:
 
 
 class Source(Protocol):
-    """Where bars come from. `name` says it in a few words, and begins with "synthetic" where the bars are made up."""
+    """A source of bars. `name` says which in a few words, and begins with "synthetic" where the bars are made up."""
 
     @property
     def name(self) -> str: ...

@@ -25,7 +25,7 @@ class CloseRange:
     highest: float
 
     def describe_jump(self, later: "CloseRange", gap_s: float) -> str:
-        """Where `later` lies further outside than a market moves in `gap_s`, in words; nothing where it does not."""
+        """Describe how far `later` lies outside what a market moves in `gap_s`; empty if it lies within."""
         above, below = later.highest / self.highest, self.lowest / later.lowest
         if np.log(max(above, below)) <= largest_move(gap_s):
             return ""

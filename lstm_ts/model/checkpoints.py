@@ -1,4 +1,4 @@
-"""Where a training runs: in a folder of its own, or on from the checkpoint of one that was interrupted."""
+"""The run folder of a training: a new one, or that of an interrupted run, which goes on from its checkpoint."""
 
 from pathlib import Path
 from zipfile import is_zipfile

@@ -25,7 +25,7 @@ VALID_BATCH = 4096
 
 
 class Split:
-    """Where validation and test begin: an ISO date, or a fraction of the bars' span.
+    """The starts of validation and test: an ISO date, or a fraction of the bars' span.
 
     No target crosses a border: the last `horizon` hours before it are no origins.
     """

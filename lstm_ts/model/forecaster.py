@@ -29,7 +29,7 @@ MAX_MOVE = 1e4  # usual returns or ranges: no quantile of returns is that far ou
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model comes from; everything in JSON types."""
+    """The origin of a model, in JSON types."""
 
     symbol: str
     source: str  # what delivered the bars; says so where they are synthetic

@@ -1,4 +1,4 @@
-"""Where a model comes from: its bars and its code, hashed and dated."""
+"""The origin of a model: its bars and its code, hashed and dated."""
 
 import hashlib
 import json

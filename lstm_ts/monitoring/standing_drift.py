@@ -1,4 +1,4 @@
-"""Since when a version has drifted whose alarm stands, as the monitor has left it in the ledger."""
+"""The start of a drift whose alarm stands, as the monitor has written it into the ledger."""
 
 from datetime import datetime
 

@@ -103,7 +103,7 @@ def page_address(uri: str, name: str) -> str:
 
 
 def describe_pages(uri: str, name: str) -> str:
-    """Where MLflow shows the versions; no address is repeated that may hold a password."""
+    """The address of MLflow's pages of the versions, without one that may hold a password."""
     if address := page_address(uri, name):
         return f"MLflow's page of them: {address}"
     store = uri if uri.startswith("sqlite:") else '"$MLFLOW_TRACKING_URI"'

@@ -18,7 +18,7 @@ CENTRAL_INTERVALS = {"0.5": (0.25, 0.75), "0.8": (0.1, 0.9), "0.9": (0.05, 0.95)
 
 
 def level_index(levels: Sequence[float], wanted: float) -> int | None:
-    """Where a level stands, None where it is not among them; 3 * 0.05 counts as 0.15."""
+    """The index of a level, None if it is not among them; 3 * 0.05 counts as 0.15."""
     return next((i for i, level in enumerate(levels) if math.isclose(level, wanted, abs_tol=1e-9)), None)
 
 

@@ -36,7 +36,7 @@ def log_results(loggers: Sequence[Logger], scores: Mapping[Path, Scores], model:
 
 
 def record_address(run: "wandb.Run", folder: Path) -> None:
-    """Where the run is looked at, in a file of its folder; none while offline."""
+    """Write the run's W&B address into a file of its folder; none while offline."""
     if not run.offline:
         (folder / "wandb_url.txt").write_text(f"{run.url}\n")
 

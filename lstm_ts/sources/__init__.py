@@ -1,1 +1,1 @@
-"""Where minute bars come from; each module has one class that satisfies `lstm_ts.market.bars.Source`."""
+"""Sources of minute bars; each module has one class that satisfies `lstm_ts.market.bars.Source`."""

@@ -207,7 +207,7 @@ class Dukascopy:
 
 
 def _read_head(instrument: Any) -> datetime | None:
-    """When the minutes of an instrument begin, where that is said.    Raises    NonsenseError"""
+    """The first minute of an instrument; None where the feed does not say.    Raises    NonsenseError"""
     if not isinstance(instrument, dict):
         raise NonsenseError("an object that describes the instrument, got none")
     histories = instrument.get("histories", [])

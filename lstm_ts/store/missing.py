@@ -22,7 +22,7 @@ def describe_foreign(folder: Path, names: Sequence[str]) -> str:
 
 
 def describe_elsewhere(folder: Path) -> str:
-    """Where bars are, seen from the folder of a symbol that has none: beside it, or beside `paths.data`; or empty."""
+    """Name the nearest folders with bars to one without: beside it, or beside `paths.data`; empty if there are none."""
     data = folder.parent.parent
     if symbols := [name for name in stores_in(folder.parent) if name != folder.name]:
         return f"there are bars of {_listed(symbols)}: set symbol to one of those"

@@ -156,7 +156,7 @@ class EventLoopRunner:
         return self._loop.run_until_complete(work)
 
     def sleep(self, seconds: float) -> None:
-        """While the connection is listened to."""
+        """Sleep, and handle the connection's messages meanwhile."""
         if seconds > 0:
             self.run(asyncio.sleep(seconds))
 
