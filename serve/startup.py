@@ -38,6 +38,14 @@ OPEN_FILES = resource.RLIMIT_NOFILE
 MAX_TMPDIR = 70  # bytes: of a socket's path, of which the system allows 107, our own part is the rest
 OTHER_FILES = 256  # of an HTTP process beside its connections
 LEAST_BACKLOG, BACKLOG = 64, 2048
+LITSERVE = {
+    "log_level": "warning",
+    "generate_client_file": False,
+    "access_log": False,
+    "log_config": None,
+    "ws": "none",
+    "timeout_keep_alive": DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
+}
 MOST_CONNECTIONS = 3000  # where none is configured
 
 log = logging.getLogger(__name__)
@@ -176,12 +184,9 @@ def _serve(
     from serve.app import ForecastServer
     from serve.connection import protocol_of
     from serve.connections import Connections
-    from serve.metrics import LOGGED
     from serve.routes import Routes
 
-    if lost := take_lost(cfg.port):
-        LOGGED.labels(LOST).inc(lost)
-        log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)
+    _count_lost(cfg.port)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     server = ForecastServer(
         ForecastApi(settings, folder, forecast_log.address),
@@ -202,14 +207,18 @@ def _serve(
         host=cfg.host,
         port=cfg.port,
         num_api_servers=cfg.api_servers,
-        log_level="warning",
-        generate_client_file=False,
-        access_log=False,
-        log_config=None,
         http=protocol_of(connections),
-        ws="none",
         backlog=backlog,
-        timeout_keep_alive=DAY_S,  # `Connection` closes idle ones: uvicorn's protocol does not see half a request
+        **LITSERVE,
     )
     if server.broken:
         sys.exit(1)
+
+
+def _count_lost(port: int) -> None:
+    """Count the forecasts that were lost with services at this port before."""
+    from serve.metrics import LOGGED
+
+    if lost := take_lost(port):
+        LOGGED.labels(LOST).inc(lost)
+        log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)
