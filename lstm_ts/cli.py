@@ -5,6 +5,7 @@ import getpass
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from lstm_ts.overrides import (
 from lstm_ts.processors import wait_passively
 
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
+INTERRUPTED = 128 + signal.SIGINT
 SEARCHPATH = "hydra.searchpath"
 OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # as Hydra names where it heard of a folder
 Result = TypeVar("Result")
@@ -65,6 +67,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
                     return task(cfg)
 
         def main() -> None:
+            _replace_interrupt(signal.SIG_DFL, signal.default_int_handler)
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
@@ -130,8 +133,9 @@ def _check_names(cfg: DictConfig, chosen: str) -> None:
 def check_arguments(config_name: str) -> None:
     """Answer --help, or say a mistake in this command line, at once: called before what is slow to import.
 
-    Other options of Hydra's own, and sweeps, are left to `entry_point`.
+    Other options of Hydra's own, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
     """
+    _replace_interrupt(signal.default_int_handler, signal.SIG_DFL)
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
@@ -140,6 +144,12 @@ def check_arguments(config_name: str) -> None:
         if not any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
             compose(config_name, sys.argv[1:])
         check_extras(config_name)
+
+
+def _replace_interrupt(before: Any, after: Any) -> None:
+    """Handle Ctrl-C another way, unless it is ignored."""
+    if signal.getsignal(signal.SIGINT) is before:
+        signal.signal(signal.SIGINT, after)
 
 
 def _answer_help(config_name: str) -> None:
@@ -229,6 +239,9 @@ def _one_sentence() -> Iterator[None]:
     except BrokenPipeError:  # `| head` has read enough; the interpreter would complain once more while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except KeyboardInterrupt:
+        log.warning("Stopped by Ctrl-C")
+        sys.exit(INTERRUPTED)
     except Exception as error:
         sentence = _describe(error)
         if sentence is None or os.environ.get(TRACEBACKS) == "1":

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lstm_ts.cli import entry_point
+from lstm_ts.cli import INTERRUPTED, entry_point
 from lstm_ts.configuration import construct, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
@@ -206,7 +206,7 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
         )
     except KeyboardInterrupt:
         log.warning("Stopped: what was answered is stored, and the same command goes on from there")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     if not result.asked:
         print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")
         return result

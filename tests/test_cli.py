@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from commands import mistake, run, succeed
-from processes import ROOT, WAIT_S, python
+from processes import ROOT, WAIT_S, child, output, python, read_line, wait_for
 
 from lstm_ts.configuration import check_port
 from lstm_ts.errors import ConfigError
@@ -260,6 +261,24 @@ def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(tmp_path: Path
     said = done.stderr.splitlines()
     assert len(said) == len(ENTRY_POINTS)
     assert all(line.startswith("Error: ") and "sourcee" in line for line in said)
+
+
+def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
+    """Neither while libraries are imported nor at work."""
+    paths = f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"
+    command = ["-m", "lstm_ts.ingest", *paths, "source.start=2000-01-01", "source.end=2008-01-01"]
+    with child(python("-X", "importtime", *command), stderr=subprocess.PIPE) as importing:
+        while "sqlalchemy.engine" not in read_line(importing, importing.stderr):
+            pass
+        importing.send_signal(signal.SIGINT)
+        _, said = output(importing)
+    assert importing.returncode == -signal.SIGINT and "Traceback" not in said
+    with child(python(*command), stderr=subprocess.PIPE) as working:
+        wait_for(lambda: list(tmp_path.glob("outputs/**/.hydra")), process=working)
+        working.send_signal(signal.SIGINT)
+        _, said = output(working)
+    assert working.returncode == 128 + signal.SIGINT and said.splitlines()[-1].endswith("Stopped by Ctrl-C")
+    assert "Traceback" not in said
 
 
 def test_a_traceback_is_shown_when_asked_for(tmp_path: Path) -> None:
