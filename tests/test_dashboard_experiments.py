@@ -19,7 +19,7 @@ from test_report import make_record
 from dashboard.experiments.comparison import comparison_table, curves_legend, loss_curves
 from dashboard.experiments.runs import Run, differing, flatten, read_runs
 from dashboard.experiments.scatter import Scatter, scores_of
-from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
+from dashboard.experiments.scoreboard import details, groups, label, listing, matches, score_cells, spans_of
 from dashboard.ui.views import LIGHT
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import record_address
@@ -27,7 +27,6 @@ from lstm_ts.scoring.wandb_log import record_address
 pytestmark = pytest.mark.slow
 
 BERLIN = ZoneInfo("Europe/Berlin")
-STORE = "sqlite:///mlflow.db"
 STORE = "sqlite:///mlflow.db"
 RATES = (1e-4, 1e-2)
 
@@ -166,6 +165,12 @@ def test_scores_of_runs_that_called_every_price_dollars_are_read(
     old.write_text(old.read_text().replace("mae_price", "mae_usd"))
     (run,) = read_runs(tmp_path)
     assert (run.trouble, run.horizons) == ("", runs[0].horizons)
+
+
+def test_a_skill_that_rounds_to_nothing_is_no_negative_zero(runs: list[Run]) -> None:
+    horizon = runs[0].horizons["1"]
+    worse = replace(horizon, skill=horizon.skill | {horizon.best: -4e-4})
+    assert "+0.0 %" in score_cells(replace(runs[0], horizons={"1": worse}), ["1"])[1]
 
 
 def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run]) -> None:

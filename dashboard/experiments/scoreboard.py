@@ -13,7 +13,7 @@ from dashboard.ui.blocks import alert, table
 from lstm_ts.registry.version import describe_pages, page_address
 from lstm_ts.scoring.records import SHOWN_STEPS
 from lstm_ts.scoring.scores import HorizonScores, describe_skill, step_name
-from lstm_ts.scoring.tables import number, p_cell
+from lstm_ts.scoring.tables import number, p_cell, percent
 
 NONE = "-"
 ROWS = 100  # of the table
@@ -104,7 +104,7 @@ def _bps(horizon: HorizonScores) -> str:
 
 
 def _skill(horizon: HorizonScores, baseline: str) -> str:
-    return number(100 * horizon.skill.get(baseline, math.nan), "{:+.1f} %")
+    return percent(horizon.skill.get(baseline, math.nan), signed=True)
 
 
 def told(value: Value) -> str:

@@ -128,7 +128,7 @@ def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
 
 def _best_words(scored: Mapping[str, Any]) -> str:
     best = read_best(scored)
-    return f"{_percent(scored['skill'][best], '{:+.1f} %')} {p_words(scored['dm_p'][best])}"
+    return f"{_percent(scored['skill'][best], '{:+z.1f} %')} {p_words(scored['dm_p'][best])}"
 
 
 def p_words(p: float | None) -> str:
@@ -156,7 +156,7 @@ def comparison_table(found: Comparison, first: int, second: int) -> str:
         (
             f"{step.step} h",
             *(f"{bps:.3f}" for bps in (*step.pinball_bps, step.persistence_bps)),
-            f"{step.difference_bps:+.3f}",
+            f"{step.difference_bps:+z.3f}",
             difference_words(step, first, second),
             *(_percent(share) for share in step.coverage_80),
             f"{step.n:,}",

@@ -36,7 +36,7 @@ def year_of(local: datetime) -> str:
 
 def signed(number: float) -> str:
     """Round to one decimal, without negative zero."""
-    return f"{round(number, 1) + 0.0:+.1f}"
+    return f"{number:+z.1f}"
 
 
 def prices_of(forecast: ForecastReply) -> PriceFormat:

@@ -271,8 +271,8 @@ def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> GateCheck:
         else f"only more than twice as far as the market, {sure}, would count against it"
     )
     reason = (
-        f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+.2f} bps "
-        f"from where it was and the market went {true:+.2f} bps: {verdict}."
+        f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+z.2f} bps "
+        f"from where it was and the market went {true:+z.2f} bps: {verdict}."
     )
     return GateCheck("last bar", not made_up, reason)
 

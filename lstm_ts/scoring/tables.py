@@ -20,7 +20,7 @@ def number(value: float, form: str) -> str:
 
 def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
     """A share in percent, signed where it tells better from worse, without negative zero."""
-    return number(round(100 * share, digits) + 0.0, f"{{:{'+' * signed}.{digits}f}} %")
+    return number(100 * share, f"{{:{'+' * signed}z.{digits}f}} %")
 
 
 def p_cell(p: float) -> str:
