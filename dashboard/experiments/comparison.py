@@ -10,11 +10,16 @@ from bokeh.plotting import figure
 from dashboard.experiments.runs import Run, differing
 from dashboard.experiments.scoreboard import NONE, label, score_cells, steps_of, told
 from dashboard.ui.blocks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, legend, table
-from dashboard.ui.views import Shade, plain_figure
+from dashboard.ui.views import DARK, Shade, plain_figure
 
 SETTINGS = 6  # that are shown of those that differ
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # the dark ones first, which show best on white
 MOST = len(COLOURS)  # runs
+
+
+def _order(colours: Shade) -> tuple[str, ...]:
+    """Colours of the runs, those with the most contrast first."""
+    return COLOURS[::-1] if colours == DARK else COLOURS
 
 
 def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
@@ -24,7 +29,7 @@ def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
     plot.xaxis.axis_label, plot.yaxis.axis_label = "Epoch", "Validation loss over volatility's"
     plot.xaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1), BasicTickFormatter()
     plot.hspan(y=[1.0], line_color=colours.ink, line_dash="dashed", line_width=1)
-    for run, colour in zip(runs, COLOURS, strict=False):
+    for run, colour in zip(runs, _order(colours), strict=False):
         columns = {"epoch": list(range(1, len(run.losses) + 1)), "loss": list(run.losses)}
         source = ColumnDataSource({**columns, "run": [label(run, zone)] * len(run.losses)})
         plot.line("epoch", "loss", source=source, color=colour, line_width=2)
@@ -35,7 +40,8 @@ def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
 
 
 def curves_legend(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> str:
-    named = [(colour, escape(label(run, zone))) for run, colour in zip(runs, COLOURS, strict=False) if run.losses]
+    pairs = zip(runs, _order(colours), strict=False)
+    named = [(colour, escape(label(run, zone))) for run, colour in pairs if run.losses]
     return legend([*named, (colours.ink, "the volatility forecast (dashed)")])
 
 
