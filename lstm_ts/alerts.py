@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import entry_point, user
+from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
 from lstm_ts.configuration import check_registry, construct
 from lstm_ts.errors import ConfigError, DeliveryError
@@ -31,7 +31,7 @@ from lstm_ts.ledger.alert_tables import (
 )
 from lstm_ts.ledger.incident_days import IncidentDay, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.logs import audit
+from lstm_ts.logs import audit, user
 from lstm_ts.market.session import utc
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers

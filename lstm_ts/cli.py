@@ -1,7 +1,6 @@
 """What every entry point does at its edge: run Hydra, say a user's mistake in one sentence, keep stdout for results."""
 
 import functools
-import getpass
 import logging
 import os
 import shutil
@@ -23,24 +22,19 @@ from hydra.core.utils import configure_log, run_job
 from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import logs
-from lstm_ts.clock import read_clock
 from lstm_ts.command_help import asks_for_help, describe_command
+from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
-from lstm_ts.configuration import CONF, check_file_name, construct, newest_model
+from lstm_ts.configuration import CONF
 from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.explanations import explain
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.market.symbol import check_name, check_symbol
-from lstm_ts.overrides import (
-    check_values,
-    explain,
-    flatten,
-    read_command_line,
-)
 from lstm_ts.processors import wait_passively
+from lstm_ts.validation import check_configuration, check_names
 
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 INTERRUPTED = 128 + signal.SIGINT
@@ -62,7 +56,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         def job(cfg: DictConfig) -> Result:
             with _one_sentence():
                 _take_over_log(cfg)
-                _check(cfg, HydraConfig.get())
+                check_configuration(cfg, HydraConfig.get())
                 with _no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
                     return task(cfg)
 
@@ -103,31 +97,9 @@ class Checks(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
-            _check(config, config.hydra)
+            check_configuration(config, config.hydra)
 
     on_multirun_start = on_run_start
-
-
-def _check(cfg: DictConfig, hydra_node: Any) -> None:
-    """Raises    ConfigError"""
-    read_clock()
-    logs.check_format(cfg.log)
-    check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
-    _check_names(cfg, hydra_node.runtime.choices["symbol"])
-    _check_complete(cfg)
-
-
-def _check_names(cfg: DictConfig, chosen: str) -> None:
-    """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
-    cfg.symbol.name = check_symbol(cfg.symbol.name)
-    check_file_name(chosen, cfg.symbol.name)
-    construct(cfg.symbol)  # says what it does not take
-    if "name" in cfg:
-        cfg.name = check_name(cfg.name)
-    for kind, path in cfg.paths.items():
-        if path is None or not str(path).strip():
-            raise ConfigError(f"Expected a folder for paths.{kind}, got none; set paths.{kind}, or leave it out")
-        cfg.paths[kind] = str(path)
 
 
 def check_arguments(config_name: str) -> None:
@@ -178,16 +150,6 @@ def _told(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
     return {} if several else {"symbol": cfg.symbol.name}
 
 
-def _check_complete(cfg: DictConfig) -> None:
-    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
-    missing = sorted(key for key, value in flatten(content) if value == "???" and not key.startswith("hydra."))
-    if not missing:
-        return
-    newest = newest_model(Path(cfg.paths.outputs)) if missing[0] == "model" else None
-    advice = f"{missing[0]}={newest}, the newest one" if newest else f"{missing[0]}=…"
-    raise ConfigError(f"Expected a value for {missing[0]}, got none; add {advice}")
-
-
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration that a command line of these overrides has, where there is none.
 
@@ -195,10 +157,9 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         cfg = _compose(config_name, overrides)
-        _check(cfg, cfg.hydra)
-    OmegaConf.set_struct(cfg, False)
-    del cfg.hydra
-    OmegaConf.set_struct(cfg, True)
+        check_configuration(cfg, cfg.hydra)
+    with open_dict(cfg):
+        del cfg.hydra
     return cfg
 
 
@@ -223,7 +184,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
     """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         config = _compose(config_name, overrides)
-        _check(config, config.hydra)
+        check_configuration(config, config.hydra)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         with logs.log_context(command=config_name, run=uuid4().hex[:12], **_told(config, config_name)):
             done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
@@ -295,7 +256,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
 def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
     """Run a job as its command runs: names are text, though YAML reads a symbol such as 7203 as a number."""
     _take_over_log(cfg)
-    _check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
+    check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
     with logs.log_context(**_told(cfg, HydraConfig.get().job.config_name)):
         task(cfg)
 
@@ -306,11 +267,3 @@ def typed_overrides() -> list[str]:
     folders = [source.path for source in node.runtime.config_sources if source.provider in OWN_FOLDERS]
     searched = [f"{SEARCHPATH}=[{','.join(repr(f'file://{folder}') for folder in folders)}]"] if folders else []
     return [*node.overrides.task, *searched]
-
-
-def user() -> str:
-    """Who runs this; a container may know its user by number only."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lstm_ts.commands import COMMANDS
-from lstm_ts.conf_files import Setting, read_defaults, read_settings
+from lstm_ts.conf_files import CONF, Setting, included_files, read_defaults, read_settings
 
-CONF = Path(__file__).parent / "conf"
 FLAGS = {"-h", "--help"}
 SHARED = "project"  # the file that every command includes
 EXPERIMENT = "experiment"
@@ -27,7 +26,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 def describe_command(name: str, arguments: Sequence[str], columns: int | None = None) -> str:
     """What `--help` prints.    arguments   the others on the command line: a group's file shows its own values"""
     width = min(max(columns or shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
-    command, files = COMMANDS[name], _included(name)
+    command, files = COMMANDS[name], included_files(name)
     typed = dict(text.split("=", 1) for text in arguments if "=" in text)
     chosen = {group: typed.get(group, file) for group, file in _default_groups(files).items()}
     blocks = [
@@ -38,13 +37,6 @@ def describe_command(name: str, arguments: Sequence[str], columns: int | None = 
         FOOTER,
     ]
     return "\n\n".join(blocks)
-
-
-def _included(name: str) -> list[Path]:
-    """The command's own file, and those that it includes, what overrides first."""
-    path = CONF / f"{name}.yaml"
-    included = [entry for entry in read_defaults(path) if "=" not in entry]
-    return [path, *(file for entry in included for file in _included(entry))]
 
 
 def _default_groups(files: Sequence[Path]) -> dict[str, str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+CONF = Path(__file__).parent / "conf"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -43,6 +45,13 @@ def read_defaults(path: Path) -> list[str]:
     pairs = [entry if isinstance(entry, dict) else {entry: None} for entry in entries if entry != "_self_"]
     named = [(key.removeprefix("override ").lstrip("/"), value) for pair in pairs for key, value in pair.items()]
     return [key if value is None else f"{key}={value}" for key, value in named if not key.startswith("hydra/")]
+
+
+def included_files(name: str) -> list[Path]:
+    """The command's own file, and those that it includes, what overrides first."""
+    path = CONF / f"{name}.yaml"
+    included = [entry for entry in read_defaults(path) if "=" not in entry]
+    return [path, *(file for entry in included for file in included_files(entry))]
 
 
 def read_target(path: Path) -> str:

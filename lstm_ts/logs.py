@@ -1,5 +1,6 @@
 """How every process writes its log to stderr: text for people, or one JSON object a line, as docs/LOGS.md says."""
 
+import getpass
 import logging
 import logging.config
 import math
@@ -54,6 +55,14 @@ def log_context(**fields: Any) -> Iterator[None]:
 def audit(event: str, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
     """Who changed, or was refused, what: a line of its own logger, which can be kept longer than others."""
     _audit.log(level, "%s", message, extra={"event": event, **fields})
+
+
+def user() -> str:
+    """Who runs this; a container may know its user by number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 class TextLines(logging.Formatter):

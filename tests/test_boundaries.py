@@ -34,8 +34,8 @@ COMMANDS = {
     "pipeline",
     "cronjobs",
 }
-CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "configuration", "overrides", "plan"}}
-CONFIGURED |= {"serve.startup", "dashboard.server"}
+CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
+CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation", "serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.train"} | {
     f"lstm_ts.model.{name}"
     for name in (

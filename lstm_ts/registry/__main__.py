@@ -13,10 +13,11 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from lstm_ts.cli import entry_point, user
+from lstm_ts.cli import entry_point
 from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.logs import user
 from lstm_ts.market.session import utc
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.uri import check_there

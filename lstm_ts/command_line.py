@@ -1,0 +1,129 @@
+"""The arguments of a command before Hydra takes them: each one `key=value` or a flag, or else what to type instead."""
+
+import glob
+import itertools
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+
+from lstm_ts.conf_files import CONF
+from lstm_ts.errors import ConfigError
+from lstm_ts.explanations import explain_group
+from lstm_ts.market.symbol import check_symbol
+from lstm_ts.overrides import SYMBOL, as_typed, is_group, key_of, look_up, parse, quote, value_of
+
+FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
+FLAGS |= {"-sc", "--shell-completion"}
+SHOWN = ("job", "hydra", "all")  # by --cfg
+FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
+FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
+PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
+
+
+def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
+    """The arguments for Hydra, with quotes around paths that its grammar would not take as they are.
+
+    Raises    ConfigError: an argument that is neither a flag nor key=value
+    """
+    flags: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word.partition("=")[0] in FLAGS | FLAGS_WITH_VALUE:
+            flags += [word, *([next(rest, "")] if word in FLAGS_WITH_VALUE else [])]
+            if word in ("-c", "--cfg") and flags[-1] not in SHOWN:
+                raise ConfigError(f"Expected {word} job, {word} hydra or {word} all, got {flags[-1] or 'none'}")
+        elif word.startswith("-"):
+            name = word.lstrip("-")
+            raise ConfigError(
+                f"Expected key=value, got {word}; write it without dashes: {name}{'' if '=' in name else '=…'}"
+            )
+        else:
+            words.append(word)
+    words = _join_paths(words)
+    return flags + [_read(word, words, command) for word in words]
+
+
+def _join_paths(words: Sequence[str]) -> list[str]:
+    """The words, with those put together again that the shell has split a path at its blanks into."""
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        pieces = list(itertools.takewhile(lambda word: "=" not in word and not word.startswith("~"), rest[1:]))
+        counts = range(1 + len(pieces), 1, -1) if "=" in rest[0] else ()
+        count = next((count for count in counts if _names_file(value_of(" ".join(rest[:count])))), 1)
+        joined.append(" ".join(rest[:count]))
+        rest = rest[count:]
+    return joined
+
+
+def _read(text: str, words: Sequence[str], command: str) -> str:
+    key, value = key_of(text), value_of(text)
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(f"Expected key=value, got {text}; {_advise(text, words, command)}")
+    if not key or key != key.strip() or (value != value.lstrip() and value.strip()):
+        raise ConfigError(f"Expected key=value without blanks around =, got {text!r}; leave them out")
+    parsed = parse(text)
+    if key == SYMBOL and parsed is not None and not parsed.is_delete():
+        return _read_symbol(text, parsed)
+    if re.search(r"\$\{symbol\}", value):
+        raise ConfigError(f"Expected ${{symbol.name}} for the symbol's name, got {text}; write that")
+    names = re.findall(r"\$\{(\w+)\}", value)
+    if "${" in value and (parsed is None or any(name in os.environ for name in names)):
+        raise ConfigError(
+            f"Expected ${{…}} with the name of an option in it, got {text}; "
+            f"write ${{oc.env:{names[0] if names else 'NAME'}}} for an environment variable, or leave it out"
+        )
+    if parsed is not None and is_group(key) and not isinstance(parsed._value, str | ChoiceSweep | QuotedString):
+        raise ConfigError(explain_group(key, value))
+    if parsed is not None and not (isinstance(parsed._value, ChoiceSweep) and _names_file(value)):
+        return text
+    if _names_file(value) or (key in PATHS and not value.startswith("[")):
+        return f"{text.partition('=')[0]}={quote(value)}"
+    raise ConfigError(f"Expected a value in quotes where it has special characters, got {text}; type {as_typed(text)}")
+
+
+def _read_symbol(text: str, parsed: Override) -> str:
+    """Quote a symbol that is a number, such as 7203, which Hydra does not take for a file's name.
+
+    Raises    ConfigError: no symbol
+    """
+    value: Any = parsed._value
+    if parsed.is_sweep_override() and not isinstance(value, ChoiceSweep):
+        return text  # such as glob(*)
+    number = isinstance(value, int | float)
+    items = value.list if isinstance(value, ChoiceSweep) else [value_of(text) if number else value]
+    names = [check_symbol(item.text if isinstance(item, QuotedString) else item) for item in items]
+    plain = not number and all(isinstance(item, str | QuotedString) for item in items)
+    return text if plain else f"{text.partition('=')[0]}={','.join(map(repr, names))}"
+
+
+def _advise(text: str, words: Sequence[str], command: str) -> str:
+    place = words.index(text)
+    start = max((at for at in range(place) if "=" in words[at]), default=place)
+    whole = is_group(key_of(words[start])) or _names_file(value_of(words[start])) or Path(text).exists()
+    if start < place and not whole:
+        end = next((at for at in range(place, len(words)) if "=" in words[at]), len(words))
+        return f"if it belongs to the value before it, quote both: {as_typed(' '.join(words[start:end]))}"
+    if (CONF / "experiment" / f"{text}.yaml").is_file():
+        return f"write +experiment={text}"
+    if Path(text).exists():
+        option = "source=files source.paths" if command == "ingest" else "model" if Path(text).is_dir() else "bars"
+        return f"write {option}={text}"
+    if "/" in text or "*" in text:
+        return f"write {'source.paths' if command == 'ingest' else '<option>'}={shlex.quote(text)}"
+    if is_group(text) or look_up(text, command, {}):
+        return f"write {text}=…"
+    return f"write action={text}" if look_up("action", command, {}) else f"write {text}=…"
+
+
+def _names_file(value: str) -> bool:
+    try:
+        return bool(value.strip()) and (Path(value).exists() or bool(glob.glob(value)))  # noqa: PTH207 (absolute, too)
+    except (OSError, ValueError):  # too long for a name, or a null byte
+        return False

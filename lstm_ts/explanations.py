@@ -1,0 +1,132 @@
+"""What Hydra, or a class that it makes, refuses: as a sentence that names what exists and what to type."""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from difflib import SequenceMatcher
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts.conf_files import CONF
+from lstm_ts.overrides import FREE, SYMBOL, as_typed, flatten, is_group, key_of, look_up, value_of
+
+TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
+NEAR = 0.6
+
+
+def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
+    """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
+        if found[1] == "experiment":
+            return explain_group(found[1], value_of(_find(overrides, found[1])))
+        cfg = _compose(command, [text for text in overrides if key_of(text) != found[1]])
+        return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
+    if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
+        cfg = _compose(command, overrides)
+        return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        return explain_group(found[1], found[2], listed=re.findall(r"\n\t(\S+)(?=\n)", text.partition("Config se")[0]))
+    if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
+        key, value = found[1].partition("=")[::2]
+        if is_group(key):
+            return f"Expected one {key}, got {found[1]}; add -m to run once with each"
+        return (
+            f"Expected one value, got {found[1]}; write '{key}=[{value}]' for a list, {as_typed(found[1])} for one "
+            f"text, or add -m to run once with each"
+        )
+    if found := re.search(r"already at '([^']+)'", text) or re.search(r"Multiple values for (\w+)", text):
+        return f"Expected {found[1]}=… without the +, since {found[1]} exists, got {_find(overrides, found[1])}"
+    if found := re.search(r"(\S+) appears more than once", text):
+        return f"Expected {found[1]} once, got {_find(overrides, found[1])} beside it; leave the + out"
+    return f"Expected overrides that Hydra accepts, got: {' '.join(text.partition('To append')[0].split())}"
+
+
+def _find(overrides: Sequence[str], key: str) -> str:
+    return next((text for text in overrides if key_of(text) == key), key)
+
+
+def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
+    """The sentence for a file that a group does not have.    listed    those that it has"""
+    names = listed or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    plus = "+" if group == "experiment" else ""
+    if got in names:
+        return f"Expected {plus}{group}={got}, got {group}={got}; add the +"
+    choose = f"Expected {plus}{group}= with one of {', '.join(names)}, got {got}; choose one of them"
+    if group != SYMBOL or not got:
+        return choose
+    return (
+        f"{choose}, or make {got} one: copy {TEMPLATE.relative_to(CONF.parent)} to {got}.yaml beside it, or to "
+        f"{SYMBOL}/{got}.yaml in a folder of your own that --config-dir names, and change what differs"
+    )
+
+
+def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
+    """The sentence for a key that `command` does not have: the nearest one, with its default value and its file."""
+    known = {name: value for name, value in flatten(OmegaConf.to_container(cfg)) if name != key}
+    known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
+    if found := _takes(cfg, key):
+        return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
+    if _likeness(key, "experiment") > NEAR:
+        return f"Expected a key of {command}, got {got}; did you mean +experiment={value_of(got)}?"
+    last = key.rpartition(".")[2]
+    near = last if last in known else max(known, key=lambda name: _likeness(key, name))
+    if _likeness(key, near) < NEAR:
+        keys = ", ".join(name for name in sorted(known) if "." not in name and not key.startswith(f"{name}."))
+        return f"Expected a key of {command}, got {got}; its keys are {keys} (--cfg job shows all with their values)"
+    if near in choices:
+        return f"Expected a key of {command}, got {got}; did you mean {near}={choices[near]}?"
+    while isinstance(known[near], dict) and known[near].keys() - {"_target_"}:
+        near = f"{near}.{next(name for name in known[near] if not name.startswith('_'))}"
+    found_at = look_up(near, command, choices)
+    where = f" ({found_at[0].relative_to(CONF.parent)})" if found_at else ""
+    return f"Expected a key of {command}, got {got}; did you mean {near}={show_value(known[near])}{where}?"
+
+
+def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose with those overrides that choose an existing file of a group."""
+    groups = [text for text in overrides if is_group(key_of(text)) and not text.startswith("~")]
+    chosen = [text for text in groups if (CONF / key_of(text) / f"{value_of(text)}.yaml").is_file()]
+    with ExitStack() as stack:
+        if not GlobalHydra.instance().is_initialized():
+            stack.enter_context(hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name=command))
+        return hydra.compose(command, chosen, return_hydra_config=True)
+
+
+def _likeness(key: str, name: str) -> float:
+    """Likeness of two keys within 0..1: of the whole, and of what follows the last dot."""
+    pairs = ((key, name), (key.rpartition(".")[2], name.rpartition(".")[2]))
+    return sum(SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
+
+
+def _takes(cfg: DictConfig, key: str) -> str | None:
+    """The class of another library that takes the key as a parameter, where its node does not name it."""
+    parent, _, name = key.rpartition(".")
+    target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
+    if not target or target.startswith("lstm_ts."):
+        return None
+    return target if name in inspect.signature(get_object(target)).parameters else None
+
+
+def explain_parameter(error: Exception, target: str) -> str:
+    """What a class says of the values under its node, as a sentence."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not found:
+        return f"Expected values that {target} accepts, got: {error}"
+    names = sorted(inspect.signature(get_object(target)).parameters)
+    near = max(names, key=lambda name: _likeness(found[1], name))
+    return f"Expected parameters of {target}, got {found[1]}; the nearest is {near}"
+
+
+def show_value(value: Any) -> str:
+    """The value as one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(show_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return "…" if value == "???" else str(value)

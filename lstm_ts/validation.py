@@ -1,0 +1,127 @@
+"""What a composed configuration must be before its command runs: values of their keys' kinds, names that can be part
+of a path, nothing missing.
+"""
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from lstm_ts import logs
+from lstm_ts.clock import read_clock
+from lstm_ts.configuration import check_file_name, construct, newest_model
+from lstm_ts.errors import ConfigError
+from lstm_ts.explanations import show_value, unknown_key
+from lstm_ts.market.symbol import check_name, check_symbol
+from lstm_ts.overrides import FREE, flatten, is_group, key_of, look_up, parse, value_of
+
+OPEN = ("trainer.devices", "trainer.precision", "trainer.accelerator", "trainer.gradient_clip_val")  # Lightning checks
+KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+
+
+def check_configuration(cfg: DictConfig, hydra_node: Any) -> None:
+    """Raises    ConfigError
+
+    hydra_node   Hydra's own part of it
+    """
+    read_clock()
+    logs.check_format(cfg.log)
+    _check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
+    check_names(cfg, hydra_node.runtime.choices["symbol"])
+    _check_complete(cfg)
+
+
+def check_names(cfg: DictConfig, chosen: str) -> None:
+    """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
+    cfg.symbol.name = check_symbol(cfg.symbol.name)
+    check_file_name(chosen, cfg.symbol.name)
+    construct(cfg.symbol)  # says what it does not take
+    if "name" in cfg:
+        cfg.name = check_name(cfg.name)
+    for kind, path in cfg.paths.items():
+        if path is None or not str(path).strip():
+            raise ConfigError(f"Expected a folder for paths.{kind}, got none; set paths.{kind}, or leave it out")
+        cfg.paths[kind] = str(path)
+
+
+def _check_complete(cfg: DictConfig) -> None:
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    missing = sorted(key for key, value in flatten(content) if value == "???" and not key.startswith("hydra."))
+    if not missing:
+        return
+    newest = newest_model(Path(cfg.paths.outputs)) if missing[0] == "model" else None
+    advice = f"{missing[0]}={newest}, the newest one" if newest else f"{missing[0]}=…"
+    raise ConfigError(f"Expected a value for {missing[0]}, got none; add {advice}")
+
+
+def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than their key has, and keys that nothing reads; take numbers as text for text.
+
+    Raises    ConfigError
+    """
+    for text in overrides:
+        key = key_of(text)
+        parsed = parse(text)
+        if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in FREE:
+            continue
+        found = look_up(key, command, choices)
+        if found is None:
+            if not _is_read(cfg, key):
+                raise ConfigError(unknown_key(key, text, cfg, command, choices))
+            continue
+        _check_value(cfg, key, found[1], text)
+
+
+def _is_read(cfg: DictConfig, key: str) -> bool:
+    """Whether the key lies in a node that a class is made of, which knows its parameters."""
+    parents = key.split(".")[:-1]
+    nodes = [OmegaConf.select(cfg, ".".join(parents[: depth + 1])) for depth in range(len(parents))]
+    return any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
+
+
+def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
+    parent, _, name = key.rpartition(".")
+    holder = OmegaConf.select(cfg, parent) if parent else cfg
+    if isinstance(default, dict) and not isinstance(OmegaConf.select(cfg, key), DictConfig):
+        own = [option for option in default if not option.startswith("_")]
+        options = ", ".join(f"{key}.{option}" for option in own or default)
+        raise ConfigError(f"Expected a value for one of {options}, got {text}; set that")
+    if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in value_of(text):
+        return
+    value = holder[name] if not OmegaConf.is_missing(holder, name) else None
+    if isinstance(default, str) and default.startswith("${oc.decode:"):  # a number that the environment may give
+        default = OmegaConf.create({name: default})[name]
+    default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
+    if _fits(value, default) or key.startswith(OPEN) or type(value) in _allowed(holder, name):
+        return
+    if isinstance(default, str) and isinstance(value, int | float):
+        OmegaConf.update(cfg, key, value_of(text))
+        return
+    kind = next((words for known, words in KINDS.items() if type(default) is known), "text")
+    if isinstance(default, list) and (not default or "${" in str(default)):
+        default = [value_of(text)]
+    raise ConfigError(f"Expected {kind} for {key}, got {text}; write it as in {key}={show_value(default)}")
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if default is None or default == "???" or (isinstance(default, str) and "${" in default):
+        return True
+    if isinstance(default, list):
+        return OmegaConf.is_list(value)
+    if isinstance(default, float):
+        return type(value) in (int, float)
+    return type(value) is type(default)
+
+
+def _allowed(holder: DictConfig, name: str) -> set[type]:
+    """The types that the parameter of one of our classes takes."""
+    target = str(holder.get("_target_", ""))
+    if not target.startswith(("lstm_ts.", "serve.")):
+        return set()
+    made = get_object(target)
+    hint: Any = typing.get_type_hints(vars(made)["__init__"] if isinstance(made, type) else made).get(name)
+    return set(typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint])
