@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.model.artifact_manifest import FITTED, ArtifactManifest, BadManifest, hash_fitted, read_manifest, to_json
+from lstm_ts.model.artifact_manifest import FITTED, ArtifactManifest, hash_fitted, read_manifest, to_json
 from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.manifest_values import BadManifest
 from lstm_ts.model.network import Network
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.model.artifact_manifest import ArtifactManifest, BadManifest, build
+from lstm_ts.model.artifact_manifest import ArtifactManifest
 from lstm_ts.model.export import export
 from lstm_ts.model.features import Array
+from lstm_ts.model.manifest_values import BadManifest, build
 from lstm_ts.model.nets import build_net, describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.network import Network
