@@ -13,7 +13,8 @@ from lstm_ts.model.export import export
 from lstm_ts.model.features import Grid
 from lstm_ts.model.nets import NetConfig, build_net, describe_net
 from lstm_ts.model.network import Network
-from lstm_ts.model.scaler import Scaler, ScalerSettings, fit_scaler
+from lstm_ts.model.scaler import Scaler, ScalerSettings
+from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import WindowSpec
 

@@ -64,7 +64,7 @@ DATABASE = {
 PURE = {
     *(f"lstm_ts.market.{name}" for name in ("completeness", "hours", "levels", "prices", "revisions", "spacing")),
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
-    *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "season", "windows")),
+    *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "scaler_fit", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
     *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),

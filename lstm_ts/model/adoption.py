@@ -12,7 +12,7 @@ from lstm_ts.market.levels import close_range
 from lstm_ts.model.baselines import fit_reference
 from lstm_ts.model.features import compute_returns_GH, make_grid
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.scaler import fit_scaler
+from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import find_origins, in_span, make_windows
 

@@ -11,7 +11,8 @@ from lstm_ts.market.bars import hash_bars
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.baselines import Reference, fit_reference
 from lstm_ts.model.features import Array, compute_returns_GH, make_grid
-from lstm_ts.model.scaler import Scaler, ScalerSettings, fit_scaler
+from lstm_ts.model.scaler import Scaler, ScalerSettings
+from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.windows import Origins, WindowSpec, find_origins, in_span, make_windows
 
 
