@@ -35,7 +35,8 @@ COMMANDS = {
     "cronjobs",
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
-CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation", "serve.startup", "dashboard.server"}
+CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
+CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.train"} | {
     f"lstm_ts.model.{name}"
     for name in (
@@ -80,7 +81,7 @@ KEPT = {
     "alembic": {"lstm_ts.ledger.database"} | MIGRATIONS,
     "bokeh": DASHBOARD,
     "cloudpathlib": {"lstm_ts.store.object_storage"},
-    "dagster": {"lstm_ts.pipeline"},
+    "dagster": {"lstm_ts.pipeline", "lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation"},
     "fastapi": SERVICE,
     "httpx": DASHBOARD | {"lstm_ts.monitoring.service", "lstm_ts.sources.json_client"},
     "hydra": CONFIGURED,

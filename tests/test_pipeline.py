@@ -24,7 +24,8 @@ from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.pipeline import SOURCE, TRAINING, build_definitions, make_home
+from lstm_ts.pipeline import build_definitions, make_home
+from lstm_ts.pipeline_assets import SOURCE, TRAINING
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 
