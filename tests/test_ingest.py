@@ -15,13 +15,14 @@ from dashboard.data.coverage import in_words
 from lstm_ts.cli import compose
 from lstm_ts.configuration import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
-from lstm_ts.ingest import IngestResult, ingest, run
+from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, AnsweredSpan
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
 from lstm_ts.sources.delivery import IngestLimits
+from lstm_ts.sources.ingestion import IngestResult, ingest
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.coverage import Status, compute_status, format_status
 
