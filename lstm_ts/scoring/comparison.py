@@ -1,8 +1,9 @@
-"""Two models' forecasts of the same hours, step by step. Pure.
+"""Two models' forecasts of the same hours, step by step, and one's losses beside another's. Pure.
 
 Legend: N origins, H steps.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import BPS, PERSISTENCE, ForecastRecord, Rows
+from lstm_ts.scoring.tables import percent
+
+NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,45 @@ def _bps(loss_N: Array) -> float:
 def _coverage(record: ForecastRecord, rows_N: Rows, step: int) -> float:
     y_N, q_NQ = record.y_NH[rows_N, step - 1], record.q_NHQ[rows_N, step - 1]
     return metrics.central_coverage(y_N, q_NQ, record.levels).get("0.8", float("nan"))
+
+
+@dataclass(frozen=True)
+class LossComparison:
+    """The candidate's loss beside another's: shares of the other's, below 0 where the candidate is better.
+
+    In `words` the sign is that of skill, as in every table: above 0 is better.
+    """
+
+    words: str
+    difference: float
+    lower: float  # one-sided bounds with confidence 1 - alpha
+    upper: float
+    detectable: float
+    n: int
+
+    def origins_for(self, share: float) -> str:
+        return f"{math.ceil(self.n * (self.detectable / share) ** 2):,} origins, not {self.n:,}"
+
+
+def compare_losses(
+    ours_N: Array, theirs_N: Array, other: str, step: int, *, alpha: float, power: float
+) -> LossComparison:
+    """Bounds are NaN with no more known targets than steps.
+
+    other          name of the other
+    alpha, power   of the test, and of what it would have shown
+    """
+    test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
+    share = 1 / max(theirs := metrics.mean_of_known(theirs_N), NO_LOSS)
+    upper = share * test.bound(1 - alpha)
+    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}"
+    skill, least = (percent(-value, 2, signed=True) for value in (share * test.mean, upper))
+    sure = percent(1 - alpha, 0)
+    return LossComparison(
+        words=f"Pinball {step} h ahead is {losses}, skill {skill} (with {sure} confidence at least {least})",
+        difference=share * test.mean,
+        lower=share * test.bound(alpha),
+        upper=upper,
+        detectable=share * test.detectable(alpha=alpha, power=power),
+        n=test.n,
+    )

@@ -7,7 +7,6 @@ A champion whose drift alarm stands is known to be worse than it was when it was
 better than it since the change; of all else, only what is shown to be wrong stands in the way. Legend: N origins.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,12 +17,11 @@ import numpy as np
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.scoring import metrics
+from lstm_ts.scoring.comparison import LossComparison, compare_losses
 from lstm_ts.scoring.metrics import Array
-from lstm_ts.scoring.records import BPS, ForecastRecord
+from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.soundness import INTERVAL, judge_anchor, judge_coverage, judge_last_bar
 from lstm_ts.scoring.tables import percent
-
-INTERVAL = "0.8"
-NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
 
 
 class Verdict(StrEnum):
@@ -124,7 +122,7 @@ def decide(
         return Decision(_judge(few), False, tuple(few))
     baselines = criteria.baselines or candidate.baselines
     skill = [_check_skill(candidate, name, criteria) for name in baselines]
-    sound = [check(candidate, criteria) for check in (_check_coverage, _check_anchor, _check_last_bar)]
+    sound = _check_soundness(candidate, criteria)
     if champion is None:
         return _promote_without_skill(_judge(sound), skill, (*few, *skill, *sound))
     criteria.check(horizon=champion.horizon, levels=champion.levels, baselines=candidate.baselines)
@@ -153,40 +151,17 @@ def _judge(checks: Sequence[GateCheck]) -> Verdict:
     return Verdict.INSUFFICIENT if None in passed else Verdict.PROMOTE
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """The candidate's loss beside another's: shares of the other's, below 0 where the candidate is better.
-
-    In `words` the sign is that of skill, as in every table: above 0 is better.
-    """
-
-    words: str
-    difference: float
-    lower: float  # one-sided bounds with confidence 1 - alpha
-    upper: float
-    detectable: float
-    n: int
-
-    def origins_for(self, share: float) -> str:
-        return f"{math.ceil(self.n * (self.detectable / share) ** 2):,} origins, not {self.n:,}"
+def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Criteria) -> LossComparison:
+    return compare_losses(ours_N, theirs_N, other, step, alpha=criteria.alpha, power=criteria.power)
 
 
-def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Criteria) -> _Comparison:
-    """Bounds are NaN with no more known targets than steps."""
-    test = metrics.diebold_mariano(ours_N, theirs_N, step=step)
-    share = 1 / max(theirs := metrics.mean_of_known(theirs_N), NO_LOSS)
-    upper = share * test.bound(1 - criteria.alpha)
-    losses = f"{BPS * (theirs + test.mean):.3f} bps against {BPS * theirs:.3f} of {other}"
-    skill, least = (percent(-value, 2, signed=True) for value in (share * test.mean, upper))
-    sure = percent(1 - criteria.alpha, 0)
-    return _Comparison(
-        words=f"Pinball {step} h ahead is {losses}, skill {skill} (with {sure} confidence at least {least})",
-        difference=share * test.mean,
-        lower=share * test.bound(criteria.alpha),
-        upper=upper,
-        detectable=share * test.detectable(alpha=criteria.alpha, power=criteria.power),
-        n=test.n,
-    )
+def _check_soundness(record: ForecastRecord, criteria: Criteria) -> list[GateCheck]:
+    step = criteria.steps[0]
+    return [
+        GateCheck("coverage", *judge_coverage(record, step, criteria.coverage)),
+        GateCheck("anchor", *judge_anchor(record, step, criteria.anchor)),
+        GateCheck("last bar", *judge_last_bar(record, step, criteria.relation_alpha)),
+    ]
 
 
 def _check_samples(record: ForecastRecord, criteria: Criteria) -> GateCheck:
@@ -228,87 +203,35 @@ def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> G
     return GateCheck(name, None, f"{found.words}: to see a skill of {percent(criteria.min_skill, 2)} takes {needed}.")
 
 
-def _check_coverage(record: ForecastRecord, criteria: Criteria) -> GateCheck:
-    """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
-    step, (low, high) = criteria.steps[0], criteria.coverage
-    y_N = record.y_NH[:, step - 1]
-    share = metrics.central_coverage(y_N, record.q_NHQ[:, step - 1], record.levels)[INTERVAL]
-    least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
-    passed = low <= share <= high or (False if most < low or least > high else None)
-    found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
-    asked = f"{percent(low)} to {percent(high)} is asked for"
-    reason = f"The central 80 % interval {step} h ahead covers {found}; {asked}."
-    return GateCheck("coverage", passed, reason)
-
-
-def _check_anchor(record: ForecastRecord, criteria: Criteria) -> GateCheck:
-    step, (low, high) = criteria.steps[0], criteria.anchor
-    least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
-    found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
-    return GateCheck("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
-
-
-def _check_last_bar(record: ForecastRecord, criteria: Criteria) -> GateCheck:
-    """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
-
-    Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
-    is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
-    """
-    step = criteria.steps[0]
-    y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
-    position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
-    shape_N = position_N - metrics.mean_of_known(position_N)
-    claimed_N, true_N = shape_N * median_N, shape_N * y_N
-    sign = math.copysign(1.0, metrics.mean_of_known(claimed_N))
-    surplus = metrics.diebold_mariano(sign * claimed_N / 2, sign * true_N, step=step)
-    high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
-    claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
-    made_up = surplus.bound(criteria.relation_alpha) > 0
-    sure = f"with {percent(1 - criteria.relation_alpha)} confidence"
-    verdict = (
-        f"the forecast leans on the last bar more than twice as far as the market did ({sure}), which it has made up"
-        if made_up
-        else f"only more than twice as far as the market, {sure}, would count against it"
-    )
-    reason = (
-        f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+z.2f} bps "
-        f"from where it was and the market went {true:+z.2f} bps: {verdict}."
-    )
-    return GateCheck("last bar", not made_up, reason)
-
-
 def _check_champion(
     candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool, drifted: bool
 ) -> Iterator[GateCheck]:
     """The first step comes first."""
-    ours_NH, theirs_NH, first = (
-        candidate.loss_NH,
-        champion.loss_NH,
-        criteria.steps[0],
-    )
+    first = criteria.steps[0]
     for step in criteria.steps:
         found, name = _compare_at(candidate, champion, step, criteria), f"champion at {step} h"
         if drifted and step == first:
             yield _check_cure(found, name, criteria)
         else:
             yield _check_step(found, name, criteria, may_equal=fresher or step != first)
+    ours_N, theirs_N = candidate.loss_NH[:, first - 1], champion.loss_NH[:, first - 1]
     for name, rows_N in candidate.volatility_terciles.items():
         if rows_N.any():
-            found = _compare(ours_NH[rows_N, first - 1], theirs_NH[rows_N, first - 1], "the champion", first, criteria)
+            found = _compare(ours_N[rows_N], theirs_N[rows_N], "the champion", first, criteria)
             yield _check_tercile(found, f"{name} volatility", criteria)
 
 
-def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, criteria: Criteria) -> _Comparison:
-    ours_NH, theirs_NH = candidate.loss_NH, champion.loss_NH
-    return _compare(ours_NH[:, step - 1], theirs_NH[:, step - 1], "the champion", step, criteria)
+def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, criteria: Criteria) -> LossComparison:
+    ours_N, theirs_N = candidate.loss_NH[:, step - 1], champion.loss_NH[:, step - 1]
+    return _compare(ours_N, theirs_N, "the champion", step, criteria)
 
 
-def _is_better(found: _Comparison, criteria: Criteria) -> bool:
+def _is_better(found: LossComparison, criteria: Criteria) -> bool:
     """Better by the test and by the smallest effect that counts: another seed alone may be better by the test."""
     return found.upper < 0 and found.difference <= -criteria.min_effect
 
 
-def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal: bool) -> GateCheck:
+def _check_step(found: LossComparison, name: str, criteria: Criteria, *, may_equal: bool) -> GateCheck:
     margin = f"the margin of {percent(criteria.margin, 2)}"
     if _is_better(found, criteria):
         return GateCheck(name, True, f"{found.words}: better.")
@@ -332,7 +255,7 @@ def _check_step(found: _Comparison, name: str, criteria: Criteria, *, may_equal:
     )
 
 
-def _check_cure(found: _Comparison, name: str, criteria: Criteria) -> GateCheck:
+def _check_cure(found: LossComparison, name: str, criteria: Criteria) -> GateCheck:
     counts = f"the {percent(criteria.min_cure, 2)} that counts after a drift"
     if found.upper < 0 and found.difference <= -criteria.min_cure:
         return GateCheck(name, True, f"{found.words}: better.")
@@ -341,7 +264,7 @@ def _check_cure(found: _Comparison, name: str, criteria: Criteria) -> GateCheck:
     return GateCheck(name, None, f"{found.words}: to see {counts} takes {found.origins_for(criteria.min_cure)}.")
 
 
-def _check_tercile(found: _Comparison, name: str, criteria: Criteria) -> GateCheck:
+def _check_tercile(found: LossComparison, name: str, criteria: Criteria) -> GateCheck:
     """Beyond the margin counts against it if it is worse by the test too."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
     return GateCheck(

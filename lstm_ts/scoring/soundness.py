@@ -1,0 +1,63 @@
+"""What must hold of a model's forecasts whoever they are compared with: each says whether it does, and why. Pure.
+
+None: the data cannot tell. Legend: N origins.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstm_ts.scoring import metrics
+from lstm_ts.scoring.comparison import NO_LOSS
+from lstm_ts.scoring.records import BPS, ForecastRecord
+from lstm_ts.scoring.tables import percent
+
+INTERVAL = "0.8"
+
+
+def judge_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -> tuple[bool | None, str]:
+    """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
+    low, high = bounds
+    y_N = record.y_NH[:, step - 1]
+    share = metrics.central_coverage(y_N, record.q_NHQ[:, step - 1], record.levels)[INTERVAL]
+    least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
+    passed = low <= share <= high or (False if most < low or least > high else None)
+    found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
+    asked = f"{percent(low)} to {percent(high)} is asked for"
+    return passed, f"The central 80 % interval {step} h ahead covers {found}; {asked}."
+
+
+def judge_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> tuple[bool, str]:
+    """bounds   of the median price over the last close"""
+    low, high = bounds
+    least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
+    found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
+    return low <= least and most <= high, f"{found}; {low} to {high} is asked for."
+
+
+def judge_last_bar(record: ForecastRecord, step: int, alpha: float) -> tuple[bool, str]:
+    """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
+
+    Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
+    is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
+    """
+    y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
+    position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
+    shape_N = position_N - metrics.mean_of_known(position_N)
+    claimed_N, true_N = shape_N * median_N, shape_N * y_N
+    sign = math.copysign(1.0, metrics.mean_of_known(claimed_N))
+    surplus = metrics.diebold_mariano(sign * claimed_N / 2, sign * true_N, step=step)
+    high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
+    claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
+    made_up = surplus.bound(alpha) > 0
+    sure = f"with {percent(1 - alpha)} confidence"
+    verdict = (
+        f"the forecast leans on the last bar more than twice as far as the market did ({sure}), which it has made up"
+        if made_up
+        else f"only more than twice as far as the market, {sure}, would count against it"
+    )
+    return not made_up, (
+        f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+z.2f} bps "
+        f"from where it was and the market went {true:+z.2f} bps: {verdict}."
+    )
