@@ -51,7 +51,8 @@ from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.scoring.wandb_log import close
-from lstm_ts.train import Fitted, build_trainer, find_obstacle, fit, make_data, read_bars
+from lstm_ts.train import Fitted, find_obstacle, fit, make_data, read_bars
+from lstm_ts.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"

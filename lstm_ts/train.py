@@ -3,7 +3,6 @@
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,18 +14,8 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("train")  # before what is slow to import
 import lightning as L
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
-from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import choose_symbols, construct, processed_store, run_folder, to_json
@@ -42,17 +31,15 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
-from lstm_ts.model.progress import Progress
-from lstm_ts.model.provenance import describe, has_bf16
+from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import find_origins
-from lstm_ts.processors import count_processors
 from lstm_ts.scoring.wandb_log import close, log_results
+from lstm_ts.trainer import build_trainer, read_checkpoint, read_losses
 
 log = logging.getLogger(__name__)
-warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
 
 
 @dataclass(frozen=True)
@@ -72,32 +59,6 @@ class Fitted:
     @property
     def loss(self) -> float:
         return min(self.losses)
-
-
-@dataclass(frozen=True)
-class ExponentialAverage:
-    """Average weights by PyTorch's own function, which cannot be pickled for the processes of ddp_spawn."""
-
-    decay: float
-
-    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        get_ema_multi_avg_fn(self.decay)(averaged, current, count)  # type: ignore[no-untyped-call]
-
-
-class Losses(Callback):
-    """The validation loss after each epoch, in the checkpoint too, for resumed runs and for runs in other processes."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.values.append(float(trainer.callback_metrics["val/loss"]))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.values = list(state_dict["values"])
 
 
 def train(
@@ -130,19 +91,8 @@ def train(
     assert isinstance(checkpoint, ModelCheckpoint)
     if not checkpoint.best_model_path:
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={trainer.max_epochs}")
-    model.load_state_dict(_read_checkpoint(checkpoint.best_model_path)["state_dict"])
+    model.load_state_dict(read_checkpoint(checkpoint.best_model_path)["state_dict"])
     return model
-
-
-def _read_losses(trainer: L.Trainer) -> tuple[float, ...]:
-    """The validation loss after each epoch; of the last checkpoint, as other processes may have trained."""
-    last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-    return tuple(_read_checkpoint(last)["callbacks"][Losses.__qualname__]["values"])
-
-
-def _read_checkpoint(path: str | Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
 
 
 def read_bars(cfg: DictConfig) -> list[SymbolBars]:
@@ -197,44 +147,10 @@ def fit(
         )
         for each in data.symbols
     )
-    fitted = Fitted(forecasters, _read_losses(trainer), len(data.train_dataloader()), seconds)
+    fitted = Fitted(forecasters, read_losses(trainer), len(data.train_dataloader()), seconds)
     log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
     log.info("Weight of the location, by the validation hours: %.2f", net.location_weight)
     return fitted
-
-
-def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
-    """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
-    precision = cfg.trainer.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if has_bf16() else "32-true"
-    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
-        raise ConfigError(
-            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
-            f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
-        )
-    torch.set_num_threads(min(cfg.threads, count_processors()))
-    callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging)),
-        EarlyStopping("val/loss", patience=cfg.patience),
-        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
-        ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
-        Losses(),
-    ]
-    if cfg.trainer.enable_progress_bar:
-        callbacks.append(Progress(refresh_rate=10, console_kwargs={"stderr": True}))
-    loggers = [construct(cfg.logger)] if cfg.logger else []
-    if loggers:
-        callbacks.append(LearningRateMonitor("step"))
-    try:
-        trainer: L.Trainer = construct(
-            cfg.trainer, precision=precision, callbacks=callbacks, logger=loggers, default_root_dir=folder
-        )
-    except ConfigError:
-        raise
-    except (MisconfigurationException, ValueError) as error:
-        raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
-    return trainer
 
 
 @entry_point("train")

@@ -58,13 +58,13 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> "Trai
     """
     check_extras("train")
     wait_passively()
-    from lstm_ts import train  # imports PyTorch
+    from lstm_ts import train, trainer  # import PyTorch
 
     cfg = _compose([bars, *more], settings)
     with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
         data = train.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
         start = train.load_start(cfg, data) if cfg.warm_start else None
-        fitted = train.fit(cfg, data, train.build_trainer(cfg, Path(folder)), start=start)
+        fitted = train.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
     records = (
         evaluate(forecaster, each.bars.hourly_bars, train.test_span(each, data.split))
         for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True)

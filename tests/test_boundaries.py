@@ -35,9 +35,9 @@ COMMANDS = {
     "cronjobs",
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
-CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
+CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.trainer", "lstm_ts.validation"}
 CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}
-TORCH = {"lstm_ts.train"} | {
+TORCH = {"lstm_ts.trainer"} | {
     f"lstm_ts.model.{name}"
     for name in (
         "datamodule",
@@ -55,7 +55,7 @@ TORCH = {"lstm_ts.train"} | {
     )
 }
 LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module", "progress")}
-LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.train"}
+LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.train", "lstm_ts.trainer"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
     *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "dumps", "incident_days", "served_days")),
@@ -187,7 +187,7 @@ def test_no_room_is_called_by_what_it_is_not() -> None:
 def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
     for module, path in MODULES.items():
         assert "pickle" not in imports(path), module
-        assert module == "lstm_ts.train" or "torch.load" not in path.read_text(), module
+        assert module == "lstm_ts.trainer" or "torch.load" not in path.read_text(), module
 
 
 def test_a_forecast_needs_no_pytorch() -> None:

@@ -18,7 +18,7 @@ from lstm_ts.model.datamodule import Split
 from lstm_ts.model.lightning_module import Optimisation
 from lstm_ts.model.nets.recurrent import RecurrentConfig
 from lstm_ts.sources.files import Files
-from lstm_ts.train import build_trainer
+from lstm_ts.trainer import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")

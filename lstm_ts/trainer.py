@@ -1,0 +1,100 @@
+"""Lightning's trainer by configuration, with what every training here does, and what it leaves on the disk."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    WeightAveraging,
+)
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lstm_ts.configuration import construct
+from lstm_ts.errors import ConfigError
+from lstm_ts.model.progress import Progress
+from lstm_ts.model.provenance import has_bf16
+from lstm_ts.processors import count_processors
+
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
+
+
+@dataclass(frozen=True)
+class ExponentialAverage:
+    """Average weights by PyTorch's own function, which cannot be pickled for the processes of ddp_spawn."""
+
+    decay: float
+
+    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        get_ema_multi_avg_fn(self.decay)(averaged, current, count)  # type: ignore[no-untyped-call]
+
+
+class Losses(Callback):
+    """The validation loss after each epoch, in the checkpoint too, for resumed runs and for runs in other processes."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.values.append(float(trainer.callback_metrics["val/loss"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values = list(state_dict["values"])
+
+
+def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
+    """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
+    precision = cfg.trainer.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if has_bf16() else "32-true"
+    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
+        raise ConfigError(
+            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
+            f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
+        )
+    torch.set_num_threads(min(cfg.threads, count_processors()))
+    callbacks: list[Callback] = [
+        WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging)),
+        EarlyStopping("val/loss", patience=cfg.patience),
+        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
+        ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        Losses(),
+    ]
+    if cfg.trainer.enable_progress_bar:
+        callbacks.append(Progress(refresh_rate=10, console_kwargs={"stderr": True}))
+    loggers = [construct(cfg.logger)] if cfg.logger else []
+    if loggers:
+        callbacks.append(LearningRateMonitor("step"))
+    try:
+        trainer: L.Trainer = construct(
+            cfg.trainer, precision=precision, callbacks=callbacks, logger=loggers, default_root_dir=folder
+        )
+    except ConfigError:
+        raise
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
+    return trainer
+
+
+def read_losses(trainer: L.Trainer) -> tuple[float, ...]:
+    """The validation loss after each epoch; of the last checkpoint, as other processes may have trained."""
+    last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+    return tuple(read_checkpoint(last)["callbacks"][Losses.__qualname__]["values"])
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """One of Lightning's, as tensors and plain values only."""
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
