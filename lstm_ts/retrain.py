@@ -6,7 +6,7 @@ the next run finds it and does what was still to be done (see `promotion.py`).
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,29 +20,18 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import (
-    check_registry,
-    choose_symbols,
-    construct,
-    reject_options,
-    reject_relaunch,
-    run_folder,
-    to_json,
-)
+from lstm_ts.configuration import check_registry, construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import describe_model, write_scores
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.session import utc
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model.provenance import hash_training, select_decisive
-from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.monitoring.standing_drift import find_drift
-from lstm_ts.registry.holdout import Champion, Change, HoldoutData, check_champion, hold_out
+from lstm_ts.model_lines import Line, choose_names, describe_waiting, draw_lines, find_request, hash_request
+from lstm_ts.registry.holdout import Champion, check_champion
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION, Version, describe_verdict
@@ -64,25 +53,6 @@ class RetrainResult:
 
     registered: Version | None  # None: nothing was new, it is too early to judge, or a dry run
     champion: Version | None  # which serves now
-
-
-@dataclass(frozen=True)
-class Line:
-    """One symbol's line of models, and the bars on which the next of them is judged."""
-
-    name: str  # of the registered model
-    held: HoldoutData
-    champion: Champion | None
-    drift_since: datetime | None  # about when the champion became worse, if its drift alarm stands
-
-    @property
-    def against(self) -> str:
-        """The number of the version that a candidate is judged against."""
-        return str(self.champion.version.number) if self.champion else ""
-
-    @property
-    def told_drift(self) -> str:
-        return self.drift_since.isoformat() if self.drift_since else ""
 
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, data: BarsDataModule) -> list[str]:
@@ -134,13 +104,6 @@ def describe_decision(decision: Decision, champion: Champion | None) -> list[str
         verdict += " as better" if decision.better else " as fresher, not as better"
     judged = f"judged against {champion.version}" if champion else "there is no champion yet"
     return [f"Gate: {verdict} ({judged})", *(f"- {reason}" for reason in decision.reasons)]
-
-
-def hash_request(cfg: DictConfig, lines: Sequence[Line]) -> str:
-    """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
-    decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
-    drifts = {"drift_since": since} if any(since := [line.told_drift for line in lines]) else {}
-    return hash_training([line.held.bars.decisive for line in lines], decisive | drifts)
 
 
 def register(
@@ -200,7 +163,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
             promote_undecided(registry, ledger, name)
     lines = draw_lines(cfg, registry, ledger, bars, criteria)
     request = hash_request(cfg, lines)
-    if not settings.dry_run and all(same := [_find_request(registry, name, request) for name in names]):
+    if not settings.dry_run and all(same := [find_request(registry, name, request) for name in names]):
         for version in filter(None, same):
             print(
                 f"Nothing new since {version}: the same bars, configuration, code and libraries; "
@@ -212,53 +175,6 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     if len(waiting) == len(lines):
         return None
     return train_and_judge(cfg, registry, ledger, lines, criteria, request)
-
-
-def draw_lines(
-    cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
-) -> list[Line]:
-    names = choose_names(cfg)
-    champions = [registry.champion(name) for name in names]
-    drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
-    change = max((since for since in drifts if since), default=None)
-    held = hold_out(
-        bars,
-        end=utc(cfg.span.end),
-        valid=cfg.retrain.valid,
-        holdout=cfg.retrain.holdout,
-        change=Change(change, criteria.min_origins) if change else None,
-        seen_until=_find_seen(champions),
-    )
-    loaded = [Champion(champion, registry.load(champion)) if champion else None for champion in champions]
-    return [Line(*each) for each in zip(names, held, loaded, drifts, strict=True)]
-
-
-def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
-    """Up to where champions have seen bars that were held out for less than `retrain.holdout`: after a drift."""
-    seen = [each.tags["data_end"] for each in champions if each and each.tags.get("shortened") == "true"]
-    return max(map(datetime.fromisoformat, seen), default=None)
-
-
-def describe_waiting(ledger: Ledger, line: Line, criteria: Criteria) -> str | None:
-    """A candidate that could not be judged is trained once, as a challenger for those who want one."""
-    if not line.champion or not line.drift_since or line.drift_since <= line.held.start:
-        return None
-    since = [each for each in ledger.decisions(line.name) if each.at > line.drift_since]
-    mine = [each.version for each in since if each.champion == line.champion.version.number]
-    if not mine:
-        return None
-    hours = int((line.held.bars.hourly_bars["ts"] >= line.drift_since).sum())
-    return (
-        f"Gate: {Verdict.INSUFFICIENT.value}: {line.champion.version} has drifted since about "
-        f"{line.drift_since:%Y-%m-%d %H:%M} UTC, and {hours:,} of the {2 * criteria.min_origins:,} hours are there "
-        f"that it takes to judge who follows it; nothing was trained. Version {mine[-1]} may be tried as challenger"
-    )
-
-
-def _find_request(registry: Registry, name: str, request: str) -> Version | None:
-    """The latest version that the same request led to."""
-    same = [version for version in registry.versions(name) if version.tags.get("request_sha256") == request]
-    return same[-1] if same else None
 
 
 def train_and_judge(
@@ -308,16 +224,6 @@ def judge_and_report(
     report = write_scores(place, record, scores, source, about=about, notes=verdict).with_name("report.html")
     print(f"Report: {report}")
     return replace(forecaster, scores=scores.to_json()), decision
-
-
-def choose_names(cfg: DictConfig) -> list[str]:
-    """Names of the registered models: those of the symbols, or `name` for the model of one."""
-    names = [symbol.name for symbol in choose_symbols(cfg)]
-    if cfg.name == cfg.symbol.name:  # the default
-        return names
-    if len(names) > 1:
-        raise ConfigError(f"Expected no name with several symbols, whose models are named as they are, got {cfg.name}")
-    return [cfg.name]
 
 
 def run(cfg: DictConfig) -> RetrainResult:

@@ -22,7 +22,7 @@ from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
-from lstm_ts.retrain import choose_names
+from lstm_ts.model_lines import choose_names
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
 SPLIT = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)

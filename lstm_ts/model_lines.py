@@ -1,0 +1,102 @@
+"""Lines of models, one a symbol: the champion, the bars that judge who follows it, and requests for such a one."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from omegaconf import DictConfig
+
+from lstm_ts.configuration import choose_symbols, to_json
+from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.session import utc
+from lstm_ts.model.provenance import hash_training, select_decisive
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.monitoring.standing_drift import find_drift
+from lstm_ts.registry.holdout import Champion, Change, HoldoutData, hold_out
+from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.version import Version
+from lstm_ts.scoring.gate import Criteria, Verdict
+
+
+@dataclass(frozen=True)
+class Line:
+    """One symbol's line of models, and the bars on which the next of them is judged."""
+
+    name: str  # of the registered model
+    held: HoldoutData
+    champion: Champion | None
+    drift_since: datetime | None  # about when the champion became worse, if its drift alarm stands
+
+    @property
+    def against(self) -> str:
+        """The number of the version that a candidate is judged against."""
+        return str(self.champion.version.number) if self.champion else ""
+
+    @property
+    def told_drift(self) -> str:
+        return self.drift_since.isoformat() if self.drift_since else ""
+
+
+def choose_names(cfg: DictConfig) -> list[str]:
+    """Names of the registered models: those of the symbols, or `name` for the model of one."""
+    names = [symbol.name for symbol in choose_symbols(cfg)]
+    if cfg.name == cfg.symbol.name:  # the default
+        return names
+    if len(names) > 1:
+        raise ConfigError(f"Expected no name with several symbols, whose models are named as they are, got {cfg.name}")
+    return [cfg.name]
+
+
+def draw_lines(
+    cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
+) -> list[Line]:
+    names = choose_names(cfg)
+    champions = [registry.champion(name) for name in names]
+    drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
+    change = max((since for since in drifts if since), default=None)
+    held = hold_out(
+        bars,
+        end=utc(cfg.span.end),
+        valid=cfg.retrain.valid,
+        holdout=cfg.retrain.holdout,
+        change=Change(change, criteria.min_origins) if change else None,
+        seen_until=_find_seen(champions),
+    )
+    loaded = [Champion(champion, registry.load(champion)) if champion else None for champion in champions]
+    return [Line(*each) for each in zip(names, held, loaded, drifts, strict=True)]
+
+
+def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
+    """Up to where champions have seen bars that were held out for less than `retrain.holdout`: after a drift."""
+    seen = [each.tags["data_end"] for each in champions if each and each.tags.get("shortened") == "true"]
+    return max(map(datetime.fromisoformat, seen), default=None)
+
+
+def describe_waiting(ledger: Ledger, line: Line, criteria: Criteria) -> str | None:
+    """A candidate that could not be judged is trained once, as a challenger for those who want one."""
+    if not line.champion or not line.drift_since or line.drift_since <= line.held.start:
+        return None
+    since = [each for each in ledger.decisions(line.name) if each.at > line.drift_since]
+    mine = [each.version for each in since if each.champion == line.champion.version.number]
+    if not mine:
+        return None
+    hours = int((line.held.bars.hourly_bars["ts"] >= line.drift_since).sum())
+    return (
+        f"Gate: {Verdict.INSUFFICIENT.value}: {line.champion.version} has drifted since about "
+        f"{line.drift_since:%Y-%m-%d %H:%M} UTC, and {hours:,} of the {2 * criteria.min_origins:,} hours are there "
+        f"that it takes to judge who follows it; nothing was trained. Version {mine[-1]} may be tried as challenger"
+    )
+
+
+def hash_request(cfg: DictConfig, lines: Sequence[Line]) -> str:
+    """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
+    decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
+    drifts = {"drift_since": since} if any(since := [line.told_drift for line in lines]) else {}
+    return hash_training([line.held.bars.decisive for line in lines], decisive | drifts)
+
+
+def find_request(registry: Registry, name: str, request: str) -> Version | None:
+    """The latest version that the same request led to."""
+    same = [version for version in registry.versions(name) if version.tags.get("request_sha256") == request]
+    return same[-1] if same else None
