@@ -14,15 +14,12 @@ read, overwritten or removed: what someone else has put into the folder is named
 """
 
 import fcntl
-import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -34,8 +31,9 @@ from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import Session
 from lstm_ts.store.disk import fsync_folder, hash_file, locked, write_durably
 from lstm_ts.store.journal import JOURNAL, STAGING, Journal, remove_staging
-from lstm_ts.store.manifest import MANIFEST, MonthFile, StoreManifest, read_manifest
-from lstm_ts.store.missing import describe_elsewhere, describe_foreign
+from lstm_ts.store.manifest import MANIFEST, StoreManifest, read_manifest
+from lstm_ts.store.missing import describe_foreign, describe_nothing
+from lstm_ts.store.month_file import MonthFile, write_month
 from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes
 
 WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
@@ -59,27 +57,29 @@ class BarStore:
         Raises    NoRows: nothing in the span; DataError: a file is not as it was written
         """
         with self._reading() as manifest:
-            months = [self._read_month(file) for file in manifest.months_within(start, end)]
+            months = [file.read(self.folder) for file in manifest.months_within(start, end)]
         bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
         if start is not None:
             bars = bars.filter(pl.col("ts") >= start)
         if end is not None:
             bars = bars.filter(pl.col("ts") < end)
         if bars.is_empty():
-            raise NoRows(self._nothing_found(manifest, start, end))
+            command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
+            foreign = "" if manifest.months else self.describe_foreign_files()
+            raise NoRows(describe_nothing(self.folder, manifest, start, end, command=command, foreign=foreign))
         return bars
 
     def read_stamps(self) -> pl.Series:
         """`ts` of every bar, ascending; empty where nothing is stored."""
         with self._reading() as manifest:
-            months = [self._read_month(file, ["ts"]) for _, file in sorted(manifest.months.items())]
+            months = [file.read(self.folder, ["ts"]) for _, file in sorted(manifest.months.items())]
         return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
 
     def last_ts(self) -> datetime | None:
         """Open of the newest bar; None: there is none.    Raises    DataError: its file is not as it was written"""
         with self._reading() as manifest:
             newest = max(manifest.months, default=None)
-            last: datetime | None = self._read_month(manifest.months[newest], ["ts"])["ts"][-1] if newest else None
+            last: datetime | None = manifest.months[newest].read(self.folder, ["ts"])["ts"][-1] if newest else None
         return last
 
     def read_revisions(self) -> pl.DataFrame:
@@ -88,7 +88,7 @@ class BarStore:
         Returns   the columns of a bar as it was stored, `<column>_revised` as it came, `revised_at`, and its `source`
         """
         with self._reading() as manifest:
-            months = [self._read_month(file) for _, file in sorted(manifest.revisions.items())]
+            months = [file.read(self.folder) for _, file in sorted(manifest.revisions.items())]
         return pl.concat([pl.DataFrame(schema=self.revision_schema), *months]).sort("ts", maintain_order=True)
 
     @property
@@ -162,9 +162,7 @@ class BarStore:
         folder.mkdir(parents=True)
         with self._reading() as manifest:
             for file in manifest.files.values():
-                shutil.copyfile(self.folder / file.file, folder / file.file)
-                if hash_file(folder / file.file) != file.sha256:
-                    raise self._damaged(self.folder / file.file)
+                file.copy(self.folder, folder)
         (folder / READER_LOCK).touch()
         write_durably(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         return manifest
@@ -200,16 +198,16 @@ class BarStore:
         changed = []
         for month in sorted(staging.parts):
             staged = staging.read(month)
-            stored = self._read_month(months[month]) if month in months else staged.clear()
+            stored = months[month].read(self.folder) if month in months else staged.clear()
             month_new, differing = find_changes(stored, staged)
             new, revised, total = new + month_new, revised + differing.height, total + staged.height
             if month_new or differing.height:
                 merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
-                months[month] = self._stage(staging.folder, month, merged)
+                months[month] = write_month(staging.folder, month, merged)
                 changed.append(month)
             if differing.height:
                 rows = self._revisions(revisions.get(month), differing, source)
-                revisions[month] = self._stage(staging.folder, f"revisions-{month}", rows)
+                revisions[month] = write_month(staging.folder, f"revisions-{month}", rows)
         calendar, zone = (session.calendar, session.zone) if session else (manifest.calendar, manifest.zone)
         if changed or not manifest.id or calendar != manifest.calendar:
             said = source if changed or not months else manifest.source
@@ -220,19 +218,11 @@ class BarStore:
     def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
         rows = differing.with_columns(revised_at=pl.lit(clock.now()), source=pl.lit(source))
         rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
-        return pl.concat([self._read_month(before), rows]) if before else rows
-
-    def _stage(self, staging: Path, name: str, rows: pl.DataFrame) -> MonthFile:
-        buffer = BytesIO()
-        rows.write_parquet(buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=1 << 16)
-        sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        staged = MonthFile(f"{name}-{sha256[:12]}.parquet", rows.height, sha256)
-        write_durably(staging / staged.file, buffer.getvalue())
-        return staged
+        return pl.concat([before.read(self.folder), rows]) if before else rows
 
     def _publish(self, staging: Path, before: StoreManifest, after: StoreManifest) -> None:
         """Put the new files in place, then the manifest that names them."""
-        new = [file for file in after.files.values() if not self._is_there(file)]
+        new = [file for file in after.files.values() if not file.is_in(self.folder)]
         self._journal.add([*(file.file for file in new), *(before.files.keys() - after.files.keys())])
         for file in new:
             (staging / file.file).rename(self.folder / file.file)
@@ -240,13 +230,6 @@ class BarStore:
         write_durably(staging / MANIFEST, json.dumps(asdict(after), indent=1).encode())
         (staging / MANIFEST).replace(self.folder / MANIFEST)
         fsync_folder(self.folder)
-
-    def _is_there(self, file: MonthFile) -> bool:
-        """Raises    DataError: someone has put another file there, which stays"""
-        path = self.folder / file.file
-        if path.exists() and hash_file(path) != file.sha256:
-            raise DataError(f"Expected no file of another kind at {path}, got one; move it elsewhere")
-        return path.exists()
 
     def _remove_leftovers(self) -> None:
         """Remove what the journal names and the manifest does not, if it is as it was written."""
@@ -275,28 +258,3 @@ class BarStore:
             raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
         with locked(lock, fcntl.LOCK_SH):
             yield read_manifest(self.folder)
-
-    def _read_month(self, file: MonthFile, columns: list[str] | None = None) -> pl.DataFrame:
-        path = self.folder / file.file
-        content = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise self._damaged(path)
-        return pl.read_parquet(content, columns=columns)
-
-    def _damaged(self, path: Path) -> DataError:
-        return DataError(
-            f"Expected {path} as it was written, got other bytes or none; delete {self.folder} and refill it"
-        )
-
-    def _nothing_found(self, manifest: StoreManifest, start: datetime | None, end: datetime | None) -> str:
-        command = "python -m lstm_ts." + ("process" if "minutes_share" in self.schema else "ingest")
-        if not manifest.months:
-            run = f"run {command} first"
-            elsewhere = describe_elsewhere(self.folder)
-            hint = self.describe_foreign_files() or (f"{elsewhere}, or {run}" if elsewhere else run)
-            return f"Expected bars in {self.folder}, got an empty store; {hint}"
-        months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
-        return (
-            f"Expected bars in {self.folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
-            f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
-        )

@@ -10,15 +10,9 @@ from typing import Any
 from lstm_ts.errors import DataError
 from lstm_ts.market.symbol import SYMBOL
 from lstm_ts.store.journal import STORE_FILE
+from lstm_ts.store.month_file import MonthFile
 
 MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class MonthFile:
-    file: str
-    rows: int
-    sha256: str
 
 
 @dataclass(frozen=True)

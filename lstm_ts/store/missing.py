@@ -1,9 +1,10 @@
 """What a store's folder lacks, or holds beside its own files, in words."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
-from lstm_ts.store.manifest import stores_in
+from lstm_ts.store.manifest import StoreManifest, stores_in
 
 SHOWN = 5
 STAGES = ("raw", "processed")
@@ -21,7 +22,27 @@ def describe_foreign(folder: Path, names: Sequence[str]) -> str:
     )
 
 
-def describe_elsewhere(folder: Path) -> str:
+def describe_nothing(
+    folder: Path, manifest: StoreManifest, start: datetime | None, end: datetime | None, *, command: str, foreign: str
+) -> str:
+    """A sentence about a span without bars.
+
+    command   that adds some
+    foreign   what is said of files that are not the store's
+    """
+    months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
+    if months:
+        return (
+            f"Expected bars in {folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
+            f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
+        )
+    run = f"run {command} first"
+    elsewhere = _describe_elsewhere(folder)
+    hint = foreign or (f"{elsewhere}, or {run}" if elsewhere else run)
+    return f"Expected bars in {folder}, got an empty store; {hint}"
+
+
+def _describe_elsewhere(folder: Path) -> str:
     """Name the nearest folders with bars to one without: beside it, or beside `paths.data`; empty if there are none."""
     data = folder.parent.parent
     if symbols := [name for name in stores_in(folder.parent) if name != folder.name]:
