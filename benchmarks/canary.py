@@ -32,14 +32,13 @@ from lstm_ts.configuration import construct
 from lstm_ts.monitoring.verdict import (
     HOURS_OF_WEEK,
     ChallengeVerdict,
-    Pairs,
     VerdictSettings,
-    compute_pairs,
     decide,
     start,
     update,
 )
 from lstm_ts.scoring import metrics
+from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
 EQUAL_RUNS, OTHER_RUNS = 200, 100

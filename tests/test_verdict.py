@@ -16,15 +16,14 @@ from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.monitoring.verdict import (
     HOURS_OF_WEEK,
     ChallengeVerdict,
-    Pairs,
     VerdictSettings,
     VerdictState,
-    compute_pairs,
     decide,
     measure,
     start,
     update,
 )
+from lstm_ts.scoring.comparison import Pairs, compute_pairs
 
 SETTINGS = {
     "margin": 0.1,

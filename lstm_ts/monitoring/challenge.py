@@ -12,16 +12,15 @@ from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.verdict import (
     ChallengeVerdict,
     Evidence,
-    Pairs,
     VerdictSettings,
     VerdictState,
-    compute_pairs,
     decide,
     measure,
     start,
     update,
 )
 from lstm_ts.monitoring.versions import DRIFT_STEP, Update, WatchedVersion
+from lstm_ts.scoring.comparison import Pairs, compute_pairs
 
 UNJUDGED = "no hours are stored that neither model was trained on"
 CHALLENGE = "challenge"  # a kind of state, of the challenger

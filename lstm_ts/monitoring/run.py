@@ -24,10 +24,11 @@ from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
-from lstm_ts.monitoring.verdict import ChallengeVerdict, Pairs, VerdictSettings, compute_pairs
+from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings
 from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, WatchedVersion, measure, update_version
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHALLENGER
+from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
 MICROSECOND = timedelta(microseconds=1)

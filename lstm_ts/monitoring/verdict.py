@@ -9,7 +9,7 @@ fed otherwise than in training shows it only live. Harm begins live, half of its
 first hour, half for one that turns bad.
 
 What x can be is bounded by how far apart the two forecasts lie, which is known before the outcome: a bet never risks
-more than `MOST_AT_RISK` of its wealth, and one hour cannot decide. Legend: N origins, Q levels.
+more than `MOST_AT_RISK` of its wealth, and one hour cannot decide. Legend: N origins.
 """
 
 import math
@@ -18,13 +18,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-import numpy as np
-
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.scoring import metrics
-from lstm_ts.scoring.comparison import check_alike
-from lstm_ts.scoring.metrics import Array
-from lstm_ts.scoring.records import ForecastRecord, Times
+from lstm_ts.scoring.comparison import Pairs
 from lstm_ts.scoring.tables import percent
 
 MOST_AT_RISK = 0.9
@@ -82,16 +78,6 @@ class VerdictSettings:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Both models at the origins that both have, over the mean width of their intervals; NaN: target not known."""
-
-    origin_ts_N: Times
-    difference_N: Array
-    bound_N: Array  # of the difference's size, whatever the outcome
-    champion_loss_N: Array
-
-
-@dataclass(frozen=True)
 class Record:
     """What n known hours have said."""
 
@@ -143,20 +129,6 @@ class Ruling:
     verdict: ChallengeVerdict
     sentence: str
     evidence: Evidence
-
-
-def compute_pairs(challenger: ForecastRecord, champion: ForecastRecord, step: int = 1) -> Pairs:
-    """Raises    ConfigError: of other symbols or levels; NoRows: not one origin in common"""
-    check_alike(challenger, champion)
-    both_N, *rows = np.intersect1d(challenger.origin_ts_N, champion.origin_ts_N, return_indices=True)
-    if not len(both_N):
-        raise NoRows("Expected hours that challenger and champion have both forecast, got none in common")
-    ours_NQ, theirs_NQ = (r.q_NHQ[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
-    ours_N, theirs_N = (r.loss_NH[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
-    width_N = (ours_NQ[:, -1] - ours_NQ[:, 0] + theirs_NQ[:, -1] - theirs_NQ[:, 0]) / 2
-    level_Q = np.asarray(challenger.levels)
-    apart_N = (np.maximum(level_Q, 1 - level_Q) * np.abs(ours_NQ - theirs_NQ)).mean(axis=1)
-    return Pairs(both_N, (ours_N - theirs_N) / width_N, apart_N / width_N, theirs_N / width_N)
 
 
 def start(held_out: Pairs, settings: VerdictSettings) -> VerdictState:

@@ -1,6 +1,6 @@
 """Two models' forecasts of the same hours, step by step, and one's losses beside another's. Pure.
 
-Legend: N origins, H steps.
+Legend: N origins, H steps, Q levels.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.metrics import Array
-from lstm_ts.scoring.records import BPS, PERSISTENCE, ForecastRecord, Rows
+from lstm_ts.scoring.records import BPS, PERSISTENCE, ForecastRecord, Rows, Times
 from lstm_ts.scoring.tables import percent
 
 NO_LOSS = 1e-12  # log return; a market that stands still is no division by zero
@@ -126,3 +126,27 @@ def compare_losses(
         detectable=share * test.detectable(alpha=alpha, power=power),
         n=test.n,
     )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Both models at the origins that both have, over the mean width of their intervals; NaN: target not known."""
+
+    origin_ts_N: Times
+    difference_N: Array
+    bound_N: Array  # of the difference's size, whatever the outcome
+    champion_loss_N: Array
+
+
+def compute_pairs(challenger: ForecastRecord, champion: ForecastRecord, step: int = 1) -> Pairs:
+    """Raises    ConfigError: of other symbols or levels; NoRows: not one origin in common"""
+    check_alike(challenger, champion)
+    both_N, *rows = np.intersect1d(challenger.origin_ts_N, champion.origin_ts_N, return_indices=True)
+    if not len(both_N):
+        raise NoRows("Expected hours that challenger and champion have both forecast, got none in common")
+    ours_NQ, theirs_NQ = (r.q_NHQ[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
+    ours_N, theirs_N = (r.loss_NH[i, step - 1] for r, i in zip((challenger, champion), rows, strict=True))
+    width_N = (ours_NQ[:, -1] - ours_NQ[:, 0] + theirs_NQ[:, -1] - theirs_NQ[:, 0]) / 2
+    level_Q = np.asarray(challenger.levels)
+    apart_N = (np.maximum(level_Q, 1 - level_Q) * np.abs(ours_NQ - theirs_NQ)).mean(axis=1)
+    return Pairs(both_N, (ours_N - theirs_N) / width_N, apart_N / width_N, theirs_N / width_N)
