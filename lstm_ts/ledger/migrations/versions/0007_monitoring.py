@@ -6,16 +6,26 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
+WHEN = sa.DateTime(timezone=True)
+
 
 def upgrade() -> None:
-    when = sa.DateTime(timezone=True)
+    _create_hourly_forecasts()
+    _create_outcomes()
+    _create_scores()
+    _create_daily_scores()
+    _create_monitor_states()
+    _create_findings()
+
+
+def _create_hourly_forecasts() -> None:
     op.create_table(
         "hourly_forecasts",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True),
-        sa.Column("origin_ts", when, primary_key=True),
+        sa.Column("origin_ts", WHEN, primary_key=True),
         sa.Column("symbol", sa.Text, nullable=False),
-        sa.Column("at", when, nullable=False),
+        sa.Column("at", WHEN, nullable=False),
         sa.Column("last_close", sa.Double, nullable=False),
         sa.Column("volatility", sa.Double, nullable=False),
         sa.Column("hour_of_day", sa.Integer, nullable=False),
@@ -27,21 +37,27 @@ def upgrade() -> None:
         sa.Column("baseline_q_BSQ", sa.LargeBinary, nullable=False),
         sa.Column("input_sha256", sa.Text, nullable=False),
     )
+
+
+def _create_outcomes() -> None:
     op.create_table(
         "outcomes",
         sa.Column("symbol", sa.Text, primary_key=True),
-        sa.Column("target_ts", when, primary_key=True),
+        sa.Column("target_ts", WHEN, primary_key=True),
         sa.Column("revision", sa.Integer, primary_key=True),
-        sa.Column("at", when, nullable=False),
+        sa.Column("at", WHEN, nullable=False),
         sa.Column("close", sa.Double, nullable=False),
     )
+
+
+def _create_scores() -> None:
     op.create_table(
         "scores",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True),
-        sa.Column("origin_ts", when, primary_key=True),
+        sa.Column("origin_ts", WHEN, primary_key=True),
         sa.Column("step", sa.Integer, primary_key=True),
-        sa.Column("at", when, nullable=False),
+        sa.Column("at", WHEN, nullable=False),
         sa.Column("y", sa.Double, nullable=False),
         sa.Column("losses", sa.JSON, nullable=False),
         sa.Column("low", sa.Double, nullable=False),
@@ -50,6 +66,9 @@ def upgrade() -> None:
         sa.Column("hour_of_day", sa.Integer, nullable=False),
         sa.Column("volatility", sa.Text, nullable=False),
     )
+
+
+def _create_daily_scores() -> None:
     op.create_table(
         "daily_scores",
         sa.Column("name", sa.Text, primary_key=True),
@@ -58,20 +77,26 @@ def upgrade() -> None:
         sa.Column("step", sa.Integer, primary_key=True),
         sa.Column("sums", sa.JSON, nullable=False),
     )
+
+
+def _create_monitor_states() -> None:
     op.create_table(
         "monitor_states",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True),
         sa.Column("kind", sa.Text, primary_key=True),
-        sa.Column("at", when, nullable=False),
+        sa.Column("at", WHEN, nullable=False),
         sa.Column("state", sa.JSON, nullable=False),
     )
+
+
+def _create_findings() -> None:
     op.create_table(
         "findings",
         sa.Column("rule", sa.Text, primary_key=True),
         sa.Column("subject", sa.Text, primary_key=True),
-        sa.Column("at", when, nullable=False),
-        sa.Column("since", when, nullable=False),
+        sa.Column("at", WHEN, nullable=False),
+        sa.Column("since", WHEN, nullable=False),
         sa.Column("health", sa.Text, nullable=False),
         sa.Column("sentence", sa.Text, nullable=False),
         sa.Column("command", sa.Text, nullable=False),
