@@ -55,6 +55,14 @@ def central_coverage(y_N: Array, q_NQ: Array, levels: Sequence[float]) -> dict[s
     return shares
 
 
+def mirrored_coverages(y_N: Array, q_NQ: Array, levels: Sequence[float]) -> tuple[Array, Array]:
+    """Nominal and observed coverage of every interval between two levels that mirror each other."""
+    pairs = [(i, level_index(levels, 1 - level)) for i, level in enumerate(levels) if level < 0.5]
+    found = [(i, j) for i, j in pairs if j is not None]
+    nominal = np.array([levels[j] - levels[i] for i, j in found])
+    return nominal, np.array([coverage(y_N, q_NQ[:, i], q_NQ[:, j]) for i, j in found])
+
+
 def mase(mae: float, scale: float) -> float:
     """Mean absolute scaled error (Hyndman & Koehler 2006); `scale` is the training MAE of persistence at that step."""
     return mae / scale if scale > 0 else math.nan

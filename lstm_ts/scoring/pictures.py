@@ -160,16 +160,11 @@ def _draw_calibration(record: ForecastRecord) -> Figure:
     right.axhline(0, color=GREY, linewidth=1)
     right.axhspan(-2, 2, color=GREY, alpha=0.12, linewidth=0)
     for step, (color, marker) in zip(record.shown_steps, STEP_STYLE, strict=False):
-        style: dict[str, Any] = {
-            "color": color,
-            "marker": marker,
-            "markersize": 4.5,
-            "label": step_name(step),
-        }
+        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4.5, "label": step_name(step)}
         y_N, q_NQ = record.y_NH[:, step - 1], record.q_NHQ[:, step - 1]
         below_Q = [metrics.coverage(y_N, np.full_like(y_N, -np.inf), q_NQ[:, i]) for i in range(len(levels))]
         left.plot(levels, below_Q, **style)
-        nominal, observed = _central_coverages(record, step)
+        nominal, observed = metrics.mirrored_coverages(y_N, q_NQ, record.levels)
         right.plot(100 * nominal, 100 * (observed - nominal), **style)
     zeros_N = np.zeros(len(record.y_NH))
     falls = metrics.coverage(record.y_NH[:, 0], zeros_N - np.inf, zeros_N)
@@ -180,19 +175,10 @@ def _draw_calibration(record: ForecastRecord) -> Figure:
     return figure
 
 
-def _central_coverages(record: ForecastRecord, step: int) -> tuple[Array, Array]:
-    """Nominal and observed coverage of every interval between two levels that mirror each other."""
-    y_N, q_NQ = record.y_NH[:, step - 1], record.q_NHQ[:, step - 1]
-    pairs = [(i, metrics.level_index(record.levels, 1 - level)) for i, level in enumerate(record.levels) if level < 0.5]
-    found = [(i, j) for i, j in pairs if j is not None]
-    nominal = np.array([record.levels[j] - record.levels[i] for i, j in found])
-    return nominal, np.array([metrics.coverage(y_N, q_NQ[:, i], q_NQ[:, j]) for i, j in found])
-
-
 def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
     """Draw the skill over hard baselines on the left, over easy ones on the right: one scale does not suit both."""
     figure, panels = _panels(f"{record.symbol}: skill of {record.model} by horizon", 1, 2, height=4.6)
-    losses = _mean_losses(record)
+    losses = record.relative_losses
     hard = [name for name, loss in losses.items() if loss <= HARD * min(losses.values())]
     for axes, names in zip(panels, (hard, [name for name in losses if name not in hard]), strict=True):
         axes.axhline(0, color=GREY, linewidth=1)
@@ -202,16 +188,6 @@ def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
         _label(axes, f"Bars: 95 % interval; filled: Diebold-Mariano p < {CLAIM_P}", "session hours ahead", "skill, %")
     _legend(figure, panels)
     return figure
-
-
-def _mean_losses(record: ForecastRecord) -> dict[str, float]:
-    """Mean over the steps of each one's loss over that of persistence, by name; the best first."""
-    losses: dict[str, float] = {}
-    for name in dict.fromkeys(name for step in range(1, record.horizon + 1) for name in record.beside_at(step)):
-        known_H = ~np.isnan(record.pinball_NH[name]).all(axis=0)
-        loss_H, none_H = (np.nanmean(record.pinball_NH[n][:, known_H], axis=0) for n in (name, PERSISTENCE))
-        losses[name] = float(np.mean(loss_H / none_H))
-    return dict(sorted(losses.items(), key=lambda item: item[1]))
 
 
 def _draw_skill(axes: Axes, record: ForecastRecord, scores: Scores, name: str, color: str) -> None:
@@ -234,7 +210,7 @@ def _half_width(record: ForecastRecord, name: str, step: int) -> float:
 
 def _draw_skill_through_time(record: ForecastRecord) -> Figure:
     """Upper row by month; the lower row adds up each origin's share of the skill, so it ends at the table's figure."""
-    always = [name for name in _mean_losses(record) if all(name in record.beside_at(s) for s in record.shown_steps)]
+    always = [name for name in record.relative_losses if all(name in record.beside_at(s) for s in record.shown_steps)]
     names = (always[0], PERSISTENCE)
     figure, panels = _panels(f"{record.symbol}: skill of {record.model} through time", 2, 2, height=6.6, sharex=True)
     for column, name in enumerate(names):

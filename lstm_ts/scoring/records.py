@@ -98,6 +98,16 @@ class ForecastRecord:
         """Loss of each forecaster, mean over the levels; NaN where there is no target or no forecast."""
         return {name: metrics.pinball_NH(self.y_NH, q_NHQ, self.levels) for name, q_NHQ in self.quantiles.items()}
 
+    @cached_property
+    def relative_losses(self) -> dict[str, float]:
+        """Mean over the steps of the loss of each but the model over that of persistence; the best first."""
+        losses: dict[str, float] = {}
+        for name in dict.fromkeys(name for step in range(1, self.horizon + 1) for name in self.beside_at(step)):
+            known_H = ~np.isnan(self.pinball_NH[name]).all(axis=0)
+            loss_H, none_H = (np.nanmean(self.pinball_NH[n][:, known_H], axis=0) for n in (name, PERSISTENCE))
+            losses[name] = float(np.mean(loss_H / none_H))
+        return dict(sorted(losses.items(), key=lambda item: item[1]))
+
     def pinball_bps(self, name: str, step: int) -> float:
         return BPS * metrics.mean_of_known(self.pinball_NH[name][:, step - 1])
 
