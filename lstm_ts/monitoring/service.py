@@ -4,7 +4,6 @@ It is asked over HTTP, as any client is. Its counters run since its start, so th
 before, which lie in the ledger; a service that has started anew counts from 0.
 """
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -12,14 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.service_client import ServiceClient, check_url
 from lstm_ts.scoring.tables import percent
 
 COMPONENT = "service counters"
@@ -44,10 +42,6 @@ class ServiceLimits:
             value, least = getattr(self, each.name), 1 if each.type is int else 0
             if not isinstance(value, int | float) or not value >= least:
                 raise ConfigError(f"Expected checks.service.{each.name} of at least {least}, got {value}; correct it")
-
-
-class NoWholeAnswer(Exception):
-    """Why, in words."""
 
 
 @dataclass(frozen=True)
@@ -92,88 +86,18 @@ def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tup
     before     counters of a look before
     Returns    findings; its counters, None where it has told none
     """
-    base = _check_url(url)
-    with closing(_Visitor(base, limits)) as visitor:
-        health = visitor.health()
+    base = check_url(url)
+    asking = {name: getattr(limits, name) for name in ("answer_s", "attempts", "pause_s", "max_bytes")}
+    with closing(ServiceClient(base, **asking)) as client:
+        health = client.health()
         if isinstance(health, str):
             return _without_answer(base, health), None
         found = [_finding("service_no_answer", base, Health.GOOD, "It answers."), _check_champion(base, health)]
-        samples = visitor.samples()
+        samples = client.samples()
     if isinstance(samples, str):
         return found + [_finding(rule, base, Health.UNKNOWN, samples) for rule in (FAILED, LATE, LOG)], None
     counts = _count(samples, limits)
     return found + _check_counts(base, counts, before, _is_away(samples), limits), counts
-
-
-def _check_url(url: str) -> str:
-    """Raises    ConfigError: no address, or one with a secret in it, which is not repeated"""
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
-        raise ConfigError("Expected a service such as http://127.0.0.1:8000, got something else; correct its address")
-    return url.rstrip("/")
-
-
-class _Visitor:
-    def __init__(self, base: str, limits: ServiceLimits) -> None:
-        self._base, self._limits = base, limits
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
-
-    def close(self) -> None:
-        self._runner.close()
-
-    def health(self) -> Mapping[str, Any] | str:
-        """What it says of itself, or why it said nothing."""
-        try:
-            value = json.loads(self._runner.run(self._get_patiently("/health")))
-        except NoWholeAnswer as error:
-            return str(error)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict) or not isinstance(value.get("workers"), list):
-            return f"What answers at {self._base} is no forecast service."
-        return value
-
-    def samples(self) -> list[Sample] | str:
-        """What it has counted, or why it did not say."""
-        try:
-            text = self._runner.run(self._get_patiently("/metrics")).decode(errors="replace")
-            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        except NoWholeAnswer as error:
-            return str(error)
-        except ValueError:
-            samples = []
-        if any(sample.name == "lstm_ts_workers" for sample in samples):
-            return samples
-        return f"What {self._base}/metrics answers is no count of a forecast service."
-
-    async def _get_patiently(self, path: str) -> bytes:
-        for _ in range(self._limits.attempts - 1):
-            try:
-                return await self._get(path)
-            except NoWholeAnswer:
-                await asyncio.sleep(self._limits.pause_s)
-        return await self._get(path)
-
-    async def _get(self, path: str) -> bytes:
-        url, most = self._base + path, self._limits.max_bytes
-        http = httpx.AsyncClient(timeout=self._limits.answer_s, trust_env=False)
-        try:
-            async with asyncio.timeout(self._limits.answer_s), http, http.stream("GET", url) as response:
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > most:
-                        raise NoWholeAnswer(f"{url} answers with more than {most} bytes.")
-                return bytes(body)
-        except (TimeoutError, httpx.TimeoutException):
-            raise NoWholeAnswer(f"{url} gives no whole answer within {self._limits.answer_s:g} s.") from None
-        except httpx.ConnectError:
-            raise NoWholeAnswer(f"Nobody answers at {self._base}.") from None
-        except httpx.HTTPError as error:
-            raise NoWholeAnswer(f"{url} gives no whole answer: {type(error).__name__}.") from None
 
 
 def _without_answer(base: str, why: str) -> list[Finding]:
