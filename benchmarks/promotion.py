@@ -28,7 +28,8 @@ from lstm_ts.model.datamodule import Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring import metrics
-from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
+from lstm_ts.scoring.decision import Decision, Verdict
+from lstm_ts.scoring.gate import Criteria, decide
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.sources.synthetic import Signal, Synthetic
 from lstm_ts.train import fit, make_data

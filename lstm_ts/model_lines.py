@@ -16,7 +16,8 @@ from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.registry.holdout import Champion, Change, HoldoutData, hold_out
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import Version
-from lstm_ts.scoring.gate import Criteria, Verdict
+from lstm_ts.scoring.decision import Verdict
+from lstm_ts.scoring.gate import Criteria
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from lstm_ts.registry.holdout import Champion, check_champion
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION, Version, describe_verdict
-from lstm_ts.scoring.gate import Criteria, Decision, Verdict, decide
+from lstm_ts.scoring.decision import Decision, Verdict
+from lstm_ts.scoring.gate import Criteria, decide
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compute_scores

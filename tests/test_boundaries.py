@@ -72,6 +72,7 @@ PURE = {
     *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),
     *(f"lstm_ts.monitoring.{name}" for name in ("market", "messages", "outcomes", "regime", "skew")),
     *(f"lstm_ts.monitoring.{name}" for name in ("verdict", "versions")),
+    "lstm_ts.scoring.decision",
     "lstm_ts.scoring.soundness",
     "lstm_ts.sources.evidence",
     "serve.traffic",

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from test_scores import make_record
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.scoring.gate import Criteria, Verdict, decide
+from lstm_ts.scoring.decision import Verdict
+from lstm_ts.scoring.gate import Criteria, decide
 
 SETTINGS = {
     "steps": [1],

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 import pytest
 
 from benchmarks.promotion import judge_pair
-from lstm_ts.scoring.gate import Verdict
+from lstm_ts.scoring.decision import Verdict
 
 
 @pytest.mark.slow

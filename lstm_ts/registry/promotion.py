@@ -11,7 +11,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION, Version
-from lstm_ts.scoring.gate import Verdict
+from lstm_ts.scoring.decision import Verdict
 
 
 def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:

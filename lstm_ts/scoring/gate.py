@@ -8,26 +8,19 @@ better than it since the change; of all else, only what is shown to be wrong sta
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.comparison import LossComparison, compare_losses
+from lstm_ts.scoring.decision import Decision, GateCheck, Verdict
 from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import ForecastRecord
-from lstm_ts.scoring.soundness import INTERVAL, judge_anchor, judge_coverage, judge_last_bar
+from lstm_ts.scoring.soundness import INTERVAL, check_anchor, check_coverage, check_last_bar
 from lstm_ts.scoring.tables import percent
-
-
-class Verdict(StrEnum):
-    PROMOTE = "promote"
-    REJECT = "reject"
-    INSUFFICIENT = "insufficient_evidence"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,31 +67,6 @@ class Criteria:
             raise ConfigError(f"Expected levels that hold 0.1 and 0.9 for gate.coverage, got {list(levels)}")
 
 
-@dataclass(frozen=True)
-class GateCheck:
-    name: str
-    passed: bool | None  # None: the data cannot tell
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    verdict: Verdict
-    experimental: bool  # promoted without skill over every baseline: a first model, or one after a drift
-    checks: tuple[GateCheck, ...]
-    better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """What failed first, then what is open, then what passed."""
-        return tuple(check.reason for passed in (False, None, True) for check in self.checks if check.passed is passed)
-
-    def to_json(self) -> dict[str, Any]:
-        checks = [asdict(check) for check in self.checks]
-        verdict = {"verdict": self.verdict.value, "experimental": self.experimental, "better": self.better}
-        return {**verdict, "checks": checks}
-
-
 def decide(
     candidate: ForecastRecord,
     champion: ForecastRecord | None,
@@ -122,7 +90,11 @@ def decide(
         return Decision(_judge(few), False, tuple(few))
     baselines = criteria.baselines or candidate.baselines
     skill = [_check_skill(candidate, name, criteria) for name in baselines]
-    sound = _check_soundness(candidate, criteria)
+    sound = [
+        check_coverage(candidate, criteria.steps[0], criteria.coverage),
+        check_anchor(candidate, criteria.steps[0], criteria.anchor),
+        check_last_bar(candidate, criteria.steps[0], criteria.relation_alpha),
+    ]
     if champion is None:
         return _promote_without_skill(_judge(sound), skill, (*few, *skill, *sound))
     criteria.check(horizon=champion.horizon, levels=champion.levels, baselines=candidate.baselines)
@@ -153,15 +125,6 @@ def _judge(checks: Sequence[GateCheck]) -> Verdict:
 
 def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Criteria) -> LossComparison:
     return compare_losses(ours_N, theirs_N, other, step, alpha=criteria.alpha, power=criteria.power)
-
-
-def _check_soundness(record: ForecastRecord, criteria: Criteria) -> list[GateCheck]:
-    step = criteria.steps[0]
-    return [
-        GateCheck("coverage", *judge_coverage(record, step, criteria.coverage)),
-        GateCheck("anchor", *judge_anchor(record, step, criteria.anchor)),
-        GateCheck("last bar", *judge_last_bar(record, step, criteria.relation_alpha)),
-    ]
 
 
 def _check_samples(record: ForecastRecord, criteria: Criteria) -> GateCheck:

@@ -1,7 +1,4 @@
-"""What must hold of a model's forecasts whoever they are compared with: each says whether it does, and why. Pure.
-
-None: the data cannot tell. Legend: N origins.
-"""
+"""Checks of a model's forecasts alone, whoever they are compared with. Pure. Legend: N origins."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +7,14 @@ import numpy as np
 
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.comparison import NO_LOSS
+from lstm_ts.scoring.decision import GateCheck
 from lstm_ts.scoring.records import BPS, ForecastRecord
 from lstm_ts.scoring.tables import percent
 
 INTERVAL = "0.8"
 
 
-def judge_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -> tuple[bool | None, str]:
+def check_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
     """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
     low, high = bounds
     y_N = record.y_NH[:, step - 1]
@@ -25,18 +23,18 @@ def judge_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -
     passed = low <= share <= high or (False if most < low or least > high else None)
     found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
     asked = f"{percent(low)} to {percent(high)} is asked for"
-    return passed, f"The central 80 % interval {step} h ahead covers {found}; {asked}."
+    return GateCheck("coverage", passed, f"The central 80 % interval {step} h ahead covers {found}; {asked}.")
 
 
-def judge_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> tuple[bool, str]:
+def check_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
     """bounds   of the median price over the last close"""
     low, high = bounds
     least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
     found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
-    return low <= least and most <= high, f"{found}; {low} to {high} is asked for."
+    return GateCheck("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
 
 
-def judge_last_bar(record: ForecastRecord, step: int, alpha: float) -> tuple[bool, str]:
+def check_last_bar(record: ForecastRecord, step: int, alpha: float) -> GateCheck:
     """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
 
     Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
@@ -57,7 +55,8 @@ def judge_last_bar(record: ForecastRecord, step: int, alpha: float) -> tuple[boo
         if made_up
         else f"only more than twice as far as the market, {sure}, would count against it"
     )
-    return not made_up, (
+    reason = (
         f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+z.2f} bps "
         f"from where it was and the market went {true:+z.2f} bps: {verdict}."
     )
+    return GateCheck("last bar", not made_up, reason)

@@ -1,0 +1,36 @@
+"""What the gate decided: a verdict, and checks with their reasons. Pure."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INSUFFICIENT = "insufficient_evidence"
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    name: str
+    passed: bool | None  # None: the data cannot tell
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    experimental: bool  # promoted without skill over every baseline: a first model, or one after a drift
+    checks: tuple[GateCheck, ...]
+    better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What failed first, then what is open, then what passed."""
+        return tuple(check.reason for passed in (False, None, True) for check in self.checks if check.passed is passed)
+
+    def to_json(self) -> dict[str, Any]:
+        checks = [asdict(check) for check in self.checks]
+        verdict = {"verdict": self.verdict.value, "experimental": self.experimental, "better": self.better}
+        return {**verdict, "checks": checks}
