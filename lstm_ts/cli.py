@@ -19,20 +19,17 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, run_job
-from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import logs
 from lstm_ts.command_help import asks_for_help, describe_command
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
-from lstm_ts.errors import ConfigError, LstmTsError
-from lstm_ts.explanations import explain
-from lstm_ts.faults import describe_fault, is_disk_full
+from lstm_ts.errors import LstmTsError
+from lstm_ts.explanations import describe_error, explained
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -66,7 +63,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
-            with _one_sentence(), _explained(config_name, sys.argv[1:]):
+            with _one_sentence(), explained(config_name, sys.argv[1:]):
                 _answer_help(config_name)
                 check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
@@ -165,19 +162,8 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration with Hydra's own node."""
-    with _explained(config_name, overrides):
+    with explained(config_name, overrides):
         return hydra.compose(config_name, read_command_line(overrides, config_name), return_hydra_config=True)
-
-
-@contextmanager
-def _explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Raises    ConfigError: what Hydra refuses, in a sentence of ours"""
-    try:
-        yield
-    except HydraException as error:
-        if isinstance(error, InstantiationException):
-            raise
-        raise ConfigError(explain(error, config_name, overrides)) from error
 
 
 def run_command(config_name: str, task: Callable[[DictConfig], Result], overrides: Sequence[str]) -> Result:
@@ -204,22 +190,11 @@ def _one_sentence() -> Iterator[None]:
         log.warning("Stopped by Ctrl-C")
         sys.exit(INTERRUPTED)
     except Exception as error:
-        sentence = _describe(error)
+        sentence = describe_error(error)
         if sentence is None or os.environ.get(TRACEBACKS) == "1":
             raise
         _print_error(sentence)
         sys.exit(2)
-
-
-def _describe(error: Exception) -> str | None:
-    """A sentence, if it is the user's mistake or a fault of the machine."""
-    mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
-        return describe_fault(error)
-    text = " ".join(str(mistake).split()).split(" full_key: ")[0]
-    if isinstance(mistake, OmegaConfBaseException):
-        return f"Expected values that the configuration can hold, got: {text}; correct them on the command line"
-    return text
 
 
 def _print_error(sentence: str) -> None:

@@ -1,25 +1,40 @@
-"""What Hydra, or a class that it makes, refuses: as a sentence that names what exists and what to type."""
+"""What Hydra, a class that it makes, or the machine refuses: as a sentence that says what exists and what to type."""
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from difflib import SequenceMatcher
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts.conf_files import CONF
+from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.faults import describe_fault, is_disk_full
 from lstm_ts.overrides import FREE, SYMBOL, as_typed, flatten, is_group, key_of, look_up, value_of
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6
 
 
-def explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
+@contextmanager
+def explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Raises    ConfigError: what Hydra refuses, in a sentence of ours"""
+    try:
+        yield
+    except HydraException as error:
+        if isinstance(error, InstantiationException):
+            raise
+        raise ConfigError(_explain(error, config_name, overrides)) from error
+
+
+def _explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
     """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
@@ -130,3 +145,14 @@ def show_value(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return "…" if value == "???" else str(value)
+
+
+def describe_error(error: Exception) -> str | None:
+    """A sentence, if it is the user's mistake or a fault of the machine."""
+    mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
+        return describe_fault(error)
+    text = " ".join(str(mistake).split()).split(" full_key: ")[0]
+    if isinstance(mistake, OmegaConfBaseException):
+        return f"Expected values that the configuration can hold, got: {text}; correct them on the command line"
+    return text
