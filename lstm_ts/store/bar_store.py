@@ -26,8 +26,7 @@ from uuid import uuid4
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.market.bars import is_synthetic
+from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market.session import Session
 from lstm_ts.store.disk import fsync_folder, hash_file, locked, write_durably
 from lstm_ts.store.journal import JOURNAL, STAGING, Journal, remove_staging
@@ -111,14 +110,7 @@ class BarStore:
 
     def check_session(self, session: Session) -> None:
         """Raises    ConfigError: the bars were stored with another calendar or zone"""
-        manifest = read_manifest(self.folder)
-        stored, got = (manifest.calendar, manifest.zone), (session.calendar, session.zone)
-        if manifest.calendar and stored != got:
-            raise ConfigError(
-                f"Expected the sessions that {self.folder} was stored with, {' in '.join(stored)}, got "
-                f"{' in '.join(got)}; set symbol.session.calendar={stored[0]} symbol.session.zone={stored[1]}, "
-                f"or another paths.data"
-            )
+        read_manifest(self.folder).check_session(self.folder, session)
 
     @contextmanager
     def upsert(self, source: str, session: Session | None = None) -> Iterator[Staging]:
@@ -134,9 +126,10 @@ class BarStore:
         staging = Staging(self.folder / f"staging-{uuid4().hex[:12]}", self.schema)
         with locked(self.folder / WRITER_LOCK, fcntl.LOCK_EX):
             self._remove_leftovers()
-            self._check_mixture(source)
+            manifest = read_manifest(self.folder)
+            manifest.check_mixture(self.folder, source)
             if session:
-                self.check_session(session)
+                manifest.check_session(self.folder, session)
             try:
                 self._journal.add([staging.folder.name])
                 staging.folder.mkdir()
@@ -180,14 +173,6 @@ class BarStore:
     def describe_foreign_files(self) -> str:
         """A sentence; empty where there are none."""
         return describe_foreign(self.folder, self.foreign_files())
-
-    def _check_mixture(self, source: str) -> None:
-        manifest = read_manifest(self.folder)
-        if manifest.months and is_synthetic(manifest.source) != is_synthetic(source):
-            raise DataError(
-                f"Expected bars like those in {self.folder} ({manifest.source}), got {source}; "
-                f"synthetic and real bars never share a store: set another paths.data"
-            )
 
     def _commit(self, staging: Staging, source: str, session: Session | None) -> tuple[UpsertResult, str]:
         """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""

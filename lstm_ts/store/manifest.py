@@ -1,4 +1,4 @@
-"""What a store holds: its manifest."""
+"""What a store holds, and which bars may join them: its manifest."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lstm_ts.errors import DataError
+from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import SYMBOL
 from lstm_ts.store.journal import STORE_FILE
 from lstm_ts.store.month_file import MonthFile
@@ -32,6 +34,24 @@ class StoreManifest:
     def files(self) -> dict[str, MonthFile]:
         """Entries by the name of their file."""
         return {file.file: file for file in (*self.months.values(), *self.revisions.values())}
+
+    def check_session(self, folder: Path, session: Session) -> None:
+        """Raises    ConfigError: the bars were stored with another calendar or zone"""
+        stored, got = (self.calendar, self.zone), (session.calendar, session.zone)
+        if self.calendar and stored != got:
+            raise ConfigError(
+                f"Expected the sessions that {folder} was stored with, {' in '.join(stored)}, got "
+                f"{' in '.join(got)}; set symbol.session.calendar={stored[0]} symbol.session.zone={stored[1]}, "
+                f"or another paths.data"
+            )
+
+    def check_mixture(self, folder: Path, source: str) -> None:
+        """Raises    DataError: synthetic bars would join real ones, or real ones synthetic"""
+        if self.months and is_synthetic(self.source) != is_synthetic(source):
+            raise DataError(
+                f"Expected bars like those in {folder} ({self.source}), got {source}; "
+                f"synthetic and real bars never share a store: set another paths.data"
+            )
 
 
 def read_manifest(folder: Path) -> StoreManifest:
