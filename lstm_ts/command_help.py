@@ -9,7 +9,6 @@ from lstm_ts.commands import COMMANDS
 from lstm_ts.conf_files import CONF, Setting, included_files, read_defaults, read_settings
 
 FLAGS = {"-h", "--help"}
-SHARED = "project"  # the file that every command includes
 EXPERIMENT = "experiment"
 NARROWEST, WIDEST = 72, 120  # columns
 MEANING = 38  # the column where meanings begin
