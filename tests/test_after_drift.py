@@ -51,6 +51,7 @@ def raise_alarm(ledger: Ledger, since: datetime) -> None:
         put_states(connection, [MonitorState("XAGUSD", 1, "drift", since, state)])
 
 
+@pytest.mark.slow
 def test_without_an_alarm_there_is_no_drift(loop: Loop) -> None:
     assert find_drift(loop.ledger, "XAGUSD", 1) is None
     raise_alarm(loop.ledger, CHANGED)
@@ -58,6 +59,7 @@ def test_without_an_alarm_there_is_no_drift(loop: Loop) -> None:
     assert find_drift(loop.ledger, "XAGUSD", 2) is None
 
 
+@pytest.mark.slow
 def test_what_has_not_learnt_the_change_is_not_promoted_as_fresher_and_no_worse(
     loop: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +81,7 @@ def test_what_has_not_learnt_the_change_is_not_promoted_as_fresher_and_no_worse(
     assert "Nothing new" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_with_too_few_hours_since_the_champion_stays_and_nothing_is_trained_in_vain(
     loop: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:

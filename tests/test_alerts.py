@@ -504,6 +504,7 @@ def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_sa
     assert again[0]["message"].count("Incident 1:") == 1
 
 
+@pytest.mark.slow
 def test_however_often_runs_are_killed_each_incident_is_told_and_its_end(
     quick: Ledger, tmp_path: Path, hook: Webhook
 ) -> None:
@@ -525,6 +526,7 @@ def test_however_often_runs_are_killed_each_incident_is_told_and_its_end(
     assert all("you may have been told before" in message["message"] for message in opened[1:])
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, hook: Webhook) -> None:
     settings, folder = alerts(hook.url), tmp_path / "alerts"
     file = tmp_path / "ledger.db"

@@ -56,6 +56,7 @@ def bars(hours: pl.DataFrame) -> lstm_ts.HourlyBars[pl.DataFrame]:
     return lstm_ts.read_bars(hours, symbol="XAGUSD", source="synthetic silver, seed 7")
 
 
+@pytest.mark.slow
 def test_fit_trains_what_the_command_trains(
     bars: lstm_ts.HourlyBars[pl.DataFrame], model: lstm_ts.TrainedModel, tmp_path: Path
 ) -> None:

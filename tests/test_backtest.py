@@ -85,6 +85,7 @@ def test_the_table_shows_both_starts_and_the_paired_test_between_them(walked: li
     assert any("of 3 folds" in line for line in walked)
 
 
+@pytest.mark.slow
 def test_a_finished_fold_is_not_trained_again(stored: Path, walked: list[str]) -> None:
     before = trained(stored)
     assert len(before) == 7, "the first fold has no fold before it, so both starts share its model"
@@ -186,6 +187,7 @@ def test_bars_after_what_a_fold_may_see_do_not_decide_its_model(
         assert same == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_a_fold_that_ends_otherwise_or_learns_otherwise_is_another(
     bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:

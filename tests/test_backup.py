@@ -109,6 +109,7 @@ def test_what_is_restored_is_what_was_there(
     assert staging.result.same == hourly_bars.height
 
 
+@pytest.mark.slow
 def test_everything_goes_on_while_a_backup_is_written(
     make_ledger: Callable[[Path], str], model: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
         assert module == "lstm_ts.trainer" or "torch.load" not in path.read_text(), module
 
 
+@pytest.mark.slow
 def test_a_forecast_needs_no_pytorch() -> None:
     code = "import sys, lstm_ts.predict, serve.registry_watcher, dashboard.models.page; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)

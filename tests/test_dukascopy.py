@@ -500,6 +500,7 @@ def stored_in(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(f"{folder}/data/raw/XAGUSD/*.parquet").select(BAR_SCHEMA.names()).sort("ts")
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_goes_on_and_asks_for_nothing_twice(
     tmp_path: Path, feed: FakeFeed, base: str, command
 ) -> None:

@@ -156,6 +156,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_ingest_and_process_on_a_full_disk_leave_the_store_as_it_was_and_go_on_later(
     tmp_path: Path, command: Command
 ) -> None:

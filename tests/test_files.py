@@ -86,6 +86,7 @@ def test_the_hour_that_autumn_repeats_is_told_apart_in_either_order(
     assert rejects_of(found) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("minutes", [1, 15, 30, 60])
 def test_bars_of_any_spacing_are_told_apart_in_the_hour_that_autumn_repeats(

@@ -330,6 +330,7 @@ def test_each_process_tells_what_it_needs(server: Server) -> None:
     assert f'pid="{worker}"' not in server.client.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_live_skill_is_in_the_versions_run_a_point_for_each_day_that_is_over(
     empty: Path, models: list[Path], tmp_path: Path
 ) -> None:

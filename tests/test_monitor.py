@@ -112,6 +112,7 @@ def monitor(folder: Path, ts: datetime, *more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_hour_by_hour_gives_what_one_go_gives_and_nothing_twice(
     folder: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def start_monitor(folder: Path) -> "subprocess.Popen[bytes]":
     )
 
 
+@pytest.mark.slow
 def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Path, hourly_bars: pl.DataFrame) -> None:
     bars_until(folder, hourly_bars, LATER)
     monitor(folder, LATER)
@@ -471,6 +473,7 @@ def challenge_again(folder: Path, monkeypatch: pytest.MonkeyPatch, ts: datetime)
     monkeypatch.delenv("LSTM_TS_CLOCK")
 
 
+@pytest.mark.slow
 def test_a_challenger_without_outcomes_or_that_its_service_has_stopped_is_halted(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_url_that_gives_no_bars_is_one_sentence(bucket: Any, url: str, words: 
         next(make_files(url).read_batches())
 
 
+@pytest.mark.slow
 def test_a_backup_lies_in_a_bucket_whole_and_comes_back(
     bucket: Any, hourly_bars: pl.DataFrame, empty: Path, silver: Session, tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ def test_today_ends_with_the_last_closed_minute(start: Start) -> None:
     assert any(stored.equals(candidate) for candidate in candidates)
 
 
+@pytest.mark.slow
 def test_a_day_without_a_session_asks_no_source_and_says_so(start: Start) -> None:
     pipeline = start("ingest='source=files source.paths=nowhere.csv'")
     result = pipeline.definitions.resolve_job_def("XAGUSD_bars").execute_in_process(
@@ -227,6 +228,7 @@ def test_a_mistake_in_the_configuration_is_not_tried_again(start: Start) -> None
     assert "Expected source.signal one of" in failures(result)[0]
 
 
+@pytest.mark.slow
 def test_a_source_that_can_never_be_read_is_not_tried_again(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "no_zone.csv"
     file.write_text("2022.02.01,10:00,22.1,22.2,22.0,22.1,7\n" * 3)
@@ -247,6 +249,7 @@ def test_hours_without_a_bar_are_named(start: Start) -> None:
     assert len(found["hours"]) == 50
 
 
+@pytest.mark.slow
 def test_minutes_that_make_no_hour_yet_are_no_failure(start: Start, tmp_path: Path) -> None:
     """As in the first hour of the first day."""
     day = synthetic_minutes("source.start=2022-02-01", "source.end=2022-02-02")

@@ -129,8 +129,11 @@ def test_a_mistake_is_named(override: str, words: str) -> None:
 
 @pytest.mark.parametrize("step", ["ingest", "process", "monitor", "retrain"])
 def test_a_step_that_would_refuse_its_command_line_is_found_before_its_time(step: str) -> None:
-    plan("ingest='source=files source.paths=bars.csv'").check()
     with pytest.raises(ConfigError, match="nonsense"):
         plan(f"{step}='nonsense=1'").check()
+
+
+def test_a_source_that_lacks_a_value_is_found_before_its_time() -> None:
+    plan("ingest='source=files source.paths=bars.csv'").check()
     with pytest.raises(ConfigError, match=r"source\.paths"):
         plan("ingest='source=files'").check()

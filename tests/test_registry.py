@@ -499,6 +499,7 @@ def test_two_processes_that_move_an_alias_at_once_take_turns(opened: Opened, mod
     assert {row.action for row in done} == {"promote"}
 
 
+@pytest.mark.slow
 def test_two_processes_that_register_at_once_both_succeed(opened: Opened, model: Path, folder: Path) -> None:
     registry, _ = opened
     processes = [fork(register_three, folder, model) for _ in range(2)]

@@ -145,6 +145,7 @@ def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys:
     assert "Gate: promote, experimental" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_bars_again_are_nothing_new_until_code_or_libraries_change(
     turned: Loop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

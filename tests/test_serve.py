@@ -756,6 +756,7 @@ def test_a_server_without_a_model_says_why_until_there_is_one_and_ends_in_order(
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_does_not_hold_the_server(bare: Path) -> None:
     with running(Server(bare, "answer_s=1")) as server:
         wait_for(lambda: not server.health().ready)
@@ -805,6 +806,7 @@ def test_forecasts_that_ended_with_a_killed_service_are_counted_by_the_next_one(
         wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') == 1)
 
 
+@pytest.mark.slow
 def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> None:
     with running(Server(bare)) as server:
         wait_for(lambda: not server.health().ready)
