@@ -50,15 +50,21 @@ MINUTE = timedelta(minutes=1)
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
 
-# What is there once a page is drawn.
+# What is there once a page is drawn: a selector, or a text.
 DRAWN = {
     "forecast": ".figures",
-    "models": "text=Two versions side by side",
-    "monitoring": "text=Last hourly bars",
+    "models": "Two versions side by side",
+    "monitoring": "Last hourly bars",
     "data": ".calendar",
-    "experiments": "text=newest first",
+    "experiments": "newest first",
 }
 VISITS, WIDTHS = 9, (1280, 390)
+# Looked for at each frame: a locator of Playwright looks every half second in the end.
+IS_DRAWN = """drawn => {
+  const isIn = root => (drawn.startsWith(".") ? root.querySelector(drawn) : root.textContent.includes(drawn)) ||
+    [...root.querySelectorAll("*")].some(each => each.shadowRoot && isIn(each.shadowRoot))
+  return document.body !== null && isIn(document.body)
+}"""
 # Since the navigation: milliseconds to now and to the first paint; kilobytes that came for it.
 COUNTED = """async () => {
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
@@ -255,7 +261,7 @@ class Away:
 
 def count_visit(page: Page, url: str, drawn: str) -> list[float]:
     page.goto(url, wait_until="commit")
-    page.locator(drawn).first.wait_for()
+    page.wait_for_function(IS_DRAWN, arg=drawn, polling="raf")
     return page.evaluate(COUNTED)  # type: ignore[no-any-return]
 
 
