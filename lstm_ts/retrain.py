@@ -23,6 +23,7 @@ from lstm_ts.cli import entry_point
 from lstm_ts.configuration import check_registry, construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import describe_model, write_scores
+from lstm_ts.gate_inputs import GateInputs, choose_names, describe_waiting, find_request, hash_request, read_gate_inputs
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
@@ -30,7 +31,6 @@ from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.model_lines import Line, choose_names, describe_waiting, draw_lines, find_request, hash_request
 from lstm_ts.registry.holdout import Champion, check_champion
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
@@ -85,16 +85,16 @@ def train_candidates(cfg: DictConfig, data: BarsDataModule, champion: Champion |
     return trained
 
 
-def judge(candidate: Forecaster, line: Line, criteria: Criteria) -> tuple[ForecastRecord, Decision]:
+def judge(candidate: Forecaster, inputs: GateInputs, criteria: Criteria) -> tuple[ForecastRecord, Decision]:
     """Both on the same held-out origins; the champion's forecasts are in the candidate's record too."""
-    champion, held, hourly_bars = line.champion, line.held, line.held.bars.hourly_bars
+    champion, held, hourly_bars = inputs.champion, inputs.held, inputs.held.bars.hourly_bars
     record = evaluate(candidate, hourly_bars, Span(held.start, None))
     if champion is None:
         return record, decide(record, None, criteria, fresher=True)
     other = evaluate(champion.forecaster, hourly_bars, Span(held.start, None))
     theirs = champion.forecaster.provenance.trained_until
     fresher = datetime.fromisoformat(candidate.provenance.trained_until) > datetime.fromisoformat(theirs)
-    decision = decide(record, other, criteria, fresher=fresher, drift_since=line.drift_since)
+    decision = decide(record, other, criteria, fresher=fresher, drift_since=inputs.drift_since)
     return replace(record, quantiles={**record.quantiles, CHAMPION: other.q_NHQ}), decision
 
 
@@ -112,18 +112,18 @@ def register(
     registry: Registry,
     model: Path,
     candidate: Forecaster,
-    line: Line,
+    inputs: GateInputs,
     decision: Decision,
     *,
     loss: float,
     request: str,
 ) -> Version:
     """Add the version with its decision, whatever that is."""
-    provenance, held, one_hour = candidate.provenance, line.held, candidate.scores["horizons"]["1"]
+    provenance, held, one_hour = candidate.provenance, inputs.held, candidate.scores["horizons"]["1"]
     span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
     data = {"data_sha256": held.data_sha256, "criteria": to_json(cfg)["gate"]}
     return registry.register(
-        line.name,
+        inputs.name,
         model,
         gate={**decision.to_json(), **span, **data},
         tags={
@@ -133,8 +133,8 @@ def register(
             "trained_until": provenance.trained_until,
             "data_end": provenance.data_end,
             "request_sha256": request,
-            "judged_against": line.against,
-            "drift_since": line.told_drift,
+            "judged_against": inputs.against,
+            "drift_since": inputs.told_drift,
             "shortened": str(held.shortened).lower(),
         },
         metrics={
@@ -162,8 +162,8 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
     if not settings.dry_run:
         for name in names:
             promote_undecided(registry, ledger, name)
-    lines = draw_lines(cfg, registry, ledger, bars, criteria)
-    request = hash_request(cfg, lines)
+    per_symbol = read_gate_inputs(cfg, registry, ledger, bars, criteria)
+    request = hash_request(cfg, per_symbol)
     if not settings.dry_run and all(same := [find_request(registry, name, request) for name in names]):
         for version in filter(None, same):
             print(
@@ -171,28 +171,33 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
                 f"the verdict was {describe_verdict(version.tags)}"
             )
         return None
-    if waiting := [said for line in lines if (said := describe_waiting(ledger, line, criteria))]:
+    if waiting := [said for inputs in per_symbol if (said := describe_waiting(ledger, inputs, criteria))]:
         print(*waiting, sep="\n")
-    if len(waiting) == len(lines):
+    if len(waiting) == len(per_symbol):
         return None
-    return train_and_judge(cfg, registry, ledger, lines, criteria, request)
+    return train_and_judge(cfg, registry, ledger, per_symbol, criteria, request)
 
 
 def train_and_judge(
-    cfg: DictConfig, registry: Registry, ledger: Ledger, lines: Sequence[Line], criteria: Criteria, request: str
+    cfg: DictConfig,
+    registry: Registry,
+    ledger: Ledger,
+    per_symbol: Sequence[GateInputs],
+    criteria: Criteria,
+    request: str,
 ) -> Version | None:
-    spec, held = construct(cfg.spec), lines[0].held
-    for line in lines:
-        if line.champion:
-            check_champion(line.champion, spec, line.held)
+    spec, held = construct(cfg.spec), per_symbol[0].held
+    for inputs in per_symbol:
+        if inputs.champion:
+            check_champion(inputs.champion, spec, inputs.held)
     split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
-    data = make_data(cfg, [line.held.bars for line in lines], split)
+    data = make_data(cfg, [inputs.held.bars for inputs in per_symbol], split)
     folder = create_run_folder(run_folder())
-    trained = train_candidates(cfg, data, lines[0].champion)
+    trained = train_candidates(cfg, data, per_symbol[0].champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]
     judged = [
-        judge_and_report(forecaster, line, criteria, folder, is_first=line is lines[0])
-        for line, forecaster in zip(lines, best.forecasters, strict=True)
+        judge_and_report(forecaster, inputs, criteria, folder, is_first=inputs is per_symbol[0])
+        for inputs, forecaster in zip(per_symbol, best.forecasters, strict=True)
     ]
     save_forecasters([candidate for candidate, _ in judged], folder / "model")
     print(f"Model: {folder / 'model'}")
@@ -200,28 +205,34 @@ def train_and_judge(
         print("A dry run: nothing was registered, no alias moved")
         return None
     versions = []
-    for line, (candidate, decision) in zip(lines, judged, strict=True):
-        version = register(cfg, registry, folder / "model", candidate, line, decision, loss=best.loss, request=request)
-        promote_undecided(registry, ledger, line.name)
+    for inputs, (candidate, decision) in zip(per_symbol, judged, strict=True):
+        version = register(
+            cfg, registry, folder / "model", candidate, inputs, decision, loss=best.loss, request=request
+        )
+        promote_undecided(registry, ledger, inputs.name)
         print(f"Registered as {version}, {describe_verdict(version.tags)}")
         versions.append(version)
     return versions[0]
 
 
 def judge_and_report(
-    forecaster: Forecaster, line: Line, criteria: Criteria, folder: Path, *, is_first: bool
+    forecaster: Forecaster, inputs: GateInputs, criteria: Criteria, folder: Path, *, is_first: bool
 ) -> tuple[Forecaster, Decision]:
     """Print and write the scores; they become the forecaster's.
 
     folder   of the run
     """
-    record, decision = judge(forecaster, line, criteria)
-    scores, verdict, source = compute_scores(record), describe_decision(decision, line.champion), line.held.bars.source
+    record, decision = judge(forecaster, inputs, criteria)
+    scores, verdict, source = (
+        compute_scores(record),
+        describe_decision(decision, inputs.champion),
+        inputs.held.bars.source,
+    )
     print(f"Bars: {source}\n{format_table(scores)}\n", *verdict, sep="\n")
     about = describe_model(
         forecaster, folder / "model", version="the candidate, which has a number once it is registered"
     )
-    place = folder / "scores" / ("" if is_first else line.name)
+    place = folder / "scores" / ("" if is_first else inputs.name)
     report = write_scores(place, record, scores, source, about=about, notes=verdict).with_name("report.html")
     print(f"Report: {report}")
     return replace(forecaster, scores=scores.to_json()), decision

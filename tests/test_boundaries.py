@@ -36,7 +36,7 @@ COMMANDS = {
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
 CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
-CONFIGURED |= {"lstm_ts.model_lines", "lstm_ts.trainer"}
+CONFIGURED |= {"lstm_ts.gate_inputs", "lstm_ts.trainer"}
 CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.trainer"} | {
     f"lstm_ts.model.{name}"

@@ -1,4 +1,4 @@
-"""Lines of models, one a symbol: the champion, the bars that judge who follows it, and requests for such a one."""
+"""What the gate judges a candidate by: the champion, held-out bars and a standing drift, for each symbol."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from lstm_ts.scoring.gate import Criteria
 
 
 @dataclass(frozen=True)
-class Line:
-    """One symbol's line of models, and the bars on which the next of them is judged."""
+class GateInputs:
+    """What a candidate of one symbol is judged against, and on."""
 
     name: str  # of the registered model
     held: HoldoutData
@@ -49,9 +49,9 @@ def choose_names(cfg: DictConfig) -> list[str]:
     return [cfg.name]
 
 
-def draw_lines(
+def read_gate_inputs(
     cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
-) -> list[Line]:
+) -> list[GateInputs]:
     names = choose_names(cfg)
     champions = [registry.champion(name) for name in names]
     drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
@@ -65,7 +65,7 @@ def draw_lines(
         seen_until=_find_seen(champions),
     )
     loaded = [Champion(champion, registry.load(champion)) if champion else None for champion in champions]
-    return [Line(*each) for each in zip(names, held, loaded, drifts, strict=True)]
+    return [GateInputs(*each) for each in zip(names, held, loaded, drifts, strict=True)]
 
 
 def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
@@ -74,27 +74,27 @@ def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
     return max(map(datetime.fromisoformat, seen), default=None)
 
 
-def describe_waiting(ledger: Ledger, line: Line, criteria: Criteria) -> str | None:
+def describe_waiting(ledger: Ledger, inputs: GateInputs, criteria: Criteria) -> str | None:
     """A candidate that could not be judged is trained once, as a challenger for those who want one."""
-    if not line.champion or not line.drift_since or line.drift_since <= line.held.start:
+    if not inputs.champion or not inputs.drift_since or inputs.drift_since <= inputs.held.start:
         return None
-    since = [each for each in ledger.decisions(line.name) if each.at > line.drift_since]
-    mine = [each.version for each in since if each.champion == line.champion.version.number]
+    since = [each for each in ledger.decisions(inputs.name) if each.at > inputs.drift_since]
+    mine = [each.version for each in since if each.champion == inputs.champion.version.number]
     if not mine:
         return None
-    hours = int((line.held.bars.hourly_bars["ts"] >= line.drift_since).sum())
+    hours = int((inputs.held.bars.hourly_bars["ts"] >= inputs.drift_since).sum())
     return (
-        f"Gate: {Verdict.INSUFFICIENT.value}: {line.champion.version} has drifted since about "
-        f"{line.drift_since:%Y-%m-%d %H:%M} UTC, and {hours:,} of the {2 * criteria.min_origins:,} hours are there "
+        f"Gate: {Verdict.INSUFFICIENT.value}: {inputs.champion.version} has drifted since about "
+        f"{inputs.drift_since:%Y-%m-%d %H:%M} UTC, and {hours:,} of the {2 * criteria.min_origins:,} hours are there "
         f"that it takes to judge who follows it; nothing was trained. Version {mine[-1]} may be tried as challenger"
     )
 
 
-def hash_request(cfg: DictConfig, lines: Sequence[Line]) -> str:
+def hash_request(cfg: DictConfig, per_symbol: Sequence[GateInputs]) -> str:
     """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
     decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
-    drifts = {"drift_since": since} if any(since := [line.told_drift for line in lines]) else {}
-    return hash_training([line.held.bars.decisive for line in lines], decisive | drifts)
+    drifts = {"drift_since": since} if any(since := [inputs.told_drift for inputs in per_symbol]) else {}
+    return hash_training([inputs.held.bars.decisive for inputs in per_symbol], decisive | drifts)
 
 
 def find_request(registry: Registry, name: str, request: str) -> Version | None:
