@@ -243,6 +243,7 @@ def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good
     assert "No forecast is kept of it" in text and "No forecast has been scored yet: coverage by hour of day" in text
     assert "No version is challenger of XAGUSD" in text
     assert text.count("? unknown") == 4 and "✓" not in text
+    assert not any(column.min_height for column in model.view.select(pn.Column)), "room is kept for no picture"
     assert "No alert has been raised" in incidents_view(WatchedLedger(unwatched.url).alarms(NOON), BERLIN)
     assert "does not answer. Start it (make serve)" in service_view(unwatched.context.client)
     assert "none is stored" in data_view(unwatched.context.client, [], BERLIN, NOON)

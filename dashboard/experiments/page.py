@@ -135,6 +135,7 @@ class Experiments:
     def _draw_comparison(self) -> None:
         runs = [run for run in self._shown() if str(run.folder) in self._compare.value][:MOST]
         zone, trained = self._context.zone, any(run.losses for run in runs)
+        self._curves.visible = trained
         self._curves[:] = [_picture(loss_curves(runs, self._colours, zone))] if trained else []
         said = curves_legend(runs, self._colours, zone) if trained else ""
         self._beside.object = said + comparison_table(runs, zone) if runs else ""

@@ -35,6 +35,7 @@ NO_FORECAST = (
     "No forecast is kept of it: the monitor makes one for every session hour since a version was registered. Once the "
     "outcome of an hour is known, both stand here, one over the other."
 )
+FANS_PX, SKILL_PX = 480, 300  # room of a picture, kept while another one takes its place
 NO_SCORE = "No forecast has been scored yet: {what} is there once outcomes are known."
 
 
@@ -66,7 +67,7 @@ class ModelView:
         self._version = Choice(label="Version", width=180, margin=(4, 16, 4, 0))
         self._step = Choice(label="Session hours ahead", width=160, margin=(4, 16, 4, 0))
         self._fans, self._skill, self._coverage = (
-            pn.Column(sizing_mode="stretch_width", margin=0, min_height=height) for height in (480, 300, 300)
+            pn.Column(sizing_mode="stretch_width", margin=0, min_height=room) for room in (FANS_PX, SKILL_PX, SKILL_PX)
         )
         self.view = pn.Column(
             self._said, html("<h2>What the checks found</h2>"), self._checks,
@@ -135,6 +136,8 @@ class ModelView:
                 place.object = text
             draw_fans()
             self._skill[:], self._coverage[:] = skill, coverage
+            self._fans.min_height = FANS_PX if seen.past.forecasts else 0
+            self._skill.min_height = self._coverage.min_height = SKILL_PX if seen.days else 0
 
         return draw
 
