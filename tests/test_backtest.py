@@ -59,6 +59,7 @@ def trained(folder: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in (folder / "outputs/backtest/folds").glob("*/fold.json")}
 
 
+@pytest.mark.slow
 def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_it(
     stored: Path, walked: list[str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_
     assert sorted(set(ends)) == [f"2014-{day}T00:00:00+00:00" for day in ("03-31", "04-30", "05-31", "06-30")]
 
 
+@pytest.mark.slow
 def test_the_table_shows_both_starts_and_the_paired_test_between_them(walked: list[str]) -> None:
     assert sum(line.startswith("2014-") for line in walked) == 7
     assert any(line.startswith("from_previous") for line in walked)

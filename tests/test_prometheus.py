@@ -237,6 +237,7 @@ def scraped(server: Server) -> set[str]:
     return {sample.name for sample in parse(server.client.get("/metrics").text)}
 
 
+@pytest.mark.slow
 def test_every_metric_is_in_a_scrape(server: Server, folder: Path, now: datetime) -> None:
     board = json.loads((FOLDER / "dashboard.json").read_text())
     queries = [each.get("definition", "") for each in board["templating"]["list"]]
