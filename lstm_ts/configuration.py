@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lstm_ts import conf_files
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.explanations import explain_group, explain_parameter
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -20,7 +21,7 @@ from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.overrides import SYMBOL
 from lstm_ts.store.bar_store import BarStore
 
-CONF = str(Path(__file__).parent / "conf")
+CONF = str(conf_files.CONF)  # as Hydra takes it
 
 log = logging.getLogger(__name__)
 

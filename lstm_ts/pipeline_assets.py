@@ -1,6 +1,6 @@
 """The assets of a symbol, in Dagster: each one runs a command, whose mistakes fail it for good."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,10 +26,9 @@ MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later,
 
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:
-    @dg.asset(
-        key_prefix=asset_prefix(symbol.name),
-        group_name=asset_prefix(symbol.name),
-        retry_policy=_retries(cfg),
+    @_asset(
+        cfg,
+        symbol,
         partitions_def=dg.DailyPartitionsDefinition(plan.first_day, end_offset=1),  # today is one, too
         backfill_policy=dg.BackfillPolicy.multi_run(cfg.days_per_run),
         pool=SOURCE,
@@ -57,10 +56,9 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsD
 def build_hourly_bars(
     cfg: DictConfig, plan: Plan, symbol: Symbol, minute_bars: dg.AssetsDefinition
 ) -> dg.AssetsDefinition:
-    @dg.asset(
-        key_prefix=asset_prefix(symbol.name),
-        group_name=asset_prefix(symbol.name),
-        retry_policy=_retries(cfg),
+    @_asset(
+        cfg,
+        symbol,
         deps=[minute_bars],
         description="`lstm_ts.process` of all minutes",
     )
@@ -75,10 +73,9 @@ def build_hourly_bars(
 def build_outcomes(
     cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition
 ) -> dg.AssetsDefinition:
-    @dg.asset(
-        key_prefix=asset_prefix(symbol.name),
-        group_name=asset_prefix(symbol.name),
-        retry_policy=_retries(cfg),
+    @_asset(
+        cfg,
+        symbol,
         deps=[hourly_bars],
         description="`lstm_ts.monitor`: forecasts of every hour beside what came; drift, verdicts, alerts",
     )
@@ -94,10 +91,9 @@ def build_outcomes(
 
 
 def build_model(cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    @dg.asset(
-        key_prefix=asset_prefix(symbol.name),
-        group_name=asset_prefix(symbol.name),
-        retry_policy=_retries(cfg),
+    @_asset(
+        cfg,
+        symbol,
         deps=[hourly_bars],
         pool=TRAINING,
         description="`lstm_ts.retrain`: a candidate that the gate judges",
@@ -138,13 +134,19 @@ def build_check(plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition, *,
     return no_hour_missing
 
 
-def _retries(cfg: DictConfig) -> dg.RetryPolicy:
-    return dg.RetryPolicy(
+def _asset(cfg: DictConfig, symbol: Symbol, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dagster.asset` in the symbol's group, tried again as configured."""
+    prefix = asset_prefix(symbol.name)
+    retries = dg.RetryPolicy(
         max_retries=cfg.retries.most,
         delay=cfg.retries.first_delay_s,
         backoff=dg.Backoff.EXPONENTIAL,
         jitter=dg.Jitter.PLUS_MINUS,
     )
+    asset: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
+        key_prefix=prefix, group_name=prefix, retry_policy=retries, **options
+    )
+    return asset
 
 
 def _result(
