@@ -25,7 +25,8 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point, launch
 from lstm_ts.configuration import construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import check_lightgbm, with_lightgbm, write_scores
+from lstm_ts.evaluate import write_scores
+from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.evaluation import Span, evaluate
@@ -147,7 +148,7 @@ def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
 
 
 def collect(
-    plans: dict[str, list[Training]], bars: SymbolBars, *, lightgbm_steps: Sequence[int]
+    plans: dict[str, list[Training]], bars: SymbolBars, *, extra: ExtraBaselines
 ) -> tuple[ForecastRecord, list[FoldRow]]:
     """One out-of-sample record of a symbol over all folds, with the other start beside the model; and what each fold
     cost.
@@ -159,8 +160,7 @@ def collect(
         fold = trainings[0].fold
         span = Span(fold.test_from, fold.test_until)
         record, *others = (evaluate(forecaster, hourly_bars, span) for forecaster in forecasters)
-        if lightgbm_steps:
-            record = with_lightgbm(record, forecasters[0], hourly_bars, steps=lightgbm_steps)
+        record = extra.add(record, forecasters[0], hourly_bars)
         beside = {f"from_{t.start}": other.q_NHQ for t, other in zip(trainings[1:], others, strict=True)}
         record = replace(record, quantiles={**record.quantiles, **beside}, fold_N=np.full(record.n, fold.label))
         records.append(record)
@@ -193,7 +193,7 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 def main(cfg: DictConfig) -> None:
     reject_options(cfg, "ckpt_path", "warm_start")
     reject_relaunch(cfg)
-    check_lightgbm(cfg.lightgbm_steps, horizon=cfg.horizon)
+    extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=cfg.horizon)
     bars = read_bars(cfg)
     plans = plan_trainings(cfg, bars)
     jobs = plan_jobs(plans)
@@ -204,12 +204,14 @@ def main(cfg: DictConfig) -> None:
     if not all(training.done for trainings in plans.values() for training in trainings):
         raise ConfigError("Expected bars and code to stay the same while the folds trained, got others; run it again")
     for each in reversed(bars):  # the first one last, where its path is looked for
-        report(cfg, plans, each, run_folder() / ("" if each is bars[0] else each.symbol.name))
+        report(cfg, plans, each, extra, run_folder() / ("" if each is bars[0] else each.symbol.name))
 
 
-def report(cfg: DictConfig, plans: dict[str, list[Training]], bars: SymbolBars, folder: Path) -> None:
+def report(
+    cfg: DictConfig, plans: dict[str, list[Training]], bars: SymbolBars, extra: ExtraBaselines, folder: Path
+) -> None:
     """Print and write the scores of one symbol; the last line is the path of scores.json."""
-    record, rows = collect(plans, bars, lightgbm_steps=cfg.lightgbm_steps)
+    record, rows = collect(plans, bars, extra=extra)
     scores = compute_scores(record)
     notes = [format_folds(rows)]
     if {SCRATCH, PREVIOUS} <= set(cfg.starts) and cfg.scaler == REFIT:

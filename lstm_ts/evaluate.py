@@ -3,8 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,44 +17,20 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, model_folder, processed_store, run_folder
-from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.errors import ConfigError
+from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
-from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord, to_frame
 from lstm_ts.scoring.report import format_table, write_report
 from lstm_ts.scoring.scores import Scores, compute_scores
 
 log = logging.getLogger(__name__)
-
-
-def with_lightgbm(
-    record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame, *, steps: Sequence[int]
-) -> ForecastRecord:
-    """Add LightGBM at some of the steps, trained and stopped early on the windows the model was, as stored now.
-
-    Raises    NoRows: the stored bars do not reach back to the model's training span
-    """
-    grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
-    trained_until, data_end = utc(provenance.trained_until), utc(provenance.data_end)
-    fitted = find_origins(grid, spec, start=utc(provenance.data_start), end=trained_until, purge=True)
-    stopped = find_origins(grid, spec, start=trained_until, end=data_end, purge=True)
-    asked_N = np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N))
-    if not len(fitted.rows_N) or not len(stopped.rows_N):
-        raise NoRows(f"Expected bars before {trained_until} to train LightGBM on, got none; set lightgbm_steps=[]")
-    train = forecaster.windows(grid, fitted.rows_N, forecaster.season_states(grid))
-    valid, test = train.at(stopped.rows_N), train.at(asked_N)
-    q_NHQ = np.full_like(record.q_NHQ, np.nan)
-    for step in steps:
-        z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=record.levels, seed=provenance.seed)
-        q_NHQ[:, step - 1] = (z_NQ + test.drift_GH[asked_N, step - 1, None]) * test.scale_GH[asked_N, step - 1, None]
-    return replace(record, quantiles={**record.quantiles, "lightgbm": q_NHQ})
 
 
 def write_scores(
@@ -102,14 +76,6 @@ def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -
     return {name: text for name, text in told.items() if text}
 
 
-def check_lightgbm(steps: Sequence[int], *, horizon: int) -> None:
-    """Raises    ConfigError: a step that is not forecast, or the extra is not installed"""
-    if not all(isinstance(step, int) and 1 <= step <= horizon for step in steps):
-        raise ConfigError(f"Expected lightgbm_steps within 1..{horizon}, got {list(steps)}")
-    if steps and find_spec("lightgbm") is None:
-        raise ConfigError("Expected LightGBM to be installed for lightgbm_steps; pip install 'lstm_ts[lightgbm]'")
-
-
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     forecasters, start = load_forecasters(model_folder(cfg)), utc(cfg.span.start)
@@ -119,12 +85,12 @@ def main(cfg: DictConfig) -> None:
     forecaster = choose_forecaster(forecasters, bars, until=start)
     for note in describe_adoption(forecaster):
         print(f"Note: {note}.")
-    check_lightgbm(cfg.lightgbm_steps, horizon=forecaster.spec.horizon)
+    extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=forecaster.spec.horizon)
     span = Span(start or utc(forecaster.provenance.data_end), utc(cfg.span.end))
     folder = run_folder() / "scores"
     if folder.exists():
         raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")
-    score(forecaster, bars.hourly_bars, span, source=bars.source, lightgbm_steps=cfg.lightgbm_steps, folder=folder,
+    score(forecaster, bars.hourly_bars, span, source=bars.source, extra=extra, folder=folder,
           model=model_folder(cfg))  # fmt: skip
 
 
@@ -134,14 +100,12 @@ def score(
     span: Span,
     *,
     source: str,
-    lightgbm_steps: Sequence[int],
+    extra: ExtraBaselines,
     folder: Path,
     model: Path,
 ) -> Scores:
     """Evaluate, write and print; the last line is the path of scores.json."""
-    record = evaluate(forecaster, hourly_bars, span)
-    if lightgbm_steps:
-        record = with_lightgbm(record, forecaster, hourly_bars, steps=lightgbm_steps)
+    record = extra.add(evaluate(forecaster, hourly_bars, span), forecaster, hourly_bars)
     scores = compute_scores(record)
     if is_synthetic(source) != is_synthetic(forecaster.provenance.source):
         source += f" (the model was trained on {forecaster.provenance.source})"

@@ -154,7 +154,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
 
     First it does what a run before left undone when it was killed, whatever its bars.
     """
-    reject_options(cfg, "ckpt_path", "lightgbm_steps", "warm_start")
+    reject_options(cfg, "ckpt_path", "lightgbm_steps", "garch", "warm_start")
     reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
     criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))

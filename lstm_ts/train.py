@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import choose_symbols, construct, processed_store, run_folder, to_json
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import check_lightgbm, score
+from lstm_ts.evaluate import score
+from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
@@ -157,7 +158,7 @@ def fit(
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
     data = make_data(cfg, read_bars(cfg), construct(cfg.split))
-    check_lightgbm(cfg.lightgbm_steps, horizon=data.spec.horizon)
+    extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=data.spec.horizon)
     start = load_start(cfg, data) if cfg.warm_start else None
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
@@ -174,7 +175,7 @@ def main(cfg: DictConfig) -> float:
                 each.bars.hourly_bars,
                 test_span(each, data.split),
                 source=each.bars.source,
-                lightgbm_steps=cfg.lightgbm_steps,
+                extra=extra,
                 folder=report,
                 model=folder / "model",
             )

@@ -42,7 +42,15 @@ if TYPE_CHECKING:
 
 Moment = str | datetime | None
 PictureName = Literal["forecast", "forecast_fan", "calibration", "skill_by_horizon", "skill_through_time"]
-NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps"}  # settings of the command alone
+NOT_HERE = {
+    "symbol",
+    "symbols",
+    "paths",
+    "logger",
+    "ckpt_path",
+    "lightgbm_steps",
+    "garch",
+}  # settings of the command alone
 
 log = logging.getLogger(__name__)
 

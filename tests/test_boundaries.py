@@ -93,6 +93,7 @@ KEPT = {
     "hydra": CONFIGURED,
     "ib_async": {"lstm_ts.sources.ib.source"},
     "ib_insync": {"lstm_ts.sources.ib.source"},
+    "arch": {"lstm_ts.model.garch"},
     "lightgbm": {"lstm_ts.model.boosting"},
     "lightning": LIGHTNING,
     "litserve": SERVICE,

@@ -221,6 +221,13 @@ def test_lightgbm_at_a_step_that_is_not_forecast_is_refused(stored: Path, traine
 
 
 @pytest.mark.slow
+def test_garch_stands_in_the_table_at_every_step(stored: Path, trained: Path) -> None:
+    lines = succeed("evaluate", stored, f"model={trained}", "garch=true")
+    scores = json.loads(Path(lines[-1]).read_text())
+    assert all(abs(horizon["skill"]["garch"]) < 0.2 for horizon in scores["horizons"].values())
+
+
+@pytest.mark.slow
 def test_lightgbm_stands_in_the_table_at_the_steps_asked_for(stored: Path, trained: Path) -> None:
     lines = succeed("evaluate", stored, f"model={trained}", "lightgbm_steps=[1]")
     scores = json.loads(Path(lines[-1]).read_text())
