@@ -86,7 +86,7 @@ def _lightgbm_NHQ(
     seed: int,
 ) -> Array:
     """Log returns; NaN at other steps."""
-    scale_NH, drift_NH = test.scale_NH, test.drift_GH[test.origin_N]
+    scale_NH, drift_NH = test.scale_NH, test.drift_NH
     q_NHQ = np.full((*scale_NH.shape, len(levels)), np.nan)
     for step in steps:
         z_NQ = lightgbm_quantiles(train, valid, test, step=step, levels=levels, seed=seed)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from lstm_ts.cli import check_arguments
 
@@ -35,7 +34,6 @@ from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
 from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
-from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.wandb_log import close, log_results
 from lstm_ts.trainer import build_trainer, read_checkpoint, read_losses
@@ -131,9 +129,7 @@ def fit(
     if not trainer.is_global_zero:  # one process writes the model down
         sys.exit(0)
     settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    net: Any = model.net.cpu()
-    net.location_weight = weigh_location(net, to_tensors(data.valid_windows, "cpu"), data.spec.levels)
-    network = export(net, describe_net(config), data.spec, volatilities=data.volatilities)
+    network = export(model.net.cpu(), describe_net(config), data.spec, volatilities=data.volatilities)
     forecasters = tuple(
         Forecaster(
             network,
@@ -145,12 +141,14 @@ def fit(
             scores={},
             closes=close_range(each.train_closes),
             quote=each.bars.symbol.quote,
+            location_weight=weigh_location(network, each.valid_windows, data.spec.levels),
         )
         for each in data.symbols
     )
     fitted = Fitted(forecasters, read_losses(trainer), len(data.train_dataloader()), seconds)
     log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
-    log.info("Weight of the location, by the validation hours: %.2f", net.location_weight)
+    weights = ", ".join(f"{each.provenance.symbol} {each.location_weight:.2f}" for each in forecasters)
+    log.info("Weight of the location, by the validation hours: %s", weights)
     return fitted
 
 

@@ -27,6 +27,7 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.nets.recurrent import MAX_DRIFT
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
@@ -45,7 +46,8 @@ def save_model(
     seed: int,
     tsteps: int = TSTEPS,
     hidden: int = 4,
-    location_weight: float = 1.0,
+    max_drift: float = MAX_DRIFT,
+    drift: float = 0.0,
     symbol: str = "XAGUSD",
     horizon: int = HORIZON,
     levels: tuple[float, ...] = (0.1, 0.5, 0.9),
@@ -57,7 +59,7 @@ def save_model(
     start, until = hourly_bars["ts"][0].isoformat(), "2014-04-01T00:00:00+00:00"
     provenance = Provenance(symbol, "test hours", start, until, "ab", until, 7, "", "c0ffee", {"torch": "2"}, {})
     config = LSTMConfig(hidden=hidden, layers=1, decoder=4, dropout=0.0)
-    network, (its,) = random_network(data, config, seed=seed, location_weight=location_weight), data.symbols
+    network, (its,) = random_network(data, config, seed=seed, drift=drift, max_drift=max_drift), data.symbols
     closes = close_range(its.train_closes)
     forecaster = Forecaster(network, its.scaler, its.reference, spec, session, provenance, {}, closes, Quote("USD", 3))
     save_forecasters([forecaster], folder)

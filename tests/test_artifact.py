@@ -79,6 +79,12 @@ def old_forecaster(hourly_bars: pl.DataFrame, silver: Session) -> Forecaster:
     return Forecaster(network, scaler, reference, SPEC, silver, provenance, {}, close_range(its.train_closes))
 
 
+def test_format_4_had_the_weight_of_the_location_in_its_graph(folder: Path, hourly_bars: pl.DataFrame) -> None:
+    expected = load_forecaster(folder).forecast(hourly_bars).q_HQ
+    change_manifest(folder, lambda values: (values.update(format=4), silver(values).pop("location_weight")))
+    np.testing.assert_array_equal(load_forecaster(folder).forecast(hourly_bars).q_HQ, expected)
+
+
 @pytest.fixture
 def third_folder(old_forecaster: Forecaster, tmp_path: Path) -> Path:
     """As format 3 was: one symbol, its parts beside the others."""
@@ -86,6 +92,7 @@ def third_folder(old_forecaster: Forecaster, tmp_path: Path) -> Path:
     save_forecasters([old_forecaster], folder)
     values = json.loads((folder / MANIFEST).read_text())
     values |= values.pop("symbols")["XAGUSD"] | {"format": 3}
+    del values["location_weight"]
     known = ("return_profile_W", "range_profile_W", "drift_D", "return_unit", "half_life_hours")
     values["scaler"] = {name: values["scaler"][name] for name in known}
     values["reference"]["volatility_pinball_H"] = values["reference"].pop("start_pinball_H")
@@ -201,14 +208,17 @@ def filled(value: float) -> Callable[[Tensors], None]:
 
 
 MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
-    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, 4, got null"),
-    "a later format": (assign("format", 5), "with format 1, 2, 3, 4, got 5"),
-    "true for a format": (assign("format", True), "with format 1, 2, 3, 4, got true"),
+    "no format": (lambda values: values.pop("format"), "with format 1, 2, 3, 4, 5, got null"),
+    "a later format": (assign("format", 6), "with format 1, 2, 3, 4, 5, got 6"),
+    "true for a format": (assign("format", True), "with format 1, 2, 3, 4, 5, got true"),
     "a format that has no closes": (assign("format", 1), "the parts format, .*, got one with"),
     "no quote": (lambda values: silver(values).pop("quote"), "got one without quote"),
     "a currency of small letters": (assign_silver("quote.currency", "usd"), "Expected a currency in capital letters"),
     "decimals of text": (assign_silver("quote.decimals", "3"), "quote.decimals to be a whole number"),
     "decimals below 0": (assign_silver("quote.decimals", -1), "Expected decimals within 0..12, got -1"),
+    "no weight of the location": (lambda values: silver(values).pop("location_weight"), "without location_weight"),
+    "a weight of text": (assign_silver("location_weight", "1"), 'XAGUSD.location_weight within 0..1, got "1"'),
+    "a weight above 1": (assign_silver("location_weight", 1.5), "XAGUSD.location_weight within 0..1, got 1.5"),
     "no closes": (lambda values: silver(values).pop("closes"), "got one without closes"),
     "half of the closes": (
         lambda values: silver(values)["closes"].pop("lowest"),
@@ -547,7 +557,7 @@ def test_a_network_larger_than_its_weights_takes_no_memory(old_folder: Path, lit
 def test_weights_that_give_no_finite_forecast_give_none(
     hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
-    model = save_model(tmp_path / "model", hourly_bars, silver, seed=1, location_weight=1e38)
+    model = save_model(tmp_path / "model", hourly_bars, silver, seed=1, drift=1e38, max_drift=math.inf)
     with pytest.raises(ArtifactError, match="Expected finite forecasts of XAGUSD, got others by its weights"):
         load_forecaster(model).forecast(hourly_bars)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lstm_ts.market.session import Session
 from lstm_ts.model.datamodule import BarsDataModule
-from lstm_ts.model.location import weigh_location
-from lstm_ts.model.tensors import to_tensors
+from lstm_ts.model.export import export
+from lstm_ts.model.location import weigh_location, weigh_median
 from lstm_ts.model.windows import BODY, WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=2, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
@@ -21,11 +21,11 @@ class Follows(nn.Module):
 
     def __init__(self, by: float) -> None:
         super().__init__()
-        self.by, self.location_weight = by, 1.0
+        self.by = by
 
     def forward(self, x_BTF: Tensor, calendar_BHC: Tensor, profile_BH: Tensor, volatility_BV: Tensor) -> Tensor:
-        shift_B1 = self.location_weight * self.by * x_BTF[:, -1:, BODY].sign()
-        return (shift_B1[..., None] + torch.tensor([-1.3, -0.7, 0.0, 0.7, 1.3])).expand(-1, 2, -1)
+        shift_B1 = self.by * x_BTF[:, -1:, BODY].sign() + 0 * (profile_BH.sum() + volatility_BV.sum())
+        return shift_B1[..., None] + torch.tensor([-1.3, -0.7, 0.0, 0.7, 1.3]) + 0 * calendar_BHC[..., :1]
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def data(hourly_bars: pl.DataFrame, silver: Session) -> BarsDataModule:
 
 
 def weight(data: BarsDataModule, by: float) -> float:
-    return weigh_location(Follows(by), to_tensors(data.valid_windows, "cpu"), SPEC.levels)
+    network = export(Follows(by), {}, SPEC, volatilities=data.volatilities)
+    return weigh_location(network, data.valid_windows, SPEC.levels)
 
 
 def test_a_shift_that_comes_true_is_kept_nearly_whole(data: BarsDataModule) -> None:
@@ -54,3 +55,8 @@ def test_one_that_is_too_long_is_shortened(data: BarsDataModule) -> None:
 
 def test_one_the_other_way_or_none_is_worth_nothing(data: BarsDataModule) -> None:
     assert weight(data, -0.5) == weight(data, 0.0) == 0.0
+
+
+def test_the_weight_moves_all_quantiles_by_what_the_median_moves() -> None:
+    q_NQ = np.array([[-1.0, 0.0, 1.0, 2.0, 4.0]])
+    np.testing.assert_array_equal(weigh_median(q_NQ, 0.25, SPEC.levels), q_NQ - 0.75)

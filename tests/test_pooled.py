@@ -1,6 +1,7 @@
 """One network over several symbols, each with a calendar and statistics of its own."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forec
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
 from lstm_ts.model.forecaster import Forecaster, Provenance
+from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 
@@ -104,9 +106,11 @@ def test_later_bars_of_one_symbol_change_nothing_of_the_other_and_no_training_wi
 def test_one_folder_forecasts_each_of_its_symbols_as_before_it_was_saved(
     pooled: BarsDataModule, hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
-    saved = forecasters_of(pooled)
+    first, second = forecasters_of(pooled)
+    saved = [first, replace(second, location_weight=0.25)]
     save_forecasters(saved, tmp_path / "model")
     loaded = load_forecasters(tmp_path / "model")
+    assert [each.location_weight for each in loaded.values()] == [1.0, 0.25]
     assert list(loaded) == ["XAGUSD", "XAUUSD"]
     for forecaster, bars in zip(saved, (hourly_bars, gold_bars), strict=True):
         name = forecaster.provenance.symbol
@@ -114,6 +118,19 @@ def test_one_folder_forecasts_each_of_its_symbols_as_before_it_was_saved(
     assert load_forecaster(tmp_path / "model", "XAUUSD").session.calendar == "SpotFX"
     with pytest.raises(ArtifactError, match="Expected a model of symbol=EURUSD, got one of XAGUSD, XAUUSD"):
         load_forecaster(tmp_path / "model", "EURUSD")
+
+
+def test_what_a_location_is_worth_is_told_by_each_symbols_own_validation_hours(
+    hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session, spot: Session
+) -> None:
+    data = pool(hourly_bars, gold_bars, silver, spot)
+    network = forecasters_of(data)[0].network
+    for each, sign in zip(data.symbols, (1.0, -1.0), strict=True):
+        windows, noise_N1 = each.valid_windows, np.random.default_rng(0).normal(size=(len(each.valid_windows), 1))
+        middle = SPEC.levels.index(0.5)
+        windows.z_GH[windows.origin_N, :1] = sign * network.quantiles(windows)[:, :1, middle] + 0.1 * noise_N1
+    silvers, golds = (weigh_location(network, each.valid_windows, SPEC.levels) for each in data.symbols)
+    assert silvers > 0.5 and golds == 0.0
 
 
 def test_a_symbol_with_too_few_bars_is_named(

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import re
 import shutil
@@ -498,7 +499,7 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
 def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
     server: Server, folder: Path, hourly_bars: pl.DataFrame, silver: Session, now_bars: list[Body], tmp_path: Path
 ) -> None:
-    save_model(tmp_path / "model", hourly_bars, silver, seed=2, location_weight=1e38)
+    save_model(tmp_path / "model", hourly_bars, silver, seed=2, drift=1e38, max_drift=math.inf)
     with registry_of(folder) as registry:
         register(registry, tmp_path / "model")
         registry.store.set_alias("XAGUSD", "champion", registry.versions("XAGUSD")[-1].number)

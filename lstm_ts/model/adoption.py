@@ -12,6 +12,7 @@ from lstm_ts.market.levels import close_range
 from lstm_ts.model.baselines import fit_reference
 from lstm_ts.model.features import compute_returns_GH, make_grid
 from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.location import weigh_location
 from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import find_origins, in_span, make_windows
@@ -62,6 +63,7 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
         session=session,
         quote=bars.symbol.quote,
         closes=close_range(grid.close_G[train_G]),
+        location_weight=weigh_location(donor.network, windows, spec.levels),
         scores={},
         provenance=replace(
             provenance,

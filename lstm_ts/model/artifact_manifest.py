@@ -28,10 +28,12 @@ from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
 
-FORMAT = 4
-FORMATS = (*OLD_PARTS, FORMAT)
+FORMAT = 5
+UNWEIGHED = 4  # the format whose graphs hold the weight of the location
+FORMATS = (*OLD_PARTS, UNWEIGHED, FORMAT)
 PARTS = ("format", "net", "spec", "files", "symbols")
-OF_SYMBOL = ("session", "scaler", "reference", "provenance", "scores", "closes", "quote")
+OF_SYMBOL = ("session", "scaler", "reference", "provenance", "scores", "closes", "quote", "location_weight")
+WEIGHED_BEFORE = {"location_weight": 1.0}  # of a format before
 FITTED = ("session", "scaler", "reference")  # of each symbol, beside net and spec: what a network is trained with
 MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
 REFERENCE = ("start_pinball_H", "mase_scale_H")
@@ -51,6 +53,7 @@ class SymbolPart:
     scores: Mapping[str, Any]
     closes: CloseRange | None
     quote: Quote | None  # guessed from the symbol's name before format 3
+    location_weight: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def _to_json(forecaster: Forecaster) -> dict[str, Any]:
         "scores": forecaster.scores,
         "closes": forecaster.closes and asdict(forecaster.closes),
         "quote": forecaster.quote and asdict(forecaster.quote),
+        "location_weight": forecaster.location_weight,
     }
 
 
@@ -110,21 +114,25 @@ def read_manifest(content: bytes) -> ArtifactManifest:
     kind = read_object(values, "an object", ()).get("format")
     if type(kind) is not int or kind not in FORMATS:
         raise BadManifest(f"format {', '.join(map(str, FORMATS))}, got {show(kind)}")
-    parts = read_object(values, "the parts", PARTS if kind == FORMAT else OLD_PARTS[kind])
+    parts = read_object(values, "the parts", OLD_PARTS.get(kind, PARTS))
     spec = _check_spec(build(WindowSpec, parts["spec"], "spec"))
-    symbols = _read_symbols(parts["symbols"], spec) if kind == FORMAT else _read_old_symbol(parts, kind, spec)
+    symbols = _read_old_symbol(parts, kind, spec) if kind in OLD_PARTS else _read_symbols(parts["symbols"], kind, spec)
     return ArtifactManifest(
         net=read_object(parts["net"], "net as an object", ()),
         spec=spec,
         symbols=symbols,
         files=read_object(parts.get("files", {}), "files as an object", ()),
-        fitted_to=hash_fitted(parts) if kind == FORMAT else hash_old(parts),
+        fitted_to=hash_old(parts) if kind in OLD_PARTS else hash_fitted(parts),
     )
 
 
-def _read_symbols(values: Any, spec: WindowSpec) -> dict[str, SymbolPart]:
-    found = read_object(values, "symbols as an object", ())
-    symbols = {name: _read_symbol(part, f"symbols.{name[:SHOWN]}", spec) for name, part in found.items()}
+def _read_symbols(values: Any, kind: int, spec: WindowSpec) -> dict[str, SymbolPart]:
+    found, symbols = read_object(values, "symbols as an object", ()), {}
+    for name, part in found.items():
+        where = f"symbols.{name[:SHOWN]}"
+        if kind == UNWEIGHED:
+            part = read_object(part, where, OF_SYMBOL[:-1]) | WEIGHED_BEFORE
+        symbols[name] = _read_symbol(part, where, spec)
     if not symbols or any(part.provenance.symbol != name for name, part in symbols.items()):
         raise BadManifest(f"symbols by their names, got {show(sorted(symbols))}")
     if len({len(part.scaler.half_lives_V) for part in symbols.values()}) > 1:
@@ -143,7 +151,14 @@ def _read_symbol(values: Any, where: str, spec: WindowSpec) -> SymbolPart:
         scores=read_object(parts["scores"], f"{where}.scores as an object", ()),
         closes=None if parts["closes"] is None else _read_closes(parts["closes"], provenance),
         quote=None if parts["quote"] is None else build(Quote, parts["quote"], "quote"),
+        location_weight=_read_weight(parts["location_weight"], where),
     )
+
+
+def _read_weight(value: Any, where: str) -> float:
+    if not is_number(value) or not 0 <= value <= 1:
+        raise BadManifest(f"{where}.location_weight within 0..1, got {show(value)}")
+    return float(value)
 
 
 def _read_session(values: Any, where: str) -> Session:
@@ -159,6 +174,7 @@ def _read_old_symbol(parts: Mapping[str, Any], kind: int, spec: WindowSpec) -> d
     """The one symbol of formats 1 to 3."""
     upgraded = {
         **{name: parts.get(name) for name in OF_SYMBOL},
+        **WEIGHED_BEFORE,
         "scaler": upgrade_scaler(parts["scaler"], spec),
         "reference": upgrade_reference(parts["reference"], kind),
     }

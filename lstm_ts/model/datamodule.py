@@ -166,8 +166,8 @@ class BarsDataModule(L.LightningDataModule):
             for each in self.bars
         ]
         self.train_windows = concatenate([each.train_windows for each in self.symbols])
-        valid_windows = [each.train_windows.at(each.valid_origins.rows_N) for each in self.symbols]
-        self.valid_windows = self.train_windows.at(concatenate(valid_windows).origin_N)
+        valid_origins_N = concatenate([each.valid_windows for each in self.symbols]).origin_N
+        self.valid_windows = self.train_windows.at(valid_origins_N)
 
     @property
     def volatilities(self) -> int:

@@ -18,12 +18,12 @@ from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import Session
 from lstm_ts.model.baselines import Reference
 from lstm_ts.model.features import Array, Bars, Grid, make_grid
+from lstm_ts.model.location import weigh_median
 from lstm_ts.model.network import Network
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.windows import Windows, WindowSpec, make_windows
 
-BATCH = 4096
 MAX_MOVE = 1e4  # usual returns or ranges: no quantile of returns is that far out, and NaN is not below it
 
 
@@ -82,6 +82,7 @@ class Forecaster:
     scores: Mapping[str, Any]
     closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
     quote: Quote | None = None  # of the symbol; None: nobody knows it
+    location_weight: float = 1.0  # of the network's median, see `location.py`
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
@@ -98,14 +99,8 @@ class Forecaster:
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
         """q_NHQ, log returns."""
-        batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
-        z_NHQ = np.concatenate(
-            [
-                self.network(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV)
-                + batch.drift_BH[..., None]
-                for batch in batches
-            ]
-        )
+        z_NHQ = weigh_median(self.network.quantiles(windows), self.location_weight, self.spec.levels)
+        z_NHQ += windows.drift_NH[..., None]
         if not (np.abs(z_NHQ) < MAX_MOVE).all():
             raise ArtifactError(
                 f"Expected finite forecasts of {self.provenance.symbol}, got others by its weights; train again"

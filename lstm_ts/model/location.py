@@ -1,45 +1,36 @@
-"""What the shift of a network's forecasts is worth, by the validation hours.
+"""What the medians of a network are worth, by hours that it has not been trained on. Pure.
 
-Legend: N windows, B batch, H steps, Q levels.
+Legend: N windows, 1 the first step, Q levels.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from lstm_ts.model.features import Array
-from lstm_ts.model.tensors import TensorWindows
+from lstm_ts.model.network import Network
+from lstm_ts.model.windows import Windows
 from lstm_ts.scoring.metrics import diebold_mariano, pinball_NH
 
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
-BATCH = 4096
 
 
-def weigh_location(net: Any, windows: TensorWindows, levels: Sequence[float]) -> float:
-    """Find the weight of the shift, 0..1: the best one on these windows, shrunk by the positive-part James-Stein factor
-    1 - 1 / t² of what it gains over no shift, and 0 where it gains nothing. Judged one hour ahead, where it is made.
-
-    net   as `NetConfig.build` makes it
+def weigh_location(network: Network, windows: Windows[NDArray[Any]], levels: Sequence[float]) -> float:
+    """Find the weight of the median, 0..1: the best one on these windows, shrunk by the positive-part James-Stein
+    factor 1 - 1 / t² of what it gains over a median of 0, and 0 where it gains nothing. Judged one hour ahead.
     """
-    without_N = _losses_N(net, windows, levels, 0.0)
-    losses = {weight: _losses_N(net, windows, levels, weight) for weight in WEIGHTS}
+    z_N1, q_N1Q = windows.z_GH[windows.origin_N, :1], network.quantiles(windows)[:, :1]
+    losses = {w: pinball_NH(z_N1, weigh_median(q_N1Q, w, levels), levels)[:, 0] for w in (0.0, *WEIGHTS)}
     best = min(WEIGHTS, key=lambda weight: float(np.nanmean(losses[weight])))
-    gain = diebold_mariano(without_N, losses[best], step=1)
+    gain = diebold_mariano(losses[0.0], losses[best], step=1)
     if not gain.mean > 0 or not gain.standard_error > 0:
         return 0.0
     return best * max(0.0, 1 - (gain.standard_error / gain.mean) ** 2)
 
 
-@torch.no_grad()
-def _losses_N(net: Any, windows: TensorWindows, levels: Sequence[float], weight: float) -> Array:
-    """Pinball one hour ahead, in units of the scale; NaN where the target is missing."""
-    net.location_weight = weight
-    net.eval()
-    found = []
-    for start in range(0, len(windows), BATCH):
-        batch = windows[slice(start, start + BATCH)]
-        q_BHQ = net(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV)
-        found.append(pinball_NH(batch.z_BH[:, :1].double().numpy(), q_BHQ[:, :1].double().numpy(), levels)[:, 0])
-    return np.concatenate(found)
+def weigh_median(q: NDArray[Any], weight: float, levels: Sequence[float]) -> Array:
+    """Move quantiles, whose last axis is `levels`, until their median is `weight` times as far from 0."""
+    middle = list(levels).index(0.5)
+    return np.asarray(q - (1 - weight) * q[..., middle : middle + 1], dtype=np.float64)

@@ -1,6 +1,6 @@
 """A trained network as a forecast runs it: in ONNX Runtime, which needs no PyTorch.
 
-Legend: B windows, T tsteps, F features, C target columns, V volatilities, H steps, Q levels.
+Legend: N windows, B those of a batch, T tsteps, F features, C target columns, V volatilities, H steps, Q levels.
 """
 
 import time
@@ -12,9 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ArtifactError
-from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, WindowSpec
+from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, Windows, WindowSpec
 
 INPUTS, OUTPUT = ("x", "calendar", "profile", "volatility"), "z"  # graphs before format 4 have no volatility
+BATCH = 4096
 SILENT = 4  # of ONNX Runtime's log levels: what is wrong is raised
 
 
@@ -49,6 +50,13 @@ class Network:
         self.volatilities = volatilities if INPUTS[-1] in found else 0  # that it reads
         if found != (expected := _shapes(spec, volatilities, self._inputs)):
             raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
+
+    def quantiles(self, windows: Windows[NDArray[Any]]) -> NDArray[np.float32]:
+        """z_NHQ, less the drift."""
+        batches = (windows[start : start + BATCH] for start in range(0, len(windows), BATCH))
+        return np.concatenate(
+            [self(batch.x_BTF, batch.calendar_BHC, batch.profile_BH, batch.volatility_BV) for batch in batches]
+        )
 
     def __call__(self, *window: NDArray[np.float32]) -> NDArray[np.float32]:
         """x (B, T, F), calendar (B, H, C), profile (B, H) and volatility (B, V) -> z (B, H, Q)"""

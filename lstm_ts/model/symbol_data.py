@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import polars as pl
+from numpy.typing import NDArray
 
 from lstm_ts.errors import NotEnoughBars
 from lstm_ts.market.bars import hash_bars
@@ -13,7 +15,7 @@ from lstm_ts.model.baselines import Reference, fit_reference
 from lstm_ts.model.features import Array, compute_returns_GH, make_grid
 from lstm_ts.model.scaler import Scaler, ScalerSettings
 from lstm_ts.model.scaler_fit import fit_scaler
-from lstm_ts.model.windows import Origins, WindowSpec, find_origins, in_span, make_windows
+from lstm_ts.model.windows import Origins, Windows, WindowSpec, find_origins, in_span, make_windows
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class SymbolData:
     @property
     def name(self) -> str:
         return self.bars.symbol.name
+
+    @property
+    def valid_windows(self) -> Windows[NDArray[Any]]:
+        return self.train_windows.at(self.valid_origins.rows_N)
 
     @cached_property
     def reference(self) -> Reference:

@@ -93,6 +93,12 @@ class Windows(Generic[Values]):
         return scale_NH
 
     @property
+    def drift_NH(self) -> Values:
+        """Mean of those returns, in units of that."""
+        drift_NH: Values = self.drift_GH[self.origin_N]
+        return drift_NH
+
+    @property
     def har_scale_NH(self) -> Values:
         """The same by the hours of the week alone."""
         scale_NH: Values = self.usual_GH[self.origin_N] * self.level_GH[self.origin_N]

@@ -61,7 +61,6 @@ class RecurrentNet(nn.Module):
         self.head = nn.Linear(config.decoder, 2)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.location_weight = 1.0  # what validation shows the shift to be worth, see `location.py`
         self.max_drift = MAX_DRIFT
         self.register_buffer("base_HQ", base_HQ)
         log_step_H1 = torch.arange(1, len(base_HQ) + 1).log()[:, None] / 3  # 0..1.06 for 24 steps
@@ -97,6 +96,6 @@ class RecurrentNet(nn.Module):
         variance_BH = profile_BH**2
         usual_BH = variance_BH.cumsum(1)
         stretch_BH = ((variance_BH * (2 * log_stretch_BH).exp()).cumsum(1) / usual_BH).sqrt()
-        drift_B1 = self.location_weight * drift_BH[:, :1].clamp(-self.max_drift, self.max_drift)
+        drift_B1 = drift_BH[:, :1].clamp(-self.max_drift, self.max_drift)
         shift_BH = profile_BH[:, :1] * drift_B1 / usual_BH.sqrt()
         return shift_BH[..., None] + stretch_BH[..., None] * self.base_HQ
