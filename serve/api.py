@@ -1,40 +1,40 @@
 """LitServe's side of a worker: one process with one copy of the model."""
 
-import logging
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from litserve import LitAPI
-from litserve.loops import LitLoop
 
-from lstm_ts.http_schema import Input, Worker
+from lstm_ts.errors import NotEnoughBars
+from lstm_ts.http_schema import Input, Model, Problem, Skill, Worker
 from lstm_ts.lifetime import end_with
-from lstm_ts.logs import configure, log_context
+from lstm_ts.logs import configure
+from lstm_ts.model.flags import of_training
 from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
-from serve.metrics import PART_SECONDS
+from serve.loop import AnswerLoop, Context, try_out
 from serve.process_figures import report_process
 from serve.registry_process import SOCKET, RemoteRegistry
+from serve.reply import make_reply, make_row
 from serve.settings import Ask, SymbolSettings, WorkerAnswer, WorkerState
 from serve.traffic import Arm
-from serve.window import symbol_of
-from serve.worker_pool import answer_until_told
+from serve.window import InvalidWindow, read_window, symbol_of
 
 if TYPE_CHECKING:
+    from lstm_ts.model.features import Bars
+    from lstm_ts.model.forecaster import Forecast
     from serve.registry_watcher import LoadedModels, LoadedVersion, RegistryWatcher
-    from serve.request_handler import RequestHandler
+    from serve.stored_bars import StoredBars
 
 # On the shared_state:
 CALL = "call"  # the number of the newest call to look at the registry
 EXAMPLE = "example"  # of a request and its answer
-
-log = logging.getLogger(__name__)
+FindSkill = Callable[[Model, str], tuple[Skill | None, str | None]]
 
 
 def end_with_parent() -> None:
@@ -43,20 +43,13 @@ def end_with_parent() -> None:
     end_with(parent.pid if parent and parent.pid else os.getppid(), signal.SIGKILL)
 
 
-class AnswerLoop(LitLoop):  # type: ignore[misc]
-    """What a worker does once it is set up."""
-
-    def run(self, lit_api: "ForecastApi", device: str, worker_id: int, *_: object) -> None:
-        answer_until_told(lit_api.socket(worker_id), lit_api.predict)
-        raise SystemExit(0)
-
-
 class ForecastApi(LitAPI):  # type: ignore[misc]
     """`shared_state` is shared by all processes: each worker's `WorkerState` by its number, CALL and EXAMPLE."""
 
     shared_state: Any
-    handlers: Mapping[str, "RequestHandler"]
+    stored: Mapping[str, "StoredBars"]
     watchers: Mapping[str, "RegistryWatcher"]
+    find_skill: FindSkill  # see `LiveSkills.find`
 
     def __init__(self, settings: Sequence[SymbolSettings], sockets: Path, ledger: LedgerAddress) -> None:
         """settings    of each symbol"""
@@ -73,19 +66,17 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         from serve.live_skill import LiveSkills
         from serve.market_figures import MarketFigures
         from serve.registry_watcher import RegistryWatcher
-        from serve.request_handler import RequestHandler
+        from serve.stored_bars import StoredBars
 
         configure(self.settings.logging)
         self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
         report_process("worker", self.settings.poll_s)
         skills = LiveSkills(self.ledger, self._loaded_versions)
-        self.handlers = {
-            each.symbol: RequestHandler(each.symbol, each.bars, each.flags, skills.find, self.symbols)
-            for each in self._of_symbols
-        }
+        self.find_skill = skills.find
+        self.stored = {each.symbol: StoredBars(each.bars) for each in self._of_symbols}
         for each in self._of_symbols:
             figures = MarketFigures(each.symbol, each.session, skills.last_run)
-            self.handlers[each.symbol].follow_store(self.settings.poll_s, figures.update)
+            self.stored[each.symbol].follow(self.settings.poll_s, figures.update)
         self.watchers = {
             each.symbol: RegistryWatcher(
                 each,
@@ -110,36 +101,57 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"
 
-    def predict(self, ask: Ask) -> WorkerAnswer:
-        seconds: dict[str, float] = {}
-        waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, self.settings.answer_s)  # ends a worker that hangs, whatever it hangs in
-        try:
-            symbol = self._symbol_of(ask)
-            with log_context(request_id=ask.request_id, symbol=symbol):
-                answer = self.handlers[symbol].answer(ask, self.watchers[symbol].loaded, seconds)
-        except Exception:
-            log.exception("The champion has failed", extra={"event": "failed", "request_id": ask.request_id})
-            return WorkerAnswer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        if answer.arm is not Arm.SHADOW:
-            for part, took_s in {"queue": waited_s, **seconds}.items():
-                PART_SECONDS.labels(part).observe(took_s)
-        return answer._replace(seconds=time.perf_counter() - start)
+    def decode_request(self, request: Ask, context: Context) -> "Bars":
+        """Check the window that was sent, or take the store's latest bars; give the last `tsteps`.
 
-    def _symbol_of(self, ask: Ask) -> str:
-        """The first one where the request names none that is served: its handler says so."""
+        Raises    InvalidWindow; DataError: of the store
+        """
+        forecaster = context.serving.forecaster
+        tsteps = forecaster.spec.tsteps
+        if request.body is None:
+            return self.stored[context.symbol].latest(tsteps)
+        bars = read_window(
+            request.body, symbol=context.symbol, session=forecaster.session, now=context.now, served=self.symbols
+        )
+        if len(bars.ts_N) == 0:
+            raise _not_enough(f"Expected at least {tsteps} session hours for one window, got 0; send earlier bars too")
+        return bars.tail(tsteps)
+
+    def predict(self, bars: "Bars", context: Context) -> "Forecast":
+        """Raises    InvalidWindow: too few session hours, or moves beyond any price"""
+        serving = context.serving
+        states = self.stored[context.symbol].season_states(serving.model.version, serving.forecaster)
+        try:
+            return serving.forecaster.forecast(bars, states)
+        except NotEnoughBars as error:
+            raise _not_enough(str(error)) from None
+
+    def encode_response(self, output: tuple["Bars", "Forecast"], context: Context) -> WorkerAnswer:
+        """The reply as JSON, and what the ledger keeps of it."""
+        (bars, forecast), ask, serving = output, context.ask, context.serving
+        source = self.stored[context.symbol].source if ask.body is None else ""
+        flags = [
+            *of_training(serving.forecaster.provenance, source),
+            *self.settings.flags.find(forecast, serving.forecaster.spec.tsteps, context.now),
+        ]
+        skill = self.find_skill(serving.model, forecast.symbol)
+        reply = make_reply(ask, serving.model, forecast, context.now, skill=skill, flags=flags)
+        body = reply.model_dump_json().encode()
+        row = make_row(ask, reply, bars, context.now)
+        return WorkerAnswer(200, str(serving.model.version), ask.arm, "", 0.0, row, body)
+
+    def symbol_of(self, ask: Ask) -> str:
+        """The first one where the request names none that is served: `read_window` says so."""
         if len(self.symbols) == 1:
             return self.symbols[0]
         symbol = ask.symbol if ask.body is None else symbol_of(ask.body)
-        return symbol if symbol in self.handlers else self.symbols[0]
+        return symbol if symbol in self.symbols else self.symbols[0]
 
     def _newest_call(self) -> int:
         return int(self.shared_state.get(CALL, 0))
 
     def _try_out(self, symbol: str, serving: "LoadedVersion") -> None:
-        example = self.handlers[symbol].try_out(serving)
+        example = try_out(self, symbol, serving)
         if serving.model.alias == Arm.CHAMPION and symbol == self.symbols[0]:
             self.shared_state[EXAMPLE] = example
 
@@ -151,3 +163,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             if len(self._told) == len(self.symbols):
                 workers, inputs, calls = zip(*(self._told[each] for each in self.symbols), strict=True)
                 self.shared_state[int(os.environ["LITSERVE_WORKER_ID"])] = WorkerState(workers, inputs, min(calls))
+
+
+def _not_enough(text: str) -> InvalidWindow:
+    return InvalidWindow([Problem(path="bars", problem=text)])

@@ -44,7 +44,6 @@ TORCH = {"lstm_ts.trainer"} | {
         "datamodule",
         "export",
         "lightning_module",
-        "location",
         "nets.__init__",
         "nets.gru",
         "nets.lstm",
@@ -66,7 +65,7 @@ DATABASE = {
 PURE = {
     *(f"lstm_ts.market.{name}" for name in ("completeness", "hours", "levels", "prices", "revisions", "spacing")),
     *(f"lstm_ts.model.{name}" for name in ("baselines", "features", "flags", "folds", "forecaster", "network")),
-    *(f"lstm_ts.model.{name}" for name in ("har", "scaler", "scaler_fit", "season", "windows")),
+    *(f"lstm_ts.model.{name}" for name in ("har", "location", "scaler", "scaler_fit", "season", "windows")),
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
     *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),

@@ -27,7 +27,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 
 RELEASE, SMOKE = ROOT / "deploy/release", ROOT / "deploy/smoke"
-HANDLER = "serve/request_handler.py"
+REPLY = "serve/reply.py"
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PAUSE_S = 0.05  # below nginx's 50 requests a second of one address
 pytestmark = pytest.mark.slow
@@ -131,8 +131,8 @@ def place(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Pat
 def test_good_code_comes_in_and_bad_code_goes_out_and_no_request_is_lost(place: Place) -> None:
     install(place.folder, "good")
     line = "prices_HQ = forecast.price_HL(*forecast.levels).tolist()"
-    install(place.folder, "dearer", (HANDLER, '"price": price,', '"price": 1.01 * price,'))
-    install(place.folder, "failing", (HANDLER, line, f"if time.time() % 5 < 1: raise OSError\n    {line}"))
+    install(place.folder, "dearer", (REPLY, '"price": price,', '"price": 1.01 * price,'))
+    install(place.folder, "failing", (REPLY, line, f"if time.time() % 5 < 1: raise OSError\n    {line}"))
     install(place.folder, "broken", ("serve/startup.py", "from hydra", "from hydraulics"))
 
     assert place.release("start", "good") == (0, "")

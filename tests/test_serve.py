@@ -57,13 +57,16 @@ from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import MANIFEST
+from serve.api import ForecastApi
 from serve.keys import Keys
+from serve.ledger_reader import LedgerAddress
+from serve.loop import answer_by_arm, try_out
 from serve.metrics import PARTS
 from serve.registry_process import lacks_challenger
 from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion
-from serve.request_handler import RequestHandler, StoredBars
-from serve.settings import Ask
+from serve.settings import Ask, SymbolSettings
 from serve.startup import check, check_challenger, read_settings
+from serve.stored_bars import StoredBars
 from serve.traffic import Arm
 
 KEYS = ("correct-horse", "battery-staple")
@@ -508,31 +511,33 @@ def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
     assert server.ask(now_bars).model.version == 1
 
 
-def test_a_version_is_tried_out_while_another_thread_answers(models: list[Path], now_bars: list[Body]) -> None:
+def test_a_version_is_tried_out_while_another_thread_answers(
+    models: list[Path], now_bars: list[Body], silver: Session
+) -> None:
     old, new = (compile_version(load_forecaster(model)) for model in models)
-    handler = RequestHandler("XAGUSD", Path("nowhere"), FLAGS, no_skill)
+    api = make_api(Path("nowhere"), silver)
     body = json.dumps({"symbol": "XAGUSD", "bars": now_bars}).encode()
     seconds: dict[str, float] = {}
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 20)  # threads take turns as often as in many more tries
     with ThreadPoolExecutor(1) as pool, ExitStack() as afterwards:
         afterwards.callback(sys.setswitchinterval, before)
-        trying = pool.submit(lambda: [handler.try_out(new) for _ in range(60)])
+        trying = pool.submit(lambda: [try_out(api, "XAGUSD", new) for _ in range(60)])
         while not trying.done():
             ask = Ask("r", Arm.CHAMPION, time.monotonic(), body)
-            assert handler.answer(ask, LoadedModels(AliasState(old)), seconds).status == 200
+            assert answer_by_arm(api, ask, "XAGUSD", LoadedModels(AliasState(old)), seconds).status == 200
             assert seconds.keys() == set(PARTS) - {"queue"}
         assert len(trying.result(WAIT_S)) == 60
 
 
 def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
-    models: list[Path], hourly_bars: pl.DataFrame, tmp_path: Path
+    models: list[Path], hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars.head(5))
     ask = Ask("r", Arm.CHAMPION, time.monotonic(), None)
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
-    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS, no_skill).answer(ask, loaded, {})
+    answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})
     assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
 
 
@@ -545,15 +550,31 @@ def test_bars_of_hours_to_come_are_flagged(
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(frame(coming))
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
-    answer = RequestHandler("XAGUSD", tmp_path / "store", FLAGS, no_skill).answer(
-        Ask("r", Arm.CHAMPION, 0.0, None), loaded, {}
-    )
+    ask = Ask("r", Arm.CHAMPION, 0.0, None)
+    answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})
     flags = http_schema.ForecastReply.model_validate_json(answer.body).flags
     assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
 
 
-def no_skill(model: http_schema.Model, symbol: str) -> tuple[None, str]:
-    return None, "the test has none"
+def make_api(store: Path, session: Session) -> ForecastApi:
+    """Of one symbol, without a registry and without what runs beside it."""
+    settings = SymbolSettings(
+        symbol="XAGUSD",
+        name="XAGUSD",
+        registry_uri="",
+        session=session,
+        bars=store,
+        poll_s=60,
+        answer_s=WAIT_S,
+        health_s=60,
+        challenger=False,
+        flags=FLAGS,
+        logging={},
+    )
+    api = ForecastApi([settings], store, LedgerAddress("", None, 60))
+    api.stored = {"XAGUSD": StoredBars(store)}
+    api.find_skill = lambda model, symbol: (None, "the test has none")
+    return api
 
 
 def compile_version(forecaster: Forecaster) -> LoadedVersion:
@@ -592,7 +613,7 @@ def test_no_worker_imports_mlflow_or_pandas_or_pytorch() -> None:
     heavy = "mlflow", "pandas", "scipy", "torch", "hydra"
     code = (
         "import sys, serve.server, serve.api, serve.live_skill, serve.market_figures, serve.registry_watcher, "
-        f"serve.request_handler; print([name for name in {heavy} if name in sys.modules])"
+        f"serve.stored_bars; print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "[]", done.stderr

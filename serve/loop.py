@@ -1,0 +1,156 @@
+"""How a worker answers: by the hooks of `ForecastApi`, with the version of the request's arm.
+
+It takes the place of LitServe's loop, which reads requests from a queue and passes no arm on to another.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from litserve.loops import LitLoop
+
+from lstm_ts import clock, http_schema
+from lstm_ts.errors import ArtifactError, DataError
+from lstm_ts.logs import log_context
+from lstm_ts.market.session import HOUR
+from serve.metrics import PART_SECONDS
+from serve.reply import refuse
+from serve.settings import Ask, Example, WorkerAnswer
+from serve.traffic import Arm
+from serve.window import InvalidWindow
+from serve.worker_pool import answer_until_told
+
+if TYPE_CHECKING:
+    from lstm_ts.model.forecaster import Forecaster
+    from serve.api import ForecastApi
+    from serve.registry_watcher import LoadedModels, LoadedVersion
+
+WARM_UPS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the hooks know of a request besides what they hand on to each other."""
+
+    ask: Ask
+    symbol: str
+    serving: "LoadedVersion"
+    now: datetime
+
+
+class AnswerLoop(LitLoop):  # type: ignore[misc]
+    def run(self, lit_api: "ForecastApi", device: str, worker_id: int, *_: object) -> None:
+        answer_until_told(lit_api.socket(worker_id), partial(self.answer, lit_api))
+        raise SystemExit(0)
+
+    def answer(self, api: "ForecastApi", ask: Ask) -> WorkerAnswer:
+        """Whatever happens, its client gets an answer; a worker that hangs is ended."""
+        seconds: dict[str, float] = {}
+        waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, api.settings.answer_s)
+        try:
+            symbol = api.symbol_of(ask)
+            with log_context(request_id=ask.request_id, symbol=symbol):
+                answer = answer_by_arm(api, ask, symbol, api.watchers[symbol].loaded, seconds)
+        except Exception:
+            log.exception("The champion has failed", extra={"event": "failed", "request_id": ask.request_id})
+            return WorkerAnswer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if answer.arm is not Arm.SHADOW:
+            for part, took_s in {"queue": waited_s, **seconds}.items():
+                PART_SECONDS.labels(part).observe(took_s)
+        return answer._replace(seconds=time.perf_counter() - start)
+
+
+def answer_by_arm(
+    api: "ForecastApi", ask: Ask, symbol: str, loaded: "LoadedModels", seconds: dict[str, float]
+) -> WorkerAnswer:
+    """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
+
+    seconds   takes what each part of it took
+    """
+    champion, challenger = loaded.champion.serving, loaded.challenger.serving
+    if ask.arm is not Arm.CHAMPION and challenger:
+        answer = _try(api, ask, symbol, challenger, seconds)
+        if answer.status == 200 or ask.arm is Arm.SHADOW:
+            return answer
+    first, ask = ask.arm, ask._replace(arm=Arm.CHAMPION)
+    if champion is None:
+        return refuse(503, loaded.champion.reason or "no model is loaded yet", ask)
+    answer = answer_with(api, ask, symbol, champion, seconds)
+    tried = first is not Arm.CHAMPION and challenger and answer.status == 200
+    return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
+
+
+def _try(
+    api: "ForecastApi", ask: Ask, symbol: str, challenger: "LoadedVersion", seconds: dict[str, float]
+) -> WorkerAnswer:
+    """Whatever a challenger does, its client gets an answer."""
+    try:
+        return answer_with(api, ask, symbol, challenger, seconds)
+    except Exception as error:
+        facts = {"event": "failed", "version": str(challenger.model.version), "arm": str(ask.arm)}
+        log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error, extra=facts)
+        log.debug("It failed here", exc_info=True)
+        return refuse(500, "the challenger has failed", ask, str(challenger.model.version))
+
+
+def answer_with(
+    api: "ForecastApi", ask: Ask, symbol: str, serving: "LoadedVersion", seconds: dict[str, float]
+) -> WorkerAnswer:
+    """One version's answer; another thread may try one out meanwhile."""
+    version, context = str(serving.model.version), Context(ask, symbol, serving, clock.now())
+    seconds.clear()
+    try:
+        with _timed("check", seconds):
+            bars = api.decode_request(ask, context)
+        with _timed("features", seconds):
+            forecast = api.predict(bars, context)
+        with _timed("encode", seconds):
+            answer = api.encode_response((bars, forecast), context)
+    except InvalidWindow as refused:
+        if ask.body is None:
+            return refuse(503, refused.problems[0].problem, ask, version)
+        problems = http_schema.Problems(problems=refused.problems, request_id=ask.request_id)
+        return WorkerAnswer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
+    except DataError as error:  # of the store: the request is not to blame
+        return refuse(503, str(error), ask, version)
+    seconds["network"] = serving.forecaster.network.seconds
+    seconds["features"] -= seconds["network"]
+    return answer
+
+
+@contextmanager
+def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - start
+
+
+def try_out(api: "ForecastApi", symbol: str, serving: "LoadedVersion") -> Example:
+    """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
+    body = _warm_up_body(serving.forecaster)
+    ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
+    answers = [answer_with(api, ask, symbol, serving, {}) for _ in range(WARM_UPS)]
+    if answers[-1].status != 200:
+        raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
+    return Example(body, answers[-1].body)
+
+
+def _warm_up_body(forecaster: "Forecaster") -> bytes:
+    """The latest window by the calendar, so that this is laid out too, of prices that rise and fall by a thousandth."""
+    now, tsteps = clock.now(), forecaster.spec.tsteps
+    hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
+    prices = [{"open": 20.0, "high": 20.03, "low": 19.99, "close": 20.02 - 0.02 * (i % 2)} for i in range(tsteps)]
+    bars = [http_schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]
+    window = http_schema.Window(symbol=forecaster.provenance.symbol, bars=bars)
+    return window.model_dump_json(exclude_none=True).encode()

@@ -1,0 +1,84 @@
+"""The bars of a store and what they tell of the profile, as a worker has them in memory."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.market.bars import HOURLY_SCHEMA
+from lstm_ts.market.session import HOUR
+from lstm_ts.model.features import Bars
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.season import NO_STATES, SeasonStates
+from lstm_ts.store.bar_store import BarStore
+
+FIRST_S = 2.0  # a worker waits so long for its bars before it answers
+
+
+class _Read(NamedTuple):
+    changed: int  # of the store
+    bars: Bars
+    source: str  # that delivered them
+    states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
+    asked: set[int]  # versions since then; others are forgotten
+
+
+class StoredBars:
+    """The store's bars and what they tell of the profile, read again when the store has changed.
+
+    A thread of its own follows the store, so that a window that was sent never waits for a disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._store = BarStore(folder, HOURLY_SCHEMA)
+        self._last: _Read | None = None
+
+    def follow(self, poll_s: float, tell: Callable[[datetime | None], None]) -> None:
+        """Read once, as far as that takes no longer than FIRST_S, and go on in the background.
+
+        tell    takes, each time, when the last bar closed; None: there is none
+        """
+        read = threading.Event()
+        threading.Thread(target=self._follow, args=(poll_s, read, tell), name="bars", daemon=True).start()
+        read.wait(FIRST_S)
+
+    def _follow(self, poll_s: float, read: threading.Event, tell: Callable[[datetime | None], None]) -> None:
+        while True:
+            with suppress(DataError, OSError):  # empty, or being mended: what was read before stays
+                self._refresh()
+            read.set()
+            with suppress(ConfigError):  # of a calendar that nobody knows
+                tell(self._last.bars.ts_N[-1].item().replace(tzinfo=UTC) + HOUR if self._last else None)
+            time.sleep(poll_s)
+
+    def latest(self, count: int) -> Bars:
+        """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
+        return self._refresh().bars.tail(count)
+
+    @property
+    def source(self) -> str:
+        """The source of the bars that were read last."""
+        return self._last.source if self._last else ""
+
+    def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
+        """Take those of the bars that were read last."""
+        if (last := self._last) is None:
+            return NO_STATES
+        if version not in last.states:
+            last.states[version] = forecaster, forecaster.season_states(forecaster.grid(last.bars))
+        last.asked.add(version)
+        return last.states[version][1]
+
+    def _refresh(self) -> _Read:
+        """Another thread may do the same meanwhile."""
+        last, changed = self._last, self._store.changed
+        if last is None or not changed or changed != last.changed:
+            bars = Bars.of(self._store.read())
+            asked = {version: last.states[version][0] for version in tuple(last.asked)} if last else {}
+            states = {version: (each, each.season_states(each.grid(bars))) for version, each in asked.items()}
+            last = self._last = _Read(changed, bars, self._store.source, states, set())
+        return last
