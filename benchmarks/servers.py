@@ -1,5 +1,5 @@
-"""Servers beside ours: what `benchmarks.serve` compares with, `python -m benchmarks.servers floor PORT` and
-`… plain PORT MODEL`, and nginx in front of replicas.
+"""Servers beside ours: what `benchmarks.serve` compares with, `python -m benchmarks.servers floor PORT`,
+`… hooks PORT MODEL [fast]` and `… plain PORT MODEL`, and nginx in front of replicas.
 """
 
 import os
@@ -9,11 +9,16 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import litserve
+import polars as pl
 
 from lstm_ts.http_schema import Window
+from lstm_ts.market.bars import HOURLY_SCHEMA
+
+if TYPE_CHECKING:
+    from lstm_ts.model.forecaster import Forecast
 
 HOST = "127.0.0.1"
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -58,19 +63,46 @@ class Constant(litserve.LitAPI):  # type: ignore[misc]
         return {"predicted_price": price}
 
 
-def serve_constant(port: int) -> None:
-    server = litserve.LitServer(Constant(), accelerator="cpu", devices=1, workers_per_device=1)
+class Hooks(litserve.LitAPI):  # type: ignore[misc]
+    """The forecast by LitServe's own loop; no checks beyond the schema's."""
+
+    def __init__(self, model: Path) -> None:
+        super().__init__()
+        self.model = model
+
+    def setup(self, device: str) -> None:
+        from lstm_ts.model.artifact import load_forecaster
+
+        self.forecaster = load_forecaster(self.model)
+
+    def decode_request(self, request: Mapping[str, Any]) -> pl.DataFrame:
+        return to_bars(Window.model_validate(request))
+
+    def predict(self, bars: pl.DataFrame) -> "Forecast":
+        return self.forecaster.forecast(bars)
+
+    def encode_response(self, forecast: "Forecast") -> dict[str, Any]:
+        from lstm_ts.predict import to_json
+
+        return to_json(forecast, "a request", [])
+
+
+def to_bars(window: Window) -> pl.DataFrame:
+    rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in window.bars]
+    return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
+
+
+def serve_by_litserve(api: litserve.LitAPI, port: int, *, fast: bool = False) -> None:
+    server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=fast)
     server.run(host=HOST, port=port, log_level="warning", generate_client_file=False)
 
 
 def serve_plain(port: int, model: Path) -> None:
     """One process, no queue, no checks beyond the schema's."""
-    import polars as pl
     import torch
     import uvicorn
     from fastapi import FastAPI
 
-    from lstm_ts.market.bars import HOURLY_SCHEMA
     from lstm_ts.model.artifact import load_forecaster
     from lstm_ts.predict import to_json
 
@@ -83,9 +115,7 @@ def serve_plain(port: int, model: Path) -> None:
 
     @app.post("/predict")
     async def predict(window: Window) -> dict[str, Any]:
-        rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in window.bars]
-        forecast = forecaster.forecast(pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row"))
-        return to_json(forecast, "a request", [])
+        return to_json(forecaster.forecast(to_bars(window)), "a request", [])
 
     uvicorn.run(app, host=HOST, port=port, log_level="warning")
 
@@ -93,6 +123,8 @@ def serve_plain(port: int, model: Path) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["floor", port]:
-            serve_constant(int(port))
+            serve_by_litserve(Constant(), int(port))
+        case ["hooks", port, model, *fast]:
+            serve_by_litserve(Hooks(Path(model)), int(port), fast=fast == ["fast"])
         case ["plain", port, model]:
             serve_plain(int(port), Path(model))
