@@ -85,7 +85,7 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
         for fold in folds:
             previous = trainings[-1] if start == PREVIOUS and trainings else None
             borders = [str(fold.valid_from), str(fold.seen_until), seen[fold]]
-            warm = [previous.folder.name, cfg.scaler, cfg.warm_lr] if previous else []
+            warm = [previous.folder.name, cfg.scaler] if previous else []
             key = hash_training(decisive, borders, warm)[:24]
             trainings.append(Training(fold, start, kept / key, previous))
     return {start: [t for t in trainings if t.fold.number in (wanted or numbers)] for start, trainings in plans.items()}

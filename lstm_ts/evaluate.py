@@ -69,7 +69,7 @@ def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -
         "Version": version or "none: read from a folder",
         "Folder": str(folder),
         "Trained on": f"{its.source}, {its.data_start[:10]} to {its.trained_until[:10]}",
-        "Stopped on": f"hours until {its.data_end[:10]}",
+        "Stopped on": f"hours until {its.data_end[:10]}" if its.data_end != its.trained_until else "",
         "Seed": str(its.seed),
         "Code": its.code_revision,
     }

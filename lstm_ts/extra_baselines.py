@@ -5,6 +5,7 @@ Legend: G grid hours, N windows, H steps, Q levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,13 +14,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.market.session import utc
 from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.garch import compute_garch_scale_GH
 from lstm_ts.model.windows import Windows, find_origins
 from lstm_ts.scoring.records import ForecastRecord
+
+STOPPED_SHARE = 0.1  # of a span that a network was trained on whole, for LightGBM to stop on
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class ExtraBaselines:
         if not (self.lightgbm_steps or self.garch):
             return record
         grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
-        trained_until, data_end = utc(provenance.trained_until), utc(provenance.data_end)
-        fitted = find_origins(grid, spec, start=utc(provenance.data_start), end=trained_until, purge=True)
-        stopped = find_origins(grid, spec, start=trained_until, end=data_end, purge=True)
+        start, end = (datetime.fromisoformat(ts) for ts in (provenance.data_start, provenance.data_end))
+        trained_until = datetime.fromisoformat(provenance.trained_until)
+        stop_from = trained_until if trained_until < end else end - STOPPED_SHARE * (end - start)
+        fitted = find_origins(grid, spec, start=start, end=stop_from, purge=True)
+        stopped = find_origins(grid, spec, start=stop_from, end=end, purge=True)
         if not len(fitted.rows_N) or not len(stopped.rows_N):
             raise NoRows(
-                f"Expected bars before {trained_until} to fit baselines to, got none; set lightgbm_steps=[] garch=false"
+                f"Expected bars before {stop_from} to fit baselines to, got none; set lightgbm_steps=[] garch=false"
             )
         train = forecaster.windows(grid, fitted.rows_N, forecaster.season_states(grid))
         test = train.at(np.flatnonzero(np.isin(grid.origin_ts_G, record.origin_ts_N)))

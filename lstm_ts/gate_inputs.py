@@ -92,7 +92,7 @@ def describe_waiting(ledger: Ledger, inputs: GateInputs, criteria: Criteria) -> 
 
 def hash_request(cfg: DictConfig, per_symbol: Sequence[GateInputs]) -> str:
     """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
-    decisive = select_decisive(to_json(cfg), "warm_lr", "retrain", "gate")
+    decisive = select_decisive(to_json(cfg), "retrain", "gate")
     drifts = {"drift_since": since} if any(since := [inputs.told_drift for inputs in per_symbol]) else {}
     return hash_training([inputs.held.bars.decisive for inputs in per_symbol], decisive | drifts)
 

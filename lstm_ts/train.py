@@ -31,12 +31,13 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets import NetConfig, build_net, describe_net, start_from
+from lstm_ts.model.network import Network
 from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.wandb_log import close, log_results
-from lstm_ts.trainer import build_trainer, read_checkpoint, read_losses
+from lstm_ts.trainer import build_final_trainer, build_trainer, read_checkpoint, read_losses
 
 log = logging.getLogger(__name__)
 
@@ -60,24 +61,15 @@ class Fitted:
         return min(self.losses)
 
 
-def train(
-    data: BarsDataModule,
-    config: NetConfig,
-    optimisation: Optimisation,
-    trainer: L.Trainer,
-    *,
-    ckpt_path: Path | None,
-    start: Forecaster | None = None,
+def build_module(
+    data: BarsDataModule, config: NetConfig, optimisation: Optimisation, *, start: Network | None
 ) -> ForecastModule:
-    """Fit, and go back to the weights of the epoch with the lowest validation loss.
-
-    start   a model of the same network whose weights are the first ones; None: from scratch
-    """
+    """start   a network of the same settings whose weights are the first ones; None: from scratch"""
     data.setup()
     net = build_net(config, data.start_HQ, volatilities=data.volatilities)
     if start is not None:
-        start_from(net, start.network.weights)
-    model = ForecastModule(
+        start_from(net, start.weights)
+    return ForecastModule(
         net,
         levels=data.spec.levels,
         start_HQ=data.start_HQ,
@@ -85,13 +77,16 @@ def train(
         optimisation=optimisation,
         seed=data.seed,
     )
+
+
+def train(model: ForecastModule, data: BarsDataModule, trainer: L.Trainer, *, ckpt_path: Path | None) -> None:
+    """Fit, and go back to the weights of the epoch with the lowest validation loss."""
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     if not checkpoint.best_model_path:
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={trainer.max_epochs}")
     model.load_state_dict(read_checkpoint(checkpoint.best_model_path)["state_dict"])
-    return model
 
 
 def read_bars(cfg: DictConfig) -> list[SymbolBars]:
@@ -101,11 +96,16 @@ def read_bars(cfg: DictConfig) -> list[SymbolBars]:
 
 
 def make_data(
-    cfg: DictConfig, bars: Sequence[SymbolBars], split: Split, *, kept_scalers: Mapping[str, Scaler] | None = None
+    cfg: DictConfig,
+    bars: Sequence[SymbolBars],
+    split: Split,
+    *,
+    kept_scalers: Mapping[str, Scaler] | None = None,
+    validated: bool = True,
 ) -> BarsDataModule:
     """The data module of the configuration, set up."""
     data: BarsDataModule = construct(
-        cfg.data, bars=bars, spec=construct(cfg.spec), split=split, kept_scalers=kept_scalers
+        cfg.data, bars=bars, spec=construct(cfg.spec), split=split, kept_scalers=kept_scalers, validated=validated
     )
     data.setup()
     return data
@@ -124,12 +124,18 @@ def fit(
     config = construct(cfg.net)
     optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
     started = time.perf_counter()
-    model = train(data, config, optimisation, trainer, ckpt_path=ckpt_path, start=start)
-    seconds = round(time.perf_counter() - started, 2)
-    if not trainer.is_global_zero:  # one process writes the model down
+    model = build_module(data, config, optimisation, start=start.network if start else None)
+    train(model, data, trainer, ckpt_path=ckpt_path)
+    if not trainer.is_global_zero:  # one process goes on, and writes the model down
         sys.exit(0)
+    network = export_net(model, config, data)
+    steps_per_epoch = len(data.train_dataloader())
+    weights = [weigh_location(network, each.valid_windows, data.spec.levels) for each in data.symbols]
+    if cfg.final_epochs:
+        data = make_data(cfg, data.bars, data.split, kept_scalers=data.kept_scalers, validated=False)
+        network = export_net(train_on_all(cfg, data, config, network), config, data)
+    seconds = round(time.perf_counter() - started, 2)
     settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
-    network = export(model.net.cpu(), describe_net(config), data.spec, volatilities=data.volatilities)
     forecasters = tuple(
         Forecaster(
             network,
@@ -141,15 +147,27 @@ def fit(
             scores={},
             closes=close_range(each.train_closes),
             quote=each.bars.symbol.quote,
-            location_weight=weigh_location(network, each.valid_windows, data.spec.levels),
+            location_weight=weight,
         )
-        for each in data.symbols
+        for each, weight in zip(data.symbols, weights, strict=True)
     )
-    fitted = Fitted(forecasters, read_losses(trainer), len(data.train_dataloader()), seconds)
+    fitted = Fitted(forecasters, read_losses(trainer), steps_per_epoch, seconds)
     log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
-    weights = ", ".join(f"{each.provenance.symbol} {each.location_weight:.2f}" for each in forecasters)
-    log.info("Weight of the location, by the validation hours: %s", weights)
+    told = ", ".join(f"{each.name} {weight:.2f}" for each, weight in zip(data.symbols, weights, strict=True))
+    log.info("Weight of the location, by the validation hours: %s", told)
     return fitted
+
+
+def export_net(model: ForecastModule, config: NetConfig, data: BarsDataModule) -> Network:
+    return export(model.net.cpu(), describe_net(config), data.spec, volatilities=data.volatilities)
+
+
+def train_on_all(cfg: DictConfig, data: BarsDataModule, config: NetConfig, start: Network) -> ForecastModule:
+    """Go on with the weights of `start` for `final_epochs`, with the statistics of all hours before the test."""
+    log.info("%d epochs on all hours until %s", cfg.final_epochs, data.test_from)
+    model = build_module(data, config, construct(cfg.optimisation, lr=cfg.warm_lr), start=start)
+    build_final_trainer(cfg).fit(model, datamodule=data)
+    return model
 
 
 @entry_point("train")

@@ -56,17 +56,14 @@ class Losses(Callback):
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
-    precision = cfg.trainer.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if has_bf16() else "32-true"
-    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
+    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1 or cfg.final_epochs < 0:
         raise ConfigError(
-            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
-            f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
+            f"Expected weight_averaging within 0..1, patience and threads >= 1 and final_epochs >= 0, "
+            f"got {cfg.weight_averaging}, {cfg.patience}, {cfg.threads} and {cfg.final_epochs}"
         )
     torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging)),
+        _average(cfg),
         EarlyStopping("val/loss", patience=cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
@@ -77,10 +74,26 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     loggers = [construct(cfg.logger)] if cfg.logger else []
     if loggers:
         callbacks.append(LearningRateMonitor("step"))
+    return _construct(cfg, callbacks=callbacks, logger=loggers, default_root_dir=folder)
+
+
+def build_final_trainer(cfg: DictConfig) -> L.Trainer:
+    """One of a single process that trains `final_epochs`, validates on nothing and leaves nothing on the disk."""
+    alone = {"devices": 1, "strategy": "auto", "limit_val_batches": 0, "enable_progress_bar": False}
+    silent = {"logger": False, "enable_checkpointing": False}
+    return _construct(cfg, max_epochs=cfg.final_epochs, callbacks=[_average(cfg)], **alone, **silent)
+
+
+def _average(cfg: DictConfig) -> WeightAveraging:
+    return WeightAveraging(multi_avg_fn=ExponentialAverage(cfg.weight_averaging))
+
+
+def _construct(cfg: DictConfig, **settings: Any) -> L.Trainer:
+    precision = cfg.trainer.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if has_bf16() else "32-true"
     try:
-        trainer: L.Trainer = construct(
-            cfg.trainer, precision=precision, callbacks=callbacks, logger=loggers, default_root_dir=folder
-        )
+        trainer: L.Trainer = construct(cfg.trainer, precision=precision, **settings)
     except ConfigError:
         raise
     except (MisconfigurationException, ValueError) as error:

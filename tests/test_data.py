@@ -32,6 +32,16 @@ def test_the_parts_follow_each_other_and_no_target_crosses(hourly_bars: pl.DataF
     assert origin_ts_G[its.valid_origins.rows_N + horizon].max() < np.datetime64("2014-05-01")
 
 
+def test_without_a_validation_its_hours_are_trained_on(hourly_bars: pl.DataFrame, silver: Session) -> None:
+    split = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, split=split, validated=False)
+    data.setup()
+    (its,) = data.symbols
+    last = its.grid.origin_ts_G[its.train_origins.rows_N + SPEC.horizon].max()
+    assert np.datetime64("2014-04-30") < last < np.datetime64("2014-05-01")
+    assert not len(its.valid_origins.rows_N)
+
+
 def test_a_fraction_is_of_the_span(hourly_bars: pl.DataFrame, silver: Session) -> None:
     first, last = hourly_bars["ts"][0], hourly_bars["ts"][-1]
     split = Split(valid_from=0.5, test_from=1.0, test_until=None)

@@ -14,10 +14,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from models import make_data, symbol_bars
 from processes import child, python, wait_for
 from test_cli import TINY
+from test_configs import compose, without_hydra
 
 from dashboard.experiments.runs import read_runs
 from lstm_ts.market.bars import make_hourly_bars
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import Session, utc
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.export import export
@@ -28,7 +29,9 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.train import train
+from lstm_ts.train import build_module, fit, train
+from lstm_ts.train import make_data as make_training_data
+from lstm_ts.trainer import build_trainer
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,30 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     succeed("ingest", folder, "source.start=2019-01-01", "source.end=2019-07-01")
     succeed("process", folder)
     return folder
+
+
+def test_the_final_epochs_learn_the_validation_hours_and_know_nothing_of_later_ones(
+    hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    asked = ("symbols=[XAGUSD]", "~logger", "trainer.enable_progress_bar=false", f"paths.outputs={tmp_path}")
+    cfg = without_hydra(compose("train", *TINY, *asked, "+logger={}", "final_epochs=1"))
+    split = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
+
+    def fit_with_others_from(start: str) -> Forecaster:
+        later = pl.col("ts") >= utc(start)
+        bars = hourly_bars.with_columns(
+            pl.when(later).then(pl.col(name) * 1.5).otherwise(pl.col(name)) for name in ("open", "high", "low", "close")
+        )
+        data = make_training_data(cfg, [symbol_bars(bars, silver)], split)
+        return fit(cfg, data, build_trainer(cfg, tmp_path / start)).forecaster
+
+    as_it_was, tested, validated = map(fit_with_others_from, ("2030-01-01", "2014-05-01", "2014-04-15"))
+    assert as_it_was.provenance.trained_until == as_it_was.provenance.data_end == "2014-05-01T00:00:00+00:00"
+    assert as_it_was.network.graph == tested.network.graph
+    assert as_it_was.location_weight == tested.location_weight
+    np.testing.assert_array_equal(as_it_was.scaler.return_profile_W, tested.scaler.return_profile_W)
+    assert as_it_was.network.graph != validated.network.graph
+    assert (as_it_was.scaler.return_profile_W != validated.scaler.return_profile_W).any()
 
 
 @pytest.mark.slow
@@ -200,7 +227,8 @@ def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
     )
     optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0)
     L.seed_everything(0, verbose=False)
-    model = train(data, config, optimisation, trainer, ckpt_path=None)
+    model = build_module(data, config, optimisation, start=None)
+    train(model, data, trainer, ckpt_path=None)
     provenance = Provenance("XAGUSD", "synthetic planted_ar", "", "", "", "", 0, "", "", {}, {})
     network, (its,) = export(model.net, describe_net(config), data.spec, volatilities=data.volatilities), data.symbols
     forecaster = Forecaster(network, its.scaler, its.reference, data.spec, silver, provenance, {})

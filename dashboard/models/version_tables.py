@@ -80,12 +80,13 @@ def facts(version: Version, forecaster: Forecaster, gate: Mapping[str, Any], zon
     experimental = ""
     if tags.get("experimental") == "true":
         experimental = " It is experimental: skill over every baseline was not shown."
+    until, seen_until = day(provenance.trained_until), day(provenance.data_end)
+    stopped = f", stopped on hours until {seen_until}" if seen_until != until else ""
     return (
         f"<p>Version {version.number}, registered {stamp(version.created, zone)} ({escape(zone.key)}). The gate said "
         f"<strong>{escape(verdict(version))}</strong>, judged {against}{span}.{experimental}</p>"
-        f'<p class="quiet">Trained on {escape(provenance.source)} until {day(provenance.trained_until)}, stopped on '
-        f"hours until {day(provenance.data_end)}; seed {provenance.seed}, code {escape(provenance.code_revision[:7])}."
-        "</p>"
+        f'<p class="quiet">Trained on {escape(provenance.source)} until {until}{stopped}; '
+        f"seed {provenance.seed}, code {escape(provenance.code_revision[:7])}.</p>"
     )
 
 

@@ -126,9 +126,11 @@ class BarsDataModule(L.LightningDataModule):
         season_prior_returns: float,
         seed: int,
         kept_scalers: Mapping[str, Scaler] | None = None,
+        validated: bool = True,
     ) -> None:
         """balance        0: each symbol as often as it has windows .. 1: all symbols as often
         kept_scalers   of an earlier model by symbol, instead of those fitted to this training part
+        validated      False: the hours of the validation are trained on too
         """
         super().__init__()
         if batch_size <= 0 or not 0 <= balance <= 1:
@@ -143,6 +145,7 @@ class BarsDataModule(L.LightningDataModule):
         )
         self.seed = seed
         self.kept_scalers = kept_scalers or {}
+        self.validated = validated
 
     def setup(self, stage: str | None = None) -> None:
         """Build everything once; later calls change nothing.
@@ -154,6 +157,8 @@ class BarsDataModule(L.LightningDataModule):
         stamps = [each.hourly_bars["ts"] for each in self.bars]
         first, last = min(ts[0] for ts in stamps), max(ts[-1] for ts in stamps)
         self.valid_from, self.test_from = self.split.borders(first, last)
+        if not self.validated:
+            self.valid_from = self.test_from
         self.symbols = [
             SymbolData(
                 each,

@@ -31,7 +31,10 @@ class SymbolBars:
 
 
 class SymbolData:
-    """Windows that end before `valid_from`, for training, and from there to `test_from`, for validation."""
+    """Windows that end before `valid_from`, for training, and from there to `test_from`, for validation.
+
+    There are none of the latter where the two are the same.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,8 @@ class SymbolData:
         self.train_origins = find_origins(self.grid, spec, end=valid_from, purge=True)
         self.valid_origins = find_origins(self.grid, spec, start=valid_from, end=test_from, purge=True)
         self._check_size("training", self.train_origins, f"before {valid_from}")
-        self._check_size("validation", self.valid_origins, f"from {valid_from} to {test_from}")
+        if valid_from < test_from:
+            self._check_size("validation", self.valid_origins, f"from {valid_from} to {test_from}")
         self.train_G = in_span(self.grid.origin_ts_G, None, valid_from)
         self.scaler = kept_scaler or fit_scaler(
             self.grid, self.train_G, settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
