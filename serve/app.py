@@ -23,26 +23,25 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
-from litserve.utils import WorkerSetupStatus
 from prometheus_client.multiprocess import mark_process_dead
 
 from lstm_ts import clock
-from lstm_ts.http_schema import Worker
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.logs import configure
 from serve import registry_process
-from serve.api import CALL, EXAMPLE, ForecastApi, end_with_parent
+from serve.api import ForecastApi, end_with_parent
 from serve.assets import keep_in_memory
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
-from serve.ledger_reader import LedgerReader, Reading, VersionKey, find_versions
+from serve.ledger_reader import LedgerReader, Reading
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
 from serve.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
-from serve.settings import Ask, Example, WorkerAnswer, WorkerState
+from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm, Traffic
 from serve.worker_pool import NoAnswer, WorkerPool
+from serve.worker_states import WorkerStates
 
 WATCH_S = 0.2
 TELL_EVERY = timedelta(hours=1)  # that it is still there
@@ -73,8 +72,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
     """`shared_state` is shared by all processes: see `ForecastApi` and `Rollout`."""
 
     shared_state: Any
+    workers: WorkerStates
     _pool: WorkerPool
     _rollout: Rollout
+    _reader: LedgerReader[Monitored]
 
     def __init__(
         self,
@@ -93,9 +94,6 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._traffic, self._forecast_log, self.answer_s = traffic, forecast_log, api.settings.answer_s
         self._address, self._names = address, api.names
         self._connections, self._health_s = connections, api.settings.health_s
-        self._states: list[WorkerState | None] = [None] * workers
-        self._states_read_at = time.monotonic()
-        self._reader = LedgerReader(api.ledger, MonitoredReader().read, self._loaded_versions)
         self._registry = registry
         self.app = FastAPIOffline(lifespan=self.lifespan, swagger_ui_parameters={"validatorUrl": None})
         keep_in_memory(self.app)
@@ -187,6 +185,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         end_with_parent()
         sockets = [self.lit_api.socket(number) for number in range(self.slots)]
         self._pool = WorkerPool(sockets, max_waiting=self._max_waiting, health_s=self._health_s)
+        self.workers = WorkerStates(
+            self.shared_state, self.workers_setup_status, self._pool, sockets, self.lit_api.symbols, self._health_s
+        )
+        self._reader = LedgerReader(self.lit_api.ledger, MonitoredReader().read, self.workers.loaded_versions)
         self._rollout = Rollout(self._traffic, self.shared_state)
         gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
         self._pool.start()
@@ -209,9 +211,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         while True:
             LOG_DEPTH.set(self._forecast_log.counts().queued)
             LEDGER_AWAY.set(self.ledger_trouble is not None)
-            await self._read_states()
-            loaded = {n for n in range(self.slots) if any(worker.model for worker in self._workers_of(n))}
-            self._pool.prefer(set(map(self.lit_api.socket, loaded)))
+            await self.workers.read()
+            self._pool.prefer(self.workers.loaded_sockets())
             self._rollout.agree()
             if self._rollout.stopped != stopped or clock.now() - told_at >= TELL_EVERY:
                 stopped, told_at = self._rollout.stopped, self._tell_traffic()
@@ -266,59 +267,6 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Why forecasts wait to be written down, None while they are."""
         return self._forecast_log.trouble
 
-    async def _read_states(self) -> None:
-        """Read in a thread: the process of the shared state may not answer."""
-        shared, status = await asyncio.to_thread(lambda: (self.shared_state.copy(), self.workers_setup_status.copy()))
-        ready = [status.get(f"predict_{number}") == WorkerSetupStatus.READY for number in range(self.slots)]
-        self._states = [shared.get(number) if ready[number] else None for number in range(self.slots)]
-        self._states_read_at = time.monotonic()
-
-    def states(self) -> list[WorkerState | None]:
-        """States by worker, as of a moment ago; None for one that is starting."""
-        return self._states
-
     @property
     def monitored(self) -> Reading[Monitored]:
         return self._reader.last
-
-    def _loaded_versions(self) -> frozenset[VersionKey]:
-        """Versions as the workers last said, whether or not they answer at this moment."""
-        return find_versions(worker for state in self._states if state for worker in state.workers)
-
-    def workers(self) -> list[Worker]:
-        """Each worker once for each symbol."""
-        return [worker for number in range(self.slots) for worker in self._workers_of(number)]
-
-    def _workers_of(self, number: int) -> tuple[Worker, ...]:
-        """What it last said of itself, while it answers."""
-        state = self._states[number]
-        if (reason := self._silence_of(number, state)) or state is None:
-            return tuple(Worker(symbol=symbol, model=None, reason=reason) for symbol in self.lit_api.symbols)
-        return state.workers
-
-    def _silence_of(self, number: int, state: WorkerState | None) -> str | None:
-        """Why a worker does not answer; None where it does."""
-        if time.monotonic() - self._states_read_at > self._health_s:
-            return f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
-        silent_s = self._pool.silent_s(self.lit_api.socket(number))
-        if state is None or silent_s is None:  # what is shared says only later that a worker has ended
-            return "the worker is starting"
-        if silent_s > self._health_s:
-            return f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
-        return None
-
-    def example(self) -> Example | None:
-        """A request and its answer, of the version loaded last."""
-        found: Example | None = self.shared_state.get(EXAMPLE)
-        return found
-
-    async def reload(self, within_s: float) -> bool:
-        """Have every worker look at the registry now; whether all have done so in time."""
-        call, until = time.monotonic_ns(), time.monotonic() + within_s
-        self.shared_state[CALL] = call
-        while time.monotonic() < until:
-            await self._read_states()
-            if all(state and state.looked >= call for state in self._states):
-                return True
-            await asyncio.sleep(WATCH_S / 4)
-        return False

@@ -24,7 +24,7 @@ from serve.reply import refuse
 from serve.settings import Ask, Example, WorkerAnswer
 from serve.traffic import Arm
 from serve.window import InvalidWindow
-from serve.worker_pool import answer_until_told
+from serve.worker_server import answer_until_told
 
 if TYPE_CHECKING:
     from lstm_ts.model.forecaster import Forecaster

@@ -118,13 +118,13 @@ class Routes:
         """What a window of the symbol, by default the first one served, must hold; which versions are loaded."""
         symbol = self._symbols[0] if symbol is None else symbol
         self._check_symbol(symbol)
-        inputs = (needs for state in self._server.states() if state for needs in state.inputs)
+        inputs = (needs for state in self._server.workers.last if state for needs in state.inputs)
         return Info(
             symbols=list(self._symbols),
             input=next((needs for needs in inputs if needs and needs.symbol == symbol), None),
             input_schema=window_schema(),
             body_limit_bytes=self._limit,
-            workers=self._server.workers(),
+            workers=self._server.workers.all(),
         )
 
     def _check_symbol(self, symbol: str) -> None:
@@ -144,7 +144,7 @@ class Routes:
         """Look at the registry now; answers when every worker has, or says what they have so far."""
         if not self._keys.are_set:
             raise RequestRefused(401, "Expected API keys to be set for this, got none; set LSTM_TS_API_KEYS")
-        await self._server.reload(RELOAD_S)
+        await self._server.workers.reload(RELOAD_S)
         return self._health()
 
     async def metrics(self) -> Response:
@@ -155,12 +155,12 @@ class Routes:
 
     async def _make_scrape(self) -> bytes:
         return scrape(
-            LoadedWorkers(self._server.workers(), self._server.slots), MonitoredMetrics(self._server.monitored)
+            LoadedWorkers(self._server.workers.all(), self._server.slots), MonitoredMetrics(self._server.monitored)
         )
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""
-        example = self._server.example()
+        example = self._server.workers.example()
         if self._document is None or example != self._documented:
             self._document, self._documented = self._make_document(document, example), example
         return self._document
@@ -176,7 +176,7 @@ class Routes:
         return document
 
     def _health(self) -> HealthReply:
-        workers = self._server.workers()
+        workers = self._server.workers.all()
         missing = [worker.reason for worker in workers if worker.model is None]
         return HealthReply(
             ready=not missing, reason=missing[0] if missing else self._server.ledger_trouble, workers=workers

@@ -1,15 +1,13 @@
-"""Requests from the HTTP processes to the workers and back, over a Unix socket for each pair.
+"""Requests from an HTTP process to the workers, over a Unix socket for each (see `worker_server.py` for the other end).
 
 LitServe's queues pass through one more process twice each way, and an in-flight request of a killed worker times out.
-A worker answers in the order of its requests, so that an answer needs no number.
 """
 
 import asyncio
 import os
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-import uvloop
-
-from serve.frames import PING, Frames, read_answer, read_ask, write_answer, write_ask
+from serve.frames import PING, Frames, read_answer, write_ask
 from serve.metrics import WAITING
 from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
@@ -34,51 +30,6 @@ STALL_S = 0.4  # without an answer for that long, what a worker was sent is sent
 
 class NoAnswer(Exception):
     """Why there is none, in a sentence."""
-
-
-class WorkerProtocol(asyncio.Protocol):
-    """The worker's end: one request after the other, of all connections."""
-
-    def __init__(
-        self, answer: Callable[[Ask], WorkerAnswer], connected: set["WorkerProtocol"], lost: Callable[[], None]
-    ) -> None:
-        self._answer, self._connected, self._lost, self._frames = answer, connected, lost, Frames()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)
-        self._connected.add(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._connected.remove(self)
-        self._lost()
-
-    def data_received(self, data: bytes) -> None:
-        for head, body in self._frames.feed(data):
-            self._transport.write(write_answer(self._answer(read_ask(head, body))) if head else PING)
-
-
-def answer_until_told(socket: Path, answer: Callable[[Ask], WorkerAnswer]) -> None:
-    """SIGTERM ends it once nobody is connected: whoever asks drains first, also where all are told at once."""
-
-    async def listen() -> None:
-        loop, told, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        connected: set[WorkerProtocol] = set()
-
-        def look() -> None:
-            if told.is_set() and not connected:
-                idle.set()
-
-        def tell() -> None:
-            told.set()
-            look()
-
-        loop.add_signal_handler(signal.SIGTERM, tell)
-        socket.unlink(missing_ok=True)  # of the worker before
-        server = await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
-        await idle.wait()
-        server.close()  # kept until here: uvloop closes one that nobody refers to
-
-    uvloop.run(listen())
 
 
 @dataclass(eq=False)

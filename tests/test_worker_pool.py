@@ -10,7 +10,8 @@ from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
 from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
-from serve.worker_pool import NoAnswer, WorkerPool, WorkerProtocol
+from serve.worker_pool import NoAnswer, WorkerPool
+from serve.worker_server import WorkerProtocol
 
 NOON = datetime(2026, 1, 5, 12, 0, 0, 123456, tzinfo=UTC)
 PATH = ServedPath((NOON,), (20.1,), (1 / 3,), (20.3,))
