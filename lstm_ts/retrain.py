@@ -17,6 +17,7 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("retrain")  # before what is slow to import
 
+import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
@@ -83,6 +84,13 @@ def train_candidates(cfg: DictConfig, data: BarsDataModule, champion: Champion |
             close(trainer.loggers)
         log.info("From %s: validation loss %.4f after %.0f s", start, trained[start].loss, trained[start].seconds)
     return trained
+
+
+def write_losses(folder: Path, losses: Sequence[float]) -> None:
+    """Write the validation losses of the training that is judged, as `logger=csv` does, for the dashboard."""
+    path = folder / "metrics" / "metrics.csv"
+    path.parent.mkdir()
+    pl.DataFrame({"epoch": range(len(losses)), "val/loss": losses}).write_csv(path)
 
 
 def judge(candidate: Forecaster, inputs: GateInputs, criteria: Criteria) -> tuple[ForecastRecord, Decision]:
@@ -195,6 +203,8 @@ def train_and_judge(
     folder = create_run_folder(run_folder())
     trained = train_candidates(cfg, data, per_symbol[0].champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]
+    if not cfg.logger:
+        write_losses(folder, best.losses)
     judged = [
         judge_and_report(forecaster, inputs, criteria, folder, is_first=inputs is per_symbol[0])
         for inputs, forecaster in zip(per_symbol, best.forecasters, strict=True)

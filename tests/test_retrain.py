@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from processes import WAIT_S, child, fork, python, wait_for
 from test_configs import compose, without_hydra
 
+from dashboard.experiments.runs import LOSSES, read_losses
 from lstm_ts.errors import LstmTsError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -131,6 +132,8 @@ def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_pa
 def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     loop.retrain(20)
     assert loop.champion == 1
+    kept = loop.registry.metrics(loop.registry.version("XAGUSD", 1))["val_loss"]
+    assert min(read_losses(loop.folder / "run1" / LOSSES)) == pytest.approx(kept)
     assert loop.registry.version("XAGUSD", 1).tags["experimental"] == "true"
     (decision,) = loop.ledger.decisions("XAGUSD")
     assert (decision.verdict, decision.experimental, decision.champion) == ("promote", True, None)
