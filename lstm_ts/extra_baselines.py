@@ -5,7 +5,6 @@ Legend: G grid hours, N windows, H steps, Q levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.market.session import utc
 from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
@@ -53,8 +53,8 @@ class ExtraBaselines:
         if not (self.lightgbm_steps or self.garch):
             return record
         grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
-        start, end = (datetime.fromisoformat(ts) for ts in (provenance.data_start, provenance.data_end))
-        trained_until = datetime.fromisoformat(provenance.trained_until)
+        start, trained_until, end = map(utc, (provenance.data_start, provenance.trained_until, provenance.data_end))
+        assert start and trained_until and end
         stop_from = trained_until if trained_until < end else end - STOPPED_SHARE * (end - start)
         fitted = find_origins(grid, spec, start=start, end=stop_from, purge=True)
         stopped = find_origins(grid, spec, start=stop_from, end=end, purge=True)
