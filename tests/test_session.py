@@ -5,7 +5,7 @@ import pytest
 
 from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.market.close_stamps import stamped_at_close
-from lstm_ts.market.session import Session, utc
+from lstm_ts.market.session import HOUR, Session, utc
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
@@ -121,6 +121,26 @@ def test_spot_fx_in_a_wrong_zone_is_caught_by_the_edges_of_its_weeks(days: int, 
     assert FX.check_zone(counted(FX, sunday, days), max_mismatch=0.02).total == 0
     with pytest.raises(WrongZone, match=r"set source\.zone"):
         FX.check_zone(counted(FX, sunday, days, shift), max_mismatch=0.02)
+
+
+@pytest.mark.parametrize("days", [7, 28])
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(-90, "1 hours later"), (-30, "0.5 hours early"), (30, "0.5 hours late"), (150, "2 hours earlier")],
+)
+def test_a_zone_that_is_half_an_hour_off_is_caught_too(days: int, minutes: int, words: str) -> None:
+    stamps = stamped(FX, 1, minutes, days=days).to_frame()
+    counts = stamps.group_by(pl.col("ts").dt.truncate("1h")).len("bars")
+    with pytest.raises(WrongZone, match=words):
+        FX.check_zone(counts, max_mismatch=0.02)
+
+
+def test_a_bar_at_the_very_close_of_the_week_and_a_late_start_are_no_other_zone() -> None:
+    stamps = stamped(FX, 1, days=28)
+    closes = FX.spans(stamps[0], stamps[-1] + HOUR)["closes"].head(-1)
+    late = stamps.filter(~((stamps.dt.weekday() == 7) & (stamps.dt.hour() == 21) & (stamps.dt.minute() < 30)))
+    counts = pl.concat([late, closes]).to_frame("ts").group_by(pl.col("ts").dt.truncate("1h")).len("bars")
+    FX.check_zone(counts, max_mismatch=0.02)
 
 
 def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> None:

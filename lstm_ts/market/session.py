@@ -16,6 +16,7 @@ from lstm_ts.market.schedule import sessions_of_year
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 LONGEST_CLOSURE = timedelta(days=7)
 ZONES_DIFFER = timedelta(hours=14)
+HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
 SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
@@ -139,10 +140,10 @@ class Session:
         Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
         """
         off = self._edge_shifts(counts)
-        shift = next(iter(off.filter(off != 0).mode().sort()), 0)
+        shift = next(iter(off.filter(off != 0).mode().sort()), 0.0)
         share = (off == shift).mean() if shift else 0.0
         if isinstance(share, float) and share > max(SHIFTED_EDGES, max_mismatch):
-            when = f"{abs(shift)} hours {'late' if shift > 0 else 'early'}"
+            when = f"{abs(shift):g} hours {'late' if shift > 0 else 'early'}"
             raise WrongZone(
                 f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
                 f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); "
@@ -152,9 +153,11 @@ class Session:
     def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:
         """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
 
-        Of bars that hold no such closure, those of the one before and the one behind them.
+        Half an hour too many are those that end an hour later than they begin, where both hours are half full. Of bars
+        that hold no such closure, those of the one before and the one behind them.
         """
-        bars = counts.select(bar="ts").unique().sort("bar")
+        bars = counts.group_by(bar="ts").agg(pl.col("bars").sum()).sort("bar")
+        bars = bars.select("bar", share=pl.col("bars") / pl.col("bars").median())
         first, last = bars["bar"][0], bars["bar"][-1]
         opens = self.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
         closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
@@ -164,18 +167,19 @@ class Session:
         found = closures.join_asof(bars, left_on="middle", right_on="bar").join_asof(
             bars, left_on="middle", right_on="bar", strategy="forward", suffix="_after"
         )
-        off = found.select(
-            late_end=(pl.col("bar") - pl.col("end")).dt.total_hours(),
-            late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(),
-        )
-        whole = off.drop_nulls()
+        ends = found.select(late_end=(pl.col("bar") - pl.col("end")).dt.total_hours(), last="share")
+        begins = found.select(late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(), first="share_after")
+        whole = pl.concat([ends, begins], how="horizontal").drop_nulls()
         if whole.is_empty():
-            begins, ends = off["late_begin"].drop_nulls().tail(1), off["late_end"].drop_nulls().head(1)
-            if not len(begins) or not len(ends):
-                return pl.Series([], dtype=pl.Int64)
-            whole = pl.DataFrame([begins, ends])
-        agree = pl.col("late_end") == pl.col("late_begin")
-        return whole.select(pl.when(agree).then("late_end").otherwise(0)).to_series()
+            whole = pl.concat([ends.drop_nulls().head(1), begins.drop_nulls().tail(1)], how="horizontal").drop_nulls()
+        late_end, late_begin = pl.col("late_end"), pl.col("late_begin")
+        half = (
+            (late_end - late_begin == 1)
+            & pl.col("last").is_between(*HALF_FULL)
+            & pl.col("first").is_between(*HALF_FULL)
+        )
+        off = pl.when((late_end == late_begin) | half).then((late_end + late_begin) / 2).otherwise(0.0)
+        return whole.select(off=off).to_series()
 
     def shift_hours(self, counts: pl.DataFrame, *, max_mismatch: float) -> int:
         """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
@@ -215,7 +219,7 @@ class Session:
         return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
 
 
-def _zone_key(shift_hours: int) -> str:
+def _zone_key(shift_hours: float) -> str:
     at_close = ", or source.stamps=close if these bars are stamped when they close" if shift_hours == -1 else ""
     return f"set source.zone{at_close}"
 
