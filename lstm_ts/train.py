@@ -131,7 +131,7 @@ def fit(
     network = export_net(model, config, data)
     steps_per_epoch = len(data.train_dataloader())
     weights = [weigh_location(network, each.valid_windows, data.spec.levels) for each in data.symbols]
-    if cfg.final_epochs:
+    if optimisation.final_epochs:
         data = make_data(cfg, data.bars, data.split, kept_scalers=data.kept_scalers, validated=False)
         network = export_net(train_on_all(cfg, data, config, network), config, data)
     seconds = round(time.perf_counter() - started, 2)
@@ -163,10 +163,11 @@ def export_net(model: ForecastModule, config: NetConfig, data: BarsDataModule) -
 
 
 def train_on_all(cfg: DictConfig, data: BarsDataModule, config: NetConfig, start: Network) -> ForecastModule:
-    """Go on with the weights of `start` for `final_epochs`, with the statistics of all hours before the test."""
-    log.info("%d epochs on all hours until %s", cfg.final_epochs, data.test_from)
-    model = build_module(data, config, construct(cfg.optimisation, lr=cfg.warm_lr), start=start)
-    build_final_trainer(cfg).fit(model, datamodule=data)
+    """Go on with the weights of `start`, with the statistics of all hours before the test."""
+    optimisation = construct(cfg.optimisation, lr=cfg.warm_lr)
+    log.info("%d epochs on all hours until %s", optimisation.final_epochs, data.test_from)
+    model = build_module(data, config, optimisation, start=start)
+    build_final_trainer(cfg, optimisation.final_epochs).fit(model, datamodule=data)
     return model
 
 

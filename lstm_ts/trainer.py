@@ -56,10 +56,10 @@ class Losses(Callback):
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
-    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1 or cfg.final_epochs < 0:
+    if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
         raise ConfigError(
-            f"Expected weight_averaging within 0..1, patience and threads >= 1 and final_epochs >= 0, "
-            f"got {cfg.weight_averaging}, {cfg.patience}, {cfg.threads} and {cfg.final_epochs}"
+            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
+            f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
         )
     torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
@@ -77,11 +77,11 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     return _construct(cfg, callbacks=callbacks, logger=loggers, default_root_dir=folder)
 
 
-def build_final_trainer(cfg: DictConfig) -> L.Trainer:
-    """One of a single process that trains `final_epochs`, validates on nothing and leaves nothing on the disk."""
+def build_final_trainer(cfg: DictConfig, epochs: int) -> L.Trainer:
+    """One of a single process that validates on nothing and leaves nothing on the disk."""
     alone = {"devices": 1, "strategy": "auto", "limit_val_batches": 0, "enable_progress_bar": False}
     silent = {"logger": False, "enable_checkpointing": False}
-    return _construct(cfg, max_epochs=cfg.final_epochs, callbacks=[_average(cfg)], **alone, **silent)
+    return _construct(cfg, max_epochs=epochs, callbacks=[_average(cfg)], **alone, **silent)
 
 
 def _average(cfg: DictConfig) -> WeightAveraging:

@@ -48,7 +48,7 @@ def batches(volatility: float, *, drift: float = 0.0) -> list[Batch[Tensor]]:
 
 
 def validation_loss(stretch: float, found: list[Batch[Tensor]], folder: Path) -> float:
-    optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5)
+    optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5, final_epochs=0)
     network = Constant(stretch)
     start = {"start_HQ": REFERENCE.start_HQ, "start_pinball_H": REFERENCE.start_pinball_H}
     model = ForecastModule(network, levels=LEVELS, **start, optimisation=optimisation, seed=0)
@@ -82,7 +82,7 @@ def test_progress_takes_one_line_of_80_columns(hourly_bars, silver, tmp_path):
     data.setup()
     net = build_net(LSTMConfig(hidden=4, layers=1, decoder=4, dropout=0.0), data.start_HQ, volatilities=2)
     start = {"start_HQ": data.start_HQ, "start_pinball_H": data.start_pinball_H}
-    optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5)
+    optimisation = Optimisation(lr=1e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.5, final_epochs=0)
     shown = io.StringIO()
     progress = Progress(refresh_rate=1, console_kwargs={"file": shown, "width": 80, "force_terminal": True})
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}

@@ -46,7 +46,7 @@ def test_the_final_epochs_learn_the_validation_hours_and_know_nothing_of_later_o
     hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
     asked = ("symbols=[XAGUSD]", "~logger", "trainer.enable_progress_bar=false", f"paths.outputs={tmp_path}")
-    cfg = without_hydra(compose("train", *TINY, *asked, "+logger={}", "final_epochs=1"))
+    cfg = without_hydra(compose("train", *TINY, *asked, "+logger={}", "optimisation.final_epochs=1"))
     split = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
 
     def fit_with_others_from(start: str) -> Forecaster:
@@ -225,7 +225,7 @@ def test_shuffled_targets_find_nothing_where_the_true_ones_find_the_signal(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0)
+    optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0, final_epochs=0)
     L.seed_everything(0, verbose=False)
     model = build_module(data, config, optimisation, start=None)
     train(model, data, trainer, ckpt_path=None)

@@ -18,17 +18,19 @@ RANK_SEED = 7_919  # times the rank: each process draws its own
 
 
 class Optimisation:
-    """AdamW with one-cycle, and how much each step weighs in the loss."""
+    """AdamW with one-cycle, how much each step weighs in the loss, and epochs on all hours at the end."""
 
-    def __init__(self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float) -> None:
-        if lr <= 0 or weight_decay < 0 or not 0 < warm_up < 1:
+    def __init__(self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float, final_epochs: int) -> None:
+        if lr <= 0 or min(weight_decay, final_epochs) < 0 or not 0 < warm_up < 1:
             raise ConfigError(
-                f"Expected lr > 0, weight_decay >= 0 and warm_up within 0..1, got {lr}, {weight_decay} and {warm_up}"
+                f"Expected lr > 0, weight_decay and final_epochs >= 0 and warm_up within 0..1, "
+                f"got {lr}, {weight_decay}, {final_epochs} and {warm_up}"
             )
         self.lr = lr
         self.weight_decay = weight_decay
         self.warm_up = warm_up
         self.step_decay = step_decay
+        self.final_epochs = final_epochs
 
     def step_weights(self, start_pinball_H: Array) -> Tensor:
         """(H,) weights with which the training loss of `har_rolling` is 1, whatever the horizon."""

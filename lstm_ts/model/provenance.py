@@ -22,10 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
 REVISION = "LSTM_TS_REVISION"  # set by deploy/Dockerfile
-DECISIVE = (
-    *("symbols", "seed", "spec", "data", "net", "optimisation"),
-    *("weight_averaging", "patience", "warm_lr", "final_epochs"),
-)
+DECISIVE = ("symbols", "seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience", "warm_lr")
 SHOWN = ("enable_progress_bar", "log_every_n_steps")
 
 
