@@ -31,9 +31,10 @@ class SeasonStates:
 
     def at(self, ts_N: Times, hour_of_week_NH: NDArray[np.int64]) -> Array:
         """(N, H) factors of hours of the week, as known at each moment."""
-        factors = np.concatenate([np.ones((1, HOURS_OF_WEEK)), self.factor_SW])
-        factor_NH: Array = factors[np.searchsorted(self.day_S, ts_N, side="right")[:, None], hour_of_week_NH]
-        return factor_NH
+        if not len(self.day_S):
+            return np.ones(hour_of_week_NH.shape)
+        row_N1 = np.searchsorted(self.day_S, ts_N, side="right")[:, None] - 1
+        return np.where(row_N1 < 0, 1.0, self.factor_SW[row_N1.clip(0), hour_of_week_NH])
 
     def day_at(self, ts: np.datetime64) -> datetime | None:
         """Up to when the factors known then have seen bars; None: there are none."""
