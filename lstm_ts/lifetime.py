@@ -1,24 +1,13 @@
-"""How processes end: with the one that has started them, however that one ends, and in order at a signal.
+"""How processes end: with the one that has started them, however that one ends, and in order at a signal."""
 
-`python -m lstm_ts.lifetime HOST PORT COMMAND …` runs a Dagster that does, and prints its address once it answers there.
-"""
-
-import json
 import os
 import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import CDLL
-from http.client import HTTPConnection, HTTPException
 
 PR_SET_PDEATHSIG = 1
-ANSWER_S = 5.0  # until one try is given up
-PAUSE_S = 0.5
-CODE_PAUSE_S, CODE_TRIES = 10.0, 3
-CODE = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
@@ -40,81 +29,3 @@ def exit_at_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def answers(host: str, port: int) -> bool:
-    """Whether a page is shown there."""
-    connection = HTTPConnection(host, port, timeout=ANSWER_S)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().status < 400
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def has_code(host: str, port: int) -> bool:
-    """Whether Dagster reaches the process that has the schedule's code; True where it does not answer."""
-    connection = HTTPConnection(host, port, timeout=ANSWER_S)
-    try:
-        connection.request("POST", "/graphql", json.dumps({"query": CODE}), {"Content-Type": "application/json"})
-        return b"PythonError" not in connection.getresponse().read()
-    except (OSError, HTTPException):
-        return True
-    finally:
-        connection.close()
-
-
-def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
-    while not ended.wait(PAUSE_S):
-        if answers(host, port):
-            shown = f"[{host}]" if ":" in host else host
-            print(f"Open http://{shown}:{port}", flush=True)
-            return
-
-
-def wait_while_it_has_code(host: str, port: int, ended: threading.Event) -> None:
-    """Return once its code has been out of reach for a while: Dagster would run no schedule, and not end."""
-    failed = 0
-    while failed < CODE_TRIES and not ended.wait(CODE_PAUSE_S):
-        failed = 0 if has_code(host, port) else failed + 1
-
-
-def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
-    """Run a Dagster that stops in order at SIGTERM: handed on from this process, or sent when this one is killed.
-
-    It shows pages at that host and port. Once the process with its code is lost, which it does not replace, it ends.
-
-    Files that are inheritable stay open in it: a lock is held until the last of the two has ended.
-
-    Returns    its exit code; of one that was killed, as a shell has it
-    """
-    here = os.getpid()
-    child = subprocess.Popen(
-        command, close_fds=False, process_group=0, preexec_fn=lambda: end_with(here, signal.SIGTERM)
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C does not reach it: its group is its own
-        signal.signal(number, lambda *_: child.terminate())
-    ended, lost = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        tell_once_it_answers(host, port, ended)
-        wait_while_it_has_code(host, port, ended)
-        if not ended.is_set():
-            print("Error: the process with the schedule's code has ended, and the schedule with it", file=sys.stderr)
-            lost.set()
-            child.terminate()
-
-    threading.Thread(target=watch, daemon=True).start()
-    code = child.wait()
-    ended.set()
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)  # what it could not stop, as it was killed itself
-    if lost.is_set():
-        return 1
-    return code if code >= 0 else 128 - code
-
-
-if __name__ == "__main__":
-    sys.exit(run_to_its_end(sys.argv[3:], sys.argv[1], int(sys.argv[2])))

@@ -132,7 +132,7 @@ def main(cfg: DictConfig) -> None:
     address, form = (cfg.host, str(cfg.port)), ("--log-format", "json") if cfg.log == JSON else ()
     command = (*dagster, "--host", address[0], "--port", address[1], *form)
     # 200 MB less than this process
-    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.lifetime", *address, *command))
+    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.pipeline_process", *address, *command))
 
 
 if __name__ == "__main__":

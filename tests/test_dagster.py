@@ -198,7 +198,9 @@ def test_a_second_pipeline_is_refused_until_the_first_is_killed_which_leaves_no_
 def test_a_dagster_that_is_killed_leaves_no_process_and_no_lock(dagster: Dagster, tmp_path: Path) -> None:
     dagster.wait(lambda: dagster.ask(ASSETS)["assetNodes"], 120)
     (killed,) = (
-        id for id, command in dagster.processes().items() if " dagster dev " in command and "lifetime" not in command
+        id
+        for id, command in dagster.processes().items()
+        if " dagster dev " in command and "pipeline_process" not in command
     )
     os.kill(killed, signal.SIGKILL)
     assert dagster.process.wait(WAIT_S) == 128 + signal.SIGKILL
