@@ -3,9 +3,10 @@
 FOLDER holds silver's minutes of 2011 to 2015 (`xagusd_m1_<year>.parquet`) and hours of 2018 to 2022 of silver, gold,
 NZD/USD and Brent (`h1/<symbol>_h1_2018_2022.parquet`). With the commands of docs/quickstart.md, in a temporary folder:
 
-minutes   trained before October 2014 and scored on 2015, seeds 0 to 2, LightGBM beside the first; then refitted every
-          quarter from 2013 to 2015
-hours     trained before September 2020 and scored on 2021 and 2022, seeds 0 to 2: one network for all, and silver alone
+minutes   trained before 2015 and scored on it, seeds 0 to 2, LightGBM beside the first; then refitted every quarter
+          from 2013 to 2015
+hours     trained before 2021 and scored on 2021 and 2022, seeds 0 to 2: one network for all; and silver alone, by the
+          default, without final epochs
 
 OVERRIDEs go to every training; with logger=wandb, Weights & Biases gets the same.
 """

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from lstm_ts.cli import check_arguments
@@ -121,7 +122,8 @@ def _train(cfg: DictConfig, training: Training, bars: Sequence[SymbolBars]) -> N
         _train(cfg, training.previous, bars)
         previous = load_forecasters(training.previous.folder / "model")
     fold = training.fold
-    split = Split(valid_from=fold.valid_from, test_from=fold.seen_until, test_until=None)
+    seen = [datetime.fromisoformat(each.provenance.trained_until) for each in previous.values()]
+    split = Split(valid_from=max([fold.valid_from, *seen]), test_from=fold.seen_until, test_until=None)
     kept = {name: each.scaler for name, each in previous.items()} if cfg.scaler == PREVIOUS else None
     work = training.folder.with_name(f".{training.folder.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)

@@ -5,6 +5,7 @@ Legend: G grid hours, N windows, H steps, Q levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +14,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.market.session import utc
 from lstm_ts.model.boosting import lightgbm_quantiles
 from lstm_ts.model.features import Array, Grid, compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
@@ -48,13 +48,15 @@ class ExtraBaselines:
     def add(self, record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame) -> ForecastRecord:
         """Fit them to the hours that the model was trained on, as stored now, and forecast the record's origins.
 
-        Raises    NoRows: the stored bars do not reach back to the model's training span
+        Raises    NoRows: the stored bars do not reach back to the model's training span, or it does not know that
         """
         if not (self.lightgbm_steps or self.garch):
             return record
         grid, spec, provenance = forecaster.grid(hourly_bars), forecaster.spec, forecaster.provenance
-        start, trained_until, end = map(utc, (provenance.data_start, provenance.trained_until, provenance.data_end))
-        assert start and trained_until and end
+        moments = provenance.data_start, provenance.trained_until, provenance.data_end
+        if not all(moments):
+            raise NoRows("Expected a model that knows its span, got none; set lightgbm_steps=[] garch=false")
+        start, trained_until, end = map(datetime.fromisoformat, moments)
         stop_from = trained_until if trained_until < end else end - STOPPED_SHARE * (end - start)
         fitted = find_origins(grid, spec, start=start, end=stop_from, purge=True)
         stopped = find_origins(grid, spec, start=stop_from, end=end, purge=True)

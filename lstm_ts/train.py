@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves: the forecasters of its best epoch, and the validation loss after each epoch it ran."""
+    """What a training leaves: forecasters, and the validation loss after each epoch until the final ones."""
 
     forecasters: tuple[Forecaster, ...]  # one a symbol, in the order of the data
     losses: tuple[float, ...]  # over that of har_rolling on the same validation hours
@@ -163,7 +163,10 @@ def export_net(model: ForecastModule, config: NetConfig, data: BarsDataModule) -
 
 
 def train_on_all(cfg: DictConfig, data: BarsDataModule, config: NetConfig, start: Network) -> ForecastModule:
-    """Go on with the weights of `start`, with the statistics of all hours before the test."""
+    """Go on with the weights of `start`.
+
+    data    without a validation
+    """
     optimisation = construct(cfg.optimisation, lr=cfg.warm_lr)
     log.info("%d epochs on all hours until %s", optimisation.final_epochs, data.test_from)
     model = build_module(data, config, optimisation, start=start)
@@ -176,6 +179,7 @@ def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
     data = make_data(cfg, read_bars(cfg), construct(cfg.split))
     extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=data.spec.horizon)
+    spans = find_test_spans(cfg, data)
     start = load_start(cfg, data) if cfg.warm_start else None
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
@@ -185,12 +189,12 @@ def main(cfg: DictConfig) -> float:
     try:
         fitted = fit(cfg, data, trainer, ckpt_path=checkpoint, start=start)
         scores, scored = {}, []
-        for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True):
+        for each, span, forecaster in zip(data.symbols, spans, fitted.forecasters, strict=True):
             report = folder / "scores" / (each.name if each is not data.symbols[0] else "")
             scores[report] = score(
                 forecaster,
                 each.bars.hourly_bars,
-                test_span(each, data.split),
+                span,
                 source=each.bars.source,
                 extra=extra,
                 folder=report,
@@ -225,8 +229,22 @@ def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) ->
     return ""
 
 
-def test_span(data: SymbolData, split: Split) -> Span:
-    """What comes after the validation; the validation itself where nothing does."""
+def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
+    """What comes after the validation, by symbol; the validation itself where nothing does.
+
+    Raises    ConfigError: that is to be trained on, too
+    """
+    spans = [_find_test_span(each, data.split) for each in data.symbols]
+    for each, span in zip(data.symbols, spans, strict=True):
+        if span.start != data.test_from and cfg.optimisation.final_epochs:
+            raise ConfigError(
+                f"Expected bars of {each.name} after split.test_from={data.split.test_from} to score, got none; "
+                f"move it, or set optimisation.final_epochs=0"
+            )
+    return spans
+
+
+def _find_test_span(data: SymbolData, split: Split) -> Span:
     after = find_origins(data.grid, data.spec, start=data.test_from, end=split.test_until)
     if len(after.rows_N):
         return Span(data.test_from, split.test_until)

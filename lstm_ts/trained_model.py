@@ -42,15 +42,8 @@ if TYPE_CHECKING:
 
 Moment = str | datetime | None
 PictureName = Literal["forecast", "forecast_fan", "calibration", "skill_by_horizon", "skill_through_time"]
-NOT_HERE = {
-    "symbol",
-    "symbols",
-    "paths",
-    "logger",
-    "ckpt_path",
-    "lightgbm_steps",
-    "garch",
-}  # settings of the command alone
+# Settings of the command alone:
+NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps", "garch"}
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +64,12 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> "Trai
     cfg = _compose([bars, *more], settings)
     with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
         data = train.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
+        spans = train.find_test_spans(cfg, data)
         start = train.load_start(cfg, data) if cfg.warm_start else None
         fitted = train.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
     records = (
-        evaluate(forecaster, each.bars.hourly_bars, train.test_span(each, data.split))
-        for each, forecaster in zip(data.symbols, fitted.forecasters, strict=True)
+        evaluate(forecaster, each.bars.hourly_bars, span)
+        for each, span, forecaster in zip(data.symbols, spans, fitted.forecasters, strict=True)
     )
     scores = [compute_scores(record).to_json() for record in records]
     found = zip(data.symbols, fitted.forecasters, scores, strict=True)

@@ -80,6 +80,17 @@ def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_
 
 
 @pytest.mark.slow
+def test_a_warm_start_is_validated_on_hours_that_its_weights_have_not_seen(stored: Path, tmp_path: Path) -> None:
+    longer = ("walk.valid=6w", "walk.end=2014-06-01", "starts=[previous]", "optimisation.final_epochs=1")
+    succeed("backtest", tmp_path, *WALK, *longer, f"paths.data={stored}/data", "hydra/launcher=basic")
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "outputs").rglob("model/manifest.json")]
+    first, second = sorted(
+        (each["symbols"]["XAGUSD"]["provenance"] for each in manifests), key=lambda its: str(its["data_end"])
+    )
+    assert first["trained_until"] == first["data_end"] == second["config"]["split"]["valid_from"]
+
+
+@pytest.mark.slow
 def test_the_table_shows_both_starts_and_the_paired_test_between_them(walked: list[str]) -> None:
     assert sum(line.startswith("2014-") for line in walked) == 7
     assert any(line.startswith("from_previous") for line in walked)

@@ -135,6 +135,12 @@ def test_a_zone_that_is_half_an_hour_off_is_caught_too(days: int, minutes: int, 
         FX.check_zone(counts, max_mismatch=0.02)
 
 
+@pytest.mark.parametrize("minutes", [5, 10, 15, 20, 30, 60])
+def test_stamps_at_the_close_are_no_other_zone_by_half_hours(minutes: int) -> None:
+    stamps = stamped(FX, minutes, minutes if minutes < 60 else 0, days=28).to_frame()
+    FX.check_zone(stamps.group_by(pl.col("ts").dt.truncate("1h")).len("bars"), max_mismatch=0.02)
+
+
 def test_a_bar_at_the_very_close_of_the_week_and_a_late_start_are_no_other_zone() -> None:
     stamps = stamped(FX, 1, days=28)
     closes = FX.spans(stamps[0], stamps[-1] + HOUR)["closes"].head(-1)

@@ -16,6 +16,7 @@ from lstm_ts.market.schedule import sessions_of_year
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 LONGEST_CLOSURE = timedelta(days=7)
 ZONES_DIFFER = timedelta(hours=14)
+SHORT_BARS = 10  # in an hour
 HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
 SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
@@ -153,11 +154,13 @@ class Session:
     def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:
         """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
 
-        Half an hour too many are those that end an hour later than they begin, where both hours are half full. Of bars
-        that hold no such closure, those of the one before and the one behind them.
+        Half an hour too many are those that end an hour later than they begin, where both hours are half full; of bars
+        of half an hour that could be their stamps. Of bars that hold no such closure, those of the one before and the
+        one behind them.
         """
         bars = counts.group_by(bar="ts").agg(pl.col("bars").sum()).sort("bar")
-        bars = bars.select("bar", share=pl.col("bars") / pl.col("bars").median())
+        usual = pl.when(pl.col("bars").median() >= SHORT_BARS).then(pl.col("bars").median())
+        bars = bars.select("bar", share=(pl.col("bars") / usual).fill_null(1.0))
         first, last = bars["bar"][0], bars["bar"][-1]
         opens = self.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
         closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(

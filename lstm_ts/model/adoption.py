@@ -1,10 +1,13 @@
 """A network of several symbols on one that it has not learnt, with statistics of that symbol's own history."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.bars import hash_bars
@@ -15,7 +18,7 @@ from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.model.windows import find_origins, in_span, make_windows
+from lstm_ts.model.windows import Windows, find_origins, in_span, make_windows
 
 MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
 ADOPTED = "adopted"  # in the configuration of the provenance: the symbols that the network has learnt
@@ -63,7 +66,7 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
         session=session,
         quote=bars.symbol.quote,
         closes=close_range(grid.close_G[train_G]),
-        location_weight=weigh_location(donor.network, windows, spec.levels),
+        location_weight=_weigh_location(known.values(), windows, grid.origin_ts_G[rows_N]),
         scores={},
         provenance=replace(
             provenance,
@@ -76,6 +79,21 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
             config={**provenance.config, ADOPTED: list(known)},
         ),
     )
+
+
+def _weigh_location(
+    known: Collection[Forecaster], windows: Windows[NDArray[Any]], origin_ts_N: NDArray[np.datetime64]
+) -> float:
+    """By the hours since the network's training, where there are enough; else as for the least trusted of its symbols.
+
+    Before, it has learnt other symbols' moves of the same hours.
+    """
+    donor = next(iter(known))
+    trained_until = np.datetime64(donor.provenance.trained_until.removesuffix("+00:00"))
+    later_N = windows.origin_N[origin_ts_N >= trained_until]
+    if len(later_N) < MIN_WINDOWS:
+        return min(each.location_weight for each in known)
+    return weigh_location(donor.network, windows.at(later_N), donor.spec.levels)
 
 
 def describe_adoption(forecaster: Forecaster) -> list[str]:

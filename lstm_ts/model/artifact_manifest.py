@@ -131,7 +131,8 @@ def _read_symbols(values: Any, kind: int, spec: WindowSpec) -> dict[str, SymbolP
     for name, part in found.items():
         where = f"symbols.{name[:SHOWN]}"
         if kind == UNWEIGHED:
-            part = read_object(part, where, OF_SYMBOL[:-1]) | WEIGHED_BEFORE
+            known = tuple(name for name in OF_SYMBOL if name not in WEIGHED_BEFORE)
+            part = read_object(part, where, known) | WEIGHED_BEFORE
         symbols[name] = _read_symbol(part, where, spec)
     if not symbols or any(part.provenance.symbol != name for name, part in symbols.items()):
         raise BadManifest(f"symbols by their names, got {show(sorted(symbols))}")
