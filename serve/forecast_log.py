@@ -222,10 +222,10 @@ class ForecastLog:
 
     def _take_off(self, *, written: int = 0, refused: int = 0) -> None:
         """Take a batch off the old end of the queue."""
+        LOGGED.labels("written").inc(written)  # first: what is written and not counted is called lost after a kill
+        LOGGED.labels("refused").inc(refused)
         with self._changed:
             for _ in range(written + refused):
                 self._queue.popleft()
             self._written += written
             self._refused += refused
-        LOGGED.labels("written").inc(written)
-        LOGGED.labels("refused").inc(refused)
