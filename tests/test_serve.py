@@ -603,7 +603,7 @@ def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Serv
     os.kill(before, signal.SIGKILL)
     assert {server.ask(now_bars).model.version for _ in range(20)} == {1}
     wait_for(lambda: server.registry_process() not in (None, before))
-    assert [worker.reason for worker in server.reload().workers] == [None, None]
+    wait_for(lambda: [worker.reason for worker in server.reload().workers] == [None, None])  # once it listens
     assert server.workers() == workers
     assert "The registry process has ended with -9; a new one starts" in server.log.read_text()
 
