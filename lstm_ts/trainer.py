@@ -79,6 +79,8 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
 
 def build_final_trainer(cfg: DictConfig, epochs: int) -> L.Trainer:
     """One of a single process that validates on nothing and leaves nothing on the disk."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # of the training before, whose other processes have ended
     alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "limit_val_batches": 0, "enable_progress_bar": False}
     silent = {"logger": False, "enable_checkpointing": False}
     return _construct(cfg, max_epochs=epochs, callbacks=[_average(cfg)], **alone, **silent)
