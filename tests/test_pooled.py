@@ -18,6 +18,7 @@ from lstm_ts import http_schema
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.gate_inputs import choose_names
 from lstm_ts.market.session import Session
+from lstm_ts.model.adoption import choose_forecaster
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
@@ -131,6 +132,19 @@ def test_what_a_location_is_worth_is_told_by_each_symbols_own_validation_hours(
         windows.z_GH[windows.origin_N, :1] = sign * network.quantiles(windows)[:, :1, middle] + 0.1 * noise_N1
     silvers, golds = (weigh_location(network, each.valid_windows, SPEC.levels) for each in data.symbols)
     assert silvers > 0.5 and golds == 0.0
+
+
+def test_the_location_of_a_symbol_that_is_not_learnt_weighs_as_the_least_where_no_later_hours_tell(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame, silver: Session
+) -> None:
+    first, second = forecasters_of(pooled)
+    known = {"XAGUSD": first, "XAUUSD": replace(second, location_weight=0.25)}
+    other = symbol_bars(hourly_bars, silver, "UKOIL")
+    assert choose_forecaster(known, other, until=VALID_FROM).location_weight == 0.25  # trained until then
+    trained_until = "2014-01-10T00:00:00+00:00"
+    early = {n: replace(f, provenance=replace(f.provenance, trained_until=trained_until)) for n, f in known.items()}
+    adopted = choose_forecaster(early, other, until=VALID_FROM)
+    assert adopted.location_weight == 0.0  # the network is not trained: its medians are worth nothing
 
 
 def test_a_symbol_with_too_few_bars_is_named(

@@ -84,9 +84,9 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
 def _weigh_location(
     known: Collection[Forecaster], windows: Windows[NDArray[Any]], origin_ts_N: NDArray[np.datetime64]
 ) -> float:
-    """By the hours since the network's training, where there are enough; else as for the least trusted of its symbols.
+    """Weigh it by the hours since the network's training, where there are enough; else take the least of its symbols'.
 
-    Before, it has learnt other symbols' moves of the same hours.
+    In the hours before, it has learnt other symbols' moves.
     """
     donor = next(iter(known))
     trained_until = np.datetime64(donor.provenance.trained_until.removesuffix("+00:00"))
