@@ -2,7 +2,7 @@
 
 A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
 that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
-lost; the next one counts it (`service_folder`).
+lost; the next one counts it (`service_folder`), and asks the ledger about the batch that was being written.
 """
 
 import logging
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from lstm_ts.errors import ConfigError, LedgerError, RowRefused
 from lstm_ts.ledger.database import has_place
@@ -20,6 +21,7 @@ from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
 from serve.ledger_reader import LedgerAddress
 from serve.metrics import FORECASTED, LOGGED
+from serve.service_folder import noted
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class ForecastLog:
     def __init__(
         self,
         *,
+        folder: Path,
         url: str,
         capacity: int,
         batch: int,
@@ -46,6 +49,7 @@ class ForecastLog:
         retry_s: float,
         close_s: float,
     ) -> None:
+        """folder   of the service, for the note of a batch that is being written"""
         if not 1 <= batch <= capacity:
             raise ConfigError(f"Expected forecast_log.batch from 1 to capacity={capacity}, got {batch}")
         if not (interval_s >= 0 and poll_s > 0 and retry_s > 0 and close_s >= 0):
@@ -53,7 +57,7 @@ class ForecastLog:
                 f"Expected forecast_log.interval_s >= 0, poll_s > 0, retry_s > 0 and close_s >= 0, "
                 f"got {interval_s}, {poll_s}, {retry_s} and {close_s}"
             )
-        self._url, self._capacity, self._batch = url, capacity, batch
+        self._folder, self._url, self._capacity, self._batch = folder, url, capacity, batch
         self._interval_s, self._poll_s, self._retry_s, self._close_s = interval_s, poll_s, retry_s, close_s
         self._queue: deque[ForecastRow] = deque()
         self._traffic: Sequence[TrafficRow] = ()  # that the ledger does not have yet
@@ -206,23 +210,26 @@ class ForecastLog:
             ledger.check()
             return
         try:
-            ledger.record_forecasts(rows)
-            self._take_off(written=len(rows))
+            self._record(ledger, rows)
         except RowRefused:
             for row in rows:
                 self._write_one(ledger, row)
 
     def _write_one(self, ledger: Ledger, row: ForecastRow) -> None:
         try:
-            ledger.record_forecasts([row])
-            self._take_off(written=1)
+            self._record(ledger, [row])
         except RowRefused as error:
             log.error("The forecast of request %s is lost: %s", row.request_id, error)
             self._take_off(refused=1)
 
+    def _record(self, ledger: Ledger, rows: Sequence[ForecastRow]) -> None:
+        with noted(self._folder, rows):
+            ledger.record_forecasts(rows)
+        self._take_off(written=len(rows))
+
     def _take_off(self, *, written: int = 0, refused: int = 0) -> None:
         """Take a batch off the old end of the queue."""
-        LOGGED.labels("written").inc(written)  # first: what is written and not counted is called lost after a kill
+        LOGGED.labels("written").inc(written)
         LOGGED.labels("refused").inc(refused)
         with self._changed:
             for _ in range(written + refused):

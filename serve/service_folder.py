@@ -1,17 +1,23 @@
 """The folder of a service's sockets and counts: that of a killed one stays, and says which forecasts went with it."""
 
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
+from lstm_ts.errors import LedgerError
+from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.store.disk import locked
 
 LOST = "lost"  # what became of a forecast: its service was killed
 LOCK = "lock"  # held as long as the service lives
+BATCH = "batch_"  # a process's note of what it is writing
 
 
 @contextmanager
@@ -26,14 +32,26 @@ def own_folder(port: int) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def take_lost(port: int) -> int:
+@contextmanager
+def noted(folder: Path, rows: Sequence[ForecastRow]) -> Iterator[None]:
+    """A note of rows while a transaction writes them: a kill may come after its commit and before they are counted."""
+    note = folder / f"{BATCH}{os.getpid()}"
+    last = rows[-1]
+    note.write_text(json.dumps([len(rows), last.request_id, last.arm, last.at.isoformat()]))
+    try:
+        yield
+    finally:
+        note.unlink()
+
+
+def take_lost(port: int, ledger_url: str) -> int:
     """Count the forecasts that were lost with services at this port before, whose folders are removed."""
     lost = 0
     for folder in Path(gettempdir()).glob(f"{_prefix(port)}*"):
         with suppress(OSError):
             if folder.stat().st_uid == os.geteuid():
                 with locked(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                    lost += _count_lost(folder)
+                    lost += _count_lost(folder) - _count_written(folder, ledger_url)
                     shutil.rmtree(folder)
     return lost
 
@@ -52,3 +70,14 @@ def _count_lost(folder: Path) -> int:
     became = {each.labels["outcome"]: each.value for each in samples if each.name == "lstm_ts_forecast_log_total"}
     known = became.pop(LOST, 0)
     return int(made - sum(became.values()) + known)
+
+
+def _count_written(folder: Path, ledger_url: str) -> int:
+    """Forecasts that the ledger has though the process that wrote them was killed before it counted them."""
+    written = 0
+    for note in folder.glob(f"{BATCH}*"):
+        with suppress(ValueError, LedgerError):  # killed while it made its note; nobody to ask
+            count, request_id, arm, at = json.loads(note.read_text())
+            with closing(Ledger(ledger_url, make=False)) as ledger:
+                written += count * ledger.has_forecast(request_id, arm, datetime.fromisoformat(at))
+    return written

@@ -161,7 +161,7 @@ def main(cfg: DictConfig) -> None:
     limits: Limits = construct(cfg.limits)
     with exit_at_signals(), own_folder(cfg.port) as folder:
         os.environ[METRICS] = str(folder)
-        forecast_log: ForecastLog = construct(cfg.forecast_log)
+        forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
         check_challenger(cfg, traffic)
         forecast_log.find_ledger()
         _serve(cfg, folder, settings, keys, traffic, forecast_log, limits)
@@ -186,7 +186,7 @@ def _serve(
     from serve.connections import Connections
     from serve.routes import Routes
 
-    _count_lost(cfg.port)
+    _count_lost(cfg.port, cfg.registry.ledger)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     server = ForecastServer(
         ForecastApi(settings, folder, forecast_log.address),
@@ -215,10 +215,10 @@ def _serve(
         sys.exit(1)
 
 
-def _count_lost(port: int) -> None:
+def _count_lost(port: int, ledger_url: str) -> None:
     """Count the forecasts that were lost with services at this port before."""
     from serve.metrics import LOGGED
 
-    if lost := take_lost(port):
+    if lost := take_lost(port, ledger_url):
         LOGGED.labels(LOST).inc(lost)
         log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)

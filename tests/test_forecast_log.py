@@ -18,13 +18,14 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import hydra
 import pytest
 import sqlalchemy as sa
 from hydra.core.global_hydra import GlobalHydra
-from processes import WAIT_S, join
+from processes import ROOT, WAIT_S, free_port, join
 from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.configuration import CONF, construct
@@ -33,14 +34,34 @@ from lstm_ts.ledger.database import migrate
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from serve.forecast_log import ForecastLog, LogCounts
+from serve.service_folder import take_lost
 
-SETTINGS = {"capacity": 1000, "batch": 100, "interval_s": 0.01, "poll_s": 0.05, "retry_s": 0.02, "close_s": 30.0}
+SETTINGS: dict[str, Any] = {
+    "folder": Path(gettempdir()),
+    "capacity": 1000,
+    "batch": 100,
+    "interval_s": 0.01,
+    "poll_s": 0.05,
+    "retry_s": 0.02,
+    "close_s": 30.0,
+}
 FORK = """
 import os, sys
 from dataclasses import replace
+from pathlib import Path
+from tempfile import gettempdir
 from test_ledger import FORECAST
 from serve.forecast_log import ForecastLog
-log = ForecastLog(url=sys.argv[1], capacity=1000, batch=100, interval_s=60.0, poll_s=5.0, retry_s=0.1, close_s=30.0)
+log = ForecastLog(
+    folder=Path(gettempdir()),
+    url=sys.argv[1],
+    capacity=1000,
+    batch=100,
+    interval_s=60.0,
+    poll_s=5.0,
+    retry_s=0.1,
+    close_s=30.0,
+)
 log.find_ledger()
 if os.fork():
     _, status = os.wait()
@@ -48,6 +69,26 @@ if os.fork():
 for i in range(250):
     log.add(replace(FORECAST, request_id=f"{i:04}"))
 log.close()
+"""
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+import sqlalchemy as sa
+from test_ledger import FORECAST
+from serve.service_folder import own_folder
+def kill_once_inserted(connection, cursor, statement, *_):
+    if "INTO forecasts" in statement:
+        at = sa.Engine if moment == "commit" else sa.pool.Pool  # SQLAlchemy says "commit" before it commits
+        sa.event.listen(at, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+_, url, port, moment = sys.argv
+with own_folder(int(port)) as folder:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    from serve.forecast_log import ForecastLog
+    log = ForecastLog(folder=folder, url=url, capacity=9, batch=9, interval_s=60, poll_s=5, retry_s=0.1, close_s=30)
+    sa.event.listen(sa.Engine, "after_cursor_execute", kill_once_inserted)
+    for i in range(9):
+        log.add(replace(FORECAST, request_id=f"{i:04}"))
+    log.close()
 """
 
 
@@ -409,12 +450,27 @@ def test_threads_that_add_at_once_lose_nothing(ledger_url: str) -> None:
 
 
 def test_a_log_made_before_a_fork_writes_after_it(ledger_url: str) -> None:
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests), str(tests.parent)])
-    Ledger(ledger_url).close()
-    environment = os.environ | {"PYTHONPATH": paths}
-    subprocess.run([sys.executable, "-c", FORK, ledger_url], env=environment, check=True, timeout=WAIT_S)
+    assert run(FORK, ledger_url) == 0
     assert kept(ledger_url) == ids(*range(250))
+
+
+@pytest.mark.parametrize(("moment", "lost"), [("commit", 9), ("checkin", 0)])
+def test_what_a_killed_process_was_writing_is_lost_where_the_ledger_has_it_not(
+    ledger_url: str, moment: str, lost: int
+) -> None:
+    port = free_port()
+    assert run(KILLED, ledger_url, str(port), moment) == -signal.SIGKILL
+    assert kept(ledger_url) == ids(*range(9 - lost))
+    assert take_lost(port, ledger_url) == lost
+    assert take_lost(port, ledger_url) == 0
+
+
+def run(script: str, ledger_url: str, *arguments: str) -> int:
+    Ledger(ledger_url).close()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
+    return subprocess.run(
+        [sys.executable, "-c", script, ledger_url, *arguments], env=environment, timeout=WAIT_S
+    ).returncode
 
 
 def work(url: str, added: Connection) -> None:
@@ -452,12 +508,12 @@ def test_a_process_that_is_told_to_end_flushes(ledger_url: str) -> None:
     assert kept(ledger_url) == ids(*range(250))
 
 
-def test_the_configured_log_writes(ledger_url: str) -> None:
+def test_the_configured_log_writes(ledger_url: str, tmp_path: Path) -> None:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(CONF, version_base="1.3"):
         cfg = hydra.compose("project", ["+forecast_log=default", "+poll_s=5.0", f"registry.ledger='{ledger_url}'"])
     Ledger(ledger_url).close()
-    with closing(construct(cfg.forecast_log)) as log:
+    with closing(construct(cfg.forecast_log, folder=tmp_path)) as log:
         log.add(row(0))
     assert kept(ledger_url) == ids(0)
 

@@ -103,6 +103,12 @@ class Ledger:
             found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
             return [ForecastRow(**row._mapping) for row in found]
 
+    def has_forecast(self, request_id: str, arm: str, at: datetime) -> bool:
+        table = FORECASTS.c
+        key = table.request_id == request_id, table.arm == arm, table.at == at
+        with self._database.transaction() as connection:
+            return connection.execute(sa.select(sa.literal(1)).where(*key)).first() is not None
+
     def last_answer(self, name: str, version: int) -> datetime | None:
         """Time of the last request that a version answered."""
         table = FORECASTS.c
