@@ -184,23 +184,24 @@ def _serve(
     from serve.app import ForecastServer
     from serve.connection import protocol_of
     from serve.connections import Connections
+    from serve.http_process import HttpProcess
     from serve.routes import Routes
 
     _count_lost(cfg.port, cfg.registry.ledger)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
-    server = ForecastServer(
+    http = HttpProcess(
         ForecastApi(settings, folder, forecast_log.address),
         traffic,
         forecast_log,
         connections,
-        registry,
         address=f"{cfg.host}:{cfg.port}",
-        workers=cfg.workers_per_device,
+        slots=cfg.workers_per_device,
         max_waiting=cfg.max_waiting,
     )
+    server = ForecastServer(http, registry)
     symbols = [each.symbol for each in settings]
     server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
-    Routes(server, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
+    Routes(http, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
     server.stop_on_signals()
     log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
     server.run(

@@ -1,0 +1,149 @@
+"""A process that speaks HTTP: workers are asked, arms chosen, and forecasts kept for the ledger."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import FastAPI
+
+from lstm_ts import clock
+from lstm_ts.ledger.traffic import TrafficRow
+from serve.api import ForecastApi, end_with_parent
+from serve.connections import Connections
+from serve.forecast_log import ForecastLog
+from serve.ledger_reader import LedgerReader, Reading
+from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
+from serve.monitored import Monitored, MonitoredReader
+from serve.process_figures import report_process
+from serve.rollout import Rollout
+from serve.settings import Ask, WorkerAnswer
+from serve.traffic import Arm, Traffic
+from serve.worker_pool import NoAnswer, WorkerPool
+from serve.worker_states import WorkerStates
+
+WATCH_S = 0.2
+TELL_EVERY = timedelta(hours=1)  # that it is still there
+
+log = logging.getLogger(__name__)
+
+
+class HttpProcess:
+    """Made before the fork; `lifespan` is that of each process."""
+
+    setup_status: Any  # LitServe's, by worker, shared by all processes
+    workers: WorkerStates
+    _pool: WorkerPool
+    _rollout: Rollout
+    _reader: LedgerReader[Monitored]
+
+    def __init__(
+        self,
+        api: ForecastApi,
+        traffic: Traffic,
+        forecast_log: ForecastLog,
+        connections: Connections,
+        *,
+        address: str,
+        slots: int,
+        max_waiting: int,
+    ) -> None:
+        """slots    workers asked for"""
+        self.api, self.slots = api, slots
+        self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
+        self._address, self._max_waiting = address, max_waiting
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """It keeps what is answered: it outlives the workers."""
+        end_with_parent()
+        api, health_s = self.api, self.api.settings.health_s
+        sockets = [api.socket(number) for number in range(self.slots)]
+        self._pool = WorkerPool(sockets, max_waiting=self._max_waiting, health_s=health_s)
+        self.workers = WorkerStates(api.shared_state, self.setup_status, self._pool, sockets, api.symbols, health_s)
+        self._reader = LedgerReader(api.ledger, MonitoredReader().read, self.workers.loaded_versions)
+        self._rollout = Rollout(self._traffic, api.shared_state)
+        gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
+        self._pool.start()
+        self._forecast_log.start()
+        self._reader.start()
+        start_at_zero()
+        report_process("http", api.settings.poll_s)
+        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
+        yield
+        for task in watching:
+            task.cancel()
+        if put_off := self._pool.end():
+            SHADOWED.labels("dropped").inc(put_off)
+            log.warning("%d forecasts of the challenger, put off until a worker is idle, were not made", put_off)
+        self._forecast_log.close()
+
+    async def _watch(self) -> None:
+        stopped = self._rollout.stopped
+        told_at = self._tell_traffic()
+        while True:
+            LOG_DEPTH.set(self._forecast_log.counts().queued)
+            LEDGER_AWAY.set(self.ledger_trouble is not None)
+            await self.workers.read()
+            self._pool.prefer(self.workers.loaded_sockets())
+            self._rollout.agree()
+            if self._rollout.stopped != stopped or clock.now() - told_at >= TELL_EVERY:
+                stopped, told_at = self._rollout.stopped, self._tell_traffic()
+            await asyncio.sleep(WATCH_S)
+
+    def _tell_traffic(self) -> datetime:
+        """Tell the monitor, which expects that requests reach a challenger accordingly.    Returns    when"""
+        now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
+        says = self._address, now, self._traffic.needs_challenger, version, reason
+        self._forecast_log.tell([TrafficRow(name, *says) for name in self.api.names])
+        return now
+
+    def choose_arm(self, key: str) -> Arm:
+        return self._rollout.choose(key)
+
+    async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
+        """symbol    of the stored bars to forecast from, where there is no body
+        Raises    NoAnswer
+        """
+        ask = Ask(request_id, arm, time.monotonic(), body, symbol)
+        try:
+            answer = await self._pool.ask(ask, self.api.settings.answer_s)
+        except NoAnswer:
+            self._rollout.count(arm, None)
+            raise
+        self._rollout.count(arm, answer)
+        if answer.fell_back:
+            FELL_BACK.labels(answer.fell_back).inc()
+        if answer.row:
+            self._forecast_log.add(answer.row)
+            if arm is Arm.CHAMPION and self._rollout.shadow:
+                self._ask_shadow(ask)
+        return answer
+
+    def _ask_shadow(self, ask: Ask) -> None:
+        if later := self._pool.ask_later(ask._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
+            later.add_done_callback(self._keep_shadow)
+        else:
+            SHADOWED.labels("dropped").inc()
+
+    def _keep_shadow(self, later: asyncio.Future[WorkerAnswer]) -> None:
+        answer = later.result() if not (later.cancelled() or later.exception()) else None
+        if answer and answer.arm is not Arm.SHADOW:  # the challenger has gone meanwhile
+            return
+        self._rollout.count(Arm.CHALLENGER, answer)
+        SHADOWED.labels("made" if answer and answer.row else "failed").inc()
+        if answer and answer.row:
+            self._forecast_log.add(answer.row)
+
+    @property
+    def ledger_trouble(self) -> str | None:
+        """Why forecasts wait to be written down, None while they are."""
+        return self._forecast_log.trouble
+
+    @property
+    def monitored(self) -> Reading[Monitored]:
+        return self._reader.last

@@ -1,0 +1,115 @@
+"""Requests that get no forecast: what is refused before a worker sees it, and what the client is told."""
+
+from collections.abc import Callable, Mapping
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from lstm_ts.http_schema import Problem, Problems, Refusal, shown
+from serve.platforms import NoInstances
+from serve.worker_pool import NoAnswer
+
+RETRY_S = 2
+ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
+
+
+class RequestRefused(Exception):
+    """A request, before a worker has seen it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class UnknownSymbol(Exception):
+    """One that is not served, in a sentence."""
+
+
+async def read_body(request: Request) -> bytes:
+    """Raises    RequestRefused"""
+    _check_content(request)
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise RequestRefused(
+            400, "Expected a client that waits for its answer, got one that has gone; ask again"
+        ) from None
+
+
+def _check_content(request: Request) -> None:
+    """Raises    RequestRefused: its headers say other than plain JSON; without a Content-Type it is taken for that"""
+    encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
+    if any(encoding.lower() not in ("", "identity", "chunked") for encoding in encodings):
+        got = shown(", ".join(filter(None, encodings)))
+        raise RequestRefused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
+    if not (given := request.headers.get("content-type")):
+        return
+    kind, _, parameters = given.lower().partition(";")
+    charset = parameters.partition("charset=")[2].strip(' "')
+    if not (kind.strip() == "application/json" or kind.strip().endswith("+json")) or charset not in ("", "utf-8"):
+        raise RequestRefused(
+            415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named"
+        )
+
+
+def _problems(request: Request, problems: list[Problem]) -> Response:
+    request.state.reason = f"{problems[0].path}: {problems[0].problem}"
+    content = Problems(problems=problems, request_id=request.state.request_id)
+    return Response(content.model_dump_json(), 422, media_type="application/json")
+
+
+def _refusal(request: Request, status: int, reason: str) -> Response:
+    request.state.reason = reason
+    headers = {503: {"Retry-After": str(RETRY_S)}, 415: ACCEPTED}.get(status)
+    content = Refusal(reason=reason, request_id=request.state.request_id).model_dump_json()
+    return Response(content, status, headers, "application/json")
+
+
+def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused)
+    return _refusal(request, error.status, error.reason)
+
+
+def _on_no_answer(request: Request, error: Exception) -> Response:
+    return _refusal(request, 503, str(error))
+
+
+def _on_no_instances(request: Request, error: Exception) -> Response:
+    return _problems(request, [Problem(path="instances", problem=str(error))])
+
+
+def _on_unknown_symbol(request: Request, error: Exception) -> Response:
+    return _problems(request, [Problem(path="symbol", problem=str(error))])
+
+
+def on_error(request: Request, error: Exception | None) -> Response:
+    return _refusal(request, 500, "Expected an answer, got an error of the server's own; its log says which")
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal = _refusal(request, error.status_code, f"{error.detail}; /docs lists what there is")
+    refusal.headers.update(error.headers or {})
+    if "GET" in (allowed := refusal.headers.get("Allow", "").split(", ")):
+        refusal.headers["Allow"] = ", ".join([*allowed, "HEAD"])
+    return refusal
+
+
+def _on_invalid(request: Request, error: Exception) -> Response:
+    """A query without its symbol."""
+    assert isinstance(error, RequestValidationError)
+    text = "Expected a value in the query, got none or another kind; see /docs"
+    return _problems(request, [Problem(path=str(found["loc"][-1]), problem=text) for found in error.errors()])
+
+
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response]] = {
+    RequestRefused: _on_refused,
+    NoAnswer: _on_no_answer,
+    NoInstances: _on_no_instances,
+    UnknownSymbol: _on_unknown_symbol,
+    HTTPException: _on_http,
+    RequestValidationError: _on_invalid,
+    Exception: on_error,
+}
