@@ -1,59 +1,23 @@
-"""The manifest of a model folder: what a forecaster consists of beside its network, as JSON, and read strictly.
-
-Legend: W hours of the week, D hours of the day, H steps, Q levels.
-"""
+"""The manifest of a model folder: what forecasters consist of beside their network, as JSON, and read strictly."""
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import numpy as np
-
-from lstm_ts.errors import LstmTsError
-from lstm_ts.market.levels import CloseRange
-from lstm_ts.market.prices import Quote, guess_quote
-from lstm_ts.market.session import Session
-from lstm_ts.market.symbol import check_symbol
-from lstm_ts.model.baselines import BASELINES, VOLATILITY, Baseline, Reference
-from lstm_ts.model.features import Array
-from lstm_ts.model.forecaster import Forecaster, Provenance
-from lstm_ts.model.manifest_values import SHOWN, BadManifest, build, is_number, read_array, read_object, show
-from lstm_ts.model.old_manifest import OLD_PARTS, hash_old, upgrade_reference, upgrade_scaler
-from lstm_ts.model.scaler import Scaler, ScalerSettings
-from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK
+from lstm_ts.market.prices import guess_quote
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.manifest_values import SHOWN, BadManifest, build, read_object, show
+from lstm_ts.model.old_manifest import OLD_PARTS, UNWEIGHED, add_weight, hash_old, upgrade_symbol
+from lstm_ts.model.symbol_manifest import SymbolPart, read_symbol, symbol_to_json
 from lstm_ts.model.windows import WindowSpec
-from lstm_ts.scoring.records import PERSISTENCE
 
 FORMAT = 5
-UNWEIGHED = 4  # the format whose graphs hold the weight of the location
 FORMATS = (*OLD_PARTS, UNWEIGHED, FORMAT)
 PARTS = ("format", "net", "spec", "files", "symbols")
-OF_SYMBOL = ("session", "scaler", "reference", "provenance", "scores", "closes", "quote", "location_weight")
-WEIGHED_BEFORE = {"location_weight": 1.0}  # of a format before
 FITTED = ("session", "scaler", "reference")  # of each symbol, beside net and spec: what a network is trained with
-MOMENTS = ("data_start", "data_end", "trained_until", "created")  # of the provenance
-REFERENCE = ("start_pinball_H", "mase_scale_H")
 MAX_TSTEPS = 100_000  # far beyond any use
-FACTORS, SIGNED = ("return_factors", "range_factors"), ("drift_D", "elasticity_VH")  # of the scaler
-SETTINGS = tuple(field.name for field in fields(ScalerSettings))
-
-
-@dataclass(frozen=True)
-class SymbolPart:
-    """What a model folder holds of one symbol; see `Forecaster`."""
-
-    session: Session
-    scaler: Scaler
-    reference: Reference
-    provenance: Provenance
-    scores: Mapping[str, Any]
-    closes: CloseRange | None
-    quote: Quote | None  # guessed from the symbol's name before format 3
-    location_weight: float
 
 
 @dataclass(frozen=True)
@@ -80,21 +44,7 @@ def to_json(forecasters: Sequence[Forecaster]) -> dict[str, Any]:
         "format": FORMAT,
         "net": dict(first.network.config),
         "spec": asdict(first.spec),
-        "symbols": {each.provenance.symbol: _to_json(each) for each in forecasters},
-    }
-
-
-def _to_json(forecaster: Forecaster) -> dict[str, Any]:
-    return {
-        "session": {"calendar": forecaster.session.calendar, "zone": forecaster.session.zone},
-        "scaler": _plain(forecaster.scaler),
-        "reference": {name: getattr(forecaster.reference, name).tolist() for name in REFERENCE}
-        | {"baselines": {name: _plain(baseline) for name, baseline in forecaster.reference.baselines.items()}},
-        "provenance": asdict(forecaster.provenance),
-        "scores": forecaster.scores,
-        "closes": forecaster.closes and asdict(forecaster.closes),
-        "quote": forecaster.quote and asdict(forecaster.quote),
-        "location_weight": forecaster.location_weight,
+        "symbols": {each.provenance.symbol: symbol_to_json(each) for each in forecasters},
     }
 
 
@@ -130,10 +80,7 @@ def _read_symbols(values: Any, kind: int, spec: WindowSpec) -> dict[str, SymbolP
     found, symbols = read_object(values, "symbols as an object", ()), {}
     for name, part in found.items():
         where = f"symbols.{name[:SHOWN]}"
-        if kind == UNWEIGHED:
-            known = tuple(name for name in OF_SYMBOL if name not in WEIGHED_BEFORE)
-            part = read_object(part, where, known) | WEIGHED_BEFORE
-        symbols[name] = _read_symbol(part, where, spec)
+        symbols[name] = read_symbol(add_weight(part, where) if kind == UNWEIGHED else part, where, spec)
     if not symbols or any(part.provenance.symbol != name for name, part in symbols.items()):
         raise BadManifest(f"symbols by their names, got {show(sorted(symbols))}")
     if len({len(part.scaler.half_lives_V) for part in symbols.values()}) > 1:
@@ -141,55 +88,11 @@ def _read_symbols(values: Any, kind: int, spec: WindowSpec) -> dict[str, SymbolP
     return symbols
 
 
-def _read_symbol(values: Any, where: str, spec: WindowSpec) -> SymbolPart:
-    parts = read_object(values, where, OF_SYMBOL)
-    provenance = _check_provenance(build(Provenance, parts["provenance"], f"{where}.provenance"))
-    return SymbolPart(
-        session=_read_session(parts["session"], where),
-        scaler=_read_scaler(parts["scaler"], spec),
-        reference=_read_reference(parts["reference"], spec),
-        provenance=provenance,
-        scores=read_object(parts["scores"], f"{where}.scores as an object", ()),
-        closes=None if parts["closes"] is None else _read_closes(parts["closes"], provenance),
-        quote=None if parts["quote"] is None else build(Quote, parts["quote"], "quote"),
-        location_weight=_read_weight(parts["location_weight"], where),
-    )
-
-
-def _read_weight(value: Any, where: str) -> float:
-    if not is_number(value) or not 0 <= value <= 1:
-        raise BadManifest(f"{where}.location_weight within 0..1, got {show(value)}")
-    return float(value)
-
-
-def _read_session(values: Any, where: str) -> Session:
-    session = build(Session, values, f"{where}.session")
-    try:  # whether there is such a calendar
-        session.hours(datetime.fromisoformat("2024-01-02T00:00Z"), datetime.fromisoformat("2024-01-03T00:00Z"))
-    except LstmTsError as error:
-        raise BadManifest(f"a session that can be used, got this: {error}") from None
-    return session
-
-
 def _read_old_symbol(parts: Mapping[str, Any], kind: int, spec: WindowSpec) -> dict[str, SymbolPart]:
     """The one symbol of formats 1 to 3."""
-    upgraded = {
-        **{name: parts.get(name) for name in OF_SYMBOL},
-        **WEIGHED_BEFORE,
-        "scaler": upgrade_scaler(parts["scaler"], spec),
-        "reference": upgrade_reference(parts["reference"], kind),
-    }
-    provenance = _check_provenance(build(Provenance, parts["provenance"], "provenance"))
-    if kind == 2:
-        _read_closes(parts["closes"], provenance)  # neither did without
-    part = _read_symbol(upgraded, "manifest", spec)
-    if kind < 3:
-        part = replace(part, quote=guess_quote(provenance.symbol))
-    return {provenance.symbol: part}
-
-
-def _plain(values: Scaler | Baseline) -> dict[str, Any]:
-    return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in vars(values).items()}
+    part = read_symbol(upgrade_symbol(parts, kind, spec), "manifest", spec)
+    symbol = part.provenance.symbol
+    return {symbol: replace(part, quote=guess_quote(symbol)) if kind < 3 else part}
 
 
 def _refuse_constant(name: str) -> float:
@@ -200,79 +103,3 @@ def _check_spec(spec: WindowSpec) -> WindowSpec:
     if spec.tsteps > MAX_TSTEPS:
         raise BadManifest(f"spec.tsteps of at most {MAX_TSTEPS}, got {show(spec.tsteps)}")
     return spec
-
-
-def _check_provenance(provenance: Provenance) -> Provenance:
-    try:
-        check_symbol(provenance.symbol)
-    except LstmTsError as error:
-        raise BadManifest(f"a provenance that can be used, got this: {error}") from None
-    for name in MOMENTS:
-        if (text := getattr(provenance, name)) and not _is_moment(text):
-            raise BadManifest(f"provenance.{name} to be an ISO time with its offset, got {show(text)}")
-    for library, version in provenance.versions.items():
-        if not isinstance(version, str):
-            raise BadManifest(f"provenance.versions.{library[:SHOWN]} to be text, got {show(version)}")
-    return provenance
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
-
-
-def _read_scaler(values: Any, spec: WindowSpec) -> Scaler:
-    scaler = build(Scaler, values, "scaler")
-    for name in ("return_unit", "usual_size", *(name for name in SETTINGS if name != "half_lives_hours")):
-        if (number := getattr(scaler, name)) <= 0:
-            raise BadManifest(f"scaler.{name} above 0, got {number}")
-    volatilities = len(scaler.half_lives_V) if isinstance(scaler.half_lives_V, list) else 0
-    sizes = {"W": HOURS_OF_WEEK, "D": HOURS_OF_DAY, "V": max(volatilities, 1), "H": spec.horizon}
-    read: dict[str, Any] = {name: _read_factors(getattr(scaler, name), f"scaler.{name}") for name in FACTORS}
-    for name, hint in get_type_hints(Scaler).items():
-        if hint == Array:
-            above = -math.inf if name in SIGNED else 0.0
-            read[name] = read_array(getattr(scaler, name), f"scaler.{name}", sizes, above=above)
-    return replace(scaler, **read)
-
-
-def _read_factors(values: Mapping[str, Any], where: str) -> dict[str, float]:
-    for kind, factor in values.items():
-        if not is_number(factor) or factor <= 0:
-            raise BadManifest(f"{where}.{kind[:SHOWN]} above 0, got {show(factor)}")
-    return dict(values)
-
-
-def _read_reference(values: Any, spec: WindowSpec) -> Reference:
-    found = read_object(values, "reference", ("baselines", *REFERENCE))
-    baselines = read_object(found["baselines"], "reference.baselines as an object", ())
-    if not {PERSISTENCE, VOLATILITY} <= baselines.keys() <= BASELINES.keys():
-        raise BadManifest(f"reference.baselines among {', '.join(BASELINES)}, got {show(sorted(baselines))}")
-    below = -np.finfo(np.float64).tiny  # a loss of 0 is that of a market that stands still
-    return Reference(
-        {name: _read_baseline(name, baseline, spec) for name, baseline in baselines.items()},
-        **{name: read_array(found[name], f"reference.{name}", {"H": spec.horizon}, above=below) for name in REFERENCE},
-    )
-
-
-def _read_baseline(name: str, values: Any, spec: WindowSpec) -> Baseline:
-    where, kind = f"reference.baselines.{name}", BASELINES[name]
-    names = tuple(get_type_hints(kind))
-    found, sizes = read_object(values, where, names), {"H": spec.horizon, "Q": len(spec.levels)}
-    arrays = {}
-    for field in names:
-        arrays[field] = read_array(found[field], f"{where}.{field}", sizes)
-        if field.endswith("Q") and (np.diff(arrays[field]) < 0).any():
-            raise BadManifest(f"{where}.{field} to be ascending quantiles, got others")
-    return kind(**arrays)
-
-
-def _read_closes(values: Any, provenance: Provenance) -> CloseRange:
-    closes = build(CloseRange, values, "closes")
-    if not 0 < closes.lowest <= closes.highest:
-        raise BadManifest(f"closes above 0 and ascending, got {closes.lowest} to {closes.highest}")
-    if not provenance.trained_until:
-        raise BadManifest('provenance.trained_until beside closes, got ""')
-    return closes

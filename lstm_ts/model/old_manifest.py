@@ -1,4 +1,4 @@
-"""Formats 1 to 3 of the manifest, each of one symbol: what they hold, and its parts as those of the latest format."""
+"""Formats 1 to 4 of the manifest, the first three of one symbol: what they hold, as parts of the latest format."""
 
 import hashlib
 import json
@@ -7,11 +7,14 @@ from typing import Any
 
 from lstm_ts.model.baselines import VOLATILITY
 from lstm_ts.model.manifest_values import read_object
+from lstm_ts.model.symbol_manifest import OF_SYMBOL
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.records import PERSISTENCE
 
 FIRST_PARTS = ("format", "net", "spec", "session", "scaler", "reference", "provenance", "scores")
 OLD_PARTS = {1: FIRST_PARTS, 2: (*FIRST_PARTS, "closes"), 3: (*FIRST_PARTS, "closes", "files", "quote")}
+UNWEIGHED = 4  # its graphs hold the weight of the location
+WEIGHT = {"location_weight": 1.0}
 FITTED = ("net", "spec", "session", "scaler", "reference")
 REFERENCE = {"start_pinball_H": "volatility_pinball_H", "mase_scale_H": "mase_scale_H"}  # now → then
 FIXED = 1e300  # prior returns of a profile that does not go on learning
@@ -23,7 +26,24 @@ def hash_old(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(fitted.encode()).hexdigest()
 
 
-def upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
+def add_weight(values: Any, where: str) -> dict[str, Any]:
+    """Convert a symbol of format 4."""
+    return read_object(values, where, tuple(name for name in OF_SYMBOL if name not in WEIGHT)) | WEIGHT
+
+
+def upgrade_symbol(parts: Mapping[str, Any], kind: int, spec: WindowSpec) -> dict[str, Any]:
+    """Convert the one symbol of formats 1 to 3."""
+    if kind == 2:
+        read_object(parts["closes"], "closes as an object", ())  # none did without
+    return {
+        **{name: parts.get(name) for name in OF_SYMBOL},
+        **WEIGHT,
+        "scaler": _upgrade_scaler(parts["scaler"], spec),
+        "reference": _upgrade_reference(parts["reference"], kind),
+    }
+
+
+def _upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
     """Convert a scaler from before format 4, whose scale was one volatility, to one of several."""
     if not isinstance(values, dict):
         return values
@@ -40,7 +60,7 @@ def upgrade_scaler(values: Any, spec: WindowSpec) -> Any:
     }
 
 
-def upgrade_reference(values: Any, kind: int) -> Any:
+def _upgrade_reference(values: Any, kind: int) -> Any:
     """Convert the reference of a format before 4, of which 1 and 2 knew three baselines."""
     names = ("baselines",) if kind == 3 else ("climatology_HQ", "volatility_HQ")
     found = read_object(values, "reference", (*names, *REFERENCE.values()))
