@@ -24,7 +24,7 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Batch
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.train import make_data
+from lstm_ts.training import make_data
 
 CFG = compose()
 SILVER: Session = construct(CFG.symbol.session)

@@ -26,7 +26,7 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import FEATURES
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.train import make_data
+from lstm_ts.training import make_data
 
 EPOCHS, ROUNDS = 2, 5
 HIDDEN = (32, 128)

@@ -40,8 +40,8 @@ from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord, concatenate
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compare, compute_scores
-from lstm_ts.train import fit, make_data, read_bars
 from lstm_ts.trainer import build_trainer
+from lstm_ts.training import fit, make_data, read_bars
 
 log = logging.getLogger(__name__)
 SCRATCH, PREVIOUS = "scratch", "previous"

@@ -59,14 +59,14 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> "Trai
     """
     check_extras("train")
     wait_passively()
-    from lstm_ts import train, trainer  # import PyTorch
+    from lstm_ts import trainer, training  # import PyTorch
 
     cfg = _compose([bars, *more], settings)
     with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
-        data = train.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
-        spans = train.find_test_spans(cfg, data)
-        start = train.load_start(cfg, data) if cfg.warm_start else None
-        fitted = train.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
+        data = training.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
+        spans = training.find_test_spans(cfg, data)
+        start = training.load_start(cfg, data) if cfg.warm_start else None
+        fitted = training.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
     records = (
         evaluate(forecaster, each.bars.hourly_bars, span)
         for each, span, forecaster in zip(data.symbols, spans, fitted.forecasters, strict=True)

@@ -36,7 +36,7 @@ COMMANDS = {
 }
 CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
 CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
-CONFIGURED |= {"lstm_ts.gate_inputs", "lstm_ts.trainer"}
+CONFIGURED |= {"lstm_ts.candidate", "lstm_ts.gate_inputs", "lstm_ts.trainer", "lstm_ts.training"}
 CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.trainer"} | {
     f"lstm_ts.model.{name}"
@@ -55,7 +55,7 @@ TORCH = {"lstm_ts.trainer"} | {
     )
 }
 LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module", "progress")}
-LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.train", "lstm_ts.trainer"}
+LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.trainer", "lstm_ts.training"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
     *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "dumps", "incident_days", "served_days")),

@@ -29,9 +29,9 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.train import build_module, fit, train
-from lstm_ts.train import make_data as make_training_data
 from lstm_ts.trainer import build_trainer
+from lstm_ts.training import build_module, fit, train
+from lstm_ts.training import make_data as make_training_data
 
 
 @pytest.fixture(scope="module")
