@@ -20,41 +20,28 @@ told once and its end once, both verdicts came, the drift was cured by a version
 the regime was told without an alert, and no outcome was lost or counted twice.
 """
 
-import importlib
 import os
 import random
 import re
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import httpx
-import numpy as np
 import polars as pl
-from sqlalchemy import Connection
 
+from benchmarks.installation import FORKS, PRELOAD, SYMBOL, Installation
 from benchmarks.planted_market import MarketPhase, plant
 from benchmarks.servers import free_port
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import HOURLY_SCHEMA
-from lstm_ts.market.session import HOUR
 from lstm_ts.monitor import RETRAIN
-from lstm_ts.store.bar_store import BarStore
 from tests.tws import Tws
-from tests.webhook import Webhook, open_webhook
+from tests.webhook import open_webhook
 
-SYMBOL = "XAGUSD"
 COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 BEGINS, OUTAGE, BACK, KILLED, REGIME, DRIFT, FOUND, ENDS = (
     datetime(2015, month, day, hour, 5 if hour else 0, tzinfo=UTC)
@@ -77,120 +64,9 @@ IB = (
     "source.connect_s=2",
     "source.retries={attempts: 2, first_s: 0.1, longest_s: 0.5, closed_s: 0}",
 )
-MODULES = {"registry": "lstm_ts.registry.__main__"}
-LOG, PRINTED = "log", "printed"
-FORKS = get_context("forkserver")
-PRELOAD = ("retrain", "ingest", "monitor", "registry.__main__", "alerts")
-CLIENTS = 12  # each with a key of its own, which is its arm
 KILL_EVERY = 6  # steps: a monitor is killed, and runs again
-READY_S = 180
 EXPECTED = {"challenger_stopped", "concept_drift", "service_no_answer"}
 LATE = {"data_stale", "pipeline_late"}
-
-
-def run_command(module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-    """Run `python -m lstm_ts.MODULE`; stdout goes to a file of its own, stderr to the log."""
-    os.environ.update(environment)
-    for number, name, flags in ((1, PRINTED, os.O_TRUNC), (2, LOG, os.O_APPEND)):
-        os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY | flags), number)
-    sys.argv = [module, *arguments]
-    importlib.import_module(MODULES.get(module, f"lstm_ts.{module}")).main()
-
-
-@dataclass
-class Installation:
-    """Stores, registry and ledger in a folder; its commands are processes, its clock a file."""
-
-    folder: Path
-    hook: Webhook
-    now: datetime = BEGINS
-    port: int = field(default_factory=free_port)
-    service: "subprocess.Popen[bytes] | None" = None
-
-    def set_clock(self, now: datetime) -> None:
-        self.now, written = now, self.folder / "clock.new"
-        written.write_text(now.isoformat())
-        written.replace(self.folder / "clock")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"LSTM_TS_CLOCK": str(self.folder / "clock"), "LSTM_TS_ALERT_URLS": self.hook.url}
-
-    def arguments(self, *overrides: str, data: str = "data") -> list[str]:
-        return [f"paths.data={self.folder / data}", f"paths.outputs={self.folder}/outputs", *overrides]
-
-    def start(self, module: str, *overrides: str, data: str = "data") -> BaseProcess:
-        """Run a command in a process of its own, whose imports are done; what it prints goes to the file `printed`."""
-        task = (module, self.arguments(*overrides, data=data), self.environment, self.folder)
-        process = FORKS.Process(target=run_command, args=task)
-        process.start()
-        return process
-
-    def run(self, module: str, *overrides: str, data: str = "data", allowed: Sequence[int] = (0,)) -> tuple[int, str]:
-        """Exit code, and what it printed."""
-        process = self.start(module, *overrides, data=data)
-        process.join()
-        code, printed = process.exitcode or 0, (self.folder / PRINTED).read_text()
-        with (self.folder / LOG).open("a") as log:
-            log.write(printed)
-        if code not in allowed:
-            sys.exit(f"{module} {' '.join(overrides)} ended with {code}; see {self.folder / LOG}\n{printed}")
-        return code, printed
-
-    def kill_monitor(self, after_s: float) -> None:
-        monitor = self.start("monitor")
-        monitor.join(after_s)
-        monitor.kill()
-        monitor.join()
-
-    def start_service(self) -> None:
-        """Start the service unless it runs."""
-        if self.service:
-            return
-        keys = self.folder / "keys"
-        keys.write_text("".join(f"key-{number}\n" for number in range(CLIENTS)))
-        serving = ("traffic=canary", "traffic.challenger_share=0.25", "poll_s=1", f"api_keys.file={keys}")
-        with (self.folder / "service.log").open("ab") as log:
-            self.service = subprocess.Popen(
-                [sys.executable, "-m", "serve.server", *self.arguments(*serving, f"port={self.port}")],
-                stdout=log, stderr=log, env=os.environ | self.environment, start_new_session=True,
-            )  # fmt: skip
-        until = time.monotonic() + READY_S
-        while not self.is_ready():
-            if self.service.poll() is not None or time.monotonic() > until:
-                sys.exit(f"The service is not ready; see {self.folder}/service.log")
-            time.sleep(0.2)
-
-    def is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        self.start_service()
-        try:
-            yield
-        finally:
-            self.kill_service()
-
-    def kill_service(self) -> None:
-        if self.service:
-            os.killpg(self.service.pid, signal.SIGKILL)
-            self.service.wait()
-            self.service = None
-
-    def ask(self) -> Counter[str]:
-        """Arms of the answers to all clients."""
-        with httpx.Client(base_url=self.url, timeout=30, params={"symbol": SYMBOL}) as client:
-            headers = ({"X-API-Key": f"key-{number}"} for number in range(CLIENTS))
-            replies = [client.get("/forecast", headers=each).raise_for_status().json() for each in headers]
-        return Counter(reply["arm"] for reply in replies)
 
 
 def prepare(minutes: pl.DataFrame, at: Installation) -> None:
@@ -318,34 +194,9 @@ def find_faults(at: Installation, operator: SimulatedOperator) -> list[str]:
             if not any(row.rule == "regime" and row.health == "bad" for row in tables.read_findings(connection)):
                 faults.append("the regime was not told")
             for version in (1, 3):
-                faults += find_lost(connection, at, version)
+                lost = at.count_lost(connection, version, since=BEGINS)
+                faults += [f"version {version}: {n} {what}" for what, n in vars(lost).items() if n]
     return faults
-
-
-def find_lost(connection: Connection, at: Installation, version: int) -> Iterator[str]:
-    """Hours between the first and the last origin that were lost or doubled, by the stored bars."""
-    hours = BarStore(at.folder / "data" / "processed" / SYMBOL, HOURLY_SCHEMA).read(start=BEGINS - HOUR)["ts"]
-    closes = {ts + HOUR for ts in hours}
-    forecasts = tables.read_forecasts(connection, SYMBOL, version, since=BEGINS)
-    origins = [row.origin_ts for row in forecasts]
-    missed = {ts for ts in closes if origins[0] <= ts <= origins[-1]} - set(origins)
-    target = {
-        row.origin_ts: row.target_ts_H[0].astype("datetime64[us]").item().replace(tzinfo=UTC) for row in forecasts
-    }
-    due = Counter(origin for origin, ts in target.items() if ts in closes and ts <= origins[-1])
-    scored = Counter(
-        row.origin_ts for row in tables.read_scores(connection, SYMBOL, version, since=BEGINS) if row.step == 1
-    )
-    if missed or len(set(origins)) < len(origins):
-        yield f"version {version}: {len(missed)} hours without a forecast, {len(origins) - len(set(origins))} doubled"
-    if scored != due:
-        yield f"version {version}: {len(due - scored)} outcomes lost, {len(scored - due)} doubled or not due"
-    print(f"Version {version}: {len(origins):,} hours forecast, {len(scored):,} of {len(due):,} outcomes scored once")
-
-
-def as_utc(ts: np.datetime64) -> datetime:
-    found: datetime = ts.astype("datetime64[us]").item()
-    return found.replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -365,7 +216,7 @@ def main() -> None:
     files = [data / f"xagusd_m1_{year}.parquet" for year in (2013, 2014, 2015)]
     minutes = pl.concat([pl.read_parquet(file).select(COLUMNS) for file in files]).filter(pl.col("ts") < ENDS)
     with kept_in(kept[0] if kept else None) as folder, open_webhook() as hook:
-        at = Installation(folder, hook)
+        at = Installation(folder, hook, BEGINS)
         prepare(minutes.with_columns(pl.col("volume").cast(pl.Float64)), at)
         operator = rehearse(minutes, at)
         for module, *overrides in (("registry", "action=history"), ("alerts", "days=40"), ("monitor", "action=status")):

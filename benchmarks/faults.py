@@ -15,20 +15,19 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
+from benchmarks.faulty_server import SERVERS, FaultyServer
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.model.artifact import WEIGHTS
 from lstm_ts.registry.registry import Registry
@@ -48,11 +47,8 @@ STEPS: dict[str, tuple[str, ...]] = {  # in the order of their work, each on wha
     "retrain": (*TINY, "retrain.valid=1mo", "retrain.holdout=1mo", "gate.min_origins=100"),
     "registry": ("action=promote", "version=1", "reason=tried"),
 }
-SERVERS = {"serve": "serve.server", "dashboard": "dashboard.server", "pipeline": "lstm_ts.pipeline"}
-ASKED = {"serve": "/forecast?symbol=XAGUSD", "dashboard": "/?page=data", "pipeline": "/server_info"}
 OFTEN = {"ingest": 4, "process": 4, "predict": 4, "registry": 4, "serve": 3, "dashboard": 3, "pipeline": 2}
 WEIGHTED = [name for name in (*STEPS, *SERVERS) for _ in range(OFTEN.get(name, 1))]
-ANSWERS_S, ENDS_S = 180, 60
 ASKED_S = 5  # that a server answers for before it is told to end
 State = dict[str, Any]
 Child = tuple[int, Path]  # its process, and the file of what it says
@@ -165,64 +161,6 @@ def run_once(name: str, disk: Path) -> str:
     time.sleep(ASKED_S)
     code, left = server.end(), server.left()
     return f"ended with {code}, left {left}: {server.said()[-400:]}" if code or left else ""
-
-
-class FaultyServer:
-    """Its processes are a session of their own."""
-
-    def __init__(self, name: str, disk: Path) -> None:
-        self._url = f"http://127.0.0.1:{(port := free_port())}{ASKED[name]}"
-        paths = (f"paths.data={disk}/data", f"paths.outputs={disk}/outputs", f"port={port}")
-        self._said = Path(tempfile.mkstemp()[1])
-        with self._said.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", SERVERS[name], *paths], stdout=file, stderr=file, start_new_session=True
-            )
-
-    def answers(self) -> bool:
-        until = time.monotonic() + ANSWERS_S
-        while self.process.poll() is None and time.monotonic() < until:
-            with suppress(OSError), urlopen(self._url, timeout=30) as answer:
-                return bool(answer.status == 200)
-            time.sleep(0.2)
-        return False
-
-    def end(self) -> int:
-        self.process.terminate()
-        try:
-            return self.process.wait(ENDS_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
-    def said(self) -> str:
-        return self._said.read_text(errors="replace")
-
-    def left(self) -> list[str]:
-        """Command lines of its processes that a while has not ended, and that are ended now."""
-        until = time.monotonic() + ENDS_S
-        while (left := processes_of(self.process.pid)) and time.monotonic() < until:
-            time.sleep(0.2)
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return list(left.values())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def processes_of(session: int) -> dict[int, str]:
-    """Command lines of all processes of a session, by process id; but for those that wait to be reaped."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
-                found[int(stat.parent.name)] = stat.with_name("cmdline").read_text().replace("\0", " ")
-    return {pid: line for pid, line in found.items() if line}
 
 
 def start(command: str, disk: Path) -> Child:

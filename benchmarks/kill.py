@@ -3,9 +3,9 @@
 Two replicas behind nginx (`deploy/nginx`), an MLflow server, PostgreSQL for MLflow and the ledger, the dashboard and
 the schedule, all in a temporary folder. Meanwhile clients ask nginx for forecasts, an operator moves an alias, and
 ingest, process and monitor take a few hours of synthetic bars each time, by a clock that lies in a file. Whatever has
-ended is started again as systemd does with `deploy/systemd`: what is left of its session is killed, and after RESTART_S
-the same command runs. Each kill is looked at once everything is well again and a whole round of ingest, process and
-monitor has succeeded:
+ended is started again as systemd does with `deploy/systemd`: what is left of its session is killed, and after two
+seconds the same command runs. Each kill is looked at once everything is well again and a whole round of ingest,
+process and monitor has succeeded:
 
 not 200      answers through nginx, and how long there was none
 bars         that ingest or process had reported as stored, and that are not there
@@ -20,200 +20,35 @@ than a second's forecasts, or such as nobody counts. NAMEs choose among the proc
 
 import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
-import polars as pl
 import psutil
 
-from benchmarks.day import FORKS, PRELOAD, Installation, as_utc
-from benchmarks.faults import TINY, processes_of
+from benchmarks.faults import TINY
+from benchmarks.installation import FORKS, PRELOAD, SYMBOL, Installation
+from benchmarks.load import BARS_START, BEGINS, Load, at_work
 from benchmarks.servers import free_port, nginx_command
-from lstm_ts.clock import CLOCK
-from lstm_ts.errors import LedgerError, RegistryError
-from lstm_ts.ledger import monitor_tables as tables
+from benchmarks.supervised import WELL_S, Supervised, await_all, make_pipeline, make_postgres
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.rows import DecisionRow
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.market.session import HOUR
-from lstm_ts.registry.registry import Registry
+from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.scoring.tables import align
-from lstm_ts.store.bar_store import BarStore
 from tests.webhook import open_webhook
 
-SYMBOL = "XAGUSD"
-BARS_START, BEGINS = datetime(2019, 1, 1, tzinfo=UTC), datetime(2019, 5, 1, 12, tzinfo=UTC)
 LONG_AGO, FAR = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-STEP = timedelta(hours=3)  # of the clock, in each round
 RETRAIN = (*TINY, "retrain.valid=1mo", "retrain.holdout=1mo", "gate.min_origins=100")
-MONITORED = (0, 3)  # exit codes: done, and done with a retraining due
-CLIENTS, PAUSE_S = 3, 0.1  # about 30 requests a second; nginx takes 50 of an address
-RESTART_S, WELL_S = 2.0, 180.0
 MOST_MISSING_S = 1.0
 HEADS = ("killed", "not 200", "without, s", "bars", "decisions", "outcomes", "missing", "of, s", "counted", "well, s")
 Pick = Callable[[psutil.Process], psutil.Process]
-
-
-@dataclass
-class Supervised:
-    """A command that is started again whenever its process has ended, with all that it has started."""
-
-    name: str
-    command: Sequence[str | Path]
-    url: str  # answers 200 while all is well
-    folder: Path
-    user: str | None = None
-    ending: bool = False
-
-    def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._supervise, daemon=True)
-        self._thread.start()
-
-    def _supervise(self) -> None:
-        while not self.ending:
-            with (self.folder / f"{self.name}.log").open("ab") as log:
-                options: dict[str, Any] = {"user": self.user, "group": self.user, "start_new_session": True}
-                self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, **options)
-            self.process.wait()
-            self._kill_session()
-            time.sleep(0 if self.ending else RESTART_S)
-
-    def _kill_session(self) -> None:
-        for pid in processes_of(self.process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def end(self) -> None:
-        self.ending = True
-        self._kill_session()
-        self._thread.join()
-
-    def is_well(self) -> bool:
-        if not self.url.startswith("http"):
-            return subprocess.run(["pg_isready", "--quiet", "-d", self.url]).returncode == 0
-        try:
-            return httpx.get(self.url, timeout=5, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-
-@dataclass(frozen=True)
-class TimedReply:
-    at: float
-    status: int  # 0: none
-    request_id: str = ""
-
-
-@dataclass
-class Load:
-    """What goes on meanwhile, each in a thread of its own, and what it was told."""
-
-    at: Installation
-    url: str  # of nginx
-    registry: str
-    ledger: str
-    replies: list[TimedReply] = field(default_factory=list)
-    moves: list[tuple[float, int]] = field(default_factory=list)  # when, and which of the operator's moves was made
-    stored: dict[str, set[datetime]] = field(default_factory=dict)  # stamps by stage, once a command has succeeded
-    lost_bars: int = 0
-    rounds: list[tuple[float, float]] = field(default_factory=list)  # of those that have succeeded, start and end
-    running: tuple[str, Any] = ("", None)  # a command and its process
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def threads(self) -> list[threading.Thread]:
-        return [threading.Thread(target=target) for target in (*[self._ask] * CLIENTS, self._work, self._operate)]
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=30, trust_env=False, params={"symbol": SYMBOL}) as client:
-            while not self.done.wait(PAUSE_S):
-                try:
-                    answer = client.get("/forecast")
-                    request_id = answer.json()["request_id"] if answer.status_code == 200 else ""
-                    self.replies.append(TimedReply(time.monotonic(), answer.status_code, request_id))
-                except httpx.HTTPError:
-                    self.replies.append(TimedReply(time.monotonic(), 0))
-
-    def _work(self) -> None:
-        while not self.done.is_set():
-            started = time.monotonic()
-            self.at.set_clock(self.at.now + STEP)
-            source = (f"source.start={BARS_START:%Y-%m-%d}", f"source.end={self.at.now:%Y-%m-%dT%H:%M:%S}")
-            steps = (("ingest", source, (0,)), ("process", (), (0,)), ("monitor", (), MONITORED))
-            if all(self._run(name, *overrides) in allowed for name, overrides, allowed in steps):
-                self.rounds.append((started, time.monotonic()))
-
-    def _run(self, name: str, *overrides: str) -> int:
-        process = self.at.start(name, *overrides)
-        self.running = (name, process)
-        process.join()
-        self.running = ("", None)
-        if name != "monitor":
-            stage, schema = ("data/raw", BAR_SCHEMA) if name == "ingest" else ("data/processed", HOURLY_SCHEMA)
-            self.compare(stage, schema, keep=process.exitcode == 0)
-        return int(process.exitcode or 0)
-
-    def compare(self, stage: str, schema: pl.Schema, *, keep: bool) -> None:
-        """Count the bars that have gone; keep: for the next time."""
-        found = set(BarStore(self.at.folder / stage / SYMBOL, schema).read_stamps())
-        self.lost_bars += len(self.stored.get(stage, set()) - found)
-        if keep:
-            self.stored[stage] = found
-
-    def _operate(self) -> None:
-        """Decisions of versions that there are not, and version 2 as challenger and not."""
-        with closing(Ledger(self.ledger)) as ledger:
-            registry, number = Registry(self.registry, ledger), 0
-            while not self.done.wait(0.5):
-                number += 1
-                decision = DecisionRow("drill", number, self.at.now, "reject", False, None, (), BEGINS, BEGINS, "")
-                try:
-                    ledger.record_decision(decision)
-                    self._move(registry, number)
-                except (LedgerError, RegistryError):
-                    continue
-                self.moves.append((time.monotonic(), number))
-
-    def _move(self, registry: Registry, number: int) -> None:
-        actor, reason = "an operator", f"move {number}"
-        if registry.holder(SYMBOL, "challenger"):
-            registry.release(SYMBOL, 2, actor=actor, reason=reason)
-        else:
-            registry.promote(SYMBOL, 2, alias="challenger", actor=actor, reason=reason)
-
-    def lost_decisions(self, since: float) -> int:
-        """Count those that were taken and are not there; a move and its decision are one."""
-        taken = {number for at, number in self.moves if at >= since}
-        with closing(Ledger(self.ledger)) as ledger:
-            decided = {row.version for row in ledger.decisions("drill")}
-            moved = {row.reason for row in ledger.alias_changes(SYMBOL, "challenger") if row.state == "done"}
-        return sum(number not in decided or f"move {number}" not in moved for number in taken)
-
-    def lost_outcomes(self) -> int:
-        stamps = BarStore(self.at.folder / "data/processed" / SYMBOL, HOURLY_SCHEMA).read_stamps()
-        closes = {ts + HOUR for ts in stamps}
-        with closing(Ledger(self.ledger)) as ledger, ledger.transaction() as connection:
-            forecasts = tables.read_forecasts(connection, SYMBOL, 1, since=LONG_AGO)
-            scores = tables.read_scores(connection, SYMBOL, 1, since=LONG_AGO)
-            origins = Counter(row.origin_ts for row in forecasts)
-        scored = Counter(row.origin_ts for row in scores if row.step == 1)
-        hours = [ts for ts in closes if min(origins) <= ts <= max(origins)]
-        targets = {row.origin_ts: as_utc(row.target_ts_H[0]) for row in forecasts}
-        due = [ts for ts, target in targets.items() if target in closes and target <= max(origins)]
-        return sum(origins[ts] != 1 for ts in hours) + sum(scored[ts] != 1 for ts in due)
 
 
 @dataclass(frozen=True)
@@ -325,13 +160,6 @@ def carry_out(drill: Drill, load: Load, parts: Sequence[Supervised], replicas: S
     return drilled
 
 
-def await_all(parts: Sequence[Supervised], until: float) -> None:
-    while missing := [part.name for part in parts if not part.is_well()]:
-        if time.monotonic() > until:
-            sys.exit(f"Not well: {', '.join(missing)}; see the logs in {parts[0].folder}")
-        time.sleep(0.1)
-
-
 def judge_replies(drilled: Drilled, load: Load) -> None:
     """Count what went wrong with the answers since a second and a half before the kill."""
     until = time.monotonic()
@@ -346,42 +174,6 @@ def judge_replies(drilled: Drilled, load: Load) -> None:
     drilled.failed, drilled.missing = len(replies) - len(good), len(missing)
     drilled.missing_s = drilled.at - min(missing, default=drilled.at)
     drilled.gap_s = max(later.at - earlier.at for earlier, later in pairwise(good))
-
-
-def make_postgres(folder: Path, port: int) -> Supervised:
-    """Start it with an empty database for MLflow and one for the ledger."""
-    user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-    home = folder / "postgres"
-    home.mkdir()
-    if user:
-        shutil.chown(home, user, user)
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    programs = found[-1]
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "user": user, "group": user, "cwd": home}
-    subprocess.run(
-        [programs / "initdb", "-D", home / "cluster", "-U", "lstm", "--auth=trust", "--locale=C", "--encoding=UTF8"],
-        **quiet,
-    )
-    settings = ("-h", "127.0.0.1", "-p", str(port), "-k", home)
-    url = f"postgresql://lstm@127.0.0.1:{port}/postgres"
-    server = Supervised("postgres", [programs / "postgres", "-D", home / "cluster", *settings], url, home, user)
-    await_all([server], time.monotonic() + WELL_S)
-    for name in ("mlflow", "ledger"):
-        subprocess.run([programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "lstm", name], **quiet)
-    return server
-
-
-def make_pipeline(folder: Path, port: int) -> Supervised:
-    """The schedule on an installation of its own, by the machine's clock: the last days once more each minute."""
-    folder.mkdir()
-    day = timedelta(days=1)
-    first, end = (f"{datetime.now(UTC) + days * day:%Y-%m-%d}" for days in (-7, 2))
-    settings = (f"port={port}", f"first_day={first}", f"ingest='source.start={first} source.end={end}'")
-    cron = "cron={hourly: '0 0 29 2 *', nightly: '* * * * *', weekly: '0 0 29 2 *'}"
-    paths = [f"paths.{name}={folder}/{name}" for name in ("data", "outputs")]
-    databases = [f"registry.{name}=sqlite:///{folder}/{name}.db" for name in ("uri", "ledger")]
-    command = [sys.executable, "-m", "lstm_ts.pipeline", *settings, cron, *paths, *databases]
-    return Supervised("pipeline", ["env", "-u", CLOCK, *command], f"http://127.0.0.1:{port}/server_info", folder)
 
 
 def make_model(at: Installation) -> None:
@@ -423,7 +215,7 @@ def run(folder: Path, chosen: Sequence[str], stack: ExitStack) -> list[Drilled]:
     registry, ledger = f"http://127.0.0.1:{ports['mlflow']}", f"{base}/ledger"
     os.environ |= {"MLFLOW_TRACKING_URI": registry, "LSTM_TS_LEDGER": ledger, "OMP_NUM_THREADS": "1"}
     FORKS.set_forkserver_preload([f"lstm_ts.{name}" for name in PRELOAD])  # once the environment is as it is to be
-    at = Installation(folder, stack.enter_context(open_webhook()))
+    at = Installation(folder, stack.enter_context(open_webhook()), BEGINS)
     os.environ |= at.environment
 
     def python(name: str, path: str, *command: str) -> Supervised:
@@ -450,22 +242,6 @@ def run(folder: Path, chosen: Sequence[str], stack: ExitStack) -> list[Drilled]:
     with at_work(load):
         drills = [drill for drill in make_drills(load, parts) if not chosen or drill.name in chosen]
         return [carry_out(drill, load, list(parts.values()), replicas) for drill in drills]
-
-
-@contextmanager
-def at_work(load: Load) -> Iterator[None]:
-    threads = load.threads()
-    for thread in threads:
-        thread.start()
-    try:
-        until = time.monotonic() + WELL_S
-        while not (load.rounds and load.moves) and time.monotonic() < until:
-            time.sleep(0.1)
-        yield
-    finally:
-        load.done.set()
-        for thread in threads:
-            thread.join()
 
 
 def main() -> None:

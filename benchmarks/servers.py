@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,16 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind((HOST, 0))
         return int(free.getsockname()[1])
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Command lines of all processes of a session, by process id; but for those that wait to be reaped."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                found[int(stat.parent.name)] = stat.with_name("cmdline").read_text().replace("\0", " ")
+    return {pid: line for pid, line in found.items() if line}
 
 
 def nginx_command(folder: Path, port: int, replicas: Sequence[int], *, rate: int = 50) -> list[str | Path]:
