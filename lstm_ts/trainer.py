@@ -54,6 +54,13 @@ class Losses(Callback):
         self.values = list(state_dict["values"])
 
 
+class EarlyStop(EarlyStopping):
+    """A run that had stopped, and is resumed, trains no further epoch."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = self.wait_count >= self.patience
+
+
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
     if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
@@ -64,7 +71,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
         _average(cfg),
-        EarlyStopping("val/loss", patience=cfg.patience),
+        EarlyStop("val/loss", patience=cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
         Losses(),

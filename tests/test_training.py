@@ -66,6 +66,23 @@ def test_the_final_epochs_learn_the_validation_hours_and_know_nothing_of_later_o
     assert (as_it_was.scaler.return_profile_W != validated.scaler.return_profile_W).any()
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_run_that_had_stopped_early_trains_no_further_epoch(
+    hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    asked = ("symbols=[XAGUSD]", "~logger", "trainer.enable_progress_bar=false", f"paths.outputs={tmp_path}")
+    stops = ("patience=1", "trainer.max_epochs=30", "optimisation.lr=0.1")
+    cfg = without_hydra(compose("train", *TINY, *asked, "+logger={}", *stops))
+    split = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
+    data = make_training_data(cfg, [symbol_bars(hourly_bars, silver)], split)
+    stopped = fit(cfg, data, build_trainer(cfg, tmp_path))
+    last = tmp_path / "checkpoints/last.ckpt"
+    resumed = fit(cfg, data, build_trainer(cfg, tmp_path), ckpt_path=last)
+    assert 1 < len(stopped.losses) < 30
+    assert resumed.losses == stopped.losses
+    assert resumed.forecaster.network.graph == stopped.forecaster.network.graph
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
