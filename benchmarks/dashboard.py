@@ -156,7 +156,7 @@ def store_minutes(folder: Path) -> BarStore:
     store = BarStore(folder / "data/raw/XAGUSD", BAR_SCHEMA)
     kept = pl.Series(np.random.default_rng(1).random(len(bars := make_minutes())) >= 0.01)
     with store.upsert("synthetic minutes") as staging:
-        staging.add(bars.filter(kept).tail(STORED_MINUTES).cast(BAR_SCHEMA))
+        staging.add(bars.filter(kept).tail(STORED_MINUTES).with_columns(spread=None).cast(BAR_SCHEMA))
     return store
 
 

@@ -99,7 +99,7 @@ def read_hours(data: Path) -> pl.DataFrame:
 
 def window_of(forecaster: Forecaster, data: Path) -> bytes:
     """The body of a request: the latest window in the store."""
-    rows = read_hours(data).tail(forecaster.spec.tsteps).drop("minutes_share").to_dicts()
+    rows = read_hours(data).tail(forecaster.spec.tsteps).drop("spread", "minutes_share").to_dicts()
     return json.dumps({"symbol": SYMBOL, "bars": [row | {"ts": row["ts"].isoformat()} for row in rows]}).encode()
 
 

@@ -99,7 +99,7 @@ class Hooks(litserve.LitAPI):  # type: ignore[misc]
 
 
 def to_bars(window: Window) -> pl.DataFrame:
-    rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, 1.0) for bar in window.bars]
+    rows = [(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, None, 1.0) for bar in window.bars]
     return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
 
 

@@ -111,6 +111,7 @@ def random_hours(
         "low": np.minimum(open_, close) / wick[1],
         "close": close,
         "volume": rng.integers(1, 100, len(ts)).astype(float),
+        "spread": np.full(len(ts), 0.03),
         "minutes_share": np.ones(len(ts)),
     }
     bars = pl.DataFrame(columns, schema=HOURLY_SCHEMA)

@@ -68,7 +68,7 @@ def save_model(
 
 def frame(bars: list[Body]) -> pl.DataFrame:
     rows = [
-        (datetime.fromisoformat(b["ts"]).astimezone(UTC), b["open"], b["high"], b["low"], b["close"], None, 1.0)
+        (datetime.fromisoformat(b["ts"]).astimezone(UTC), b["open"], b["high"], b["low"], b["close"], None, None, 1.0)
         for b in bars
     ]
     return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")

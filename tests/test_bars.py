@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, make_hourly_bars, reject_reason
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, make_hourly_bars, reject_reason
 from lstm_ts.market.session import Session
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
@@ -15,7 +15,7 @@ TUESDAY_10 = datetime(2015, 3, 3, 10, tzinfo=UTC)
 def minutes(start: datetime, prices: list[float], *, step_minutes: int = 1) -> pl.DataFrame:
     ts = [start + timedelta(minutes=step_minutes * i) for i in range(len(prices))]
     return pl.DataFrame(
-        {"ts": ts, "open": prices, "high": prices, "low": prices, "close": prices, "volume": [2.0] * len(prices)},
+        {"ts": ts, **dict.fromkeys(PRICES, prices), "volume": [2.0] * len(prices), "spread": [0.02] * len(prices)},
         schema=BAR_SCHEMA,
     )
 
@@ -27,7 +27,7 @@ def hourly(minute_bars: pl.DataFrame, *, min_share: float = 0.0, until: datetime
 
 def test_an_hour_takes_the_first_open_the_extremes_and_the_last_close() -> None:
     bars = minutes(TUESDAY_10, [15.0, 17.0, 14.0, *[15.5] * 56, 16.0])
-    assert hourly(bars).rows() == [(TUESDAY_10, 15.0, 17.0, 14.0, 16.0, 120.0, 1.0)]
+    assert hourly(bars).drop("spread").rows() == [(TUESDAY_10, 15.0, 17.0, 14.0, 16.0, 120.0, 1.0)]
 
 
 def test_a_part_hour_at_either_edge_never_becomes_a_bar() -> None:
@@ -76,6 +76,13 @@ def test_an_hour_has_a_volume_if_a_minute_of_it_has_one() -> None:
     assert hourly(bars)["volume"].to_list() == [2.0, None]
 
 
+def test_an_hours_spread_is_the_mean_of_the_minutes_that_have_one() -> None:
+    start = TUESDAY_10.replace(hour=9)
+    wide, none = pl.col("ts") < start + timedelta(minutes=15), pl.col("ts") >= start + timedelta(minutes=60)
+    bars = minutes(start, [15.0] * 120).with_columns(spread=pl.when(wide).then(0.06).when(~none).then("spread"))
+    assert hourly(bars)["spread"].to_list() == [pytest.approx(0.03), None]
+
+
 def test_no_minutes_make_no_hours() -> None:
     none = pl.DataFrame(schema=BAR_SCHEMA)
     assert make_hourly_bars(none, pl.DataFrame(), min_minutes_share=0).schema == HOURLY_SCHEMA
@@ -94,7 +101,7 @@ def test_no_minutes_make_no_hours() -> None:
     ],
 )
 def test_a_bad_row_is_named_by_its_reason(prices: tuple[float | None, ...], reason: str | None) -> None:
-    row = pl.DataFrame([(TUESDAY_10, *prices, 1.0)], schema=BAR_SCHEMA, orient="row")
+    row = pl.DataFrame([(TUESDAY_10, *prices, 1.0, None)], schema=BAR_SCHEMA, orient="row")
     assert row.select(reject_reason()).item() == reason
 
 

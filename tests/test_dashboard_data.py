@@ -32,7 +32,7 @@ def minutes_of(silver: Session) -> pl.DataFrame:
         ts = ts.filter((ts < start) | (ts >= start + count * MINUTE))
     close = 16 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-4, len(ts))))
     columns = {"ts": ts, "open": close - 0.001, "high": close + 0.003, "low": close - 0.004, "close": close}
-    return pl.DataFrame(columns).with_columns(volume=None).cast(BAR_SCHEMA)
+    return pl.DataFrame(columns).with_columns(volume=None, spread=None).cast(BAR_SCHEMA)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -132,7 +131,7 @@ def test_an_empty_day_is_an_answer(place: Place, base: str, feed: FakeFeed) -> N
 
 def test_one_side_alone_is_one_witness(place: Place, base: str, feed: FakeFeed) -> None:
     place.fill(make_broker(base, prices="ask"))
-    assert place.raw.read().equals(feed.sides["ASK"].select(BAR_SCHEMA.names()))
+    assert place.raw.read().equals(feed.sides["ASK"].with_columns(spread=None).cast(BAR_SCHEMA))
     assert place.states()["waiting"] == missing_minutes()
     place.fill(make_broker(base, prices="ask"))
     assert place.states()["empty"] == missing_minutes()
@@ -456,13 +455,6 @@ def test_a_value_out_of_range_is_a_config_error(changes: dict[str, Any]) -> None
         make_broker(**{"base": "http://127.0.0.1:1/v1"} | changes)
 
 
-def test_the_spread_is_told(place: Place, base: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "lstm_ts"):
-        place.fill(make_broker(base))
-    mean, most = MINUTES["spread"].mean(), MINUTES["spread"].max()
-    assert f"Spread of {TRUTH.height:,} bars: {mean:.4g} on average, {most:.4g} at most" in caplog.text
-
-
 def test_the_event_loop_of_the_thread_stays(base: str) -> None:
     """ib_insync asks for it where it is imported."""
 
@@ -551,7 +543,9 @@ def candles(draw: st.DrawFn) -> tuple[pl.DataFrame, float]:
     prices = {name: [value / 10**decimals for value in draw(units)] for name in PRICES}
     volumes = st.lists(st.floats(0, 1e6), min_size=count, max_size=count)
     ts = pl.Series([START + minute * MINUTE for minute in minutes], dtype=BAR_SCHEMA["ts"])
-    return pl.DataFrame({"ts": ts, **prices, "volume": draw(volumes)}, schema=BAR_SCHEMA), 10.0**-decimals
+    return pl.DataFrame(
+        {"ts": ts, **prices, "volume": draw(volumes), "spread": None}, schema=BAR_SCHEMA
+    ), 10.0**-decimals
 
 
 FIRST_MS = int(START.timestamp() * 1000)
@@ -591,9 +585,9 @@ def test_whatever_stands_in_a_field_is_candles_or_nonsense(
 @pytest.mark.parametrize(
     ("sample", "rows", "last", "first"),
     [
-        ("BTC-USD-BID-2023-2-19", 1437, 24240.9, (24599.3, 24599.3, 24593.0, 24593.2, 0.001062)),
-        ("BTC-USD-BID-from-1783900800000", 1263, 62114.0, (63722.7, 63740.9, 63681.8, 63694.6, 0.000114)),
-        ("EUR-USD-BID-2026-7-10", 1258, 1.14122, (1.14331, 1.14334, 1.14322, 1.14324, 197.1)),
+        ("BTC-USD-BID-2023-2-19", 1437, 24240.9, (24599.3, 24599.3, 24593.0, 24593.2, 0.001062, None)),
+        ("BTC-USD-BID-from-1783900800000", 1263, 62114.0, (63722.7, 63740.9, 63681.8, 63694.6, 0.000114, None)),
+        ("EUR-USD-BID-2026-7-10", 1258, 1.14122, (1.14331, 1.14334, 1.14322, 1.14324, 197.1, None)),
         ("EUR-USD-BID-2026-7-11-empty", 0, None, None),
     ],
 )

@@ -12,7 +12,7 @@ OPENS, OPENS_WEEK, TO_CLOSE = -3, -2, -1  # the last calendar columns
 
 
 def bars(*rows: tuple[datetime, float, float, float, float]) -> pl.DataFrame:
-    return pl.DataFrame([(*row, 1.0, 1.0) for row in rows], schema=HOURLY_SCHEMA, orient="row")
+    return pl.DataFrame([(*row, 1.0, None, 1.0) for row in rows], schema=HOURLY_SCHEMA, orient="row")
 
 
 def at(day: int, hour: int) -> datetime:

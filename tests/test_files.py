@@ -54,8 +54,45 @@ def test_text_is_read_whatever_its_packing_extension_line_ends_and_blank_lines(t
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
     (batch,) = batches(path, "America/New_York")
     assert batch.bars.schema == BAR_SCHEMA and batch.rejects.schema == REJECT_SCHEMA
-    assert batch.bars.rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29.5, 29.6, 29.4, 29.55, None)]
+    assert batch.bars.rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29.5, 29.6, 29.4, 29.55, None, None)]
     assert batch.rejects.is_empty() and not batch.hourly
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ([0.02, 0.04, 0.0], [0.02, 0.04, 0.0]),
+        ([0.02, None, -1.0], [0.02, None, None]),
+        ([float("nan"), float("inf"), 1.5], [None, None, 1.5]),
+        ([20, 35, 0], [None] * 3),  # points
+        ([20.0, 35.0, 0.0], [None] * 3),
+    ],
+)
+def test_a_spread_is_kept_where_it_is_a_price_and_refuses_no_row(
+    tmp_path: Path, suffix: str, told: list[float | None], kept: list[float | None]
+) -> None:
+    ts = [datetime(2025, 1, 6, 22, minute) for minute in range(3)]
+    frame = pl.DataFrame({"Time": ts, **dict.fromkeys(("open", "high", "low", "close"), [29.5] * 3), "Spread": told})
+    path = tmp_path / f"bars.{suffix}"
+    frame.write_csv(path) if suffix == "csv" else frame.write_parquet(path)
+    found = batches(path, "UTC", rows=2)
+    assert bars_of(found)["spread"].to_list() == kept
+    assert rejects_of(found) == []
+
+
+def test_a_spread_is_in_the_unit_of_the_prices(tmp_path: Path) -> None:
+    text = "Time;Open;High;Low;Close;Volume;Spread\n2025-01-06 17:00;2950,0;2960,0;2940,0;2955,0;1;2,5\n"
+    (spread,) = bars_of(batches(write(tmp_path, text), "UTC", factor=0.01))["spread"]
+    assert spread == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_the_spread_of_a_minute_is_the_mean_of_its_ticks(tmp_path: Path, rows: int) -> None:
+    asks = {"17:00:01": 29.5, "17:00:02": 29.25, "17:00:50": 29.75}
+    text = "Time,Bid,Ask\n" + "".join(f"2025-01-06 {at},29.0,{ask}\n" for at, ask in asks.items())
+    bars = bars_of(batches(write(tmp_path, text), "UTC", rows=rows))
+    assert bars.select("close", "volume", "spread").rows() == [(29.375, 3.0, pytest.approx(0.5))]
 
 
 def test_a_time_that_the_spring_change_skips_is_a_reject(tmp_path: Path) -> None:
@@ -388,7 +425,7 @@ def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_pa
     frame.with_columns(pl.col("ts").dt.replace_time_zone("America/New_York")).write_parquet(tmp_path / "aware.dat")
     for name, zone in (("naive.dat", "America/New_York"), ("aware.dat", None)):
         found = batches(tmp_path / name, zone, rows=1)
-        assert bars_of(found).rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29, 30, 29, 29, None)]
+        assert bars_of(found).rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29, 30, 29, 29, None, None)]
         assert rejects_of(found) == [(2, "high below low")]
         assert found[1].rejects["text"].item().endswith(",29.0,28.0,29.0,29.0")
 

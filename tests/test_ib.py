@@ -222,7 +222,7 @@ def test_a_span_without_an_end_goes_to_the_last_closed_minute_and_the_forming_on
     always = Session(calendar="24/7", zone="UTC")
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     ts = pl.datetime_range(now - timedelta(hours=3), now + timedelta(hours=1), "1m", eager=True)
-    bars = pl.DataFrame({"ts": ts} | dict.fromkeys(PRICES, 15.0) | {"volume": None}, schema=BAR_SCHEMA)
+    bars = pl.DataFrame({"ts": ts} | dict.fromkeys(PRICES, 15.0) | {"volume": None, "spread": None}, schema=BAR_SCHEMA)
     place = Place(tmp_path, always)
     with closing(place.ledger), serving(bars) as tws:
         place.fill(make_broker(tws.port, session=always), start=now - timedelta(hours=2), end=None)

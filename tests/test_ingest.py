@@ -226,7 +226,7 @@ def test_answers_about_another_store_of_the_symbol_prove_nothing(
     told = stores.answers()
     stores.raw = BarStore(tmp_path / "other" / "XAGUSD", BAR_SCHEMA)
     with stores.raw.upsert("a broker") as staging:
-        staging.add(pl.DataFrame([(START + timedelta(hours=2), *(15.0,) * 4, 1.0)], BAR_SCHEMA, orient="row"))
+        staging.add(pl.DataFrame([(START + timedelta(hours=2), *(15.0,) * 4, 1.0, None)], BAR_SCHEMA, orient="row"))
     assert len(told) == 1 and stores.answers() == []
     assert stores.status(silver).coverage.rows() == [("2019-03", 1, 0, 0, 0)]
 
@@ -297,7 +297,7 @@ def test_a_store_from_before_the_ledger_is_processed_by_the_span_of_its_minutes(
 ) -> None:
     with stores.raw.upsert("before") as staging:
         minutes = [START + timedelta(minutes=i) for i in range(0, 150, 2)]
-        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
+        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0, None) for ts in minutes], BAR_SCHEMA, orient="row"))
     assert stores.process(silver).upsert.new == 2
     assert stores.process(silver, complete_until=START + timedelta(hours=3)).upsert.new == 1
     later = [
@@ -315,7 +315,7 @@ def test_an_older_file_that_joins_a_store_from_before_the_ledger_takes_no_hour_f
 ) -> None:
     with stores.raw.upsert("before") as staging:
         minutes = [START + timedelta(minutes=i) for i in range(0, 180, 2)]
-        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0) for ts in minutes], BAR_SCHEMA, orient="row"))
+        staging.add(pl.DataFrame([(ts, 15.0, 15.0, 15.0, 15.0, 1.0, None) for ts in minutes], BAR_SCHEMA, orient="row"))
     stores.ingest(mt4(tmp_path / "older.csv", START - timedelta(days=1), 60), silver)
     stores.process(silver)
     hours = stores.processed.read()["ts"].to_list()

@@ -160,8 +160,9 @@ def minutes(closes: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, still: sl
     high = closes * 1.0001
     high[still] = closes[still]
     stamps = [MONDAY + timedelta(minutes=i) for i in range(len(closes))]
-    bars = {"ts": stamps, "open": closes, "high": high, "low": closes, "close": closes, "volume": np.ones(len(closes))}
-    return pl.DataFrame(bars, schema=BAR_SCHEMA)
+    ones = np.ones(len(closes))
+    prices = {"open": closes, "high": high, "low": closes, "close": closes}
+    return pl.DataFrame({"ts": stamps, **prices, "volume": ones, "spread": ones}, schema=BAR_SCHEMA)
 
 
 def quality(bars: pl.DataFrame, silver: Session, *, gap: int = 0) -> tuple[Health, str]:

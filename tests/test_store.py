@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,7 +20,8 @@ from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
-from lstm_ts.store.manifest import stores_in
+from lstm_ts.store.manifest import read_manifest, stores_in
+from lstm_ts.store.month_file import write_month
 from lstm_ts.store.staging import UpsertResult
 
 YEAR_END = datetime(2014, 12, 31, 23, 58, tzinfo=UTC)
@@ -38,7 +41,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with BarStore(Path(sys.argv[1]), BAR_SCHEMA).upsert("test minutes") as staging:
     for month in months:
-        staging.add(pl.DataFrame([(month, 20.0, 30.0, 1.0, close, 1.0)], schema=BAR_SCHEMA, orient="row"))
+        staging.add(pl.DataFrame([(month, 20.0, 30.0, 1.0, close, 1.0, None)], schema=BAR_SCHEMA, orient="row"))
 """
 
 # Upserts ten times: every fourth minute from argv[2], one minute of two months at a time.
@@ -55,12 +58,13 @@ for step in range(10):
     minute = timedelta(minutes=int(sys.argv[2]) + 4 * step)
     with BarStore(Path(sys.argv[1]), BAR_SCHEMA).upsert("test minutes") as staging:
         for month in (datetime(2014, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)):
-            staging.add(pl.DataFrame([(month + minute, 20.0, 30.0, 1.0, 20.0, 1.0)], schema=BAR_SCHEMA, orient="row"))
+            rows = [(month + minute, 20.0, 30.0, 1.0, 20.0, 1.0, None)]
+            staging.add(pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row"))
 """
 
 
 def bars(closes: list[float], first: datetime = YEAR_END) -> pl.DataFrame:
-    rows = [(first + i * MINUTE, 20.0, 30.0, 1.0, close, 1.0) for i, close in enumerate(closes)]
+    rows = [(first + i * MINUTE, 20.0, 30.0, 1.0, close, 1.0, None) for i, close in enumerate(closes)]
     return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
 
 
@@ -204,6 +208,33 @@ def test_a_store_from_before_revisions_were_kept_is_read_and_goes_on(store: BarS
     assert store.read().height == 2
     assert upsert(store, bars([3.0])).revised == 1
     assert store.read_revisions()["close_revised"].to_list() == [3.0]
+
+
+def test_a_spread_that_comes_later_revises_nothing_and_stays_where_bars_come_again_without(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0, 3.0]))
+    told = bars([1.0, 2.0]).with_columns(spread=pl.Series([0.02, 0.03]))
+    assert upsert(store, told) == UpsertResult(new=0, same=2, revised=0, months=("2014-12",))
+    assert store.read()["spread"].to_list() == [0.02, 0.03, None]
+    assert upsert(store, bars([1.0, 9.0])) == UpsertResult(new=0, same=1, revised=1, months=("2014-12",))
+    assert store.read().select("close", "spread").rows() == [(1.0, 0.02), (9.0, 0.03), (3.0, None)]
+
+
+def test_a_store_from_before_spreads_were_kept_is_read_and_goes_on(store: BarStore) -> None:
+    upsert(store, bars([1.0, 2.0]))
+    upsert(store, bars([5.0]))
+    manifest = read_manifest(store.folder)
+    old: dict[str, dict[str, Any]] = {"months": {}, "revisions": {}}
+    for kind, files in (("months", manifest.months), ("revisions", manifest.revisions)):
+        for month, file in files.items():
+            rows = file.read(store.folder).drop("spread", "spread_revised", strict=False)
+            name = month if kind == "months" else f"revisions-{month}"
+            old[kind][month] = asdict(write_month(store.folder, name, rows))
+    content = json.loads((store.folder / "manifest.json").read_text())
+    (store.folder / "manifest.json").write_text(json.dumps(content | old))
+    assert store.read().equals(bars([5.0, 2.0]))
+    assert upsert(store, bars([5.0, 2.0])) == UpsertResult(new=0, same=2, revised=0, months=())
+    assert upsert(store, bars([6.0])) == UpsertResult(new=0, same=0, revised=1, months=("2014-12",))
+    assert store.read_revisions().select("close", "close_revised").rows() == [(1.0, 5.0), (5.0, 6.0)]
 
 
 def test_an_exception_in_the_block_changes_nothing_and_leaves_nothing(store: BarStore) -> None:

@@ -41,7 +41,9 @@ def market(silver: Session, tmp_path: Path) -> Market:
 
 def ingest(market: Market, *stamps: datetime) -> None:
     with market.store.upsert("test minutes") as staging:
-        staging.add(pl.DataFrame([(ts, 20.0, 30.0, 1.0, 20.0, 1.0) for ts in stamps], schema=BAR_SCHEMA, orient="row"))
+        staging.add(
+            pl.DataFrame([(ts, 20.0, 30.0, 1.0, 20.0, 1.0, None) for ts in stamps], schema=BAR_SCHEMA, orient="row")
+        )
 
 
 def late(ledger: Ledger, market: Market, now: datetime) -> Finding:

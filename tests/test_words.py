@@ -170,7 +170,7 @@ def test_the_age_of_hours_that_someone_chose_is_no_warning(forecast: ForecastRep
 
 
 def test_what_came_is_scored_beside_persistence(forecast: ForecastReply) -> None:
-    rows = [(datetime(2015, 1, 6, hour, tzinfo=UTC), 30.0, 30.0, 30.0, 30.03, 1.0, 1.0) for hour in (9, 10)]
+    rows = [(datetime(2015, 1, 6, hour, tzinfo=UTC), 30.0, 30.0, 30.0, 30.03, 1.0, None, 1.0) for hour in (9, 10)]
     after = pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
     # the median: 0 and 20.0 bps off, persistence 10.0 twice
     assert "Over the 2 hours that followed, the median was off by 10.0 bps on average, persistence by 10.0" in (

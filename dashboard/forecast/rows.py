@@ -83,7 +83,7 @@ def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: da
     bad += _check_hours([(number, ts) for number, ts, _ in good], session, now)
     wrong = {cell.row for cell in bad}
     kept = [(number, ts, prices) for number, ts, prices in good if number not in wrong]
-    columns = [(ts, *prices, None, 1.0) for _, ts, prices in kept]
+    columns = [(ts, *prices, None, None, 1.0) for _, ts, prices in kept]
     bars = pl.DataFrame(columns, schema=HOURLY_SCHEMA, orient="row")
     hours, missing = _count(bars, session, needs)
     return Checked(bars, tuple(number for number, *_ in kept), tuple(sorted(bad, key=_place)), hours, missing)

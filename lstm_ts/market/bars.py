@@ -1,8 +1,9 @@
 """Bars: their schema, what makes a row bad, and minute → hour.
 
-`minute_bars` and `hourly_bars` are polars frames `ts, open, high, low, close, volume`, ascending and
-unique in `ts`; `ts` is the bar's OPEN in UTC. Hourly bars add `minutes_share`: the minutes seen over
-the minutes the session holds in that hour (1.0 where a source delivers whole hours).
+`minute_bars` and `hourly_bars` are polars frames `ts, open, high, low, close, volume, spread`, ascending and
+unique in `ts`; `ts` is the bar's OPEN in UTC, `spread` the mean ask - bid in the currency of the prices, null where
+the source has no quotes. Hourly bars add `minutes_share`: the minutes seen over the minutes the session holds in that
+hour (1.0 where a source delivers whole hours).
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import polars as pl
 
 TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
-BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume"), pl.Float64()))
+BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume", "spread"), pl.Float64()))
 HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
 REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
 
@@ -121,7 +122,7 @@ def reject_reason() -> pl.Expr:
 
 def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
     """REJECT_SCHEMA of rows that came as numbers: BAR_SCHEMA and `reason`; `name` of who delivered them."""
-    values = [pl.col(column).cast(pl.String).fill_null("") for column in BAR_SCHEMA.names()]
+    values = [pl.col(column).cast(pl.String).fill_null("") for column in ("ts", *PRICES, "volume")]
     return bad.with_row_index("line", 1).select(
         file=pl.lit(name),
         line=pl.col("line").cast(pl.Int64),
@@ -182,7 +183,7 @@ def make_hourly_bars(
 
     session_hours   frame covering the bars' span (see `session.Session.hours`)
     minutes         that one bar spans
-    Returns         HOURLY_SCHEMA, `volume` null where no bar has one; no hour with too few minutes
+    Returns         HOURLY_SCHEMA, `volume` and `spread` null where no bar has one; no hour with too few minutes
     """
     if bars.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
@@ -195,6 +196,7 @@ def make_hourly_bars(
         pl.col("low").min(),
         pl.col("close").last(),
         pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()),
+        pl.col("spread").mean(),
         minutes=pl.len() * minutes,
     )
     return (
@@ -207,8 +209,8 @@ def make_hourly_bars(
 
 
 def hash_bars(bars: pl.DataFrame) -> str:
-    """SHA-256 of the values, column by column, whatever file they came from."""
+    """SHA-256 of the values, column by column, whatever file they came from; no model sees the spread."""
     digest = hashlib.sha256()
-    for name in bars.columns:
+    for name in bars.drop("spread", strict=False).columns:
         digest.update(bars[name].to_physical().to_numpy().tobytes())
     return digest.hexdigest()

@@ -48,9 +48,10 @@ def decode(answer: Any, *, first_ms: int, until_ms: int) -> pl.DataFrame:
     multiplier = _read_number(answer, "multiplier")
     if not 0 < multiplier < LARGEST:
         raise NonsenseError(f"multiplier above 0, got {multiplier:g}")
-    prices = {name: _round(_read_number(answer, name) + np.cumsum(columns[f"{name}s"]) * multiplier) for name in PRICES}
+    plain = {name: _read_number(answer, name) + np.cumsum(columns[f"{name}s"]) * multiplier for name in PRICES}
+    prices = {name: _round(price_N, price_N) for name, price_N in plain.items()}
     volume = np.where(columns["volumes"] >= 0, columns["volumes"], np.nan)
-    bars = pl.DataFrame({"ts": times_ms * 1000} | prices | {"volume": volume})
+    bars = pl.DataFrame({"ts": times_ms * 1000} | prices | {"volume": volume, "spread": None})
     return bars.with_columns(pl.col("volume").fill_nan(None), pl.col("ts").cast(TS)).cast(BAR_SCHEMA)
 
 
@@ -71,10 +72,13 @@ def _read_times_ms(answer: dict[str, Any], times_N: Numbers, first_ms: int, unti
     return times_ms.astype(np.int64)
 
 
-def _round(prices_N: Numbers) -> Numbers:
-    """Round to the floats nearest to decimals of few digits, as any feed quotes."""
+def _round(values_N: Numbers, prices_N: Numbers) -> Numbers:
+    """Round to the floats nearest to decimals of few digits, as any feed quotes.
+
+    prices_N   of which the values are made; the largest decides
+    """
     largest = np.max(np.abs(prices_N), initial=1e-6, where=np.isfinite(prices_N))
-    return np.round(prices_N, DIGITS - math.ceil(math.log10(largest)))
+    return np.round(values_N, DIGITS - math.ceil(math.log10(largest)))
 
 
 def _read_numbers(answer: dict[str, Any], name: str) -> Numbers:
@@ -116,21 +120,22 @@ def rate(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def make_mid(bid: pl.DataFrame, ask: pl.DataFrame) -> pl.DataFrame:
-    """Mean of both sides in every column, volume too.
+    """Mean of both sides in every column, volume too; the spread is that of the closes.
 
     bid, ask   BAR_SCHEMA
-    Returns    RATED_SCHEMA and `spread`, of the closes
+    Returns    RATED_SCHEMA
     """
     both = rate(bid).join(rate(ask), on="ts", how="full", coalesce=True, suffix="_ask").sort("ts")
     lone = pl.any_horizontal(pl.col("close", "close_ask").is_null())
     crossed = pl.any_horizontal([pl.col(price) > pl.col(f"{price}_ask") for price in PRICES])
-    mids = {name: _round((both[name] + both[f"{name}_ask"]).to_numpy() / 2) for name in PRICES}
+    sums = {name: (both[name] + both[f"{name}_ask"]).to_numpy() / 2 for name in PRICES}
+    mids = {name: _round(mid_N, mid_N) for name, mid_N in sums.items()}
+    spread_N = _round((both["close_ask"] - both["close"]).to_numpy(), mids["close"])
     return both.select(
         "ts",
-        *(pl.Series(name, mid_N).fill_nan(None) for name, mid_N in mids.items()),
+        *(pl.Series(name, values_N).fill_nan(None) for name, values_N in (mids | {"spread": spread_N}).items()),
         volume=(pl.col("volume") + pl.col("volume_ask")) / 2,
         reason=pl.coalesce(
             "reason", "reason_ask", pl.when(lone).then(pl.lit(LONE)), pl.when(crossed).then(pl.lit(CROSSED))
         ),
-        spread=pl.col("close_ask") - pl.col("close"),
-    )
+    ).select(RATED_SCHEMA.names())

@@ -68,7 +68,6 @@ class Dukascopy:
         self._asked_at = -pace_s  # by the monotonic clock
         self._answered = False
         self._known = False  # is the code to the feed
-        self._spreads = [pl.Series(dtype=pl.Float64)]
 
     @property
     def name(self) -> str:
@@ -107,7 +106,6 @@ class Dukascopy:
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
                 batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
             yield batch
-        self._tell_spread()
 
     def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
         day = start.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -141,8 +139,6 @@ class Dukascopy:
                 f"day was stored; max_reject_share allows more"
             )
         self._known |= bars.height > 0
-        if "spread" in bars.columns:
-            self._spreads.append(bars["spread"])
         bars = bars.select(BAR_SCHEMA.names())
         if start >= end or not self._known:
             return BarBatch(bars, rejects=rejects)
@@ -151,11 +147,6 @@ class Dukascopy:
         told = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
         answers = tuple(answer for witness in witnesses for answer in told(witness=witness))
         return BarBatch(bars, rejects=rejects, answers=answers)
-
-    def _tell_spread(self) -> None:
-        spreads = pl.concat(self._spreads)
-        if len(spreads):
-            log.info("Spread of %s: %.4g on average, %.4g at most", f"{len(spreads):,} bars", *_mean_and_max(spreads))
 
     # Requests
 
@@ -224,7 +215,3 @@ def _read_head(instrument: Any) -> datetime | None:
 
 def _epoch_ms(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
-
-
-def _mean_and_max(spreads: pl.Series) -> tuple[float, float]:
-    return float(spreads.mean()), float(spreads.max())  # type: ignore[arg-type]

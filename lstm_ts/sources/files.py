@@ -1,7 +1,7 @@
 """Bars and ticks from files, a block at a time, so one may be larger than memory.
 
 A file's rows are spooled to learn what they are (`learnt.py`), then delivered. Ticks become minute bars of the mid
-price. Rows that are refused are delivered beside the bars, with file, line and reason.
+price and of their spread. Rows that are refused are delivered beside the bars, with file, line and reason.
 """
 
 import glob
@@ -126,7 +126,7 @@ class Files:
         for rows in file.read_rows():
             good = rows.select(pl.when(pl.col("reason").is_null()).then(pl.col("ts"))).to_series()
             rows = refuse(rows, seen.contains(rows["ts"]) | find_repeats(good), DUPLICATE)
-            valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(PRICES) * self.price_factor)
+            valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts")
             seen.add(bars["ts"])
             testimony.add(bars["ts"])
@@ -138,8 +138,9 @@ class Files:
         """All minutes come with the last batch, since any block may have ticks of them."""
         partials = []
         for rows in file.read_rows():
-            mid = (pl.col("low") + pl.col("high")) / 2 * self.price_factor
-            partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid)))
+            bid, ask = pl.col("low") * self.price_factor, pl.col("high") * self.price_factor
+            ticks = rows.filter(pl.col("reason").is_null()).select("ts", mid=(bid + ask) / 2, spread=ask - bid)
+            partials.append(make_partials(ticks))
             testimony.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         bars = join_partials(partials)

@@ -78,6 +78,11 @@ def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Serie
     return found.set((found < 0).fill_null(False), None), bad
 
 
+def only_spreads(found: pl.Series) -> pl.Series:
+    """Null where it is none: negative, or no finite number."""
+    return found.set((~found.is_finite() | (found < 0)).fill_null(False), None)
+
+
 def is_no_value(cells: pl.Series) -> pl.Series:
     return cells.str.strip_chars().str.to_lowercase().is_in(NO_VALUE)
 

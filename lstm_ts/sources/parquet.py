@@ -12,7 +12,7 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
-from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
 
 SAMPLE_ROWS = 200
@@ -37,7 +37,7 @@ class Table:
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
         columns = self.columns
-        used = {*columns.stamp, *columns.prices, columns.volume, columns.symbol, columns.period}
+        used = {*columns.stamp, *columns.prices, columns.volume, columns.spread, columns.symbol, columns.period}
         scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
             block = _read(self.name, scan.slice(offset, batch_rows).collect)
@@ -130,6 +130,9 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     if columns.volume is not None and not columns.ticks:
         found, wrong = _volumes(table.cells(block, columns.volume))
         volume, bad = pl.lit(found), pl.lit(wrong)
+    spread = pl.lit(None, pl.Float64)
+    if columns.spread is not None:
+        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread))))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
     empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
     extras = {"symbol": columns.symbol, "period": columns.period}
@@ -139,6 +142,7 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         _stamps(block, table).alias("stamp"),
         *(prices[i].alias(name) for name, i in zip(PRICES, order, strict=True)),
         volume=volume,
+        spread=spread,
         text=pl.lit(None, pl.String),
         reason=pl.when(empty).then(pl.lit(NO_PRICES)).when(bad).then(pl.lit("unparseable volume")),
         **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},

@@ -134,7 +134,9 @@ class Synthetic:
         ticks_M = streams.ticks.negative_binomial(TICKS_SHAPE, TICKS_SHAPE / (TICKS_SHAPE + ticks_mean_M))
         prices = _compute_prices(moves, self.start_price, streams.extremes)
         return (
-            pl.DataFrame({"ts": grid.ts_M, **prices, "volume": ticks_M}).cast(BAR_SCHEMA).filter(pl.col("volume") > 0)
+            pl.DataFrame({"ts": grid.ts_M, **prices, "volume": ticks_M, "spread": None})
+            .cast(BAR_SCHEMA)
+            .filter(pl.col("volume") > 0)
         )
 
 

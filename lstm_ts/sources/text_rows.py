@@ -8,7 +8,7 @@ from lstm_ts.sources.cells import join_stamps, split_cells, split_line
 from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.headers import is_header
 from lstm_ts.sources.layout import SHOWN_CHARS, TICK_PRICES, Layout
-from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
 from lstm_ts.sources.stamps import parse_stamps
 
 
@@ -33,9 +33,9 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
 
     lines     frame `line, text`
     sides     of the ticks before these lines
-    Returns   `line, text, stamp` (naive local, or UTC where layout.utc) `open, high, low, close, volume, reason`, and
-              `symbol`, `period` where the file has them; a tick has its bid as open and low, its ask as high and
-              close; reason is a wrong column count, NO_PRICES, a volume that is no number, or null
+    Returns   `line, text, stamp` (naive local, or UTC where layout.utc) `open, high, low, close, volume, spread,
+              reason`, and `symbol`, `period` where the file has them; a tick has its bid as open and low, its ask as
+              high and close; reason is a wrong column count, NO_PRICES, a volume that is no number, or null
     Raises    UnknownFormat: another header within the file
     """
     cells = split_cells(lines["text"], layout)
@@ -57,10 +57,15 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
         stamp.alias("stamp"),
         *(prices[i].alias(name) for name, i in zip(PRICES, TICK_PRICES if layout.ticks else range(4), strict=True)),
         volume=pl.lit(volume) if len(volume) == len(lines) else pl.lit(None, pl.Float64),
+        spread=pl.lit(None, pl.Float64) if columns.spread is None else _spread(cells[columns.spread], layout),
         reason=_reason(wrong, empty, bad_volume, lines["text"], layout),
         **{name: cells[i].str.strip_chars() for name, i in _extras(columns).items()},
     )
     return _without_headers(rows, layout)
+
+
+def _spread(cells: pl.Series, layout: Layout) -> pl.Series:
+    return only_spreads(parse_numbers(cells, comma=layout.comma))
 
 
 def _extras(columns: Columns) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Ticks → minute bars of the mid price, whatever the order and the blocks the ticks come in."""
+"""Ticks → minute bars of the mid price and their mean spread, whatever the order and the blocks the ticks come in."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,13 @@ import polars as pl
 
 from lstm_ts.market.bars import BAR_SCHEMA, TS
 
-PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS})  # a minute, as far as one block has ticks of it
+# A minute, as far as one block has ticks of it; the spread is that of all its ticks together.
+PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS})
+DIGITS = 12  # of a mean; in another order of ticks the last ones are others
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """ticks   `ts, mid`, in file order
+    """ticks   `ts, mid, spread`, in file order
     Returns   PARTIAL, ascending
     """
     minutes = ticks.sort("ts", maintain_order=True).group_by_dynamic("ts", every="1m")
@@ -21,6 +23,7 @@ def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
         low=mid.min(),
         close=mid.last(),
         volume=pl.len().cast(pl.Float64),
+        spread=pl.col("spread").sum(),
         first=pl.col("ts").first().alias("first"),
         last=pl.col("ts").last().alias("last"),
     ).select(PARTIAL.names())
@@ -37,6 +40,7 @@ def join_partials(partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
             pl.col("low").min(),
             pl.col("close").sort_by("last").last(),
             pl.col("volume").sum(),
+            (pl.col("spread").sum() / pl.col("volume").sum()).round_sig_figs(DIGITS),
         )
         .sort("ts")
     )

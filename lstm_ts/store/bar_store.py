@@ -33,7 +33,7 @@ from lstm_ts.store.journal import JOURNAL, STAGING, Journal, remove_staging
 from lstm_ts.store.manifest import MANIFEST, StoreManifest, read_manifest
 from lstm_ts.store.missing import describe_foreign, describe_nothing
 from lstm_ts.store.month_file import MonthFile, write_month
-from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes
+from lstm_ts.store.staging import REVISED, Staging, UpsertResult, find_changes, merge
 
 WRITER_LOCK, READER_LOCK = "writer.lock", "reader.lock"
 
@@ -57,7 +57,7 @@ class BarStore:
         """
         with self._reading() as manifest:
             months = [file.read(self.folder) for file in manifest.months_within(start, end)]
-        bars = pl.concat([pl.DataFrame(schema=self.schema), *months])
+        bars = _concat(self.schema, *months)
         if start is not None:
             bars = bars.filter(pl.col("ts") >= start)
         if end is not None:
@@ -88,7 +88,7 @@ class BarStore:
         """
         with self._reading() as manifest:
             months = [file.read(self.folder) for _, file in sorted(manifest.revisions.items())]
-        return pl.concat([pl.DataFrame(schema=self.revision_schema), *months]).sort("ts", maintain_order=True)
+        return _concat(self.revision_schema, *months).sort("ts", maintain_order=True)
 
     @property
     def id(self) -> str:
@@ -183,11 +183,10 @@ class BarStore:
         changed = []
         for month in sorted(staging.parts):
             staged = staging.read(month)
-            stored = months[month].read(self.folder) if month in months else staged.clear()
+            stored = _concat(self.schema, *([months[month].read(self.folder)] if month in months else []))
             month_new, differing = find_changes(stored, staged)
             new, revised, total = new + month_new, revised + differing.height, total + staged.height
-            if month_new or differing.height:
-                merged = pl.concat([stored, staged]).unique("ts", keep="last", maintain_order=True).sort("ts")
+            if not (merged := merge(stored, staged)).equals(stored):
                 months[month] = write_month(staging.folder, month, merged)
                 changed.append(month)
             if differing.height:
@@ -203,7 +202,7 @@ class BarStore:
     def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:
         rows = differing.with_columns(revised_at=pl.lit(clock.now()), source=pl.lit(source))
         rows = rows.select(self.revision_schema.names()).cast(self.revision_schema)
-        return pl.concat([before.read(self.folder), rows]) if before else rows
+        return _concat(self.revision_schema, before.read(self.folder), rows) if before else rows
 
     def _publish(self, staging: Path, before: StoreManifest, after: StoreManifest) -> None:
         """Put the new files in place, then the manifest that names them."""
@@ -243,3 +242,8 @@ class BarStore:
             raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
         with locked(lock, fcntl.LOCK_SH):
             yield read_manifest(self.folder)
+
+
+def _concat(schema: pl.Schema, *frames: pl.DataFrame) -> pl.DataFrame:
+    """Frames in one; those of an older version have no spread."""
+    return pl.concat([pl.DataFrame(schema=schema), *frames], how="diagonal")

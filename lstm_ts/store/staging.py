@@ -47,7 +47,17 @@ class Staging:
 
 
 def find_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """How many staged rows are new; and those that revise a stored one, beside it."""
+    """How many staged rows are new; and those that revise a stored one, beside it. A spread revises nothing."""
     both = stored.join(staged, on="ts", suffix=REVISED.format(""))
-    differs = [pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name != "ts"]
+    differs = [
+        pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name not in ("ts", "spread")
+    ]
     return staged.height - both.height, both.filter(pl.any_horizontal(differs))
+
+
+def merge(stored: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
+    """Staged rows in place of stored ones; a spread that is stored stays where a row comes again without one."""
+    known = stored.select("ts", known="spread")
+    kept = staged.join(known, on="ts", how="left", maintain_order="left")
+    kept = kept.with_columns(pl.coalesce("spread", "known")).drop("known")
+    return pl.concat([stored, kept]).unique("ts", keep="last", maintain_order=True).sort("ts")

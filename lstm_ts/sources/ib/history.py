@@ -45,7 +45,7 @@ def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mi
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:
     """BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
-    values = [(row.date, row.open, row.high, row.low, row.close, row.volume) for row in rows]
+    values = [(row.date, row.open, row.high, row.low, row.close, row.volume, None) for row in rows]
     told = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
     off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))
     volume = pl.when(pl.col("volume") >= 0).then("volume")  # -1 where there is none
