@@ -205,7 +205,7 @@ def open_time(store: BarStore) -> OpenTime:
 
 def measure_ways(store: BarStore) -> None:
     """Measure how candles of a span are made: of one frame for all visitors, or of its months, read anew."""
-    bars = store.read().select("ts", *PRICES, "volume").rechunk()
+    bars = store.read().select("ts", *PRICES, "volume", "spread").rechunk()
     bars = bars.with_columns(open_time(store).days(bars["ts"]))
     spans = random_spans(store)
     for way in ("one frame", "read anew"):

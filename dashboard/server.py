@@ -5,6 +5,7 @@ import re
 import secrets
 import signal
 import sys
+import traceback
 from argparse import ArgumentParser
 from functools import cache
 from pathlib import Path
@@ -99,12 +100,18 @@ def check_oauth(cfg: DictConfig) -> None:
 
 
 def is_no_goodbye(record: logging.LogRecord) -> bool:
-    """A visitor who has gone before all of a page was sent is no error, and asyncio has a traceback for him."""
-    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+    """A visitor who has gone before all of a page was sent is no error, for which asyncio has a traceback.
+
+    Where he has gone before he was let in, Bokeh takes leave of him twice and asks for a session that has ended.
+    """
+    _, error, trace = record.exc_info or (None, None, None)
+    left_twice = isinstance(error, AssertionError) and traceback.extract_tb(trace)[-1].name == "session"
+    return not (isinstance(error, WebSocketClosedError) or left_twice)
 
 
 def set_up_panel(threads: int) -> None:
-    logging.getLogger("asyncio").addFilter(is_no_goodbye)
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).addFilter(is_no_goodbye)
     busy = pn.state.param.busy
     busy.readonly = busy.constant = False  # Panel lifts and restores this in several threads at once, and fails by it
     pn.extension(*EXTENSIONS, nthreads=threads)

@@ -50,7 +50,7 @@ class HourlyBars(Generic[Frame]):
 
     @property
     def frame(self) -> Frame:
-        """Columns `ts` (the hour's open, UTC), `open, high, low, close, volume, minutes_share`."""
+        """Columns `ts` (the hour's open, UTC), `open, high, low, close, volume, spread, minutes_share`."""
         return self.as_kind(self.symbol_bars.hourly_bars)
 
     def as_kind(self, frame: pl.DataFrame) -> Frame:

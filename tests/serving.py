@@ -74,6 +74,12 @@ def frame(bars: list[Body]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=HOURLY_SCHEMA, orient="row")
 
 
+def move_ledger(file: Path, to: Path) -> None:
+    """Move it while nobody has it open: what SQLite keeps beside an open file stays, and belongs to the next one."""
+    wait_for(lambda: not file.with_name(f"{file.name}-wal").exists())
+    file.replace(to)
+
+
 def make_bars(session: Session) -> list[Body]:
     """The session's latest sixty hours, of prices that wander a little."""
     now = datetime.now(UTC)

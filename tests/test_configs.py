@@ -71,7 +71,7 @@ def test_an_option_composes_and_instantiates(option: str, tmp_path: Path) -> Non
     cfg.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(cfg)
     if group in ("source", "alerts", *MONITORED, *SERVED):
-        construct(cfg[group])
+        construct(cfg[group], **({"folder": tmp_path} if group == "forecast_log" else {}))
         return
     for node in ("symbol", "net", "spec", "split", "optimisation", *({"gate"} & set(cfg))):
         construct(cfg[node])

@@ -9,11 +9,14 @@ import signal
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import panel as pn
 import polars as pl
 import pytest
+from bokeh.server.connection import ServerConnection
 from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_the_right, looking, shown, violations
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -488,12 +491,22 @@ def test_the_theme_is_switched_by_keyboard_and_kept(page: Page) -> None:
 def test_a_visitor_who_leaves_is_no_error() -> None:
     def record(error: Exception) -> logging.LogRecord:
         return logging.makeLogRecord(
-            {"msg": "Task exception was never retrieved", "exc_info": (type(error), error, None)}
+            {"msg": "Task exception was never retrieved", "exc_info": (type(error), error, error.__traceback__)}
         )
 
     assert not is_no_goodbye(record(WebSocketClosedError()))
     assert is_no_goodbye(record(OSError()))
     assert is_no_goodbye(logging.makeLogRecord({"msg": "slow"}))
+    session: Any = SimpleNamespace(subscribe=lambda _: None, unsubscribe=lambda _: None)
+    nothing: Any = None
+    connection = ServerConnection(nothing, nothing, nothing, session)
+    connection.detach_session()
+    with pytest.raises(AssertionError) as left_twice:
+        _ = connection.session
+    assert not is_no_goodbye(record(left_twice.value))
+    with pytest.raises(AssertionError) as other:
+        raise AssertionError
+    assert is_no_goodbye(record(other.value))
 
 
 def test_threads_that_are_busy_at_once_do_not_hinder_each_other() -> None:

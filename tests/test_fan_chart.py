@@ -63,7 +63,7 @@ def test_every_interval_that_the_service_names_is_told(
     hover = [tool for tool in chart.plot.tools if type(tool).__name__ == "HoverTool"]
     chart.show(bars, forecast_after(bars, silver), bars.clear())
     of_hours, of_steps = (dict(tool.tooltips) for tool in hover)
-    assert {"Closes", "Open", "High", "Low", "Close", "Volume"} == set(of_hours)
+    assert {"Closes", "Open", "High", "Low", "Close", "Volume", "Spread"} == set(of_hours)
     assert {"Closes", "Median", "50 %", "80 %", "90 %", "Persistence"} == set(of_steps)
     chart.show(bars, forecast_after(bars, silver, levels=(0.1, 0.5, 0.9)), bars.clear())
     assert {"Closes", "Median", "80 %", "Persistence"} == set(dict(hover[1].tooltips))

@@ -28,7 +28,7 @@ def read(path: Path, zone: str | None = "UTC", dates: str | None = None, rows: i
 
 def bars_of(batches: list[BarBatch]) -> list[Row]:
     assert all(batch.rejects.is_empty() for batch in batches), batches
-    return pl.concat([batch.bars for batch in batches]).sort("ts").rows()
+    return pl.concat([batch.bars for batch in batches]).sort("ts").drop("spread").rows()
 
 
 def expected(volume: float | None = 3, first: datetime = FIRST, count: int = 15) -> list[Row]:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from serving import Body, Server, make_bars, registry_of, running, save_model, wait_for
+from serving import Body, Server, make_bars, move_ledger, registry_of, running, save_model, wait_for
 from test_alerts import DRIFT as DRIFTED
 from test_alerts import alerts, good
 from test_configs import compose
@@ -185,7 +185,7 @@ def test_a_ledger_that_is_away_leaves_what_was_read_and_the_reply_says_so(
     wait_for(lambda: ask(server, now_bars)[1] and series(server, "lstm_ts_live_skill{"))
     before, file, away = ask(server, now_bars)[1], folder / "ledger.db", folder / "ledger.away"
     skills = series(server, "lstm_ts_live_skill{")
-    file.rename(away)
+    move_ledger(file, away)
     wait_for(lambda: ask(server, now_bars)[2], SOON_S)
     _, skill, reason = ask(server, now_bars)
     assert skill == before
@@ -195,18 +195,19 @@ def test_a_ledger_that_is_away_leaves_what_was_read_and_the_reply_says_so(
     shutil.copy(away, file)
     with closing(Ledger(f"sqlite:///{file}")):  # a copy is the same ledger
         wait_for(lambda: ask(server, now_bars)[2] is None, SOON_S)
-    file.unlink()
+    move_ledger(file, folder / "ledger.copy")
     Ledger(f"sqlite:///{file}").close()
     wait_for(lambda: "as it was opened, got another one" in str(ask(server, now_bars)[2]), SOON_S)
     assert ask(server, now_bars)[1] == before
-    away.replace(file)
+    move_ledger(file, folder / "ledger.other")
+    away.rename(file)
     wait_for(lambda: ask(server, now_bars)[2] is None, SOON_S)
 
 
 def test_a_worker_that_starts_without_the_ledger_says_why_there_is_no_skill(
     folder: Path, server: Server, now_bars: list[Body]
 ) -> None:
-    (folder / "ledger.db").rename(folder / "ledger.away")
+    move_ledger(folder / "ledger.db", folder / "ledger.away")
     try:
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: not server.health().ready)

@@ -40,7 +40,13 @@ FORECAST = HourlyForecast(
     input_sha256="ab",
 )
 LIMITS = FeedLimits(
-    stale_hours=2, grace_minutes=15, recent_hours=120, missing_share=0.05, stuck_minutes=60, spike_sizes=30
+    stale_hours=2,
+    grace_minutes=15,
+    recent_hours=120,
+    missing_share=0.05,
+    stuck_minutes=60,
+    spike_sizes=30,
+    spread_sizes=3,
 )
 
 
@@ -165,10 +171,13 @@ def minutes(closes: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, still: sl
     return pl.DataFrame({"ts": stamps, **prices, "volume": ones, "spread": ones}, schema=BAR_SCHEMA)
 
 
-def quality(bars: pl.DataFrame, silver: Session, *, gap: int = 0) -> tuple[Health, str]:
+def quality(bars: pl.DataFrame, silver: Session, *, gap: int = 0, spread: pl.Expr | None = None) -> tuple[Health, str]:
     stamps = silver.hours(MONDAY - timedelta(days=20), MONDAY + HOUR)["ts"]
     stamps = pl.concat([stamps.head(len(stamps) - 20 - gap), stamps.tail(20)])
-    finding = check_quality("XAGUSD", stamps, bars, silver, MONDAY + timedelta(days=1), LIMITS)
+    hours = pl.DataFrame({"ts": stamps, "close": 16.0}).with_columns(
+        spread=pl.lit(None, pl.Float64) if spread is None else spread
+    )
+    finding = check_quality("XAGUSD", hours, bars, silver, MONDAY + timedelta(days=1), LIMITS)
     return finding.health, finding.sentence
 
 
@@ -191,3 +200,14 @@ def test_bars_that_stand_still_jump_or_lack_are_told_from_good_ones(silver: Sess
     ahead = minutes(walk).with_columns(pl.col("ts") + timedelta(days=2))
     assert "after now: a clock is wrong" in quality(ahead, silver)[1]
     assert quality(minutes(walk[:0]), silver)[0] is Health.GOOD  # only hours are stored
+
+
+def test_a_spread_that_stays_wide_is_told_and_one_hour_or_too_few_are_not(silver: Session) -> None:
+    none, newest = minutes(np.ones(0)), pl.len() - pl.int_range(pl.len())  # 1 for the last hour
+    wide = {hours: pl.when(newest <= hours).then(0.16).otherwise(0.04) for hours in (1, 24)}
+    health, said = quality(none, silver, spread=wide[24])
+    assert health is Health.BAD
+    assert "the spread of the last 24 hours is 100 bps of the price in the median, after 25 bps in the weeks" in said
+    assert quality(none, silver, spread=wide[1])[0] is Health.GOOD
+    assert quality(none, silver, spread=pl.when(newest <= 24).then(0.12).otherwise(0.04))[0] is Health.GOOD
+    assert quality(none, silver, spread=pl.when(newest <= 200).then(wide[24]))[0] is Health.GOOD

@@ -36,6 +36,7 @@ from serving import (
     Server,
     frame,
     make_bars,
+    move_ledger,
     registry_of,
     running,
     save_model,
@@ -338,7 +339,7 @@ def test_a_ledger_that_is_removed_while_the_service_runs_is_said_and_gets_its_fo
 ) -> None:
     file, away = folder / "ledger.db", folder / "ledger.away"
     assert (server.health().reason, server.metric("lstm_ts_ledger_away")) == (None, 0)
-    file.rename(away)
+    move_ledger(file, away)
     wait_for(lambda: "ledger.db, got no file there; put it back" in str(server.health().reason), 5)
     wait_for(lambda: server.metric("lstm_ts_ledger_away") == 1, 5)
     assert server.health().ready

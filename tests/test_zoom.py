@@ -25,7 +25,7 @@ def bars(*minutes: int) -> pl.DataFrame:
     """Minutes since ten; each opens at its number of dollars and closes one above."""
     rows = [(TEN + minute * MINUTE, minute, minute + 2.0, minute - 1.0, minute + 1.0) for minute in minutes]
     frame = pl.DataFrame(rows, schema={"ts": TS} | dict.fromkeys(PRICES, pl.Float64()), orient="row")
-    return frame.with_columns(volume=pl.lit(2.0), day=pl.lit(TEN.date()))
+    return frame.with_columns(volume=pl.lit(2.0), spread=pl.Series(minutes) / 8, day=pl.lit(TEN.date()))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_candles_are_as_narrow_as_the_room_allows_and_no_narrower_than_a_bar(
 def test_a_candle_opens_with_its_first_bar_and_closes_with_its_last() -> None:
     width = choose_width(1000.0, DAYS, MINUTE, at_most=280)
     candles = candles_of(bars(10, 11, 13, 15), MINUTE, TEN, TEN + 15 * MINUTE, width)
-    assert candles.rows() == [(TEN + 10 * MINUTE, TEN + 15 * MINUTE, 10, 15, 9, 14, 6)]
+    assert candles.rows() == [(TEN + 10 * MINUTE, TEN + 15 * MINUTE, 10, 15, 9, 14, 6, 34 / 24)]
 
 
 def test_a_day_is_one_of_trading_and_a_week_holds_its_sunday(silver: Session) -> None:

@@ -21,12 +21,12 @@ from lstm_ts.store.manifest import stores_in
 
 MINUTES, HOURS = "Minutes", "Hours"
 PLACES = {MINUTES: ("raw", BAR_SCHEMA), HOURS: ("processed", HOURLY_SCHEMA)}
-HELD_ROWS = 6_000_000  # of 52 bytes, over all stores; the one asked for last is held whatever its size
+HELD_ROWS = 6_000_000  # of 60 bytes, over all stores; the one asked for last is held whatever its size
 
 
 @dataclass(frozen=True)
 class CachedBars:
-    bars: pl.DataFrame  # `ts`, PRICES, `volume` and `day`, of trading, ascending
+    bars: pl.DataFrame  # `ts`, PRICES, `volume`, `spread` and `day`, of trading, ascending
     time: OpenTime
     changed: int
 
@@ -71,7 +71,7 @@ class BarCache:
             return held
 
     def _read(self, store: BarStore, symbol: str, changed: int) -> CachedBars:
-        bars = store.read().select("ts", *PRICES, "volume").rechunk()
+        bars = store.read().select("ts", *PRICES, "volume", "spread").rechunk()
         time = OpenTime(self._settings.session_of(symbol), bars["ts"])
         return CachedBars(bars.with_columns(time.days(bars["ts"])), time, changed)
 

@@ -29,17 +29,18 @@ DAY = timedelta(days=1)
 NARROWEST = 30  # bars
 VOLUME = 0.2  # of the picture's height, below the prices
 EDGES = ("start", "end")
-CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "colour", "fill")
+CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "spread", "colour", "fill")
 # What stands above the picture of the candle below the mouse, or of the last one that is seen.
 READOUT = """const told = value => { MOMENT }
-const {ts, right, open, high, low, close, volume} = candles.data
+const {ts, right, open, high, low, close, volume, spread} = candles.data
 const last = right.findLastIndex(edge => edge <= plot.x_range.end + 1e-6)
 const at = cb_data?.index?.indices[0] ?? last
 if (ts[at] === undefined) return
 const prices = [["O", open], ["H", high], ["L", low], ["C", close]].map(
   ([name, column]) => `${name} ${column[at].toFixed(decimals)}`)
 const amount = has_volume ? [`V ${Math.round(volume[at]).toLocaleString("en-GB")}`] : []
-readout.text = told(ts[at]) + "\\n" + [...prices, ...amount].join("  ")"""
+const quoted = Number.isFinite(spread[at]) ? [`spread ${spread[at].toFixed(decimals)}`] : []
+readout.text = told(ts[at]) + "\\n" + [...prices, ...amount, ...quoted].join("  ")"""
 
 
 class PriceChart:
@@ -109,7 +110,7 @@ def candlesticks(candles: pl.DataFrame, left: Floats, right: Floats, colours: Sh
         "width": 0.7 * (right - left),
         "middle": candles.select((pl.col("open") + pl.col("close")) / 2).to_series().to_numpy(),
         "height": candles.select((pl.col("open") - pl.col("close")).abs()).to_series().to_numpy(),
-        **{name: candles[name].to_numpy() for name in (*PRICES, "volume")},
+        **{name: candles[name].to_numpy() for name in (*PRICES, "volume", "spread")},
         "colour": np.where(falls, colours.falling, colours.rising).tolist(),
         "fill": np.where(falls, colours.falling, colours.paper).tolist(),
     }

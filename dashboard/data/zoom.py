@@ -44,21 +44,22 @@ def choose_width(minutes_open: float, span: timedelta, bar: timedelta, *, at_mos
 
 
 def candles_of(bars: pl.DataFrame, bar: timedelta, start: datetime, end: datetime, width: Width) -> pl.DataFrame:
-    """Frame `ts, until`, PRICES, `volume` of the bars in the span; what has no bar is left out.
+    """Frame `ts, until`, PRICES, `volume, spread` of the bars in the span; what has no bar is left out.
 
-    bars      frame `ts`, PRICES, `volume`, `day`, ascending
+    bars      frame `ts`, PRICES, `volume, spread, day`, ascending
     """
     first, last = (int(bars["ts"].search_sorted(edge)) for edge in (start, end))
     inside = bars.slice(first, last - first)
-    high, low, close, volume = pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum()
-    prices = (pl.col("open").first(), high, low, close, volume)
+    prices = (pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last())
+    values = (*prices, pl.col("volume").sum(), pl.col("spread").mean())
+    columns = ("ts", "until", *PRICES, "volume", "spread")
     if width.length < DAY:
-        made = inside.group_by_dynamic("ts", every=width.every).agg(*prices)
+        made = inside.group_by_dynamic("ts", every=width.every).agg(*values)
         until = pl.col("ts").dt.offset_by(width.every)
-        return made.with_columns(until=until).select("ts", "until", *PRICES, "volume")
+        return made.with_columns(until=until).select(columns)
     by = pl.col("day").dt.truncate(width.every)
     edges = (pl.col("ts").first(), (pl.col("ts").last() + bar).alias("until"))
-    return inside.group_by(by, maintain_order=True).agg(*edges, *prices).select("ts", "until", *PRICES, "volume")
+    return inside.group_by(by, maintain_order=True).agg(*edges, *values).select(columns)
 
 
 def price_range(candles: pl.DataFrame) -> tuple[float, float] | None:

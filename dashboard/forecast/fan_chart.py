@@ -34,7 +34,7 @@ NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
 PAST = ("past_low", "past_median", "past_high")
 PAST_BAND = ("past_middle", "past_height")
-HOUR_COLUMNS = ("x", "ts", *PRICES, "middle", "height", "volume", "colour", "fill", *PAST, *PAST_BAND)
+HOUR_COLUMNS = ("x", "ts", *PRICES, "middle", "height", "volume", "spread", "colour", "fill", *PAST, *PAST_BAND)
 PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
 SEEN_HORIZONS = 3  # of history at first; the wheel shows more
 NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
@@ -105,7 +105,7 @@ class FanChart:
         plot, ink = self.plot, self._colours.ink
         steps = plot.vbar("x", 1, "high_80", "low_80", source=self._path, fill_alpha=0, line_alpha=0)
         self._price = CustomJSHover(args={"decimals": 2}, code=PRICE)
-        fields = (*PRICES, *PAST, "median", "persistence", *EDGES)
+        fields = (*PRICES, "spread", *PAST, "median", "persistence", *EDGES)
         told: dict[str, Any] = {f"@{field}": self._price for field in fields} | {"@ts": moment_hover(zone.key)}
         follow: dict[str, Any] = {"mode": "vline", "point_policy": "follow_mouse", "visible": False, "formatters": told}
         self._of_hours = HoverTool(renderers=[candles], tooltips=[], **follow)
@@ -161,7 +161,8 @@ class FanChart:
         told = [(price.capitalize(), f"@{price}{{custom}}") for price in PRICES]
         volume = [("Volume", "@volume{0,0}")] * bool(np.isfinite(self._hours["volume"]).any())
         said = [(past, "@past_low{custom} to @past_high{custom}, median @past_median{custom}")] * bool(past)
-        self._of_hours.tooltips = [("Closes", "@ts{custom}"), *told, *volume, *said]
+        spread = [("Spread", "@spread{custom}")] * bool(np.isfinite(self._hours["spread"]).any())
+        self._of_hours.tooltips = [("Closes", "@ts{custom}"), *told, *volume, *spread, *said]
 
     def show_past(self, path: PastPath | None, step: int) -> None:
         """What was forecast of the hours that came, `step` hours before each; None: nothing is known of it."""
@@ -193,9 +194,10 @@ class FanChart:
             "x": np.array([places[ts] for ts in bars["ts"]], dtype=float),
             "ts": _to_ms(bars["ts"].to_list()),
             **{price: bars[price].to_numpy() for price in PRICES},
-            "volume": bars["volume"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-            if "volume" in bars.columns
-            else nothing,
+            **{
+                name: bars[name].cast(pl.Float64).fill_null(np.nan).to_numpy() if name in bars.columns else nothing
+                for name in ("volume", "spread")
+            },
             "middle": (bars["open"] + bars["close"]).to_numpy() / 2,
             "height": (bars["open"] - bars["close"]).abs().to_numpy(),
             "colour": np.where(falls_N, colours.falling, colours.rising).tolist(),

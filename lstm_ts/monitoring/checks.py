@@ -142,7 +142,7 @@ def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[F
         minute_bars = minutes.read(start=stamps[-1] - DAY)
     except NoRows:
         minute_bars = pl.DataFrame(schema=BAR_SCHEMA)
-    recent = stamps.filter(stamps > stamps[-1] - MONTH)
+    recent = run.hourly_bars.filter(stamps > stamps[-1] - MONTH)
     return [
         check_staleness(run.symbol.name, stamps[-1], session, run.now, limits),
         check_quality(run.symbol.name, recent, minute_bars, session, run.now, limits),

@@ -1,9 +1,4 @@
-"""Whether bars arrive as the session calendar says they should, and look like a market's. Pure.
-
-Nothing is said of the spread: bars have one price, and no store keeps another. Dukascopy's source sees both sides, and
-logs their mean and largest distance at each run; files of ticks have both, of which the mid price is stored; IB is
-asked for mid prices alone.
-"""
+"""Whether bars arrive as the session calendar says they should, and look like a market's. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +11,7 @@ from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
 MINUTE = timedelta(minutes=1)
+NEW_SPREADS, USUAL_SPREADS = 24, 240  # hours that have one: the newest, and those before, at least
 STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
 
 
@@ -27,6 +23,7 @@ class FeedLimits:
     missing_share: float  # of them, without a bar
     stuck_minutes: int  # bars in a row at one price
     spike_sizes: float  # a minute's move, in usual ones, that the next minute takes back
+    spread_sizes: float  # the median of a day, in that of the weeks before
 
 
 def check_staleness(
@@ -48,20 +45,22 @@ def check_staleness(
 
 def check_quality(
     symbol: str,
-    hour_stamps: pl.Series,
+    hourly_bars: pl.DataFrame,
     minute_bars: pl.DataFrame,
     session: Session,
     now: datetime,
     limits: FeedLimits,
 ) -> Finding:
-    """hour_stamps   of the hourly bars of the last weeks
+    """hourly_bars   of the last weeks: at least `ts, close, spread`
     minute_bars   of the last days; none where only hours are stored
     """
+    hour_stamps = hourly_bars["ts"]
     hours = _recent_hours(session, hour_stamps, limits)
     problems = [
         _find_missing(hours, hour_stamps, limits),
         _find_stuck(minute_bars, limits),
         _find_spikes(minute_bars, limits),
+        _find_wide_spread(hourly_bars, limits),
         _find_future(minute_bars, now),
     ]
     command = STATUS.format(symbol=symbol)
@@ -126,6 +125,20 @@ def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
     return (
         f"{int(taken_back.sum())} price(s) that the next minute takes back, the first {close[first]:g} at "
         f"{minute_bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _find_wide_spread(hourly_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
+    """Not known where fewer hours have a spread than it takes."""
+    shares = hourly_bars.select(pl.col("spread") / pl.col("close")).to_series().drop_nulls()
+    if len(shares) < NEW_SPREADS + USUAL_SPREADS:
+        return None
+    new, usual = (float(np.median(part.to_numpy())) for part in (shares[-NEW_SPREADS:], shares[:-NEW_SPREADS]))
+    if new <= limits.spread_sizes * usual:
+        return None
+    return (
+        f"the spread of the last {NEW_SPREADS} hours is {1e4 * new:.3g} bps of the price in the median, after "
+        f"{1e4 * usual:.3g} bps in the weeks before (limit {limits.spread_sizes:g} times)"
     )
 
 
