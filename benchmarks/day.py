@@ -195,7 +195,7 @@ def find_faults(at: Installation, operator: SimulatedOperator) -> list[str]:
                 faults.append("the regime was not told")
             for version in (1, 3):
                 lost = at.count_lost(connection, version, since=BEGINS)
-                faults += [f"version {version}: {n} {what}" for what, n in vars(lost).items() if n]
+                faults += [f"version {version}: {n} {what.replace('_', ' ')}" for what, n in vars(lost).items() if n]
     return faults
 
 

@@ -46,10 +46,12 @@ def run_command(module: str, arguments: Sequence[str], environment: Mapping[str,
 
 @dataclass(frozen=True)
 class LostOutcomes:
-    unforecast: int  # hours
-    doubled: int  # forecasts
-    unscored: int  # outcomes that are due
-    not_due: int  # scores, doubled ones too
+    """Each 0 where nothing was lost or counted twice."""
+
+    hours_without_forecast: int
+    forecasts_too_many: int  # doubled, or of an hour without a bar
+    outcomes_without_score: int
+    scores_too_many: int  # doubled, or of an outcome that is not due
 
 
 @dataclass
@@ -159,6 +161,7 @@ class Installation:
         scores = tables.read_scores(connection, SYMBOL, version, since=since)
         scored = Counter(row.origin_ts for row in scores if row.step == 1)
         hours = Counter(ts for ts in closes if first <= ts <= last)
+        print(f"Version {version}: {len(origins):,} hours forecast, {len(scored):,} of {len(due):,} outcomes scored")
         return LostOutcomes(
             (hours - origins).total(), (origins - hours).total(), (due - scored).total(), (scored - due).total()
         )

@@ -105,7 +105,8 @@ def is_no_goodbye(record: logging.LogRecord) -> bool:
     Where he has gone before he was let in, Bokeh takes leave of him twice and asks for a session that has ended.
     """
     _, error, trace = record.exc_info or (None, None, None)
-    left_twice = isinstance(error, AssertionError) and traceback.extract_tb(trace)[-1].name == "session"
+    *_, last = None, *traceback.extract_tb(trace)
+    left_twice = isinstance(error, AssertionError) and last and last.filename.endswith("bokeh/server/connection.py")
     return not (isinstance(error, WebSocketClosedError) or left_twice)
 
 

@@ -39,6 +39,7 @@ def shown(value: Any) -> str:
 
 Stamp = Annotated[datetime, BeforeValidator(_stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
 Price = Annotated[float, Field(strict=True, ge=MIN_PRICE, le=MAX_PRICE, allow_inf_nan=False)]
+Size = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -61,7 +62,8 @@ class Bar(Strict):
     high: Price
     low: Price
     close: Price
-    volume: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
+    volume: Size | None = None
+    spread: Size | None = None
 
 
 class Window(Strict):

@@ -153,7 +153,7 @@ def _result(
     done: UpsertResult | IngestResult | BackfillResult, *, says: str | None = None, **more: int | str
 ) -> dg.MaterializeResult[Any]:
     news = f"{done.new:,} new and {done.revised:,} revised bars"
-    says = says or (news if done.new or done.revised else "nothing new, no file changed")
+    says = says or (news if done.new or done.revised else "nothing new")
     counts = {"new": done.new, "same": done.same, "revised": done.revised}
     return dg.MaterializeResult(metadata={"says": says, **counts, **more})
 

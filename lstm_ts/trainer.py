@@ -54,11 +54,17 @@ class Losses(Callback):
         self.values = list(state_dict["values"])
 
 
-class EarlyStop(EarlyStopping):
-    """A run that had stopped, and is resumed, trains no further epoch."""
+class StayStopped(Callback):
+    """A run that had stopped, and is resumed, trains no further epoch, unless it is to wait longer."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = self.wait_count >= self.patience
+        stopping = trainer.early_stopping_callback
+        assert stopping
+        stopping.patience = self.patience  # the checkpoint had its own
+        trainer.should_stop = stopping.wait_count >= self.patience
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
@@ -71,7 +77,8 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
         _average(cfg),
-        EarlyStop("val/loss", patience=cfg.patience),
+        EarlyStopping("val/loss", patience=cfg.patience),
+        StayStopped(cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
         Losses(),
@@ -111,8 +118,14 @@ def _construct(cfg: DictConfig, **settings: Any) -> L.Trainer:
 
 
 def read_losses(trainer: L.Trainer) -> tuple[float, ...]:
-    """The validation loss after each epoch; of the last checkpoint, as other processes may have trained."""
+    """The validation loss after each epoch; of the last checkpoint, as other processes may have trained.
+
+    A run that is resumed in another folder, and trains no further epoch, leaves none there.
+    """
     last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        (losses,) = (each for each in trainer.callbacks if isinstance(each, Losses))  # type: ignore[attr-defined]
+        return tuple(losses.values)
     return tuple(read_checkpoint(last)["callbacks"][Losses.__qualname__]["values"])
 
 

@@ -223,9 +223,9 @@ class ForecastLog:
             self._take_off(refused=1)
 
     def _record(self, ledger: Ledger, rows: Sequence[ForecastRow]) -> None:
-        with noted(self._folder, rows):
+        with noted(self._folder, rows, self._written):
             ledger.record_forecasts(rows)
-        self._take_off(written=len(rows))
+            self._take_off(written=len(rows))
 
     def _take_off(self, *, written: int = 0, refused: int = 0) -> None:
         """Take a batch off the old end of the queue."""

@@ -9,13 +9,14 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
+from typing import Any
 
 from lstm_ts.errors import LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.store.disk import locked
 
-LOST = "lost"  # what became of a forecast: its service was killed
+LOGGED, LOST = "lstm_ts_forecast_log_total", "lost"  # what became of a forecast: its service was killed
 LOCK = "lock"  # held as long as the service lives
 BATCH = "batch_"  # a process's note of what it is writing
 
@@ -33,15 +34,19 @@ def own_folder(port: int) -> Iterator[Path]:
 
 
 @contextmanager
-def noted(folder: Path, rows: Sequence[ForecastRow]) -> Iterator[None]:
-    """A note of rows while a transaction writes them: a kill may come after its commit and before they are counted."""
-    note = folder / f"{BATCH}{os.getpid()}"
-    last = rows[-1]
-    note.write_text(json.dumps([len(rows), last.request_id, last.arm, last.at.isoformat()]))
+def noted(folder: Path, rows: Sequence[ForecastRow], written: int) -> Iterator[None]:
+    """A note of rows until they are counted: a kill may come after the commit of the transaction that writes them.
+
+    written    forecasts that this process has counted before
+    """
+    note, last = folder / f"{BATCH}{os.getpid()}", rows[-1]
+    with suppress(OSError):  # without it the next service calls lost what is not
+        note.write_text(json.dumps([written, len(rows), last.request_id, last.arm, last.at.isoformat()]))
     try:
         yield
     finally:
-        note.unlink()
+        with suppress(OSError):
+            note.unlink()
 
 
 def take_lost(port: int, ledger_url: str) -> int:
@@ -62,12 +67,9 @@ def _prefix(port: int) -> str:
 
 def _count_lost(folder: Path) -> int:
     """Forecasts of which nothing became, by the counts that lie there, and those that were called lost already."""
-    from prometheus_client.multiprocess import MultiProcessCollector  # once it can know where its files lie
-
-    files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
-    samples = [sample for metric in files.collect() for sample in metric.samples]  # type: ignore[no-untyped-call]
+    samples = _read_counts(folder, "*.db")
     made = sum(each.value for each in samples if each.name == "lstm_ts_forecasts_total")
-    became = {each.labels["outcome"]: each.value for each in samples if each.name == "lstm_ts_forecast_log_total"}
+    became = {each.labels["outcome"]: each.value for each in samples if each.name == LOGGED}
     known = became.pop(LOST, 0)
     return int(made - sum(became.values()) + known)
 
@@ -77,7 +79,18 @@ def _count_written(folder: Path, ledger_url: str) -> int:
     written = 0
     for note in folder.glob(f"{BATCH}*"):
         with suppress(ValueError, LedgerError):  # killed while it made its note; nobody to ask
-            count, request_id, arm, at = json.loads(note.read_text())
+            before, count, request_id, arm, at = json.loads(note.read_text())
+            samples = _read_counts(folder, f"*_{note.name.removeprefix(BATCH)}.db")
+            if before != sum(each.value for each in samples if each.labels.get("outcome") == "written"):
+                continue  # it was counted
             with closing(Ledger(ledger_url, make=False)) as ledger:
                 written += count * ledger.has_forecast(request_id, arm, datetime.fromisoformat(at))
     return written
+
+
+def _read_counts(folder: Path, files: str) -> list[Any]:
+    """Samples of all processes whose files match."""
+    from prometheus_client.multiprocess import MultiProcessCollector  # once it can know where its files lie
+
+    merged = MultiProcessCollector.merge(map(str, folder.glob(files)))  # type: ignore[no-untyped-call]
+    return [sample for metric in merged for sample in metric.samples]

@@ -187,7 +187,7 @@ def _serve(
     from serve.http_process import HttpProcess
     from serve.routes import Routes
 
-    _count_lost(cfg.port, cfg.registry.ledger)
+    _count_lost(cfg.port, cfg.forecast_log.url)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     http = HttpProcess(
         ForecastApi(settings, folder, forecast_log.address),

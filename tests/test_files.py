@@ -64,9 +64,9 @@ def test_text_is_read_whatever_its_packing_extension_line_ends_and_blank_lines(t
     [
         ([0.02, 0.04, 0.0], [0.02, 0.04, 0.0]),
         ([0.02, None, -1.0], [0.02, None, None]),
-        ([float("nan"), float("inf"), 1.5], [None, None, 1.5]),
-        ([20, 35, 0], [None] * 3),  # points
-        ([20.0, 35.0, 0.0], [None] * 3),
+        ([float("nan"), float("inf"), 1.25], [None, None, 1.25]),
+        ([20, 35, 0], [None, None, 0.0]),  # points
+        ([20.0, 35.5, 0.0], [None, None, 0.0]),
     ],
 )
 def test_a_spread_is_kept_where_it_is_a_price_and_refuses_no_row(
@@ -79,6 +79,12 @@ def test_a_spread_is_kept_where_it_is_a_price_and_refuses_no_row(
     found = batches(path, "UTC", rows=2)
     assert bars_of(found)["spread"].to_list() == kept
     assert rejects_of(found) == []
+
+
+@pytest.mark.parametrize("name", ["Spread (pips)", "spread [points]", "Spread %", "quoted spread"])
+def test_a_spread_in_another_unit_is_none(tmp_path: Path, name: str) -> None:
+    text = f"Time,Open,High,Low,Close,{name}\n2025-01-06 17:00,29.5,29.6,29.4,29.5,0.5\n"
+    assert bars_of(batches(write(tmp_path, text), "UTC"))["spread"].to_list() == [None]
 
 
 def test_a_spread_is_in_the_unit_of_the_prices(tmp_path: Path) -> None:

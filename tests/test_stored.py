@@ -34,7 +34,7 @@ def store(folder: Path, symbol: str, rows: int) -> None:
 def test_everybody_is_given_the_same_bars_until_the_store_changes(shared: BarCache, tmp_path: Path) -> None:
     store(tmp_path, "XAGUSD", 3)
     bars = shared.bars("XAGUSD", HOURS)
-    assert bars.bars.columns == ["ts", *PRICES, "volume", "day"]
+    assert bars.bars.columns == ["ts", *PRICES, "volume", "spread", "day"]
     assert shared.bars("XAGUSD", HOURS) is bars
     store(tmp_path, "XAGUSD", 4)
     assert shared.bars("XAGUSD", HOURS).bars.height == 4

@@ -66,7 +66,7 @@ def test_the_final_epochs_learn_the_validation_hours_and_know_nothing_of_later_o
     assert (as_it_was.scaler.return_profile_W != validated.scaler.return_profile_W).any()
 
 
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty", "ignore:The dirpath has changed")
 def test_a_run_that_had_stopped_early_trains_no_further_epoch(
     hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
@@ -77,10 +77,13 @@ def test_a_run_that_had_stopped_early_trains_no_further_epoch(
     data = make_training_data(cfg, [symbol_bars(hourly_bars, silver)], split)
     stopped = fit(cfg, data, build_trainer(cfg, tmp_path))
     last = tmp_path / "checkpoints/last.ckpt"
-    resumed = fit(cfg, data, build_trainer(cfg, tmp_path), ckpt_path=last)
     assert 1 < len(stopped.losses) < 30
-    assert resumed.losses == stopped.losses
-    assert resumed.forecaster.network.graph == stopped.forecaster.network.graph
+    for folder in (tmp_path, tmp_path / "other"):
+        resumed = fit(cfg, data, build_trainer(cfg, folder), ckpt_path=last)
+        assert resumed.losses == stopped.losses
+        assert resumed.forecaster.network.graph == stopped.forecaster.network.graph
+    cfg.patience = 2
+    assert len(fit(cfg, data, build_trainer(cfg, tmp_path / "longer"), ckpt_path=last).losses) > len(stopped.losses)
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_two_symbols_go_from_minutes_to_forecasts_pages_and_a_schedule(tmp_path:
                 instance=instance, partition_key="2026-02-02"
             )
             (event,) = done.asset_materializations_for_node(f"{symbol}__minute_bars")
-            assert event.metadata["says"].value == "nothing new, no file changed"
+            assert event.metadata["says"].value == "nothing new"
         at = datetime(2026, 2, 2, 15, 4, tzinfo=UTC)  # midnight in Tokyo, ten in the morning in New York
         context = dg.build_schedule_context(
             instance, scheduled_execution_time=at, repository_def=definitions.get_repository_def()

@@ -1,9 +1,9 @@
 """Bars: their schema, what makes a row bad, and minute → hour.
 
 `minute_bars` and `hourly_bars` are polars frames `ts, open, high, low, close, volume, spread`, ascending and
-unique in `ts`; `ts` is the bar's OPEN in UTC, `spread` the mean ask - bid in the currency of the prices, null where
-the source has no quotes. Hourly bars add `minutes_share`: the minutes seen over the minutes the session holds in that
-hour (1.0 where a source delivers whole hours).
+unique in `ts`; `ts` is the bar's OPEN in UTC, `spread` the mean ask - bid (of Dukascopy's candles that of the closes)
+in the currency of the prices, null where the source has no quotes. Hourly bars add `minutes_share`: the minutes seen
+over the minutes the session holds in that hour (1.0 where a source delivers whole hours).
 """
 
 import hashlib

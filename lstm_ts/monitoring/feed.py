@@ -11,7 +11,8 @@ from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
 MINUTE = timedelta(minutes=1)
-NEW_SPREADS, USUAL_SPREADS = 24, 240  # hours that have one: the newest, and those before, at least
+NEW_HOURS = 24  # whose spread is looked at
+NEW_SPREADS, USUAL_SPREADS = 12, 240  # at least, of these hours and of those before
 STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
 
 
@@ -130,14 +131,15 @@ def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
 
 def _find_wide_spread(hourly_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
     """Not known where fewer hours have a spread than it takes."""
-    shares = hourly_bars.select(pl.col("spread") / pl.col("close")).to_series().drop_nulls()
-    if len(shares) < NEW_SPREADS + USUAL_SPREADS:
+    shares = hourly_bars.select(pl.col("spread") / pl.col("close")).to_series()
+    newest, before = shares.tail(NEW_HOURS).drop_nulls(), shares.head(-NEW_HOURS).drop_nulls()
+    if len(newest) < NEW_SPREADS or len(before) < USUAL_SPREADS:
         return None
-    new, usual = (float(np.median(part.to_numpy())) for part in (shares[-NEW_SPREADS:], shares[:-NEW_SPREADS]))
-    if new <= limits.spread_sizes * usual:
+    new, usual = (float(np.median(part.to_numpy())) for part in (newest, before))
+    if usual == 0 or new <= limits.spread_sizes * usual:
         return None
     return (
-        f"the spread of the last {NEW_SPREADS} hours is {1e4 * new:.3g} bps of the price in the median, after "
+        f"the spread of the last {NEW_HOURS} hours is {1e4 * new:.3g} bps of the price in the median, after "
         f"{1e4 * usual:.3g} bps in the weeks before (limit {limits.spread_sizes:g} times)"
     )
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from lstm_ts.errors import UnknownFormat
@@ -19,7 +18,6 @@ NO_STAMP = ("close time", "closetime", "end time", "expiry")
 DAY_NAMES = ("date", "dtyyyymmdd", "yyyymmdd", "day", "trade date", "trading date", "datum")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
-SPREAD_NAMES = ("spread", "mean spread", "avg spread", "average spread")
 SYMBOL_NAMES = ("symbol", "ticker", "instrument", "pair", "currency pair", "sym")
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
 
@@ -46,7 +44,7 @@ class Columns:
     volume: int | None = None
     symbol: int | None = None
     period: int | None = None
-    spread: int | None = None  # in the currency of the prices
+    spread: int | None = None  # in the unit of the prices
 
     @property
     def ticks(self) -> bool:
@@ -108,7 +106,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         _find_volume(rest),
         symbol if filled else None,
         period=_first(rest, PERIOD_NAMES),
-        spread=_find_spread(rest, cells),
+        spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
     )
 
 
@@ -122,18 +120,6 @@ def _find_volume(positions: dict[str, int]) -> int | None:
     if exact is not None:
         return exact
     return next((i for name, i in positions.items() if name.startswith(("volume ", "vol "))), None)
-
-
-def _find_spread(positions: dict[str, int], cells: dict[int, list[str]]) -> int | None:
-    """Whole numbers are points, as MetaTrader exports them."""
-    found = _first(positions, SPREAD_NAMES)
-    return found if found is not None and any(map(_is_fraction, cells[found])) else None
-
-
-def _is_fraction(cell: str) -> bool:
-    with suppress(ValueError):
-        return float(cell.replace(",", ".")) % 1 > 0
-    return False
 
 
 def _find_stamp(plain: Sequence[str], cells: dict[int, list[str]]) -> tuple[tuple[int, ...], Stamp] | None:

@@ -138,9 +138,9 @@ class Files:
         """All minutes come with the last batch, since any block may have ticks of them."""
         partials = []
         for rows in file.read_rows():
-            bid, ask = pl.col("low") * self.price_factor, pl.col("high") * self.price_factor
-            ticks = rows.filter(pl.col("reason").is_null()).select("ts", mid=(bid + ask) / 2, spread=ask - bid)
-            partials.append(make_partials(ticks))
+            bid, ask = pl.col("low"), pl.col("high")
+            mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
+            partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)))
             testimony.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         bars = join_partials(partials)

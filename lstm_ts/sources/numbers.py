@@ -11,6 +11,7 @@ CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
 NO_VALUE = ("", "#n/a n/a", *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
+MAX_SPREAD = 0.05  # of the close; more are points
 APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
 
 
@@ -78,9 +79,13 @@ def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Serie
     return found.set((found < 0).fill_null(False), None), bad
 
 
-def only_spreads(found: pl.Series) -> pl.Series:
-    """Null where it is none: negative, or no finite number."""
-    return found.set((~found.is_finite() | (found < 0)).fill_null(False), None)
+def only_spreads(found: pl.Series, closes: pl.Series) -> pl.Series:
+    """Null where it is none: negative, no finite number, or in points, as a whole number is and one beyond any market.
+
+    closes   of the same rows
+    """
+    points = ((found % 1 == 0) & (found != 0)) | (found > MAX_SPREAD * closes)
+    return found.set((~found.is_finite() | (found < 0) | points).fill_null(False), None)
 
 
 def is_no_value(cells: pl.Series) -> pl.Series:

@@ -131,8 +131,8 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         found, wrong = _volumes(table.cells(block, columns.volume))
         volume, bad = pl.lit(found), pl.lit(wrong)
     spread = pl.lit(None, pl.Float64)
-    if columns.spread is not None:
-        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread))))
+    if columns.spread is not None and not columns.ticks:
+        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
     empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
     extras = {"symbol": columns.symbol, "period": columns.period}

@@ -49,6 +49,9 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
     volume, bad_volume = pl.Series([None], dtype=pl.Float64), pl.Series([False])
     if columns.volume is not None and not layout.ticks:
         volume, bad_volume = parse_volumes(cells[columns.volume], comma=layout.comma)
+    spread = None
+    if columns.spread is not None and not layout.ticks:
+        spread = only_spreads(parse_numbers(cells[columns.spread], comma=layout.comma), prices[3])
     empty = pl.Series([False])
     if not layout.ticks:
         empty = find_no_prices(prices, [cells[i] for i in columns.prices])
@@ -57,15 +60,11 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
         stamp.alias("stamp"),
         *(prices[i].alias(name) for name, i in zip(PRICES, TICK_PRICES if layout.ticks else range(4), strict=True)),
         volume=pl.lit(volume) if len(volume) == len(lines) else pl.lit(None, pl.Float64),
-        spread=pl.lit(None, pl.Float64) if columns.spread is None else _spread(cells[columns.spread], layout),
+        spread=pl.lit(None, pl.Float64) if spread is None else pl.lit(spread),
         reason=_reason(wrong, empty, bad_volume, lines["text"], layout),
         **{name: cells[i].str.strip_chars() for name, i in _extras(columns).items()},
     )
     return _without_headers(rows, layout)
-
-
-def _spread(cells: pl.Series, layout: Layout) -> pl.Series:
-    return only_spreads(parse_numbers(cells, comma=layout.comma))
 
 
 def _extras(columns: Columns) -> dict[str, int]:
