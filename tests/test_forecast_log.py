@@ -76,16 +76,23 @@ from dataclasses import replace
 import sqlalchemy as sa
 from test_ledger import FORECAST
 from serve.service_folder import own_folder
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def kill_when_it_is_removed(event, arguments):
+    if event == "os.remove" and "batch_" in str(arguments[0]):
+        kill()
 def kill_once_inserted(connection, cursor, statement, *_):
-    if "INTO forecasts" in statement:
+    if "INTO forecasts" in statement and moment != "remove":
         at = sa.Engine if moment == "commit" else sa.pool.Pool  # SQLAlchemy says "commit" before it commits
-        sa.event.listen(at, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        sa.event.listen(at, moment, kill)
 _, url, port, moment = sys.argv
 with own_folder(int(port)) as folder:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     from serve.forecast_log import ForecastLog
     log = ForecastLog(folder=folder, url=url, capacity=9, batch=9, interval_s=60, poll_s=5, retry_s=0.1, close_s=30)
     sa.event.listen(sa.Engine, "after_cursor_execute", kill_once_inserted)
+    if moment == "remove":
+        sys.addaudithook(kill_when_it_is_removed)
     for i in range(9):
         log.add(replace(FORECAST, request_id=f"{i:04}"))
     log.close()
@@ -454,7 +461,7 @@ def test_a_log_made_before_a_fork_writes_after_it(ledger_url: str) -> None:
     assert kept(ledger_url) == ids(*range(250))
 
 
-@pytest.mark.parametrize(("moment", "lost"), [("commit", 9), ("checkin", 0)])
+@pytest.mark.parametrize(("moment", "lost"), [("commit", 9), ("checkin", 0), ("remove", 0)])
 def test_what_a_killed_process_was_writing_is_lost_where_the_ledger_has_it_not(
     ledger_url: str, moment: str, lost: int
 ) -> None:
