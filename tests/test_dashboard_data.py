@@ -32,7 +32,7 @@ def minutes_of(silver: Session) -> pl.DataFrame:
         ts = ts.filter((ts < start) | (ts >= start + count * MINUTE))
     close = 16 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-4, len(ts))))
     columns = {"ts": ts, "open": close - 0.001, "high": close + 0.003, "low": close - 0.004, "close": close}
-    return pl.DataFrame(columns).with_columns(volume=None, spread=None).cast(BAR_SCHEMA)
+    return pl.DataFrame(columns).with_columns(volume=None, spread=0.03).cast(BAR_SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,20 @@ def labels(page: Page) -> list[str]:
         }"""
     )
     return told
+
+
+def readout(page: Page) -> tuple[str, bool]:
+    """What stands above the picture, and whether it is wider."""
+    text, wider = page.evaluate(
+        """() => {
+          const plot = Bokeh.documents[0].get_model_by_name("prices");
+          const {text, text_font, text_font_size} = plot.above.find(each => each.type === "Title");
+          const pen = document.createElement("canvas").getContext("2d");
+          pen.font = `${text_font_size} ${text_font}`;
+          return [text, text.split("\\n").some(line => pen.measureText(line).width > plot.inner_width)];
+        }"""
+    )
+    return text, wider
 
 
 def test_an_empty_store_says_what_to_run_and_coverage_what_is_known_of_each_day(page: Page) -> None:
@@ -202,6 +216,9 @@ def test_both_views_are_accessible_and_fit_the_screen(browser: Browser, url: str
         expect(page.get_by_text("03 Mar 2015 00:00 to 04 Mar 2015 00:00 UTC")).to_be_visible()
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wait_for(lambda: "Mar 2015" in readout(page)[0])
+        told, wider = readout(page)
+        assert (told.split()[-2:], wider) == (["spread", "0.030"], False)
 
 
 def test_minutes_are_seen_once_they_are_stored(page: Page, raw: BarStore) -> None:

@@ -214,7 +214,7 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             expect(page.get_by_text(f"Its files are in {older.folder}.")).to_be_visible()
             assert f"{older.horizons['1'].pinball_bps:.3f}" in row_of(page, "Pinball loss on the same origins", "model")
             assert "0.0001" in row_of(page, "What runs differ in", "optimisation.lr")
-            loss = "Validation loss over volatility's on the same hours (lower is better)"
+            loss = "Validation loss over har_rolling's on the same hours (lower is better)"
             page.get_by_label("Score", exact=True).select_option(label=loss)
             click_at(page, 0.01, 0.99)
             expect(page.get_by_text(f"Its files are in {newer.folder}.")).to_be_visible()

@@ -28,6 +28,7 @@ BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
 DAY = timedelta(days=1)
 NARROWEST = 30  # bars
 VOLUME = 0.2  # of the picture's height, below the prices
+NARROW_PX = 500  # of the picture: what stands above it takes more lines
 EDGES = ("start", "end")
 CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "spread", "colour", "fill")
 # What stands above the picture of the candle below the mouse, or of the last one that is seen.
@@ -40,7 +41,10 @@ const prices = [["O", open], ["H", high], ["L", low], ["C", close]].map(
   ([name, column]) => `${name} ${column[at].toFixed(decimals)}`)
 const amount = has_volume ? [`V ${Math.round(volume[at]).toLocaleString("en-GB")}`] : []
 const quoted = Number.isFinite(spread[at]) ? [`spread ${spread[at].toFixed(decimals)}`] : []
-readout.text = told(ts[at]) + "\\n" + [...prices, ...amount, ...quoted].join("  ")"""
+const lines = plot.inner_width < NARROW_PX
+  ? [...told(ts[at]).split(/ (?=\\()/), prices.slice(0, 2), prices.slice(2), [...amount, ...quoted]]
+  : [told(ts[at]), [...prices, ...amount, ...quoted]]
+readout.text = lines.map(line => [line].flat().join("  ")).join("\\n")"""
 
 
 class PriceChart:
@@ -74,7 +78,7 @@ class PriceChart:
         plot.add_layout(readout, "above")
         args = {"readout": readout, "candles": self._candles, "plot": plot, "decimals": prices.decimals,
                 "has_volume": self.has_volume, "zones": list(dict.fromkeys([zone, "UTC"]))}  # fmt: skip
-        tell = CustomJS(args=args, code=READOUT.replace("MOMENT", MOMENT))
+        tell = CustomJS(args=args, code=READOUT.replace("MOMENT", MOMENT).replace("NARROW_PX", str(NARROW_PX)))
         columns = plot.quad("left", "right", "high", "low", source=self._candles, fill_alpha=0, line_alpha=0)
         plot.add_tools(HoverTool(renderers=[columns], mode="vline", tooltips=None, callback=tell, visible=False))
         plot.add_tools(CrosshairTool(dimensions="both", line_color=ink, line_alpha=0.4))

@@ -23,10 +23,10 @@ def _order(colours: Shade) -> tuple[str, ...]:
 
 
 def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
-    """Validation loss by epoch; the line at 1 is the volatility forecast."""
+    """Validation loss by epoch; the line at 1 is har_rolling."""
     plot = plain_figure(colours, height=300)
     plot.name = "losses"
-    plot.xaxis.axis_label, plot.yaxis.axis_label = "Epoch", "Validation loss over volatility's"
+    plot.xaxis.axis_label, plot.yaxis.axis_label = "Epoch", "Validation loss over har_rolling's"
     plot.xaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1), BasicTickFormatter()
     plot.hspan(y=[1.0], line_color=colours.ink, line_dash="dashed", line_width=1)
     for run, colour in zip(runs, _order(colours), strict=False):
@@ -42,7 +42,7 @@ def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
 def curves_legend(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> str:
     pairs = zip(runs, _order(colours), strict=False)
     named = [(colour, escape(label(run, zone))) for run, colour in pairs if run.losses]
-    return legend([*named, (colours.ink, "the volatility forecast (dashed)")])
+    return legend([*named, (colours.ink, "har_rolling (dashed)")])
 
 
 def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:

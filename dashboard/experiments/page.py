@@ -22,7 +22,7 @@ from dashboard.ui.views import shade
 FILES = {"scores/report.html": "Report", SCORES: "Scores as JSON"}
 AT_FIRST = 4  # runs that are compared
 POINTS = """<p class="quiet">A point is a run, the dash above or below it the best baseline on the same hours, of a
-validation loss the volatility forecast. Differences between runs are not tested.</p>"""
+validation loss that of har_rolling. Differences between runs are not tested.</p>"""
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
 them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
 

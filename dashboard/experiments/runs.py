@@ -38,7 +38,7 @@ class Run:
     config: Mapping[str, Value] = field(default_factory=dict)  # by dotted name; empty: cannot be read
     horizons: Mapping[str, HorizonScores] = field(default_factory=dict)  # by step; empty: none yet
     span: str = ""  # that the scores are of
-    losses: tuple[float, ...] = ()  # by epoch, over the volatility forecast's, both on the validation span
+    losses: tuple[float, ...] = ()  # by epoch, over that of har_rolling, both on the validation span
     url: str = ""  # at Weights & Biases
     offline: Path | None = None  # files for `wandb sync`
     trouble: str = ""  # what is missing or damaged

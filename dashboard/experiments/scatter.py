@@ -33,7 +33,7 @@ def scores_of(runs: Sequence[Run]) -> list[RunScore]:
     scores = [_at(step, "pinball, bps (lower is better)", lambda h: h.pinball_bps, _baseline_loss) for step in steps]
     scores += [_at(step, "skill over the best baseline, % (higher is better)", _skill, lambda _: 0.0) for step in steps]
     loss = RunScore(
-        "Validation loss over volatility's on the same hours (lower is better)", lambda run: run.loss, lambda _: 1.0
+        "Validation loss over har_rolling's on the same hours (lower is better)", lambda run: run.loss, lambda _: 1.0
     )
     return scores + [loss] * any(run.loss is not None for run in runs)
 

@@ -59,7 +59,7 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
     heads = [
         f"Started, <br>{escape(zone.key)}",
         "Run",
-        "Validation loss <br>over volatility's",
+        "Validation loss <br>over har_rolling's",
         *scores,
         "Verdict",
         "Set to",

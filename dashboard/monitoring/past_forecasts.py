@@ -79,7 +79,7 @@ def describe(path: PastPath, start_ms: float, end_ms: float) -> str:
     if not known:
         return f"{count:,} forecasts of this span; no outcome of them is known yet."
     share = percent(missed / known)
-    waiting = f"; {count - known:,} outcomes are not known" if count > known else ""
+    waiting = f"; not known: {count - known:,}" if count > known else ""
     return (
         f"{count:,} forecasts of this span. Of {known:,} known outcomes {missed:,} ({share}) lie outside of the 80 % "
         f"interval, where one in five is meant to{waiting}."
