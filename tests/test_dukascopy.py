@@ -522,7 +522,9 @@ def test_the_real_minutes_of_a_month_come_back_as_they_are(tmp_path: Path, real_
         feed.plan("ASK/2015/3/24", "429", "503", "cut", "html")
         said = command(ingest.main, *arguments)
     assert said.code == 0, said.err
-    wanted = month.filter(pl.col("ts").dt.month() == 3).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA)
+    quoted = (feed.sides["ASK"]["close"] - feed.sides["BID"]["close"]).round(4)  # in the feed's own unit
+    wanted = month.select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).with_columns(spread=quoted)
+    wanted = wanted.filter(pl.col("ts").dt.month() == 3)
     assert stored_in(tmp_path).equals(wanted) and wanted.height == 30_271
     assert feed.count()["XAG-USD/BID/2015/3/11"] == 1
     segments = ["action=status", *arguments]
