@@ -81,7 +81,9 @@ def _count_written(folder: Path, ledger_url: str) -> int:
         with suppress(ValueError, LedgerError):  # killed while it made its note; nobody to ask
             before, count, request_id, arm, at = json.loads(note.read_text())
             samples = _read_counts(folder, f"*_{note.name.removeprefix(BATCH)}.db")
-            if before != sum(each.value for each in samples if each.labels.get("outcome") == "written"):
+            if before != sum(
+                each.value for each in samples if each.name == LOGGED and each.labels["outcome"] == "written"
+            ):
                 continue  # it was counted
             with closing(Ledger(ledger_url, make=False)) as ledger:
                 written += count * ledger.has_forecast(request_id, arm, datetime.fromisoformat(at))

@@ -18,6 +18,7 @@ TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
 BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume", "spread"), pl.Float64()))
 HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
+SPREAD_DIGITS = 12  # of a mean: summed in another order, it has other last ones
 REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
 
 
@@ -196,7 +197,7 @@ def make_hourly_bars(
         pl.col("low").min(),
         pl.col("close").last(),
         pl.when(pl.col("volume").count() > 0).then(pl.col("volume").sum()),
-        pl.col("spread").mean(),
+        pl.col("spread").mean().round_sig_figs(SPREAD_DIGITS),
         minutes=pl.len() * minutes,
     )
     return (

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lstm_ts.market.bars import BAR_SCHEMA, TS
+from lstm_ts.market.bars import BAR_SCHEMA, SPREAD_DIGITS, TS
 
 # A minute, as far as one block has ticks of it; the spread is that of all its ticks together.
 PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS})
-DIGITS = 12  # of a mean; in another order of ticks the last ones are others
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
@@ -40,7 +39,7 @@ def join_partials(partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
             pl.col("low").min(),
             pl.col("close").sort_by("last").last(),
             pl.col("volume").sum(),
-            (pl.col("spread").sum() / pl.col("volume").sum()).round_sig_figs(DIGITS),
+            (pl.col("spread").sum() / pl.col("volume").sum()).round_sig_figs(SPREAD_DIGITS),
         )
         .sort("ts")
     )
