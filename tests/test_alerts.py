@@ -129,7 +129,7 @@ def test_an_incident_is_told_once_over_many_runs_and_so_is_its_end(ledger: Ledge
     ]
     assert (second["title"], second["type"]) == ("[resolved] concept_drift of XAGUSD", "success")
     assert second["message"].splitlines() == [
-        f"Over since Wed 2026-11-25 19:04 UTC: {DRIFT.sentence}",
+        f"Over since Wed 2026-11-25 19:04 UTC. Last found: {DRIFT.sentence}",
         f"More: {DRIFT.command}",
         "Incident 1: concept_drift of XAGUSD, warning, since Wed 2026-11-25 14:04 UTC, for 5 h",
     ]
@@ -152,7 +152,7 @@ def test_what_one_run_found_is_one_message_the_gravest_first(quick: Ledger, hook
     assert all(finding.sentence in message["message"] for finding in (DRIFT, STALE))
     run(quick, settings, 1, good(DRIFT), good(DISK), DISK, replace(DRIFT, subject="XAUUSD"))
     assert hook.titles[1:] == ["[warning] concept_drift of XAUUSD and 1 more"]
-    assert f"Over since Wed 2026-11-25 15:04 UTC: {DRIFT.sentence}" in hook.received[1]["message"]
+    assert f"Over since Wed 2026-11-25 15:04 UTC. Last found: {DRIFT.sentence}" in hook.received[1]["message"]
 
 
 LATE = Finding("pipeline_late", "XAGUSD", Health.BAD, "No bar of XAGUSD has come for 2.0 session hours.", "more")

@@ -122,7 +122,7 @@ def _describe(news: News) -> str:
     told = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
     if news.kind == RESOLVED:
         assert incident.ended_at is not None
-        lines[0] = f"Over since {format_time(incident.ended_at)}: {sentence}"
+        lines[0] = f"Over since {format_time(incident.ended_at)}. Last found: {sentence}"
         told += f", for {format_span(incident.ended_at - incident.began_at)}"
     repeated = "; you may have been told before" if news.perhaps_told else ""
     lines.append(f"Incident {incident.number}: {told}{repeated}")
