@@ -129,7 +129,7 @@ def _describe(path: str, error: ErrorDetails) -> Problem:
         case "greater_than_equal" | "less_than_equal" | "finite_number" if error["loc"][-1] in PRICES:
             text = f"Expected a positive price between {MIN_PRICE:f} and {MAX_PRICE:,.0f}, got {got}; correct it"
         case "greater_than_equal" | "finite_number":
-            text = f"Expected a volume of 0 or more, got {got}; correct it or leave it out"
+            text = f"Expected a {error['loc'][-1]} of 0 or more, got {got}; correct it or leave it out"
         case "float_type":
             how = "send it without quotes" if isinstance(error["input"], str) else "correct it"
             text = f"Expected a number, got {got}; {how}"

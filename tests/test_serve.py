@@ -165,7 +165,7 @@ def test_age_hash_and_id_are_told(server: Server, models: list[Path], now_bars: 
 
 def test_offsets_whole_numbers_and_volume_are_accepted(server: Server, now_bars: list[Body]) -> None:
     local = [
-        bar | {"ts": datetime.fromisoformat(bar["ts"]).astimezone(NEW_YORK).isoformat(), "volume": 3}
+        bar | {"ts": datetime.fromisoformat(bar["ts"]).astimezone(NEW_YORK).isoformat(), "volume": 3, "spread": 0.02}
         for bar in now_bars
     ]
     assert server.ask(local).path == server.ask(now_bars).path
@@ -212,6 +212,7 @@ CHANGES: dict[str, tuple[Callable[[list[Body]], object], str, str]] = {
     "no close": (lambda bars: bars[3].pop("close"), "bars[3].close", "a value for close, got none"),
     "a fifth price": (lambda bars: bars[3].update(mid=20.0), "bars[3].mid", "only ts, open, high, low, close, volume"),
     "negative volume": (lambda bars: bars[3].update(volume=-1), "bars[3].volume", "volume of 0 or more"),
+    "negative spread": (lambda bars: bars[3].update(spread=-1), "bars[3].spread", "spread of 0 or more"),
     "no bar": (lambda bars: bars.__setitem__(3, 7), "bars[3]", "Expected a bar with ts, open"),  # type: ignore[call-overload]
     "naive": (lambda bars: bars[3].update(ts=bars[3]["ts"][:-1]), "bars[3].ts", "a time with its offset"),
     "no time": (lambda bars: bars[3].update(ts="soon"), "bars[3].ts", "an ISO 8601 time"),

@@ -128,8 +128,8 @@ def make_mid(bid: pl.DataFrame, ask: pl.DataFrame) -> pl.DataFrame:
     both = rate(bid).join(rate(ask), on="ts", how="full", coalesce=True, suffix="_ask").sort("ts")
     lone = pl.any_horizontal(pl.col("close", "close_ask").is_null())
     crossed = pl.any_horizontal([pl.col(price) > pl.col(f"{price}_ask") for price in PRICES])
-    sums = {name: (both[name] + both[f"{name}_ask"]).to_numpy() / 2 for name in PRICES}
-    mids = {name: _round(mid_N, mid_N) for name, mid_N in sums.items()}
+    means = {name: (both[name] + both[f"{name}_ask"]).to_numpy() / 2 for name in PRICES}
+    mids = {name: _round(mid_N, mid_N) for name, mid_N in means.items()}
     spread_N = _round((both["close_ask"] - both["close"]).to_numpy(), mids["close"])
     return both.select(
         "ts",
