@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
-from benchmarks.serve import SYMBOL, MeasuredServer, ask, read, running, window_of
+from benchmarks.measured_server import MeasuredServer, read, running
+from benchmarks.serve import SYMBOL, ask, window_of
 from benchmarks.servers import HOST
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.model.artifact import load_forecaster

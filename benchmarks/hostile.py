@@ -22,7 +22,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve import MeasuredServer, ask, running, window_of
+from benchmarks.measured_server import MeasuredServer, running
+from benchmarks.serve import ask, window_of
 from benchmarks.servers import HOST
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.scoring.tables import align

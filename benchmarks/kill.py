@@ -23,17 +23,17 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 
+from benchmarks.drills import Drill, make_drills
 from benchmarks.faults import TINY
 from benchmarks.installation import FORKS, PRELOAD, SYMBOL, Installation
 from benchmarks.load import BARS_START, BEGINS, Load, at_work
@@ -48,17 +48,6 @@ LONG_AGO, FAR = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UT
 RETRAIN = (*TINY, "retrain.valid=1mo", "retrain.holdout=1mo", "gate.min_origins=100")
 MOST_MISSING_S = 1.0
 HEADS = ("killed", "not 200", "without, s", "bars", "decisions", "outcomes", "missing", "of, s", "counted", "well, s")
-Pick = Callable[[psutil.Process], psutil.Process]
-
-
-@dataclass(frozen=True)
-class Drill:
-    """What is killed, and what is said of it."""
-
-    name: str
-    find: Callable[[], Any]  # the process; raises    StopIteration, psutil.Error: there is none
-    of_replica: bool = False
-    of_command: bool = False
 
 
 @dataclass
@@ -85,42 +74,6 @@ class Drilled:
         kept = not (self.bars or self.decisions or self.outcomes)
         fleeting = self.missing_s <= MOST_MISSING_S and self.missing <= self.counted
         return kept and (not self.drill.of_replica or (fleeting and not self.failed))
-
-
-def child(main: psutil.Process, holds: Callable[[psutil.Process], bool]) -> psutil.Process:
-    return next(each for each in main.children(recursive=True) if holds(each))
-
-
-def has(*words: str) -> Pick:
-    return lambda main: child(main, lambda each: all(word in " ".join(each.cmdline()) for word in words))
-
-
-def listener(main: psutil.Process) -> psutil.Process:
-    return child(main, lambda each: any(socket.status == "LISTEN" for socket in each.net_connections("tcp")))
-
-
-def registry_of(main: psutil.Process) -> psutil.Process:
-    return child(main, lambda each: each.name() == "registry")
-
-
-def worker(main: psutil.Process) -> psutil.Process:
-    return child(main, lambda each: each.name() != "registry" and "spawn_main" in " ".join(each.cmdline()))
-
-
-def process_of(part: Supervised, pick: Pick = lambda main: main) -> Callable[[], psutil.Process]:
-    return lambda: pick(psutil.Process(part.process.pid))
-
-
-def command_of(load: Load, name: str) -> Callable[[], Any]:
-    """Wait until it is at work."""
-
-    def find() -> Any:
-        while (running := load.running)[0] != name:
-            time.sleep(0.01)
-        time.sleep(0.3)
-        return running[1]
-
-    return find
 
 
 def is_back(drill: Drill, killed: int) -> bool:
@@ -183,20 +136,6 @@ def make_model(at: Installation) -> None:
     at.run("process")
     at.run("retrain", *RETRAIN)
     at.run("retrain", *RETRAIN, "seed=2")
-
-
-def make_drills(load: Load, parts: Mapping[str, Supervised]) -> list[Drill]:
-    first, pipeline = parts["replica 1"], parts["pipeline"]
-    return [
-        Drill("a replica", process_of(first), of_replica=True),
-        Drill("its HTTP process", process_of(first, listener), of_replica=True),
-        Drill("its worker", process_of(first, worker)),
-        Drill("its registry process", process_of(first, registry_of), of_replica=True),
-        *(Drill(name, process_of(parts[name])) for name in ("nginx", "postgres", "mlflow", "dashboard")),
-        Drill("pipeline's daemon", process_of(pipeline, has("dagster", "daemon"))),
-        Drill("pipeline's code server", process_of(pipeline, has("dagster", "grpc"))),
-        *(Drill(name, command_of(load, name), of_command=True) for name in ("ingest", "process", "monitor")),
-    ]
 
 
 def table(found: Sequence[Drilled]) -> str:
