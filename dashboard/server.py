@@ -33,6 +33,7 @@ from dashboard.shell import import_later, shell
 from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
+from lstm_ts.overrides import to_overrides
 
 EXTENSIONS = ("tabulator", "filedropper")
 UPLOADS = "lstm_ts_uploads_"
@@ -153,8 +154,8 @@ def _shared() -> tuple[Client, DashboardSettings, "TemporaryDirectory[str]"]:
     options.add_argument("--basic-auth", default="")
     options.add_argument("--oauth-provider", default="")
     given = options.parse_known_args(sys.orig_argv)[0]  # sys.argv is the app's own
-    auth = (f"auth.basic='{given.basic_auth}'", f"auth.oauth.provider='{given.oauth_provider}'")
-    cfg = compose("dashboard", [f"host={given.address}", *auth])
+    auth = {"basic": given.basic_auth, "oauth": {"provider": given.oauth_provider}}
+    cfg = compose("dashboard", to_overrides({"host": given.address, "auth": auth}))
     check(cfg)
     auth_of(cfg)
     set_up_panel(cfg.threads)

@@ -107,6 +107,12 @@ COMMANDS: Mapping[str, Command] = {
         "\"ingest='source=dukascopy'\" first_day=2024-01-01 paths.data=data/real",
         ("pipeline", "train", "registry"),
     ),
+    "cronjobs": Command(
+        "lstm_ts.cronjobs",
+        "print the schedule as Kubernetes CronJobs",
+        "YAML on stdout, for the resources of a kustomization over deploy/k8s/base.",
+        "\"ingest='source=dukascopy'\" > cronjobs.yaml",
+    ),
     "serve": Command(
         "serve.server",
         "answer requests for forecasts over HTTP",

@@ -87,7 +87,7 @@ def _read_comments(text: str) -> dict[int, str]:
     for number, line in enumerate(lines):
         comment = line[ends.get(number, 0) :].strip().removeprefix("#").strip()
         if number in ends:
-            found[number] = "; ".join(filter(None, [" ".join(above), comment]))
+            found[number] = "; ".join(filter(None, [" ".join(above).rstrip("."), comment]))
             above, last = [], number
         elif line.startswith(" " * (_indent(lines[last]) + 3)):
             found[last] = f"{found.get(last, '')} {comment}".strip()

@@ -1,6 +1,6 @@
 """`python -m lstm_ts.cronjobs`: the schedule of conf/pipeline.yaml as Kubernetes CronJobs, in YAML on stdout.
 
-It takes the command line of `lstm_ts.pipeline`. What pods have in common is added by deploy/k8s/base.
+It takes the values of `lstm_ts.pipeline`. What pods have in common is added by deploy/k8s/base.
 """
 
 import shlex
@@ -88,7 +88,7 @@ def build_cronjob(cfg: DictConfig, name: str, schedule: str | None, script: str)
     }
 
 
-@entry_point("pipeline")
+@entry_point("cronjobs")
 def main(cfg: DictConfig) -> None:
     overrides = typed_overrides()
     GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'

@@ -108,10 +108,8 @@ def run(cfg: DictConfig) -> ProcessResult:
     )
     upsert = result.upsert
     print(f"Hourly bars → {processed.folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
-    print(
-        f"{result.missing:,} of {result.session_hours:,} session hours have no bar "
-        f"({percent(result.missing / result.session_hours, 2)})"
-    )
+    share = f" ({percent(result.missing / result.session_hours, 2)})" if result.session_hours else ""
+    print(f"{result.missing:,} of {result.session_hours:,} session hours have no bar{share}")
     if result.unknown:
         print(
             f"{result.unknown:,} of those are left out because too few of their minutes are known; "

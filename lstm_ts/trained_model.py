@@ -80,9 +80,8 @@ def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> An
     """The configuration of a training on these bars, whose symbols need no file."""
     if wrong := sorted(settings.keys() & NOT_HERE):
         raise ConfigError(f"Expected values that say how to train, got {', '.join(wrong)}; leave them out")
-    trainer = {"enable_progress_bar": False, **settings.get("trainer", {})}
-    names = [each.symbol.name for each in bars]
-    cfg = compose("train", to_overrides({"symbols": names, **settings, "trainer": trainer}))
+    names, quiet = [each.symbol.name for each in bars], {"trainer.enable_progress_bar": False}
+    cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}))
     cfg.symbol = describe_symbol(bars[0].symbol)
     cfg.logger = None  # of curves, into a folder that nobody has named
     return cfg

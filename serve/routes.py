@@ -135,7 +135,7 @@ class Routes:
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """The window that the model was tried out with, and what it answered: both pass as they stand."""
-        example = self._http.workers.example()
+        example = self._http.workers.example
         if self._document is None or example != self._documented:
             self._document, self._documented = self._make_document(document, example), example
         return self._document

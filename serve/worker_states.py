@@ -34,6 +34,7 @@ class WorkerStates:
         self._shared, self._setup, self._pool = shared_state, setup_status, pool
         self._sockets, self._symbols, self._health_s = sockets, symbols, health_s
         self.last: list[WorkerState | None] = [None] * len(sockets)  # by worker; None for one that is starting
+        self.example: Example | None = None  # a request and its answer, of the version loaded last
         self._read_at = time.monotonic()
 
     async def read(self) -> None:
@@ -41,12 +42,13 @@ class WorkerStates:
         shared, status = await asyncio.to_thread(lambda: (self._shared.copy(), self._setup.copy()))
         ready = [status.get(f"predict_{number}") == WorkerSetupStatus.READY for number in range(len(self._sockets))]
         self.last = [shared.get(number) if ready[number] else None for number in range(len(self._sockets))]
+        self.example = shared.get(EXAMPLE)
         self._read_at = time.monotonic()
 
     async def reload(self, within_s: float) -> bool:
         """Have every worker look at the registry now; whether all have done so in time."""
         call, until = time.monotonic_ns(), time.monotonic() + within_s
-        self._shared[CALL] = call
+        await asyncio.to_thread(self._shared.__setitem__, CALL, call)
         while time.monotonic() < until:
             await self.read()
             if all(state and state.looked >= call for state in self.last):
@@ -66,11 +68,6 @@ class WorkerStates:
     def loaded_versions(self) -> frozenset[VersionKey]:
         """Versions as the workers last said, whether or not they answer at this moment."""
         return find_versions(worker for state in self.last if state for worker in state.workers)
-
-    def example(self) -> Example | None:
-        """A request and its answer, of the version loaded last."""
-        found: Example | None = self._shared.get(EXAMPLE)
-        return found
 
     def _find(self, number: int) -> tuple[Worker, ...]:
         """What it last said of itself, while it answers."""

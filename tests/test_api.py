@@ -207,6 +207,11 @@ def test_a_setting_that_fit_does_not_know_is_one_sentence(
     assert words in str(refused.value)
 
 
+def test_a_setting_may_name_the_file_of_its_group(bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
+    with pytest.raises(DataError, match="session hours"):
+        lstm_ts.fit(bars, trainer="default", tsteps=20000)
+
+
 def test_a_folder_is_loaded_whole_and_written_once(
     model: lstm_ts.TrainedModel, trained: Path, hours: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -249,7 +249,18 @@ def test_a_span_without_bars_is_said(stored: Path, trained: Path) -> None:
     assert "got none among bars" in mistake(run("evaluate", stored, f"model={trained}", "span.start=2031-01-01"))
 
 
-COMMANDS = ("ingest", "process", "train", "evaluate", "predict", "backtest", "retrain", "registry", "pipeline")
+COMMANDS = (
+    "ingest",
+    "process",
+    "train",
+    "evaluate",
+    "predict",
+    "backtest",
+    "retrain",
+    "registry",
+    "pipeline",
+    "cronjobs",
+)
 ENTRY_POINTS = [*(f"lstm_ts.{command}" for command in COMMANDS), "serve.server", "dashboard.server"]
 SLOW = {"torch", "lightning", "mlflow", "dagster", "litserve", "panel", "pandas", "matplotlib", "scipy", "sqlalchemy"}
 RUN_ALL = """

@@ -17,7 +17,7 @@ from lstm_ts.configuration import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
 from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, AnsweredSpan
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
@@ -438,6 +438,16 @@ def test_real_silver_fits_its_sessions(stores: Stores, real_minutes: str, silver
     missing = [hours - bars for hours, bars in zip(session_hours, by_year["len"].to_list()[1:], strict=True)]
     assert all(7 <= count <= 50 for count in missing), missing
     assert processed.missing / processed.session_hours < 0.005
+
+
+def test_minutes_of_closed_hours_alone_make_no_hour(
+    stores: Stores, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saturday = pl.DataFrame({"ts": [datetime(2015, 3, 7, 12, tzinfo=UTC)], **dict.fromkeys(PRICES, 15.1)})
+    with stores.raw.upsert("somebody's minutes") as staging:
+        staging.add(saturday.with_columns(volume=None, spread=None).cast(BAR_SCHEMA))
+    process_run(compose("process", [f"paths.data={tmp_path}", f"registry.ledger=sqlite:///{tmp_path}/ledger.db"]))
+    assert capsys.readouterr().out.endswith("\n0 of 0 session hours have no bar\n")
 
 
 def test_no_command_opens_a_store_with_other_sessions_than_it_was_stored_with(stores: Stores, tmp_path: Path) -> None:

@@ -56,6 +56,28 @@ def test_the_second_process_reads_what_the_first_has_laid_out(tmp_path: Path) ->
     assert kept(tmp_path) == ["CMEGlobex_Silver-2015.arrow"]
 
 
+def test_a_user_without_a_home_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = sessions_of_year("SpotFX", 2020)
+    forget()
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # of no user that the machine knows
+    assert sessions_of_year("SpotFX", 2020).equals(whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_nothing(cache: Path) -> None:
+    whole = sessions_of_year("SpotFX", 2020)
+    (path,) = cache.glob("lstm_ts/sessions-*/*")
+    path.unlink()
+    path.mkdir()
+    (path / "in the way").touch()
+    forget()
+    assert sessions_of_year("SpotFX", 2020).equals(whole)
+    assert kept(cache) == [path.name]
+
+
 @pytest.mark.parametrize("content", [b"", b"ARROW1\0\0", b"x" * 5000])
 def test_a_broken_file_is_replaced(cache: Path, content: bytes) -> None:
     whole = sessions_of_year("SpotFX", 2020)

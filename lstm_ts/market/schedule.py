@@ -13,7 +13,7 @@ from datetime import date
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 import polars as pl
@@ -27,18 +27,26 @@ SCHEMA = {"opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")}
 @lru_cache(maxsize=128)
 def sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
     """Frame `opens, closes` (UTC) by trading date.    Raises    ConfigError: nobody knows the calendar"""
-    path = _folder() / f"{quote(calendar, safe='')}-{year}.arrow"
-    with suppress(OSError, PolarsError):
-        kept = pl.read_ipc(path.read_bytes())
+    with suppress(OSError, RuntimeError, PolarsError):
+        kept = pl.read_ipc(_cached(calendar, year).read_bytes())
         if kept.schema == SCHEMA:
             return kept
     sessions = _lay_out(calendar, year)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, delete=False) as part:
-            sessions.write_ipc(part)
-        Path(part.name).replace(path)
+    with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home
+        _keep(sessions, _cached(calendar, year))
     return sessions
+
+
+def _keep(sessions: pl.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        sessions.write_ipc(part := Path(folder, path.name))
+        part.replace(path)
+
+
+def _cached(calendar: str, year: int) -> Path:
+    """Raises    RuntimeError: the user has no home"""
+    return _folder() / f"{quote(calendar, safe='')}-{year}.arrow"
 
 
 @cache

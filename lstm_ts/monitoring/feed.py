@@ -11,6 +11,7 @@ from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
 MINUTE = timedelta(minutes=1)
+MIN_MINUTES = 30  # for a usual move
 NEW_HOURS = 24  # whose spread is looked at
 NEW_SPREADS, USUAL_SPREADS = 12, 240  # at least, of these hours and of those before
 STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
@@ -114,7 +115,7 @@ def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
 
 def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
     close = minute_bars["close"].to_numpy()
-    if len(close) < limits.stuck_minutes:
+    if len(close) < MIN_MINUTES:
         return None
     move = np.diff(np.log(close))
     usual = float(np.abs(move[move != 0]).mean()) if (move != 0).any() else 0.0

@@ -231,5 +231,5 @@ def _check_tercile(found: LossComparison, name: str, criteria: Criteria) -> Gate
     """Beyond the margin counts against it if it is worse by the test too."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
     return GateCheck(
-        name, passed, f"In {name}, p{found.words[1:]}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
+        name, passed, f"In {name}: {found.words}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
     )
