@@ -77,9 +77,6 @@ PURE = {
     "serve.traffic",
 }
 
-MEASURED = {"dashboard.client", "dashboard.monitoring.service"}
-MEASURED |= {"lstm_ts.monitoring.service", "lstm_ts.monitoring.service_client"}
-
 # Which modules alone may import a library.
 KEPT = {
     "apprise": {"lstm_ts.monitoring.delivery"},
@@ -103,7 +100,7 @@ KEPT = {
     "pandas": DASHBOARD | {"lstm_ts.sources.frames", "lstm_ts.hourly_bars"},
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
-    "prometheus_client": SERVICE | MEASURED,
+    "prometheus_client": SERVICE | {"lstm_ts.monitoring.service_counters"},
     "psycopg": {"lstm_ts.ledger.dumps"},
     "psutil": {"lstm_ts.monitoring.machine", "serve.process_figures"},
     "pythonjsonlogger": {"lstm_ts.logs"},

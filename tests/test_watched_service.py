@@ -1,5 +1,6 @@
 """A service looked at from outside: a real one while it serves and once it is gone; and answers that none gives."""
 
+import asyncio
 import shutil
 import threading
 import time
@@ -8,12 +9,15 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 from processes import free_port
+from prometheus_client import generate_latest
 from serving import Server, make_bars, registry_of, running, save_model, wait_for
+from starlette.types import Message, Receive, Scope, Send
 from test_registry import promote, register
 
 from lstm_ts.errors import ConfigError
@@ -21,6 +25,8 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.service import Counts, ServiceLimits, check_service, watch_service
+from serve.middleware import Counted
+from serve.platforms import INVOCATIONS
 
 AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)
 USUAL: dict[str, Any] = {"answer_s": 30.0, "attempts": 1, "pause_s": 0.0, "max_bytes": 4_000_000, "window_s": 900}
@@ -189,6 +195,40 @@ def test_a_look_is_compared_with_one_of_a_window_before_also_after_a_restart(pag
     assert "0 of the last 20 requests" in look(15, good=1020)
     assert "1 of the last 4 requests" in look(16, good=1023, failed=1)
     assert "2 of the last 7 requests" in look(17, good=5, failed=2)
+
+
+def test_after_a_restart_a_service_is_not_compared_with_the_process_before(pages: Pages, ledger: Ledger) -> None:
+    def look(minutes: float, **counted: int) -> dict[str, Health]:
+        pages.pages["/metrics"] = metrics(**counted)
+        return healths(watch_service(ledger, pages.url, limits(), now=AT + timedelta(minutes=minutes)))
+
+    look(0, good=100, failed=1)
+    assert look(1, good=1)["service_errors"] is Health.GOOD
+    assert look(2, good=119, failed=3)["service_errors"] is Health.BAD  # 3 of 122, and only 2 of 21 beyond the old ones
+    assert look(17, good=200, failed=5)["service_errors"] is Health.BAD
+    assert look(18, good=210, failed=5)["service_errors"] is Health.GOOD
+
+
+def test_failures_on_the_routes_of_hosting_platforms_are_failures_of_forecasts(pages: Pages, ledger: Ledger) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = SimpleNamespace(path=INVOCATIONS)
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    async def nothing(*_: Message) -> Message:
+        return {}
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "POST", "headers": []}
+        await Counted(fail)(scope, nothing, nothing)
+
+    pages.pages["/metrics"] = b"lstm_ts_workers 1\n" + generate_latest()
+    watch_service(ledger, pages.url, limits(), now=AT)
+    for _ in range(50):
+        asyncio.run(ask())
+    pages.pages["/metrics"] = b"lstm_ts_workers 1\n" + generate_latest()
+    found = watch_service(ledger, pages.url, limits(), now=AT)
+    assert healths(found)["service_errors"] is Health.BAD
+    assert "50 of the last 50 requests (100.0 %)" in sentence(found, "service_errors")
 
 
 @pytest.mark.parametrize("page", [b"<html>", b"[1]", b'{"workers": 3}', b"\xff", b"[" * 100_000])

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.monitoring.service_counters import ServiceCounters
 
 
 class NoWholeAnswer(Exception):
@@ -28,7 +27,7 @@ def check_url(url: str) -> str:
 
 
 class ServiceClient:
-    """`health` and `samples` return what the service says, or a sentence about why it said nothing."""
+    """`health` and `counters` return what the service says, or a sentence about why it said nothing."""
 
     def __init__(self, base: str, *, answer_s: float, attempts: int, pause_s: float, max_bytes: int) -> None:
         """answer_s   for a whole answer;  pause_s   between two attempts"""
@@ -50,16 +49,16 @@ class ServiceClient:
             return f"What answers at {self._base} is no forecast service."
         return value
 
-    def samples(self) -> list[Sample] | str:
+    def counters(self) -> ServiceCounters | str:
         try:
             text = self._runner.run(self._get_patiently("/metrics")).decode(errors="replace")
-            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+            counters = ServiceCounters.parse(text)
         except NoWholeAnswer as error:
             return str(error)
         except ValueError:
-            samples = []
-        if any(sample.name == "lstm_ts_workers" for sample in samples):
-            return samples
+            counters = ServiceCounters(())
+        if any(counters.named("lstm_ts_workers")):
+            return counters
         return f"What {self._base}/metrics answers is no count of a forecast service."
 
     async def _get_patiently(self, path: str) -> bytes:
