@@ -85,7 +85,7 @@ KEPT = {
     "cloudpathlib": {"lstm_ts.store.object_storage"},
     "dagster": {"lstm_ts.pipeline", "lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation"},
     "fastapi": SERVICE,
-    "httpx": DASHBOARD | {"lstm_ts.monitoring.service_client", "lstm_ts.sources.json_client"},
+    "httpx": DASHBOARD | {"lstm_ts.sources.bounded_http"},
     "hydra": CONFIGURED,
     "ib_async": {"lstm_ts.sources.ib.source"},
     "ib_insync": {"lstm_ts.sources.ib.source"},

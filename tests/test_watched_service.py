@@ -149,7 +149,7 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
         assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_latency")
     gone = watch_service(ledger, url, limits(attempts=2, pause_s=0.01), now=AT + timedelta(minutes=2))
     assert healths(gone).pop("service_no_answer") is Health.BAD
-    assert sentence(gone, "service_no_answer") == f"The forecast service is away: Nobody answers at {url}."
+    assert sentence(gone, "service_no_answer") == f"The forecast service is away: No connection to {url}/health."
     assert set(healths(gone).values()) == {Health.BAD, Health.UNKNOWN}
 
 
@@ -253,12 +253,12 @@ def test_metrics_that_are_none_are_unknown(pages: Pages, page: bytes) -> None:
 def test_an_answer_is_bounded_in_size_and_time(pages: Pages) -> None:
     pages.pages["/health"] = b"x" * 5000
     found, _ = check_service(pages.url, limits(max_bytes=4000), None)
-    assert "answers with more than 4000 bytes" in found[0].sentence
+    assert "More than 4000 bytes from" in found[0].sentence
     pages.pages["/health"] = [b" "] * 100
     start = time.monotonic()
     found, _ = check_service(pages.url, limits(answer_s=0.5), None)
     assert time.monotonic() - start < 5
-    assert "gives no whole answer within 0.5 s" in found[0].sentence
+    assert "No whole answer within 0.5 s from" in found[0].sentence
 
 
 def test_an_address_that_is_none_or_holds_a_secret_is_said_without_it() -> None:

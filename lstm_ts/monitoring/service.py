@@ -15,9 +15,10 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.service_client import ServiceClient, check_url
+from lstm_ts.monitoring.service_client import ServiceClient
 from lstm_ts.monitoring.service_counters import ServiceCounters
 from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.bounded_http import check_url
 
 COMPONENT = "service counters"
 FAILED, LATE, LOG = "service_errors", "service_latency", "forecast_log_dropping"
@@ -95,7 +96,7 @@ def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tup
     before     counters of a look before
     Returns    findings; its counters, None where it has told none
     """
-    base = check_url(url)
+    base = check_url(url, "a service such as http://127.0.0.1:8000")
     asking = {name: getattr(limits, name) for name in ("answer_s", "attempts", "pause_s", "max_bytes")}
     with closing(ServiceClient(base, **asking)) as client:
         health = client.health()
