@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, model_folder, processed_store
 from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.market.bars import PRICES, Source
+from lstm_ts.market.bars import Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.prices import price_format
@@ -31,6 +31,7 @@ from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.request_body import write_request
 from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
 
@@ -128,16 +129,14 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
     }
 
 
-def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> dict[str, Any]:
+def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> str:
     """The body of the service's `POST /predict` that asks for the same forecast: the bars of its window.
 
     It begins with a bar, the one before the window where the window's first hour is missing.
     """
     first = forecaster.window_ts(hourly_bars)
     before = hourly_bars.filter(pl.col("ts") <= first)["ts"].max()
-    bars = hourly_bars.filter(pl.col("ts") >= before).select("ts", *PRICES)
-    rows = [{"ts": f"{ts:%Y-%m-%dT%H:%M:%SZ}", **dict(zip(PRICES, prices, strict=True))} for ts, *prices in bars.rows()]
-    return {"symbol": forecaster.provenance.symbol, "bars": rows}
+    return write_request(forecaster.provenance.symbol, hourly_bars.filter(pl.col("ts") >= before))
 
 
 @entry_point("predict")
@@ -160,7 +159,7 @@ def main(cfg: DictConfig) -> None:
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, clock.now()
     marked = [*describe_adoption(forecaster), *of_training(forecaster.provenance, source)]
     if cfg.format == "request":
-        print(json.dumps(to_request(forecaster, hourly_bars)))
+        print(to_request(forecaster, hourly_bars))
     elif cfg.format == "json":
         flags = [*marked, *limits.find(forecast, tsteps, now)]
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
