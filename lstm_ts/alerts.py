@@ -6,7 +6,6 @@ from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from lstm_ts.cli import check_arguments
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
-from lstm_ts.configuration import check_registry, construct
+from lstm_ts.configuration import check_registry, construct, require
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences
@@ -45,12 +44,6 @@ class AlertRequest:
     until: str | None
     number: int | None
     reason: str | None
-
-    def given(self, option: str) -> Any:
-        value = getattr(self, option)
-        if value is None:
-            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
-        return value
 
 
 def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
@@ -139,7 +132,7 @@ def _test(alerts: Alerts, at: datetime) -> str:
 
 
 def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    rule, until, reason = _rule(asked), read_until(asked.given("until"), at), asked.given("reason")
+    rule, until, reason = _rule(asked), read_until(require(asked, "until"), at), require(asked, "reason")
     row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
     silence(ledger, row)
     return f"Nobody is told of {describe_scope(row)} until {format_time(until)}."
@@ -161,7 +154,7 @@ def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
 
 
 def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    number, reason = asked.given("number"), asked.given("reason")
+    number, reason = require(asked, "number"), require(asked, "reason")
     with ledger.exclusive_alerts(), ledger.transaction() as connection:
         found = next((row for row in read_active(connection) if row.number == number and row.opened_at), None)
         if found is None:
@@ -177,7 +170,7 @@ def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
 
 
 def _rule(asked: AlertRequest) -> str:
-    rule = str(asked.given("rule"))
+    rule = str(require(asked, "rule"))
     if rule not in RULES:
         raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got rule={rule}; choose one of them")
     return rule
