@@ -24,9 +24,8 @@ from lstm_ts.ledger.monitor_tables import (
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.monitoring.challenge import CHALLENGE
 from lstm_ts.monitoring.silences import silence, unsilence
-from lstm_ts.registry.version import DONE
+from lstm_ts.registry.version import ALIASES, CHALLENGER, DONE
 
-CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")  # as in registry.registry, which is slow to import
 LISTED = 30  # incidents
 SHOWN = timedelta(days=31)  # of past forecasts, at most
 
