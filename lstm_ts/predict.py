@@ -2,9 +2,7 @@
 
 import json
 import logging
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,12 +17,8 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, model_folder, processed_store
-from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.market.bars import Source
-from lstm_ts.market.close_stamps import warn_of_close_stamps
-from lstm_ts.market.hours import check_hours
+from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
-from lstm_ts.market.session import Session
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.flags import Flags, of_training
@@ -34,27 +28,11 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.request_body import write_request
 from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
+from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)
 FORMATS = ("table", "json", "request")
-
-
-def read_hourly_bars(
-    source: Source, session: Session, *, min_minutes_share: float, max_mismatch: float
-) -> tuple[pl.DataFrame, int]:
-    """Hourly bars of a file of hourly or minute bars, and how many of its rows are bad.
-
-    Raises    as `check_hours`
-    """
-    batches = list(source.read_batches())
-    for note in (note for batch in batches for note in batch.notes):
-        log.warning(note)
-    warn_of_close_stamps([(batch.minutes, batch.bars["ts"]) for batch in batches], session, key="stamps")
-    hourly_bars = check_hours(
-        batches, session, source.name, min_minutes_share=min_minutes_share, max_mismatch=max_mismatch
-    )
-    return hourly_bars, sum(batch.rejects.height for batch in batches)
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
@@ -195,16 +173,6 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
     if rejected:
         log.warning("%d bad rows of %s left out; python -m lstm_ts.ingest names each", rejected, files.name)
     return hourly_bars, files.name
-
-
-@contextmanager
-def own_keys() -> Iterator[None]:
-    """Name the keys of this command where those of `ingest` are meant: zone, not source.zone."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        text = re.sub(r"\bsource\.(\w+)", lambda key: "bars" if key[1] == "paths" else key[1], str(error))
-        raise type(error)(text) from error
 
 
 if __name__ == "__main__":
