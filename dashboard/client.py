@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 
 import httpx
 import polars as pl
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 from pydantic import BaseModel, ValidationError
 
 from dashboard.settings import DashboardSettings
@@ -16,6 +14,7 @@ from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Input, Problem
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import check_symbol
+from lstm_ts.monitoring.service_counters import ServiceCounters
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import stores_in
 
@@ -98,10 +97,9 @@ class Client:
         """Raises    ServiceError: no answer"""
         return _parse(HealthReply, self._send("GET", "/health").content)
 
-    def samples(self) -> list[Sample]:
+    def counters(self) -> ServiceCounters:
         """What the service has counted since its start.    Raises    ServiceError: no answer"""
-        text = self._ask("GET", "/metrics").text
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return ServiceCounters.parse(self._ask("GET", "/metrics").text)
 
     def serving(self) -> str:
         """A text that is another one when another version answers, or none does."""

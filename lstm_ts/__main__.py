@@ -37,12 +37,8 @@ def main() -> None:
     else:
         nearest = get_close_matches(name, COMMANDS, 1)
         advice = f"did you mean {nearest[0]}?" if nearest else "lstm-ts --help lists them"
-        sys.exit(_refuse(f"Error: Expected a command, got {name}; {advice}"))
-
-
-def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 2
+        print(f"Error: Expected a command, got {name}; {advice}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from lstm_ts.cli import check_arguments
 
@@ -17,18 +16,10 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
-from lstm_ts.configuration import check_registry, construct
+from lstm_ts.configuration import check_registry, construct, require
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
-from lstm_ts.ledger.alert_tables import (
-    add_silence,
-    end_silence,
-    put_incidents,
-    read_active,
-    read_deliveries,
-    read_incidents,
-    read_silences,
-)
+from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences
 from lstm_ts.ledger.incident_days import IncidentDay, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import audit, user
@@ -36,6 +27,7 @@ from lstm_ts.market.session import utc
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.messages import Message, find_silence, format_time
+from lstm_ts.monitoring.silences import describe_scope, silence, unsilence
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or slack://…"
@@ -52,12 +44,6 @@ class AlertRequest:
     until: str | None
     number: int | None
     reason: str | None
-
-    def given(self, option: str) -> Any:
-        value = getattr(self, option)
-        if value is None:
-            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
-        return value
 
 
 def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
@@ -127,7 +113,7 @@ def _describe_delivery(row: DeliveryRow) -> str:
 
 
 def _describe_silence(row: SilenceRow) -> str:
-    return f"  {_shown(row)} until {format_time(row.until)}, by {row.actor}: {row.reason}"
+    return f"  {describe_scope(row)} until {format_time(row.until)}, by {row.actor}: {row.reason}"
 
 
 def _test(alerts: Alerts, at: datetime) -> str:
@@ -146,33 +132,29 @@ def _test(alerts: Alerts, at: datetime) -> str:
 
 
 def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    rule, until, reason = _rule(asked), read_until(asked.given("until"), at), asked.given("reason")
+    rule, until, reason = _rule(asked), read_until(require(asked, "until"), at), require(asked, "reason")
     row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
-    with ledger.transaction() as connection:
-        add_silence(connection, row)
-    _tell("alert_silenced", f"{row.actor} has silenced {_shown(row)} until {until}: {reason}", row, until=until)
-    return f"Nobody is told of {_shown(row)} until {format_time(until)}."
+    silence(ledger, row)
+    return f"Nobody is told of {describe_scope(row)} until {format_time(until)}."
 
 
 def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
     rule = _rule(asked)
-    with ledger.transaction() as connection:
-        found = [row for row in read_silences(connection, at=at) if row.rule == rule]
-        found = [row for row in found if asked.subject in (None, row.subject)]
-        for row in found:
-            end_silence(connection, row, at=at, by=user())
-            said = f"{user()} has ended the silence of {_shown(row)} by {row.actor}: {row.reason}"
-            _tell("silence_ended", said, row)
+
+    def is_wanted(row: SilenceRow) -> bool:
+        return row.rule == rule and asked.subject in (None, row.subject)
+
+    found = unsilence(ledger, is_wanted, at=at, by=user())
     if not found:
         raise ConfigError(
             f"Expected a silence in force of rule={rule} subject={asked.subject or 'null'}, got none; "
             f"python -m lstm_ts.alerts shows those in force"
         )
-    return "\n".join(f"What is found of {_shown(row)} is told again." for row in found)
+    return "\n".join(f"What is found of {describe_scope(row)} is told again." for row in found)
 
 
 def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    number, reason = asked.given("number"), asked.given("reason")
+    number, reason = require(asked, "number"), require(asked, "reason")
     with ledger.exclusive_alerts(), ledger.transaction() as connection:
         found = next((row for row in read_active(connection) if row.number == number and row.opened_at), None)
         if found is None:
@@ -182,22 +164,13 @@ def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
         closed = f"closed by {user()} ({reason}): {found.sentence}"
         put_incidents(connection, [replace(found, ended_at=at, sentence=closed)])
     said = f"{user()} has closed incident {number}, {found.rule} of {found.subject}: {reason}"
-    _tell("incident_closed", said, found, reason=reason, incident=number)
+    facts = {"rule": found.rule, "subject": found.subject, "actor": user(), "reason": reason, "incident": number}
+    audit("incident_closed", said, **facts)
     return f"Incident {number} is over; the next run tells whom it was told. Found again, it is another one."
 
 
-def _tell(event: str, said: str, row: SilenceRow | IncidentRow, **facts: Any) -> None:
-    if isinstance(row, SilenceRow):
-        facts |= {"reason": row.reason}
-    audit(event, said, rule=row.rule, subject=row.subject, actor=user(), **facts)
-
-
-def _shown(row: SilenceRow) -> str:
-    return f"{row.rule} of {row.subject or 'any subject'}"
-
-
 def _rule(asked: AlertRequest) -> str:
-    rule = str(asked.given("rule"))
+    rule = str(require(asked, "rule"))
     if rule not in RULES:
         raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got rule={rule}; choose one of them")
     return rule

@@ -44,6 +44,14 @@ def to_json(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
+def require(asked: Any, option: str) -> Any:
+    """asked    what a command line asks for, as its `action`    Raises    ConfigError: it lacks the option"""
+    value = getattr(asked, option)
+    if value is None:
+        raise ConfigError(f"Expected {option}=… for action={asked.action}, got none")
+    return value
+
+
 def reject_options(cfg: DictConfig, *options: str) -> None:
     """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
     for option in options:

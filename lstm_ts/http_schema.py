@@ -1,6 +1,7 @@
 """Requests and replies of the service over HTTP, for it and for the dashboard."""
 
-from datetime import UTC, date, datetime
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -8,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # keeps every number that is made of them finite
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+LONGEST_SPAN = timedelta(days=366)  # of the bars sent: a calendar of centuries takes seconds to lay out
 
 
 def _stamp(value: Any) -> datetime:
@@ -64,6 +66,14 @@ class Bar(Strict):
     close: Price
     volume: Size | None = None
     spread: Size | None = None
+
+
+def wrong_prices(open_: float, high: float, low: float, close: float) -> Iterator[str]:
+    """Fields of a bar whose prices contradict its others."""
+    if high < low:
+        yield "high"
+    else:
+        yield from (field for field, price in (("open", open_), ("close", close)) if not low <= price <= high)
 
 
 class Window(Strict):

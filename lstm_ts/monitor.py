@@ -60,7 +60,7 @@ UNHEARD = timedelta(days=7)  # of a service, until its word is forgotten where a
 MIN_DAYS = 14  # of retention: more than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch")
-TELL, PROMOTE = ON_VERDICT = ("tell", "promote")
+ON_VERDICT = ("tell", PROMOTE := "promote")
 PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdict.NO_WORSE}
 
 

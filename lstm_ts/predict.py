@@ -2,9 +2,7 @@
 
 import json
 import logging
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,41 +17,22 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, model_folder, processed_store
-from lstm_ts.errors import ConfigError, DataError, NoRows
-from lstm_ts.market.bars import PRICES, Source
-from lstm_ts.market.close_stamps import warn_of_close_stamps
-from lstm_ts.market.hours import check_hours
+from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
-from lstm_ts.market.session import Session
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.request_body import write_request
 from lstm_ts.scoring.tables import align
 from lstm_ts.sources.files import Files
+from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)
 FORMATS = ("table", "json", "request")
-
-
-def read_hourly_bars(
-    source: Source, session: Session, *, min_minutes_share: float, max_mismatch: float
-) -> tuple[pl.DataFrame, int]:
-    """Hourly bars of a file of hourly or minute bars, and how many of its rows are bad.
-
-    Raises    as `check_hours`
-    """
-    batches = list(source.read_batches())
-    for note in (note for batch in batches for note in batch.notes):
-        log.warning(note)
-    warn_of_close_stamps([(batch.minutes, batch.bars["ts"]) for batch in batches], session, key="stamps")
-    hourly_bars = check_hours(
-        batches, session, source.name, min_minutes_share=min_minutes_share, max_mismatch=max_mismatch
-    )
-    return hourly_bars, sum(batch.rejects.height for batch in batches)
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
@@ -128,16 +107,14 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
     }
 
 
-def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> dict[str, Any]:
+def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> str:
     """The body of the service's `POST /predict` that asks for the same forecast: the bars of its window.
 
     It begins with a bar, the one before the window where the window's first hour is missing.
     """
     first = forecaster.window_ts(hourly_bars)
     before = hourly_bars.filter(pl.col("ts") <= first)["ts"].max()
-    bars = hourly_bars.filter(pl.col("ts") >= before).select("ts", *PRICES)
-    rows = [{"ts": f"{ts:%Y-%m-%dT%H:%M:%SZ}", **dict(zip(PRICES, prices, strict=True))} for ts, *prices in bars.rows()]
-    return {"symbol": forecaster.provenance.symbol, "bars": rows}
+    return write_request(forecaster.provenance.symbol, hourly_bars.filter(pl.col("ts") >= before))
 
 
 @entry_point("predict")
@@ -160,7 +137,7 @@ def main(cfg: DictConfig) -> None:
     forecast, tsteps, now = forecaster.forecast(hourly_bars, states), forecaster.spec.tsteps, clock.now()
     marked = [*describe_adoption(forecaster), *of_training(forecaster.provenance, source)]
     if cfg.format == "request":
-        print(json.dumps(to_request(forecaster, hourly_bars)))
+        print(to_request(forecaster, hourly_bars))
     elif cfg.format == "json":
         flags = [*marked, *limits.find(forecast, tsteps, now)]
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
@@ -196,16 +173,6 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
     if rejected:
         log.warning("%d bad rows of %s left out; python -m lstm_ts.ingest names each", rejected, files.name)
     return hourly_bars, files.name
-
-
-@contextmanager
-def own_keys() -> Iterator[None]:
-    """Name the keys of this command where those of `ingest` are meant: zone, not source.zone."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        text = re.sub(r"\bsource\.(\w+)", lambda key: "bars" if key[1] == "paths" else key[1], str(error))
-        raise type(error)(text) from error
 
 
 if __name__ == "__main__":

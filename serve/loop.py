@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+import polars as pl
 from litserve.loops import LitLoop
 
 from lstm_ts import clock, http_schema
 from lstm_ts.errors import ArtifactError, DataError
 from lstm_ts.logs import log_context
 from lstm_ts.market.session import HOUR
+from lstm_ts.request_body import write_request
 from serve.metrics import PART_SECONDS
 from serve.reply import refuse
 from serve.settings import Ask, Example, WorkerAnswer
@@ -150,7 +152,6 @@ def _warm_up_body(forecaster: "Forecaster") -> bytes:
     """The latest window by the calendar, so that this is laid out too, of prices that rise and fall by a thousandth."""
     now, tsteps = clock.now(), forecaster.spec.tsteps
     hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
-    prices = [{"open": 20.0, "high": 20.03, "low": 19.99, "close": 20.02 - 0.02 * (i % 2)} for i in range(tsteps)]
-    bars = [http_schema.Bar(ts=ts.isoformat(), **price) for ts, price in zip(hours, prices, strict=True)]
-    window = http_schema.Window(symbol=forecaster.provenance.symbol, bars=bars)
-    return window.model_dump_json(exclude_none=True).encode()
+    close = 20.02 - 0.02 * (pl.int_range(pl.len()) % 2)
+    bars = hours.to_frame().with_columns(open=20.0, high=20.03, low=19.99, close=close)
+    return write_request(forecaster.provenance.symbol, bars).encode()

@@ -10,12 +10,9 @@ from prometheus_client.registry import Collector
 
 from lstm_ts import clock
 from lstm_ts.http_schema import Model, Worker
-from serve.platforms import INSTANCES_ROUTES, INVOCATIONS
-from serve.service_folder import LOST
+from lstm_ts.monitoring.service_counters import OUTCOMES, ROUTES
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-FORECASTS = ("/predict", "/forecast", INVOCATIONS, *INSTANCES_ROUTES)
-OUTCOMES = ("written", "dropped", "refused", LOST)  # of a forecast on its way to the ledger
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
 
 REQUESTS = Counter("lstm_ts_requests", "Answers given", ["route", "status", "arm", "symbol", "version"])
@@ -107,7 +104,7 @@ def _age_s(model: Model) -> float | None:
 
 def start_at_zero() -> None:
     """Show the counts that alerts compare before anything is counted: a first failure is an increase only then."""
-    for route in FORECASTS:
+    for route in ROUTES:
         FAILED.labels(route)
         REQUEST_SECONDS.labels(route)
     for outcome in OUTCOMES:

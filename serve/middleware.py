@@ -9,8 +9,9 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstm_ts.logs import LineLimit, audit, log_context
-from serve.metrics import FAILED, FORECASTS, REQUEST_SECONDS, REQUESTS
-from serve.platforms import HEALTH_ROUTES
+from lstm_ts.monitoring.service_counters import ROUTES
+from serve.metrics import FAILED, REQUEST_SECONDS, REQUESTS
+from serve.platforms import COUNTED_AS, HEALTH_ROUTES
 
 PROBES = ("/health", "/metrics", *HEALTH_ROUTES)  # asked every few seconds, by machines
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -59,10 +60,11 @@ class Counted:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start
-            REQUESTS.labels(route, status, state["arm"], state["symbol"], state["version"]).inc()
-            REQUEST_SECONDS.labels(route).observe(seconds)
-            if status >= 500 and route in FORECASTS:
-                FAILED.labels(route).inc()
+            counted_as = COUNTED_AS.get(route, route)
+            REQUESTS.labels(counted_as, status, state["arm"], state["symbol"], state["version"]).inc()
+            REQUEST_SECONDS.labels(counted_as).observe(seconds)
+            if status >= 500 and counted_as in ROUTES:
+                FAILED.labels(counted_as).inc()
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 PING, INVOCATIONS = "/ping", "/invocations"
 HEALTH_ROUTES = (PING, *filter(None, [os.environ.get("AIP_HEALTH_ROUTE")]))
 INSTANCES_ROUTES = tuple(filter(None, [os.environ.get("AIP_PREDICT_ROUTE")]))
+COUNTED_AS = dict.fromkeys((INVOCATIONS, *INSTANCES_ROUTES), "/predict")  # so that no alert has to know them
 
 
 class NoInstances(Exception):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from operator import attrgetter
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from lstm_ts.http_schema import MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown
+from lstm_ts.http_schema import LONGEST_SPAN, MAX_PRICE, MIN_PRICE, Bar, Problem, Window, shown, wrong_prices
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.features import Bars
 
 MAX_PROBLEMS = 100  # told at once: more are not read, and what explains them is larger than what was sent
-LONGEST_SPAN = timedelta(days=366)  # of the bars sent: a calendar of centuries takes seconds to lay out
 BARS = TypeAdapter(Annotated[list[Bar], FailFast()])
 PRICES_OF = attrgetter(*PRICES)
 Numbered = tuple[int, Bar]
@@ -177,16 +176,12 @@ def _check_bars(bars: Sequence[Numbered], session: Session, now: datetime) -> It
 
 
 def _check_prices(bar: Bar) -> Iterator[tuple[str, str]]:
-    if bar.high < bar.low:
-        yield "high", f"Expected high at or above low, got {bar.high} below {bar.low}; correct one of them"
-        return
-    for field in ("open", "close"):
-        price = getattr(bar, field)
-        if not bar.low <= price <= bar.high:
-            yield (
-                field,
-                f"Expected {field} within low and high, got {price} outside {bar.low} to {bar.high}; correct it",
-            )
+    for field in wrong_prices(*PRICES_OF(bar)):
+        if field == "high":
+            yield field, f"Expected high at or above low, got {bar.high} below {bar.low}; correct one of them"
+        else:
+            got = f"{getattr(bar, field)} outside {bar.low} to {bar.high}"
+            yield field, f"Expected {field} within low and high, got {got}; correct it"
 
 
 def _check_hour(ts: datetime, newest: datetime, session: Session, now: datetime) -> Iterator[str]:

@@ -77,9 +77,6 @@ PURE = {
     "serve.traffic",
 }
 
-MEASURED = {"dashboard.client", "dashboard.monitoring.service"}
-MEASURED |= {"lstm_ts.monitoring.service", "lstm_ts.monitoring.service_client"}
-
 # Which modules alone may import a library.
 KEPT = {
     "apprise": {"lstm_ts.monitoring.delivery"},
@@ -88,7 +85,7 @@ KEPT = {
     "cloudpathlib": {"lstm_ts.store.object_storage"},
     "dagster": {"lstm_ts.pipeline", "lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation"},
     "fastapi": SERVICE,
-    "httpx": DASHBOARD | {"lstm_ts.monitoring.service_client", "lstm_ts.sources.json_client"},
+    "httpx": DASHBOARD | {"lstm_ts.sources.bounded_http"},
     "hydra": CONFIGURED,
     "ib_async": {"lstm_ts.sources.ib.source"},
     "ib_insync": {"lstm_ts.sources.ib.source"},
@@ -103,7 +100,7 @@ KEPT = {
     "pandas": DASHBOARD | {"lstm_ts.sources.frames", "lstm_ts.hourly_bars"},
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
-    "prometheus_client": SERVICE | MEASURED,
+    "prometheus_client": SERVICE | {"lstm_ts.monitoring.service_counters"},
     "psycopg": {"lstm_ts.ledger.dumps"},
     "psutil": {"lstm_ts.monitoring.machine", "serve.process_figures"},
     "pythonjsonlogger": {"lstm_ts.logs"},

@@ -17,7 +17,7 @@ from test_configs import compose, without_hydra
 from test_report import make_record
 
 from dashboard.experiments.comparison import comparison_table, curves_legend, loss_curves
-from dashboard.experiments.runs import Run, differing, flatten, read_runs
+from dashboard.experiments.runs import Run, differing, read_runs, values_of
 from dashboard.experiments.scatter import Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, score_cells, spans_of
 from dashboard.ui.views import LIGHT
@@ -126,7 +126,7 @@ def test_an_axis_fits_the_values_of_its_parameter(runs: list[Run]) -> None:
     assert not drawn(0.0, 1e-2).plot.select_one(LogAxis)
     assert list(drawn(16, 64).plot.xaxis.ticker.ticks) == [16, 64]
     assert drawn("adam", None).plot.x_range.factors == ["None", "adam"]
-    assert flatten({"a": {"b": [1, 2]}, "paths": {"data": "x"}}) == {"a.b": "[1, 2]"}
+    assert values_of({"a": {"b": [1, 2]}, "paths": {"data": "x"}}) == {"a.b": "[1, 2]"}
 
 
 def test_scores_of_other_spans_are_not_drawn_beside_each_other(runs: list[Run]) -> None:

@@ -18,7 +18,8 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Provenance
-from lstm_ts.predict import format_age, format_forecast, own_keys, read_hourly_bars, to_json, to_request
+from lstm_ts.predict import format_age, format_forecast, to_json, to_request
+from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
 from serve.window import read_window
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)
@@ -173,7 +174,7 @@ def test_a_request_holds_the_bars_of_the_window_and_is_accepted_by_the_service(m
     assert (first in hourly_bars["ts"]) or not missing
     bars = hourly_bars.filter(pl.col("ts") != first) if missing else hourly_bars
     request = to_request(forecaster, bars)
-    sent = read_window(json.dumps(request).encode(), symbol="XAGUSD", session=silver, now=last + HOUR)
+    sent = read_window(request.encode(), symbol="XAGUSD", session=silver, now=last + HOUR)
     assert len(sent.ts_N) <= forecaster.spec.tsteps + missing
-    assert request["bars"][0]["ts"] == f"{bars.filter(pl.col('ts') <= first)['ts'][-1]:%Y-%m-%dT%H:%M:%SZ}"
+    assert json.loads(request)["bars"][0]["ts"] == f"{bars.filter(pl.col('ts') <= first)['ts'][-1]:%Y-%m-%dT%H:%M:%SZ}"
     np.testing.assert_array_equal(forecaster.forecast(sent).q_HQ, forecaster.forecast(bars).q_HQ)

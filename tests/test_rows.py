@@ -62,7 +62,9 @@ def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
         ("2024-01-03 12:00", "more than 366 days"),
         ("2026-01-06 07:00", "stands in row 1 already"),
         ("2026-01-06 05:00", "hours must ascend"),
-        ("1970-01-06 05:00", "is no time"),
+        ("1975-01-05 14:00", "hours before 1980 are not taken"),
+        ("05.01.1975 14:00", "hours before 1980 are not taken"),
+        ("0001-01-01T00:00+01:00", "is no time"),
     ],
 )
 def test_an_hour_that_cannot_be_is_explained(silver: Session, hour: str, reason: str) -> None:

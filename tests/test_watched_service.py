@@ -1,5 +1,6 @@
 """A service looked at from outside: a real one while it serves and once it is gone; and answers that none gives."""
 
+import asyncio
 import shutil
 import threading
 import time
@@ -8,12 +9,15 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 from processes import free_port
+from prometheus_client import generate_latest
 from serving import Server, make_bars, registry_of, running, save_model, wait_for
+from starlette.types import Message, Receive, Scope, Send
 from test_registry import promote, register
 
 from lstm_ts.errors import ConfigError
@@ -21,6 +25,8 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.service import Counts, ServiceLimits, check_service, watch_service
+from serve.middleware import Counted
+from serve.platforms import INVOCATIONS
 
 AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)
 USUAL: dict[str, Any] = {"answer_s": 30.0, "attempts": 1, "pause_s": 0.0, "max_bytes": 4_000_000, "window_s": 900}
@@ -143,7 +149,7 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
         assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_latency")
     gone = watch_service(ledger, url, limits(attempts=2, pause_s=0.01), now=AT + timedelta(minutes=2))
     assert healths(gone).pop("service_no_answer") is Health.BAD
-    assert sentence(gone, "service_no_answer") == f"The forecast service is away: Nobody answers at {url}."
+    assert sentence(gone, "service_no_answer") == f"The forecast service is away: No connection to {url}/health."
     assert set(healths(gone).values()) == {Health.BAD, Health.UNKNOWN}
 
 
@@ -191,6 +197,40 @@ def test_a_look_is_compared_with_one_of_a_window_before_also_after_a_restart(pag
     assert "2 of the last 7 requests" in look(17, good=5, failed=2)
 
 
+def test_after_a_restart_a_service_is_not_compared_with_the_process_before(pages: Pages, ledger: Ledger) -> None:
+    def look(minutes: float, **counted: int) -> dict[str, Health]:
+        pages.pages["/metrics"] = metrics(**counted)
+        return healths(watch_service(ledger, pages.url, limits(), now=AT + timedelta(minutes=minutes)))
+
+    look(0, good=100, failed=1)
+    assert look(1, good=1)["service_errors"] is Health.GOOD
+    assert look(2, good=119, failed=3)["service_errors"] is Health.BAD  # 3 of 122, and only 2 of 21 beyond the old ones
+    assert look(17, good=200, failed=5)["service_errors"] is Health.BAD
+    assert look(18, good=210, failed=5)["service_errors"] is Health.GOOD
+
+
+def test_failures_on_the_routes_of_hosting_platforms_are_failures_of_forecasts(pages: Pages, ledger: Ledger) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = SimpleNamespace(path=INVOCATIONS)
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    async def nothing(*_: Message) -> Message:
+        return {}
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "POST", "headers": []}
+        await Counted(fail)(scope, nothing, nothing)
+
+    pages.pages["/metrics"] = b"lstm_ts_workers 1\n" + generate_latest()
+    watch_service(ledger, pages.url, limits(), now=AT)
+    for _ in range(50):
+        asyncio.run(ask())
+    pages.pages["/metrics"] = b"lstm_ts_workers 1\n" + generate_latest()
+    found = watch_service(ledger, pages.url, limits(), now=AT)
+    assert healths(found)["service_errors"] is Health.BAD
+    assert "50 of the last 50 requests (100.0 %)" in sentence(found, "service_errors")
+
+
 @pytest.mark.parametrize("page", [b"<html>", b"[1]", b'{"workers": 3}', b"\xff", b"[" * 100_000])
 def test_what_is_no_service_is_no_answer(pages: Pages, page: bytes) -> None:
     pages.pages["/health"] = page
@@ -213,12 +253,12 @@ def test_metrics_that_are_none_are_unknown(pages: Pages, page: bytes) -> None:
 def test_an_answer_is_bounded_in_size_and_time(pages: Pages) -> None:
     pages.pages["/health"] = b"x" * 5000
     found, _ = check_service(pages.url, limits(max_bytes=4000), None)
-    assert "answers with more than 4000 bytes" in found[0].sentence
+    assert "More than 4000 bytes from" in found[0].sentence
     pages.pages["/health"] = [b" "] * 100
     start = time.monotonic()
     found, _ = check_service(pages.url, limits(answer_s=0.5), None)
     assert time.monotonic() - start < 5
-    assert "gives no whole answer within 0.5 s" in found[0].sentence
+    assert "No whole answer within 0.5 s from" in found[0].sentence
 
 
 def test_an_address_that_is_none_or_holds_a_secret_is_said_without_it() -> None:

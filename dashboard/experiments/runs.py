@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
+from lstm_ts.overrides import flatten
 from lstm_ts.scoring.scores import HorizonScores, read_best
 
 COMMANDS = ("train", "retrain", "backtest")
@@ -113,7 +114,7 @@ def _read(folder: Path, command: str, started: datetime, trial: int | None, chan
     run = Run(folder, command, started, trial)
     try:
         config, overrides = _yaml(folder / CONFIG, dict), _yaml(folder / OVERRIDES, list)
-        run = replace(run, overrides=tuple(map(str, overrides)), config=flatten(config))
+        run = replace(run, overrides=tuple(map(str, overrides)), config=values_of(config))
         run = replace(run, losses=read_losses(folder / LOSSES), url=_url(folder / ADDRESS), offline=_offline(folder))
         horizons, span = read_scores(folder / SCORES)
         return replace(run, horizons=horizons, span=span)
@@ -181,16 +182,13 @@ def _offline(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+def values_of(config: Mapping[str, Any]) -> dict[str, Value]:
     """Values by dotted name, without those that decide nothing."""
-    values: dict[str, Value] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            values |= flatten(value, f"{name}.")
-        elif not name.startswith(BESIDE):
-            values[name] = json.dumps(value, default=str) if isinstance(value, list) else value
-    return values
+    return {
+        name: json.dumps(value, default=str) if isinstance(value, list) else value
+        for name, value in flatten(config)
+        if not isinstance(value, dict) and not name.startswith(BESIDE)
+    }
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

@@ -18,11 +18,11 @@ from dashboard.forecast.rows import COLUMNS, Cell, Checked, cells_of, check, spl
 from dashboard.ui.blocks import AtOnce, alert, html
 from dashboard.ui.loading import error_boundary, loading
 from dashboard.ui.page_context import PageContext
-from dashboard.ui.text import body_of
 from lstm_ts import clock
 from lstm_ts.errors import NoRows
 from lstm_ts.http_schema import Input
 from lstm_ts.market.prices import price_format
+from lstm_ts.request_body import write_request
 
 PROBLEM = "What is wrong"
 MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
@@ -175,7 +175,7 @@ class TypedBars:
                 self._result.fail("Nothing was sent: correct what is marked in the table first.")
                 return
             bars = found.checked.bars.tail(found.needs.tsteps)
-            body = body_of(self._symbol, bars)
+            body = write_request(self._symbol, bars).encode()
             try:
                 self._result.show(self._context.client.predict(body), bars, body=body)
             except InvalidRequest as refused:

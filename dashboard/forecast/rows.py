@@ -1,23 +1,21 @@
 """Rows that a person has typed or pasted: read as hourly bars, or with every bad cell and its reason."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
 
 import polars as pl
 
-from lstm_ts.http_schema import Input, Problem
+from lstm_ts.http_schema import EARLIEST, LONGEST_SPAN, Input, Problem, wrong_prices
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))
 DAY_FIRST = ("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%Y.%m.%d %H:%M")
-EARLIEST = datetime(1979, 1, 1)  # stands for no time at all
-LONGEST_SPAN = timedelta(days=366)  # what the service takes
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,11 @@ def _place(cell: Cell) -> tuple[int, int]:
 
 def _read(number: int, row: Sequence[str]) -> tuple[datetime | None, list[float], list[Cell]]:
     ts, prices = _stamp(row[0]), [_price(cell) for cell in row[1:]]
-    bad = [] if ts else [Cell(number, HOUR_UTC, f"{row[0].strip() or 'nothing'} is no time; write 2026-01-05 14:00")]
+    bad = []
+    if ts is None:
+        bad.append(Cell(number, HOUR_UTC, f"{row[0].strip() or 'nothing'} is no time; write 2026-01-05 14:00"))
+    elif ts < EARLIEST:
+        bad.append(Cell(number, HOUR_UTC, f"hours before {EARLIEST.year} are not taken; leave it out"))
     for column, cell, price in zip(COLUMNS[1:], row[1:], prices, strict=True):
         if price is None:
             bad.append(Cell(number, column, f"{cell.strip() or 'nothing'} is no number"))
@@ -116,29 +118,25 @@ def _read(number: int, row: Sequence[str]) -> tuple[datetime | None, list[float]
             bad.append(Cell(number, column, f"{price:g} is no price: it must be above 0"))
     known = [price for price in prices if price is not None]
     if not bad:
-        bad += (Cell(number, column, reason) for column, reason in _check_prices(*known))
+        bar = dict(zip(PRICES, known, strict=True))
+        bad += [Cell(number, field.capitalize(), _contradiction(field, bar)) for field in wrong_prices(*known)]
     return ts, known, bad
 
 
-def _check_prices(open_: float, high: float, low: float, close: float) -> Iterator[tuple[str, str]]:
-    if high < low:
-        yield "High", f"{high:g} is below the low, {low:g}"
-        return
-    for column, price in (("Open", open_), ("Close", close)):
-        if not low <= price <= high:
-            yield column, f"{price:g} lies outside low to high, {low:g} to {high:g}"
+def _contradiction(field: str, bar: Mapping[str, float]) -> str:
+    if field == "high":
+        return f"{bar['high']:g} is below the low, {bar['low']:g}"
+    return f"{bar[field]:g} lies outside low to high, {bar['low']:g} to {bar['high']:g}"
 
 
 def _stamp(text: str) -> datetime | None:
-    """UTC where no offset is written."""
+    """UTC where no offset is written; None for what is no time."""
     text = text.strip()
     try:
         ts = datetime.fromisoformat(text)
-    except ValueError:
-        ts = next((found for form in DAY_FIRST if (found := _strptime(text, form))), EARLIEST)
-    if ts.year <= EARLIEST.year:
-        return None
-    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+        return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return next((found.replace(tzinfo=UTC) for form in DAY_FIRST if (found := _strptime(text, form))), None)
 
 
 def _strptime(text: str, form: str) -> datetime | None:

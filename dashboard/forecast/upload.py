@@ -13,11 +13,12 @@ from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
 from dashboard.ui.blocks import alert, html
 from dashboard.ui.page_context import PageContext
-from dashboard.ui.text import body_of, short
+from dashboard.ui.text import short
 from dashboard.ui.views import plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.prices import Quote, price_format
 from lstm_ts.market.session import HOUR
+from lstm_ts.request_body import write_request
 from lstm_ts.sources.files import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from
@@ -150,7 +151,7 @@ class Upload:
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
-            body = body_of(self._symbol, bars)
+            body = write_request(self._symbol, bars).encode()
             self._result.show(client.predict(body), bars, body=body, after=after.head(needs.horizon))
             pn.state.execute(lambda: self._overview.mark(origin))
 

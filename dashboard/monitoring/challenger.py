@@ -4,13 +4,14 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from dashboard.monitoring.checks import badge
-from dashboard.monitoring.watched import CHALLENGER, CHAMPION, Watched
+from dashboard.monitoring.watched import Watched
 from dashboard.ui.blocks import table
 from dashboard.ui.text import short
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.findings import Health
 from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, VerdictSettings
+from lstm_ts.registry.version import CHALLENGER, CHAMPION
 
 HEALTH = dict.fromkeys(ChallengeVerdict, Health.UNKNOWN) | {
     ChallengeVerdict.HARM: Health.BAD,

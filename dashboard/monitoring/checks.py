@@ -6,11 +6,12 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
-from dashboard.monitoring.watched import ALIASES, Watched
+from dashboard.monitoring.watched import Watched
 from dashboard.ui.blocks import table
 from dashboard.ui.text import short
 from lstm_ts.ledger.monitor_rows import FindingRow
 from lstm_ts.monitoring.findings import Health
+from lstm_ts.registry.version import ALIASES
 
 MARKS = {Health.GOOD: "✓", Health.BAD: "✗", Health.UNKNOWN: "?"}
 REGIME = "regime"  # no drift by itself

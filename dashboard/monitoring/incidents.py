@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from html import escape
 from zoneinfo import ZoneInfo
 
-from dashboard.monitoring.watched import Alarms, describe_scope
+from dashboard.monitoring.watched import Alarms
 from dashboard.ui.blocks import table
 from dashboard.ui.text import short
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.monitoring.alerts import Severity
 from lstm_ts.monitoring.messages import find_silence, format_span
+from lstm_ts.monitoring.silences import describe_scope
 
 NONE = (
     '<p class="quiet">No alert has been raised. One stands here once a check has found something wrong for as long as '

@@ -15,7 +15,7 @@ from dashboard.monitoring.checks import checks_table, find_checks
 from dashboard.monitoring.hourly_coverage import coverage_chart, coverage_legend, describe_coverage, sum_hours
 from dashboard.monitoring.live_skill import describe_skill, read_lines, skill_chart, skill_legend
 from dashboard.monitoring.past_forecasts import PastForecasts, make_path
-from dashboard.monitoring.watched import ALIASES, CHAMPION, Past, Watched, WatchedLedger
+from dashboard.monitoring.watched import Past, Watched, WatchedLedger
 from dashboard.ui.blocks import Choice, alert, html, offer
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
@@ -23,6 +23,7 @@ from dashboard.ui.text import short
 from dashboard.ui.views import shade
 from lstm_ts import clock
 from lstm_ts.ledger.monitor_rows import DailyScore
+from lstm_ts.registry.version import ALIASES, CHAMPION
 
 LATE_HOURS = 2  # session hours that have closed since the monitor's last run
 NOT_RUN = (

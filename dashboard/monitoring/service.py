@@ -1,11 +1,9 @@
 """Whether the service answers, with which versions, and what it has counted since its start."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
-
-from prometheus_client.samples import Sample
 
 from dashboard.client import Client, ServiceError
 from dashboard.ui.blocks import alert, table
@@ -14,10 +12,9 @@ from lstm_ts.errors import LstmTsError
 from lstm_ts.http_schema import HealthReply, Model, Worker
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.monitoring.messages import format_span
+from lstm_ts.monitoring.service_counters import ServiceCounters
 from lstm_ts.scoring.tables import percent
 
-ROUTES = ("/predict", "/forecast")
-LOST = ("dropped", "refused", "lost")  # outcomes of a forecast on its way to the ledger
 NONE = "-"
 
 
@@ -25,10 +22,10 @@ def service_view(client: Client) -> str:
     """HTML: it is asked for it."""
     try:
         health = client.health()
-        samples = client.samples()
+        counters = client.counters()
     except ServiceError as error:
         return alert(f"{error} This page asks again by itself.")
-    return workers_table(health) + numbers_table(samples)
+    return workers_table(health) + numbers_table(counters)
 
 
 def workers_table(health: HealthReply) -> str:
@@ -56,46 +53,24 @@ def reason_words(worker: Worker) -> str:
     return "; ".join(filter(None, (worker.reason, worker.challenger_reason))) or NONE
 
 
-def numbers_table(samples: Sequence[Sample]) -> str:
-    answered = total(samples, "lstm_ts_requests_total")
-    failed = sum(each.value for each in forecasts(samples, "lstm_ts_requests_total") if is_failed(each))
-    lost = sum(total(samples, "lstm_ts_forecast_log_total", outcome=outcome) for outcome in LOST)
-    away = ", which cannot be reached now" if any_above_0(samples, "lstm_ts_ledger_away") else ""
+def numbers_table(counters: ServiceCounters) -> str:
+    answered, failed = counters.requests, counters.failed
+    away = ", which cannot be reached now" if counters.is_above_0("lstm_ts_ledger_away") else ""
     rows = [
         ("Requests for a forecast", f"{answered:,.0f}"),
         ("of them failed", f"{failed:,.0f} ({percent(failed / answered if answered else 0.0)})"),
-        ("Half of them took at most", duration(quantile(samples, 0.5))),
-        ("99 of 100 took at most", duration(quantile(samples, 0.99))),
-        ("Requests that wait", f"{total(samples, 'lstm_ts_requests_waiting'):,.0f}"),
-        (f"Forecasts that wait for the ledger{away}", f"{total(samples, 'lstm_ts_forecast_log_depth'):,.0f}"),
-        ("Forecasts that the ledger will never have", f"{lost:,.0f}"),
+        ("Half of them took at most", duration(quantile(counters, 0.5))),
+        ("99 of 100 took at most", duration(quantile(counters, 0.99))),
+        ("Requests that wait", f"{counters.total('lstm_ts_requests_waiting'):,.0f}"),
+        (f"Forecasts that wait for the ledger{away}", f"{counters.total('lstm_ts_forecast_log_depth'):,.0f}"),
+        ("Forecasts that the ledger will never have", f"{counters.lost:,.0f}"),
     ]
     return table("What the service has counted since its start", ("Number", "Value"), rows)
 
 
-def forecasts(samples: Iterable[Sample], name: str) -> list[Sample]:
-    """Those about requests for a forecast, or about none in particular."""
-    return [each for each in samples if each.name == name and each.labels.get("route", ROUTES[0]) in ROUTES]
-
-
-def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
-    return sum(each.value for each in forecasts(samples, name) if labels.items() <= each.labels.items())
-
-
-def any_above_0(samples: Iterable[Sample], name: str) -> bool:
-    return any(each.value > 0 for each in samples if each.name == name)
-
-
-def is_failed(sample: Sample) -> bool:
-    return sample.labels.get("status", "").startswith("5")
-
-
-def quantile(samples: Sequence[Sample], share: float) -> float | None:
+def quantile(counters: ServiceCounters, share: float) -> float | None:
     """The border of the histogram's bins within which so many requests were answered, s; None without any."""
-    within: dict[float, float] = {}
-    for each in forecasts(samples, "lstm_ts_request_seconds_bucket"):
-        border = float(each.labels["le"])
-        within[border] = within.get(border, 0.0) + each.value
+    within = counters.within()
     count = max(within.values(), default=0.0)
     return min((border for border, number in within.items() if count and number >= share * count), default=None)
 

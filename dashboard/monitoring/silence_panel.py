@@ -8,7 +8,7 @@ from html import escape
 import panel as pn
 
 from dashboard.monitoring.incidents import silences_table
-from dashboard.monitoring.watched import Alarms, WatchedLedger, describe_scope
+from dashboard.monitoring.watched import Alarms, WatchedLedger
 from dashboard.ui.blocks import Choice, html, offer
 from dashboard.ui.confirmation import Confirmation
 from dashboard.ui.page_context import PageContext
@@ -16,6 +16,7 @@ from dashboard.ui.text import short
 from lstm_ts import clock
 from lstm_ts.ledger.alert_rows import SilenceRow
 from lstm_ts.monitoring.alerts import RULES
+from lstm_ts.monitoring.silences import describe_scope
 
 ACTOR = "dashboard"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

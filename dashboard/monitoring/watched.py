@@ -8,7 +8,7 @@ from typing import Any
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import DeliveryRow, Heartbeat, IncidentRow, SilenceRow
-from lstm_ts.ledger.alert_tables import add_silence, end_silence, read_deliveries, read_latest, read_silences
+from lstm_ts.ledger.alert_tables import read_deliveries, read_latest, read_silences
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, HourlyForecast
 from lstm_ts.ledger.monitor_tables import (
@@ -22,11 +22,10 @@ from lstm_ts.ledger.monitor_tables import (
     read_states,
 )
 from lstm_ts.ledger.rows import AliasChange
-from lstm_ts.logs import audit
 from lstm_ts.monitoring.challenge import CHALLENGE
-from lstm_ts.registry.version import DONE
+from lstm_ts.monitoring.silences import silence, unsilence
+from lstm_ts.registry.version import ALIASES, CHALLENGER, DONE
 
-CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")  # as in registry.registry, which is slow to import
 LISTED = 30  # incidents
 SHOWN = timedelta(days=31)  # of past forecasts, at most
 
@@ -113,33 +112,14 @@ class WatchedLedger:
             return read_daily_scores(connection, name, version, step=step)
 
     def silence(self, row: SilenceRow) -> None:
-        with self._ledger.transaction() as connection:
-            add_silence(connection, row)
-        said = f"{row.actor} has silenced {describe_scope(row)} until {row.until:%Y-%m-%d %H:%M} UTC: {row.reason}"
-        audit(
-            "alert_silenced",
-            said,
-            rule=row.rule,
-            subject=row.subject,
-            until=row.until.isoformat(),
-            actor=row.actor,
-            reason=row.reason,
-        )
+        silence(self._ledger, row)
 
     def unsilence(self, number: int, *, at: datetime, by: str, reason: str) -> SilenceRow:
         """Raises    ConfigError: it has ended meanwhile"""
-        with self._ledger.transaction() as connection:
-            row = next((row for row in read_silences(connection, at=at) if row.number == number), None)
-            if row is None:
-                raise ConfigError("Expected a silence in force, got one that has ended meanwhile; nothing was changed.")
-            end_silence(connection, row, at=at, by=by)
-        said = f"{by} has ended the silence of {describe_scope(row)} by {row.actor}: {reason}"
-        audit("silence_ended", said, rule=row.rule, subject=row.subject, actor=by, reason=reason)
-        return row
-
-
-def describe_scope(row: SilenceRow | IncidentRow) -> str:
-    return f"{row.rule} of {row.subject or 'any subject'}"
+        found = unsilence(self._ledger, lambda row: row.number == number, at=at, by=by, reason=reason)
+        if not found:
+            raise ConfigError("Expected a silence in force, got one that has ended meanwhile; nothing was changed.")
+        return found[0]
 
 
 watched_at = cache(WatchedLedger)  # one for all visitors

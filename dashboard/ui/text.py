@@ -1,7 +1,6 @@
 """A forecast in sentences, and in the formats that others read."""
 
 import csv
-import json
 from datetime import UTC, datetime, tzinfo
 from html import escape
 from io import StringIO
@@ -12,7 +11,6 @@ import polars as pl
 
 from lstm_ts import clock
 from lstm_ts.http_schema import ForecastReply, Skill, SkillOver, Step, StepSkill
-from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, Quote, price_format
 from lstm_ts.market.session import HOUR
 from lstm_ts.monitoring.confidence import describe_confidence
@@ -146,15 +144,6 @@ def to_csv(forecast: ForecastReply) -> str:
         prices = (step.price, step.lower_80, step.upper_80, step.persistence, *(step.quantiles[q] for q in levels))
         writer.writerow([number, step.target_ts.isoformat(), *(f"{price:.{decimals}f}" for price in prices)])
     return out.getvalue()
-
-
-def body_of(symbol: str, bars: pl.DataFrame) -> bytes:
-    """The body of a request for the hours after these."""
-    rows = [
-        {"ts": ts.strftime("%Y-%m-%dT%H:%M:%SZ"), **dict(zip(PRICES, prices, strict=True))}
-        for ts, *prices in bars.select("ts", *PRICES).iter_rows()
-    ]
-    return json.dumps({"symbol": symbol, "bars": rows}).encode()
 
 
 def curl(url: str, symbol: str, *, key: bool, window: bool) -> str:

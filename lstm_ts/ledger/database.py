@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ class Database:
         Raises     LedgerError: no such kind of database, none that answers, another ledger, or one with a newer schema
         """
         self._url = _read_url(url)
-        self._shown = _without_secrets(self._url)
+        self._shown = without_secrets(self._url)
         self._engine = _engine(self._url)
         with self._answering(), ExitStack() as failed:
             failed.callback(self.close)
@@ -104,16 +105,9 @@ class Database:
         assert self._url.database is not None
         return Path(self._url.database)
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except (DBAPIError, OSError) as error:
-            said = error.orig if isinstance(error, DBAPIError) else error
-            raise LedgerError(
-                f"Expected the ledger {self._shown} to answer, got: {' '.join(str(said).split())}; "
-                f"check registry.ledger, and that its database is up, yours to write, and its disk not full"
-            ) from error
+    def _answering(self) -> AbstractContextManager[None]:
+        checks = "registry.ledger, and that its database is up, yours to write, and its disk not full"
+        return answering(f"the ledger {self._shown}", checks)
 
     def _revision(self) -> str | None:
         with self._engine.connect() as connection:
@@ -171,6 +165,16 @@ class Database:
         log.info("Waiting for %s in the ledger %s: another process holds it", what, self._shown)
 
 
+@contextmanager
+def answering(what: str, checks: str) -> Iterator[None]:
+    """Raises    LedgerError: what the database said, and what to check"""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        said = " ".join(str(getattr(error, "orig", error)).split())
+        raise LedgerError(f"Expected {what} to answer, got: {said}; check {checks}") from error
+
+
 def migrate(connection: Connection, revision: str) -> None:
     """Bring the schema to a revision, or to `head`, within the connection's transaction."""
     from alembic import command  # slow to import, and most databases are up to date
@@ -192,11 +196,11 @@ def _read_url(text: str) -> URL:
         raise LedgerError(f"Expected {FORMS}, got something else; correct registry.ledger") from None
     backend = url.get_backend_name()
     if backend not in OPTIONS or url.database in (None, "", ":memory:"):
-        raise LedgerError(f"Expected {FORMS}, got {_without_secrets(url)}; correct registry.ledger")
+        raise LedgerError(f"Expected {FORMS}, got {without_secrets(url)}; correct registry.ledger")
     return url.update_query_dict(OPTIONS[backend] | dict(url.query))
 
 
-def _without_secrets(url: URL) -> str:
+def without_secrets(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 

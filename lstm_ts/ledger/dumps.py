@@ -11,15 +11,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DBAPIError
 
 from lstm_ts.errors import LedgerError
+from lstm_ts.ledger.database import answering, without_secrets
 
 SQLITE, POSTGRES = "sqlite", "postgresql"
 TRIGGERS = {
     SQLITE: "SELECT name FROM sqlite_master WHERE type = 'trigger'",
     POSTGRES: "SELECT tgrelid::regclass || '.' || tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'",
 }
+CHECK = "its address"
 SNAPSHOT = sa.text("SELECT pg_export_snapshot()")
 
 
@@ -38,7 +39,7 @@ def dump(url: str, file: Path) -> Content:
     if read.get_backend_name() == SQLITE:
         address = f"{Path(read.database or '').absolute().as_uri()}?mode=rw"  # no file is made where there is none
         with (
-            _answering(read),
+            answering(f"the database {without_secrets(read)}", CHECK),
             closing(sqlite3.connect(address, uri=True)) as source,
             closing(sqlite3.connect(file)) as target,
         ):
@@ -56,9 +57,13 @@ def restore(file: Path, url: str, kind: str) -> None:
     """Fill an empty database of the same kind.    Raises    LedgerError: it is not empty, or of another kind"""
     read = sa.make_url(url)
     if read.get_backend_name() != kind:
-        raise LedgerError(f"Expected a {kind} database, of which this is a backup, got {_shown(read)}; set another one")
+        raise LedgerError(
+            f"Expected a {kind} database, of which this is a backup, got {without_secrets(read)}; set another one"
+        )
     if not is_empty(url):
-        raise LedgerError(f"Expected an empty database to restore into, got tables in {_shown(read)}; set another one")
+        raise LedgerError(
+            f"Expected an empty database to restore into, got tables in {without_secrets(read)}; set another one"
+        )
     if kind == SQLITE:
         path = Path(read.database or "")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,17 +100,8 @@ def _transaction(url: URL) -> Iterator[Connection]:
     """One that sees one moment."""
     level = "REPEATABLE READ" if url.get_backend_name() == POSTGRES else "SERIALIZABLE"
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level=level)
-    with _answering(url), engine.begin() as connection:
+    with answering(f"the database {without_secrets(url)}", CHECK), engine.begin() as connection:
         yield connection
-
-
-@contextmanager
-def _answering(url: URL) -> Iterator[None]:
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error, OSError) as error:
-        said = " ".join(str(getattr(error, "orig", error)).split())
-        raise LedgerError(f"Expected the database {_shown(url)} to answer, got: {said}; check its address") from error
 
 
 def _run(program: str, url: URL, *arguments: str) -> None:
@@ -122,8 +118,4 @@ def _run(program: str, url: URL, *arguments: str) -> None:
         raise LedgerError(f"Expected PostgreSQL's {program}, got none; apt-get install postgresql-client") from None
     if done.returncode:
         said = " ".join(done.stderr.split())[:300]
-        raise LedgerError(f"Expected {program} to succeed on {_shown(url)}, got: {said}")
-
-
-def _shown(url: URL) -> str:
-    return url.set(query={}).render_as_string(hide_password=True)
+        raise LedgerError(f"Expected {program} to succeed on {without_secrets(url)}, got: {said}")

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from lstm_ts.errors import DataError
 
 SESSION = 0.5  # log: a shock from one bar to the next, of 65 %
-YEAR = (
-    3.5  # log, at one year, growing with the root of time: 3.5 standard deviations of a market that moves 100 % a year
-)
+# log, at one year, growing with the root of time: 3.5 standard deviations of a market that moves 100 % a year
+YEAR = 3.5
 LARGEST = 3.7  # log: 40 times, whatever the gap
 TORN = 1.5  # log: 4.5 times within a bar, which may be one of an hour in a thin market
 YEAR_S = 365 * 86_400.0

@@ -106,15 +106,16 @@ class Session:
                 return found
             span *= 2
 
-    def check_zone(self, counts: pl.DataFrame, *, max_mismatch: float) -> Mismatch:
+    def check_zone(self, counts: pl.DataFrame, *, max_mismatch: float, remedy: str = "") -> Mismatch:
         """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
 
         counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
+        remedy   what else to do than another zone or session, at the end of the error
         Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
         """
         found = replace(self._mismatch(counts, 0), checkable=self._has_closed_hours(counts))
         if found.total <= max_mismatch:
-            self._check_edges(counts, max_mismatch)
+            self._check_edges(counts, max_mismatch, remedy)
             return found
         nearest, left = self._nearest_shift(counts)
         explained = left.total < found.total / 2
@@ -124,8 +125,7 @@ class Session:
         advice = f"stamps {when} would leave {left}; {_zone_key(nearest)}, or" if explained else "set source.zone or"
         raise WrongZone(
             f"Expected bars that fit the sessions of {self.calendar}, got {found} "
-            f"(a week opens {self._week_opening(counts)}); {advice} another session, "
-            f"or raise max_mismatch; nothing was stored"
+            f"(a week opens {self._week_opening(counts)}); {advice} another session{remedy}"
         )
 
     def _has_closed_hours(self, counts: pl.DataFrame) -> bool:
@@ -135,7 +135,7 @@ class Session:
         start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER
         return self.hours(start, end).height < (end - start) // HOUR
 
-    def _check_edges(self, counts: pl.DataFrame, max_mismatch: float) -> None:
+    def _check_edges(self, counts: pl.DataFrame, max_mismatch: float, remedy: str) -> None:
         """A market that closes once a week has too few closed hours for shares of bars to show an hour's shift.
 
         Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
@@ -148,7 +148,7 @@ class Session:
             raise WrongZone(
                 f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
                 f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); "
-                f"{_zone_key(-shift)}, or another session, or raise max_mismatch to 1; nothing was stored"
+                f"{_zone_key(-shift)}, or another session{remedy}"
             )
 
     def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:

@@ -5,23 +5,22 @@ before, which lie in the ledger; a service that has started anew counts from 0.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import datetime
 from typing import Any
-
-from prometheus_client.samples import Sample
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import Heartbeat
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.service_client import ServiceClient, check_url
+from lstm_ts.monitoring.service_client import ServiceClient
+from lstm_ts.monitoring.service_counters import ServiceCounters
 from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.bounded_http import check_url
 
 COMPONENT = "service counters"
-ROUTES = ("/predict", "/forecast")
 FAILED, LATE, LOG = "service_errors", "service_latency", "forecast_log_dropping"
 
 
@@ -54,10 +53,15 @@ class Counts:
     slow: float
     lost: float  # forecasts that the ledger will never have
 
+    def is_anew(self, before: "Counts") -> bool:
+        """Whether the service has started again since."""
+        return any(own < other for own, other in zip(astuple(self), astuple(before), strict=True))
+
     def since(self, before: "Counts") -> "Counts":
-        own, others = asdict(self), asdict(before)
-        anew = any(own[name] < others[name] for name in own)
-        return self if anew else Counts(**{name: own[name] - others[name] for name in own})
+        return Counts(*(own - other for own, other in zip(astuple(self), astuple(before), strict=True)))
+
+
+NO_COUNTS = Counts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,15 @@ def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datet
     """What a look at the service finds; its counters are kept for the next one."""
     before = _read_look(ledger, url)
     findings, counts = check_service(url, limits, before.counts if before else None)
-    if counts and (before is None or (now - before.at).total_seconds() >= limits.window_s):
-        ledger.record_heartbeat(Heartbeat(COMPONENT, url, now, json.dumps(asdict(counts))))
+    if counts and before and counts.is_anew(before.counts):  # its own start is what it is compared with from now on
+        _keep_look(ledger, url, ServiceLook(now, NO_COUNTS))
+    elif counts and (before is None or (now - before.at).total_seconds() >= limits.window_s):
+        _keep_look(ledger, url, ServiceLook(now, counts))
     return findings
+
+
+def _keep_look(ledger: Ledger, url: str, look: ServiceLook) -> None:
+    ledger.record_heartbeat(Heartbeat(COMPONENT, url, look.at, json.dumps(asdict(look.counts))))
 
 
 def _read_look(ledger: Ledger, url: str) -> ServiceLook | None:
@@ -86,18 +96,18 @@ def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tup
     before     counters of a look before
     Returns    findings; its counters, None where it has told none
     """
-    base = check_url(url)
+    base = check_url(url, "a service such as http://127.0.0.1:8000")
     asking = {name: getattr(limits, name) for name in ("answer_s", "attempts", "pause_s", "max_bytes")}
     with closing(ServiceClient(base, **asking)) as client:
         health = client.health()
         if isinstance(health, str):
             return _without_answer(base, health), None
         found = [_finding("service_no_answer", base, Health.GOOD, "It answers."), _check_champion(base, health)]
-        samples = client.samples()
-    if isinstance(samples, str):
-        return found + [_finding(rule, base, Health.UNKNOWN, samples) for rule in (FAILED, LATE, LOG)], None
-    counts = _count(samples, limits)
-    return found + _check_counts(base, counts, before, _is_away(samples), limits), counts
+        told = client.counters()
+    if isinstance(told, str):
+        return found + [_finding(rule, base, Health.UNKNOWN, told) for rule in (FAILED, LATE, LOG)], None
+    counts = _count(told, limits)
+    return found + _check_counts(base, counts, before, told.is_above_0("lstm_ts_ledger_away"), limits), counts
 
 
 def _without_answer(base: str, why: str) -> list[Finding]:
@@ -117,27 +127,12 @@ def _check_champion(base: str, health: Mapping[str, Any]) -> Finding:
     return _finding("service_no_champion", base, Health.BAD, sentence)
 
 
-def _count(samples: Iterable[Sample], limits: ServiceLimits) -> Counts:
+def _count(told: ServiceCounters, limits: ServiceLimits) -> Counts:
     """A request counts as slow beyond the first border of the histogram that is at least `slow_s`."""
-    requests = failed = timed = lost = 0.0
-    within: dict[float, float] = {}
-    for name, labels, value in ((each.name, each.labels, each.value) for each in samples):
-        if name == "lstm_ts_requests_total" and labels.get("route") in ROUTES:
-            requests += value
-            failed += value * labels.get("status", "").startswith("5")
-        elif name == "lstm_ts_request_seconds_count" and labels.get("route") in ROUTES:
-            timed += value
-        elif name == "lstm_ts_request_seconds_bucket" and labels.get("route") in ROUTES:
-            border = float(labels["le"])
-            within[border] = within.get(border, 0.0) + value
-        elif name == "lstm_ts_forecast_log_total" and labels.get("outcome") in ("dropped", "refused", "lost"):
-            lost += value
+    timed, within = told.total("lstm_ts_request_seconds_count"), told.within()
     nearest = min((border for border in within if border >= limits.slow_s), default=None)
-    return Counts(requests, failed, timed, 0.0 if nearest is None else timed - within[nearest], lost)
-
-
-def _is_away(samples: Iterable[Sample]) -> bool:
-    return any(sample.name == "lstm_ts_ledger_away" and sample.value > 0 for sample in samples)
+    slow = 0.0 if nearest is None else timed - within[nearest]
+    return Counts(told.requests, told.failed, timed, slow, told.lost)
 
 
 def _check_counts(
@@ -146,7 +141,7 @@ def _check_counts(
     if before is None:
         first = "It was looked at for the first time: there is nothing to compare with."
         return [_finding(rule, base, Health.UNKNOWN, first) for rule in (FAILED, LATE, LOG)]
-    new = counts.since(before)
+    new = counts if counts.is_anew(before) else counts.since(before)
     failed = _check_share(new.failed, new.requests, limits.max_failed, limits)
     slow = _check_share(new.slow, new.timed, limits.max_slow, limits)
     return [

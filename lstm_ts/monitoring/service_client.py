@@ -1,89 +1,59 @@
 """A forecast service over HTTP, asked for its health and its counters: within limits, a few times."""
 
-import asyncio
 import json
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
-
-from lstm_ts.errors import ConfigError
-
-
-class NoWholeAnswer(Exception):
-    """Why, in words."""
-
-
-def check_url(url: str) -> str:
-    """Raises    ConfigError: no address, or one with a secret in it, which is not repeated"""
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
-        raise ConfigError("Expected a service such as http://127.0.0.1:8000, got something else; correct its address")
-    return url.rstrip("/")
+from lstm_ts.monitoring.service_counters import ServiceCounters
+from lstm_ts.sources.bounded_http import BoundedHttp
+from lstm_ts.sources.retries import RetryableError
 
 
 class ServiceClient:
-    """`health` and `samples` return what the service says, or a sentence about why it said nothing."""
+    """`health` and `counters` return what the service says, or a sentence about why it said nothing."""
 
     def __init__(self, base: str, *, answer_s: float, attempts: int, pause_s: float, max_bytes: int) -> None:
         """answer_s   for a whole answer;  pause_s   between two attempts"""
-        self._base, self._answer_s, self._max_bytes = base, answer_s, max_bytes
-        self._attempts, self._pause_s = attempts, pause_s
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
+        self._base, self._attempts, self._pause_s = base, attempts, pause_s
+        self._http = BoundedHttp(answer_s=answer_s, max_bytes=max_bytes, trust_env=False)
 
     def close(self) -> None:
-        self._runner.close()
+        self._http.close()
 
     def health(self) -> Mapping[str, Any] | str:
         try:
-            value = json.loads(self._runner.run(self._get_patiently("/health")))
-        except NoWholeAnswer as error:
-            return str(error)
+            value = json.loads(self._get("/health"))
+        except RetryableError as error:
+            return _sentence(error)
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict) or not isinstance(value.get("workers"), list):
             return f"What answers at {self._base} is no forecast service."
         return value
 
-    def samples(self) -> list[Sample] | str:
+    def counters(self) -> ServiceCounters | str:
         try:
-            text = self._runner.run(self._get_patiently("/metrics")).decode(errors="replace")
-            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        except NoWholeAnswer as error:
-            return str(error)
+            text = self._get("/metrics").decode(errors="replace")
+            counters = ServiceCounters.parse(text)
+        except RetryableError as error:
+            return _sentence(error)
         except ValueError:
-            samples = []
-        if any(sample.name == "lstm_ts_workers" for sample in samples):
-            return samples
+            counters = ServiceCounters(())
+        if any(counters.named("lstm_ts_workers")):
+            return counters
         return f"What {self._base}/metrics answers is no count of a forecast service."
 
-    async def _get_patiently(self, path: str) -> bytes:
+    def _get(self, path: str) -> bytes:
+        """Raises    RetryableError: as often as `attempts` allows"""
         for _ in range(self._attempts - 1):
-            try:
-                return await self._get(path)
-            except NoWholeAnswer:
-                await asyncio.sleep(self._pause_s)
-        return await self._get(path)
+            with suppress(RetryableError):
+                return self._http.fetch(self._base + path)[1]
+            time.sleep(self._pause_s)
+        return self._http.fetch(self._base + path)[1]
 
-    async def _get(self, path: str) -> bytes:
-        url, most = self._base + path, self._max_bytes
-        http = httpx.AsyncClient(timeout=self._answer_s, trust_env=False)
-        try:
-            async with asyncio.timeout(self._answer_s), http, http.stream("GET", url) as response:
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > most:
-                        raise NoWholeAnswer(f"{url} answers with more than {most} bytes.")
-                return bytes(body)
-        except (TimeoutError, httpx.TimeoutException):
-            raise NoWholeAnswer(f"{url} gives no whole answer within {self._answer_s:g} s.") from None
-        except httpx.ConnectError:
-            raise NoWholeAnswer(f"Nobody answers at {self._base}.") from None
-        except httpx.HTTPError as error:
-            raise NoWholeAnswer(f"{url} gives no whole answer: {type(error).__name__}.") from None
+
+def _sentence(error: RetryableError) -> str:
+    why = str(error)
+    return f"{why[0].upper()}{why[1:]}."

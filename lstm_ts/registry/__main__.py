@@ -4,7 +4,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from lstm_ts.cli import check_arguments
 
@@ -14,7 +13,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry
+from lstm_ts.configuration import check_registry, require
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import user
@@ -47,12 +46,6 @@ class Request:
     def ref(self) -> int | str:
         return self.alias if self.version is None else self.version
 
-    def given(self, option: str) -> Any:
-        value = getattr(self, option)
-        if value is None:
-            raise ConfigError(f"Expected {option}=… for action={self.action}, got none")
-        return value
-
 
 def answer(registry: Registry, asked: Request) -> str:
     """Do what is asked; the text to print.    Raises    ConfigError: an unknown action, or an option it needs"""
@@ -66,11 +59,13 @@ def answer(registry: Registry, asked: Request) -> str:
         case "history":
             done = registry.history(asked.name, asked.alias)
             if not done:
-                registry.version(asked.name, asked.alias)  # says what there is
+                registry.check_version(asked.name, asked.alias)
             return format_in_force(done, asked.name, asked.alias, asked.at) if asked.at else format_history(done)
         case "promote":
-            version = registry.version(asked.name, asked.given("version"))
-            registry.promote(asked.name, version.number, alias=asked.alias, actor=user(), reason=asked.given("reason"))
+            version = registry.version(asked.name, require(asked, "version"))
+            registry.promote(
+                asked.name, version.number, alias=asked.alias, actor=user(), reason=require(asked, "reason")
+            )
             return f"The {asked.alias} of {asked.name} is version {version.number}."
         case "rollback":
             if asked.alias != CHAMPION:
@@ -78,7 +73,7 @@ def answer(registry: Registry, asked: Request) -> str:
             version = registry.rollback(asked.name, actor=user(), reason=asked.reason or "no reason given")
             return f"The {CHAMPION} of {asked.name} is version {version.number} again."
         case "export":
-            registry.export(registry.version(asked.name, asked.ref), Path(asked.given("to")))
+            registry.export(registry.version(asked.name, asked.ref), Path(require(asked, "to")))
             return str(asked.to)
     raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
 
@@ -86,7 +81,7 @@ def answer(registry: Registry, asked: Request) -> str:
 def _list(registry: Registry, asked: Request) -> str:
     versions = registry.versions(asked.name)
     if not versions:
-        registry.version(asked.name, asked.alias)  # says what there is
+        registry.check_version(asked.name, asked.alias)
     champions = {other: registry.champion(other) for other in registry.names() if other != asked.name}
     others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
     table = format_versions(versions, [registry.metrics(v) for v in versions])

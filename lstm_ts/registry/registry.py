@@ -92,6 +92,10 @@ class Registry:
         numbers, aliases = [version.number for version in versions], sorted(self.store.aliases(name))
         raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
 
+    def check_version(self, name: str, ref: int | str) -> None:
+        """Raises    RegistryError: there is none; says what there is"""
+        self.version(name, ref)
+
     def champion(self, name: str) -> Version | None:
         return self.holder(name, CHAMPION)
 
@@ -149,7 +153,7 @@ class Registry:
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
         """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
         with self._aliases.moving(name, CHAMPION) as current:
-            self.version(name, CHAMPION)  # says what there is
+            self.check_version(name, CHAMPION)
             before = version_before(self._aliases.done(name, CHAMPION))
             if before is None:
                 raise RegistryError(

@@ -15,7 +15,6 @@ STAMP_NAMES = (
     "index", "", "t",
 )  # fmt: skip
 NO_STAMP = ("close time", "closetime", "end time", "expiry")
-DAY_NAMES = ("date", "dtyyyymmdd", "yyyymmdd", "day", "trade date", "trading date", "datum")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
 SYMBOL_NAMES = ("symbol", "ticker", "instrument", "pair", "currency pair", "sym")

@@ -81,7 +81,8 @@ class Delivery:
         """
         self._check_rejects(limits.max_reject_share)
         warn_of_close_stamps(self._stamps, session, key="source.stamps")
-        mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch)
+        remedy = ", or raise max_mismatch (1 allows any); nothing was stored"
+        mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
         minutes = pl.concat(self._minutes)
         came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])
         stored = read_about(came["ts"], raw)

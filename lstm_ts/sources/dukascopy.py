@@ -19,8 +19,9 @@ from lstm_ts import clock
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach, describe_rejects, make_answers, make_rejects
 from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.bounded_http import Damaged, NoConnection
 from lstm_ts.sources.candles import NonsenseError, decode, make_mid, rate
-from lstm_ts.sources.json_client import JsonClient, JsonReply, NoConnection, NotFound, NotJson
+from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
 from lstm_ts.sources.retries import GIVE_UP, Retries, RetryableError
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -157,7 +158,7 @@ class Dukascopy:
         """
         try:
             return self.retries.persist(partial(self._ask, path, query or {}), sleep=time.sleep)
-        except NotJson as why:
+        except Damaged as why:
             raise BrokerError(f"Expected JSON from Dukascopy's feed, got {why}; correct source.base") from why
 
     def _ask(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
