@@ -1,4 +1,4 @@
-"""Whether the service answers, with which versions, and what it has counted since its start."""
+"""The service's workers and versions, its counters since its start, and the last bars."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ NONE = "-"
 
 
 def service_view(client: Client) -> str:
-    """HTML: it is asked for it."""
+    """Request the service's state; return it as HTML."""
     try:
         health = client.health()
         samples = client.samples()
@@ -74,7 +74,7 @@ def numbers_table(samples: Sequence[Sample]) -> str:
 
 
 def forecasts(samples: Iterable[Sample], name: str) -> list[Sample]:
-    """Those about requests for a forecast, or about none in particular."""
+    """Return the samples about forecast routes, or without a route."""
     return [each for each in samples if each.name == name and each.labels.get("route", ROUTES[0]) in ROUTES]
 
 
@@ -91,7 +91,7 @@ def is_failed(sample: Sample) -> bool:
 
 
 def quantile(samples: Sequence[Sample], share: float) -> float | None:
-    """The border of the histogram's bins within which so many requests were answered, s; None without any."""
+    """Return the upper edge, in s, of the histogram's bin that holds the quantile; None without requests."""
     within: dict[float, float] = {}
     for each in forecasts(samples, "lstm_ts_request_seconds_bucket"):
         border = float(each.labels["le"])
@@ -107,7 +107,7 @@ def duration(seconds: float | None) -> str:
 
 
 def data_view(client: Client, heartbeats: Sequence[Heartbeat], zone: ZoneInfo, now: datetime) -> str:
-    """The last bar of every symbol, and who was last seen at work."""
+    """Return HTML: the last bar of every symbol, and the last heartbeats."""
     bars = [(escape(symbol), *bar_words(client, symbol, zone, now)) for symbol in client.symbols()]
     beats = [
         (escape(beat.component), escape(beat.subject), short(beat.at, zone), ago(beat.at, now)) for beat in heartbeats
