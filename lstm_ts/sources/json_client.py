@@ -1,4 +1,4 @@
-"""JSON over HTTP from a server that promises nothing: an answer has a deadline and a size, and is whole or an error."""
+"""Fetch JSON over HTTP from an unreliable server: an answer has a deadline and a size limit, and is complete."""
 
 import asyncio
 import json
@@ -15,20 +15,20 @@ from lstm_ts import __version__, clock
 from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.sources.retries import RetryableError
 
-SHOWN = 80  # bytes of an answer that is no JSON
+SHOWN = 80  # bytes of an answer that is no JSON, in the error
 ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class NoConnection(RetryableError):
-    """Nobody is there."""
+    """No connection to the server."""
 
 
 class NotJson(RetryableError):
-    """Something else came: a page of a proxy, or the beginning of an answer that was cut."""
+    """The answer is no JSON: a proxy's page, or a truncated answer."""
 
 
 class NotFound(BrokerError):
-    """The server knows no such address."""
+    """The server answered with status 404."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class JsonClient:
     """Keeps a connection; one request at a time."""
 
     def __init__(self, base: str, *, answer_s: float, patience_s: float, max_bytes: int) -> None:
-        """answer_s     for a whole answer
-        patience_s   the longest `Retry-After` that is waited for
-        max_bytes    of an answer, decompressed
+        """answer_s     deadline of a whole answer
+        patience_s   the longest `Retry-After` to wait for
+        max_bytes    size limit of an answer, decompressed
         """
         self.base = _check_base(base)
         if min(answer_s, max_bytes) <= 0 or patience_s < 0:
@@ -57,9 +57,9 @@ class JsonClient:
         self._http: httpx.AsyncClient | None = None
 
     def get(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
-        """Raises    RetryableError: no whole answer; NotFound; BrokerError: a refusal, or too much; BrokerAway"""
+        """Raises    RetryableError: no whole answer; NotFound; BrokerError: a refusal, or too many bytes; BrokerAway"""
         if self._runner is None or self._http is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # leaves the thread's own loop alone
             headers = {"User-Agent": f"lstm_ts/{__version__}", "Accept": "application/json"}
             self._http = httpx.AsyncClient(headers=headers, timeout=self._answer_s)
         url = httpx.URL(f"{self.base}/{path}", params=query)
@@ -97,7 +97,7 @@ class JsonClient:
         raise BrokerError(f"Expected an answer from {url}, got status {status}{moved}; correct source.base")
 
     def _pause_s(self, response: httpx.Response) -> float:
-        """Raises    BrokerAway: the server wants to be left alone for longer than `patience_s`"""
+        """Return `Retry-After` in s.    Raises    BrokerAway: it is longer than `patience_s`"""
         pause_s = _retry_after_s(response.headers.get("Retry-After", ""))
         if pause_s > self._patience_s:
             raise BrokerAway(
@@ -148,7 +148,7 @@ def _date(text: str) -> datetime | None:
 
 
 def _retry_after_s(text: str) -> float:
-    """Seconds, written so or as a date; 0 for what is neither."""
+    """Parse `Retry-After`, seconds or a date; 0 for anything else."""
     if text.strip().isdecimal():
         return float(text)
     at = _date(text)
