@@ -1,4 +1,4 @@
-"""Who may change what serves: whoever knows the operator password."""
+"""Check of the operator password, which allows to change what serves."""
 
 import logging
 from functools import cache
@@ -12,11 +12,11 @@ from dashboard.attempts import Attempts
 from lstm_ts.errors import LstmTsError
 from lstm_ts.logs import LineLimit, audit
 
-LINES = LineLimit(30)  # of the log, a minute
+LINES = LineLimit(30)  # log lines a minute
 
 
 class NotAllowed(LstmTsError):
-    """No password, a wrong one, or one too soon after a wrong one."""
+    """No password, a wrong one, or an attempt too soon after a wrong one."""
 
 
 class Operator:
@@ -25,7 +25,7 @@ class Operator:
         self._password, self._attempts = password.encode(), Attempts()
 
     def check(self, given: str, *, address: str, now: float) -> None:
-        """now    s, of a clock that never goes back    Raises    NotAllowed"""
+        """now    s, of a monotonic clock    Raises    NotAllowed"""
         if not given:
             raise NotAllowed("Expected the operator password, got none; nothing was changed.")
         if pause_s := self._attempts.pause_s(address, now=now):
@@ -42,7 +42,7 @@ class Operator:
 
 @cache
 def operator_of(password: str) -> Operator:
-    """The same for all visitors, or each would have tries of their own."""
+    """Return one operator for all visitors, so that their failed attempts are counted together."""
     return Operator(password)
 
 

@@ -66,7 +66,7 @@ def read_settings(cfg: DictConfig, uploads: Path) -> DashboardSettings:
 
 
 def auth_of(cfg: DictConfig) -> dict[str, Any]:
-    """What Panel's server is told of it.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
+    """Return Panel's options for logging in.    Raises    ConfigError: reachable from elsewhere, open to everyone"""
     auth, oauth = cfg.auth, cfg.auth.oauth
     if not auth.basic and not oauth.provider:
         if cfg.host not in LOOPBACK:
@@ -86,7 +86,7 @@ def auth_of(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_oauth(cfg: DictConfig) -> None:
-    """Raises    ConfigError: a provider that is none, or one that does not know this dashboard"""
+    """Raises    ConfigError: an unknown provider, or one without this dashboard's key and secret"""
     oauth = cfg.auth.oauth
     if cfg.auth.basic or not oauth.provider:
         return
@@ -101,9 +101,9 @@ def check_oauth(cfg: DictConfig) -> None:
 
 
 def is_no_goodbye(record: logging.LogRecord) -> bool:
-    """A visitor who has gone before all of a page was sent is no error, for which asyncio has a traceback.
+    """Filter out the tracebacks that asyncio logs when a visitor leaves before a page is sent completely.
 
-    Where he has gone before he was let in, Bokeh takes leave of him twice and asks for a session that has ended.
+    If a visitor leaves before the session begins, Bokeh closes it twice and fails an assertion.
     """
     _, error, trace = record.exc_info or (None, None, None)
     *_, last = None, *traceback.extract_tb(trace)
@@ -115,7 +115,7 @@ def set_up_panel(threads: int) -> None:
     for name in ("asyncio", "tornado.application"):
         logging.getLogger(name).addFilter(is_no_goodbye)
     busy = pn.state.param.busy
-    busy.readonly = busy.constant = False  # Panel lifts and restores this in several threads at once, and fails by it
+    busy.readonly = busy.constant = False  # Panel switches these in several threads at once, which fails
     pn.extension(*EXTENSIONS, nthreads=threads)
 
 
@@ -138,7 +138,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def under_panel_serve() -> Template | HTML:
-    """`panel serve dashboard/app.py`, whose own options say where and for whom; the rest is as configured."""
+    """Make the page for `panel serve dashboard/app.py`, whose own options set address and log-in."""
     try:
         client, settings, _ = _shared()
     except LstmTsError as error:
@@ -148,7 +148,7 @@ def under_panel_serve() -> Template | HTML:
 
 @cache
 def _shared() -> tuple[Client, DashboardSettings, "TemporaryDirectory[str]"]:
-    """What all visitors share.    Raises    ConfigError: reachable from elsewhere, and open to everyone"""
+    """Make what all visitors share.    Raises    ConfigError: reachable from elsewhere, open to everyone"""
     options = ArgumentParser(add_help=False)
     options.add_argument("--address", default="0.0.0.0")
     options.add_argument("--basic-auth", default="")
@@ -176,7 +176,7 @@ def main(cfg: DictConfig) -> None:
         client = Client(settings)
         log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
         import_later()
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Panel ends its loop by
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # at which Panel ends its loop
         pn.serve(
             {"/": lambda: shell(client, settings)},
             address=cfg.host,

@@ -1,4 +1,4 @@
-"""`python -m lstm_ts.alerts`: what is wrong, who was told, what is silenced by whom; try the receivers."""
+"""`python -m lstm_ts.alerts`: list incidents and deliveries, silence alerts, close incidents, test receivers."""
 
 import re
 import socket
@@ -35,7 +35,7 @@ NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or sl
 
 @dataclass(frozen=True)
 class AlertRequest:
-    """What the command line asks for; see conf/alerts.yaml."""
+    """Options of the command line; see conf/alerts.yaml."""
 
     action: str
     days: float
@@ -47,9 +47,9 @@ class AlertRequest:
 
 
 def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
-    """Do what is asked; the text to print.
+    """Run the action; return the text to print.
 
-    Raises    ConfigError: an unknown action, or an option it needs; DeliveryError: a receiver did not take the test
+    Raises    ConfigError: an unknown action, or a missing option; DeliveryError: a receiver did not take the test
     """
     match asked.action:
         case "list":
@@ -177,7 +177,7 @@ def _rule(asked: AlertRequest) -> str:
 
 
 def read_until(text: str, at: datetime) -> datetime:
-    """Raises    ConfigError: no time to come"""
+    """Return `at` plus a span such as 4h or 2d, or the time given.    Raises    ConfigError: no future time"""
     span = re.fullmatch(r"(\d{1,4})([hd])", str(text))
     try:
         until = at + int(span[1]) * UNITS[span[2]] if span else utc(text)

@@ -6,8 +6,8 @@
 <folder>/artifacts/       the models of the versions
 <folder>/bars/            stores: processed/<symbol>, raw/<symbol>
 
-Everything goes on meanwhile, but that no alias moves. What comes later in this order is as new as what comes before
-or newer, as it is when a process is killed between two writes: the next runs of process and monitor catch up.
+Everything keeps running meanwhile, except that no alias moves. Items are written in this order, so each is as new as
+those before it or newer, as after a process killed between two writes: the next process and monitor runs catch up.
 """
 
 import json
@@ -59,19 +59,19 @@ class Place:
 
     @property
     def artifacts(self) -> Path | None:
-        """None: they do not lie beside the registry's database."""
+        """Folder of the models; None: it does not lie beside the registry's database."""
         path = sqlite_path(self.registry)
         return path.parent / ARTIFACTS if path else None
 
     @property
     def databases(self) -> dict[str, str]:
-        """Url by file; a registry that is a server, or lives in the ledger's database, has none of its own."""
+        """URL by file; a registry that is a server, or lives in the ledger's database, has no file of its own."""
         own = self.registry != self.ledger and not self.registry.startswith(("http://", "https://"))
         return {LEDGER: self.ledger} | ({REGISTRY: self.registry} if own else {})
 
     @property
     def left_out(self) -> list[str]:
-        """What is to be backed up by other means, as sentences."""
+        """Sentences about what must be backed up by other means."""
         if self.artifacts is not None:
             return []
         served = self.registry != self.ledger and REGISTRY not in self.databases
@@ -80,9 +80,9 @@ class Place:
 
 
 def write(place: Place, folder: Path) -> dict[str, Any]:
-    """Write a backup, which appears whole; what `backup.json` says.
+    """Write a backup, which appears as a whole; return the contents of `backup.json`.
 
-    Raises    ConfigError: the folder is there
+    Raises    ConfigError: the folder exists
     """
     if folder.exists():
         raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
@@ -111,7 +111,7 @@ def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
 
 
 def _write_stores(data: Path, folder: Path) -> dict[str, int]:
-    """Rows by store."""
+    """Copy the stores; return rows by store."""
     rows = {}
     for stage, schema in SCHEMAS.items():
         for symbol in stores_in(data / stage):
@@ -121,7 +121,7 @@ def _write_stores(data: Path, folder: Path) -> dict[str, int]:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Read a backup's summary, and every file of it.    Raises    DataError: it is not as it was written"""
+    """Check every file of a backup; return its summary.    Raises    DataError: it is not as it was written"""
     try:
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
         files: Mapping[str, str] = summary["files"]
@@ -138,9 +138,9 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def restore(folder: Path, place: Place) -> dict[str, Any]:
-    """Fill an empty place, and compare it with what the backup says.
+    """Fill an empty place, and compare it with the backup; return the backup's summary.
 
-    Raises    ConfigError: something is there; DataError: the backup or the result is not as it should be
+    Raises    ConfigError: the place is not empty; DataError: the backup is damaged, or the result differs from it
     """
     summary = check(folder)
     _check_empty(place)
@@ -227,7 +227,7 @@ def _write_to(folder: str, place: Place) -> dict[str, Any]:
 
 @contextmanager
 def _on_this_machine(folder: str) -> Iterator[Path]:
-    """The folder, or a copy of what lies at a URL."""
+    """Yield the folder, or a local copy of the objects at a URL."""
     if not is_url(folder):
         yield Path(folder)
         return

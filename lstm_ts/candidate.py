@@ -1,4 +1,4 @@
-"""A candidate of a retraining: judged beside the champion, its scores written, registered with its decision."""
+"""Judge a retraining's candidate beside the champion, write its scores, register it with the decision."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from lstm_ts.scoring.scores import compute_scores
 def judge_and_report(
     forecaster: Forecaster, inputs: GateInputs, criteria: Criteria, folder: Path, *, is_first: bool
 ) -> tuple[Forecaster, Decision]:
-    """Print and write the scores; they become the forecaster's.
+    """Judge the candidate, print and write its scores; return the forecaster with them, and the decision.
 
     folder   of the run
     """
@@ -42,7 +42,7 @@ def judge_and_report(
 
 
 def _judge(candidate: Forecaster, inputs: GateInputs, criteria: Criteria) -> tuple[ForecastRecord, Decision]:
-    """Both on the same held-out origins; the champion's forecasts are in the candidate's record too."""
+    """Evaluate both on the same held-out origins; the candidate's record gets the champion's forecasts too."""
     champion, held, hourly_bars = inputs.champion, inputs.held, inputs.held.bars.hourly_bars
     record = evaluate(candidate, hourly_bars, Span(held.start, None))
     if champion is None:
@@ -55,7 +55,7 @@ def _judge(candidate: Forecaster, inputs: GateInputs, criteria: Criteria) -> tup
 
 
 def _describe_decision(decision: Decision, champion: Champion | None) -> list[str]:
-    """The verdict, then a line for each check, failed ones first."""
+    """Return the verdict, then a line for each check, failed ones first."""
     verdict = f"{decision.verdict.value}{', experimental' if decision.experimental else ''}"
     if champion and decision.verdict is Verdict.PROMOTE:
         verdict += " as better" if decision.better else " as fresher, not as better"
@@ -74,7 +74,7 @@ def register(
     loss: float,
     request: str,
 ) -> Version:
-    """Add the version with its decision, whatever that is."""
+    """Register the candidate with its decision, whatever the verdict."""
     provenance, held, one_hour = candidate.provenance, inputs.held, candidate.scores["horizons"]["1"]
     span = {"span_start": held.start.isoformat(), "span_end": held.end.isoformat()}
     data = {"data_sha256": held.data_sha256, "criteria": to_json(cfg)["gate"]}

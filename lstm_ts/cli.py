@@ -1,4 +1,4 @@
-"""What every entry point does at its edge: run Hydra, say a user's mistake in one sentence, keep stdout for results."""
+"""Common frame of the entry points: run Hydra, report a user's mistake in one sentence, keep stdout for results."""
 
 import functools
 import logging
@@ -36,7 +36,7 @@ from lstm_ts.validation import check_configuration, check_names
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 INTERRUPTED = 128 + signal.SIGINT
 SEARCHPATH = "hydra.searchpath"
-OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # as Hydra names where it heard of a folder
+OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # Hydra's names of where a folder was named
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them its own way
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):
                 _answer_help(config_name)
                 check_extras(config_name)
@@ -90,7 +90,7 @@ def _no_folder_of_a_refusal(hydra_node: Any) -> Iterator[None]:
 
 
 class Checks(Callback):
-    """Refuse a configuration before Hydra makes a run folder for it."""
+    """Reject a configuration before Hydra makes a run folder for it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
@@ -100,9 +100,9 @@ class Checks(Callback):
 
 
 def check_arguments(config_name: str) -> None:
-    """Answer --help, or say a mistake in this command line, at once: called before what is slow to import.
+    """Answer --help, or report a mistake in this command line, before slow imports.
 
-    Other options of Hydra's own, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
+    Other options of Hydra, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
     """
     _replace_interrupt(signal.default_int_handler, signal.SIG_DFL)
     wait_passively()
@@ -128,27 +128,27 @@ def _answer_help(config_name: str) -> None:
 
 
 def _log_format(config_name: str, arguments: Sequence[str]) -> str:
-    """What this command line, or else the environment or the command's file, says of the log, before Hydra reads it."""
+    """Read `log` from this command line, or else the environment or the command's file, before Hydra does."""
     typed = [argument.partition("=")[2] for argument in arguments if argument.startswith("log=")]
     files = (OmegaConf.load(Path(CONF) / f"{name}.yaml") for name in (config_name, "project"))
     return typed[-1] if typed else next(str(file.log) for file in files if "log" in file)
 
 
 def _take_over_log(cfg: DictConfig) -> None:
-    """Hydra has set it up; a bar of progress has no place in one of JSON."""
+    """Take over the log that Hydra has set up; a JSON log allows no progress bar."""
     logs.take_over()
     if logs.are_json() and "trainer" in cfg:
         cfg.trainer.enable_progress_bar = False
 
 
 def _told(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
-    """What every line of a command's log tells of it: its symbol, where it is about one."""
+    """Return the fields of every line of a command's log: its symbol, if it is about one."""
     several = config_name in ("alerts", "dashboard") or len(cfg.get("symbols") or ()) > 1
     return {} if several else {"symbol": cfg.symbol.name}
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration that a command line of these overrides has, where there is none.
+    """Return the configuration of a command line with these overrides, without running it.
 
     Raises    ConfigError: a value is missing, of another kind, or no name; or an override fits nothing
     """
@@ -161,13 +161,13 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with Hydra's own node."""
+    """Return the configuration with Hydra's own node."""
     with explained(config_name, overrides):
         return hydra.compose(config_name, read_command_line(overrides, config_name), return_hydra_config=True)
 
 
 def run_command(config_name: str, task: Callable[[DictConfig], Result], overrides: Sequence[str]) -> Result:
-    """What `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
+    """Do what `python -m lstm_ts.<config_name> <overrides>` does, run folder included, with this process's logging."""
     with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
         config = _compose(config_name, overrides)
         check_configuration(config, config.hydra)
@@ -183,7 +183,7 @@ def _one_sentence() -> Iterator[None]:
         yield
         if sys.stdout:
             sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; the interpreter would complain once more while it closes
+    except BrokenPipeError:  # as by `| head`; the interpreter would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -198,7 +198,7 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _print_error(sentence: str) -> None:
-    """Where a stream cannot be written, drop what it holds: the interpreter would complain of it while it closes."""
+    """Print the sentence; drop the buffer of a broken stream, since the interpreter would complain of it at exit."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, "" if logs.are_json() else f"Error: {sentence}\n")):
         try:
             print(end=text, file=stream, flush=True)
@@ -223,7 +223,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
         hydra_context=context, task_function=partial(_run_job, task), config=config
     )
     runs = launcher.launch([[*hydra_node.overrides.task, *job] for job in jobs], initial_job_idx=0)
-    configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has taken the log with it
+    configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has closed the log
     for run in runs:
         _ = run.return_value
 
@@ -237,7 +237,7 @@ def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
 
 
 def typed_overrides() -> list[str]:
-    """The overrides of this command line, with the folders that it names by options of Hydra's as one more."""
+    """Return this command line's overrides, with one more for folders that it names by options of Hydra."""
     node = HydraConfig.get()
     folders = [source.path for source in node.runtime.config_sources if source.provider in OWN_FOLDERS]
     searched = [f"{SEARCHPATH}=[{','.join(repr(f'file://{folder}') for folder in folders)}]"] if folders else []

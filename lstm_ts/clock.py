@@ -1,8 +1,8 @@
-"""What time it is: the machine's, or what LSTM_TS_CLOCK says. Nothing else of the product asks the operating system.
+"""The current time: the machine's, or that of LSTM_TS_CLOCK. Nothing else of the product asks the operating system.
 
     LSTM_TS_CLOCK="2015-03-02T00:00:00Z"                            stands still
-    LSTM_TS_CLOCK="2015-03-02T00:00:00Z 60 2026-11-28T21:00:00Z"    showed the one at the other, and is 60 times as fast
-    LSTM_TS_CLOCK=/tmp/clock                                        what that file says, whenever it is asked
+    LSTM_TS_CLOCK="2015-03-02T00:00:00Z 60 2026-11-28T21:00:00Z"    was the first at the second, runs 60 times as fast
+    LSTM_TS_CLOCK=/tmp/clock                                        the contents of that file, read anew for each time
 
 All processes that have the same text in their environment agree, whenever they start. Timeouts, latencies and the pace
 of requests stay real, and so do the stamps of other programs: MLflow's, Dagster's schedule, log lines.
@@ -25,7 +25,7 @@ FILE_FORM = f"{CLOCK} as a time, or as the path of a file that has one"
 
 @dataclass(frozen=True)
 class Clock:
-    """A line through (`since`, `start`); its text is what LSTM_TS_CLOCK takes."""
+    """A linear clock, which shows `start` at the real time `since`; its text is a value of LSTM_TS_CLOCK."""
 
     start: datetime
     speed: float  # 0: stands still
@@ -41,24 +41,24 @@ class Clock:
 
 
 def now() -> datetime:
-    """UTC.    Raises    ConfigError"""
+    """Return the current time in UTC.    Raises    ConfigError"""
     set_to, real = read_clock(), datetime.now(UTC)
     return set_to.at(real) if set_to else real
 
 
 def speed() -> float:
-    """How many of its seconds a real one takes; 1 for a clock that stands still, too.    Raises    ConfigError"""
+    """Return the clock's seconds per real second; 1 for a clock that stands still, too.    Raises    ConfigError"""
     set_to = read_clock()
     return (set_to.speed if set_to else 0) or 1.0
 
 
 def mend() -> str:
-    """What to do about a clock that disagrees with others'."""
+    """Return what to do about a clock that disagrees with a server's, for an error message."""
     return f"unset {CLOCK}" if read_clock() else "synchronise this machine's clock"
 
 
 def read_clock() -> Clock | None:
-    """What the environment sets; None: the machine's.    Raises    ConfigError"""
+    """Return the clock of the environment; None: the machine's.    Raises    ConfigError"""
     text = os.environ.get(CLOCK, "").strip()
     return _read(_read_file(text) if text.startswith("/") else text)
 

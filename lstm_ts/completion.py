@@ -1,4 +1,4 @@
-"""`lstm-ts -sc install=bash`: completion of commands here, of their groups and keys by Hydra."""
+"""`lstm-ts -sc install=bash`: complete command names here, and their groups and keys by Hydra."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import sys
 from lstm_ts.commands import COMMANDS
 
 FLAGS = ("-sc", "--shell-completion")
-LINE, POINT = "COMP_LINE", "COMP_POINT"  # what the shell says: the line so far, and where the cursor is in it
+LINE, POINT = "COMP_LINE", "COMP_POINT"  # set by the shell: the line so far, and the cursor's position in it
 
 
 def complete(asked: str) -> None:
-    """Print the script that the shell keeps, or the words that can follow `COMP_LINE`.
+    """Print the shell's script, or the words that can follow `COMP_LINE`.
 
     asked   install=bash, uninstall=fish, query=zsh, …
     """
@@ -27,7 +27,7 @@ def complete(asked: str) -> None:
 
 
 def _leave_out(command: str) -> None:
-    """The command's name is no word of the line that Hydra completes."""
+    """Remove the command's name from the line that Hydra completes."""
     line = os.environ.get(LINE, "")
     if f" {command} " in line:
         os.environ[LINE] = line.replace(f" {command} ", " ", 1)

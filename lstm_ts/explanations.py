@@ -1,4 +1,4 @@
-"""What Hydra, a class that it makes, or the machine refuses: as a sentence that says what exists and what to type."""
+"""Explain errors of Hydra, of a class it makes, or of the machine in one sentence: what exists and what to type."""
 
 import inspect
 import re
@@ -25,7 +25,7 @@ NEAR = 0.6
 
 @contextmanager
 def explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Raises    ConfigError: what Hydra refuses, in a sentence of ours"""
+    """Raises    ConfigError: an error of Hydra, as one sentence"""
     try:
         yield
     except HydraException as error:
@@ -35,7 +35,7 @@ def explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
-    """What Hydra says of these overrides of `command`, as a sentence that names what exists and what to type."""
+    """Return a sentence for Hydra's error about these overrides of `command`: what exists and what to type."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
         if found[1] == "experiment":
@@ -67,7 +67,7 @@ def _find(overrides: Sequence[str], key: str) -> str:
 
 
 def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
-    """The sentence for a file that a group does not have.    listed    those that it has"""
+    """Return the sentence for a file that a group does not have; `listed` are those that it has."""
     names = listed or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     plus = "+" if group == "experiment" else ""
     if got in names:
@@ -82,7 +82,7 @@ def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
 
 
 def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
-    """The sentence for a key that `command` does not have: the nearest one, with its default value and its file."""
+    """Return the sentence for a key that `command` does not have: the nearest one, with its default and its file."""
     known = {name: value for name, value in flatten(OmegaConf.to_container(cfg)) if name != key}
     known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
     if found := _takes(cfg, key):
@@ -114,13 +114,13 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _likeness(key: str, name: str) -> float:
-    """Likeness of two keys within 0..1: of the whole, and of what follows the last dot."""
+    """Return the likeness of two keys, 0..1: the mean of the whole's and of the last part's."""
     pairs = ((key, name), (key.rpartition(".")[2], name.rpartition(".")[2]))
     return sum(SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
 
 
 def _takes(cfg: DictConfig, key: str) -> str | None:
-    """The class of another library that takes the key as a parameter, where its node does not name it."""
+    """Return the class of another library that takes the key as a parameter, though its node does not name it."""
     parent, _, name = key.rpartition(".")
     target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
     if not target or target.startswith("lstm_ts."):
@@ -129,7 +129,7 @@ def _takes(cfg: DictConfig, key: str) -> str | None:
 
 
 def explain_parameter(error: Exception, target: str) -> str:
-    """What a class says of the values under its node, as a sentence."""
+    """Return a sentence for a class's error about the values under its node."""
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if not found:
         return f"Expected values that {target} accepts, got: {error}"
@@ -139,7 +139,7 @@ def explain_parameter(error: Exception, target: str) -> str:
 
 
 def show_value(value: Any) -> str:
-    """The value as one types it."""
+    """Return the value as one types it."""
     if isinstance(value, list):
         return f"[{','.join(map(show_value, value))}]"
     if value is None or isinstance(value, bool):
@@ -148,7 +148,7 @@ def show_value(value: Any) -> str:
 
 
 def describe_error(error: Exception) -> str | None:
-    """A sentence, if it is the user's mistake or a fault of the machine."""
+    """Return a sentence for a user's mistake or a fault of the machine; None: anything else."""
     mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
         return describe_fault(error)

@@ -1,4 +1,4 @@
-"""What the gate judges a candidate by: the champion, held-out bars and a standing drift, for each symbol."""
+"""Inputs of the gate for each symbol: the champion, held-out bars and the start of a standing drift."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from lstm_ts.scoring.gate import Criteria
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What a candidate of one symbol is judged against, and on."""
+    """The champion and the bars that a candidate of one symbol is judged with."""
 
     name: str  # of the registered model
     held: HoldoutData
@@ -31,7 +31,7 @@ class GateInputs:
 
     @property
     def against(self) -> str:
-        """The number of the version that a candidate is judged against."""
+        """Number of the version that a candidate is judged against; empty: there is none."""
         return str(self.champion.version.number) if self.champion else ""
 
     @property
@@ -40,7 +40,7 @@ class GateInputs:
 
 
 def choose_names(cfg: DictConfig) -> list[str]:
-    """Names of the registered models: those of the symbols, or `name` for the model of one."""
+    """Return the names of the registered models: those of the symbols, or `name` for the model of one symbol."""
     names = [symbol.name for symbol in choose_symbols(cfg)]
     if cfg.name == cfg.symbol.name:  # the default
         return names
@@ -69,13 +69,13 @@ def read_gate_inputs(
 
 
 def _find_seen(champions: Iterable[Version | None]) -> datetime | None:
-    """Up to where champions have seen bars that were held out for less than `retrain.holdout`: after a drift."""
+    """Return the end of the bars that champions with a shortened hold-out have seen; None: there is no such one."""
     seen = [each.tags["data_end"] for each in champions if each and each.tags.get("shortened") == "true"]
     return max(map(datetime.fromisoformat, seen), default=None)
 
 
 def describe_waiting(ledger: Ledger, inputs: GateInputs, criteria: Criteria) -> str | None:
-    """A candidate that could not be judged is trained once, as a challenger for those who want one."""
+    """Return why nothing is trained: too few hours since a drift, and a candidate is registered; None: train."""
     if not inputs.champion or not inputs.drift_since or inputs.drift_since <= inputs.held.start:
         return None
     since = [each for each in ledger.decisions(inputs.name) if each.at > inputs.drift_since]
@@ -91,13 +91,13 @@ def describe_waiting(ledger: Ledger, inputs: GateInputs, criteria: Criteria) -> 
 
 
 def hash_request(cfg: DictConfig, per_symbol: Sequence[GateInputs]) -> str:
-    """SHA-256 of all that decides what becomes of the bars: the same again is nothing new."""
+    """Return the SHA-256 of bars and settings that determine a retraining's result."""
     decisive = select_decisive(to_json(cfg), "retrain", "gate")
     drifts = {"drift_since": since} if any(since := [inputs.told_drift for inputs in per_symbol]) else {}
     return hash_training([inputs.held.bars.decisive for inputs in per_symbol], decisive | drifts)
 
 
 def find_request(registry: Registry, name: str, request: str) -> Version | None:
-    """The latest version that the same request led to."""
+    """Return the latest version that the same request led to."""
     same = [version for version in registry.versions(name) if version.tags.get("request_sha256") == request]
     return same[-1] if same else None

@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, repr=False)
 class HourlyBars(Generic[Frame]):
-    """Session hours of one symbol, checked; what every function here takes."""
+    """Checked session hours of one symbol, which every function of the package takes."""
 
     symbol_bars: SymbolBars
-    rejected: int  # rows that were bad and are left out
-    pandas: bool  # the kind of frames that come back
+    rejected: int  # bad rows, which are left out
+    pandas: bool  # whether frames come back as pandas', else as polars'
 
     @property
     def symbol(self) -> Symbol:
@@ -45,7 +45,7 @@ class HourlyBars(Generic[Frame]):
 
     @property
     def source(self) -> str:
-        """Who made them."""
+        """Name of the source of the bars."""
         return self.symbol_bars.source
 
     @property
@@ -54,7 +54,7 @@ class HourlyBars(Generic[Frame]):
         return self.as_kind(self.symbol_bars.hourly_bars)
 
     def as_kind(self, frame: pl.DataFrame) -> Frame:
-        """The rows as a frame of the kind that the bars came in."""
+        """Return rows as a frame of the kind that the bars came in."""
         return to_pandas(frame) if self.pandas else frame
 
     def __len__(self) -> int:
@@ -97,16 +97,16 @@ def read_bars(
     price_factor: float = 1.0,
     source: str | None = None,
 ) -> HourlyBars[Any]:
-    """Session hours of hourly or minute bars, whichever their spacing says they are.
+    """Read hourly or minute bars, which their spacing tells apart, as session hours.
 
     data     a frame with open, high, low, close and stamps, in columns of any usual names or in pandas' index; or the
              path of files that `python -m lstm_ts.ingest source=files` reads, a glob too
     symbol   a name of conf/symbol, or a Symbol of your own; its sessions count
-    zone     of stamps that carry none, such as "UTC" or "America/New_York"
+    zone     of stamps without a zone, such as "UTC" or "America/New_York"
     stamps   "close" where bars are stamped when they close
     dates    "dayfirst" or "monthfirst", where dates as text do not tell
     price_factor   every price is multiplied by it
-    source   who made the bars; begins with "synthetic" where they are made up
+    source   name of the bars' source; begins with "synthetic" if they are made up
 
     Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
     """
@@ -145,7 +145,7 @@ def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:
 def synthetic_bars(
     symbol: str = "XAGUSD", *, start: str = "2019-01-01", end: str = "2020-01-01", seed: int = 7, signal: str = "silver"
 ) -> HourlyBars[pl.DataFrame]:
-    """Made-up hours to try things with: as volatile as silver, without any news in their direction.
+    """Make synthetic hours to try things with: as volatile as silver, with an unpredictable direction.
 
     start, end   ISO, UTC; a later end adds bars and changes none
     signal       "random_walk" has no structure at all, "planted_ar" one that can be found; see conf/source

@@ -1,7 +1,7 @@
-"""`python -m lstm_ts.monitor`: forecast every session hour, compare with what came, say what changed, and act.
+"""`python -m lstm_ts.monitor`: forecast every session hour, score known outcomes, report what changed, and act.
 
-Each run goes on where the last one ended; one that finds nothing new changes nothing. What it knows lies in the ledger,
-and what it learns of outcomes is one transaction there: a killed run loses no outcome, and the next one doubles none.
+Each run continues where the last one ended; a run that finds nothing new changes nothing. Its state lies in the ledger,
+and outcomes are written in one transaction: a killed run loses none, and the next one duplicates none.
 
 Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive.
 """
@@ -56,8 +56,8 @@ from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION
 
 DAY = timedelta(days=1)
-UNHEARD = timedelta(days=7)  # of a service, until its word is forgotten where another one speaks
-MIN_DAYS = 14  # of retention: more than bars may be late
+UNHEARD = timedelta(days=7)  # without a report, after which a service is removed if another one reports
+MIN_DAYS = 14  # shortest retention: longer than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch")
 ON_VERDICT = ("tell", PROMOTE := "promote")
@@ -72,12 +72,12 @@ def make_settings(cfg: DictConfig) -> MonitorSettings:
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What a run has found."""
+    """Findings of one run."""
 
     findings: Sequence[Finding]
-    settled: Sequence[Finding]  # the same, as alerts take them
-    gone: Sequence[Finding] = ()  # good ones of what is not looked at any more
-    finish: Callable[[], None] = lambda: None  # once it is told: a run that is killed before finds it again
+    settled: Sequence[Finding]  # the same, adjusted for the alerts
+    gone: Sequence[Finding] = ()  # good findings about aliases that no version holds
+    finish: Callable[[], None] = lambda: None  # after the report: a run killed before it repeats its findings
 
 
 def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
@@ -140,7 +140,7 @@ def show(ledger: Ledger, name: str, symbol: str) -> None:
 
 
 def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
-    """Whether the monitor, the pipeline and the service are at work, and the machine can hold them."""
+    """Check from outside whether monitor, pipeline and service work, and the machine's disk and memory."""
     checks: WatchLimits = construct(cfg.checks)
     market = Market(cfg.symbol.name, construct(cfg.symbol).session, raw_store(cfg))
     findings = watch(ledger, [market], checks.silence, now=now)
@@ -149,7 +149,7 @@ def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Fi
 
 
 def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
-    """Print, keep and report what was found; whether every alert has arrived."""
+    """Print, record and report the findings; return whether every alert was delivered."""
     for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, found.findings, now, gone=found.gone)
@@ -160,7 +160,7 @@ def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> 
 
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
-    """The exit code."""
+    """Run the monitor once; return the exit code."""
     symbol: Symbol = construct(cfg.symbol)
     try:
         run = open_run(cfg, ledger, symbol, now)
@@ -177,7 +177,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
 
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
-    """The exit code. Nobody else would tell that the ledger is away."""
+    """Return the exit code; alert if the ledger is unreachable, since nothing else would."""
     noted = Path(cfg.paths.outputs) / "alerts"
     with telling_of_ledger(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
         findings = look_from_outside(cfg, ledger, now)
@@ -185,7 +185,7 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
 
 
 def run(cfg: DictConfig) -> int:
-    """The exit code."""
+    """Check the settings and run the action; return the exit code."""
     check_registry(cfg)
     if cfg.action not in ACTIONS:
         raise ConfigError(f"Expected action={', '.join(ACTIONS)}, got {cfg.action}")
@@ -206,7 +206,7 @@ def run(cfg: DictConfig) -> int:
 
 
 def main() -> None:
-    """The worst exit code of the symbols of a multirun."""
+    """Exit with the worst code of a multirun's symbols."""
     codes = []
     entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
     if code := max(codes, default=0):

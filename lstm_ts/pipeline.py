@@ -2,7 +2,7 @@
 
     <symbol>/minute_bars   a day a partition ──→ <symbol>/hourly_bars ──→ <symbol>/model
 
-Each asset is a command: what it does, and how it is configured, stands there. Every step may be repeated at will.
+Each asset runs a command, whose module documents behaviour and settings. Every step may be repeated.
 """
 
 import json
@@ -40,21 +40,21 @@ from lstm_ts.pipeline_automation import build_drift_sensor, build_run_sensors, b
 from lstm_ts.plan import Plan, asset_prefix, make_plan, read_symbols
 from lstm_ts.store.disk import hold_lock, write_whole
 
-OVERRIDES = "LSTM_TS_PIPELINE"  # of this command line, as JSON, for the processes that Dagster starts
-SUPERSEDED = "ignore:Function `dev_command` is superseded"  # by a package that makes projects
+OVERRIDES = "LSTM_TS_PIPELINE"  # this command line's overrides, as JSON, for processes that Dagster starts
+SUPERSEDED = "ignore:Function `dev_command` is superseded"  # Dagster prefers a package that creates projects
 WRITTEN_HERE = "# Written by lstm_ts.pipeline at each start, from conf/pipeline.yaml.\n"
 log = logging.getLogger(__name__)
 
 
 def build_definitions(overrides: Sequence[str]) -> dg.Definitions:
-    """Raises    ConfigError: a step would refuse its configuration"""
+    """Raises    ConfigError: a step rejects its configuration"""
     cfg = compose("pipeline", overrides)
     plan = make_plan(cfg, overrides)
     plan.check()
     try:
         with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):  # backfill_policy may change yet
             per_symbol = [build_symbol(cfg, plan, symbol) for symbol in plan.symbols]
-        # Runs are a few short steps in a row: a process for each would cost more than it does.
+        # Runs are a few short steps in a row: a process for each step would cost more than the step.
         return dg.Definitions.merge(*per_symbol, dg.Definitions(executor=dg.in_process_executor))
     except (dg.DagsterInvalidDefinitionError, dg.DagsterInvariantViolationError) as error:
         raise ConfigError(f"Expected a schedule that Dagster takes, got: {error}") from error
@@ -95,7 +95,7 @@ def hold_stores(data: Path, symbols: Sequence[str], address: str) -> None:
 
 
 def make_home(home: Path, dagster_yaml: str) -> Path:
-    """Raises    ConfigError: the home of another Dagster"""
+    """Prepare Dagster's home.    Raises    ConfigError: it is the home of another Dagster"""
     home.mkdir(parents=True, exist_ok=True)
     settings, content = home / "dagster.yaml", f"{WRITTEN_HERE}{dagster_yaml}".encode()
     before = settings.read_bytes() if settings.exists() else content
@@ -119,8 +119,8 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
 @entry_point("pipeline")
 def main(cfg: DictConfig) -> None:
     overrides = typed_overrides()
-    GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
-    build_definitions(overrides)  # a mistake is told now, not on a Saturday
+    GlobalHydra.instance().clear()  # else the steps' configurations could not be composed
+    build_definitions(overrides)  # reports a mistake now, not on a Saturday
     check_port(cfg.host, cfg.port)
     if not str(cfg.home or "").strip():
         raise ConfigError("Expected home as a folder for Dagster's run history, got none; set it, or leave it out")
@@ -131,7 +131,7 @@ def main(cfg: DictConfig) -> None:
     dagster = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", "-m", "lstm_ts.pipeline")
     address, form = (cfg.host, str(cfg.port)), ("--log-format", "json") if cfg.log == JSON else ()
     command = (*dagster, "--host", address[0], "--port", address[1], *form)
-    # 200 MB less than this process
+    # needs 200 MB less than this process
     os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.pipeline_process", *address, *command))
 
 

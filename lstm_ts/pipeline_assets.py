@@ -1,4 +1,4 @@
-"""The assets of a symbol, in Dagster: each one runs a command, whose mistakes fail it for good."""
+"""A symbol's assets in Dagster: each runs a command; a user's mistake fails it without a retry."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +20,9 @@ from lstm_ts.sources.ingestion import IngestResult
 from lstm_ts.store.staging import UpsertResult
 
 SOURCE, TRAINING = "source", "training"  # pools
-AGAIN = "lstm_ts/again"  # tag of a run that asks for what is proven, too
+AGAIN = "lstm_ts/again"  # tag of a run that fetches proven minutes, too
 SHOWN_HOURS = 50
-MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # later, by themselves
+MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
 
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:
@@ -38,7 +38,7 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsD
         window = context.partition_time_window
         closed = clock.now().replace(second=0, microsecond=0)
         start, end = window.start, min(window.end, closed)
-        days = f"{start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"  # one, or as many as a run of a backfill takes
+        days = f"{start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"  # one day, or those of a run of a backfill
         why = why_closed(symbol.session, start, end) if start < end else f"{start:%Y-%m-%d} has not begun"
         if why:
             return _result(UpsertResult(0, 0, 0, ()), says=why, days=days)
@@ -135,7 +135,7 @@ def build_check(plan: Plan, symbol: Symbol, hourly_bars: dg.AssetsDefinition, *,
 
 
 def _asset(cfg: DictConfig, symbol: Symbol, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dagster.asset` in the symbol's group, tried again as configured."""
+    """Return `dagster.asset` in the symbol's group, with the configured retries."""
     prefix = asset_prefix(symbol.name)
     retries = dg.RetryPolicy(
         max_retries=cfg.retries.most,
@@ -160,7 +160,7 @@ def _result(
 
 @contextmanager
 def _mistakes_told() -> Iterator[None]:
-    """What does not mend itself is not tried again."""
+    """Fail without a retry on errors that do not go away by themselves."""
     try:
         yield
     except MENDING:

@@ -1,6 +1,6 @@
-"""`python -m lstm_ts.pipeline_process HOST PORT COMMAND …`: Dagster as a child that ends with this process, or ends it.
+"""`python -m lstm_ts.pipeline_process HOST PORT COMMAND …`: Dagster as a child; either process ends the other.
 
-It prints Dagster's address once it answers there.
+It prints Dagster's address once Dagster answers there.
 """
 
 import json
@@ -15,14 +15,14 @@ from http.client import HTTPConnection, HTTPException
 
 from lstm_ts.lifetime import end_with
 
-ANSWER_S = 5.0  # until one try is given up
+ANSWER_S = 5.0  # deadline of one attempt
 PAUSE_S = 0.5
 CODE_PAUSE_S, CODE_TRIES = 10.0, 3
 CODE = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether a page is shown there."""
+    """Whether a page is served there."""
     connection = HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/")
@@ -34,7 +34,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def has_code(host: str, port: int) -> bool:
-    """Whether Dagster reaches the process that has the schedule's code; True where it does not answer."""
+    """Whether Dagster reaches the process with the schedule's code; True if Dagster does not answer."""
     connection = HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("POST", "/graphql", json.dumps({"query": CODE}), {"Content-Type": "application/json"})
@@ -54,26 +54,25 @@ def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
 
 
 def wait_while_it_has_code(host: str, port: int, ended: threading.Event) -> None:
-    """Return once its code has been out of reach for a while: Dagster would run no schedule, and not end."""
+    """Return once that process has been lost for a while: Dagster would run no schedule, and not end."""
     failed = 0
     while failed < CODE_TRIES and not ended.wait(CODE_PAUSE_S):
         failed = 0 if has_code(host, port) else failed + 1
 
 
 def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
-    """Run a Dagster that stops in order at SIGTERM: handed on from this process, or sent when this one is killed.
+    """Run Dagster, with its pages at host and port, until it ends; return its exit code, 128 + n after signal n.
 
-    It shows pages at that host and port. Once the process with its code is lost, which it does not replace, it ends.
+    It stops in order at SIGTERM, which this process forwards, and the kernel sends if this process is killed. It is
+    stopped once it has lost the process with its code, which it does not replace.
 
-    Files that are inheritable stay open in it: a lock is held until the last of the two has ended.
-
-    Returns    its exit code; of one that was killed, as a shell has it
+    Inheritable files stay open in it: a lock is held until both processes have ended.
     """
     here = os.getpid()
     child = subprocess.Popen(
         command, close_fds=False, process_group=0, preexec_fn=lambda: end_with(here, signal.SIGTERM)
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C does not reach it: its group is its own
+    for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C does not reach the child: it has a process group of its own
         signal.signal(number, lambda *_: child.terminate())
     ended, lost = threading.Event(), threading.Event()
 
@@ -89,7 +88,7 @@ def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
     code = child.wait()
     ended.set()
     with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)  # what it could not stop, as it was killed itself
+        os.killpg(child.pid, signal.SIGTERM)  # its own children, in case it was killed
     if lost.is_set():
         return 1
     return code if code >= 0 else 128 - code

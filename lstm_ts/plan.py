@@ -1,4 +1,4 @@
-"""What the schedule does when, without the scheduler: days to ask for, hours that closed, each step's command line."""
+"""The schedule without the scheduler: days to ingest, hours that closed, and each step's command line."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ DAY = timedelta(days=1)
 class Plan:
     symbols: tuple[Symbol, ...]
     shared: tuple[str, ...]  # overrides that every step takes
-    own: dict[str, tuple[str, ...]]  # by step
+    own: dict[str, tuple[str, ...]]  # further overrides, by step
     first_day: datetime
 
     def command(self, step: str, symbol: str, *more: str) -> list[str]:
-        """The overrides of one step, as its command line would have them."""
+        """Return the overrides of one step's command line."""
         return [*self.shared, *self.own[step], f"symbol={symbol}", *more]
 
     def check(self) -> None:
-        """Raises    ConfigError: a step would refuse its command line"""
+        """Raises    ConfigError: a step rejects its command line"""
         for symbol in self.symbols:
             for step in STEPS:
                 compose(step, self.command(step, symbol.name))
 
 
 def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
-    """overrides   those `cfg` was composed with"""
+    """Check the settings and make the plan; `overrides` are those that `cfg` was composed with."""
     names, shared = read_symbols(cfg.symbols), _shared(overrides)
     for days in ("days_per_run", "look_back_days"):
         if cfg[days] < 1:
@@ -59,7 +59,7 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
 
 
 def read_symbols(symbols: object) -> tuple[str, ...]:
-    """Raises    ConfigError: no list, one that is no symbol, or two whose assets would have one name"""
+    """Raises    ConfigError: no list, an invalid symbol, or two symbols whose assets would have one name"""
     if not isinstance(symbols, ListConfig) or not len(symbols):
         raise ConfigError(f"Expected symbols as a list such as [XAGUSD,XAUUSD], got {symbols}; set symbols=[…]")
     names = tuple(map(check_symbol, symbols))
@@ -72,7 +72,7 @@ def read_symbols(symbols: object) -> tuple[str, ...]:
 
 
 def asset_prefix(symbol: str) -> str:
-    """The symbol as Dagster takes names: letters, digits and `_`."""
+    """Return the symbol as a name that Dagster accepts: letters, digits and `_`."""
     return symbol.replace(".", "_").replace("-", "_")
 
 
@@ -84,7 +84,7 @@ def _split(step: str, command_line: str | None) -> tuple[str, ...]:
 
 
 def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Those of values that stand in project.yaml, but for the symbol's name, which each step is told; and folders."""
+    """Return the overrides of keys in project.yaml, except the symbol's name, and of `hydra.searchpath`."""
     common = set(compose("project", []))
     keys = [parsed.key_or_group for parsed in OverridesParser.create().parse_overrides(list(overrides))]
     return tuple(
@@ -95,7 +95,7 @@ def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def last_closed_hour(at: datetime) -> datetime:
-    """Open of the last clock hour that had closed."""
+    """Return the open of the last clock hour that had closed at `at`."""
     return at.replace(minute=0, second=0, microsecond=0) - HOUR
 
 
@@ -104,7 +104,7 @@ def day_of(ts: datetime) -> datetime:
 
 
 def why_closed(session: Session, start: datetime, end: datetime) -> str | None:
-    """A sentence; None where the span holds a session hour."""
+    """Return a sentence; None: the span holds a session hour."""
     if session.hours(start, end).height:
         return None
     opens = session.next_hours(end - HOUR, 1)[0]

@@ -1,4 +1,4 @@
-"""How many processors a training may keep busy."""
+"""Count the processors that a training may use."""
 
 import os
 from pathlib import Path
@@ -7,15 +7,15 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, where the kernel is Li
 
 
 def wait_passively() -> None:
-    """Have OpenMP's threads sleep at their barriers, so that one beside a busy processor does not spin away the other.
+    """Let OpenMP's threads sleep at barriers instead of occupying a processor in a loop.
 
-    Only before the first import of PyTorch; what the user has set stays.
+    Call this before the first import of PyTorch; a user's own setting stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def count_processors(quota: Path = QUOTA) -> int:
-    """Those this process may run on, and no more than its container's share of time."""
+    """Return how many processors this process may run on, at most its container's share of time."""
     return max(1, min(_count_allowed(), _read_quota(quota)))
 
 
@@ -24,7 +24,7 @@ def _count_allowed() -> int:
 
 
 def _read_quota(path: Path) -> int:
-    """Whole processors of time; no limit where the file says max, or is not there."""
+    """Return the quota in whole processors; without a quota, the processors that are allowed."""
     try:
         time_us, period_us = path.read_text().split()
         return int(time_us) // int(period_us)

@@ -1,7 +1,7 @@
 """The first process, which starts and watches all the others.
 
-LitServe starts the HTTP processes and the workers. What it does not do is done here: a worker that has ended is started
-again, and SIGTERM ends everything in order.
+LitServe starts the HTTP processes and the workers. This module adds what LitServe lacks: a worker that has ended is
+replaced, and SIGTERM ends everything in order.
 """
 
 import logging
@@ -29,22 +29,22 @@ from serve.http_process import HttpProcess
 from serve.process_figures import report_process
 
 WATCH_S = 0.2
-TOLD_S = 1.0  # between the SIGTERM to the first process and to the last, where all get one
+TOLD_S = 1.0  # within which a SIGTERM that is sent to all processes reaches the last one
 CLOSE_S = 30
-SEND_BUFFER_BYTES = 131072  # of a reply, in the kernel, where its client does not read; it would take megabytes
+SEND_BUFFER_BYTES = 131072  # kernel buffer of a reply that its client does not read; else it grows to megabytes
 
 log = logging.getLogger(__name__)
 
 
 def _outlast() -> None:
-    """Ignore SIGTERM in the process of the shared state: one to all processes at once comes too early for it."""
+    """Ignore SIGTERM in the shared state's process, which must outlive the others when all get one at once."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def _sigterm_put_off() -> Iterator[None]:
-    """A SIGTERM that comes meanwhile is delivered afterwards; a child process that is started never gets it."""
+    """Block SIGTERM until the block ends; a child process started within it keeps SIGTERM blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
@@ -61,16 +61,16 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         keep_in_memory(self.app)
 
     def register_endpoints(self) -> None:
-        """None of LitServe's: `Routes.add_to` adds ours."""
+        """Register none of LitServe's routes: `Routes.add_to` adds ours."""
 
     def _register_middleware(self) -> None:
-        """None: compressing an answer takes longer than making it."""
+        """Add no middleware: compressing a reply takes longer than computing it."""
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
         """Start LitServe's manager so that it ends with the server and holds the shared state."""
-        configure(self.lit_api.settings.logging)  # once more: LitServe has set up its own log meanwhile
+        configure(self.lit_api.settings.logging)  # again: LitServe has configured its own log since
         manager = SyncManager()
-        with _sigterm_put_off():  # it would end the manager before it ignores it
+        with _sigterm_put_off():  # a SIGTERM before `_outlast` would end the manager
             manager.start(initializer=_outlast)
         self.transport_config.manager, self.transport_config.num_consumers = manager, num_api_servers
         self.workers_setup_status, self._shutdown_event = manager.dict(), manager.Event()
@@ -81,15 +81,15 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         return manager
 
     def verify_worker_status(self) -> None:
-        """HTTP is answered from the start: health says that nothing is ready yet."""
+        """Do not wait for workers: HTTP is answered from the start, and /health says that none is ready yet."""
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
-        """Start LitServe's HTTP processes, but do not listen here too: a port that nobody answers at is to be closed.
+        """Start LitServe's HTTP processes, then close their listening sockets here, where nothing would answer.
 
-        At the end, requests that have not come whole are given up in time to write what is queued.
+        At shutdown, incomplete requests are abandoned in time to write the queued forecasts.
         """
         self.uvicorn_graceful_timeout = math.ceil(self._answer_s)
-        for listening in args[3]:  # what it accepts inherits it
+        for listening in args[3]:  # accepted connections inherit it
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
         self.uvicorn_graceful_timeout += CLOSE_S
@@ -99,12 +99,12 @@ class ForecastServer(LitServer):  # type: ignore[misc]
 
     def _start_worker_monitoring(self, manager: SyncManager, uvicorn_workers: dict[int, Any]) -> None:
         self._needed += uvicorn_workers.values()
-        self._shutdown_event = self  # what the main thread waits for next
+        self._shutdown_event = self  # the main thread calls its `wait` next
 
     def wait(self) -> None:
-        """Start workers that have ended again, until the server is to end.
+        """Replace workers that have ended, until the server stops.
 
-        In the main thread: the kernel would end a worker with the thread that has started it.
+        Run in the main thread: PR_SET_PDEATHSIG is per thread.
         """
         report_process("main", self.lit_api.settings.poll_s)
         while not self.stopping:
@@ -122,18 +122,18 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(TOLD_S)
-                if self.stopping:  # all are told to end, one after the other
+                if self.stopping:  # every process got a SIGTERM, one after the other
                     return
                 log.critical("A process that all others need has ended, and the server with it")
                 self.broken = True
                 return
 
     def stop_on_signals(self) -> None:
-        """SIGTERM and Ctrl-C end it in order: HTTP first, when it has answered what it took."""
+        """Stop in order at SIGTERM and Ctrl-C: HTTP first, once it has answered the requests it accepted."""
         first = os.getpid()
 
         def stop(*_: object) -> None:
-            if os.getpid() != first:  # a process that speaks HTTP inherits this, and has finished when it comes here
+            if os.getpid() != first:  # an HTTP process inherits this handler, and has finished by now
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would disturb the closing of its loop
                 raise SystemExit(0)
             self.stopping = True

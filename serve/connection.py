@@ -34,7 +34,7 @@ def protocol_of(connections: Connections) -> type[asyncio.Protocol]:
 
 
 class GentleTransport(asyncio.Transport):
-    """What uvicorn's protocol is given as its transport: the `Connection` decides what is read, and how it closes."""
+    """The transport of uvicorn's protocol: its `Connection` decides what is read and how the socket closes."""
 
     def __init__(self, transport: asyncio.Transport, connection: "Connection") -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class GentleTransport(asyncio.Transport):
         self.get_extra_info, self.is_closing = transport.get_extra_info, transport.is_closing  # type: ignore[method-assign]
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._transport.is_closing():  # where the client hangs up, uvicorn's protocol hears of it a moment later
+        if not self._transport.is_closing():  # uvicorn's protocol learns of a hang-up a moment later
             self._transport.write(data)
 
     def pause_reading(self) -> None:
@@ -56,7 +56,7 @@ class GentleTransport(asyncio.Transport):
 
 
 class Connection(asyncio.Protocol):
-    """One client's; `answered` is called by the application, which finds it as `connection` in the scope's state."""
+    """One client's connection, `connection` in the scope's state; the application calls `answered` after a reply."""
 
     def __init__(self, connections: Connections, *, app_state: dict[str, Any], **arguments: Any) -> None:
         self._connections, self._limits = connections, connections.limits
@@ -67,8 +67,8 @@ class Connection(asyncio.Protocol):
         self.phase, self.address = Phase.IDLE, ""
         self._since = self._sending_since = time.monotonic()
         self._parser = RequestParser(connections.limits, body_limit_bytes=connections.body_limit_bytes)
-        self._waiting: deque[bytes] = deque()  # whole requests, for the answer to the one before
-        self._answering_bytes = 0  # of the request that the application has; 0 where it has none
+        self._waiting: deque[bytes] = deque()  # whole requests that wait until the one before is answered
+        self._answering_bytes = 0  # size of the request that the application has; 0: none
         self._held_bytes = 0
         self._sending = False
 
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
             self._uvicorn.data_received(request)
 
     def answered(self) -> None:
-        """Go on to the next request, when uvicorn's protocol has finished this one too."""
+        """Start the next request once uvicorn's protocol has finished this one too."""
         self._answering_bytes = 0
         self._loop.call_soon(self._go_on)
 
@@ -147,13 +147,13 @@ class Connection(asyncio.Protocol):
         return not self._answering_bytes and not self._waiting
 
     def _hold(self) -> Violation | None:
-        """Count the bytes of requests that are not answered."""
+        """Count the bytes of unanswered requests."""
         held = self._parser.held_bytes + self._answering_bytes + sum(map(len, self._waiting))
         more, self._held_bytes = held - self._held_bytes, held
         return self._connections.hold(self, more)
 
     def _settle(self) -> None:
-        """Find the phase again, after whatever may have changed it."""
+        """Update the phase after an event that may change it."""
         if self.phase is Phase.CLOSING or self._uvicorn is None:
             return
         unfinished = self._parser.reading or Phase.IDLE
@@ -191,8 +191,8 @@ class Connection(asyncio.Protocol):
                 self._refuse(Violation(408, "body_timeout", text), may_reply=self._owes_nothing())
 
     def evict(self, kind: str) -> None:
-        """Make room for another connection."""
-        if self.phase is not Phase.CLOSING:  # it has been counted
+        """Close, to make room for another connection."""
+        if self.phase is not Phase.CLOSING:  # else it was counted already
             self._connections.count_refusal(kind, self.address)
         if self.phase in UNFINISHED and self._owes_nothing():
             self._reply(Violation(503, kind, "Expected fewer connections at a time, got too many; ask again"))
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def close(self, *, more_may_come: bool = False) -> None:
-        """Close at once if nothing more is to come; otherwise go on reading for a while, so that the reply arrives."""
+        """Close at once if no bytes are expected; otherwise keep reading for a while, so that the reply arrives."""
         if self.phase is Phase.CLOSING:
             return
         unread = (more_may_come or self._parser.reading) and self._transport.can_write_eof()
@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """Forget all requests. uvicorn's protocol is told once, as if without an error, which stops its timer."""
+        """Drop all requests; report a lost connection to uvicorn's protocol, once, which stops its timer."""
         self._waiting.clear()
         self._connections.hold(self, -self._held_bytes)
         self._held_bytes = 0

@@ -1,4 +1,4 @@
-"""A process that speaks HTTP: workers are asked, arms chosen, and forecasts kept for the ledger."""
+"""An HTTP process: it chooses arms, sends requests to workers, and queues forecasts for the ledger."""
 
 import asyncio
 import gc
@@ -27,13 +27,13 @@ from serve.worker_pool import NoAnswer, WorkerPool
 from serve.worker_states import WorkerStates
 
 WATCH_S = 0.2
-TELL_EVERY = timedelta(hours=1)  # that it is still there
+TELL_EVERY = timedelta(hours=1)  # interval of reports to the monitor
 
 log = logging.getLogger(__name__)
 
 
 class HttpProcess:
-    """Made before the fork; `lifespan` is that of each process."""
+    """State made before the fork; `lifespan` runs in each HTTP process."""
 
     setup_status: Any  # LitServe's, by worker, shared by all processes
     workers: WorkerStates
@@ -52,14 +52,14 @@ class HttpProcess:
         slots: int,
         max_waiting: int,
     ) -> None:
-        """slots    workers asked for"""
+        """slots    number of workers"""
         self.api, self.slots = api, slots
         self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
         self._address, self._max_waiting = address, max_waiting
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """It keeps what is answered: it outlives the workers."""
+        """Run the process's tasks. The forecast log is here, since this process outlives the workers."""
         end_with_parent()
         api, health_s = self.api, self.api.settings.health_s
         sockets = [api.socket(number) for number in range(self.slots)]
@@ -67,7 +67,7 @@ class HttpProcess:
         self.workers = WorkerStates(api.shared_state, self.setup_status, self._pool, sockets, api.symbols, health_s)
         self._reader = LedgerReader(api.ledger, MonitoredReader().read, self.workers.loaded_versions)
         self._rollout = Rollout(self._traffic, api.shared_state)
-        gc.freeze()  # what is imported is for good: to look through it takes 0.1 s, in which nobody is answered
+        gc.freeze()  # imported objects stay: to scan them takes 0.1 s, in which nothing is answered
         self._pool.start()
         self._forecast_log.start()
         self._reader.start()
@@ -96,7 +96,7 @@ class HttpProcess:
             await asyncio.sleep(WATCH_S)
 
     def _tell_traffic(self) -> datetime:
-        """Tell the monitor, which expects that requests reach a challenger accordingly.    Returns    when"""
+        """Report the traffic to the monitor, which then expects requests at the challenger; return the time."""
         now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
         says = self._address, now, self._traffic.needs_challenger, version, reason
         self._forecast_log.tell([TrafficRow(name, *says) for name in self.api.names])
@@ -106,7 +106,9 @@ class HttpProcess:
         return self._rollout.choose(key)
 
     async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
-        """symbol    of the stored bars to forecast from, where there is no body
+        """Get a worker's answer, count it, and queue its forecast for the ledger.
+
+        symbol    of the stored bars to forecast from, if there is no body
         Raises    NoAnswer
         """
         ask = Ask(request_id, arm, time.monotonic(), body, symbol)
@@ -141,7 +143,7 @@ class HttpProcess:
 
     @property
     def ledger_trouble(self) -> str | None:
-        """Why forecasts wait to be written down, None while they are."""
+        """Why forecasts cannot be written to the ledger; None: they can."""
         return self._forecast_log.trouble
 
     @property

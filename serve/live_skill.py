@@ -1,4 +1,4 @@
-"""What workers know of the monitor by the ledger: the live skill that a reply tells, and when it was last at work."""
+"""The monitor's results in the ledger, as workers read them: live skill for replies, and the last run's end."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ NOT_READ = "the ledger has not been read yet"
 @dataclass(frozen=True)
 class MonitorWork:
     skills: Mapping[VersionKey, Skill]  # of versions with a scored outcome
-    runs: Mapping[str, datetime]  # when the monitor last ended one, by symbol
+    runs: Mapping[str, datetime]  # end of the monitor's last run, by symbol
 
 
 class LiveSkills:
-    """Live skill of the versions that answer, and when the monitor was last at work."""
+    """Live skill of the loaded versions, and the end of the monitor's last run."""
 
     def __init__(self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]]) -> None:
         self._reader: LedgerReader[MonitorWork] = LedgerReader(address, read_work, wanted)
@@ -32,7 +32,7 @@ class LiveSkills:
         self._reader.start()
 
     def find(self, model: Model, symbol: str) -> tuple[Skill | None, str | None]:
-        """Its skill as it was read last, and why there is none, or perhaps a newer one."""
+        """Return the skill as last read, and why there is none or it may be outdated."""
         last = self._reader.last
         skill = last.value.skills.get((model.name, model.version)) if last.value else None
         if skill:
@@ -46,7 +46,7 @@ class LiveSkills:
         )
 
     def last_run(self, symbol: str) -> datetime | None:
-        """End of the monitor's last run; None: not known."""
+        """Return the end of the monitor's last run; None: not known."""
         work = self._reader.last.value
         return work.runs.get(symbol) if work else None
 
@@ -59,7 +59,7 @@ def read_work(ledger: Ledger, versions: frozenset[VersionKey]) -> MonitorWork:
 
 
 def make_skill(row: MonitorState) -> Skill | None:
-    """None where no step has a skill yet."""
+    """Return the skill; None: no step has one yet."""
     found = row.state["steps"]
     steps = [_make_step(step, found[step]) for step in sorted(found, key=int) if _is_known(found[step])]
     return Skill(measured_at=row.at, confidence=row.state.get("confidence"), steps=steps) if steps else None

@@ -1,6 +1,6 @@
-"""How a worker answers: by the hooks of `ForecastApi`, with the version of the request's arm.
+"""The worker's loop: it answers by the hooks of `ForecastApi`, with the version of the request's arm.
 
-It takes the place of LitServe's loop, which reads requests from a queue and passes no arm on to another.
+It replaces LitServe's loop, which reads requests from a queue and cannot fall back from one version to another.
 """
 
 import logging
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """What the hooks know of a request besides what they hand on to each other."""
+    """A request's data for the hooks, beside the values that they pass to each other."""
 
     ask: Ask
     symbol: str
@@ -54,7 +54,7 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
         raise SystemExit(0)
 
     def answer(self, api: "ForecastApi", ask: Ask) -> WorkerAnswer:
-        """Whatever happens, its client gets an answer; a worker that hangs is ended."""
+        """Return an answer whatever fails; a worker that hangs is ended by SIGALRM."""
         seconds: dict[str, float] = {}
         waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, api.settings.answer_s)
@@ -76,9 +76,9 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
 def answer_by_arm(
     api: "ForecastApi", ask: Ask, symbol: str, loaded: "LoadedModels", seconds: dict[str, float]
 ) -> WorkerAnswer:
-    """The champion's where there is no challenger, or where it has none. A shadow has no one to step in.
+    """Answer with the request's arm; the champion steps in for a missing or failed challenger, but not for a shadow.
 
-    seconds   takes what each part of it took
+    seconds   receives the seconds that each part took
     """
     champion, challenger = loaded.champion.serving, loaded.challenger.serving
     if ask.arm is not Arm.CHAMPION and challenger:
@@ -96,7 +96,7 @@ def answer_by_arm(
 def _try(
     api: "ForecastApi", ask: Ask, symbol: str, challenger: "LoadedVersion", seconds: dict[str, float]
 ) -> WorkerAnswer:
-    """Whatever a challenger does, its client gets an answer."""
+    """Answer with the challenger; return a refusal if it raises."""
     try:
         return answer_with(api, ask, symbol, challenger, seconds)
     except Exception as error:
@@ -109,7 +109,7 @@ def _try(
 def answer_with(
     api: "ForecastApi", ask: Ask, symbol: str, serving: "LoadedVersion", seconds: dict[str, float]
 ) -> WorkerAnswer:
-    """One version's answer; another thread may try one out meanwhile."""
+    """Return one version's answer; another thread may try out a version at the same time."""
     version, context = str(serving.model.version), Context(ask, symbol, serving, clock.now())
     seconds.clear()
     try:
@@ -139,7 +139,7 @@ def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def try_out(api: "ForecastApi", symbol: str, serving: "LoadedVersion") -> Example:
-    """A warm-up, by the way that requests take.    Raises    ArtifactError: no forecast comes of it"""
+    """Answer warm-up requests as a client's.    Raises    ArtifactError: the version gives no forecast"""
     body = _warm_up_body(serving.forecaster)
     ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
     answers = [answer_with(api, ask, symbol, serving, {}) for _ in range(WARM_UPS)]
@@ -149,7 +149,7 @@ def try_out(api: "ForecastApi", symbol: str, serving: "LoadedVersion") -> Exampl
 
 
 def _warm_up_body(forecaster: "Forecaster") -> bytes:
-    """The latest window by the calendar, so that this is laid out too, of prices that rise and fall by a thousandth."""
+    """Return a window of the latest session hours, which also warms the calendar; closes alternate by a thousandth."""
     now, tsteps = clock.now(), forecaster.spec.tsteps
     hours = forecaster.session.hours(now - timedelta(days=tsteps + 14), now - HOUR)["ts"].tail(tsteps)
     close = 20.02 - 0.02 * (pl.int_range(pl.len()) % 2)

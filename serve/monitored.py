@@ -1,4 +1,4 @@
-"""What the monitor knows, for Prometheus: read in the ledger, shown at a scrape."""
+"""The monitor's results as Prometheus metrics: read from the ledger, exposed at a scrape."""
 
 import time
 from collections import Counter, defaultdict
@@ -39,7 +39,7 @@ class Monitored:
 
 
 class MonitoredReader:
-    """Its coverages are summed up again once the monitor has been at work."""
+    """Reader of the monitor's results; it sums coverages again only after the monitor has run."""
 
     def __init__(self) -> None:
         self._coverages: dict[VersionKey, tuple[datetime, dict[int, float]]] = {}
@@ -70,7 +70,7 @@ class MonitoredReader:
 
 
 def compute_coverage(days: Sequence[DailyScore]) -> dict[int, float]:
-    """Share of outcomes by step that lie within the 80 % interval."""
+    """Return the share of outcomes within the 80 % interval, by step."""
     counts: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for day in days:
         counts[day.step][0] += day.sums["inside"]
@@ -79,7 +79,7 @@ def compute_coverage(days: Sequence[DailyScore]) -> dict[int, float]:
 
 
 class MonitoredMetrics(Collector):
-    """Versions that neither answer nor are challengers have no series."""
+    """Metrics of loaded versions and of challengers; other versions have no series."""
 
     def __init__(self, reading: Reading[Monitored]) -> None:
         self._reading = reading

@@ -1,4 +1,4 @@
-"""What each process of the service needs: in multiprocess mode prometheus_client tells nothing of processes."""
+"""CPU, memory and files of each process: prometheus_client exports none of these in multiprocess mode."""
 
 import math
 import resource
@@ -11,7 +11,7 @@ from serve.metrics import CPU_SECONDS, MAX_FILES, MEMORY, OPEN_FILES
 
 
 def report_process(kind: str, poll_s: float) -> None:
-    """Report this process as one of a kind from now on, in a thread of its own."""
+    """Report this process's figures under `kind` from now on, in a thread."""
     threading.Thread(target=_report, args=(kind, poll_s), name="process figures", daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The versions that answer, and how they follow the registry's aliases."""
+"""Load the versions that the registry's aliases name, and follow the aliases."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """One version, loaded, whole: a request takes it once and uses nothing else."""
+    """One loaded version; a request takes one such object and uses no other."""
 
     forecaster: Forecaster
     model: Model
@@ -42,7 +42,7 @@ class LoadedVersion:
 
 @dataclass(frozen=True)
 class AliasState:
-    """What an alias names, as far as it is loaded, and why it is not there or not the newest."""
+    """The version loaded for an alias, and why there is none or not the newest."""
 
     serving: LoadedVersion | None = None
     reason: str | None = None
@@ -65,7 +65,7 @@ class LoadedModels:
 
 
 def load(registry: RemoteRegistry, version: Version, alias: str, symbol: str) -> LoadedVersion:
-    """Raises    RegistryError: not as it was registered; ArtifactError: of another symbol"""
+    """Raises    RegistryError: files differ from those registered; ArtifactError: a model of another symbol"""
     with registry.files(version) as folder:
         forecaster = load_registered(version, folder)
     if forecaster.provenance.symbol != symbol:
@@ -83,7 +83,7 @@ def load(registry: RemoteRegistry, version: Version, alias: str, symbol: str) ->
 
 
 class RegistryWatcher:
-    """Asks the registry, in a thread of its own, whose the aliases are; what loads and answers takes over."""
+    """Polls the registry's aliases in a thread; a version that loads and gives a forecast replaces the last one."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class RegistryWatcher:
         asked: Callable[[], int],
         tell: Callable[[LoadedModels, int], None],
     ) -> None:
-        """try_out   raises where a version gives no forecast
-        asked     number of the newest call to look at the registry at once
-        tell      takes what has changed
+        """try_out   raises if a version gives no forecast
+        asked     returns the number of the newest call to poll the registry at once
+        tell      receives the loaded models after a change, and the number of the last call that was followed
         """
         self._settings, self._registry = settings, registry
         self._try_out, self._asked, self._tell = try_out, asked, tell
@@ -105,7 +105,7 @@ class RegistryWatcher:
         self.loaded = LoadedModels()
 
     def start(self) -> None:
-        """Look once, then go on in the background."""
+        """Poll once, then continue in the background."""
         self._look_and_tell(self._asked())
         threading.Thread(target=self._follow, name="watcher", daemon=True).start()
 
@@ -129,7 +129,7 @@ class RegistryWatcher:
             self._tell(self.loaded, call)
 
     def _look(self, loaded: LoadedModels) -> LoadedModels:
-        """A champion taken away goes on answering: none is no better. A challenger taken away is gone."""
+        """Return the models after a poll. Without a champion alias the last champion stays; a challenger is dropped."""
         name, wanted = self._settings.name, None
         try:
             version = self._registry.find(name, CHAMPION)
@@ -154,7 +154,7 @@ class RegistryWatcher:
         try:
             serving = load(self._registry, version, alias, self._settings.symbol)
             self._try_out(serving)
-        except Exception as error:  # whatever a version does while it is loaded, the one before goes on
+        except Exception as error:  # whatever fails while a version loads, the previous one stays
             LOAD_FAILURES.labels("load").inc()
             log.debug("Loading failed", exc_info=True)
             return replace(state, reason=f"{version} does not serve: {error}")

@@ -1,4 +1,4 @@
-"""Which arm answers next, agreed between all processes that speak HTTP."""
+"""Decide the arm of each request, in agreement between all HTTP processes."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from serve.metrics import STOPPED
 from serve.settings import WorkerAnswer, WorkerState
 from serve.traffic import Arm, Tally, Traffic, choose_arm, decide_stop
 
-TALLIES = "tallies"  # on the shared_state, with a process: what it has counted
-STOP = "stop"  # on the shared_state, with a version: why it gets no more requests
-FORGET = 4  # times the requests a decision needs; by then the older half counts half, so that a late failure is seen
+TALLIES = "tallies"  # key in shared_state, with a process id: its counts
+STOP = "stop"  # key in shared_state, with a version: why it gets no more requests
+FORGET = 4  # times the requests that a decision needs; then counts are halved, so that a late failure is noticed
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Stop(NamedTuple):
 
 
 class Rollout:
-    """A version that was stopped stays so until the server starts again."""
+    """Choice of arms by traffic and guardrails; once stopped, a version gets no requests until the service restarts."""
 
     def __init__(self, traffic: Traffic, shared_state: Any) -> None:
         self._board, self._asked_for = shared_state, traffic
@@ -49,10 +49,10 @@ class Rollout:
         return choose_arm(key, self._traffic) if self._version is not None else Arm.CHAMPION
 
     def count(self, arm: Arm, answer: WorkerAnswer | None) -> None:
-        """Count by the worker's time, not the client's: requests of both arms wait behind each other.
+        """Count a request by the worker's time, not the client's: both arms share one queue.
 
-        arm      that was to answer
-        answer   None where there was none in time
+        arm      the arm chosen for the request
+        answer   None: none came in time
         """
         if (guardrails := self._asked_for.guardrails) is None:
             return
@@ -63,7 +63,7 @@ class Rollout:
             self._tallies = {arm: tally.halved() for arm, tally in self._tallies.items()}
 
     def agree(self) -> None:
-        """Follow what the workers have loaded and what the other processes have counted."""
+        """Update from shared_state: the challenger that workers have loaded, and the other processes' counts."""
         if not self._asked_for.needs_challenger:
             return
         shared_state = self._board.copy()
@@ -72,7 +72,7 @@ class Rollout:
             self._version, self._traffic, self.stopped = version, self._asked_for, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
             if version is not None:
-                STOPPED.labels(version)  # at zero: a first stop is an increase only then
+                STOPPED.labels(version)  # at zero, so that a first stop is an increase
         if version is None or self._asked_for.guardrails is None:
             return
         mine = Tallies(version, *self._tallies.values())
@@ -98,6 +98,6 @@ class Rollout:
 
 
 def _challenger(states: Iterable[WorkerState]) -> int | None:
-    """The newest one that a worker has loaded."""
+    """Return the newest challenger that a worker has loaded."""
     workers = (worker for state in states for worker in state.workers)
     return max((worker.challenger.version for worker in workers if worker.challenger), default=None)

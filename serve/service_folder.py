@@ -1,4 +1,4 @@
-"""The folder of a service's sockets and counts: that of a killed one stays, and says which forecasts went with it."""
+"""The folder of a service's sockets and counters; a killed service leaves it, and it shows the forecasts it lost."""
 
 import fcntl
 import json
@@ -16,14 +16,14 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.store.disk import locked
 
-LOGGED, LOST = "lstm_ts_forecast_log_total", "lost"  # what became of a forecast: its service was killed
+LOGGED, LOST = "lstm_ts_forecast_log_total", "lost"  # a counter; the outcome of forecasts of a killed service
 LOCK = "lock"  # held as long as the service lives
-BATCH = "batch_"  # a process's note of what it is writing
+BATCH = "batch_"  # prefix of a process's note of the rows that it is writing
 
 
 @contextmanager
 def own_folder(port: int) -> Iterator[Path]:
-    """A folder of the service at this port, removed at its end unless forecasts were lost."""
+    """Make a folder for the service at this port; remove it at the end unless forecasts were lost."""
     folder = Path(mkdtemp(prefix=_prefix(port)))
     try:
         with locked(folder / LOCK, fcntl.LOCK_EX):
@@ -35,12 +35,12 @@ def own_folder(port: int) -> Iterator[Path]:
 
 @contextmanager
 def noted(folder: Path, rows: Sequence[ForecastRow], written: int) -> Iterator[None]:
-    """A note of rows until they are counted: a kill may come after the commit of the transaction that writes them.
+    """Keep a note of rows until they are counted: a kill may fall between their commit and the count.
 
-    written    forecasts that this process has counted before
+    written    forecasts that this process has counted as written before
     """
     note, last = folder / f"{BATCH}{os.getpid()}", rows[-1]
-    with suppress(OSError):  # without it the next service calls lost what is not
+    with suppress(OSError):  # without the note, the next service may count written forecasts as lost
         note.write_text(json.dumps([written, len(rows), last.request_id, last.arm, last.at.isoformat()]))
     try:
         yield
@@ -50,7 +50,7 @@ def noted(folder: Path, rows: Sequence[ForecastRow], written: int) -> Iterator[N
 
 
 def take_lost(port: int, ledger_url: str) -> int:
-    """Count the forecasts that were lost with services at this port before, whose folders are removed."""
+    """Count the forecasts that earlier services at this port lost, and remove their folders."""
     lost = 0
     for folder in Path(gettempdir()).glob(f"{_prefix(port)}*"):
         with suppress(OSError):
@@ -66,7 +66,7 @@ def _prefix(port: int) -> str:
 
 
 def _count_lost(folder: Path) -> int:
-    """Forecasts of which nothing became, by the counts that lie there, and those that were called lost already."""
+    """Return the forecasts without an outcome by the folder's counters, plus those counted as lost already."""
     samples = _read_counts(folder, "*.db")
     made = sum(each.value for each in samples if each.name == "lstm_ts_forecasts_total")
     became = {each.labels["outcome"]: each.value for each in samples if each.name == LOGGED}
@@ -75,10 +75,10 @@ def _count_lost(folder: Path) -> int:
 
 
 def _count_written(folder: Path, ledger_url: str) -> int:
-    """Forecasts that the ledger has though the process that wrote them was killed before it counted them."""
+    """Return the forecasts that are in the ledger though their process was killed before it counted them."""
     written = 0
     for note in folder.glob(f"{BATCH}*"):
-        with suppress(ValueError, LedgerError):  # killed while it made its note; nobody to ask
+        with suppress(ValueError, LedgerError):  # an incomplete note; an unreachable ledger
             before, count, request_id, arm, at = json.loads(note.read_text())
             samples = _read_counts(folder, f"*_{note.name.removeprefix(BATCH)}.db")
             if before != sum(
@@ -91,8 +91,8 @@ def _count_written(folder: Path, ledger_url: str) -> int:
 
 
 def _read_counts(folder: Path, files: str) -> list[Any]:
-    """Samples of all processes whose files match."""
-    from prometheus_client.multiprocess import MultiProcessCollector  # once it can know where its files lie
+    """Return the samples of all processes whose files match."""
+    from prometheus_client.multiprocess import MultiProcessCollector  # imported once its folder is set
 
     merged = MultiProcessCollector.merge(map(str, folder.glob(files)))  # type: ignore[no-untyped-call]
     return [sample for metric in merged for sample in metric.samples]

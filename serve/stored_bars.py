@@ -1,4 +1,4 @@
-"""The bars of a store and what they tell of the profile, as a worker has them in memory."""
+"""A worker's copy of a store's bars in memory, with the season states computed from them."""
 
 import threading
 import time
@@ -20,17 +20,17 @@ FIRST_S = 2.0  # a worker waits so long for its bars before it answers
 
 
 class _Read(NamedTuple):
-    changed: int  # of the store
+    changed: int  # the store's `changed` before the read
     bars: Bars
-    source: str  # that delivered them
+    source: str  # of the bars
     states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
-    asked: set[int]  # versions since then; others are forgotten
+    asked: set[int]  # versions requested since then; the next read drops the others
 
 
 class StoredBars:
-    """The store's bars and what they tell of the profile, read again when the store has changed.
+    """The store's bars and season states, read again when the store has changed.
 
-    A thread of its own follows the store, so that a window that was sent never waits for a disk.
+    A thread follows the store, so that a request with its own window never waits for a disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,9 +38,9 @@ class StoredBars:
         self._last: _Read | None = None
 
     def follow(self, poll_s: float, tell: Callable[[datetime | None], None]) -> None:
-        """Read once, as far as that takes no longer than FIRST_S, and go on in the background.
+        """Read in the background from now on; wait at most FIRST_S for the first read.
 
-        tell    takes, each time, when the last bar closed; None: there is none
+        tell    receives after each read when the last bar closed; None: there is none
         """
         read = threading.Event()
         threading.Thread(target=self._follow, args=(poll_s, read, tell), name="bars", daemon=True).start()
@@ -48,24 +48,24 @@ class StoredBars:
 
     def _follow(self, poll_s: float, read: threading.Event, tell: Callable[[datetime | None], None]) -> None:
         while True:
-            with suppress(DataError, OSError):  # empty, or being mended: what was read before stays
+            with suppress(DataError, OSError):  # empty, or being repaired: the last read stays
                 self._refresh()
             read.set()
-            with suppress(ConfigError):  # of a calendar that nobody knows
+            with suppress(ConfigError):  # an unknown calendar
                 tell(self._last.bars.ts_N[-1].item().replace(tzinfo=UTC) + HOUR if self._last else None)
             time.sleep(poll_s)
 
     def latest(self, count: int) -> Bars:
-        """Raises    NoRows: an empty store; DataError: a file is not as it was written"""
+        """Return the last bars.    Raises    NoRows: an empty store; DataError: a damaged file"""
         return self._refresh().bars.tail(count)
 
     @property
     def source(self) -> str:
-        """The source of the bars that were read last."""
+        """Source of the bars that were read last."""
         return self._last.source if self._last else ""
 
     def season_states(self, version: int, forecaster: Forecaster) -> SeasonStates:
-        """Take those of the bars that were read last."""
+        """Return a version's season states after the bars that were read last."""
         if (last := self._last) is None:
             return NO_STATES
         if version not in last.states:
@@ -74,7 +74,7 @@ class StoredBars:
         return last.states[version][1]
 
     def _refresh(self) -> _Read:
-        """Another thread may do the same meanwhile."""
+        """Read the store again if it has changed; another thread may do so at the same time."""
         last, changed = self._last, self._store.changed
         if last is None or not changed or changed != last.changed:
             bars = Bars.of(self._store.read())

@@ -1,4 +1,4 @@
-"""Which arm answers a request, and when the challenger's is stopped. Pure: counts in, a decision and its reason out."""
+"""Which arm answers a request, and when the challenger is stopped. Pure: counts in, a decision and its reason out."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ class Arm(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Guardrails:
-    """How much worse than the champion's, as a share of its own requests, the challenger's may be."""
+    """By how much the challenger's shares of failed and slow requests may exceed the champion's."""
 
     min_requests: int
     max_more_errors: float
@@ -35,7 +35,7 @@ class Guardrails:
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    challenger_share: float  # of the keys, answered by the challenger
+    challenger_share: float  # share of the keys that the challenger answers
     shadow: bool  # whether the challenger also forecasts what the champion answers
     guardrails: Guardrails | None
 
@@ -48,13 +48,13 @@ class Traffic:
         return self.shadow or self.challenger_share > 0
 
     def stopped(self) -> "Traffic":
-        """The champion answers everything, and nobody else is asked."""
+        """Return the traffic after a stop: the champion answers everything, without a shadow."""
         return replace(self, challenger_share=0.0, shadow=False)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one version did in one arm; tallies of several processes add up."""
+    """Counts of one arm's requests; tallies of several processes add up."""
 
     requests: int = 0
     errors: int = 0
@@ -77,18 +77,18 @@ class StopDecision:
 
 
 def choose_arm(key: str, traffic: Traffic) -> Arm:
-    """The same in every process, for a key of the client's or the request's. A larger share moves no key back."""
+    """Return the arm of a client's or request's key, the same in every process; a larger share moves no key back."""
     return Arm.CHALLENGER if _position(key) < traffic.challenger_share else Arm.CHAMPION
 
 
 def _position(key: str) -> float:
-    """Position of the key's hash in [0, 1), by its first 53 bits, which a float holds without rounding up to 1."""
+    """Return the key's hash as a number in [0, 1), from its first 53 bits: a float holds them without rounding."""
     digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
     return (int.from_bytes(digest[:7]) >> 3) / 2**53
 
 
 def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> StopDecision:
-    """Both tallies over the same time, so that what slows both arms down stops neither."""
+    """Decide by both tallies over the same time: what slows both arms down stops neither."""
     seen = challenger.requests
     if seen < guardrails.min_requests:
         return StopDecision(False, f"{seen} requests of the challenger, at least {guardrails.min_requests} asked for")

@@ -1,6 +1,6 @@
-"""Requests from an HTTP process to the workers, over a Unix socket for each (see `worker_server.py` for the other end).
+"""Send requests from an HTTP process to the workers, over a Unix socket each (`worker_server.py` is the other end).
 
-LitServe's queues pass through one more process twice each way, and an in-flight request of a killed worker times out.
+LitServe's queues pass through another process twice each way, and an in-flight request of a killed worker times out.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from serve.metrics import WAITING
 from serve.settings import Ask, WorkerAnswer
 from serve.traffic import Arm
 
-AHEAD = 2  # requests a worker is sent before it has answered one, so that it need not wait for the next
-LATER = 100  # asks that may wait for an idle worker
+AHEAD = 2  # requests that a worker may hold at a time, so that it need not wait for the next one
+LATER = 100  # deferred requests that may wait for an idle worker
 RETRY_S = 0.05
 CHECK_S = 0.1
-PING_S = 0.5  # a worker with nothing to do is asked for a sign of life as often
-STALL_S = 0.4  # without an answer for that long, what a worker was sent is sent to another too
+PING_S = 0.5  # interval of pings to an idle worker
+STALL_S = 0.4  # without an answer for that long, a worker's requests are sent to another one too
 
 
 class NoAnswer(Exception):
-    """Why there is none, in a sentence."""
+    """No worker gave an answer; the message says why."""
 
 
 @dataclass(eq=False)
 class PendingRequest:
     ask: Ask
     answer: asyncio.Future[WorkerAnswer]
-    repeated: bool = False  # sent to another worker too: no third one is asked, lest it is the request that stalls them
+    repeated: bool = False  # sent to a second worker; not to a third, since the request itself may stall them
 
 
 class WorkerConnection(asyncio.Protocol):
@@ -76,7 +76,7 @@ class WorkerConnection(asyncio.Protocol):
         self._pool.dispatch()
 
     def unanswered_s(self, now: float) -> float:
-        """How long the oldest message has been with the worker; 0 where there is none."""
+        """Return how long the worker has owed an answer, in s; 0: it owes none."""
         return now - self._waits_since if self.sent else 0.0
 
     def is_due_for_ping(self, now: float) -> bool:
@@ -86,7 +86,7 @@ class WorkerConnection(asyncio.Protocol):
 class WorkerPool:
     """First-in first-out dispatch to the least-loaded worker.
 
-    Of equally loaded workers always the same, whose caches are warm; which one depends on the number of the process.
+    Among equally loaded workers it prefers a fixed one, whose caches are warm; the process id determines which.
     """
 
     def __init__(self, sockets: Sequence[Path], *, max_waiting: int, health_s: float) -> None:
@@ -103,7 +103,7 @@ class WorkerPool:
         self._tasks.append(asyncio.create_task(self._watch()))
 
     def end(self) -> int:
-        """Close the connections.    Returns    how many deferred requests were never made"""
+        """Close the connections; return how many deferred requests were never sent."""
         for task in self._tasks:
             task.cancel()
         for connection in list(self._connected):
@@ -111,12 +111,12 @@ class WorkerPool:
         return len(self._later)
 
     def prefer(self, ready: set[Path]) -> None:
-        """The sockets of workers that have a model: as long as there is one, no other is asked."""
+        """Prefer the sockets of workers that have a model: others get requests only if none of these is connected."""
         self._ready = ready
         self.dispatch()
 
     async def ask(self, ask: Ask, within_s: float) -> WorkerAnswer:
-        """Raises    NoAnswer: the worker has ended with it in its hands, none was free in time, or too many wait"""
+        """Raises    NoAnswer: the worker ended during the request, none was free in time, or too many requests wait"""
         if self._none_answers():
             raise NoAnswer(self._silence())
         if len(self._waiting) >= self._max_waiting:
@@ -134,7 +134,7 @@ class WorkerPool:
                 self._waiting.remove(pending)
 
     def ask_later(self, ask: Ask) -> asyncio.Future[WorkerAnswer] | None:
-        """Request an answer of an idle worker; None where too many wait for one."""
+        """Request an answer from a worker once one is idle; None: too many requests wait for that."""
         if len(self._later) >= LATER:
             return None
         pending = PendingRequest(ask, asyncio.get_running_loop().create_future())
@@ -170,7 +170,7 @@ class WorkerPool:
         self.dispatch()
 
     def _is_settled(self, pending: PendingRequest) -> bool:
-        """It is answered, or another worker has it too."""
+        """Whether the request is answered, or another worker has it too."""
         return pending.answer.done() or any(pending in connection.sent for connection in self._connected)
 
     async def _watch(self) -> None:
@@ -179,7 +179,7 @@ class WorkerPool:
             await asyncio.sleep(CHECK_S)
 
     def _check(self) -> None:
-        """Ping idle workers; send what a worker has not answered in time to another; fail what no worker will."""
+        """Ping idle workers; repeat a stalled worker's requests; fail all requests if no worker answers."""
         now = time.monotonic()
         for connection in self._connected:
             if connection.is_due_for_ping(now):
@@ -194,7 +194,7 @@ class WorkerPool:
         self.dispatch()
 
     def silent_s(self, socket: Path) -> float | None:
-        """How long the worker at `socket` has owed an answer; None where it is not connected."""
+        """Return how long the worker at `socket` has owed an answer, in s; None: it is not connected."""
         now = time.monotonic()
         found = (each.unanswered_s(now) for each in self._connected if self._sockets[each.turn] == socket)
         return next(found, None)
@@ -214,7 +214,7 @@ class WorkerPool:
         return f"Expected an answer of a worker within {self._health_s:g} s, got none of any; ask again"
 
     async def _keep(self, socket: Path, turn: int) -> None:
-        """A connection to the worker at `socket`, and to the one that takes its place."""
+        """Keep a connection to the worker at `socket`, and then to each replacement."""
         loop = asyncio.get_running_loop()
         while True:
             with suppress(OSError):

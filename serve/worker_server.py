@@ -1,4 +1,4 @@
-"""The worker's end of the sockets: it answers in the order of its requests, so that an answer needs no number."""
+"""The worker's end of the sockets; it answers in the order of requests, so answers need no number."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from serve.settings import Ask, WorkerAnswer
 
 
 class WorkerProtocol(asyncio.Protocol):
-    """The worker's end: one request after the other, of all connections."""
+    """One connection of the worker, which answers one request at a time over all connections."""
 
     def __init__(
         self, answer: Callable[[Ask], WorkerAnswer], connected: set["WorkerProtocol"], lost: Callable[[], None]
@@ -34,7 +34,7 @@ class WorkerProtocol(asyncio.Protocol):
 
 
 def answer_until_told(socket: Path, answer: Callable[[Ask], WorkerAnswer]) -> None:
-    """SIGTERM ends it once nobody is connected: whoever asks drains first, also where all are told at once."""
+    """Answer until SIGTERM, then until no client is connected: HTTP processes drain first, whoever gets SIGTERM."""
 
     async def listen() -> None:
         loop, told, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
@@ -49,9 +49,9 @@ def answer_until_told(socket: Path, answer: Callable[[Ask], WorkerAnswer]) -> No
             look()
 
         loop.add_signal_handler(signal.SIGTERM, tell)
-        socket.unlink(missing_ok=True)  # of the worker before
+        socket.unlink(missing_ok=True)  # left by the previous worker
         server = await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
         await idle.wait()
-        server.close()  # kept until here: uvloop closes one that nobody refers to
+        server.close()  # referenced until here: uvloop closes an unreferenced server
 
     uvloop.run(listen())

@@ -1,4 +1,4 @@
-"""What each worker last said of itself in the shared state, as an HTTP process reads it."""
+"""Each worker's last report in the shared state, as an HTTP process reads it."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ class WorkerStates:
         self._read_at = time.monotonic()
 
     async def reload(self, within_s: float) -> bool:
-        """Have every worker look at the registry now; whether all have done so in time."""
+        """Have every worker poll the registry now; return whether all have done so in time."""
         call, until = time.monotonic_ns(), time.monotonic() + within_s
         await asyncio.to_thread(self._shared.__setitem__, CALL, call)
         while time.monotonic() < until:
@@ -57,31 +57,31 @@ class WorkerStates:
         return False
 
     def all(self) -> list[Worker]:
-        """Each worker once for each symbol."""
+        """Return each worker once for each symbol."""
         return [worker for number in range(len(self._sockets)) for worker in self._find(number)]
 
     def loaded_sockets(self) -> set[Path]:
-        """Those of workers that answer with a model."""
+        """Return the sockets of workers that answer with a model."""
         loaded = (any(worker.model for worker in self._find(number)) for number in range(len(self._sockets)))
         return {socket for socket, is_loaded in zip(self._sockets, loaded, strict=True) if is_loaded}
 
     def loaded_versions(self) -> frozenset[VersionKey]:
-        """Versions as the workers last said, whether or not they answer at this moment."""
+        """Return the versions that the workers last reported, whether or not they answer at this moment."""
         return find_versions(worker for state in self.last if state for worker in state.workers)
 
     def _find(self, number: int) -> tuple[Worker, ...]:
-        """What it last said of itself, while it answers."""
+        """Return a worker's last report; if it does not answer, the reason instead."""
         state = self.last[number]
         if (reason := self._silence_of(number, state)) or state is None:
             return tuple(Worker(symbol=symbol, model=None, reason=reason) for symbol in self._symbols)
         return state.workers
 
     def _silence_of(self, number: int, state: WorkerState | None) -> str | None:
-        """Why a worker does not answer; None where it does."""
+        """Return why a worker does not answer; None: it does."""
         if time.monotonic() - self._read_at > self._health_s:
             return f"Expected the workers' state within {self._health_s:g} s, got none; restart the service"
         silent_s = self._pool.silent_s(self._sockets[number])
-        if state is None or silent_s is None:  # what is shared says only later that a worker has ended
+        if state is None or silent_s is None:  # the shared state shows only later that a worker has ended
             return "the worker is starting"
         if silent_s > self._health_s:
             return f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"

@@ -1,4 +1,4 @@
-"""Stored prices over any span, as candlesticks: drawn anew, of what is seen, whenever that changes."""
+"""Candlestick chart of stored prices over any span; it redraws the visible part whenever that changes."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,17 +21,17 @@ from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 
-CANDLE_PX, WIDE_PX = 4, 1120  # a candle has at least; a picture whose width is not known yet
-BESIDE = 0.5  # of the span that is seen is drawn on either side, so that a hand that pans sees prices at once
-PACE_S = 0.08  # between two pictures: that hand changes the span at every frame of its screen
+CANDLE_PX, WIDE_PX = 4, 1120  # least width of a candle; a chart's width before the browser reports it
+BESIDE = 0.5  # share of the visible span drawn on either side, so that panning shows prices at once
+PACE_S = 0.08  # between two redraws: panning changes the span at every frame of the screen
 BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
 DAY = timedelta(days=1)
-NARROWEST = 30  # bars
-VOLUME = 0.2  # of the picture's height, below the prices
-NARROW_PX = 500  # of the picture: what stands above it takes more lines
+NARROWEST = 30  # bars in the narrowest span
+VOLUME = 0.2  # share of the chart's height, below the prices
+NARROW_PX = 500  # in a narrower chart the readout takes more lines
 EDGES = ("start", "end")
 CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "spread", "colour", "fill")
-# What stands above the picture of the candle below the mouse, or of the last one that is seen.
+# The readout above the chart: the candle below the mouse, or the last visible one.
 READOUT = """const told = value => { MOMENT }
 const {ts, right, open, high, low, close, volume, spread} = candles.data
 const last = right.findLastIndex(edge => edge <= plot.x_range.end + 1e-6)
@@ -48,7 +48,7 @@ readout.text = lines.map(line => [line].flat().join("  ")).join("\\n")"""
 
 
 class PriceChart:
-    """`show` changes what is drawn in place: call it where the document may be changed."""
+    """The chart; `show` redraws it in place and must be called where the document may be changed."""
 
     def __init__(self, context: PageContext, prices: PriceFormat, *, has_volume: bool) -> None:
         self._colours = colours = shade(context.dark)
@@ -97,7 +97,7 @@ class PriceChart:
         self._candles.data = candlesticks(candles, left, right, self._colours)
 
     def legend(self) -> str:
-        """The legend of what is drawn."""
+        """Return HTML of the legend."""
         entries = [(self._colours.rising, "rising (hollow)"), (self._colours.falling, "falling (filled)")]
         if len(self._unknown.data["start"]):
             entries += [(self._colours.falling, "unknown: no source has answered (hatched)")]
@@ -121,10 +121,10 @@ def candlesticks(candles: pl.DataFrame, left: Floats, right: Floats, colours: Sh
 
 
 class Explorer:
-    """The chart of one kind of bars; `poll` takes over what the store has new."""
+    """The chart of one kind of bars; `poll` adds the store's new bars."""
 
     def __init__(self, context: PageContext, symbol: str, kind: str, unknown: pl.DataFrame) -> None:
-        """unknown    frame `start, end`: spans that nobody answered for
+        """unknown    frame `start, end`: spans that no source has answered for
 
         Raises    NoRows, DataError
         """
@@ -138,7 +138,7 @@ class Explorer:
         self._span = TimeSpan(plot, self._find_whole(), self._find_whole, narrowest, moving=lambda: self._refuse(""))
         self._says, self._wrong = html(height=52), html()
         self._day = pn.widgets.TextInput(name="Go to day (UTC)", width=130, margin=(0, 8, 4, 0))
-        self._first_seen = ""  # day, as it is told
+        self._first_seen = ""  # first visible day, as shown
         self._day.param.watch(lambda event: self._go_to(event.new or ""), "value")
         self._day.param.watch(lambda _: self._go_to(self._day.value or "", again=True), "enter_pressed")
         picture = pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
@@ -162,7 +162,7 @@ class Explorer:
             pn.state.execute(lambda: self._grow(held))
 
     def _grow(self, held: CachedBars) -> None:
-        """What is seen stays, also where earlier bars have come."""
+        """Take over new bars; the visible span stays, even if earlier bars were added."""
         seen = [self._held.time.moment(place) for place in self._span.seen]
         self._held = held
         self._span.grow()
@@ -177,7 +177,7 @@ class Explorer:
         return time.place(ts[0]), time.place(ts[-1] + BAR[self._kind])
 
     def _go_to(self, text: str, *, again: bool = False) -> None:
-        """again    also to the day that is seen"""
+        """Show a day; with `again`, even if it is the first visible one already."""
         first, last = self._held.bars["ts"][0], self._held.bars["ts"][-1]
         if not text.strip() or (text == self._first_seen and not again):
             return
@@ -203,7 +203,7 @@ class Explorer:
         self._soon()
 
     def _soon(self) -> None:
-        """One picture at a time is awaited, whatever comes meanwhile; it is of the span that is seen then."""
+        """Schedule a redraw, one at a time; it draws the span that is visible then."""
         doc = self._chart.plot.document
         if self._pending or doc is None:
             return
@@ -212,7 +212,7 @@ class Explorer:
         if wait_s > 0:
             doc.add_timeout_callback(self._draw, int(1000 * wait_s))
         else:
-            doc.add_next_tick_callback(self._draw)  # the other edge of the span comes first
+            doc.add_next_tick_callback(self._draw)  # after the event of the span's other edge
 
     def _draw(self) -> None:
         self._pending = False

@@ -1,4 +1,4 @@
-"""What trainings, retrainings, backtests and sweeps have left under the outputs folder, as values."""
+"""Runs of trainings, retrainings, backtests and sweeps, read from the outputs folder."""
 
 import csv
 import json
@@ -20,16 +20,16 @@ COMMANDS = ("train", "retrain", "backtest")
 CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scores/scores.json"
 LOSSES, ADDRESS, TRACKED = "metrics/metrics.csv", "wandb_url.txt", "wandb"
 READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
-BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # decide nothing of a model
+BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # they do not affect a model
 HORIZONS = TypeAdapter(dict[str, HorizonScores])
-KEPT = 2000  # runs; older ones are left out, or none would be found again in the cache
+KEPT = 2000  # newest runs; more would displace each other in the cache
 
 Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, retraining or backtest, or what is left of it."""
+    """One training, retraining or backtest, perhaps incomplete or damaged."""
 
     folder: Path
     command: str
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def loss(self) -> float | None:
-        """The lowest one of those that are numbers: a training that diverges writes nan from then on."""
+        """Lowest finite loss: a training that diverges writes nan from then on."""
         return min(filter(math.isfinite, self.losses), default=None)
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
 
 def read_runs(outputs: Path) -> list[Run]:
-    """Newest first. Only what has changed since the last call is read again."""
+    """Return the runs, newest first; only those that changed since the last call are read again."""
     found = []
     for command in COMMANDS:
         for folder in (outputs / command).glob("????-??-??/??-??-??*"):
@@ -75,7 +75,7 @@ def read_runs(outputs: Path) -> list[Run]:
 
 
 def _started(folder: Path) -> datetime | None:
-    """Hydra's stamp is by the clock of the machine."""
+    """Return the start of a run; Hydra's stamp is in the machine's local time."""
     try:
         return datetime.strptime(f"{folder.parent.name} {folder.name[:8]}", "%Y-%m-%d %H-%M-%S").astimezone(UTC)
     except ValueError:
@@ -83,14 +83,14 @@ def _started(folder: Path) -> datetime | None:
 
 
 def _is_refused(folder: Path) -> bool:
-    """Whether a command has ended, or is, before anything is trained: it has left its configuration and log alone."""
+    """Whether nothing was trained, yet or before the command ended: it has written only configuration and log."""
     return (folder / ".hydra").is_dir() and all(
         path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir()
     )
 
 
 def _runs_in(folder: Path) -> list[tuple[Path, int | None]]:
-    """A sweep's trials, or the folder itself; what lies beneath a run are its jobs."""
+    """Return a sweep's trials, or the folder itself; folders below a run are its jobs."""
     if (folder / ".hydra").is_dir():
         return [(folder, None)]
     trials = [path for path in folder.glob("[0-9]*") if path.name.isdigit() and path.is_dir()]
@@ -110,7 +110,7 @@ def _changed_ns(path: Path) -> int:
 
 @lru_cache(2 * KEPT)
 def _read(folder: Path, command: str, started: datetime, trial: int | None, changed: tuple[int, ...]) -> Run:
-    """changed    of the files that are read: another one is another entry of the cache"""
+    """Read a run; `changed`, the times of its files, makes a changed run a new entry of the cache."""
     run = Run(folder, command, started, trial)
     try:
         config, overrides = _yaml(folder / CONFIG, dict), _yaml(folder / OVERRIDES, list)
@@ -123,7 +123,7 @@ def _read(folder: Path, command: str, started: datetime, trial: int | None, chan
 
 
 def _yaml(path: Path, kind: type) -> Any:
-    """Raises    ValueError: with a sentence"""
+    """Raises    ValueError: a sentence about what is wrong"""
     name = f"{path.parent.name}/{path.name}"
     try:
         content = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
@@ -137,7 +137,7 @@ def _yaml(path: Path, kind: type) -> Any:
 
 
 def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
-    """Scores by step, and their span.    Raises    ValueError: with a sentence"""
+    """Return scores by step, and their span.    Raises    ValueError: a sentence about what is wrong"""
     if not path.exists():
         raise ValueError("No scores: it is still running, or was cut off.")
     try:
@@ -156,7 +156,7 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
 
 
 def _known(value: Any) -> Any:
-    """Scores of which null is NaN again."""
+    """Return the scores with NaN in place of null."""
     if isinstance(value, dict):
         return {key: _known(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -165,7 +165,7 @@ def _known(value: Any) -> Any:
 
 
 def read_losses(path: Path) -> tuple[float, ...]:
-    """Those so far; none where nobody kept them."""
+    """Return the validation losses so far; empty without a file of them."""
     if not path.exists():
         return ()
     whole = path.read_text().rpartition("\n")[0]  # the last line may be half-written
@@ -192,9 +192,9 @@ def values_of(config: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Names of parameters that runs have different values of, those that someone typed first.
+    """Return the names of parameters whose values differ between runs, typed ones first.
 
-    What a symbol's name decides is none.
+    Parameters that follow from the symbol's name are left out.
     """
     seen: dict[str, set[Value]] = {}
     for run in runs:

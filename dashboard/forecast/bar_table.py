@@ -1,6 +1,6 @@
-"""Type it in: a table of hours, checked cell by cell before anything is sent.
+"""A table to type hours into, checked cell by cell before anything is sent.
 
-The table's state, and which check of it is the newest, change on the event loop alone; checks run in threads.
+The table's state and the flags of a running check change on the event loop only; checks run in threads.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ from lstm_ts.request_body import write_request
 
 PROBLEM = "What is wrong"
 MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
-FORGET = "typedTable.forget(table)"  # what was typed, since other rows are asked for
-WIDTHS = [  # pixels at least, and shares of what is left; on a phone none is, and what is wrong stands below the table
+FORGET = "typedTable.forget(table)"  # drops what was typed, since other rows take its place
+WIDTHS = [  # least pixels, and shares of the rest; a phone has no rest: it shows problems below the table only
     {"field": COLUMNS[0], "minWidth": 119, "widthGrow": 1.4},
     *({"field": column, "minWidth": 59, "widthGrow": 1} for column in COLUMNS[1:]),
     {"field": PROBLEM, "minWidth": 1, "widthGrow": 4},
@@ -36,7 +36,7 @@ LISTED = 8  # problems below the table; all are marked in it
 
 
 class BarTable(AtOnce, pn.widgets.Tabulator):
-    """Text cells. `tags` mark bad ones: see bar_table.js, which keeps what is typed from what the server says."""
+    """Text cells. `tags` mark bad ones, by bar_table.js, which keeps typed text when the server updates the table."""
 
     def __init__(self) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -69,17 +69,17 @@ class BarTable(AtOnce, pn.widgets.Tabulator):
         self.tags = [[cell.row, cell.column, cell.reason] for cell in bad]
 
     def _process_event(self, event: Any) -> None:
-        """Ignore clicks and edits: the data of an edit come by themselves."""
+        """Ignore clicks and edits: the data of an edit arrive by another event."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a check of the rows has found."""
+    """Result of a check of the rows."""
 
     needs: Input
     checked: Checked
     bad: Sequence[Cell]
-    whole: Sequence[str]  # problems of no cell
+    whole: Sequence[str]  # problems that belong to no cell
 
 
 class TypedBars:
@@ -134,7 +134,7 @@ class TypedBars:
         pn.state.execute(lambda: setattr(self._table, "rows", [*self._table.rows, [""] * len(COLUMNS)]))
 
     def _check(self) -> None:
-        """Check on the event loop; what changes meanwhile is checked afterwards."""
+        """Start a check, on the event loop; a change during a check is checked afterwards."""
         self._changed = True
         if not self._checking:
             self._checking, self._changed = True, False
@@ -157,7 +157,7 @@ class TypedBars:
             self._count.object = alert(failed)
 
     def _look(self, rows: list[list[str]]) -> Look:
-        """Raises    ServiceError: it does not say what it needs"""
+        """Check the rows.    Raises    ServiceError: the service does not say what it needs"""
         needs = self._context.client.needs(self._symbol)
         checked = check(rows, self._context.settings.session_of(self._symbol), needs, clock.now())
         lack = checked.lacks(needs)

@@ -1,4 +1,4 @@
-"""The registry and its ledger, as the pages read them; what moves an alias goes by here too."""
+"""The pages' access to the registry and its ledger: reads versions and history, and moves aliases."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Details:
-    """What the page shows of one version."""
+    """Gate decision and forecaster of one version."""
 
     gate: Mapping[str, Any]  # `Decision.to_json()`, and the span it was judged on
     forecaster: Forecaster
 
 
 class RegistryClient:
-    """One for all visitors; its methods may be called in any thread, and raise RegistryError or LedgerError."""
+    """Access shared by all visitors; its methods are thread-safe, and raise RegistryError or LedgerError."""
 
     def __init__(self, uri: str, ledger_url: str) -> None:
-        """Raises    RegistryError: there is none yet"""
+        """Raises    RegistryError: there is no registry yet"""
         check_there(uri)
         self._registry, self._moving = Registry(uri, Ledger(ledger_url, make=False)), Lock()
 
@@ -47,33 +47,33 @@ class RegistryClient:
         return self._registry.names()
 
     def versions(self, name: str) -> list[Version]:
-        """Newest first."""
+        """Return the versions, newest first."""
         return self._registry.versions(name)[::-1]
 
     def metrics(self, version: Version) -> Mapping[str, float]:
         return self._registry.metrics(version)
 
     def details(self, version: Version) -> Details:
-        """Raises    RegistryError: a file is not as it was registered"""
+        """Raises    RegistryError: a file differs from the registered one"""
         return Details(self._registry.read_gate(version), self._registry.load(version))
 
     def load(self, name: str, number: int) -> Forecaster:
         return self._registry.load(self._registry.version(name, number))
 
     def history(self, name: str) -> list[AliasChange]:
-        """What was done to every alias, newest first."""
+        """Return the completed moves of every alias, newest first."""
         done = [change for alias in ALIASES for change in self._registry.history(name, alias)]
         return sorted(done, key=lambda change: change.at, reverse=True)
 
     def rollback_of(self, name: str) -> Move | None:
-        """What a rollback would do now; None where there is nothing to go back to."""
+        """Return the move that a rollback would make now; None: there is nothing to go back to."""
         before = version_before(self._registry.history(name, CHAMPION))
         return None if before is None else Move(ROLLBACK, CHAMPION, self._current(name, CHAMPION), before)
 
     def move(self, name: str, move: Move, *, reason: str, user: str | None) -> None:
-        """Raises    RegistryError: the alias is not any more where it was when the move was confirmed"""
+        """Raises    RegistryError: the alias has moved since the move was offered"""
         actor = f"{ACTOR} ({user})" if user else ACTOR
-        with self._moving:  # of two that confirm the same rollback at once, the second would go back one version more
+        with self._moving:  # else two confirmations of one rollback would go back two versions
             now = self._current(name, move.alias)
             if now != move.current or (move.action == ROLLBACK and move != self.rollback_of(name)):
                 raise RegistryError(

@@ -1,1 +1,1 @@
-"""The monitoring page: past forecasts beside what came, what the checks found, alerts, and whether all parts work."""
+"""The monitoring page: past forecasts beside their outcomes, findings, alerts, and the health of service and data."""

@@ -1,4 +1,4 @@
-"""The challenger beside the champion: who it is, what was found of it, and how far its evidence is from a verdict."""
+"""The challenger beside the champion: its version, its verdict, and its evidence so far."""
 
 from html import escape
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""What the monitor's checks found, with their sentences. Unknown is never good, nor is what was found long ago."""
+"""Table of the monitor's findings. Neither an unknown nor an outdated finding is shown as good."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from lstm_ts.monitoring.findings import Health
 from lstm_ts.registry.version import ALIASES
 
 MARKS = {Health.GOOD: "✓", Health.BAD: "✗", Health.UNKNOWN: "?"}
-REGIME = "regime"  # no drift by itself
-# The causes of drift, which are told whether or not something was found of them yet.
+REGIME = "regime"  # alone it is no drift
+# Causes of drift, which are listed even before their first finding.
 CAUSES = {
     "data_stale": "Feed: bars come in time",
     "data_quality": "Feed: bars look like a market's",
@@ -49,7 +49,7 @@ class ShownFinding:
 
 
 def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[ShownFinding]:
-    """The causes of drift first, whether or not something was found of them.
+    """Return the findings to show: the causes of drift first, even those without a finding.
 
     is_late   the monitor has not run for longer than it should
     """
@@ -68,7 +68,7 @@ def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[ShownFi
 
 
 def make_check(title: str, row: FindingRow, last_run: datetime | None, *, is_late: bool) -> ShownFinding:
-    """One that the last run has not looked at is not known, whatever was found before."""
+    """Return the finding as it is shown: a good one that the last run did not renew is unknown."""
     health, sentence = Health(row.health), row.sentence
     is_old = is_late or (last_run is not None and row.at < last_run)
     if is_old and health is Health.GOOD:
@@ -77,7 +77,7 @@ def make_check(title: str, row: FindingRow, last_run: datetime | None, *, is_lat
 
 
 def badge(health: Health, *, noted: bool = False) -> str:
-    """noted    what is bad is told, and no fault"""
+    """Return the mark as HTML; `noted`: a bad finding is a change, not a fault."""
     if noted and health is Health.BAD:
         return '<span class="unknown">≠ changed</span>'
     return f'<span class="{health}">{MARKS[health]} {health}</span>'

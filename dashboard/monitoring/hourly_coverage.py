@@ -1,4 +1,4 @@
-"""How often what came lay within the 80 % interval, by hour of day, with binomial bounds.
+"""Share of outcomes within the 80 % interval by hour of day, with binomial bounds.
 
 Legend: K hours of day.
 """
@@ -37,12 +37,12 @@ class HourlyCoverage:
 
     @property
     def off_K(self) -> npt.NDArray[np.bool_]:
-        """Whether the bounds leave the target out."""
+        """Whether the bounds exclude the target."""
         return np.asarray((self.low_K > TARGET) | (self.high_K < TARGET))
 
 
 def sum_hours(days: Sequence[DailyScore]) -> HourlyCoverage:
-    """days    of one step"""
+    """Sum the daily scores of one step by hour of day."""
     n, inside = Counter[int](), Counter[int]()
     for day in days:
         for hour, sums in day.sums["hours"].items():
@@ -76,7 +76,7 @@ def _pairs(found: HourlyCoverage) -> list[tuple[int, float]]:
 
 
 def coverage_chart(found: HourlyCoverage, zone: str, colours: Shade) -> figure:
-    """zone   that the hours are told in"""
+    """Draw the coverage; `zone` is that of the hours."""
     plot = plain_figure(colours, height=240)
     plot.name = "coverage"
     plot.x_range, plot.y_range = Range1d(start=-0.7, end=23.7), Range1d(start=0, end=103)

@@ -58,7 +58,7 @@ def since_words(row: IncidentRow, zone: ZoneInfo) -> str:
 
 
 def told_words(incident: IncidentRow, alarms: Alarms, zone: ZoneInfo) -> str:
-    """Who was told, and whether it is silenced; HTML."""
+    """Return HTML: the deliveries to each receiver, and a silence in force."""
     silence = None if incident.ended_at else find_silence(incident, alarms.silences)
     lines = [f"silenced until {short(silence.until, zone)}"] if silence else []
     lines += [delivery_words(row, zone) for row in alarms.deliveries if row.number == incident.number]
@@ -72,7 +72,7 @@ def delivery_words(row: DeliveryRow, zone: ZoneInfo) -> str:
 
 
 def silences_table(silences: Sequence[SilenceRow], zone: ZoneInfo) -> str:
-    """Empty without any."""
+    """Return HTML; empty without silences."""
     cells = [
         (
             escape(describe_scope(row)),

@@ -1,4 +1,4 @@
-"""Live skill through time, with the interval that stays valid however often it is looked at.
+"""Live skill through time, with an anytime-valid interval.
 
 Legend: D days.
 """
@@ -34,7 +34,7 @@ COLUMNS = ("x", "skill", "low", "high", "day", "n")
 
 
 def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tuple[np.datetime64, LiveSkill]]:
-    """Skill after each day, as far as a picture has room for them, and always after the last."""
+    """Return the skill after each day, thinned to the points that a chart has room for; always after the last."""
     count = len(losses.day_D)
     ends = sorted({*np.linspace(1, count, min(count, DRAWN)).round().astype(int).tolist()}) if count else []
     found = []
@@ -45,14 +45,14 @@ def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tup
 
 
 def read_lines(days: Sequence[DailyScore], settings: SkillSettings) -> list[Line]:
-    """Skill over persistence, then over the best baseline, perhaps the same.    days   of one step, at least one"""
+    """Return skill over persistence, then over the best baseline if another; `days` of one step, at least one."""
     losses = list_losses(days)
     best = min(losses, key=lambda name: float(losses[name].baseline_D.sum()))
     return [(name, skill_through_time(losses[name], settings)) for name in dict.fromkeys([PERSISTENCE, best])]
 
 
 def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSettings, *, is_best: bool) -> str:
-    """Skill is claimed over the best baseline only."""
+    """Return a sentence; it claims proven skill over the best baseline only."""
     over = f"{baseline}, the best baseline" if is_best else baseline
     ahead = f"{step} session hour{'s' * (step > 1)} ahead"
     if math.isnan(skill.skill):
@@ -72,7 +72,7 @@ def _day(day: np.datetime64 | None) -> str:
 
 
 def skill_chart(lines: Sequence[tuple[str, Sequence[tuple[np.datetime64, LiveSkill]]]], colours: Shade) -> figure:
-    """lines   by baseline, at most two"""
+    """Draw at most two lines, one for each baseline."""
     plot = plain_figure(colours, height=260)
     plot.name, plot.y_range = "skill", DataRange1d(range_padding=0.1)
     plot.yaxis.formatter, plot.yaxis.axis_label = NumeralTickFormatter(format="+0.[0]"), "Skill, %"

@@ -1,4 +1,4 @@
-"""What the monitor knows of one registered name: checks, past forecasts, skill, coverage, the challenger."""
+"""View of one registered name: checks, past forecasts, skill, coverage, challenger."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ NO_SCORE = "No forecast has been scored yet: {what} is there once outcomes are k
 
 @dataclass(frozen=True)
 class Seen:
-    """What was read for one picture."""
+    """The data of one drawn state of the view."""
 
     watched: Watched
     late_hours: int
@@ -57,7 +57,7 @@ class Seen:
 
 
 class ModelView:
-    """`load` reads and draws what has changed."""
+    """The view; `load` reads the ledger and draws what has changed."""
 
     def __init__(self, context: PageContext, ledger: WatchedLedger, name: str) -> None:
         self._context, self._ledger, self._name = context, ledger, name
@@ -108,7 +108,7 @@ class ModelView:
         pn.state.execute(lambda: setattr(self._said, "object", alert(text)))
 
     def _count_late_hours(self, last_run: datetime | None) -> int:
-        """Session hours that have closed since."""
+        """Return how many session hours have closed since the last run."""
         now = clock.now()
         if last_run is None or last_run >= now:
             return 0
@@ -116,7 +116,7 @@ class ModelView:
         return hours.filter(pl.col("closes_at") <= now).height
 
     def _prepare(self, seen: Seen) -> Callable[[], None]:
-        """Make everything that is shown; what is given puts it there."""
+        """Prepare all content outside the document lock; the returned function shows it."""
         watched, zone, is_late = seen.watched, self._context.zone, seen.late_hours > LATE_HOURS
         verdict = self._context.settings.verdict
         symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else self._name
@@ -190,7 +190,7 @@ def picture(plot: object, legend: str, told: Sequence[str]) -> list[Viewable]:
 
 
 def choose_version(watched: Watched, wanted: int | None) -> int | None:
-    """The wanted one if it was watched, else the champion, else the newest."""
+    """Return the wanted version if it was watched, else the champion, else the newest."""
     champion = watched.version_of(CHAMPION)
     if wanted in watched.versions:
         return wanted
@@ -198,7 +198,7 @@ def choose_version(watched: Watched, wanted: int | None) -> int | None:
 
 
 def version_options(watched: Watched) -> dict[str, int]:
-    """The holders of aliases first, then the newest."""
+    """Return the options: holders of aliases first, then the newest."""
     held = {watched.version_of(alias): alias for alias in ALIASES}
     numbers = sorted(watched.versions, key=lambda number: (number not in held, -number))
     return {f"{number} ({held[number]})" if number in held else f"{number}": number for number in numbers}

@@ -1,4 +1,4 @@
-"""The monitoring page: alerts of all models, one model's past, and whether service and data are well."""
+"""The monitoring page: alerts of all models, one model's past, and the health of service and data."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -21,7 +21,7 @@ AGAIN = "This page asks again by itself."
 
 
 class AlertsView:
-    """`load` reads and draws what has changed."""
+    """Alerts and silences; `load` reads the ledger and draws what has changed."""
 
     def __init__(self, context: PageContext, ledger: WatchedLedger) -> None:
         self._context, self._ledger = context, ledger
@@ -50,7 +50,7 @@ class AlertsView:
 
 
 class LedgerViews:
-    """All that lies in the ledger."""
+    """The parts of the page that come from the ledger."""
 
     def __init__(self, context: PageContext, ledger: WatchedLedger) -> None:
         self._context, self._ledger = context, ledger
@@ -75,7 +75,7 @@ class LedgerViews:
             shown.load()
 
     def _list_names(self) -> list[str]:
-        """The configured one comes first, watched or not."""
+        """Return the registered names; the configured one comes first, even if it was never watched."""
         return list(dict.fromkeys([self._context.settings.name, *self._ledger.names()]))
 
     def _look(self) -> None:
@@ -91,7 +91,7 @@ class LedgerViews:
 
 
 class Monitoring:
-    """Each part goes on where another cannot be read."""
+    """The page; if one part cannot be read, the others still show."""
 
     def __init__(self, context: PageContext) -> None:
         self._context, self._polling = context, Lock()

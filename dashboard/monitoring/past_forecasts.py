@@ -1,4 +1,4 @@
-"""Past forecasts at one step, each as a fan at its target hour, over what came.
+"""Past forecasts at one step, each as a fan at its target hour, with the line of closes.
 
 Legend: N origins, Q levels.
 """
@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PastPath:
-    """Prices, at one step of one version, ascending by origin."""
+    """Prices forecast by one version at one step, ascending by origin."""
 
     origin_ms_N: Floats
     target_ms_N: Floats
@@ -44,13 +44,13 @@ class PastPath:
 
     @property
     def missed_N(self) -> npt.NDArray[np.bool_]:
-        """Whether what came lies outside of the 80 % interval."""
+        """Whether the close lies outside the 80 % interval."""
         low_N, high_N = self.band_N2["80"].T
         return np.asarray((self.close_N < low_N) | (self.close_N > high_N))
 
 
 def make_path(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[datetime, float], step: int) -> PastPath:
-    """forecasts   at least one, ascending by origin, all with the same levels"""
+    """Return the path of one step; `forecasts`: at least one, ascending by origin, with the same levels."""
     levels = forecasts[0].levels
     targets = [row.target_ts_H[step - 1].item().replace(tzinfo=UTC) for row in forecasts]
     last_N = np.array([row.last_close for row in forecasts])
@@ -72,7 +72,7 @@ def make_path(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[date
 
 
 def describe(path: PastPath, start_ms: float, end_ms: float) -> str:
-    """How many of the span came true, in words."""
+    """Return a sentence: how many outcomes of the span are known, and how many lie outside the interval."""
     seen_N = (path.target_ms_N >= start_ms) & (path.target_ms_N <= end_ms)
     known_N = seen_N & ~np.isnan(path.close_N)
     count, known, missed = int(seen_N.sum()), int(known_N.sum()), int((known_N & path.missed_N).sum())
@@ -87,7 +87,7 @@ def describe(path: PastPath, start_ms: float, end_ms: float) -> str:
 
 
 def find_breaks(place_N: Floats, close_N: Floats) -> dict[str, Floats]:
-    """What the line of closes is drawn of: unknown ones left out, NaN where the market was open long between two."""
+    """Return the line of known closes, with a NaN where over two open hours lie between two of them."""
     known_N = ~np.isnan(close_N)
     x, y = place_N[known_N], close_N[known_N]
     gaps = np.flatnonzero(np.diff(x) > MOST_BRIDGED) + 1
@@ -95,7 +95,7 @@ def find_breaks(place_N: Floats, close_N: Floats) -> dict[str, Floats]:
 
 
 class PastChart:
-    """`show` changes what is drawn in place: call it where the document may be changed."""
+    """The chart; `show` redraws it in place and must be called where the document may be changed."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol, self._path = context, symbol, None
@@ -156,7 +156,7 @@ class PastChart:
 
 
 class PastForecasts:
-    """The chart with its buttons, and in words what is seen; `show` as that of the chart."""
+    """The chart with its buttons and a sentence about the visible span; for `show` see `PastChart`."""
 
     def __init__(self, context: PageContext, symbol: str, path: PastPath) -> None:
         self._session = context.settings.session_of(symbol)
@@ -185,7 +185,7 @@ class PastForecasts:
         self._say()
 
     def _find_whole(self) -> tuple[float, float]:
-        """Whole span, at least as long as the narrowest."""
+        """Return the whole span, at least a day long."""
         first, last = float(self._place_N[0]) - HOUR_PLACES, float(self._place_N[-1]) + HOUR_PLACES
         return min(first, last - DAY_PLACES), last
 

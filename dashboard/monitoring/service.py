@@ -1,4 +1,4 @@
-"""Whether the service answers, with which versions, and what it has counted since its start."""
+"""The service's workers and versions, its counters since its start, and the last bars."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ NONE = "-"
 
 
 def service_view(client: Client) -> str:
-    """HTML: it is asked for it."""
+    """Request the service's state; return it as HTML."""
     try:
         health = client.health()
         counters = client.counters()
@@ -82,7 +82,7 @@ def duration(seconds: float | None) -> str:
 
 
 def data_view(client: Client, heartbeats: Sequence[Heartbeat], zone: ZoneInfo, now: datetime) -> str:
-    """The last bar of every symbol, and who was last seen at work."""
+    """Return HTML: the last bar of every symbol, and the last heartbeats."""
     bars = [(escape(symbol), *bar_words(client, symbol, zone, now)) for symbol in client.symbols()]
     beats = [
         (escape(beat.component), escape(beat.subject), short(beat.at, zone), ago(beat.at, now)) for beat in heartbeats

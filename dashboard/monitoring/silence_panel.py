@@ -1,4 +1,4 @@
-"""Silence an alert for a while, or end a silence, by whoever knows the operator password."""
+"""Panel to silence an alert for a while or end a silence; needs the operator password."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -30,7 +30,7 @@ Scope = tuple[str, str | None]  # rule and subject, None for any
 
 
 class SilencePanel:
-    """`offer` says what there is to be silenced; `changed` is called once a silence was made or ended."""
+    """The panel; `offer` sets the alerts to choose from, `changed` is called after a silence began or ended."""
 
     def __init__(self, context: PageContext, ledger: WatchedLedger, changed: Callable[[], None]) -> None:
         self._zone, self._ledger = context.zone, ledger
@@ -85,7 +85,7 @@ class SilencePanel:
 
 
 def _kept(choice: Choice, options: Mapping[str, object]) -> object:
-    """What was chosen stays chosen while it is offered."""
+    """Return the current choice while it is offered, else the first option."""
     return choice.value if choice.value in options.values() else next(iter(options.values()), None)
 
 

@@ -1,4 +1,4 @@
-"""What the monitor and the alerts have left in the ledger, as the page reads it; who silences goes by here too."""
+"""The monitoring page's access to the ledger: reads findings, forecasts and incidents, and writes silences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ SHOWN = timedelta(days=31)  # of past forecasts, at most
 
 @dataclass(frozen=True)
 class Alarms:
-    """What concerns all models."""
+    """Incidents, silences and heartbeats of all models."""
 
     incidents: tuple[IncidentRow, ...]  # the open ones first, the newest of each first
     deliveries: tuple[DeliveryRow, ...]
@@ -46,7 +46,7 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Watched:
-    """One registered name."""
+    """State of one registered name."""
 
     name: str
     last_run: datetime | None
@@ -56,20 +56,20 @@ class Watched:
     challenge: Mapping[str, Any] | None  # `Challenge.to_json` of the challenger
 
     def version_of(self, alias: str) -> int | None:
-        """That holds the alias."""
+        """Return the version that holds the alias."""
         return self.holders[alias].to_version if alias in self.holders else None
 
 
 @dataclass(frozen=True)
 class Past:
-    """The last forecasts of one version, and what came."""
+    """The last forecasts of one version, and the known outcomes."""
 
     forecasts: list[HourlyForecast]
     close_by_target: dict[datetime, float]
 
 
 class WatchedLedger:
-    """One for all visitors; its methods may be called in any thread, and raise LedgerError."""
+    """Access to the ledger, shared by all visitors; its methods are thread-safe and raise LedgerError."""
 
     def __init__(self, url: str) -> None:
         self._ledger = Ledger(url, make=False)
@@ -107,7 +107,7 @@ class WatchedLedger:
         return Past(forecasts, {row.target_ts: row.close for row in outcomes if row.revision == 0})
 
     def days(self, name: str, version: int, step: int) -> list[DailyScore]:
-        """Ascending."""
+        """Return the daily scores, ascending."""
         with self._ledger.transaction() as connection:
             return read_daily_scores(connection, name, version, step=step)
 

@@ -1,4 +1,4 @@
-"""Pieces that pages are laid out of: text, tables, and what stands where something is awaited or has gone wrong."""
+"""Building blocks of pages: text, tables, loading indicators, error messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -11,7 +11,7 @@ from panel.viewable import Viewable
 
 from lstm_ts.scoring.cards import CARDS, html_row
 
-# Okabe and Ito's colours, on white and on black: told apart by the colour-blind too.
+# Okabe and Ito's colours, on white and on black: the colour-blind can tell them apart.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 SKY, ORANGE, PURPLE = "#56B4E9", "#E69F00", "#CC79A7"
 
@@ -19,7 +19,7 @@ CSS = CARDS + Path(__file__).with_name("blocks.css").read_text()  # inside of Pa
 
 
 class AtOnce(Syncable):
-    """What was chosen or typed is there for the click that comes next, which in Panel's threads could be quicker."""
+    """Apply a choice or a text at once: in Panel's threads, the next click could overtake it."""
 
     def _server_change(self, doc: Any, ref: str, subpath: str | None, attr: str, old: Any, new: Any) -> None:
         super()._server_change(doc, ref, subpath, attr, old, new)
@@ -32,7 +32,7 @@ class Choice(AtOnce, pn.widgets.Select):
 
 
 def offer(choice: Choice, options: Mapping[str, object], value: object) -> None:
-    """Call it where the document may be changed; what is as it was tells nobody."""
+    """Set options and value, where the document may be changed; unchanged ones trigger no event."""
     if dict(choice.options) != options or choice.value != value:
         choice.param.update(options=dict(options), value=value)
 
@@ -71,12 +71,12 @@ def waiting(text: str = "Loading") -> Viewable:
 
 
 def folded(summary: str, content: str) -> str:
-    """HTML that is there at a click."""
+    """Return HTML that a click unfolds."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def legend(entries: Iterable[tuple[str, str]]) -> str:
-    """Colours, and HTML of what is drawn in each."""
+    """Return HTML of a legend; `entries` are colours, each with HTML of its meaning."""
     spans = "".join(f'<span style="--swatch: {colour}">{words}</span>' for colour, words in entries)
     return f'<div class="legend">{spans}</div>'
 
@@ -89,7 +89,7 @@ def table(
     text: Sequence[int] = (),
     sortable: bool = False,
 ) -> str:
-    """HTML of a table; cells are HTML, `text` names the columns beside the first that hold words.
+    """Return HTML of a table; cells are HTML, `text` holds the numbers of further columns with words.
 
     sortable   by a click on a heading; see sorting.js
     """

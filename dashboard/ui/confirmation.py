@@ -1,4 +1,4 @@
-"""A question that an operator answers with a reason and the password; without both nothing is done."""
+"""A question that an operator confirms with a reason and the password; without both nothing is done."""
 
 from collections.abc import Callable
 from html import escape
@@ -16,8 +16,8 @@ Act = Callable[[str], str]  # the reason -> what was done, as text
 
 class Confirmation:
     def __init__(self, password: str, after: Callable[[], None], *, reason: str) -> None:
-        """after     called once something was tried: what is offered may be another then
-        reason    label of its field
+        """after     called after each attempt, which may have changed what can be offered
+        reason    label of the reason's field
         """
         self._password, self._after = password, after
         self._act: Act | None = None
@@ -35,12 +35,12 @@ class Confirmation:
         self.view = pn.Column(self._form, self._said, sizing_mode="stretch_width", margin=0)
 
     def ask(self, question: str, act: Act | None) -> None:
-        """HTML of the question, and what is done once it is confirmed; None takes a former question away."""
+        """Ask a question (HTML), and do `act` once it is confirmed; None removes the question."""
         self._said.object = ""
         self.show(question, act)
 
     def show(self, question: str, act: Act | None) -> None:
-        """The same, and what was said of the last one stays."""
+        """Show a question as `ask` does, but keep the message about the last one."""
         self._act = act
         self._secret.value, self._form.visible = "", act is not None
         self._question.object = question

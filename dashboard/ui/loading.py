@@ -1,4 +1,4 @@
-"""What a visitor sees while something is asked, and when it goes wrong."""
+"""Loading indicator and error messages for a visitor's actions."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import panel as pn
 
 from lstm_ts.errors import LstmTsError
 
-WAIT_S = 0.3  # nobody is told to wait for less
+WAIT_S = 0.3  # shorter waits show no indicator
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def asking(view: Any, fail: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def loading(view: Any) -> Iterator[None]:
-    """The view says that it takes a while, if it does; in a thread of the visitor."""
+    """Show the view's loading indicator once the block takes longer than WAIT_S; in a visitor's thread."""
     doc, said = pn.state.curdoc, Event()
     assert doc
 
@@ -37,14 +37,14 @@ def loading(view: Any) -> Iterator[None]:
         yield
     finally:
         slow.cancel()
-        slow.join()  # or what it is saying just now would stay
+        slow.join()  # else an indicator that is being shown just now would stay
         if said.is_set():
             pn.state.execute(lambda: setattr(view, "loading", False))
 
 
 @contextmanager
 def error_boundary(fail: Callable[[str], None]) -> Iterator[None]:
-    """Tell in a sentence what has gone wrong."""
+    """Report an error of the block as a sentence."""
     try:
         yield
     except LstmTsError as error:

@@ -1,4 +1,4 @@
-"""Whether services send a challenger requests: what each has last said of it, read and written in a transaction."""
+"""Each service's last report of whether it sends a challenger requests; every function needs a transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,19 +13,19 @@ from lstm_ts.ledger.upserts import put_rows
 
 @dataclass(frozen=True)
 class TrafficRow:
-    """What one service does, by its own word."""
+    """One service's report of its own traffic."""
 
     name: str  # of the registered model
     service: str  # its address
-    since: datetime  # it says so
+    since: datetime  # time of the first report with these values
     to_challenger: bool  # whether requests, or copies of them, are meant to reach a challenger
-    stopped: int | None  # the version that gets no more of them
+    stopped: int | None  # version that gets no more requests
     reason: str  # why it was stopped, with its numbers
 
 
 @dataclass(frozen=True)
 class _HeardRow(TrafficRow):
-    heard_at: datetime  # when it last said anything
+    heard_at: datetime  # time of its last report
 
 
 TRAFFIC = sa.Table(
@@ -42,7 +42,7 @@ TRAFFIC = sa.Table(
 
 
 def put_traffic(connection: Connection, rows: Sequence[TrafficRow]) -> None:
-    """What services say now, `since`; what one has said already stands since it said so first."""
+    """Record what each service reports now; a repeated report keeps the `since` of the first one."""
     found = [row for name in {row.name for row in rows} for row in read_traffic(connection, name)]
     before = {(row.name, row.service): row for row in found}
     put_rows(connection, TRAFFIC, [_hear(before.get((row.name, row.service)), row) for row in rows])
@@ -54,16 +54,16 @@ def _hear(before: TrafficRow | None, row: TrafficRow) -> _HeardRow:
 
 
 def read_traffic(connection: Connection, name: str) -> list[TrafficRow]:
-    """What each service says of a name, by its address."""
+    """Return each service's report about a name, ordered by address."""
     columns = [column for column in TRAFFIC.c if column is not TRAFFIC.c.heard_at]
     wanted = sa.select(*columns).where(TRAFFIC.c.name == name).order_by(TRAFFIC.c.service)
     return [TrafficRow(**row._mapping) for row in connection.execute(wanted)]
 
 
 def remove_unheard(connection: Connection, name: str, *, before: datetime) -> None:
-    """Remove services not heard of since, where another one was: those of one that has moved.
+    """Remove services without a report since `before`, if another service has one: they have moved or ended.
 
-    Where none was, the last word stands: that requests were meant to come is how a challenger without any is noticed.
+    If no service has, the last reports stay: a challenger without requests is noticed by what they expected.
     """
     of_name = TRAFFIC.c.name == name
     if connection.scalar(sa.select(sa.func.count()).where(of_name, TRAFFIC.c.heard_at >= before)):

@@ -1,4 +1,4 @@
-"""Whether bars revise stored ones or replace them by another series: the other side of the quote, another vendor."""
+"""Distinguish revisions of stored bars from their replacement by another series, such as asks or another vendor's."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ MAX_SIZE_BPS = 0.2  # below the spread of the most liquid currency pairs; roundi
 
 @dataclass(frozen=True)
 class Revision:
-    """How bars differ from stored ones of the same `ts`."""
+    """Differences between bars and the stored bars of the same `ts`."""
 
     common: int
     differing: int  # in their close
@@ -23,7 +23,7 @@ class Revision:
 
     @property
     def replaces(self) -> bool:
-        """Whether more differs than corrections of single bars do."""
+        """Whether more bars differ than corrections of single bars explain."""
         many = self.common >= MIN_BARS and self.differing > MAX_SHARE * self.common
         return many and self.size_bps > MAX_SIZE_BPS
 
@@ -36,7 +36,7 @@ class Revision:
 
 
 def compare_closes(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
-    """bars, stored   `ts, close`; of bars with the same `ts` the last one counts"""
+    """Compare frames of `ts, close`; of bars with the same `ts` the last one counts."""
     both = bars.join(stored.select("ts", before="close"), on="ts", maintain_order="left")
     both = both.unique("ts", keep="last", maintain_order=True)
     bps_N = (both["close"] / both["before"] - 1).to_numpy() * BPS

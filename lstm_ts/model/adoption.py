@@ -1,4 +1,4 @@
-"""A network of several symbols on one that it has not learnt, with statistics of that symbol's own history."""
+"""Apply a pooled network to a symbol that it was not trained on, with statistics of that symbol's own history."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Windows, find_origins, in_span, make_windows
 
 MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
-ADOPTED = "adopted"  # in the configuration of the provenance: the symbols that the network has learnt
+ADOPTED = "adopted"  # key in the provenance's configuration: the symbols that the network was trained on
 
 
 def check_adoptable(known: Mapping[str, Forecaster], symbol: str) -> None:
@@ -31,9 +31,9 @@ def check_adoptable(known: Mapping[str, Forecaster], symbol: str) -> None:
 
 
 def choose_forecaster(known: Mapping[str, Forecaster], bars: SymbolBars, *, until: datetime | None) -> Forecaster:
-    """That of the symbol, or one of a network of several others.
+    """Return the symbol's forecaster, or adopt a network of several other symbols.
 
-    until    the statistics see no bar from here on; None: from where the network has seen none
+    until    end of the bars for the statistics; None: the end of the network's own data
     Raises   as `check_adoptable`; NotEnoughBars: too little history for statistics
     """
     check_adoptable(known, bars.symbol.name)
@@ -84,9 +84,9 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
 def _weigh_location(
     known: Collection[Forecaster], windows: Windows[NDArray[Any]], origin_ts_N: NDArray[np.datetime64]
 ) -> float:
-    """Weigh it by the hours since the network's training, where there are enough; else take the least of its symbols'.
+    """Weigh the median on the hours since the network's training; with too few, take its symbols' lowest weight.
 
-    In the hours before, it has learnt other symbols' moves.
+    In earlier hours the network was trained on moves of other symbols.
     """
     donor = next(iter(known))
     trained_until = np.datetime64(donor.provenance.trained_until.removesuffix("+00:00"))
@@ -97,7 +97,7 @@ def _weigh_location(
 
 
 def describe_adoption(forecaster: Forecaster) -> list[str]:
-    """A sentence where the network has not learnt the symbol."""
+    """Return a sentence if the network was not trained on the symbol."""
     provenance = forecaster.provenance
     if not (learnt := provenance.config.get(ADOPTED)):
         return []

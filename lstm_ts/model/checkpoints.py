@@ -1,4 +1,4 @@
-"""The run folder of a training: a new one, or that of an interrupted run, which goes on from its checkpoint."""
+"""The run folder of a training: a new one, or that of an interrupted run, which resumes from its checkpoint."""
 
 from pathlib import Path
 from zipfile import is_zipfile
@@ -7,7 +7,7 @@ from lstm_ts.errors import ConfigError
 
 
 def create_run_folder(folder: Path) -> Path:
-    """Raises    ConfigError: another run, started in the same second perhaps, has the folder"""
+    """Raises    ConfigError: another run, perhaps started in the same second, has the folder"""
     try:
         (folder / "checkpoints").mkdir(parents=True)
     except FileExistsError:
@@ -18,7 +18,7 @@ def create_run_folder(folder: Path) -> Path:
 
 
 def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
-    """`last` is the newest checkpoint under `outputs` of a run that did not come to leave a model.
+    """Find the checkpoint to resume from; `last` is the newest under `outputs` of a run that left no model.
 
     Raises    ConfigError: there is none, or no file at the path
     """
@@ -31,7 +31,7 @@ def find_checkpoint(ckpt_path: str | None, outputs: Path) -> Path | None:
             raise ConfigError(f"Expected a whole checkpoint at {ckpt_path}, got a damaged file; leave ckpt_path out")
         return Path(ckpt_path)
     unended = (path for path in outputs.glob("**/checkpoints/last.ckpt") if not (path.parents[1] / "model").exists())
-    found = [path for path in unended if is_zipfile(path)]  # a full disk cuts one off
+    found = [path for path in unended if is_zipfile(path)]  # a full disk truncates one
     if not found:
         raise ConfigError(
             f"Expected an interrupted run under {outputs} for ckpt_path=last, got none; leave ckpt_path out"

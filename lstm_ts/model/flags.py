@@ -1,4 +1,4 @@
-"""What to know before trusting a forecast: how its window differs from the training hours, and how old it is. Pure."""
+"""Warnings about a forecast: how its window differs from the training hours, and how old it is. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,9 +58,9 @@ class Flags:
 
 
 def of_training(provenance: "Provenance", source: str) -> list[str]:
-    """A flag where a model of synthetic bars is asked with others, or with such as nobody knows.
+    """Return a flag if a model of synthetic bars gets bars of another, or of an unknown, source.
 
-    source   of the bars; empty: whoever sent them does not say
+    source   of the bars; empty: unknown
     """
     learnt = provenance.source
     if not is_synthetic(learnt) or is_synthetic(source):
@@ -70,7 +70,7 @@ def of_training(provenance: "Provenance", source: str) -> list[str]:
 
 
 def _age(forecast: "Forecast", closed: int, now: datetime) -> str:
-    """The age of the last bar; the session hours since are known up to the horizon."""
+    """Describe the age of the last bar; the session hours since then are known up to the horizon only."""
     if closed < len(forecast.target_ts_H):
         return f"{closed} session hours have closed since the last bar"
     hours = (now - forecast.origin_ts) // HOUR

@@ -1,4 +1,4 @@
-"""What the medians of a network are worth, by hours that it has not been trained on. Pure.
+"""Weight of a network's median, estimated on hours it was not trained on. Pure.
 
 Legend: N windows, 1 the first step, Q levels.
 """
@@ -18,8 +18,8 @@ WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 
 
 def weigh_location(network: Network, windows: Windows[NDArray[Any]], levels: Sequence[float]) -> float:
-    """Find the weight of the median, 0..1: the best one on these windows, shrunk by the positive-part James-Stein
-    factor 1 - 1 / t² of what it gains over a median of 0, and 0 where it gains nothing. Judged one hour ahead.
+    """Return the weight of the median, 0..1: the best of WEIGHTS on these windows one hour ahead, shrunk by the
+    positive-part James-Stein factor 1 - 1 / t² of its gain over a median of 0; 0 without a gain.
     """
     z_N1, q_N1Q = windows.z_GH[windows.origin_N, :1], network.quantiles(windows)[:, :1]
     losses = {w: pinball_NH(z_N1, weigh_median(q_N1Q, w, levels), levels)[:, 0] for w in (0.0, *WEIGHTS)}
@@ -31,6 +31,6 @@ def weigh_location(network: Network, windows: Windows[NDArray[Any]], levels: Seq
 
 
 def weigh_median(q: NDArray[Any], weight: float, levels: Sequence[float]) -> Array:
-    """Move quantiles, whose last axis is `levels`, until their median is `weight` times as far from 0."""
+    """Shift quantiles, whose last axis is `levels`, so that their median is multiplied by `weight`."""
     middle = list(levels).index(0.5)
     return np.asarray(q - (1 - weight) * q[..., middle : middle + 1], dtype=np.float64)

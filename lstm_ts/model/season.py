@@ -1,8 +1,8 @@
-"""How the size of returns by hour of the week has changed of late: factors on the profile that go on learning. Pure.
+"""Recent change in the size of returns by hour of the week: factors on the profile that keep learning. Pure.
 
-The factor of an hour of day is the weighted mean of what its returns were over what was expected of them, shrunk to 1;
-that of an hour of the week is the same of what these leave, over a longer memory, times it. Factors change at midnight
-UTC, and use the bars that had closed by then: whoever has the same bars has the same factors.
+The factor of an hour of day is the weighted mean of its returns' sizes over the expected ones, shrunk to 1. Sizes over
+that factor have such a mean by hour of the week, over a longer memory; an hour of the week has the product of both.
+Factors change at midnight UTC, and use the bars closed by then: the same bars give the same factors.
 
 Legend: G grid hours, S days, D hours of the day, W hours of the week, K groups of hours, N moments, H steps.
 """
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lstm_ts.model.features import Array
 
 HOURS_OF_DAY, HOURS_OF_WEEK = 24, 168
-MAX_SIZE = 5.0  # times what was expected; one jump is no new rhythm
-WEEK_MEMORY = 4  # times that of the hours of the day
+MAX_SIZE = 5.0  # times the expected size; one jump is no new rhythm
+WEEK_MEMORY = 4  # times the half-life of the hours of day
 WEEK_PRIOR_RETURNS = 60
 Times = NDArray[np.datetime64]
 
@@ -26,18 +26,18 @@ Times = NDArray[np.datetime64]
 class SeasonStates:
     """The factors of each day."""
 
-    day_S: Times  # from when they hold, ascending; before the first they are 1
+    day_S: Times  # start of their validity, ascending; before the first they are 1
     factor_SW: Array
 
     def at(self, ts_N: Times, hour_of_week_NH: NDArray[np.int64]) -> Array:
-        """(N, H) factors of hours of the week, as known at each moment."""
+        """Return (N, H) factors of hours of the week, as known at each moment."""
         if not len(self.day_S):
             return np.ones(hour_of_week_NH.shape)
         row_N1 = np.searchsorted(self.day_S, ts_N, side="right")[:, None] - 1
         return np.where(row_N1 < 0, 1.0, self.factor_SW[row_N1.clip(0), hour_of_week_NH])
 
     def day_at(self, ts: np.datetime64) -> datetime | None:
-        """Up to when the factors known then have seen bars; None: there are none."""
+        """Return the end of the bars behind the factors that are valid at `ts`; None: there are none."""
         row = int(np.searchsorted(self.day_S, ts, side="right"))
         return self.day_S[row - 1].item().replace(tzinfo=UTC) if row else None
 
@@ -53,10 +53,10 @@ def compute_states(
     half_life_hours: float,
     prior_returns: float,
 ) -> SeasonStates:
-    """size_G           of each hour's return, over what was expected of it; NaN where that is not known
-    closed_ts_G      when it is known
+    """size_G           size of each hour's return over the expected one; NaN: not known
+    closed_ts_G      when each size is known
     half_life_hours  session hours after which a return has half its weight in the factor of its hour of day
-    prior_returns    what pulls that factor to 1 weighs as much as so many returns
+    prior_returns    weight of the pull of that factor to 1, as a number of returns
     """
     day_G = (closed_ts_G - np.timedelta64(1, "us")).astype("datetime64[D]") + np.timedelta64(1, "D")  # first to know it
     day_S, of_day_G = np.unique(day_G, return_inverse=True)
@@ -78,7 +78,7 @@ def _learn(
     half_life_hours: float,
     prior_returns: float,
 ) -> Array:
-    """(S, K) weighted means by group after each day, shrunk to 1."""
+    """Return (S, K) weighted means by group after each day, shrunk to 1."""
     known_G, days = ~np.isnan(size_G), int(of_day_G.max(initial=-1)) + 1
     cells_G = of_day_G * groups + group_G
     count_SK = np.bincount(cells_G, known_G, minlength=days * groups).reshape(days, groups)

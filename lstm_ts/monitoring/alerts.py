@@ -1,7 +1,7 @@
-"""Which findings make an incident, and when it opens and ends. Pure.
+"""Rules of alerts: which findings make an incident, and when it opens and ends. Pure.
 
-An incident is of one rule and one subject. It begins with a bad finding, opens once it has held for as long as its rule
-asks, and ends with good ones; only what has opened is told. What is unknown ends nothing.
+An incident has one rule and one subject. It begins with a bad finding, opens once bad findings have lasted as long as
+its rule asks, and ends after good ones; only opened incidents are sent. An unknown finding never ends an incident.
 """
 
 import re
@@ -23,7 +23,7 @@ RULES = (
     *("service_no_answer", "service_no_champion", "service_errors", "service_latency", "forecast_log_dropping"),
     *("disk", "memory", "file_handles"),
 )
-DOUBLED = 40  # times, at most: longer than any wait
+DOUBLED = 40  # doublings at most: longer than any wait
 WORST_FIRST = (Health.BAD, Health.UNKNOWN, Health.GOOD)
 BETWEEN_URLS = re.compile(r",?\s+|,(?=[\w+-]+://)")
 Key = tuple[str, str]  # rule and subject
@@ -32,7 +32,7 @@ Key = tuple[str, str]  # rule and subject
 class Severity(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"
-    NONE = "none"  # kept in the ledger, told to nobody
+    NONE = "none"  # kept in the ledger, sent to nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +42,27 @@ class Rule:
     hours: float  # since the first of them, before an incident opens
     good: int  # findings in a row that end it
     outside_sessions: bool  # whether findings count while the subject's market is closed
-    unknown: bool  # whether a finding that knows nothing is a bad one
+    unknown: bool  # whether an unknown finding counts as bad
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """How long a receiver that took no message is left alone: twice as long each time."""
+    """Wait before a receiver that took no message is tried again; it doubles each time."""
 
     first_s: float
     longest_s: float
 
     def after(self, attempts: int) -> timedelta:
-        """attempts   that failed"""
+        """Return the wait after so many failed attempts."""
         return timedelta(seconds=min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, DOUBLED)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alerts:
-    """What is told to whom. Receivers are addresses with secrets in them: nothing repeats them."""
+    """Rules and receivers of alerts. Receivers are URLs that hold secrets: nothing prints them."""
 
     rules: Mapping[str, Rule]
-    causes: Mapping[str, str]  # rule → rule whose incidents bring about its own
+    causes: Mapping[str, str]  # rule → the rule that causes it
     receivers: tuple[str, ...] = field(repr=False)
     timeout_s: float  # for a message to all receivers
     waits: Waits
@@ -121,7 +121,7 @@ def _read_receivers(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _make_rule(name: str, values: Mapping[str, Any]) -> Rule:
-    """Raises    ConfigError: a rule that nothing finds, or values that it cannot have"""
+    """Raises    ConfigError: an unknown rule, or invalid values"""
     if name not in RULES:
         near = get_close_matches(name, RULES, n=1, cutoff=0)[0]
         raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got alerts.rules.{name}; did you mean {near}?")
@@ -145,7 +145,7 @@ def _check_rule(name: str, values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Changes:
-    changed: tuple[IncidentRow, ...]  # to be recorded
+    changed: tuple[IncidentRow, ...]  # to record
     forgotten: tuple[IncidentRow, ...]  # good again before they opened
     opened: frozenset[Key]
 
@@ -158,7 +158,7 @@ def find_changes(
     now: datetime,
     closed: Collection[str],
 ) -> Changes:
-    """closed    subjects whose market is closed now"""
+    """Apply the findings to the active incidents; `closed` are the subjects whose market is closed now."""
     before: dict[Key, IncidentRow] = {(row.rule, row.subject): row for row in active}
     after: dict[Key, IncidentRow | None] = dict(before)
     for finding in _one_each(findings):
@@ -170,7 +170,7 @@ def find_changes(
 
 
 def _one_each(findings: Sequence[Finding]) -> list[Finding]:
-    """The worst of each rule and subject."""
+    """Return the worst finding of each rule and subject."""
     worst: dict[Key, Finding] = {}
     for finding in findings:
         key = (finding.rule, finding.subject)
@@ -191,7 +191,7 @@ def _is_open(row: IncidentRow | None) -> bool:
 
 
 def follow(incident: IncidentRow | None, finding: Finding, rule: Rule, now: datetime) -> IncidentRow | None:
-    """The incident after one more finding; None where there is none, or none any more."""
+    """Return the incident after one more finding; None if there is none, or it turned good before it opened."""
     if finding.health is Health.BAD or (finding.health is Health.UNKNOWN and rule.unknown):
         return _go_on(incident or _begin(finding, rule, now), finding, rule, now)
     if incident is None or finding.health is Health.UNKNOWN:

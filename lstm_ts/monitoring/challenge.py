@@ -1,4 +1,4 @@
-"""The challenger beside the champion at every session hour, whatever the traffic. Pure."""
+"""Comparison of the challenger with the champion at every session hour, whatever the traffic. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ ENDING = (ChallengeVerdict.HARM, ChallengeVerdict.HALTED)
 
 @dataclass(frozen=True)
 class Challenge:
-    champion: int  # version; another champion begins another challenge
-    since: datetime  # when it went live, the last time
+    champion: int  # version; a new champion begins a new challenge
+    since: datetime  # when the challenger last went live
     last_pair: datetime  # the last origin with both outcomes known; `since` before the first
     state: VerdictState
     verdict: ChallengeVerdict
@@ -52,7 +52,7 @@ class Challenge:
         )
 
     def went_live(self, at: datetime) -> Self:
-        """The challenge of one that became challenger again: its evidence stays, what it waited for begins anew."""
+        """Return the challenge after its version became challenger again: evidence stays, waiting times start anew."""
         if at <= self.since:
             return self
         verdict = self.verdict if self.verdict.final else ChallengeVerdict.RUNNING
@@ -65,17 +65,17 @@ class Challenge:
 
 @dataclass(frozen=True)
 class ChallengerTraffic:
-    """What becomes of a challenger's requests, by the word of the services and by the forecasts they have kept."""
+    """Requests to a challenger, from the services' reports and from the forecasts in the ledger."""
 
     live_since: datetime
-    expected_since: datetime | None  # the last one, or since when one is meant to come; None: none is
-    stopped: str | None  # why a service has stopped them
+    expected_since: datetime | None  # the last answer, or since when one is expected; None: none is expected
+    stopped: str | None  # why a service stopped them; None: none did
 
 
 def find_traffic(
     rows: Sequence[TrafficRow], version: int, *, live_since: datetime, answered_at: datetime | None
 ) -> ChallengerTraffic:
-    """rows   of each service"""
+    """Summarise the services' reports about a version; `answered_at` is its last forecast in the ledger."""
     meant = [row.since for row in rows if row.to_challenger]
     expected = max(min(meant), live_since, answered_at or live_since) if meant else None
     stops = [row for row in rows if row.stopped == version and row.since >= live_since]
@@ -83,9 +83,9 @@ def find_traffic(
 
 
 def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: VerdictSettings) -> Challenge:
-    """held_out   both on hours that neither was trained on
+    """Begin a challenge from the losses of both on held-out hours, which neither was trained on.
 
-    Raises    NoRows: not one known target among them
+    Raises    NoRows: no known target among them
     """
     state = start(held_out, settings)
     evidence = measure(state, settings)
@@ -102,7 +102,7 @@ def go_on(
     traffic: ChallengerTraffic,
     now: datetime,
 ) -> Challenge:
-    """Take the pairs that got their outcome in this run, and judge. A final verdict stays, but for a graver one."""
+    """Add the pairs whose outcome became known in this run, and judge; for final verdicts see `gives_way_to`."""
     state, last_pair = challenge.state, challenge.last_pair
     for origin_ts, difference, bound in find_pairs(challenger, champion):
         state, last_pair = update(state, difference, bound, settings), max(last_pair, origin_ts)
@@ -120,7 +120,7 @@ def go_on(
 
 
 def find_pairs(challenger: Update, champion: Update) -> list[tuple[datetime, float, float]]:
-    """Origin, difference and bound of the pairs of which one was scored in this run, and both are now."""
+    """Return origin, difference and bound of the pairs that this run completed: both forecasts are scored now."""
     if challenger.record is None or champion.record is None:
         return []
     fresh = {score.origin_ts for each in (challenger, champion) for score in each.scores if score.step == DRIFT_STEP}
@@ -137,9 +137,9 @@ def count_hours(session: Session, since: datetime, until: datetime) -> int:
 def find_end(
     challenge: Challenge | None, traffic: ChallengerTraffic, session: Session, settings: VerdictSettings, now: datetime
 ) -> str | None:
-    """Why the challenger is released; None: it goes on.
+    """Return why the challenger is released; None: it stays.
 
-    challenge   None: there are no hours to begin one with
+    challenge   None: no hours are stored to begin one with
     """
     if traffic.stopped:
         return f"Halted: its service has stopped its requests: {traffic.stopped}."
@@ -152,7 +152,7 @@ def find_end(
 def describe(
     challenger: WatchedVersion | None, name: str, challenge: Challenge | None, end: str | None = None
 ) -> Finding:
-    """end   see `find_end`"""
+    """Return the finding about the challenger; `end` is the result of `find_end`."""
     subject, command = f"{name} challenger", STATUS.format(name=name)
     if challenger is None:
         return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.", command)

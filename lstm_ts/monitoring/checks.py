@@ -1,4 +1,4 @@
-"""What a run checks beside the versions' forecasts, and how its findings are kept."""
+"""The monitor's checks beside the versions' forecasts (challenger, skill, regime, feed, skew); their records."""
 
 import logging
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from lstm_ts.registry.version import CHALLENGER, CHAMPION
 from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)
-ACTOR = "monitor"  # of moved aliases
-LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has
-SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
+ACTOR = "monitor"  # who moved an alias, in its history
+LOGGED = "logged_until"  # key in the state of live skill: the last day logged to MLflow
+SERVED = "served"  # a kind of state, of version 0: time until which requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 
 log = logging.getLogger(__name__)
@@ -42,17 +42,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChallengerMove:
-    """What becomes of a challenger."""
+    """The decided move of a challenger."""
 
     version: int
-    over: int | None  # the champion whose place it takes; None: it is released
+    over: int | None  # the champion that it replaces; None: the challenger is released
     reason: str
 
 
 def check_challenger(
     run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings
 ) -> tuple[Finding, ChallengerMove | None]:
-    """How it stands, and what is to become of it, if anything is."""
+    """Return the finding about the challenger, and the move to make, if any."""
     holders = {each.watched.alias: each.watched for each in loaded}
     if (challenger := holders.get(CHALLENGER)) is None:
         return challenges.describe(None, run.name, None), None
@@ -67,13 +67,13 @@ def check_challenger(
 
 
 def _is_too_little(run: MonitorRun, challenge: Challenge) -> bool:
-    """Whether it is no worse than a champion that has become worse itself."""
+    """Whether the challenger is merely no worse than a champion that has drifted: too little to promote it."""
     is_no_worse = challenge.verdict is ChallengeVerdict.NO_WORSE
     return is_no_worse and find_drift(run.ledger, run.name, challenge.champion) is not None
 
 
 def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
-    """Move the alias; the numbers of the decision go into its history."""
+    """Move the alias, with the verdict's numbers as the reason in its history."""
     if move.over is None:
         run.registry.release(run.name, move.version, actor=ACTOR, reason=move.reason)
     else:
@@ -82,7 +82,7 @@ def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
 
 
 def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: WatchedVersion | None) -> Challenge | None:
-    """That of these two."""
+    """Return the challenge between these two versions; None: there is none."""
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, challenger.number).get(CHALLENGE)
     challenge = Challenge.from_json(state) if state else None
@@ -90,7 +90,7 @@ def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: Watch
 
 
 def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:
-    """Live skill, written for the service to answer with, and by day for MLflow."""
+    """Measure live skill, store it for the service's replies, and log it by day to MLflow."""
     with run.ledger.transaction() as connection:
         days = tables.read_daily_losses(connection, watched.name, watched.number)
         before = tables.read_states(connection, watched.name, watched.number).get(live_skill.LIVE_SKILL, {})
@@ -104,9 +104,9 @@ def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSetti
 
 
 def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str) -> str:
-    """Log each day that is over to the version's MLflow run; where that fails, the next run does so.
+    """Log each finished day to the version's MLflow run; if that fails, the next run does so.
 
-    Returns    the last day that is there, as `since`: ISO, UTC
+    Returns    the last day that is logged, as `since`: ISO, UTC
     """
     today = run.now.date().isoformat()
     new = sorted({day.day for day in days if since < day.day < today})
@@ -150,9 +150,9 @@ def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[F
 
 
 def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
-    """Check the requests since the last check; those of hours that are not stored yet are left to the next one.
+    """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
 
-    Returns    what was found, and the state from which the next check goes on
+    Returns    the finding, and the state that the next check starts from
     """
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, 0).get(SERVED)
@@ -170,9 +170,9 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
 def record_findings(
     ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = ()
 ) -> None:
-    """Each as the last run saw it, and since when its health is what it is.
+    """Store the findings of this run, each with the time since which its health is the same.
 
-    gone   of what is forgotten
+    gone   findings whose rows are removed
     """
     with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
@@ -186,7 +186,7 @@ def record_findings(
 
 
 def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
-    """Whether the champion has drifted, and no retraining was asked for within a day."""
+    """Whether to request a retraining, and record it: the champion has drifted, and none was requested for a day."""
     drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}
     if f"{name} {CHAMPION}" not in drifted:
         return False

@@ -1,9 +1,9 @@
-"""Messages on their way to receivers, by apprise, in a process of its own.
+"""Send messages to receivers by apprise, in a subprocess.
 
-A receiver's address holds secrets, which apprise and what it stands on write into their logs. That process's logs go
-nowhere; of what happened it says no more than a status. It is killed where it takes too long, and ends with ours.
+A receiver's URL holds secrets, which apprise and the libraries below it write into their logs. The subprocess discards
+its logs and reports only a status. It is killed after a timeout, and ends with its parent.
 
-`python -m lstm_ts.monitoring.delivery` is that process: a letter as JSON on stdin, a line on stdout for each receiver.
+`python -m lstm_ts.monitoring.delivery` is the subprocess: letters as JSON on stdin, a line on stdout per receiver.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from lstm_ts.lifetime import end_with
 if TYPE_CHECKING:
     from lstm_ts.monitoring.messages import Message
 
-STATUS = re.compile(r"\berror=(\d{3})\b")  # as apprise writes into its log why a server refused
+STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise logs the status of a refusal
 
 SAYING = threading.Lock()
 
 
 def name_receivers(urls: Sequence[str]) -> dict[str, str]:
-    """Name → URL. A name is the URL's scheme with 16 bits of its hash: it stays when others come and go, is in the
-    ledger and in logs, and proves no guess of a secret.
+    """Return name → URL. A name is the URL's scheme with 16 bits of its hash: it does not change with other receivers,
+    may stand in the ledger and in logs, and is too short to confirm a guessed secret.
     """
     named: dict[str, str] = {}
     for url in urls:
@@ -42,9 +42,9 @@ def name_receivers(urls: Sequence[str]) -> dict[str, str]:
 
 
 def deliver(messages: "Mapping[str, tuple[str, Message]]", timeout_s: float) -> Iterator[tuple[str, str | None]]:
-    """Send each receiver, by name, its URL its message; all at once.
+    """Send every receiver its message in parallel; `messages` maps a receiver's name to its URL and message.
 
-    Yields    a receiver's name, as soon as it is known, and why its message did not arrive; None: it did
+    Yields    each receiver's name as soon as its result is known, and why the message did not arrive; None: it did
     """
     if not messages:
         return
@@ -76,7 +76,7 @@ def _talk(
 ) -> Iterator[tuple[str, str | None]]:
     assert process.stdin and process.stdout
     letters = [{"receiver": name, "url": url, **vars(message)} for name, (url, message) in messages.items()]
-    with suppress(BrokenPipeError):  # it has ended: nothing is heard from it either
+    with suppress(BrokenPipeError):  # it has ended, and will print nothing either
         process.stdin.write(json.dumps({"parent": os.getpid(), "letters": letters}))
         process.stdin.close()
     for line in process.stdout:
@@ -95,7 +95,7 @@ def _send_all(letters: list[dict[str, str]]) -> None:
 def _send_one(letter: dict[str, str]) -> None:
     try:
         trouble = _notify(letter)
-    except Exception as error:  # of any of a hundred services; what it says may hold the address
+    except Exception as error:  # of any of a hundred services; its text may hold the URL
         trouble = f"an error in apprise, {type(error).__name__}"
     _say(letter, trouble)
 

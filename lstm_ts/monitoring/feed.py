@@ -12,26 +12,26 @@ from lstm_ts.scoring.tables import percent
 
 MINUTE = timedelta(minutes=1)
 MIN_MINUTES = 30  # for a usual move
-NEW_HOURS = 24  # whose spread is looked at
-NEW_SPREADS, USUAL_SPREADS = 12, 240  # at least, of these hours and of those before
+NEW_HOURS = 24  # whose spread is compared
+NEW_SPREADS, USUAL_SPREADS = 12, 240  # hours with a spread, at least: among these, and before them
 STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
 
 
 @dataclass(frozen=True)
 class FeedLimits:
     stale_hours: int  # session hours that have closed since the last bar
-    grace_minutes: int  # after the close of an hour, in which its bar is on its way
-    recent_hours: int  # session hours that are looked at
-    missing_share: float  # of them, without a bar
+    grace_minutes: int  # after the close of an hour, within which its bar may arrive
+    recent_hours: int  # session hours that are checked
+    missing_share: float  # share of them without a bar
     stuck_minutes: int  # bars in a row at one price
-    spike_sizes: float  # a minute's move, in usual ones, that the next minute takes back
-    spread_sizes: float  # the median of a day, in that of the weeks before
+    spike_sizes: float  # size, in usual moves, of a minute's move that the next minute reverses
+    spread_sizes: float  # median spread of a day over that of the weeks before
 
 
 def check_staleness(
     symbol: str, last_ts: datetime | None, session: Session, now: datetime, limits: FeedLimits
 ) -> Finding:
-    """last_ts   open of the last hourly bar; None: there is none"""
+    """Check how many session hours have closed since the last bar; `last_ts` is its open, None without bars."""
     command = STATUS.format(symbol=symbol)
     if last_ts is None:
         return Finding("data_stale", symbol, Health.UNKNOWN, f"No bar of {symbol} is stored.", command)
@@ -75,7 +75,7 @@ def check_quality(
 
 
 def _recent_hours(session: Session, hour_stamps: pl.Series, limits: FeedLimits) -> pl.DataFrame:
-    """The last session hours up to the last bar: those after it are a matter of staleness."""
+    """Return the last session hours up to the last bar; later ones belong to `check_staleness`."""
     if hour_stamps.is_empty():
         return pl.DataFrame(schema={"ts": pl.Datetime("us", "UTC")})
     last = hour_stamps[-1]
@@ -95,7 +95,7 @@ def _find_missing(hours: pl.DataFrame, hour_stamps: pl.Series, limits: FeedLimit
 
 
 def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
-    """Bars in a row that open, trade and close at one price, the same for all of them."""
+    """Find bars in a row that open, trade and close at one and the same price."""
     flat = minute_bars.select("ts", "close", still=pl.col("high") == pl.col("low"))
     runs = (
         flat.with_columns(run=pl.struct("close", "still").rle_id())
@@ -131,7 +131,7 @@ def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
 
 
 def _find_wide_spread(hourly_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
-    """Not known where fewer hours have a spread than it takes."""
+    """Return None if the spread is usual, or too few hours have one."""
     shares = hourly_bars.select(pl.col("spread") / pl.col("close")).to_series()
     newest, before = shares.tail(NEW_HOURS).drop_nulls(), shares.head(-NEW_HOURS).drop_nulls()
     if len(newest) < NEW_SPREADS or len(before) < USUAL_SPREADS:

@@ -1,4 +1,4 @@
-"""Which incidents are one trouble to a person, so that one of them is told for all. Pure."""
+"""Group incidents with one cause, so that one message reports them all. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from lstm_ts.ledger.alert_rows import IncidentRow
 
 
 def group_incidents(incidents: Sequence[IncidentRow], causes: Mapping[str, str]) -> list[list[IncidentRow]]:
-    """Those of one subject whose rules have the same cause, which comes first.
+    """Group incidents by subject and root cause; within a group the root cause comes first.
 
-    causes   rule → rule whose incidents bring about its own; no circle
+    causes   rule → the rule that causes it; no cycle
     """
     groups: dict[tuple[str, str], list[IncidentRow]] = defaultdict(list)
     for incident in incidents:
@@ -18,9 +18,9 @@ def group_incidents(incidents: Sequence[IncidentRow], causes: Mapping[str, str])
 
 
 def find_chain(rule: str, causes: Mapping[str, str]) -> list[str]:
-    """The rule, its cause, the cause of that, …
+    """Return the rule, its cause, the cause of that, …
 
-    Raises    ValueError: a circle
+    Raises    ValueError: a cycle
     """
     chain = [rule]
     while (cause := causes.get(chain[-1])) is not None:
@@ -31,6 +31,6 @@ def find_chain(rule: str, causes: Mapping[str, str]) -> list[str]:
 
 
 def is_held(ended: IncidentRow, group: Sequence[IncidentRow]) -> bool:
-    """Whether its end waits for others, which nobody has looked at since: they may be over too."""
+    """Whether to hold the resolution back: open incidents of the group, not checked since, may be over too."""
     assert ended.ended_at is not None
     return any(row.found_at <= ended.ended_at for row in group if row.ended_at is None)

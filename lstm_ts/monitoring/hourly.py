@@ -20,7 +20,7 @@ MODEL = "model"  # whatever its network
 def list_forecasts(
     record: ForecastRecord, bars: Bars, *, name: str, version: int, tsteps: int, at: datetime
 ) -> list[HourlyForecast]:
-    """bars   that the record was made of; each origin's window is hashed as a served one is"""
+    """Return the record's forecasts, each with the hash of its window in `bars`, as for a served forecast."""
     ends_N = np.searchsorted(bars.ts_N, record.origin_ts_N - np.timedelta64(1, "h"), side="right")
     steps = tuple(record.shown_steps)
     columns = [step - 1 for step in steps]
@@ -50,7 +50,7 @@ def list_forecasts(
 
 
 def make_record(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[datetime, float]) -> ForecastRecord:
-    """The forecasts of one version beside what came; baselines have NaN at the steps that are not scored.
+    """Join the forecasts of one version with their outcomes; baselines are NaN at steps that are not scored.
 
     forecasts        ascending by origin, at least one
     close_by_target  as each hour was when it was complete
@@ -83,7 +83,7 @@ def make_record(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[da
 
 
 def find_edges(record: ForecastRecord) -> list[float]:
-    """Borders of the terciles of volatility, of a record that is out of sample."""
+    """Return the volatility terciles' edges of an out-of-sample record."""
     edges: list[float] = np.quantile(record.window_volatility_N, [1 / 3, 2 / 3]).tolist()
     return edges
 
@@ -97,9 +97,9 @@ def list_scores(
     edges: Sequence[float],
     at: datetime,
 ) -> list[Score]:
-    """Scores of what has an outcome and no score yet, in the order of targets.
+    """Score the forecasts that have an outcome and no score yet, in the order of targets.
 
-    scored   origins and steps that have one
+    scored   origins and steps that have a score
     edges    see `find_edges`
     """
     low, high = (level_index(record.levels, level) for level in INTERVAL)

@@ -1,10 +1,10 @@
-"""Findings → incidents in the ledger → messages, so that each is told once whatever ends in between.
+"""Findings → incidents in the ledger → messages, each delivered at least once.
 
-An intent is written before a message is sent, and that it has arrived after. A process killed in between leaves the
-intent, and the next run sends the message again: it is told at least once, and twice only where the kill falls between
-the receiver's answer and the commit that follows it (milliseconds), or where the receiver's answer is late or lost.
-What is sent again says that it may have been told before. What a receiver did not take is sent again by a later run,
-after a wait that doubles each time (`alerts.waits`), or with what is new for it.
+An intent is written before a message is sent, and its receipt after. A process killed in between leaves the intent, and
+the next run sends the message again. A message arrives twice only if the kill falls between the receiver's answer and
+the commit that follows it (milliseconds), or if the answer is late or lost; the second one says that it may be a
+repetition. A message that a receiver did not take is sent again by a later run, after a wait that doubles each time
+(`alerts.waits`), or together with newer news.
 """
 
 import logging
@@ -50,7 +50,7 @@ class Told:
 def report(
     ledger: Ledger, alerts: Alerts, findings: Sequence[Finding], *, now: datetime, closed: Collection[str] = ()
 ) -> Told:
-    """Take down what was found, and tell what nobody was told yet: also what a run before could not deliver.
+    """Record the findings, and send every message that is pending, also from earlier runs.
 
     closed    subjects whose market is closed now
     """
@@ -98,7 +98,7 @@ def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str
 def _find_news(
     ledger: Ledger, receivers: Sequence[str], causes: Mapping[str, str], now: datetime
 ) -> dict[str, list[News]]:
-    """News by receiver, those without any left out."""
+    """Return the pending news by receiver, without receivers that have none."""
     with ledger.transaction() as connection:
         incidents = read_untold(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)

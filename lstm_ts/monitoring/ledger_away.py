@@ -1,4 +1,4 @@
-"""The one trouble that is told without the ledger: that it is away. A file remembers who was told, so each is once."""
+"""Alerts about an unreachable ledger, sent without it; a file records who was notified, so that each is once."""
 
 import fcntl
 import json
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Outage:
     since: str
-    told: tuple[str, ...]  # names of receivers
+    told: tuple[str, ...]  # names of the receivers that were notified
 
 
 @contextmanager
 def telling_of_ledger(alerts: Alerts, folder: Path, now: datetime) -> Iterator[None]:
-    """Tell that the ledger is away where the block says so, and that it is back once a block ends without.
+    """Send an alert if the block raises LedgerError, and the all-clear after the first block without an error.
 
-    folder    for what was told of it
-    Raises    what the block raises
+    folder    of the file that records who was notified
+    Raises    whatever the block raises
     """
     try:
         yield
@@ -69,7 +69,7 @@ def _tell_back(alerts: Alerts, folder: Path, now: datetime) -> None:
 
 
 def _deliver(alerts: Alerts, names: list[str], message: Message) -> Iterator[str]:
-    """Those that took it; of the others the log tells."""
+    """Send the message; yield the names of the receivers that took it, and log the others."""
     receivers = name_receivers(alerts.receivers)
     for name, trouble in deliver({name: (receivers[name], message) for name in names}, alerts.timeout_s):
         if trouble is None:
@@ -79,7 +79,7 @@ def _deliver(alerts: Alerts, names: list[str], message: Message) -> Iterator[str
 
 
 def _read(folder: Path) -> Outage | None:
-    """What is no such file counts as none: it is written anew."""
+    """Return the recorded outage; None if the file is missing or damaged, and it is written anew."""
     try:
         content = json.loads((folder / FILE).read_bytes())
         datetime.fromisoformat(content["since"])

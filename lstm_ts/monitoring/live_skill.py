@@ -1,4 +1,4 @@
-"""Live skill of a version, from its sums by day. Pure."""
+"""Live skill of a version, computed from its daily sums. Pure."""
 
 import math
 from collections import defaultdict
@@ -22,7 +22,7 @@ LIVE_SKILL = "live_skill"  # a kind of state
 
 @dataclass(frozen=True)
 class LiveStepSkill:
-    """Skill at one step, over two forecasters."""
+    """Skill at one step over the best baseline and over persistence."""
 
     step: int
     best: str  # the baseline with the least loss over these days
@@ -46,7 +46,7 @@ def _to_json(skill: LiveSkill) -> dict[str, float | None]:
 
 
 def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> list[LiveStepSkill]:
-    """days   of one version"""
+    """Compute the skill of one version at each step."""
     found = []
     for step in sorted({day.step for day in days}):
         of_step = [day for day in days if day.step == step]
@@ -59,7 +59,7 @@ def compute_live_skill(days: Sequence[DailyScore], settings: SkillSettings) -> l
 
 
 def list_losses(days: Sequence[DailyScore]) -> dict[str, DailyLosses]:
-    """Daily losses at one step, by baseline."""
+    """Return daily losses at one step, by baseline."""
     day_D = np.array([day.day for day in days], dtype="datetime64[D]")
     n_D = np.array([day.sums["n"] for day in days])
     loss_D = {name: np.array([day.sums["losses"][name] for day in days]) for name in days[0].sums["losses"]}
@@ -74,7 +74,7 @@ def to_json(skills: Sequence[LiveStepSkill]) -> dict[str, Any]:
 
 
 def list_daily_metrics(days: Sequence[DailyScore]) -> dict[date, dict[str, float]]:
-    """Loss and skill over the best baseline of each step, of the days up to and with each, as MLflow takes them."""
+    """Return MLflow metrics by day: loss and skill over the best baseline at each step, cumulated until that day."""
     found: dict[date, dict[str, float]] = defaultdict(dict)
     for step in sorted({day.step for day in days}):
         losses = list(list_losses([day for day in days if day.step == step]).values())
@@ -89,7 +89,7 @@ def list_daily_metrics(days: Sequence[DailyScore]) -> dict[date, dict[str, float
 
 
 def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:
-    """Bad where the interval of some step lies below zero: the best baseline has done better."""
+    """Return a bad finding if the interval of some step lies below zero: the best baseline is better."""
     command = STATUS.format(name=watched.name)
     known = [skill for skill in skills if not math.isnan(skill.over_best.high)]
     if not known:

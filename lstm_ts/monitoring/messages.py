@@ -1,4 +1,4 @@
-"""What is to be told to whom, and in which words: everything that one receiver has to know is one message. Pure."""
+"""Which news each receiver lacks, and the one message that holds all of it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,19 +17,19 @@ ORDER = [*Severity]
 
 @dataclass(frozen=True)
 class News:
-    """What one receiver has to be told of one incident."""
+    """A pending notification of one receiver about one incident."""
 
     incident: IncidentRow
     kind: str  # opened | resolved
-    delivery: DeliveryRow | None  # of an attempt before
-    others: tuple[IncidentRow, ...] = ()  # of the same trouble, which are not told by themselves
+    delivery: DeliveryRow | None  # the last attempt; None: there was none
+    others: tuple[IncidentRow, ...] = ()  # incidents with the same cause, which get no notification of their own
 
     def intend(self, receiver: str, now: datetime) -> DeliveryRow:
         attempts = self.delivery.attempts if self.delivery else 0
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
 
     def is_due(self, waits: Waits, now: datetime) -> bool:
-        """Whether to try now: at once where nothing was tried, or what became of it is not known."""
+        """Whether to send now: at once without an attempt or if its result is unknown, else after its wait."""
         return self.delivery is None or self.delivery.trouble is None or now >= self.due_at(waits)
 
     def due_at(self, waits: Waits) -> datetime:
@@ -38,7 +38,7 @@ class News:
 
     @property
     def perhaps_told(self) -> bool:
-        """An attempt before had no receipt: it was cut off, or a receiver that took the message was slow to say so."""
+        """Whether the receiver may have the message already: an earlier attempt without a receipt can have arrived."""
         return self.delivery is not None
 
 
@@ -56,10 +56,10 @@ def find_news(
     receiver: str,
     causes: Mapping[str, str],
 ) -> list[News]:
-    """What the receiver does not know yet, the gravest first.
+    """Return the news that one receiver lacks: openings, most severe first, then resolutions.
 
-    The end of an incident is told to whom its opening was told, or may have been. Silences put off, they drop nothing
-    but incidents that end meanwhile untold. Of incidents of one trouble, see `grouping`, one is told.
+    A resolution goes to each receiver that the opening was, or may have been, sent to. A silence delays messages; only
+    an incident that ends while it is silenced is never sent. Of incidents with one cause (see `grouping`) one is sent.
     """
     known = {(row.number, row.kind): row for row in deliveries if row.receiver == receiver}
     loud = [row for row in incidents if row.severity != Severity.NONE and find_silence(row, silences) is None]
@@ -68,7 +68,7 @@ def find_news(
 
 
 def _find_news_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str], DeliveryRow]) -> list[News]:
-    """Openings of those that are open are told by one of them, until its end is told."""
+    """Return the resolutions that are due, and one opening for all open incidents unless one of them was sent."""
 
     def is_told(row: IncidentRow, kind: str) -> bool:
         return (row.number, kind) in known and known[row.number, kind].sent_at is not None
@@ -89,13 +89,13 @@ def _gravest_first(news: News) -> tuple[bool, int, int]:
 
 
 def find_silence(incident: IncidentRow, silences: Sequence[SilenceRow]) -> SilenceRow | None:
-    """silences    in force"""
+    """Return the first of the silences, all of them in force, that covers the incident."""
     fits = (row for row in silences if row.rule == incident.rule and row.subject in (None, incident.subject))
     return next(fits, None)
 
 
 def write_message(news: Sequence[News]) -> Message:
-    """news    of one receiver, the gravest first"""
+    """Return one message with all news of one receiver, which come most severe first."""
     first = news[0]
     more = f" and {len(news) - 1} more" if len(news) > 1 else ""
     state = "resolved" if first.kind == RESOLVED else first.incident.severity
@@ -115,7 +115,7 @@ def _kind(news: Sequence[News]) -> str:
 
 
 def _describe(news: News) -> str:
-    """The sentence a person needs first, the command that shows more, then which incident it is."""
+    """Return the sentence a person needs first, the command that shows more, then the incident's number and age."""
     incident = news.incident
     sentence = _shorten(incident.sentence)
     lines = [sentence, f"More: {incident.command}"]
@@ -146,7 +146,7 @@ def format_span(span: timedelta) -> str:
 
 
 def after_sending(intents: Sequence[DeliveryRow], trouble: str | None, now: datetime) -> list[DeliveryRow]:
-    """trouble    why the message did not arrive; None: it has"""
+    """Return the intents with their result; `trouble` is why the message did not arrive, None if it has."""
     return [replace(row, sent_at=None if trouble else now, trouble=trouble) for row in intents]
 
 

@@ -1,4 +1,4 @@
-"""What was found of an alias that nobody holds any more, or that another version holds by now: whether it is over."""
+"""Findings about an alias that was removed or now names another version: whether their incidents are over."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,10 +23,10 @@ def settle(
     over_hours: float,
     now: datetime,
 ) -> list[Finding]:
-    """The findings as alerts take them, where an incident is of the version before.
+    """Return the findings for the alerts, adjusted where an incident began with an alias's previous version.
 
-    It is over where nothing is known of this version yet. But drift is of the market, which a new champion does not
-    change: that is over once no alarm has stood for `over_hours` of the session.
+    Such an incident is over if nothing is known of the new version yet. Drift is a property of the market, which a new
+    champion does not change: its incident stays until no alarm has stood for `over_hours` session hours.
     """
     alias_of = _list_subjects(name)
     with ledger.transaction() as connection:
@@ -45,7 +45,7 @@ def settle(
 
 
 def find_gone(ledger: Ledger, registry: Registry, name: str, findings: Sequence[Finding]) -> list[Finding]:
-    """A good finding of whatever was found of an alias that no version has now."""
+    """Return a good finding for each recorded finding or active incident about an alias that no version holds."""
     alias_of = _list_subjects(name)
     with ledger.transaction() as connection:
         known = {(row.rule, row.subject) for row in tables.read_findings(connection)}

@@ -1,4 +1,4 @@
-"""What the market did, by the bar as it was when the monitor first saw it complete. Pure."""
+"""Outcomes: the close of each hour as the monitor first saw it complete, and later revisions. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +12,9 @@ from lstm_ts.market.session import HOUR
 def find_outcomes(
     symbol: str, hourly_bars: pl.DataFrame, known: Sequence[Outcome], *, since: datetime, now: datetime
 ) -> list[Outcome]:
-    """Outcomes of targets from `since` to `now` that are not known yet, and later revisions of those that are.
+    """Return outcomes of targets from `since` to `now` that are not recorded yet, and revisions of recorded ones.
 
-    hourly_bars   of complete hours; one that is not there stays unknown
+    hourly_bars   of complete hours; the outcome of a missing hour stays unknown
     known         all revisions of the same span, ascending
     """
     latest = {outcome.target_ts: outcome for outcome in known}

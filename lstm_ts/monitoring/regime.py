@@ -1,6 +1,7 @@
-"""Whether the market is another than a model was trained on: told, but no alarm by itself. Pure.
+"""Whether the market differs from the training hours: a finding, but no alarm by itself. Pure.
 
-A forecast is in units of its window's volatility, so dearer or wilder need not be worse: that is for `concept_drift`.
+A forecast is in units of its window's volatility: higher prices or volatility need not make it worse; `concept_drift`
+tests for that.
 Legend: N training hours, M recent hours.
 """
 
@@ -17,7 +18,7 @@ from lstm_ts.scoring.records import BPS
 from lstm_ts.scoring.tables import percent
 
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
-SEED = 0  # the same hours have the same limit whenever they are looked at
+SEED = 0  # the same hours always give the same limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +43,18 @@ class RegimeSettings:
 
 @dataclass(frozen=True)
 class Hours:
-    """Known hours in order; each array may have its own missing ones, as NaN."""
+    """Known hours in order; missing values of each array are NaN."""
 
     close_N: Array
     range_N: Array  # log(high / low)
-    inputs: Mapping[str, Array]  # as the network is shown them, in units of their scale
+    inputs: Mapping[str, Array]  # the network's inputs, scaled
 
 
 @dataclass(frozen=True)
 class RegimeCheck:
     name: str
     value: float
-    low: float  # of what is no news
+    low: float  # of the usual range
     high: float
     sentence: str
 
@@ -76,7 +77,7 @@ def check_regime(training: Hours, recent: Hours, settings: RegimeSettings) -> li
 
 
 def _check_volatility(training: Hours, recent: Hours, settings: RegimeSettings) -> RegimeCheck:
-    """Mean range of the recent hours, beside that of every as long stretch of the training hours."""
+    """Compare the mean range of the recent hours with every stretch of as many training hours."""
     training_N, recent_M = _known(training.range_N, recent.range_N, settings)
     value = BPS * float(recent_M.mean())
     sums_N = np.append(0, training_N).cumsum()
@@ -102,9 +103,9 @@ def _place(value: float, low: float, high: float) -> str:
 
 
 def _check_input(name: str, training_N: Array, recent_M: Array, settings: RegimeSettings, *, tests: int) -> RegimeCheck:
-    """Kolmogorov-Smirnov distance, beside that of as many training hours drawn in blocks: hours depend on each other.
+    """Compare the Kolmogorov-Smirnov distance with that of training hours drawn in blocks, since hours are dependent.
 
-    The limit is for `tests` inputs together, and widened by what the training hours themselves are a sample of.
+    The limit holds for `tests` inputs together, and is widened since the training hours are a sample too.
     """
     training_N, recent_M = _known(training_N, recent_M, settings)
     n, m = len(training_N), len(recent_M)
@@ -129,7 +130,7 @@ def _draw_blocks(training_N: Array, m: int, settings: RegimeSettings) -> Array:
 
 
 def measure_distance(training_N: Array, sample_DM: Array) -> Array:
-    """The largest gap between the empirical distribution functions of the training and of each sample.
+    """Return the largest gap between the empirical distribution functions of the training hours and each sample.
 
     It lies at a value of the sample: there the sample's jumps from (i - 1) / M to i / M.
     """

@@ -45,9 +45,9 @@ class MonitorRun:
     registry: Registry
     symbol: Symbol
     name: str  # of the registered model
-    hourly_bars: pl.DataFrame  # that have closed
+    hourly_bars: pl.DataFrame  # closed hours only
     now: datetime
-    kept_from: datetime  # midnight; forecasts, scores and outcomes of hours before are folded
+    kept_from: datetime  # midnight; forecasts, scores and outcomes of earlier hours are folded into sums by day
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class MonitorSettings:
 
 
 def load_watched(run: MonitorRun) -> list[LoadedModel]:
-    """The versions that hold an alias; one whose decision is not written down yet waits for it."""
+    """Load the versions that hold an alias, except those whose gate decision is not recorded yet."""
     decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}
     holders = [(alias, run.registry.holder(run.name, alias)) for alias in ALIASES]
     return [
@@ -77,9 +77,9 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
 
 
 def find_start(run: MonitorRun, loaded: Sequence[LoadedModel]) -> datetime:
-    """The first hour that may be new: where the last run ended, less the days whose bars may have come late.
+    """Return the first hour that may be new: the end of the last run, less the days that bars may be late.
 
-    What has been folded is not made again, but for a model that was never watched.
+    Folded hours are forecast again only if none of these versions was watched before.
     """
     with run.ledger.transaction() as connection:
         last = [tables.last_origin(connection, run.name, each.watched.number) for each in loaded]
@@ -101,7 +101,7 @@ def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datet
 
 
 def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
-    """One step for every version and for the challenge between them, written together."""
+    """Update every version and the challenge between them; write all of it in one transaction."""
     since = find_start(run, loaded)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
@@ -148,7 +148,7 @@ def _without_reference(watched: WatchedVersion, why: str) -> Update:
 def forecast_hours(
     run: MonitorRun, loaded: LoadedModel, *, since: datetime, there: Container[datetime]
 ) -> list[HourlyForecast]:
-    """The forecasts that origins from `since` on lack."""
+    """Forecast the origins from `since` on that are not in `there`."""
     watched, forecaster = loaded.watched, loaded.forecaster
     try:
         record = evaluate(forecaster, run.hourly_bars, Span(max(since, watched.decision.at), run.now + MICROSECOND))
@@ -166,9 +166,9 @@ def forecast_hours(
 
 
 def _evaluate_holdout(run: MonitorRun, loaded: LoadedModel, judged: WatchedVersion) -> ForecastRecord:
-    """A model on the hours that another one's gate judged on, less those that it was trained on itself.
+    """Evaluate a model on the hours that the gate judged `judged` on, less the hours that the model has seen.
 
-    Raises    NoRows: they are not stored
+    Raises    NoRows: these hours are not stored
     """
     start, end = judged.decision.span_start, judged.decision.span_end
     seen_until = datetime.fromisoformat(loaded.forecaster.provenance.data_end)
@@ -211,7 +211,7 @@ def _read_challenge(
     live_since: datetime,
     settings: VerdictSettings,
 ) -> Challenge | None:
-    """The one that goes on, or a new one; None where no hours are stored that neither model was trained on."""
+    """Return the running challenge, or begin one; None if no hours are stored that neither model was trained on."""
     if CHALLENGE in kept.states:
         challenge = Challenge.from_json(kept.states[CHALLENGE])
         if challenge.champion == champion.watched.number and challenge.state.fits(settings):

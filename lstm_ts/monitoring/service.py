@@ -1,7 +1,7 @@
-"""Whether a forecast service answers, with a champion, soon, without errors, and writes its forecasts down.
+"""Check a forecast service over HTTP: its answers, champion, latency, errors and writes to the ledger.
 
-It is asked over HTTP, as any client is. Its counters run since its start, so they are compared with those of a look
-before, which lie in the ledger; a service that has started anew counts from 0.
+Its counters run since its start, so they are compared with those of an earlier check, which the ledger keeps; the
+counters of a service that has restarted begin at 0.
 """
 
 import json
@@ -30,8 +30,8 @@ class ServiceLimits:
     attempts: int
     pause_s: float  # between two of them
     max_bytes: int
-    window_s: float  # of requests that are judged, at least
-    min_requests: int  # that failed or were slow, before a share is judged
+    window_s: float  # the shortest time between the counters that are compared
+    min_requests: int  # failed or slow requests before their share is judged
     max_failed: float  # share of requests
     slow_s: float
     max_slow: float  # share of requests
@@ -51,7 +51,7 @@ class Counts:
     failed: float
     timed: float
     slow: float
-    lost: float  # forecasts that the ledger will never have
+    lost: float  # forecasts that will never reach the ledger
 
     def is_anew(self, before: "Counts") -> bool:
         """Whether the service has started again since."""
@@ -71,7 +71,7 @@ class ServiceLook:
 
 
 def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datetime) -> list[Finding]:
-    """What a look at the service finds; its counters are kept for the next one."""
+    """Check the service, and keep its counters for the next check."""
     before = _read_look(ledger, url)
     findings, counts = check_service(url, limits, before.counts if before else None)
     if counts and before and counts.is_anew(before.counts):  # its own start is what it is compared with from now on
@@ -91,10 +91,10 @@ def _read_look(ledger: Ledger, url: str) -> ServiceLook | None:
 
 
 def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tuple[list[Finding], Counts | None]:
-    """Ask a service and judge what it says.
+    """Request a service's health and counters, and judge them.
 
-    before     counters of a look before
-    Returns    findings; its counters, None where it has told none
+    before     counters of an earlier check
+    Returns    findings, and the counters; None: the service gave none
     """
     base = check_url(url, "a service such as http://127.0.0.1:8000")
     asking = {name: getattr(limits, name) for name in ("answer_s", "attempts", "pause_s", "max_bytes")}

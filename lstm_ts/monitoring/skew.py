@@ -1,4 +1,4 @@
-"""Whether what was served is what the store says for the same origin and version. Pure."""
+"""Compare served forecasts with those of the stored bars for the same origin and version. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,9 +17,7 @@ Key = tuple[int, datetime]  # version, origin
 def check_served(
     name: str, served: Sequence[ForecastRow], stored: Mapping[Key, HourlyForecast], *, since: datetime
 ) -> Finding:
-    """served   since the last check
-    stored   by version and origin
-    """
+    """Compare the forecasts served since the last check with the stored ones, by version and origin."""
     pairs = [(row, stored[key]) for row in served if (key := (row.version, row.origin_ts)) in stored]
     command = STATUS.format(name=name)
     if not pairs:
@@ -48,7 +46,7 @@ def check_served(
 
 
 def measure_gap(served: ForecastRow, stored: HourlyForecast) -> float:
-    """The largest difference of a price of the path, relative to it; infinite where the target hours differ."""
+    """Return the largest relative difference of the path's prices; infinite if the target hours differ."""
     path = served.path
     if list(path.target_ts_H) != [ts.replace(tzinfo=UTC) for ts in stored.target_ts_H.tolist()]:
         return np.inf

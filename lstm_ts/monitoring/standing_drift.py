@@ -1,4 +1,4 @@
-"""The start of a drift whose alarm stands, as the monitor has written it into the ledger."""
+"""Read from the ledger when a drift began whose alarm stands."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from lstm_ts.monitoring.versions import DRIFT
 
 
 def find_drift(ledger: Ledger, name: str, version: int) -> datetime | None:
-    """About when the drift began; None: no alarm stands."""
+    """Return the estimated start of the drift; None: no alarm stands."""
     with ledger.transaction() as connection:
         state = tables.read_states(connection, name, version).get(DRIFT)
     since = (state or {}).get("drift_since")

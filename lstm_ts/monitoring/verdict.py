@@ -1,15 +1,15 @@
-"""Whether a challenger may go on beside the champion, by their losses at the same origins, hour by hour. Pure.
+"""Sequential test of a challenger against the champion, by their losses at the same origins, hour by hour. Pure.
 
 The difference x of an origin is (challenger's pinball loss - champion's) / mean width of their outermost intervals, in
 shares of the champion's mean loss. Three e-processes bet on it: *harm* that x is above the margin on average, *better*
 that it is below 0, *no worse* that it is below the margin. The wealth of a bet on what is not true reaches 1 / alpha
 with a chance of at most alpha, however often one looks (Ville 1939). Better and no worse begin with the gate's held-out
-differences, but need live evidence of their own too: held-out months outweigh any live week, and a challenger that is
-fed otherwise than in training shows it only live. Harm begins live, half of its stake for a challenger bad from the
-first hour, half for one that turns bad.
+differences, but must pass on live hours alone too: months of held-out hours outweigh any live week, and inputs that
+differ from those of training show only in live hours. Harm begins with live hours; half of its stake is for a
+challenger that is bad from the first hour, half for one that turns bad.
 
-What x can be is bounded by how far apart the two forecasts lie, which is known before the outcome: a bet never risks
-more than `MOST_AT_RISK` of its wealth, and one hour cannot decide. Legend: N origins.
+The distance between the two forecasts, known before the outcome, bounds x: a bet never risks more than `MOST_AT_RISK`
+of its wealth, and one hour cannot decide. Legend: N origins.
 """
 
 import math
@@ -24,13 +24,13 @@ from lstm_ts.scoring.comparison import Pairs
 from lstm_ts.scoring.tables import percent
 
 MOST_AT_RISK = 0.9
-MOST_WEALTH = 1e12  # decided long before
+MOST_WEALTH = 1e12  # a cap; the verdict comes long before
 HOURS_OF_WEEK = 7 * 24
 
 
 class ChallengeVerdict(StrEnum):
     RUNNING = "running"
-    HALTED = "halted"  # nothing to judge by; goes on if it becomes challenger again
+    HALTED = "halted"  # nothing to judge by; resumes if it becomes challenger again
     HARM = "stop_for_harm"
     BETTER = "better"
     NO_WORSE = "no_worse"
@@ -41,7 +41,7 @@ class ChallengeVerdict(StrEnum):
         return self not in (ChallengeVerdict.RUNNING, ChallengeVerdict.HALTED)
 
     def gives_way_to(self, later: "ChallengeVerdict") -> bool:
-        """Whether hours after the verdict can still say that: one that stays challenger may turn out harmful."""
+        """Whether a later verdict replaces this one: a version that stays challenger may turn out harmful."""
         return not self.final or later in {
             ChallengeVerdict.NO_WORSE: (ChallengeVerdict.HARM, ChallengeVerdict.BETTER),
             ChallengeVerdict.BETTER: (ChallengeVerdict.HARM,),
@@ -79,7 +79,7 @@ class VerdictSettings:
 
 @dataclass(frozen=True)
 class Record:
-    """What n known hours have said."""
+    """Evidence of n hours with known outcomes."""
 
     n: int
     total: float  # sum of x
@@ -93,7 +93,7 @@ class Record:
 
 @dataclass(frozen=True)
 class VerdictState:
-    """Continued from its JSON, it is what one pass would have made."""
+    """State of the test; resumed from its JSON it equals that of one uninterrupted pass."""
 
     loss: float  # the champion's mean loss on the held-out hours, over the width
     held_out: Record
@@ -107,7 +107,7 @@ class VerdictState:
         return cls(values["loss"], held_out, live, tuple(values["harm"]))
 
     def fits(self, settings: VerdictSettings) -> bool:
-        """Whether it can go on with these: with as many bets; wealth of other bets stays evidence."""
+        """Whether the test can continue with these settings: as many bets; wealth of other bets stays evidence."""
         return len(self.harm) == len(settings.bets)
 
 
@@ -132,9 +132,9 @@ class Ruling:
 
 
 def start(held_out: Pairs, settings: VerdictSettings) -> VerdictState:
-    """The state of a challenger that goes live, with what the gate's held-out hours say.
+    """Return the state of a challenger that goes live, with the evidence of the gate's held-out hours.
 
-    Raises    NoRows: not one known target among them
+    Raises    NoRows: no known target among them
     """
     loss = metrics.mean_of_known(held_out.champion_loss_N)
     if not loss > 0:
@@ -148,7 +148,7 @@ def start(held_out: Pairs, settings: VerdictSettings) -> VerdictState:
 
 
 def update(state: VerdictState, difference: float, bound: float, settings: VerdictSettings) -> VerdictState:
-    """Take one live hour more; a difference of NaN is not known and changes nothing."""
+    """Add one live hour; a NaN difference is unknown and changes nothing."""
     if math.isnan(difference):
         return state
     n, x, bound = state.live.n, difference / state.loss, bound / state.loss
@@ -161,7 +161,7 @@ def update(state: VerdictState, difference: float, bound: float, settings: Verdi
 
 
 def _staked(n: int, settings: VerdictSettings) -> float:
-    """The share of the stake on harm that n hours have put down: half in the first, half evenly over `turn_hours`."""
+    """Return the share of the stake on harm placed after n hours: half in the first, half evenly over `turn_hours`."""
     return (0.5 if n else 0.0) + 0.5 * min(n / settings.turn_hours, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""What one run of the monitor does with a version: scores what has an outcome, and goes on with its tests. Pure."""
+"""Update of one version by a run of the monitor: new scores, daily sums and drift test. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
 from lstm_ts.scoring.records import ForecastRecord
 
-REFERENCE, DRIFT = "reference", "drift"  # kinds of states: of the hours that the gate judged on; of those since
-RETRAINING = "retraining"  # of version 0: when one was asked for
+REFERENCE, DRIFT = "reference", "drift"  # kinds of states: from the gate's hours; from the hours since
+RETRAINING = "retraining"  # a kind of state, of version 0: when one was requested
 DRIFT_STEP = 1
 
 
 @dataclass(frozen=True)
 class WatchedVersion:
-    """A version that holds an alias; its forecasts count from its decision on: it was made before their outcomes."""
+    """A version that holds an alias; forecasts count from its gate decision on, made before their outcomes."""
 
     alias: str
     decision: DecisionRow
@@ -44,7 +44,7 @@ class WatchedVersion:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the ledger has of a version, of the days that may change."""
+    """The ledger's rows of a version for the days that may change."""
 
     forecasts: Sequence[HourlyForecast]
     scores: Sequence[Score]
@@ -53,7 +53,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Update:
-    """What a run has to write about a version, and what it has found."""
+    """Rows that a run writes about a version, and its findings."""
 
     forecasts: Sequence[HourlyForecast]
     scores: Sequence[Score]
@@ -64,7 +64,7 @@ class Update:
 
 
 def measure(record: ForecastRecord, settings: DriftSettings) -> dict[str, Any]:
-    """The reference of a version, from the record of the hours that its gate judged it on; drift may be null."""
+    """Return a version's reference from the record of its gate's hours; `drift` is null if these are too few."""
     try:
         drift = asdict(make_reference(record, settings, DRIFT_STEP))
     except NoRows:
@@ -81,7 +81,7 @@ def update_version(
     settings: DriftSettings,
     now: datetime,
 ) -> Update:
-    """new   forecasts that the ledger does not have yet"""
+    """Score a version's forecasts and update its drift test; `new` are forecasts that the ledger lacks."""
     forecasts = sorted([*kept.forecasts, *new], key=lambda row: row.origin_ts)
     record = make_record(forecasts, close_by_target) if forecasts else None
     scored = {(score.origin_ts, score.step) for score in kept.scores}
@@ -103,7 +103,7 @@ def _follow_drift(
     reference: Mapping[str, Any] | None,
     settings: DriftSettings,
 ) -> tuple[dict[str, Any], Finding]:
-    """The state after the new scores, and what it says."""
+    """Return the drift state after the new scores, and the finding."""
     command = STATUS.format(name=watched.name)
     if reference is None:
         sentence = (
@@ -120,7 +120,7 @@ def _follow_drift(
 
 
 def find_differences(record: ForecastRecord, scores: Sequence[Score], baseline: str) -> list[tuple[datetime, float]]:
-    """Origin and d of the scores one step ahead, see `concept_drift`, in their order."""
+    """Return origin and d (see `concept_drift`) of the scores one step ahead, in their order."""
     d_N = compute_d_N(record, baseline, DRIFT_STEP)
     row_of = {ts.replace(tzinfo=UTC): row for row, ts in enumerate(record.origin_ts_N.tolist())}
     origins = [score.origin_ts for score in scores if score.step == DRIFT_STEP]

@@ -1,6 +1,6 @@
-"""Silence of those that should be at work: found from outside, by what they have left behind.
+"""Detect a silent ingestion or monitor from outside, by the last stored bar and the last heartbeat.
 
-Only the time in session counts: on a weekend nothing is late.
+Only session time counts: on a weekend nothing is late.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, kw_only=True)
 class SilenceLimits:
-    """Session hours."""
+    """Limits in session hours."""
 
     ingest_hours: float  # since the last bar
-    monitor_hours: float  # since the monitor has last ended a run
+    monitor_hours: float  # since the monitor last finished a run
 
     def __post_init__(self) -> None:
         for name, hours in vars(self).items():
@@ -35,7 +35,7 @@ class SilenceLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchLimits:
-    """What is judged by which limits."""
+    """Limits of every check of `action=watch`."""
 
     machine: MachineLimits
     service: ServiceLimits
@@ -46,11 +46,11 @@ class WatchLimits:
 class Market:
     symbol: str
     session: Session
-    store: BarStore  # what is ingested into it
+    store: BarStore  # the store of ingested bars
 
 
 def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
-    """Find out for each market whether bars still come, and whether the monitor still runs."""
+    """Check for each market whether bars still arrive and the monitor still runs."""
     beats = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
     ingests = [_check_ingest(market, limits, now) for market in markets]
     return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]

@@ -1,7 +1,7 @@
-"""An alias moves in three steps: the ledger says `intended`, MLflow moves it, the ledger says `done`.
+"""Move an alias in three steps: the ledger records `intended`, MLflow moves it, the ledger records `done`.
 
-What a killed process or MLflow's own pages left between the two is written down before an alias is moved or its
-history read.
+Moves that a killed process or MLflow's own pages left unrecorded are recorded before an alias is moved or its history
+is read.
 """
 
 import logging
@@ -27,7 +27,7 @@ class Aliases:
         self._store, self._ledger = store, ledger
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
-        """What was done, oldest first."""
+        """Return the completed moves, oldest first."""
         if self._missing_row(name, alias):
             with self.moving(name, alias):
                 pass
@@ -38,15 +38,15 @@ class Aliases:
 
     @contextmanager
     def moving(self, name: str, alias: str) -> Iterator[int | None]:
-        """Only one process moves a name's aliases; gives the version that the alias names now.
+        """Lock a name's aliases, which one process moves at a time; yield the version that the alias names now.
 
-        The lock is not the one that a retraining holds for as long as it runs: a rollback need not wait for it.
+        A retraining holds another lock for as long as it runs, so a rollback need not wait for it.
         """
         with self._ledger.exclusive(f"{name}'s aliases"):
             yield self.settle(name, alias)
 
     def settle(self, name: str, alias: str) -> int | None:
-        """Write down what is missing, within `moving`.    Returns    the version that the alias names"""
+        """Record a missing move, within `moving`; return the version that the alias names."""
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
             log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
@@ -54,7 +54,7 @@ class Aliases:
         return self._store.aliases(name).get(alias)
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
-        """Move the alias from `current`, which `moving` has given; where `number` is None, remove it."""
+        """Move the alias from `current`, which `moving` yields, to `number`; None removes it."""
         change = AliasChange(clock.now(), name, alias, from_version=current, to_version=number, state=INTENDED, **why)
         self._ledger.record_alias(change)
         if number is None:

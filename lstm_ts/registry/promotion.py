@@ -1,6 +1,6 @@
-"""Carry out what the gate decided on a registered version: move the alias, write the decision down.
+"""Carry out the gate's decision on a registered version: move the alias, then record the decision.
 
-The decision's row is written last, so a version without one is a version whose run was killed before its end.
+The decision is recorded last: a version without one belongs to a run that was killed before its end.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from lstm_ts.scoring.decision import Verdict
 
 
 def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
-    """Do what the gate decided of the versions whose decision is not written down yet, oldest first."""
+    """Carry out the gate's decisions that are not recorded yet, oldest version first."""
     decided = {decision.version for decision in ledger.decisions(name)}
     for version in registry.versions(name):
         if version.number not in decided:
@@ -25,7 +25,7 @@ def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
 
 
 def _promote(registry: Registry, version: Version, gate: Any) -> None:
-    """A promotion is over the champion it was judged against: none is made up for once another one serves."""
+    """Promote a version, once, if the champion that it was judged against still serves."""
     served = {change.to_version for change in registry.history(version.name, CHAMPION)}
     if gate["verdict"] != Verdict.PROMOTE or version.number in served:
         return

@@ -1,7 +1,7 @@
-"""What is registered, as values: versions, what the ledger's rows say about an alias, and both as text.
+"""The registry's contents as values: versions, the ledger's rows about an alias, and both as text.
 
-Of the ledger's rows about one alias, the oldest comes first. An `intended` row without its `done` never happened,
-unless the alias is where it wanted.
+Rows about one alias are ordered from the oldest on. A move with an `intended` row and no `done` row did not happen,
+unless the alias names its target.
 """
 
 import re
@@ -41,7 +41,7 @@ class Version:
 def missing_row(
     rows: Sequence[AliasChange], *, name: str, alias: str, current: int | None, now: datetime
 ) -> AliasChange | None:
-    """The row that the ledger lacks, where the alias names another version than the last row done says."""
+    """Return the row that the ledger lacks if the alias names another version than its last `done` row."""
     last = next((row.to_version for row in reversed(rows) if row.state == DONE), None)
     if current == last:
         return None
@@ -52,7 +52,7 @@ def missing_row(
 
 
 def version_before(done: Sequence[AliasChange]) -> int | None:
-    """The version that a rollback goes to: versions pile up, and a rollback takes off what lies on its target."""
+    """Return a rollback's target: promotions push a version on a stack, a rollback pops those above its target."""
     pile: list[int] = []
     for row in done:
         if row.action == ROLLBACK:
@@ -66,7 +66,7 @@ def version_before(done: Sequence[AliasChange]) -> int | None:
 
 
 def describe(tags: Mapping[str, str], gate: Mapping[str, Any]) -> str:
-    """The verdict in one line, which MLflow's lists show, and what it stands on, in Markdown."""
+    """Return Markdown: the verdict in the first line, which MLflow's lists show, then the checks."""
     against = f", judged against version {tags['judged_against']}" if tags["judged_against"] else ""
     checks = [f"- {check['name']} {SHOWN[check['passed']]}: {check['reason']}" for check in gate["checks"]]
     return "\n".join([f"{describe_verdict(tags)}{against}", "", *checks])
@@ -95,7 +95,7 @@ def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, 
 
 
 def page_address(uri: str, name: str) -> str:
-    """MLflow's page of the versions, without a password; empty where the registry is no server."""
+    """Return the URL of MLflow's page of the versions, without a password; empty: the registry is no server."""
     if not uri.startswith(("http://", "https://")):
         return ""
     parts = urlsplit(uri)
@@ -103,7 +103,7 @@ def page_address(uri: str, name: str) -> str:
 
 
 def describe_pages(uri: str, name: str) -> str:
-    """The address of MLflow's pages of the versions, without one that may hold a password."""
+    """Describe how to open MLflow's page of the versions, without an address that may hold a password."""
     if address := page_address(uri, name):
         return f"MLflow's page of them: {address}"
     store = uri if uri.startswith("sqlite:") else '"$MLFLOW_TRACKING_URI"'
@@ -111,7 +111,7 @@ def describe_pages(uri: str, name: str) -> str:
 
 
 def describe_best_skill(metrics: Mapping[str, float]) -> str:
-    """The skill one hour ahead over the baseline with the lowest loss, and which that is."""
+    """Return the skill one hour ahead over the baseline with the lowest loss, and its name."""
     skills = {found[1]: value for key, value in metrics.items() if (found := SKILL.fullmatch(key))}
     if not skills:
         return "-"
@@ -152,7 +152,7 @@ def format_history(done: Sequence[AliasChange]) -> str:
 
 
 def format_in_force(done: Sequence[AliasChange], name: str, alias: str, at: datetime) -> str:
-    """What the alias named at a moment, and why."""
+    """Return a sentence: which version the alias named at a moment, and why."""
     moved = next((row for row in reversed(done) if row.at <= at), None)
     when = f"At {at:%Y-%m-%d %H:%M} UTC"
     if moved is None or moved.to_version is None:
@@ -168,7 +168,7 @@ def _shown(number: int | None) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Padded columns; the last one is wrapped, so that no line is wider than WIDTH."""
+    """Pad columns, and wrap the last one, so that no line is wider than WIDTH."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     lines = []
     for *cells, last in rows:

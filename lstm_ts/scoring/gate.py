@@ -1,10 +1,11 @@
 """Whether a candidate takes the champion's place: checks, each with its reason, and one verdict. Pure.
 
-A check the data cannot settle is neither passed nor failed. A test that shows nothing counts against the
-candidate only if it had the power to show something.
+A check that the data cannot settle is neither passed nor failed. A non-significant result counts against a candidate
+only if the test had the power to detect the effect.
 
-A champion whose drift alarm stands is known to be worse than it was when it was promoted. Whoever follows it must be
-better than it since the change; of all else, only what is shown to be wrong stands in the way. Legend: N origins.
+A champion whose drift alarm stands is known to be worse than when it was promoted. Its successor must be better on the
+hours since the drift began; of the other checks, only failed ones prevent the promotion, and missing skill does not.
+Legend: N origins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,11 +76,11 @@ def decide(
     fresher: bool,
     drift_since: datetime | None = None,
 ) -> Decision:
-    """Judge both on the same origins; with too few of them, nothing but their number is judged.
+    """Judge both on the same origins; with too few origins, only their number is judged.
 
     champion      None for a first model, which needs no skill, but without it is experimental
-    fresher       the candidate has been trained on later bars, so being no worse than the champion is enough
-    drift_since   about when the champion has become worse, where its drift alarm stands: origins before say nothing
+    fresher       the candidate was trained on later bars, so it is enough to be no worse than the champion
+    drift_since   about when the champion's drift began, if its alarm stands: earlier origins are no evidence
     Raises    ConfigError: steps or levels that the records do not hold
     """
     criteria.check(horizon=candidate.horizon, levels=candidate.levels, baselines=candidate.baselines)
@@ -135,7 +136,7 @@ def _check_samples(record: ForecastRecord, criteria: Criteria) -> GateCheck:
 
 
 def _check_drift(record: ForecastRecord, since: datetime, criteria: Criteria) -> GateCheck:
-    """Whether all origins lie after the change."""
+    """Check that all origins lie after the start of the drift."""
     after_N = record.origin_ts_N >= np.datetime64(since.replace(tzinfo=None))
     lead = f"The champion has drifted since about {since:%Y-%m-%d %H:%M} UTC"
     if after_N.all():
@@ -169,7 +170,7 @@ def _check_skill(record: ForecastRecord, baseline: str, criteria: Criteria) -> G
 def _check_champion(
     candidate: ForecastRecord, champion: ForecastRecord, criteria: Criteria, *, fresher: bool, drifted: bool
 ) -> Iterator[GateCheck]:
-    """The first step comes first."""
+    """Yield the checks against the champion, that of the first step first."""
     first = criteria.steps[0]
     for step in criteria.steps:
         found, name = _compare_at(candidate, champion, step, criteria), f"champion at {step} h"
@@ -190,7 +191,7 @@ def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, 
 
 
 def _is_better(found: LossComparison, criteria: Criteria) -> bool:
-    """Better by the test and by the smallest effect that counts: another seed alone may be better by the test."""
+    """Whether it is significantly better, and by at least `min_effect`: another seed alone may be significantly so."""
     return found.upper < 0 and found.difference <= -criteria.min_effect
 
 
@@ -228,7 +229,7 @@ def _check_cure(found: LossComparison, name: str, criteria: Criteria) -> GateChe
 
 
 def _check_tercile(found: LossComparison, name: str, criteria: Criteria) -> GateCheck:
-    """Beyond the margin counts against it if it is worse by the test too."""
+    """Fail a tercile beyond the margin only if it is significantly worse; otherwise it stays open."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
     return GateCheck(
         name, passed, f"In {name}: {found.words}; at least {percent(-criteria.tercile_margin, 2)} is asked for."

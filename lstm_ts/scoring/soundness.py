@@ -1,4 +1,4 @@
-"""Checks of a model's forecasts alone, whoever they are compared with. Pure. Legend: N origins."""
+"""Checks of one model's forecasts by themselves, without a comparison. Pure. Legend: N origins."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ INTERVAL = "0.8"
 
 
 def check_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
-    """Outside the bounds counts against it if the 95 % interval of the share lies outside too."""
+    """Check the coverage; a share outside the bounds fails only if its 95 % interval lies outside too."""
     low, high = bounds
     y_N = record.y_NH[:, step - 1]
     share = metrics.central_coverage(y_N, record.q_NHQ[:, step - 1], record.levels)[INTERVAL]
@@ -27,7 +27,7 @@ def check_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -
 
 
 def check_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
-    """bounds   of the median price over the last close"""
+    """Check that all median prices over the last close lie within the bounds."""
     low, high = bounds
     least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
     found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
@@ -35,10 +35,10 @@ def check_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> 
 
 
 def check_last_bar(record: ForecastRecord, step: int, alpha: float) -> GateCheck:
-    """Whether the forecast moves with where the last bar closed in its range over twice as far as the returns do.
+    """Check that the forecast follows the last close's position in its bar at most twice as far as the returns do.
 
     Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
-    is positive on average: a surplus of it is a relation made up. (Half, for a true one is learnt with an error.)
+    is positive on average: its surplus is a spurious relation. (Half, since a true one is learnt with an error.)
     """
     y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
     position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)

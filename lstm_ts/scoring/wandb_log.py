@@ -1,4 +1,4 @@
-"""What a training tells Weights & Biases; offline, in files to `wandb sync`, while no key is set."""
+"""Log a training to Weights & Biases; without a key, offline into files for `wandb sync`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -36,13 +36,13 @@ def log_results(loggers: Sequence[Logger], scores: Mapping[Path, Scores], model:
 
 
 def record_address(run: "wandb.Run", folder: Path) -> None:
-    """Write the run's W&B address into a file of its folder; none while offline."""
+    """Write the run's W&B address into a file of its folder; nothing while offline."""
     if not run.offline:
         (folder / "wandb_url.txt").write_text(f"{run.url}\n")
 
 
 def close(loggers: Sequence[Logger]) -> None:
-    """End the runs: the next training in this process, as in a sweep, begins one of its own."""
+    """End the runs, so that the next training in this process, as in a sweep, begins its own."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()

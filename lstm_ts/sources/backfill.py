@@ -1,7 +1,7 @@
-"""Ask a broker for the session minutes that are not proven, and store what it answers, step by step.
+"""Fetch from a broker the session minutes that are not proven yet, and store its answers step by step.
 
-A step is stored, and only then noted in the ledger: a process killed at any moment leaves at most a step unknown, and
-the next one goes on from what the ledger does not prove.
+A step is stored, and only then recorded in the ledger: a process killed at any moment leaves at most one step
+unrecorded, and the next run continues with the minutes that the ledger does not prove.
 """
 
 import logging
@@ -27,7 +27,7 @@ from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
 
 DAY = timedelta(days=1)
-RECENT = timedelta(hours=1)  # longer than any broker counts requests for
+RECENT = timedelta(hours=1)  # longer than any window in which a broker counts requests
 Span = tuple[datetime, datetime]
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,11 @@ def backfill(
     limits: SeriesLimits,
     rejects_csv: Path,
 ) -> BackfillResult:
-    """start, end   of the minutes wanted; none: from the first stored or answered for, to the last that is closed
-    again        ask for what is proven too, as broker's bars may have been revised
+    """Fetch the unproven minutes of a span.
 
-    Raises    BrokerError, WrongZone: what came before is stored and noted; DataError: another series than the stored
+    start, end   None: from the first minute stored or answered for, to the last closed one
+    again        fetch proven minutes too, since the broker may have revised its bars
+    Raises    BrokerError, WrongZone: earlier steps are stored and recorded; DataError: another series than the stored
               one, nothing of that step is stored; ConfigError: no such span or session
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), clock.now()):
@@ -118,7 +119,7 @@ def _plan(
 def plan_spans(
     sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
 ) -> list[Span]:
-    """Sessions, of at most a day each, that hold a minute to ask for; in the order to ask in."""
+    """Return sessions, cut to at most a day, that hold a minute to fetch; in the order of fetching."""
     opens = pl.datetime_ranges("opens", "closes", interval="1d", closed="left")
     pieces = (
         sessions.with_columns(start=opens)
@@ -131,7 +132,7 @@ def plan_spans(
 def plan_days(
     sessions: pl.DataFrame, span: Span, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
 ) -> list[Span]:
-    """UTC days, cut at the ends of the span, that hold a session minute to ask for; in the order to ask in."""
+    """Return UTC days, cut at the span's ends, that hold a session minute to fetch; in the order of fetching."""
     days = pl.datetime_ranges(pl.col("opens").dt.truncate("1d"), "closes", interval="1d", closed="left")
     start, end = pl.col("day"), pl.col("day") + DAY
     pieces = (
@@ -145,10 +146,10 @@ def plan_days(
 
 
 def _choose(pieces: pl.DataFrame, segments: pl.DataFrame, *, again: bool) -> list[Span]:
-    """The pieces (`start, end`, ascending) to ask for.
+    """Return the pieces (`start, end`, ascending) to fetch, in the order of fetching.
 
-    The last one comes first if minutes of it are unknown, since forecasts wait for it; then those that wait for a
-    second witness, which this connection is; then the other unknown ones, the oldest first.
+    The last piece comes first if it has unknown minutes, since forecasts wait for it; then pieces that only wait for a
+    second, independent answer, which this connection gives; then the other pieces with unknown minutes, oldest first.
     """
     waiting, unknown = (
         count_within(segments.filter(pl.col("state") == state), pieces["start"], pieces["end"])
@@ -200,7 +201,7 @@ def _fetch(
                 progress.advance(task)
                 if time.monotonic() - step.since >= commit_s:
                     commit()
-        finally:  # what was answered before an error, or Ctrl-C, is kept
+        finally:  # keep the answers from before an error or Ctrl-C
             if step.bars:
                 commit()
     return result

@@ -1,6 +1,6 @@
-"""What a file proves: nothing outside its first minute and its last, nor of a minute whose only row is bad.
+"""Evidence of a file: it proves nothing outside its first and last minute, nor about a minute whose only row is bad.
 
-All files are one witness: two of them are as a rule one export that has grown, with the same gaps.
+All files together count as one source of evidence: two files are usually one export that has grown, with its gaps.
 """
 
 from datetime import datetime, timedelta
@@ -14,10 +14,10 @@ WITNESS = "files"
 
 
 class Testimony:
-    """What one file of minutes or ticks proves."""
+    """Evidence of one file of minutes or ticks."""
 
     def __init__(self, *, already_read: tuple[str, ...]) -> None:
-        """already_read   reasons of rows that were refused only because their minute had been delivered before"""
+        """already_read   reasons of rows refused only because their minute was delivered before"""
         self._already_read = already_read
         self._good: list[pl.Series] = []
         self._repeated: list[pl.Series] = []
@@ -25,11 +25,11 @@ class Testimony:
         self._undated = 0
 
     def add(self, bars_ts: pl.Series) -> None:
-        """bars_ts   of bars made of the file, each once"""
+        """Add the `ts` of bars made from the file, each once."""
         self._good.append(bars_ts)
 
     def add_refused(self, rows: pl.DataFrame) -> None:
-        """rows   `ts, reason` of the file's rows, null where nothing was wrong"""
+        """Add `ts, reason` of the file's rows; `reason` is null for a good row."""
         refused = rows.filter(pl.col("reason").is_not_null())
         repeated = pl.col("reason").is_in(self._already_read)
         self._repeated.append(refused.filter(repeated)["ts"])
@@ -37,7 +37,7 @@ class Testimony:
         self._undated += int(refused.filter(~repeated)["ts"].null_count())
 
     def answers(self) -> tuple[AnsweredSpan, ...]:
-        """None if a row's time cannot be read: it may be any minute's."""
+        """Return the proven spans; none if a row's time cannot be read, as it may belong to any minute."""
         empty = pl.Series(dtype=TS)
         good, repeated, bad = (pl.concat([empty, *parts]) for parts in (self._good, self._repeated, self._bad))
         minutes = pl.concat([good, repeated.dt.truncate("1m")])

@@ -13,12 +13,12 @@ from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.sources.bounded_http import BoundedHttp, Damaged, Head, TooMuch, check_url
 from lstm_ts.sources.retries import RetryableError
 
-SHOWN = 80  # bytes of an answer that is no JSON
+SHOWN = 80  # bytes of an answer that is no JSON, in the error
 ASK_LATER = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class NotFound(BrokerError):
-    """The server knows no such address."""
+    """The server answered with status 404."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _date(text: str) -> datetime | None:
 
 
 def _retry_after_s(text: str) -> float:
-    """Seconds, written so or as a date; 0 for what is neither."""
+    """Parse `Retry-After`, seconds or a date; 0 for anything else."""
     if text.strip().isdecimal():
         return float(text)
     at = _date(text)

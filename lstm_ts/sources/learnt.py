@@ -1,7 +1,7 @@
-"""What is learnt of a file before its rows are delivered: the spacing of its bars, damaged stamps, damaged prices.
+"""The first pass over a file, before its rows are delivered: find its spacing, damaged stamps and damaged prices.
 
-All of it comes from the file's own rows, as they were spooled, so neither the size of a block nor the order of rows
-decides anything.
+All of it comes from all rows of the file, which are spooled, so the result depends neither on the size of a block nor
+on the order of rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ class LearntFile:
     repeated: RepeatedHour
     ticks: bool
     spacing: int
-    last: int  # stamp within the span
+    last: int  # last stamp within the span
     span: tuple[datetime, datetime]
     now: datetime
     notes: list[str]
@@ -45,9 +45,9 @@ class LearntFile:
     spikes: Spikes | None = None
 
     def read_rows(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
-        """The rows of the span in the order of the file, with the reason of each that is refused.
+        """Yield the rows of the span in the order of the file, with the reason of each refused row.
 
-        columns   of them, at least SEEN_OF_A_ROW; all by default
+        columns   to read, at least SEEN_OF_A_ROW; None: all
         """
         for block in self.repeated.apply(self.spool.read(columns)):
             rows = self._of_span(self._at_open(self._refuse_lonely(block)))
@@ -86,12 +86,12 @@ def learn_file(
     keep_spikes: bool,
     on_rows: Callable[[int], None],
 ) -> LearntFile:
-    """Spool all rows of a file and learn from them.
+    """Spool all rows of a file, and find its spacing and its damaged rows.
 
-    before     spacing of the file before this one
-    on_rows    is told of each block how many it has
+    before     spacing of the previous file
+    on_rows    called with the number of rows of each block
 
-    Raises     UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
+    Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     now, stamps, repeated = clock.now(), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
     prices = Continuity()
@@ -123,7 +123,7 @@ def _find_spikes(file: LearntFile) -> Spikes | None:
 
 
 def _unique(stamps_N: Times) -> Times:
-    """Ascending. np.unique hashes integers, which takes 3 s for 1.4 million stamps of whole minutes."""
+    """Sort and deduplicate. np.unique hashes integers, which takes 3 s for 1.4 million stamps of whole minutes."""
     ascending_N: Times = np.sort(stamps_N, kind="stable")
     kept_N: NDArray[np.bool_] = np.diff(ascending_N, append=np.iinfo(np.int64).max) != 0
     return ascending_N[kept_N]
@@ -143,9 +143,9 @@ def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[date
 
 
 def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
-    """before    spacing of the file before, which one of too few bars shares if it can
+    """Return the spacing; with too few bars, that of the previous file (`before`) if the stamps fit it.
 
-    Raises    UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
+    Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     stretches = find_stretches(stamps_N)
     last = stretches[-1]

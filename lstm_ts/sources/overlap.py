@@ -1,5 +1,5 @@
-"""Bars that several files of one command have: the file that ends later is taken, as the last bar of an export is
-often unfinished."""
+"""Bars that several files of one command share: those of the file that ends later are taken, since the last bar of an
+export is often unfinished."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,9 @@ class Overlap:
         self._shared = 0
 
     def take(self, bars: pl.DataFrame, last: int) -> pl.DataFrame:
-        """The bars that no file has delivered which ends later.
+        """Return the bars without those that a file with a later end has delivered.
 
-        bars   of one file, ascending in `ts`; last   stamp of that file
+        bars   of one file, ascending in `ts`; last   the file's last stamp
         """
         stamps, closes = bars["ts"].to_physical().to_numpy(), bars["close"].to_numpy()
         kept = np.ones(len(stamps), np.bool_)
@@ -50,7 +50,7 @@ class Overlap:
         return bars.filter(pl.Series(kept)) if not kept.all() else bars
 
     def end_file(self, last: int, file: Path) -> list[str]:
-        """What to tell of it."""
+        """End a file; return a note if its bars differ from those of other files."""
         none = np.empty(0, np.int64), np.empty(0)
         stamps, closes = (np.concatenate(column) for column in zip(none, *self._parts, strict=True))
         order = np.argsort(stamps, kind="stable")

@@ -1,4 +1,4 @@
-"""Asking again, ever later, each wait a random part of the longest: many clients then do not come back at once."""
+"""Retry with random exponential backoff, so that many clients do not return at the same moment."""
 
 import logging
 from collections.abc import Callable
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class RetryableError(Exception):
-    """Nothing was proven; asking again may help."""
+    """Nothing was proven; a retry may help."""
 
     def __init__(self, why: str, pause_s: float = 0.0) -> None:
         super().__init__(why)
-        self.pause_s = pause_s  # at least
+        self.pause_s = pause_s  # added to the wait before the retry
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Retries:
             raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
 
     def persist(self, ask: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
-        """Raises    RetryableError: the last one, as often as `attempts` allows; whatever else `ask` raises"""
+        """Raises    RetryableError: that of the last of `attempts`; any other error of `ask`"""
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             retry=tenacity.retry_if_exception_type(RetryableError),

@@ -1,4 +1,4 @@
-"""Rows of one file between the pass that learns what they are and the pass that delivers them."""
+"""Temporary storage for one file's rows between the pass that analyses them and the pass that delivers them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import polars as pl
 
 
 class Spool:
-    """Blocks in the order they came: one in memory, all others in a temporary folder."""
+    """Blocks in order of arrival: the last one in memory, all others in a temporary folder."""
 
     def __init__(self) -> None:
         self._last: pl.DataFrame | None = None

@@ -1,4 +1,4 @@
-"""Whether bars go on with the stored ones: on their level, and as the same series."""
+"""Check that new bars continue the stored ones: at the same price level, and as the same series."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class SeriesLimits:
     allow_revisions: bool
 
     def check(self, bars: pl.DataFrame, store: BarStore, name: str) -> None:
-        """Raises    DataError: the bars of `name` are on another level, or another series than the stored ones"""
+        """Raises    DataError: the bars of `name` have another price level than the stored ones, or another series"""
         if bars.is_empty():
             return
         stored = read_about(bars["ts"], store)
@@ -33,7 +33,7 @@ class SeriesLimits:
 
 
 def read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
-    """LEVEL_SCHEMA: what is stored within the span, and nearest before and after it."""
+    """Return the stored bars within the span, and the nearest before and after it, in LEVEL_SCHEMA."""
     stamps, first, last = store.read_stamps(), ts.min(), ts.max()
     before, after = stamps.filter(stamps < first).tail(1), stamps.filter(stamps > last).head(1)
     with suppress(NoRows):
@@ -42,7 +42,7 @@ def read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
 
 
 def check_revisions(bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, name: str, *, allow: bool) -> Revision:
-    """Raises    DataError: more differs than corrections do, and that is not allowed"""
+    """Compare the closes.    Raises    DataError: more differ than corrections explain, and `allow` is false"""
     revision = compare_closes(bars, stored)
     if revision.replaces and not allow:
         raise DataError(

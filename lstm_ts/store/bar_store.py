@@ -2,15 +2,15 @@
 
     <folder>/manifest.json                            id, source, session; month -> file, rows, sha256: what it holds
     <folder>/2015-03-9f86d081884c.parquet             named by its content: never changes once a manifest names it
-    <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: the old beside the new
+    <folder>/revisions-2015-03-60303ae22b99.parquet   bars that came again with other values: old and new
     <folder>/staging-<12 hex digits>/                 an upsert that has not ended
-    <folder>/upsert.journal                           names that it has given, or is about to drop
+    <folder>/upsert.journal                           names that it creates, or is about to drop
     <folder>/writer.lock                              held by a writer from the first row to the last: a second waits
     <folder>/reader.lock                              shared by readers, exclusive while files are removed
 
 Replacing the manifest is the one step that changes what a reader sees. A process killed before it leaves
 the old rows, one killed after it the new ones; the next writer removes what the journal names. No other file is
-read, overwritten or removed: what someone else has put into the folder is named in a warning.
+read, overwritten or removed: a warning names foreign files in the folder.
 """
 
 import fcntl
@@ -51,9 +51,9 @@ class BarStore:
         self.revision_schema = pl.Schema(schema | revised | {"revised_at": schema["ts"], "source": pl.String()})
 
     def read(self, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
-        """Bars with start <= ts < end, ascending in `ts`; only the months of the span are opened.
+        """Return bars with start <= ts < end, ascending in `ts`; only the months of the span are opened.
 
-        Raises    NoRows: nothing in the span; DataError: a file is not as it was written
+        Raises    NoRows: nothing in the span; DataError: a damaged file
         """
         with self._reading() as manifest:
             months = [file.read(self.folder) for file in manifest.months_within(start, end)]
@@ -69,20 +69,20 @@ class BarStore:
         return bars
 
     def read_stamps(self) -> pl.Series:
-        """`ts` of every bar, ascending; empty where nothing is stored."""
+        """Return `ts` of every bar, ascending; empty if nothing is stored."""
         with self._reading() as manifest:
             months = [file.read(self.folder, ["ts"]) for _, file in sorted(manifest.months.items())]
         return pl.concat([pl.DataFrame(schema={"ts": self.schema["ts"]}), *months])["ts"]
 
     def last_ts(self) -> datetime | None:
-        """Open of the newest bar; None: there is none.    Raises    DataError: its file is not as it was written"""
+        """Return the open of the newest bar; None: there is none.    Raises    DataError: a damaged file"""
         with self._reading() as manifest:
             newest = max(manifest.months, default=None)
             last: datetime | None = manifest.months[newest].read(self.folder, ["ts"])["ts"][-1] if newest else None
         return last
 
     def read_revisions(self) -> pl.DataFrame:
-        """Every bar that was stored and came again with other values, by `ts` and then as they came.
+        """Return every stored bar that came again with other values, by `ts` and then by arrival.
 
         Returns   the columns of a bar as it was stored, `<column>_revised` as it came, `revised_at`, and its `source`
         """
@@ -92,17 +92,17 @@ class BarStore:
 
     @property
     def id(self) -> str:
-        """Given at the first commit, and never changed; empty before."""
+        """Identifier of the store, given at the first commit and never changed; empty before."""
         return read_manifest(self.folder).id
 
     @property
     def source(self) -> str:
-        """What delivered the bars, by the last upsert that changed any."""
+        """Source of the last upsert that changed any bar."""
         return read_manifest(self.folder).source
 
     @property
     def changed(self) -> int:
-        """When, in nanoseconds since 1970, by the disk: another number after each change; 0 before the first."""
+        """Modification time in ns since 1970, by the disk: another number after each change; 0 before the first."""
         try:
             return (self.folder / MANIFEST).stat().st_mtime_ns
         except FileNotFoundError:
@@ -114,14 +114,14 @@ class BarStore:
 
     @contextmanager
     def upsert(self, source: str, session: Session | None = None) -> Iterator[Staging]:
-        """Add rows to what this yields; they are stored together when the block ends, or not at all if it raises.
+        """Yield a staging area whose rows are stored together when the block ends, or not at all if it raises.
 
         A second writer waits until the block has ended; readers see the old rows until then.
 
-        session   that the rows belong to; none: the one that is stored
+        session   of the rows; None: the stored one
         Raises    DataError: synthetic bars would join real ones, or real ones synthetic; ConfigError: another session
         """
-        read_manifest(self.folder)  # of someone else: nothing is put beside it
+        read_manifest(self.folder)  # raises for a foreign folder before anything is written
         self.folder.mkdir(parents=True, exist_ok=True)
         staging = Staging(self.folder / f"staging-{uuid4().hex[:12]}", self.schema)
         with locked(self.folder / WRITER_LOCK, fcntl.LOCK_EX):
@@ -140,7 +140,7 @@ class BarStore:
                 self._remove_leftovers()
 
     def _tell(self, staging: Staging, source: str) -> None:
-        """Where each bar came from, and when: docs/LOGS.md follows one by these lines."""
+        """Log where the bars came from: docs/LOGS.md traces a bar by these lines."""
         done, (first, last) = staging.result, staging.span or (None, None)
         if first and last:
             facts = {"store": str(self.folder), "source": source, "first_ts": first, "last_ts": last}
@@ -148,9 +148,9 @@ class BarStore:
             log.info("Bars are stored", extra={"event": "bars_stored", **facts})
 
     def copy_to(self, folder: Path) -> StoreManifest:
-        """Copy what is stored at this moment into a new folder; what that holds.
+        """Copy the store's present state into a new folder; return its manifest.
 
-        Raises    DataError: a file is not as it was written
+        Raises    DataError: a damaged file
         """
         folder.mkdir(parents=True)
         with self._reading() as manifest:
@@ -161,7 +161,7 @@ class BarStore:
         return manifest
 
     def foreign_files(self) -> list[str]:
-        """Names in the folder that no upsert has given; those that begin with a dot are the system's."""
+        """Return the names in the folder that no upsert created, without those that begin with a dot."""
         if not self.folder.is_dir():
             return []
         with self._reading(lenient=True) as before:
@@ -171,11 +171,11 @@ class BarStore:
         return sorted(found - own)
 
     def describe_foreign_files(self) -> str:
-        """A sentence; empty where there are none."""
+        """Return a sentence that names foreign files; empty: there are none."""
         return describe_foreign(self.folder, self.foreign_files())
 
     def _commit(self, staging: Staging, source: str, session: Session | None) -> tuple[UpsertResult, str]:
-        """Merge month by month, so memory holds one month whatever was staged. A store without a row has an id, too."""
+        """Merge month by month, so that memory holds one month. A store without a row gets an id, too."""
         manifest = read_manifest(self.folder)
         store_id = manifest.id or uuid4().hex
         months, revisions = dict(manifest.months), dict(manifest.revisions)
@@ -205,7 +205,7 @@ class BarStore:
         return _concat(self.revision_schema, before.read(self.folder), rows) if before else rows
 
     def _publish(self, staging: Path, before: StoreManifest, after: StoreManifest) -> None:
-        """Put the new files in place, then the manifest that names them."""
+        """Move the new files into place, then the manifest that names them."""
         new = [file for file in after.files.values() if not file.is_in(self.folder)]
         self._journal.add([*(file.file for file in new), *(before.files.keys() - after.files.keys())])
         for file in new:
@@ -216,7 +216,7 @@ class BarStore:
         fsync_folder(self.folder)
 
     def _remove_leftovers(self) -> None:
-        """Remove what the journal names and the manifest does not, if it is as it was written."""
+        """Remove the files that the journal names and the manifest does not, if their content matches their name."""
         with locked(self.folder / READER_LOCK, fcntl.LOCK_EX):
             named = read_manifest(self.folder).files
             for name in self._journal.names():
@@ -229,21 +229,21 @@ class BarStore:
 
     @contextmanager
     def _reading(self, *, lenient: bool = False) -> Iterator[StoreManifest]:
-        """The manifest, whose files stay until the block ends. A reader creates nothing, not even a lock.
+        """Yield the manifest, whose files stay until the block ends. A reader creates nothing, not even a lock.
 
-        lenient   go on without a lock where the folder has none
+        lenient   continue without a lock if the folder has none
         """
         lock = self.folder / READER_LOCK
         if not (self.folder / MANIFEST).exists() or (lenient and not lock.exists()):
             yield read_manifest(self.folder)
             return
         if not lock.exists():
-            read_manifest(self.folder)  # says what it is, if it is no store's
+            read_manifest(self.folder)  # raises if the manifest is no store's
             raise DataError(f"Expected {lock} beside the bars, got none; copy the whole folder, or touch that file")
         with locked(lock, fcntl.LOCK_SH):
             yield read_manifest(self.folder)
 
 
 def _concat(schema: pl.Schema, *frames: pl.DataFrame) -> pl.DataFrame:
-    """Frames in one; those of an older version have no spread."""
+    """Concatenate frames; those of an older version have no spread."""
     return pl.concat([pl.DataFrame(schema=schema), *frames], how="diagonal")

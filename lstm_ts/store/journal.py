@@ -1,4 +1,4 @@
-"""Names that an upsert has given or is about to drop: the proof that a store may delete them after a crash."""
+"""File names that an upsert creates or is about to drop: the proof that a store may delete them after a crash."""
 
 import os
 import re
@@ -32,7 +32,7 @@ class Journal:
         fsync_folder(self.path.parent)
 
     def names(self) -> list[str]:
-        """A last line that is cut off names nothing that was made.    Raises    DataError: not a journal"""
+        """Return the names; a truncated last line names nothing that was made.    Raises    DataError: not a journal"""
         try:
             header, *lines = self.path.read_text(errors="replace").splitlines(keepends=True) or [HEADER]
         except FileNotFoundError:
@@ -49,11 +49,11 @@ class Journal:
 
 
 def remove_staging(folder: Path) -> None:
-    """Remove the files that an upsert has put there, and the folder once it is empty."""
+    """Remove an upsert's files from the folder, and the folder once it is empty."""
     if folder.is_symlink() or not folder.is_dir():
         return
     for path in folder.iterdir():
         if STAGED_FILE.fullmatch(path.name):
             path.unlink()
-    with suppress(OSError):  # a file of someone else lies in it
+    with suppress(OSError):  # it holds a foreign file
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""Object storage: objects of `s3://bucket/…` as files on this machine, and back. The only importer of cloudpathlib."""
+"""Copy objects of `s3://bucket/…` to local files, and back. The only importer of cloudpathlib."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ def is_url(path: str) -> bool:
 
 @contextmanager
 def open_storage(url: str) -> Iterator[Any]:
-    """The URL as cloudpathlib's path.
+    """Yield the URL as a path of cloudpathlib.
 
     Raises    ConfigError: the extra is missing, or the URL is of another kind; DataError: the storage has failed
     """
@@ -39,14 +39,14 @@ def open_storage(url: str) -> Iterator[Any]:
 
 @cache
 def _client() -> Any:
-    """Its copies of objects stay as long as this process."""
+    """Return the client; its local copies of objects last as long as this process."""
     from cloudpathlib import S3Client
 
     return S3Client(file_cache_mode="tmp_dir")
 
 
 def copy_matches(pattern: str) -> list[Path]:
-    """Copies of the objects that a URL names, in which *, ? and ** stand for others; they stay as long as this process.
+    """Return local copies, which last as long as this process, of the objects that match a URL with *, ? and **.
 
     Raises    as `open_storage`
     """
@@ -58,7 +58,7 @@ def copy_matches(pattern: str) -> list[Path]:
 
 
 def upload(folder: Path, url: str, *, last: str) -> None:
-    """last    the file whose object says that all others are there    Raises    as `open_storage`"""
+    """Upload a folder; `last` is the file that goes last and marks it complete.    Raises    as `open_storage`"""
     with open_storage(url) as there:
         files = [path for path in folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path == folder / last):
@@ -66,7 +66,7 @@ def upload(folder: Path, url: str, *, last: str) -> None:
 
 
 def download(url: str, folder: Path) -> None:
-    """Raises    as `open_storage`; also DataError: nothing is there"""
+    """Raises    as `open_storage`; also DataError: no object is there"""
     with open_storage(url) as there:
         if not there.exists():
             raise DataError(f"Expected objects at {url}, got none; correct the URL")
@@ -74,7 +74,7 @@ def download(url: str, folder: Path) -> None:
 
 
 def check_free(url: str) -> None:
-    """Raises    as `open_storage`; also ConfigError: something is there"""
+    """Raises    as `open_storage`; also ConfigError: objects are there"""
     with open_storage(url) as there:
         if there.exists():
             raise ConfigError(f"Expected nothing at {url} yet, got objects; give another URL")

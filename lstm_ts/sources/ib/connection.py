@@ -1,7 +1,7 @@
-"""A connection to TWS: whether an answer came whole, and what was said while it was awaited.
+"""A connection to TWS that accepts an answer only if it is complete and no error message came meanwhile.
 
-The client (ib_insync.IB, or ib_async.IB) is driven through its asynchronous calls, on an event loop of our own: the
-thread that asks need have none.
+The client (ib_insync.IB, or ib_async.IB) is driven through its asynchronous calls, on an event loop of this module: the
+calling thread need not have one.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ class TwsConnection:
         self.ib = ib
         self.witness = uuid4().hex[:12]
         self.closed = False
-        self.down: set[str] = set()  # what TWS cannot reach
-        self.unsure = True  # new, or back after an outage, and its clock not looked at since
+        self.down: set[str] = set()  # servers that TWS cannot reach: "IB", or names of data farms
+        self.unsure = True  # new, or back after an outage, and IB's clock not checked since
         self._greeted = False
-        self._history = False  # is what is asked for
+        self._history = False  # whether the current request is for history
         self._said: TwsError | None = None
-        self._before = -1  # ids of requests that are over
+        self._before = -1  # the highest id of a finished request
         self._why = ""
         self._disturbed = asyncio.Event()
         self._restored = asyncio.Event()
@@ -43,9 +43,9 @@ class TwsConnection:
         ib.client.apiError += self._hang_up
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
-        """Connect without what `IB.connect` asks for beside: positions, orders and executions.
+        """Connect without the other requests of `IB.connect`: positions, orders and executions.
 
-        Raises    TwsError; OSError, TimeoutError: no TWS there
+        Raises    TwsError; OSError, TimeoutError: no TWS at the address
         """
         greeted = asyncio.ensure_future(self.ib.client.connectAsync(host, port, client_id, timeout_s))
         await self._first(greeted, timeout_s + 1)
@@ -57,11 +57,11 @@ class TwsConnection:
         self._greeted = True
 
     def away(self, *, history: bool) -> set[str]:
-        """What a request needs and TWS cannot reach: only history comes from a farm."""
+        """Return the unreachable servers that a request needs: only history comes from a data farm."""
         return self.down if history else self.down & {"IB"}
 
     async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
-        """Raises    TwsError; RetryableError: no answer, or one that something else was said during"""
+        """Await an answer.    Raises    TwsError; RetryableError: no answer, or an error message disturbed it"""
         if away := self.away(history=history):
             raise RetryableError(f"{', '.join(sorted(away))} is away")
         self._said, self._why, self._history = None, "", history
@@ -86,7 +86,7 @@ class TwsConnection:
             self._before = self._before + 1
 
     async def wait_restored(self, timeout_s: float) -> bool:
-        """Whether IB is back. A farm that stays away may be another's: it is forgotten, and the answer will tell."""
+        """Wait until IB is back; return whether it is. A farm that stays down is forgotten: it may not be needed."""
         self._restored.clear()
         if self.down and not self.closed:
             with suppress(TimeoutError):
@@ -105,7 +105,7 @@ class TwsConnection:
                 answer.cancel()
                 await asyncio.wait({answer}, timeout=1)
             if answer.done() and not answer.cancelled():
-                answer.exception()  # looked at, so that nobody complains when it is dropped
+                answer.exception()  # retrieved, since asyncio warns about an exception that never was
 
     def _hear(self, request: int, code: int, text: str, *_: object) -> None:
         meaning, what = explain(code, text), place(code, text)
@@ -142,7 +142,7 @@ class TwsConnection:
 
 
 class EventLoopRunner:
-    """Makes lines, and runs what is asked on them to its end."""
+    """Opens connections, and runs their coroutines to completion on its own event loop."""
 
     def __init__(self, client: Callable[[], Any], host: str, port: int, connect_s: float) -> None:
         self._client = client
@@ -152,7 +152,7 @@ class EventLoopRunner:
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)  # the client asks for the thread's
+            asyncio.set_event_loop(self._loop)  # the client uses the thread's loop
         return self._loop.run_until_complete(work)
 
     def sleep(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""What the codes of TWS mean for someone who asks for history.
+"""Meaning of TWS's message codes for a client that requests history.
 
-Codes and texts: https://interactivebrokers.github.io/tws-api/message_codes.html; 162, which says many things, is told
-apart by its text. 10089 and 10197 are not on that page: TWS's own text explains them.
+Codes and texts: https://interactivebrokers.github.io/tws-api/message_codes.html; 162 has several meanings, which its
+text tells apart. 10089 and 10197 are not on that page: TWS's own text explains them.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    EMPTY = "empty"  # a whole answer: nothing there
-    WAIT = "wait"  # asked too fast
+    EMPTY = "empty"  # a complete answer without bars
+    WAIT = "wait"  # requests came too fast
     RETRY = "retry"  # ask again
-    LOST = "lost"  # TWS is gone: connect again
-    DOWN = "down"  # TWS is there, what it asks is not: wait for word of it
-    UP = "up"  # the word: ask again, once its clock was looked at
-    PROBE = "probe"  # asleep, and an answer may never come: ask again, which wakes it
+    LOST = "lost"  # the connection to TWS is lost: connect again
+    DOWN = "down"  # TWS answers, its server does not: wait until TWS reports it back
+    UP = "up"  # the server is back: ask again, after a check of its clock
+    PROBE = "probe"  # the server is dormant and may never answer: ask again, which wakes it
     NEXT_ID = "next id"  # connect as another client
     FATAL = "fatal"  # our request or configuration is wrong
     ALERT = "alert"  # somebody must do something at IB or at another TWS
@@ -78,5 +78,5 @@ def explain(code: int, text: str) -> Meaning:
 
 
 def place(code: int, text: str) -> str:
-    """What is down, or up again."""
+    """Return the server that is down or up again: a farm's name, or "IB"."""
     return text.rpartition(":")[2].rpartition(".")[2].strip() if code in FARMS else "IB"

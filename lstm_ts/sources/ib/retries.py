@@ -1,4 +1,4 @@
-"""How often TWS is asked again, and how long to wait before connecting to it once more."""
+"""Retries of requests to TWS, and the shortest wait before reconnecting."""
 
 from dataclasses import dataclass
 

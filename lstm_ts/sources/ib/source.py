@@ -1,8 +1,8 @@
-"""Minute bars from Interactive Brokers, through TWS or IB Gateway; the names of its API stop here and in `ib_*`.
+"""Minute bars from Interactive Brokers, through TWS or IB Gateway; names of its API are used in this folder only.
 
-One request fetches a session, or what has passed of it. `1 D` before the end asked for is a day by the clock or a
-trading day, as TWS sees fit: either way it reaches back to the session's opening, and it is evidence for no more.
-Only history, contract, account names and time are ever asked for.
+One request fetches a session, or the part of it that has passed. `1 D` before the requested end is a calendar day or a
+trading day, as TWS decides: either way it reaches back to the session's opening, and it is evidence for no more.
+Only history, contracts, account names and the time are ever requested.
 """
 
 import logging
@@ -71,8 +71,8 @@ class InteractiveBrokers:
         self._wire = EventLoopRunner(client, host, port, connect_s)
         self._line: TwsConnection | None = None
         self._contract: Any = None
-        self._behind = timedelta()  # of IB's clock
-        self._too_fast = False  # is what IB said of the last request for history
+        self._behind = timedelta()  # how far IB's clock is behind ours
+        self._too_fast = False  # whether the last request for history violated IB's pacing
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class InteractiveBrokers:
     # Connection
 
     def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
-        """Raises    BrokerAway: nobody there; BrokerError: a live account, a clock that is off, no such contract"""
+        """Raises    BrokerAway: no answer; BrokerError: a live account, a wrong clock, no such contract"""
         try:
             self._line = self._open()
             self._contract = self._find_contract()
@@ -107,7 +107,7 @@ class InteractiveBrokers:
         return line
 
     def _check_clock(self, line: TwsConnection) -> None:
-        """Also whether IB answers at all."""
+        """Check IB's clock, and thereby that IB answers at all."""
         try:
             stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
         except TwsError as said:
@@ -157,7 +157,7 @@ class InteractiveBrokers:
     # Requests
 
     def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
-        """Each span lies in one session, and has passed. One that stays without an answer is an empty batch."""
+        """Fetch past spans, each within one session; a span that stays without an answer yields an empty batch."""
         failed = 0
         for start, end in spans:
             try:
@@ -165,7 +165,7 @@ class InteractiveBrokers:
                 failed = 0
                 yield self._read(rows, start, end)
             except RetryableError as why:
-                failed = 0 if self._is_there() else failed + 1  # what it never answers must not keep it from the rest
+                failed = 0 if self._is_there() else failed + 1  # one span without an answer must not block the rest
                 if self._line is None or failed == GIVE_UP:
                     raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
@@ -183,9 +183,9 @@ class InteractiveBrokers:
         return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
 
     def _persist(self, request: Callable[[TwsConnection], Awaitable[Any]], *, key: datetime | None = None) -> Any:
-        """Ask until there is an answer that nothing disturbed. With a key, it is a request for history.
+        """Repeat a request until an undisturbed answer; a request for history has a key.
 
-        Raises    RetryableError: as often as `retries` allows; BrokerError: asking again is no use
+        Raises    RetryableError: no answer in as many attempts as `retries` allows; BrokerError: repeating is useless
         """
         return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
 
@@ -209,7 +209,7 @@ class InteractiveBrokers:
             raise RetryableError(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
 
     def _pause_s(self) -> float:
-        """Pause after a pacing violation; after a second in a row the whole window, as others must be asking."""
+        """Return the pause after a pacing violation; after two in a row the whole window, as others must use it too."""
         pause_s = self.pacing.window_s if self._too_fast else self.pacing.identical_s
         self._too_fast = True
         return pause_s
@@ -222,9 +222,9 @@ class InteractiveBrokers:
         return True
 
     def _ready_line(self, *, history: bool = False) -> TwsConnection:
-        """Connected, with no word of IB being away, and with a clock that agrees with ours.
+        """Return a connection that is up, through which IB is reachable, with a checked clock.
 
-        Raises    RetryableError; BrokerError: a live account, a clock that is off
+        Raises    RetryableError; BrokerError: a live account, a wrong clock
         """
         if self._line is None or self._line.closed:
             self._line = None
@@ -240,7 +240,7 @@ class InteractiveBrokers:
         return line
 
     def _reconnect_s(self) -> float:
-        """No storm of connections over a weekend."""
+        """Return the shortest wait before reconnecting; it is longer while the market is closed."""
         now = self._now()
         return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
 
