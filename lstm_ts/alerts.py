@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
-from lstm_ts.configuration import check_registry, construct, require
+from lstm_ts.configuration import check_action, check_registry, construct, require
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences
@@ -30,6 +30,13 @@ from lstm_ts.monitoring.messages import Message, find_silence, format_time
 from lstm_ts.monitoring.silences import describe_scope, silence, unsilence
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+OPTIONS = {  # of each action, beside `days`
+    "list": (),
+    "test": (),
+    "silence": ("rule", "subject", "until", "reason"),
+    "unsilence": ("rule", "subject"),
+    "close": ("number", "reason"),
+}
 NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or slack://…"
 
 
@@ -49,8 +56,10 @@ class AlertRequest:
 def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
     """Run the action; return the text to print.
 
-    Raises    ConfigError: an unknown action, or a missing option; DeliveryError: a receiver did not take the test
+    Raises    ConfigError: an unknown action, or an option that it lacks or does not read
+              DeliveryError: a receiver did not take the test
     """
+    check_action(asked, OPTIONS)
     match asked.action:
         case "list":
             return _list(ledger, alerts, asked, at)
@@ -60,9 +69,8 @@ def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) ->
             return _silence(ledger, asked, at)
         case "unsilence":
             return _unsilence(ledger, asked, at)
-        case "close":
+        case _:  # close
             return _close(ledger, asked, at)
-    raise ConfigError(f"Expected action=list, test, silence, unsilence or close, got {asked.action}")
 
 
 def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:

@@ -34,10 +34,13 @@ def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
     words: list[str] = []
     rest = iter(arguments)
     for word in rest:
-        if word.partition("=")[0] in FLAGS | FLAGS_WITH_VALUE:
-            flags += [word, *([next(rest, "")] if word in FLAGS_WITH_VALUE else [])]
-            if word in ("-c", "--cfg") and flags[-1] not in SHOWN:
-                raise ConfigError(f"Expected {word} job, {word} hydra or {word} all, got {flags[-1] or 'none'}")
+        name, equals, value = word.partition("=")
+        if name in FLAGS:
+            flags.append(word)
+        elif name in FLAGS_WITH_VALUE:
+            value = value if equals else next(rest, "")
+            _check_flag(name, value)
+            flags += [word] if equals else [name, value]
         elif word.startswith("-"):
             name = word.lstrip("-")
             raise ConfigError(
@@ -47,6 +50,14 @@ def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
             words.append(word)
     words = _join_paths(words)
     return flags + [_read(word, words, command) for word in words]
+
+
+def _check_flag(name: str, value: str) -> None:
+    """Raises    ConfigError: no value that the flag takes"""
+    if name in ("-c", "--cfg") and value not in SHOWN:
+        raise ConfigError(f"Expected {name} job, {name} hydra or {name} all, got {value or 'none'}")
+    if name in ("-cd", "--config-dir") and not Path(value).is_dir():
+        raise ConfigError(f"Expected a folder after {name}, got {value or 'none'}; name one that exists")
 
 
 def _join_paths(words: Sequence[str]) -> list[str]:
@@ -64,6 +75,12 @@ def _join_paths(words: Sequence[str]) -> list[str]:
 
 def _read(text: str, words: Sequence[str], command: str) -> str:
     key, value = key_of(text), value_of(text)
+    if not text.strip():
+        raise ConfigError("Expected key=value, got an empty argument; leave it out")
+    if text.startswith("~") and not is_group(key):
+        raise ConfigError(f"Expected a value for each key, got {text}, which deletes one; leave it out")
+    if re.fullmatch(r"<[^<>]+>", value) and not _names_file(value):
+        raise ConfigError(f"Expected a value for {key}, got {value}, which stands for one; put your own in its place")
     if "=" not in text and not text.startswith("~"):
         raise ConfigError(f"Expected key=value, got {text}; {_advise(text, words, command)}")
     if not key or key != key.strip() or (value != value.lstrip() and value.strip()):

@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,10 +46,27 @@ def to_json(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
+def check_action(asked: Any, options: Mapping[str, Sequence[str]]) -> None:
+    """asked     what a command line asks for, as its `action`
+    options   of each action
+    Raises    ConfigError: no such action, or one that does not read an option that is set
+    """
+    if asked.action not in options:
+        *actions, last = options
+        raise ConfigError(f"Expected action={', '.join(actions)} or {last}, got {asked.action}")
+    for option in dict.fromkeys(chain(*options.values())):
+        if option not in options[asked.action] and (value := getattr(asked, option)) is not None:
+            readers = ", ".join(action for action, read in options.items() if option in read)
+            raise ConfigError(
+                f"Expected no {option} for action={asked.action}, got {option}={value}; leave it out, or choose "
+                f"action={readers}"
+            )
+
+
 def require(asked: Any, option: str) -> Any:
     """asked    what a command line asks for, as its `action`    Raises    ConfigError: it lacks the option"""
     value = getattr(asked, option)
-    if value is None:
+    if value is None or not str(value).strip():
         raise ConfigError(f"Expected {option}=… for action={asked.action}, got none")
     return value
 

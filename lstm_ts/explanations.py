@@ -63,7 +63,7 @@ def _explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
 
 
 def _find(overrides: Sequence[str], key: str) -> str:
-    return next((text for text in overrides if key_of(text) == key), key)
+    return next((text for text in reversed(overrides) if key_of(text) == key), key)
 
 
 def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
@@ -95,7 +95,8 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
         keys = ", ".join(name for name in sorted(known) if "." not in name and not key.startswith(f"{name}."))
         return f"Expected a key of {command}, got {got}; its keys are {keys} (--cfg job shows all with their values)"
     if near in choices:
-        return f"Expected a key of {command}, got {got}; did you mean {near}={choices[near]}?"
+        file = value_of(got) if (CONF / near / f"{value_of(got)}.yaml").is_file() else choices[near]
+        return f"Expected a key of {command}, got {got}; did you mean {near}={file}?"
     while isinstance(known[near], dict) and known[near].keys() - {"_target_"}:
         near = f"{near}.{next(name for name in known[near] if not name.startswith('_'))}"
     found_at = look_up(near, command, choices)

@@ -63,8 +63,7 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
 
     Raises    ConfigError
     """
-    for text in overrides:
-        key = key_of(text)
+    for key, text in {key_of(text): text for text in overrides}.items():  # the last one of a key counts
         parsed = parse(text)
         if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in FREE:
             continue

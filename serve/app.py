@@ -57,7 +57,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         super().__init__(http.api, accelerator="cpu", devices=1, workers_per_device=http.slots)
         self._http, self._registry, self.stopping, self.broken = http, registry, False, False
         self._answer_s = http.api.settings.answer_s
-        self.app = FastAPIOffline(lifespan=http.lifespan, swagger_ui_parameters={"validatorUrl": None})
+        self.app = FastAPIOffline(
+            lifespan=http.lifespan, redirect_slashes=False, swagger_ui_parameters={"validatorUrl": None}
+        )
         keep_in_memory(self.app)
 
     def register_endpoints(self) -> None:

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Problems, Refusal, Window
+from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Problems, Refusal, Window, shown
 from serve.http_process import HttpProcess
 from serve.keys import Keys
 from serve.metrics import LoadedWorkers, scrape
@@ -88,13 +88,13 @@ class Routes:
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """The same for the newest bars in the store."""
-        self._check_symbol(symbol)
+        self._check_symbol(request, symbol)
         return await self._ask(request, None, symbol)
 
-    async def info(self, symbol: Annotated[str | None, Query()] = None) -> Info:
+    async def info(self, request: Request, symbol: Annotated[str | None, Query()] = None) -> Info:
         """What a window of the symbol, by default the first one served, must hold; which versions are loaded."""
         symbol = self._symbols[0] if symbol is None else symbol
-        self._check_symbol(symbol)
+        self._check_symbol(request, symbol)
         inputs = (needs for state in self._http.workers.last if state for needs in state.inputs)
         return Info(
             symbols=list(self._symbols),
@@ -104,8 +104,12 @@ class Routes:
             workers=self._http.workers.all(),
         )
 
-    def _check_symbol(self, symbol: str) -> None:
-        """Raises    UnknownSymbol"""
+    def _check_symbol(self, request: Request, symbol: str) -> None:
+        """Raises    UnknownSymbol: none that is served, or more in the query than one symbol"""
+        asked = [name for name, _ in request.query_params.multi_items()]
+        if len(asked) > 1 or asked not in ([], ["symbol"]):
+            got = shown(", ".join(asked))
+            raise UnknownSymbol(f"Expected symbol once in the query, got {got}; leave the rest out")
         if symbol not in self._symbols:
             raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
 

@@ -1,5 +1,6 @@
 """Read a request's body: hourly bars, or everything that is wrong with it."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -118,6 +119,14 @@ def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
     return bars, problems
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a text is a number."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 def _describe(path: str, error: ErrorDetails) -> Problem:
     field, got = ".".join([path, *map(str, error["loc"])]), shown(error["input"])
     match error["type"]:
@@ -130,7 +139,7 @@ def _describe(path: str, error: ErrorDetails) -> Problem:
         case "greater_than_equal" | "finite_number":
             text = f"Expected a {error['loc'][-1]} of 0 or more, got {got}; correct it or leave it out"
         case "float_type":
-            how = "send it without quotes" if isinstance(error["input"], str) else "correct it"
+            how = "send it without quotes" if _is_number(error["input"]) else "correct it"
             text = f"Expected a number, got {got}; {how}"
         case "stamp" | "naive" | "early":
             text = error["msg"]

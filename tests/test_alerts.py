@@ -685,6 +685,7 @@ def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: 
         ({"action": "mute"}, "Expected action=list, test, silence, unsilence or close, got mute"),
         ({"action": "test"}, "Expected a receiver of alerts, got none; set LSTM_TS_ALERT_URLS"),
         ({"action": "silence"}, "Expected rule=… for action=silence, got none"),
+        ({"action": "close", "rule": "disk"}, "Expected no rule for action=close, got rule=disk"),
         ({"action": "silence", "rule": "disc"}, "got rule=disc; choose one of them"),
         ({"action": "silence", "rule": "disk", "until": "soon"}, "Expected a time to come, got until=soon; write it"),
         ({"action": "silence", "rule": "disk", "until": "2015-01-01"}, "Expected a time to come, got until=2015-01-01"),

@@ -181,7 +181,7 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
         ("ingest", ("source=files",), "Expected a value for source.paths"),
         ("ingest", ("source=files", "source.paths=README.md"), "Expected"),
         ("ingest", ("source=filess",), "Expected source= with one of dukascopy, files, ib, synthetic, got filess"),
-        ("ingest", ("sourcee=files",), "did you mean source=synthetic?"),
+        ("ingest", ("sourcee=files",), "did you mean source=files?"),
         ("ingest", ("symbol.session.zone=Mars/Base",), "Mars/Base"),
         ("process", (), "run python -m lstm_ts.ingest first"),
         ("train", (), "run python -m lstm_ts.process first"),

@@ -34,6 +34,15 @@ from serve.startup import main as serve
         ("ingest", "minutes/*.csv", "write source.paths='minutes/*.csv'"),
         ("ingest", "source", "got source; write source=…"),
         ("train", "net=[1]", "Expected net= with one of gru, lstm, got [1]"),
+        ("process", "", "got an empty argument; leave it out"),
+        ("process", "  ", "got an empty argument; leave it out"),
+        ("process", "~paths.data", "got ~paths.data, which deletes one; leave it out"),
+        ("registry", "version=<run>", "got <run>, which stands for one; put your own in its place"),
+        (
+            "process",
+            "--config-dir=/nowhere",
+            "a folder after --config-dir, got /nowhere; name one that exists",
+        ),
     ],
 )
 def test_an_argument_that_is_no_override_is_told_as_one_would_type_it(command: str, typed: str, words: str) -> None:
@@ -60,6 +69,11 @@ def test_a_path_needs_no_quotes_where_it_exists(name: str, tmp_path: Path, monke
     assert compose("ingest", ["source=files", f"source.paths={name}"]).source.paths == name
     by_shell = f"source.paths={name}".split()  # what a shell hands over where nothing is quoted
     assert compose("ingest", ["source=files", *by_shell]).source.paths == name
+
+
+def test_of_a_key_that_is_typed_twice_the_last_value_is_the_wrong_one() -> None:
+    with pytest.raises(ConfigError, match="got seed=x; write it as in seed=0"):
+        compose("train", ["seed=3", "seed=x"])
 
 
 @pytest.mark.parametrize("name", ["data/größe (x)", "a=b", 'with "quotes" (2)'])
@@ -98,7 +112,8 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("retrain", "+nonsense=1", "Expected a key of retrain, got +nonsense=1; its keys are"),
         ("retrain", "trainer.max_steps=5", "write +trainer.max_steps=5"),
         ("ingest", "zone=UTC", "Expected a key of ingest, got zone=UTC; did you mean"),
-        ("ingest", "sourcee=files", "did you mean source=synthetic?"),
+        ("ingest", "sourcee=files", "did you mean source=files?"),
+        ("ingest", "sourcee=filess", "did you mean source=synthetic?"),
         ("retrain", "+experiment=nope", "Expected +experiment= with one of pooled, quickstart, sweep_capacity"),
         ("retrain", "experiment=quickstart", "Expected +experiment=quickstart, got experiment=quickstart"),
         ("retrain", "trainer=nope", "Expected trainer= with one of default, got nope"),

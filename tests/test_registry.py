@@ -648,7 +648,12 @@ def test_export_copies_the_verified_model_into_a_new_folder(registry: Registry, 
         ("rollback", {}, r"an alias among \[\], got champion"),
         ("rollback", {"name": "EURUSD"}, "got EURUSD; there is XAGUSD"),
         ("rollback", {"alias": "challenger"}, "alias=champion for action=rollback, got challenger"),
+        ("rollback", {"version": 1}, "no version for action=rollback, got version=1; .* action=show, promote, export"),
+        ("promote", {"version": 1, "reason": " "}, "reason=… for action=promote, got none"),
+        ("promote", {"version": 1, "reason": "r", "to": "x"}, "no to for action=promote, got to=x"),
+        ("show", {"version": 10**20}, r"among \[1\] .* got 100000000000000000000"),
         ("export", {"version": 1}, "to=… for action=export"),
+        ("export", {"version": 1, "to": ""}, "to=… for action=export"),
     ],
 )
 def test_a_mistake_on_the_command_line_moves_nothing(

@@ -297,6 +297,27 @@ def test_problems_beyond_a_hundred_are_not_told(started: Server, rows: str) -> N
         assert (problems[-1].path, problems[-1].problem[:33]) == ("body", "Expected fewer than 100 problems,")
 
 
+@pytest.mark.parametrize("query", ["symbol=XAGUSD&symbol=XAGUSD", "symbol=XAGUSD&arm=challenger"])
+@pytest.mark.parametrize("path", ["/forecast", "/info"])
+def test_a_query_holds_a_symbol_and_nothing_else(started: Server, path: str, query: str) -> None:
+    answer = started.client.get(f"{path}?{query}")
+    assert answer.status_code == 422
+    (problem,) = http_schema.Problems.model_validate_json(answer.content).problems
+    assert problem.problem.startswith("Expected symbol once in the query, got 'symbol, ")
+
+
+def test_a_path_with_a_slash_at_its_end_is_no_redirect(started: Server) -> None:
+    assert started.client.get("/forecast/?symbol=XAGUSD", headers={"Host": "evil.example"}).status_code == 404
+
+
+@pytest.mark.parametrize(("close", "advice"), [("16.2", "send it without quotes"), ("abc", "correct it")])
+def test_a_text_in_the_place_of_a_price_is_told_what_to_do(started: Server, close: str, advice: str) -> None:
+    bar = {"ts": "2019-06-03T10:00:00Z", "open": 16.1, "high": 16.3, "low": 16.0, "close": close}
+    response = started.predict(json.dumps({"symbol": "XAGUSD", "bars": [bar]}).encode())
+    (problem,) = http_schema.Problems.model_validate_json(response.content).problems
+    assert problem.problem == f"Expected a number, got '{close}'; {advice}"
+
+
 def test_an_unknown_symbol_of_the_store_is_refused(started: Server) -> None:
     for params in ({"symbol": "XAUUSD"}, {}):
         response = started.client.get("/forecast", params=params)

@@ -46,7 +46,7 @@ def _keep(sessions: pl.DataFrame, path: Path) -> None:
 
 def _cached(calendar: str, year: int) -> Path:
     """Raises    RuntimeError: the user has no home"""
-    return _folder() / f"{quote(calendar, safe='')}-{year}.arrow"
+    return _folder() / f"{quote(calendar, safe='', errors='replace')}-{year}.arrow"
 
 
 @cache

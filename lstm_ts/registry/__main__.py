@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, require
+from lstm_ts.configuration import check_action, check_registry, require
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import user
@@ -28,6 +28,15 @@ from lstm_ts.registry.version import (
     format_version,
     format_versions,
 )
+
+OPTIONS = {  # of each action
+    "list": (),
+    "show": ("version",),
+    "history": ("at",),
+    "promote": ("version", "reason"),
+    "rollback": ("reason",),
+    "export": ("version", "to"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,11 @@ class Request:
 
 
 def answer(registry: Registry, asked: Request) -> str:
-    """Do what is asked; the text to print.    Raises    ConfigError: an unknown action, or an option it needs"""
+    """Run the action; return the text to print.
+
+    Raises    ConfigError: an unknown action, or an option that it lacks or does not read
+    """
+    check_action(asked, OPTIONS)
     match asked.action:
         case "list":
             return _list(registry, asked)
@@ -72,10 +85,9 @@ def answer(registry: Registry, asked: Request) -> str:
                 raise ConfigError(f"Expected alias={CHAMPION} for action=rollback, got {asked.alias}; promote another")
             version = registry.rollback(asked.name, actor=user(), reason=asked.reason or "no reason given")
             return f"The {CHAMPION} of {asked.name} is version {version.number} again."
-        case "export":
+        case _:  # export
             registry.export(registry.version(asked.name, asked.ref), Path(require(asked, "to")))
             return str(asked.to)
-    raise ConfigError(f"Expected action=list, show, history, promote, rollback or export, got {asked.action}")
 
 
 def _list(registry: Registry, asked: Request) -> str:

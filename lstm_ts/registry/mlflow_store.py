@@ -48,6 +48,7 @@ UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's cod
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
 THERE = "RESOURCE_ALREADY_EXISTS"
 EPOCH = date(1970, 1, 1)
+MAX_NUMBER = 2**31 - 1  # of a version, in a database
 MOST_METRICS = 1000  # in one call, by MLflow
 BACKGROUND = re.compile(r"\(Background on this error at: \S+\)")  # SQLAlchemy's
 
@@ -156,6 +157,8 @@ class MlflowStore:
 
     def find(self, name: str, ref: int | str) -> Version | None:
         """Find a version by number or alias."""
+        if str(ref).isdecimal() and int(ref) > MAX_NUMBER:
+            return None
         client = self._client
         ask = client.get_model_version if str(ref).isdecimal() else client.get_model_version_by_alias
         with self._answering(), _ignoring(*UNKNOWN):
