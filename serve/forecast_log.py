@@ -1,8 +1,8 @@
-"""Served forecasts, and to whom traffic goes, on their way to the ledger: who adds them never waits for the database.
+"""Queue of served forecasts and traffic reports to the ledger: adding one never waits for the database.
 
-A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
-that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
-lost; the next one counts it (`service_folder`), and asks the ledger about the batch that was being written.
+A forecast leaves the queue once the ledger has it, so an outage loses only forecasts beyond the queue's capacity. A
+ledger that was removed, or replaced by another one, is an outage until it is back. A killed process loses its queue;
+the next one counts it (`service_folder`), and checks in the ledger whether the last batch was written.
 """
 
 import logging
