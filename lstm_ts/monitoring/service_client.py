@@ -17,7 +17,7 @@ class NoWholeAnswer(Exception):
 
 
 def check_url(url: str) -> str:
-    """Raises    ConfigError: no address, or one with a secret in it, which is not repeated"""
+    """Raises    ConfigError: no HTTP address, or one with a secret, which the message leaves out"""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
@@ -28,10 +28,10 @@ def check_url(url: str) -> str:
 
 
 class ServiceClient:
-    """`health` and `samples` return what the service says, or a sentence about why it said nothing."""
+    """HTTP client; `health` and `samples` return the service's answer, or a sentence about why there is none."""
 
     def __init__(self, base: str, *, answer_s: float, attempts: int, pause_s: float, max_bytes: int) -> None:
-        """answer_s   for a whole answer;  pause_s   between two attempts"""
+        """answer_s   deadline of a whole answer;  pause_s   between two attempts"""
         self._base, self._answer_s, self._max_bytes = base, answer_s, max_bytes
         self._attempts, self._pause_s = attempts, pause_s
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
