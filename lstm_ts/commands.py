@@ -20,7 +20,7 @@ LIBRARIES = {  # extra of the package → one library of it
 class Command:
     module: str
     summary: str
-    details: str  # what it leaves, or prints
+    details: str  # one sentence: what it writes or prints
     example: str  # what one types after the command
     extras: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "monitor": Command(
         "lstm_ts.monitor",
-        "score what was forecast, find drift",
+        "score past forecasts, detect drift",
         "Exit code 3: a retraining is due; 1: an alert did not arrive.",
         "paths.data=data/real",
         ("registry", "monitor"),
@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Command] = {
     "backup": Command(
         "lstm_ts.backup",
         "write bars, registry and ledger into a folder, or restore them",
-        "While everything runs; restored into an empty place, and compared.",
+        "Everything may keep running. A restore needs an empty place, and is checked.",
         "folder=backups/2026-11-29 paths.data=data/real",
         ("registry",),
     ),
@@ -116,7 +116,7 @@ COMMANDS: Mapping[str, Command] = {
     "serve": Command(
         "serve.server",
         "answer requests for forecasts over HTTP",
-        "By the registry's champion, which it follows; its pages lie at /docs.",
+        "Follows the registry's champion; /docs describes the API.",
         "paths.data=data/real port=8000",
         ("serve",),
     ),

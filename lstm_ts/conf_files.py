@@ -1,4 +1,4 @@
-"""What the files of conf/ say of their keys, comments included; for `--help` and for the documentation."""
+"""Keys, values and comments of the files of conf/, for `--help` and for the documentation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CONF = Path(__file__).parent / "conf"
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a YAML file; `comment` is what the file says of it."""
+    """One key of a YAML file, with the comment that explains it."""
 
     key: str
     value: str  # empty for a key with keys of its own
@@ -20,7 +20,7 @@ class Setting:
 
 
 def read_settings(path: Path) -> list[Setting]:
-    """All keys below the top level of a file of conf/, without Hydra's own."""
+    """Return all keys of a file of conf/, without Hydra's own."""
     text = path.read_text()
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)
@@ -29,7 +29,7 @@ def read_settings(path: Path) -> list[Setting]:
 
 
 def read_title(path: Path) -> str:
-    """The comment that a file of conf/ begins with."""
+    """Return the comment that a file of conf/ begins with."""
     lines = []
     for line in path.read_text().splitlines():
         if not line.startswith("#"):
@@ -40,7 +40,7 @@ def read_title(path: Path) -> str:
 
 
 def read_defaults(path: Path) -> list[str]:
-    """What the file includes: `project`, or a group with its file, such as `net=lstm`."""
+    """Return the files that a file includes: `project`, or a group with its file, such as `net=lstm`."""
     entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
     pairs = [entry if isinstance(entry, dict) else {entry: None} for entry in entries if entry != "_self_"]
     named = [(key.removeprefix("override ").lstrip("/"), value) for pair in pairs for key, value in pair.items()]
@@ -48,14 +48,14 @@ def read_defaults(path: Path) -> list[str]:
 
 
 def included_files(name: str) -> list[Path]:
-    """The command's own file, and those that it includes, what overrides first."""
+    """Return the command's own file, and those that it includes; a file comes before those that it overrides."""
     path = CONF / f"{name}.yaml"
     included = [entry for entry in read_defaults(path) if "=" not in entry]
     return [path, *(file for entry in included for file in included_files(entry))]
 
 
 def read_target(path: Path) -> str:
-    """The class that the whole file makes; empty where there is none."""
+    """Return the class that the whole file makes; empty: there is none."""
     root = yaml.compose(path.read_text())
     return _target(root) if isinstance(root, yaml.MappingNode) else ""
 
@@ -80,7 +80,7 @@ def _target(node: yaml.MappingNode) -> str:
 
 
 def _read_comments(text: str) -> dict[int, str]:
-    """Line of a key -> its comment: beside it, on indented lines below, or on lines of their own before it."""
+    """Return line of a key -> its comment: beside it, on indented lines below, or on lines of their own before it."""
     lines, found, last = text.splitlines(), dict[int, str](), 0
     above: list[str] = []
     ends = {token.end_mark.line: token.end_mark.column for token in yaml.scan(text) if _is_written(token)}

@@ -161,12 +161,12 @@ class StrayText(TextIOBase):
 
 
 def are_json() -> bool:
-    """Whether this process writes JSON: nothing for people, such as a bar of progress, has a place on stderr then."""
+    """Whether this process logs JSON: then stderr must hold nothing else, such as a progress bar."""
     return isinstance(sys.stderr, StrayText)
 
 
 def begin(kind: str, command: str) -> None:
-    """Set up the log before there is a configuration: what goes wrong until then is told as asked for."""
+    """Set up the log before there is a configuration, so that earlier errors have the requested format."""
     if kind == JSON and not are_json():
         handler = StderrHandler()
         handler.setFormatter(make_formatter(kind, command))

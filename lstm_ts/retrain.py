@@ -1,8 +1,8 @@
 """`python -m lstm_ts.retrain`: train a candidate on the latest bars, judge it beside the champion, register it.
 
 The alias `champion` moves only if the gate promotes; while the champion's drift alarm stands, only hours since the
-change count (`holdout.Change`). What was decided stands in the registered version itself, so after a kill in between,
-the next run finds it and does what was still to be done (see `promotion.py`).
+change count (`holdout.Change`). The registered version itself holds the decision: after a kill, the next run finds it
+and carries it out (see `promotion.py`).
 """
 
 import logging
@@ -44,14 +44,14 @@ SCRATCH, BOTH = "scratch", "both"
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """What a retraining has come to for the first symbol."""
+    """Result of a retraining for the first symbol."""
 
     registered: Version | None  # None: nothing was new, it is too early to judge, or a dry run
     champion: Version | None  # which serves now
 
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, data: BarsDataModule) -> list[str]:
-    """Raises    ConfigError: a start that does not exist, or a champion whose weights cannot be gone on with"""
+    """Raises    ConfigError: an unknown start, or a champion whose weights cannot be continued"""
     asked = cfg.retrain.start
     if asked not in (SCRATCH, CHAMPION, BOTH):
         raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
@@ -87,12 +87,11 @@ def write_losses(folder: Path, losses: Sequence[float]) -> None:
 
 
 def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | None:
-    """Prints scores, decisions, and where the candidate's reports and model lie.
+    """Retrain, judge and register; print scores, decisions, and the paths of reports and model.
 
-    Returns    what was registered for the first symbol: None where nothing is new, it is too early to
-               judge, or it was a dry run
+    Decisions that a killed run left are carried out first, whatever the bars.
 
-    First it does what a run before left undone when it was killed, whatever its bars.
+    Returns    the registered version of the first symbol; None: nothing new, too early to judge, or a dry run
     """
     reject_options(cfg, "ckpt_path", "lightgbm_steps", "garch", "warm_start")
     reject_relaunch(cfg)

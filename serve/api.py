@@ -127,7 +127,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             raise _not_enough(str(error)) from None
 
     def encode_response(self, output: tuple["Bars", "Forecast"], context: Context) -> WorkerAnswer:
-        """The reply as JSON, and what the ledger keeps of it."""
+        """Return the reply as JSON, and its row for the ledger."""
         (bars, forecast), ask, serving = output, context.ask, context.serving
         source = self.stored[context.symbol].source if ask.body is None else ""
         flags = [
@@ -141,7 +141,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         return WorkerAnswer(200, str(serving.model.version), ask.arm, "", 0.0, row, body)
 
     def symbol_of(self, ask: Ask) -> str:
-        """The first one where the request names none that is served: `read_window` says so."""
+        """Return the request's symbol; the first one if it names none that is served, which `read_window` refuses."""
         if len(self.symbols) == 1:
             return self.symbols[0]
         symbol = ask.symbol if ask.body is None else symbol_of(ask.body)
@@ -156,7 +156,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             self.shared_state[EXAMPLE] = example
 
     def _tell(self, symbol: str, loaded: "LoadedModels", looked: int) -> None:
-        """What is loaded for one symbol, with what was told of the others; each has a thread of its own."""
+        """Report what is loaded for one symbol, with the last reports of the others; each symbol has a thread."""
         serving, worker = loaded.champion.serving, loaded.worker.model_copy(update={"symbol": symbol})
         with self._telling:
             self._told[symbol] = worker, serving.input if serving else None, looked

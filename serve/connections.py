@@ -94,7 +94,7 @@ class Connections:
         self._refused_addresses[address] += 1
 
     async def watch(self) -> None:
-        """Close what is overdue, and say in the log how much has been closed or refused."""
+        """Close overdue connections, and log how many were closed or refused."""
         while True:
             now = time.monotonic()
             for connection in [each for phase in self._by_phase.values() for each in phase]:
@@ -115,7 +115,7 @@ class Connections:
         self._refused_addresses.clear()
 
     def _evict(self, phases: Iterable[Phase], kind: str, *, spare: "Connection | None" = None) -> bool:
-        """Close the oldest one in the first of `phases` that has one; False where there is none."""
+        """Close the oldest connection in the first of `phases` that has one; return False if there is none."""
         for phase in phases:
             for connection in self._by_phase[phase]:
                 if connection is not spare:

@@ -1,8 +1,8 @@
-"""Served forecasts, and to whom traffic goes, on their way to the ledger: who adds them never waits for the database.
+"""Queue of served forecasts and traffic reports to the ledger: adding one never waits for the database.
 
-A forecast leaves the queue when the ledger has it, so an outage loses only what the queue has no room for. A ledger
-that was removed, or replaced by another one, is an outage until it is back. What a killed process had in its queue is
-lost; the next one counts it (`service_folder`), and asks the ledger about the batch that was being written.
+A forecast leaves the queue once the ledger has it, so an outage loses only forecasts beyond the queue's capacity. A
+ledger that was removed, or replaced by another one, is an outage until it is back. A killed process loses its queue;
+the next one counts it (`service_folder`), and checks in the ledger whether the last batch was written.
 """
 
 import logging
@@ -87,19 +87,19 @@ class ForecastLog:
         return LedgerAddress(self._url, self._identity, self._poll_s)
 
     def start(self) -> None:
-        """Look after the ledger every `poll_s` from now on, whether or not there are forecasts."""
+        """Check the ledger every `poll_s` from now on, whether or not there are forecasts."""
         with self._changed:
             if self._writer.ident is None:
                 self._writer.start()
 
     @property
     def trouble(self) -> str | None:
-        """Why the ledger takes no forecasts, None while it does."""
+        """Why the ledger takes no forecasts; None: it does."""
         with self._changed:
             return self._trouble
 
     def add(self, row: ForecastRow) -> None:
-        """Queue it; where there is no room, drop it and count that."""
+        """Queue a forecast; if the queue is full, drop and count it."""
         FORECASTED.inc()
         with self._changed:
             if self._closing or len(self._queue) >= self._capacity:
@@ -112,7 +112,7 @@ class ForecastLog:
                 self._changed.notify()
 
     def tell(self, traffic: Sequence[TrafficRow]) -> None:
-        """Say what the service does from now on, in place of what it has said before."""
+        """Queue the service's traffic report, in place of an earlier one."""
         with self._changed:
             self._traffic = traffic
             self._changed.notify()
@@ -129,7 +129,7 @@ class ForecastLog:
             return LogCounts(len(self._queue), self._written, self._dropped, self._refused)
 
     def close(self) -> None:
-        """Write what is queued, as far as the ledger takes it within `close_s`; what is left is said and lost."""
+        """Write the queue, as far as the ledger takes it within `close_s`; the rest is logged and lost."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -144,7 +144,7 @@ class ForecastLog:
         self._let_go()
 
     def _wait_for_batch(self) -> bool:
-        """Wait until a batch is full or old enough, or it is time to look; False once closed with nothing left."""
+        """Wait until a batch is full or old enough, or for `poll_s`; return False once closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._traffic or self._closing, self._poll_s)
             if self._queue:

@@ -11,7 +11,7 @@ from lstm_ts.errors import ConfigError
 
 
 class Keys:
-    """Given ones, and those of a file, which is read again when it has changed. An emptied file lets nobody in."""
+    """Keys given directly, and those of a file, which is read again when it changes. An empty file admits nobody."""
 
     def __init__(self, given: str, file: str | None) -> None:
         """given   separated by commas    Raises    ConfigError: no such file, or none among those given"""
@@ -29,7 +29,7 @@ class Keys:
         return bool(self._given) or self._file is not None
 
     def accept(self, key: str | None) -> bool:
-        """Every key is compared, whichever fits."""
+        """Whether the key is known; every key is compared, even after a match."""
         offered = hashlib.sha256((key or "").encode("latin-1", "replace").strip()).digest()  # of the bytes that came
         return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._read()]]) > 0
 
@@ -42,7 +42,7 @@ class Keys:
             if stamp != self._stamp:
                 lines = self._file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
                 self._of_file, self._stamp = _digests(lines), stamp
-        except OSError:  # for as long as it is away, what it held last
+        except OSError:  # while the file is away, its last keys stay valid
             pass
         return self._of_file
 

@@ -1,4 +1,4 @@
-"""What the service shows of the ledger, read by a thread of its own: neither a request nor a scrape waits for it."""
+"""Read the ledger in a thread, so that neither a request nor a scrape waits for it."""
 
 import logging
 import threading
@@ -31,21 +31,21 @@ class LedgerAddress:
 class Reading(Generic[Value]):
     value: Value | None = None  # None: nothing was read yet
     at: float | None = None  # time.monotonic of the last time that the ledger answered
-    trouble: str | None = None  # why it does not
+    trouble: str | None = None  # why the ledger does not answer
 
 
 def find_versions(workers: Iterable[Worker]) -> frozenset[VersionKey]:
-    """Those that are loaded, of either role."""
+    """Return the versions that are loaded, of either role."""
     models = (model for worker in workers for model in (worker.model, worker.challenger) if model)
     return frozenset((model.name, model.version) for model in models)
 
 
 class LedgerReader(Generic[Value]):
-    """What was read last stays while the ledger is away, or another one lies in its place."""
+    """Reader in a thread; the last values stay while the ledger is away or replaced by another one."""
 
     def __init__(self, address: LedgerAddress, read: Read[Value], wanted: Callable[[], frozenset[VersionKey]]) -> None:
-        """read     what is wanted of these versions
-        wanted   the versions that answer; where they change, they are read at once
+        """read     reads the values of these versions
+        wanted   returns the loaded versions; after a change, they are read at once
         """
         self._address, self._read, self._wanted = address, read, wanted
         self._identity = address.identity
@@ -70,14 +70,14 @@ class LedgerReader(Generic[Value]):
             self.last = Reading(self._read(self._open(), wanted), time.monotonic())
         except LedgerError as error:
             self._say(str(error))
-        except Exception as error:  # whatever a database does, the thread that reads in it goes on
+        except Exception as error:  # whatever the database raises, the thread continues
             log.debug("Reading failed", exc_info=True)
             self._say(f"Expected the ledger to say what the monitor knows, got {type(error).__name__}: {error}")
         if before.trouble and not self.last.trouble:
             log.info("The ledger is read again")
 
     def _say(self, trouble: str) -> None:
-        """Each sentence once."""
+        """Log each sentence once, and close the ledger."""
         if trouble != self.last.trouble:
             log.warning("What the monitor knows is not read: %s", trouble)
         self.last = replace(self.last, trouble=trouble)

@@ -1,4 +1,4 @@
-"""What Prometheus is told. With several processes each writes a file of its own, and a scrape adds them up."""
+"""Metrics for Prometheus. Each process writes a file of its own, and a scrape adds them up."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Requests that get no forecast: what is refused before a worker sees it, and what the client is told."""
+"""Requests that get no forecast: refusals before a worker sees them, and the replies to clients."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
 
 
 class RequestRefused(Exception):
-    """A request, before a worker has seen it."""
+    """A request was refused before a worker saw it."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -24,7 +24,7 @@ class RequestRefused(Exception):
 
 
 class UnknownSymbol(Exception):
-    """One that is not served, in a sentence."""
+    """A symbol that is not served; the message is a sentence."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -39,7 +39,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def _check_content(request: Request) -> None:
-    """Raises    RequestRefused: its headers say other than plain JSON; without a Content-Type it is taken for that"""
+    """Raises    RequestRefused: the headers name anything but plain JSON; without a Content-Type JSON is assumed"""
     encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
     if any(encoding.lower() not in ("", "identity", "chunked") for encoding in encodings):
         got = shown(", ".join(filter(None, encodings)))

@@ -1,4 +1,4 @@
-"""One process asks the registry for all workers: MLflow, and what it imports, is in no other one."""
+"""The one process that queries the registry, for all workers: no other one imports MLflow."""
 
 import multiprocessing
 import signal
@@ -29,7 +29,7 @@ SOCKET = "registry.sock"
 
 
 class RegistryReader:
-    """The registry at `uri`, in the process that asks it."""
+    """The registry at `uri`, within the registry process."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -41,7 +41,7 @@ class RegistryReader:
         return self._open().find(name, alias)
 
     def fetch(self, version: Version, downloads: Path) -> Path:
-        """The model folder, downloaded where it is not on this machine.    Raises    RegistryError: no answer"""
+        """Return the model folder, downloaded if it is not on this machine.    Raises    RegistryError: no answer"""
         return self._open().fetch(version, MODEL, downloads)
 
     def _open(self) -> "MlflowStore":
@@ -50,7 +50,7 @@ class RegistryReader:
         file = check_there(self._uri)
         if self._store is None:
             self._store, self._file = MlflowStore(self._uri), file
-        if file != self._file:  # what is open would never see what happens in the new one
+        if file != self._file:  # the open database would never see changes of the new file
             raise RegistryError(
                 f"Expected the registry {self._uri} that was opened, got another file; restart the service"
             )
@@ -58,7 +58,7 @@ class RegistryReader:
 
 
 class RegistryManager(BaseManager):
-    """How processes reach `RegistryReader`: by a socket, with the key that all children of one process share."""
+    """Access to `RegistryReader` over a socket, with the key that all children of one process share."""
 
 
 RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("find", "fetch"))
@@ -91,7 +91,7 @@ def _serve(socket: Path, logging: dict[str, Any], poll_s: float) -> None:
 
 
 class RemoteRegistry:
-    """A worker's way to the registry."""
+    """A worker's client of the registry process."""
 
     def __init__(self, socket: Path, uri: str) -> None:
         self._socket, self._uri = socket, uri
@@ -104,7 +104,7 @@ class RemoteRegistry:
 
     @contextmanager
     def files(self, version: Version) -> Iterator[Path]:
-        """The model folder, or a copy for as long as it is used.    Raises    RegistryError: no answer"""
+        """Yield the model folder, or a temporary copy.    Raises    RegistryError: no answer"""
         with TemporaryDirectory(dir=self._socket.parent) as downloads:
             yield self._ask("fetch", version, Path(downloads))
 
@@ -135,7 +135,7 @@ class RemoteRegistry:
 
 
 def lacks_challenger(uri: str, name: str) -> bool:
-    """Whether there is a champion without one; False where the registry does not say."""
+    """Whether there is a champion but no challenger; False if the registry does not answer."""
     try:
         reader = RegistryReader(uri)
         return reader.find(name, CHAMPION) is not None and reader.find(name, CHALLENGER) is None

@@ -1,4 +1,4 @@
-"""What a worker is told, in values that travel to another process."""
+"""Settings, requests and answers of a worker, as values that can be sent to another process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Example(NamedTuple):
 
 
 class WorkerState(NamedTuple):
-    """What a worker last said of itself."""
+    """A worker's last report."""
 
     workers: tuple[Worker, ...]  # one a symbol, in the order of `symbols`
     inputs: tuple[Input | None, ...]

@@ -32,18 +32,18 @@ def name(run: Run) -> str:
 
 
 def label(run: Run, zone: ZoneInfo) -> str:
-    """No two runs have the same: symbols may be retrained side by side."""
+    """Return a unique label; it names the symbol, since symbols may be retrained side by side."""
     return f"{when(run, zone)} · {name(run)}" + f", {run.symbol}" * bool(run.symbol)
 
 
 def matches(run: Run, wanted: str, zone: ZoneInfo) -> bool:
-    """Whether all of the words are found in what is told of it."""
+    """Whether the run's label, overrides, trouble and span contain all of the words."""
     told = " ".join((label(run, zone), *run.overrides, run.trouble, run.span)).lower()
     return all(word in told for word in wanted.lower().split())
 
 
 def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
-    """All of them, those of each experiment, those of each sweep."""
+    """Return groups of runs: all, those of each experiment, those of each sweep."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         names = ["All runs"] + [f"Experiment {run.experiment}"] * bool(run.experiment)

@@ -50,7 +50,7 @@ class FanChart:
     def __init__(
         self, session: Session, zone: ZoneInfo, *, dark: bool, choose: Callable[[int], None], height: int = 380
     ) -> None:
-        """choose   told the step that is clicked"""
+        """choose   called with the step that is clicked"""
         self._session, self._colours, self._choose = session, shade(dark), choose
         self._steps = 0
         self.plot = plot = plain_figure(self._colours, height=height)
@@ -70,7 +70,7 @@ class FanChart:
         self._add_tools(candles, zone)
 
     def _draw_past(self) -> None:
-        """What was said of each hour, at the chosen step before it."""
+        """Draw the past forecasts of each hour, at the chosen step."""
         tint: dict[str, Any] = {"source": self._candles, "color": self._colours.ink}
         self.plot.rect("x", "past_middle", 1, "past_height", source=self._candles, fill_color=self._colours.ink,
                        fill_alpha=0.09, line_alpha=0)  # fmt: skip
@@ -86,7 +86,7 @@ class FanChart:
         plot.vspan(x=[0.5], line_color=colours.ink, line_dash="dotted", line_width=1)
 
     def _draw_candles(self) -> Any:
-        """Gives what a mouse finds of an hour, at whatever height it is."""
+        """Draw the candles; return the bars that a mouse finds at any height within an hour."""
         plot, colours = self.plot, self._colours
         plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
         # Rectangles, since Bokeh draws bars that lie out of sight at the edge.

@@ -35,7 +35,7 @@ def reigns(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo) -> dic
 
 
 def marks(changes: Sequence[AliasChange], zone: ZoneInfo, colours: dict[str, str]) -> dict[str, list[object]]:
-    """One for each change, with what is told of it."""
+    """Return the columns of a mark for each change, with its texts."""
     return {
         "x": [_wall(change.at, zone) for change in changes],
         "y": [_height(change.to_version) for change in changes],

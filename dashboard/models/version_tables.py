@@ -79,7 +79,7 @@ def facts(version: Version, forecaster: Forecaster, gate: Mapping[str, Any], zon
         span = f" on held-out hours from {day(gate['span_start'])} to {day(gate['span_end'])}"
     experimental = ""
     if tags.get("experimental") == "true":
-        experimental = " It is experimental: skill over every baseline was not shown."
+        experimental = " It is experimental: skill over every baseline of the gate was not shown."
     until, seen_until = day(provenance.trained_until), day(provenance.data_end)
     stopped = f", stopped on hours until {seen_until}" if seen_until != until else ""
     return (

@@ -22,7 +22,7 @@ CSV_DECIMALS = 3  # beyond those that are shown
 
 
 def short(ts: datetime, zone: tzinfo) -> str:
-    """The year is told where it is not this one."""
+    """Format a time; the year is shown if it is not this one."""
     local = ts.astimezone(zone)
     return f"{local:{f'%a %d %b{year_of(local)} %H:%M'}}"
 

@@ -52,7 +52,7 @@ def read_latest(connection: Connection, *, limit: int) -> list[IncidentRow]:
 
 
 def read_untold(connection: Connection, receivers: Sequence[str]) -> list[IncidentRow]:
-    """Those that are open, and those whose end one of the receivers does not know yet; the oldest first."""
+    """Return open incidents, and ended ones whose end was not sent to one of the receivers; the oldest first."""
     is_active = INCIDENTS.c.ended_at.is_(None)
     return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), is_active | _end_is_untold(receivers))
 
@@ -63,7 +63,7 @@ def _read_incidents(connection: Connection, *where: sa.ColumnElement[bool]) -> l
 
 
 def _end_is_untold(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether one of them was told that an incident opened, or may have been, and not yet that it ended."""
+    """Condition: the opening was, or may have been, sent to one of the receivers, and the end was not."""
     told, over = DELIVERIES.alias(), DELIVERIES.alias()
     same = (over.c.number == told.c.number) & (over.c.receiver == told.c.receiver)
     is_over = sa.exists().where(same, over.c.kind == RESOLVED, over.c.sent_at.is_not(None)).correlate(told)
@@ -83,7 +83,7 @@ def read_deliveries(connection: Connection, incidents: Sequence[IncidentRow]) ->
 
 
 def add_silence(connection: Connection, row: SilenceRow) -> int:
-    """Its number."""
+    """Add a silence; return its number."""
     return add_numbered(connection, SILENCES, row)
 
 
@@ -92,7 +92,7 @@ def end_silence(connection: Connection, row: SilenceRow, *, at: datetime, by: st
 
 
 def read_silences(connection: Connection, *, at: datetime) -> list[SilenceRow]:
-    """Those in force at a moment, the oldest first."""
+    """Return the silences in force at a moment, the oldest first."""
     columns = SILENCES.c
     in_force = (columns.at <= at, columns.until > at, columns.ended_at.is_(None) | (columns.ended_at > at))
     found = connection.execute(sa.select(SILENCES).where(*in_force).order_by(columns.number))

@@ -57,7 +57,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Raises    LedgerError: what the database said; also where another ledger has taken its place"""
+        """Raises    LedgerError: an error of the database, or another ledger in its place"""
         with self._answering(), self._engine.begin() as connection:
             if connection.scalar(IDENTITY) != self.identity:
                 raise self._replaced("another one")

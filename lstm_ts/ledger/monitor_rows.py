@@ -19,7 +19,7 @@ from lstm_ts.ledger.rows import SCHEMA, JsonTuple, UtcTime
 
 @dataclass(frozen=True)
 class HourlyForecast:
-    """What a version said at one origin, from stored bars; log returns as float32."""
+    """A version's forecast at one origin, from stored bars; log returns as float32."""
 
     name: str
     version: int

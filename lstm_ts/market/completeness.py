@@ -1,11 +1,11 @@
-"""What is known of every session minute; closed minutes do not exist.
+"""The state of every session minute; minutes while the market is closed have none.
 
     present   a bar of it is stored
-    empty     answers of two witnesses cover it, and neither brought a bar
-    waiting   one witness covers it: the broker may leave out part of an answer without an error
-    unknown   nobody answered for it, or the bars of the answer are no longer stored
+    empty     two independent answers (`witness`) cover it, and neither brought a bar
+    waiting   one answer covers it: the broker may leave out part of an answer without an error
+    unknown   no answer covers it, or the bars of the answer are no longer stored
 
-Kept as segments between the borders of sessions, runs of bars and answers, never as a row per minute.
+States are segments between the borders of sessions, runs of bars and answers, never a row per minute.
 Legend: B stored bars, A answers, P borders; times are microseconds since 1970.
 """
 
@@ -20,7 +20,7 @@ import polars as pl
 from lstm_ts.market.bars import TS, AnsweredSpan
 
 MINUTE = 60_000_000
-WITNESSES = 2  # that prove a minute empty
+WITNESSES = 2  # independent answers that prove a minute empty
 BRIDGED = 2  # minutes between stored ones, as where one file ends and the next begins: too few to cut an hour
 SEGMENTS = pl.Schema({"start": TS, "end": TS, "state": pl.String(), "minutes": pl.Int64()})
 
@@ -65,15 +65,15 @@ def classify(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answe
 
 
 def _runs(ts_B: Times) -> tuple[Times, Times]:
-    """Stretches of minutes that follow each other, as starts and ends."""
+    """Return stretches of consecutive minutes, as starts and ends."""
     breaks = np.flatnonzero(np.diff(ts_B) != MINUTE)
     return ts_B[np.append(0, breaks + 1)[: len(ts_B)]], ts_B[np.append(breaks, len(ts_B) - 1)[: len(ts_B)]] + MINUTE
 
 
 def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Times]:
-    """Starts and ends of the answers whose bars are stored still; those of one witness are merged.
+    """Return starts and ends of the answers whose bars are still stored; those of one witness are merged.
 
-    One whose bars are not there proves nothing: the store was put back from an older copy.
+    An answer whose bars are missing proves nothing: the store was restored from an older copy.
     """
     told = pl.DataFrame(
         [(answer.start, answer.end, answer.witness, answer.bars) for answer in answers],
@@ -93,7 +93,7 @@ def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Time
 
 
 def _depth(starts: Times, ends: Times, at_P: Times) -> Times:
-    """How many spans hold each moment."""
+    """Return how many spans hold each moment."""
     return np.searchsorted(np.sort(starts), at_P, "right") - np.searchsorted(np.sort(ends), at_P, "right")
 
 
@@ -106,15 +106,15 @@ def _months(opens: Times, closes: Times) -> Times:
 
 
 def coverage(segments: pl.DataFrame) -> pl.DataFrame:
-    """Frame `month` (as 2015-03), and the minutes of each state, ascending."""
+    """Return a frame with `month` (as 2015-03) and the minutes of each state, ascending."""
     minutes = [pl.col("minutes").filter(pl.col("state") == state).sum().alias(state) for state in State]
     return segments.group_by(month=pl.col("start").dt.strftime("%Y-%m")).agg(minutes).sort("month")
 
 
 def merge(segments: pl.DataFrame, states: Sequence[State]) -> pl.DataFrame:
-    """Stretches of session minutes in any of the states: frame `start, end, minutes`, ascending.
+    """Return stretches of session minutes in any of the states: frame `start, end, minutes`, ascending.
 
-    A stretch goes on over closed hours, of which `minutes` counts none.
+    A stretch continues over closed hours, of which `minutes` counts none.
     """
     wanted = pl.col("state").is_in([str(state) for state in states])
     return (
@@ -127,7 +127,7 @@ def merge(segments: pl.DataFrame, states: Sequence[State]) -> pl.DataFrame:
 
 
 def count_within(segments: pl.DataFrame, starts: pl.Series, ends: pl.Series) -> pl.Series:
-    """Minutes of the segments that lie in each span."""
+    """Return the minutes of the segments that lie in each span."""
     from_S, until_S = (segments[name].to_physical().to_numpy() for name in ("start", "end"))
     total = np.append(0, np.cumsum(until_S - from_S))
 
@@ -141,7 +141,7 @@ def count_within(segments: pl.DataFrame, starts: pl.Series, ends: pl.Series) -> 
 
 
 def known_hours(hours: pl.DataFrame, segments: pl.DataFrame, *, max_unknown_share: float) -> pl.DataFrame:
-    """The session hours that are known from end to end: their first minute, their last, and all but a share.
+    """Return the session hours whose first and last minute are known, and all others but a share.
 
     An unknown edge counts as known within a short gap that has a stored minute on either side.
 
@@ -157,7 +157,7 @@ def known_hours(hours: pl.DataFrame, segments: pl.DataFrame, *, max_unknown_shar
 
 
 def _wide(segments: pl.DataFrame) -> pl.DataFrame:
-    """The unknown stretches, but for those that stored minutes bridge."""
+    """Return the unknown stretches, except short ones between stored minutes."""
     state, run = pl.col("state"), pl.col("state").rle_id()
     runs = segments.group_by(run=run, maintain_order=True).agg(
         state.first(), pl.col("start").first(), pl.col("end").last(), pl.col("minutes").sum()
@@ -168,7 +168,7 @@ def _wide(segments: pl.DataFrame) -> pl.DataFrame:
 
 
 def untold(sessions: pl.DataFrame, answers: Sequence[AnsweredSpan]) -> pl.Series:
-    """Whether no answer has a minute of each session (`opens, closes`)."""
+    """Return for each session (`opens, closes`) whether no answer covers any of its minutes."""
     starts, ends = (pl.Series([getattr(answer, edge) for answer in answers], dtype=TS) for edge in ("start", "end"))
     begun = np.searchsorted(starts.sort().to_physical().to_numpy(), sessions["closes"].to_physical().to_numpy())
     over = np.searchsorted(ends.sort().to_physical().to_numpy(), sessions["opens"].to_physical().to_numpy(), "right")
@@ -176,7 +176,7 @@ def untold(sessions: pl.DataFrame, answers: Sequence[AnsweredSpan]) -> pl.Series
 
 
 def span_of(bars_ts: pl.Series, answers: Sequence[AnsweredSpan]) -> tuple[datetime, datetime] | None:
-    """The span from the first minute stored or answered for to the end of the last."""
+    """Return the span from the first minute stored or answered for to the end of the last."""
     starts = [*bars_ts.head(1), *(answer.start for answer in answers)]
     ends = [*(ts + timedelta(minutes=1) for ts in bars_ts.tail(1)), *(answer.end for answer in answers)]
     return (min(starts), max(ends)) if starts else None

@@ -48,7 +48,7 @@ def library_versions() -> dict[str, str]:
 
 
 def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """What of a configuration decides a model, and `more` of it; sessions are told with the bars."""
+    """Return the settings that determine a model, and `more`; sessions are part of the bars' own record."""
     wanted = {name: config[name] for name in (*DECISIVE, *more)}
     return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
 

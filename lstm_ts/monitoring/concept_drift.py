@@ -1,10 +1,10 @@
-"""Whether a model has become worse than its gate knew it: an e-detector on its loss beside the best baseline's. Pure.
+"""Whether a model is worse than on its gate's hours: an e-detector on its loss beside the best baseline's. Pure.
 
 d of an origin is (model's pinball loss - baseline's) / width of the baseline's outermost interval, one step ahead, so a
-market twice as dear or as volatile leaves it as it was. The e-value of an hour is what a bet on "d has risen by more
-than the margin" pays, 1 + bet * excess: 1 or less on average where it has not. The Shiryaev-Roberts sum S = (S + 1) * e
-holds such bets begun at every hour, so a change needs no date. Were the rise exactly the margin, S would take at least
-`threshold` hours on average to reach the threshold (Shin, Ramdas & Rinaldo 2024, E-detectors).
+market with twice the price or volatility does not change it. The e-value of an hour is the payoff of a bet on "d has
+risen by more than the margin", 1 + bet * excess: at most 1 on average if it has not. The Shiryaev-Roberts sum
+S = (S + 1) * e holds such bets from every hour on, so a change needs no date. Were the rise exactly the margin, S takes
+at least `threshold` hours on average to reach the threshold (Shin, Ramdas & Rinaldo 2024, E-detectors).
 
 Legend: N origins.
 """
@@ -22,8 +22,8 @@ from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.tables import percent
 
-RESOLVES = 100.0  # evidence is kept up to so many thresholds, so that an alarm ends soon after what caused it
-MOST_ALLOWANCE = 0.1  # share of the loss; a record that says less of d is too short
+RESOLVES = 100.0  # evidence is capped at so many thresholds, so that an alarm ends soon after its cause
+MOST_ALLOWANCE = 0.1  # share of the loss; a record with a larger error of d is too short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class DriftSettings:
 
 @dataclass(frozen=True)
 class DriftReference:
-    """What the gate's out-of-sample record says of d."""
+    """Statistics of d in the gate's out-of-sample record."""
 
     baseline: str  # the best one of the record
     step: int
@@ -98,7 +98,7 @@ class DriftState:
 
 
 def choose_baseline(record: ForecastRecord, step: int = 1) -> str:
-    """The baseline with the least loss among those with intervals, which persistence has not."""
+    """Return the baseline with the least loss among those with intervals, which persistence lacks."""
     wide = [name for name in record.baselines if (_width_N(record, name, step) > 0).all()]
     if not wide:
         raise NoRows(f"Expected a baseline with intervals {step} h ahead, got none of {list(record.baselines)}")
@@ -106,7 +106,7 @@ def choose_baseline(record: ForecastRecord, step: int = 1) -> str:
 
 
 def compute_d_N(record: ForecastRecord, baseline: str, step: int = 1) -> Array:
-    """d of every origin, NaN where the target is not known or the interval has no width."""
+    """Return d of every origin, NaN if the target is not known or the interval has no width."""
     ours_N, theirs_N = (record.pinball_NH[name][:, step - 1] for name in (record.model, baseline))
     width_N = _width_N(record, baseline, step)
     return np.asarray(np.divide(ours_N - theirs_N, width_N, out=np.full(record.n, np.nan), where=width_N > 0))
@@ -144,15 +144,15 @@ class Detector:
         return DriftState(0, (0.0,) * len(self.settings.bets), self.settings.threshold, 0.0, 0, 0.0)
 
     def resume(self, values: Mapping[str, Any]) -> DriftState:
-        """A stored state, or a new one where it has another number of bets; sums of other bets stay evidence."""
+        """Return a stored state, or a new one if the number of bets differs; sums of other bets stay evidence."""
         state = DriftState.from_json(values)
         return state if len(state.sums) == len(self.settings.bets) else self.start()
 
     def update(self, state: DriftState, d: float, origin: str = "") -> DriftState:
-        """Take one hour more, of that origin; NaN is not known and changes nothing.
+        """Add the hour of one origin; a NaN d is not known and changes nothing.
 
-        What lies above the ceiling counts as the ceiling, which only makes the bets pay less. What lies below the floor
-        counts as the floor, in the reference too.
+        A rise above the ceiling counts as the ceiling, which only lowers the payoff; one below the floor counts as the
+        floor, in the reference too.
         """
         if math.isnan(d):
             return state
@@ -174,7 +174,7 @@ class Detector:
         return replace(found, drift_since=(state.drift_since or found.run_since or origin) if found.alarm else "")
 
     def describe(self, state: DriftState) -> str:
-        """One sentence with the numbers."""
+        """Return one sentence with the numbers."""
         reference, (evidence, threshold) = self.reference, state.evidence
         beside = f"the loss beside {reference.baseline}'s"
         if not state.n:

@@ -1,4 +1,4 @@
-"""Live skill with an interval that stays valid however often it is looked at. Pure.
+"""Live skill with an interval that is valid at every look. Pure.
 
 The unit is the day: forecasts 24 hours ahead of one day overlap, and reach into the next. Legend: D days.
 """
@@ -29,7 +29,7 @@ class DailyLosses:
 class SkillSettings:
     alpha: float  # chance that the interval ever misses the true skill
     min_days: int  # before there is an interval
-    tightest_days: int  # after which the interval is as narrow as it can be made
+    tightest_days: int  # number of days for which the interval is tuned to be narrowest
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

@@ -1,4 +1,4 @@
-"""Scores as sums by day, which stay when the scores are removed: years cost nothing. Pure.
+"""Sums of scores by day, which stay when the scores are removed. Pure.
 
 The sums of one day and step:
     n                 scores
@@ -23,7 +23,7 @@ def day_of(score: Score) -> str:
 
 
 def sum_days(scores: Iterable[Score]) -> list[DailyScore]:
-    """scores   of one version, all of each day"""
+    """Sum the scores of one version by day and step; they hold all scores of each day."""
     groups: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for score in scores:
         groups[day_of(score), score.step].append(score)

@@ -1,4 +1,4 @@
-"""What the gate decided: a verdict, and checks with their reasons. Pure."""
+"""The gate's decision: a verdict, and checks with their reasons. Pure."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -21,13 +21,13 @@ class GateCheck:
 @dataclass(frozen=True)
 class Decision:
     verdict: Verdict
-    experimental: bool  # promoted without skill over every baseline: a first model, or one after a drift
+    experimental: bool  # promoted without skill over each of the gate's baselines: a first model, or one after a drift
     checks: tuple[GateCheck, ...]
     better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What failed first, then what is open, then what passed."""
+        """Reasons of failed checks first, then of open ones, then of passed ones."""
         return tuple(check.reason for passed in (False, None, True) for check in self.checks if check.passed is passed)
 
     def to_json(self) -> dict[str, Any]:

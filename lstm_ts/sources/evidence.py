@@ -1,7 +1,7 @@
-"""What files prove of the minutes without a bar, so that hours do not depend on how files are cut.
+"""Evidence of files about minutes without a bar, which must not depend on how the files are cut.
 
 Between two stored minutes at most `SILENCE` session minutes apart nothing happened, whether or not one file holds both.
-A longer stretch without a bar is a hole: no file proves anything of it.
+A longer stretch without a bar is a hole, about which no file proves anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ MINUTE = 60_000_000
 
 
 def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions: pl.DataFrame) -> list[AnsweredSpan]:
-    """The answers of one file, which reach to the stored bars about it, and leave its holes out.
+    """Return one file's answers, extended to the stored bars around it, without its holes.
 
     answers    cut where a bad row leaves its minute unknown
     stored     stamps of all bars, those of the file among them, ascending
@@ -47,7 +47,7 @@ def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions:
 
 
 def _session_minutes_between(ts: np.ndarray, sessions: pl.DataFrame) -> np.ndarray:
-    """Session minutes between each bar and the next one, both left out."""
+    """Return the session minutes between each bar and the next one, both excluded."""
     opens, closes = (sessions[name].to_physical().to_numpy() // MINUTE for name in ("opens", "closes"))
     total = np.append(0, np.cumsum(closes - opens))
 
