@@ -136,7 +136,7 @@ class MlflowStore:
     def names(self) -> list[str]:
         """Those with a version: a registration that was killed leaves a name without one."""
         with self._answering():
-            return sorted({version.name for version in _all_versions(self._client)})
+            return sorted({version.name for version in _list_versions(self._client)})
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number; none for a name that is not registered."""
@@ -146,9 +146,9 @@ class MlflowStore:
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""
-        aliases = self.aliases(name)
-        with self._answering():
-            found = [v for v in _all_versions(self._client) if v.name == name]
+        aliases, found = self.aliases(name), []
+        with self._answering(), _ignoring(*UNKNOWN):
+            found = _list_versions(self._client, f"name = '{name}'")
         versions = [
             self._read_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found
         ]
@@ -248,10 +248,10 @@ def _ignoring(*codes: str) -> Iterator[None]:
             raise
 
 
-def _all_versions(client: MlflowClient) -> list[Any]:
-    page = client.search_model_versions()
+def _list_versions(client: MlflowClient, wanted: str | None = None) -> list[Any]:
+    page = client.search_model_versions(wanted)
     found = list(page)
     while page.token:
-        page = client.search_model_versions(page_token=page.token)
+        page = client.search_model_versions(wanted, page_token=page.token)
         found += page
     return found
