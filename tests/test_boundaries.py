@@ -54,7 +54,7 @@ TORCH = {"lstm_ts.trainer"} | {
         "windows",  # for its types
     )
 }
-LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module", "progress")}
+LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module")}
 LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.trainer", "lstm_ts.training"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),

@@ -23,8 +23,7 @@ from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsErr
 from lstm_ts.sources.ib.errors import Action, explain
 from lstm_ts.sources.ib.history import check_stamps, read_answer
 from lstm_ts.sources.ib.login import log_in
-from lstm_ts.sources.ib.pacing import Pacing
-from lstm_ts.sources.ib.retries import TwsRetries
+from lstm_ts.sources.ib.pacing import Pacing, TwsRetries
 from lstm_ts.sources.retries import GIVE_UP, RetryableError
 
 MINUTE = timedelta(minutes=1)
