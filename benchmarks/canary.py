@@ -29,14 +29,8 @@ from benchmarks.out_of_sample import (
     train_sample,
 )
 from lstm_ts.configuration import construct
-from lstm_ts.monitoring.verdict import (
-    HOURS_OF_WEEK,
-    ChallengeVerdict,
-    VerdictSettings,
-    decide,
-    start,
-    update,
-)
+from lstm_ts.monitoring.ruling import HOURS_OF_WEEK, decide
+from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings, start, update
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord

@@ -12,17 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstm_ts.fitting import fit
     from lstm_ts.hourly_bars import HourlyBars, read_bars, synthetic_bars
     from lstm_ts.market.session import Session
     from lstm_ts.market.symbol import Symbol
-    from lstm_ts.trained_model import TrainedModel, fit, load
+    from lstm_ts.trained_model import TrainedModel, load
 
 __version__ = "0.1.0"
 __all__ = ["HourlyBars", "Session", "Symbol", "TrainedModel", "fit", "load", "read_bars", "synthetic_bars"]
 
-_MODULES = {"Session": "market.session", "Symbol": "market.symbol"}
+_MODULES = {"Session": "market.session", "Symbol": "market.symbol", "fit": "fitting"}
 _MODULES |= dict.fromkeys(("HourlyBars", "read_bars", "synthetic_bars"), "hourly_bars")
-_MODULES |= dict.fromkeys(("TrainedModel", "fit", "load"), "trained_model")
+_MODULES |= dict.fromkeys(("TrainedModel", "load"), "trained_model")
 
 
 def __getattr__(name: str) -> Any:

@@ -34,9 +34,8 @@ from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.registry.mlflow_store import ARTIFACTS
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.uri import check_there, sqlite_path
+from lstm_ts.registry.uri import ARTIFACTS, check_there, sqlite_path
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.disk import fsync_folder, hash_file
 from lstm_ts.store.manifest import stores_in

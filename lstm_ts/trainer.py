@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
+    RichProgressBar,
     WeightAveraging,
 )
 from omegaconf import DictConfig
@@ -21,7 +22,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.model.progress import Progress
 from lstm_ts.model.provenance import has_bf16
 from lstm_ts.processors import count_processors
 
@@ -52,6 +52,18 @@ class Losses(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values = list(state_dict["values"])
+
+
+class Progress(RichProgressBar):
+    """Epoch, batches, time, and the validation loss of the epoch before, on one line that fits 80 columns."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        found = trainer.callback_metrics.get("val/loss")
+        return {} if found is None else {"val/loss": f"{float(found):.3f}"}
+
+    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
+        columns: list[Any] = super().configure_columns(trainer)
+        return columns[:-1]  # the last one tells batches a second
 
 
 class StayStopped(Callback):

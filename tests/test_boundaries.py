@@ -54,7 +54,7 @@ TORCH = {"lstm_ts.trainer"} | {
         "windows",  # for its types
     )
 }
-LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module", "progress")}
+LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module")}
 LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.trainer", "lstm_ts.training"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
@@ -70,7 +70,7 @@ PURE = {
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
     *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),
     *(f"lstm_ts.monitoring.{name}" for name in ("market", "messages", "outcomes", "regime", "skew")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("verdict", "versions")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("ruling", "verdict", "versions")),
     "lstm_ts.scoring.decision",
     "lstm_ts.scoring.soundness",
     "lstm_ts.sources.evidence",

@@ -139,6 +139,7 @@ def test_names_stand_side_by_side(registry: Registry, model: Path) -> None:
     promote(registry, 2)
     assert registry.champion("EURUSD") is None
     assert [version.number for version in registry.versions("EURUSD")] == [1]
+    assert [registry.versions(name) for name in ("USD", "eurusd", "EUR'USD", "%")] == [[]] * 4
 
 
 def test_a_name_not_seen_yet_has_no_version_and_no_champion(registry: Registry) -> None:

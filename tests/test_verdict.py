@@ -13,12 +13,11 @@ from test_records import make_record
 
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.monitoring.ruling import HOURS_OF_WEEK, decide
 from lstm_ts.monitoring.verdict import (
-    HOURS_OF_WEEK,
     ChallengeVerdict,
     VerdictSettings,
     VerdictState,
-    decide,
     measure,
     start,
     update,

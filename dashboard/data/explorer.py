@@ -12,13 +12,13 @@ from bokeh.models.annotations import Title
 from dashboard.data.bar_cache import HOURS, MINUTES, CachedBars, stored
 from dashboard.data.zoom import Width, candles_of, choose_width, price_range
 from dashboard.ui.blocks import alert, html, legend
-from dashboard.ui.open_time import Floats, OpenTime
+from dashboard.ui.candles import CANDLE, candle_columns, draw_candles
+from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import HINT, MOMENT, TimeSpan
-from dashboard.ui.views import Shade, plain_figure, shade, show_prices
+from dashboard.ui.views import plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
-from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import PriceFormat, price_format
 
 CANDLE_PX, WIDE_PX = 4, 1120  # least width of a candle; a chart's width before the browser reports it
@@ -30,7 +30,7 @@ NARROWEST = 30  # bars in the narrowest span
 VOLUME = 0.2  # share of the chart's height, below the prices
 NARROW_PX = 500  # in a narrower chart the readout takes more lines
 EDGES = ("start", "end")
-CANDLE = ("ts", "left", "right", "x", "width", "middle", "height", *PRICES, "volume", "spread", "colour", "fill")
+COLUMNS = ("ts", "left", "right", "x", "width", *CANDLE)
 # The readout above the chart: the candle below the mouse, or the last visible one.
 READOUT = """const told = value => { MOMENT }
 const {ts, right, open, high, low, close, volume, spread} = candles.data
@@ -59,14 +59,12 @@ class PriceChart:
         self._prices = plot.y_range = Range1d()
         self._volumes = Range1d(start=0, end=1)
         plot.extra_y_ranges = {"volume": self._volumes}
-        self._candles, self._unknown = (ColumnDataSource({name: [] for name in names}) for names in (CANDLE, EDGES))
+        self._candles, self._unknown = (ColumnDataSource({name: [] for name in names}) for names in (COLUMNS, EDGES))
         plot.vstrip("start", "end", source=self._unknown, fill_color=colours.falling, fill_alpha=0.1, line_alpha=0,
                     hatch_pattern="/", hatch_color=colours.falling, hatch_alpha=0.4)  # fmt: skip
         plot.quad("left", "right", "volume", 0, source=self._candles, y_range_name="volume", fill_color="colour",
                   fill_alpha=0.35, line_alpha=0)  # fmt: skip
-        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
-        # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
-        plot.rect("x", "middle", "width", "height", source=self._candles, line_color="colour", fill_color="fill")
+        draw_candles(plot, self._candles, "width")
         self._add_readout(context.zone.key, prices)
         show_prices(plot, prices)
 
@@ -94,7 +92,9 @@ class PriceChart:
             self._prices.update(start=low - below, end=high)
             self._volumes.end = (float(np.max(inside["volume"].to_numpy())) or 1.0) / VOLUME
         self._axis.show(left, candles["ts"].to_list())
-        self._candles.data = candlesticks(candles, left, right, self._colours)
+        at_ms, places = candles["ts"].to_physical().to_numpy() / 1000, (left + right) / 2
+        where = {"ts": at_ms, "left": left, "right": right, "x": places, "width": 0.7 * (right - left)}
+        self._candles.data = where | candle_columns(candles, self._colours)
 
     def legend(self) -> str:
         """Return HTML of the legend."""
@@ -102,22 +102,6 @@ class PriceChart:
         if len(self._unknown.data["start"]):
             entries += [(self._colours.falling, "unknown: no source has answered (hatched)")]
         return legend(entries)
-
-
-def candlesticks(candles: pl.DataFrame, left: Floats, right: Floats, colours: Shade) -> dict[str, object]:
-    falls = (candles["close"] < candles["open"]).to_numpy()
-    return {
-        "ts": candles["ts"].to_physical().to_numpy() / 1000,
-        "left": left,
-        "right": right,
-        "x": (left + right) / 2,
-        "width": 0.7 * (right - left),
-        "middle": candles.select((pl.col("open") + pl.col("close")) / 2).to_series().to_numpy(),
-        "height": candles.select((pl.col("open") - pl.col("close")).abs()).to_series().to_numpy(),
-        **{name: candles[name].to_numpy() for name in (*PRICES, "volume", "spread")},
-        "colour": np.where(falls, colours.falling, colours.rising).tolist(),
-        "fill": np.where(falls, colours.falling, colours.paper).tolist(),
-    }
 
 
 class Explorer:

@@ -8,23 +8,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 from bokeh.events import Event, Tap
-from bokeh.models import (
-    ColumnDataSource,
-    CrosshairTool,
-    CustomJS,
-    CustomJSHover,
-    DataRange1d,
-    HoverTool,
-    PanTool,
-    Range1d,
-)
-from bokeh.models import WheelZoomTool as Wheel
+from bokeh.models import ColumnDataSource, CrosshairTool, CustomJSHover, DataRange1d, HoverTool, Range1d
 
 from dashboard.monitoring.past_forecasts import PastPath
 from dashboard.ui.blocks import legend
+from dashboard.ui.candles import CANDLE, candle_columns, draw_candles
 from dashboard.ui.text import prices_of
 from dashboard.ui.time_axis import TimeAxis
-from dashboard.ui.time_span import TOUCHED, moment_hover
+from dashboard.ui.time_span import drag_and_zoom, moment_hover
 from dashboard.ui.views import BAND_ALPHA, BANDS, Shade, plain_figure, shade, show_prices
 from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.bars import PRICES
@@ -34,7 +25,7 @@ NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
 PAST = ("past_low", "past_median", "past_high")
 PAST_BAND = ("past_middle", "past_height")
-HOUR_COLUMNS = ("x", "ts", *PRICES, "middle", "height", "volume", "spread", "colour", "fill", *PAST, *PAST_BAND)
+HOUR_COLUMNS = ("x", "ts", *CANDLE, *PAST, *PAST_BAND)
 PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
 SEEN_HORIZONS = 3  # of history at first; the wheel shows more
 NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
@@ -88,9 +79,7 @@ class FanChart:
     def _draw_candles(self) -> Any:
         """Draw the candles; return the bars that a mouse finds at any height within an hour."""
         plot, colours = self.plot, self._colours
-        plot.segment("x", "low", "x", "high", source=self._candles, color="colour")
-        # Rectangles, since Bokeh draws bars that lie out of sight at the edge.
-        plot.rect("x", "middle", 0.7, "height", source=self._candles, line_color="colour", fill_color="fill")
+        draw_candles(plot, self._candles, 0.7)
         plot.scatter("x", "close", source=self._after, size=7, color=colours.ink, marker="diamond")
         return plot.vbar("x", 1, "high", "low", source=self._candles, fill_alpha=0, line_alpha=0)
 
@@ -111,10 +100,8 @@ class FanChart:
         self._of_hours = HoverTool(renderers=[candles], tooltips=[], **follow)
         self._of_steps = HoverTool(renderers=[steps], tooltips=[], **follow)
         cross = CrosshairTool(dimensions="both", line_color=ink, line_alpha=0.4)
-        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
-        plot.add_tools(self._of_hours, self._of_steps, cross, drag, wheel)
-        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
-        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+        plot.add_tools(self._of_hours, self._of_steps, cross)
+        drag_and_zoom(plot)
         plot.on_event(Tap, self._tapped)
 
     def _tapped(self, event: Event) -> None:
@@ -187,22 +174,12 @@ class FanChart:
         self._marked.data = {name: [path[column][at]] for name, column in columns.items()}
 
     def _read_hours(self, bars: pl.DataFrame, places: Mapping[datetime, int]) -> dict[str, Any]:
-        bars, colours = bars.filter(pl.col("ts").is_in(list(places))), self._colours
-        falls_N = (bars["close"] < bars["open"]).to_numpy()
-        nothing = np.full(bars.height, np.nan)
+        bars = bars.filter(pl.col("ts").is_in(list(places)))
         return {
             "x": np.array([places[ts] for ts in bars["ts"]], dtype=float),
             "ts": _to_ms(bars["ts"].to_list()),
-            **{price: bars[price].to_numpy() for price in PRICES},
-            **{
-                name: bars[name].cast(pl.Float64).fill_null(np.nan).to_numpy() if name in bars.columns else nothing
-                for name in ("volume", "spread")
-            },
-            "middle": (bars["open"] + bars["close"]).to_numpy() / 2,
-            "height": (bars["open"] - bars["close"]).abs().to_numpy(),
-            "colour": np.where(falls_N, colours.falling, colours.rising).tolist(),
-            "fill": np.where(falls_N, colours.falling, colours.paper).tolist(),
-            **dict.fromkeys((*PAST, *PAST_BAND), nothing),
+            **candle_columns(bars, self._colours),
+            **dict.fromkeys((*PAST, *PAST_BAND), np.full(bars.height, np.nan)),
         }
 
     def legend(self, *, after: bool, past: str) -> str:

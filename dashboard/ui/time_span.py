@@ -27,6 +27,14 @@ def moment_hover(zone: str) -> Any:
     return CustomJSHover(args={"zones": list(dict.fromkeys([zone, "UTC"]))}, code=MOMENT)
 
 
+def drag_and_zoom(plot: figure) -> None:
+    """A mouse drags the lower axis, and its wheel zooms it."""
+    drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
+    plot.add_tools(drag, wheel)
+    plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
+    plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+
+
 class TimeSpan:
     """A span of places on the lower axis of a plot."""
 
@@ -45,10 +53,7 @@ class TimeSpan:
         self._whole, self._narrowest, self._moving = whole, narrowest, moving
         self.range = Range1d(start=span[0], end=span[1], bounds=whole(), min_interval=narrowest)
         plot.x_range = self.range
-        drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
-        plot.add_tools(drag, wheel)
-        plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
-        plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
+        drag_and_zoom(plot)
         self.buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*MOVES, "Whole span")]
         for button, move in zip(self.buttons, MOVES.values(), strict=False):
             button.on_click(partial(self._move, *move))

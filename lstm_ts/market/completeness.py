@@ -18,8 +18,8 @@ import numpy.typing as npt
 import polars as pl
 
 from lstm_ts.market.bars import TS, AnsweredSpan
+from lstm_ts.market.spacing import MINUTE_US
 
-MINUTE = 60_000_000
 WITNESSES = 2  # independent answers that prove a minute empty
 BRIDGED = 2  # minutes between stored ones, as where one file ends and the next begins: too few to cut an hour
 SEGMENTS = pl.Schema({"start": TS, "end": TS, "state": pl.String(), "minutes": pl.Int64()})
@@ -59,15 +59,15 @@ def classify(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answe
     segments = pl.DataFrame({"start": at_P, "end": border_P[1:], "state": state.astype(object)}, strict=False)
     return (
         segments.filter(_depth(opens, closes, at_P) > 0)
-        .with_columns(minutes=(pl.col("end") - pl.col("start")) // MINUTE)
+        .with_columns(minutes=(pl.col("end") - pl.col("start")) // MINUTE_US)
         .cast(SEGMENTS)
     )
 
 
 def _runs(ts_B: Times) -> tuple[Times, Times]:
     """Return stretches of consecutive minutes, as starts and ends."""
-    breaks = np.flatnonzero(np.diff(ts_B) != MINUTE)
-    return ts_B[np.append(0, breaks + 1)[: len(ts_B)]], ts_B[np.append(breaks, len(ts_B) - 1)[: len(ts_B)]] + MINUTE
+    breaks = np.flatnonzero(np.diff(ts_B) != MINUTE_US)
+    return ts_B[np.append(0, breaks + 1)[: len(ts_B)]], ts_B[np.append(breaks, len(ts_B) - 1)[: len(ts_B)]] + MINUTE_US
 
 
 def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Times]:
@@ -137,7 +137,7 @@ def count_within(segments: pl.DataFrame, starts: pl.Series, ends: pl.Series) -> 
         last_end = np.append(np.iinfo(np.int64).min, until_S)[begun]
         return np.asarray(total[begun] - np.maximum(last_end - at, 0) * (begun > 0))
 
-    return pl.Series((before(ends) - before(starts)) // MINUTE)
+    return pl.Series((before(ends) - before(starts)) // MINUTE_US)
 
 
 def known_hours(hours: pl.DataFrame, segments: pl.DataFrame, *, max_unknown_share: float) -> pl.DataFrame:

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-SECOND = 1_000_000
-MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
-UNITS = ((7 * 24 * HOUR, "week"), (24 * HOUR, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+SECOND_US = 1_000_000
+MINUTE_US, HOUR_US = 60 * SECOND_US, 3600 * SECOND_US
+SIZES = (7 * 24 * HOUR_US, 24 * HOUR_US, HOUR_US, MINUTE_US, SECOND_US)
+UNITS = tuple(zip(SIZES, ("week", "day", "hour", "minute", "second"), strict=True))
 ON_GRID = 0.9  # of the stamps; the others are damaged rows
 SURE = 1e3  # to one that finer bars would not all have fallen on the grid
 SURE_OF_A_CHANGE = 1e9  # the same for a stretch that may begin at any bar of a file
@@ -36,20 +37,22 @@ class Stretch:
     @property
     def usable(self) -> bool:
         """Whether such bars are minutes, or make hours."""
-        return HOUR % self.spacing == 0 and self.spacing % MINUTE == 0 and not self.phase and not self.mixed
+        return HOUR_US % self.spacing == 0 and self.spacing % MINUTE_US == 0 and not self.phase and not self.mixed
 
     def __str__(self) -> str:
         apart = f"bars {in_words(self.spacing)} apart"
         if self.mixed:
             return f"{apart}, some of them {in_words(self.mixed)}"
-        if self.phase and HOUR % self.spacing == 0:
-            return f"{apart} that open {in_words(self.phase)} past the full {'hour' if self.spacing == HOUR else 'one'}"
+        if self.phase and HOUR_US % self.spacing == 0:
+            return (
+                f"{apart} that open {in_words(self.phase)} past the full {'hour' if self.spacing == HOUR_US else 'one'}"
+            )
         return apart
 
 
 def in_words(span: int) -> str:
     """The largest unit that counts it whole: 90 minutes, 1 day."""
-    size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND, "second"))
+    size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND_US, "second"))
     count = span / size
     return f"{count:g} {unit}{'s' * (count != 1)}"
 
@@ -81,7 +84,7 @@ def _stretch_spacings(gaps_D: Times) -> Times:
         return spacing_D
     for candidate in frequent[:0:-1]:
         shortest = int(np.ceil(np.log(SURE_OF_A_CHANGE) / np.log(candidate / frequent[0])))
-        on_grid = gaps_D % candidate == 0 if candidate <= HOUR else gaps_D >= 0.9 * candidate
+        on_grid = gaps_D % candidate == 0 if candidate <= HOUR_US else gaps_D >= 0.9 * candidate
         for start, end in _runs((spacing_D == 0) & on_grid, at_least=max(shortest, FREQUENT)):
             if 2 * (gaps_D[start:end] == candidate).sum() >= end - start:
                 spacing_D[start:end] = candidate
@@ -114,21 +117,21 @@ def _mode(gaps_D: Times) -> int:
 def _stretch(stamps_N: Times) -> Stretch:
     gaps_D, first = np.diff(stamps_N), int(stamps_N[0])
     if not len(gaps_D):
-        return Stretch(first, MINUTE, certain=False, phase=0)
+        return Stretch(first, MINUTE_US, certain=False, phase=0)
     spacing = _mode(gaps_D)
-    if spacing == MINUTE:
-        return Stretch(first, MINUTE, certain=True, phase=0)
-    grid = int(np.gcd(spacing, HOUR)) if spacing > HOUR else spacing
+    if spacing == MINUTE_US:
+        return Stretch(first, MINUTE_US, certain=True, phase=0)
+    grid = int(np.gcd(spacing, HOUR_US)) if spacing > HOUR_US else spacing
     phases, counts = np.unique(stamps_N % grid, return_counts=True)
     whole = (gaps_D % spacing == 0).mean()  # bars of 7 minutes begin anew each day
     phase, on_grid = int(phases[counts.argmax()]), max(counts.max() / len(stamps_N), whole)
-    if spacing < MINUTE:
+    if spacing < MINUTE_US:
         return Stretch(first, spacing, certain=len(gaps_D) >= FREQUENT, phase=0)
     finest = int(np.gcd.reduce(gaps_D))
-    sure = len(gaps_D) * np.log(spacing / MINUTE) >= np.log(SURE)
+    sure = len(gaps_D) * np.log(spacing / MINUTE_US) >= np.log(SURE)
     if on_grid >= ON_GRID:
         # One minute bar an hour is as well a thin file of minutes, where there are but two of them.
-        return Stretch(first, spacing, True, phase) if sure else Stretch(first, MINUTE, certain=False, phase=0)
-    if finest <= MINUTE or not sure:
-        return Stretch(first, MINUTE, certain=finest == MINUTE, phase=0)
+        return Stretch(first, spacing, True, phase) if sure else Stretch(first, MINUTE_US, certain=False, phase=0)
+    if finest <= MINUTE_US or not sure:
+        return Stretch(first, MINUTE_US, certain=finest == MINUTE_US, phase=0)
     return Stretch(first, spacing, certain=True, phase=0, mixed=int(gaps_D.min()))

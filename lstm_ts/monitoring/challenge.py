@@ -9,12 +9,12 @@ from typing import Any, Self
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.ruling import decide
 from lstm_ts.monitoring.verdict import (
     ChallengeVerdict,
     Evidence,
     VerdictSettings,
     VerdictState,
-    decide,
     measure,
     start,
     update,

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.uri import hide_password, sqlite_path
+from lstm_ts.registry.uri import ARTIFACTS, find_source, hide_password, is_elsewhere, sqlite_path
 from lstm_ts.registry.version import MODEL, Version, describe
 from lstm_ts.store.disk import hash_file
 
@@ -42,7 +42,7 @@ from mlflow.store.db import utils as mlflow_database  # noqa: E402
 
 mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as away
 
-GATE, ARTIFACTS = "gate.json", "artifacts"
+GATE = "gate.json"
 GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
@@ -100,7 +100,7 @@ class MlflowStore:
         """
         location = (self._path.parent / ARTIFACTS / name).resolve().as_uri() if self._path else None
         title, found = name, self._client.get_experiment_by_name(name)
-        if found and self._path and self._is_elsewhere(found.artifact_location, location):
+        if found and self._path and is_elsewhere(found.artifact_location, location):
             title = f"{name} in {self._path.parent.resolve()}"
             found = self._client.get_experiment_by_name(title)
         if found:
@@ -115,29 +115,16 @@ class MlflowStore:
             return self._client.create_experiment(title, artifact_location=location, tags=TRAINING)
         return self._experiment(name)
 
-    def _is_elsewhere(self, location: str, ours: str | None) -> bool:
-        """Whether it is where a registry like this one once kept its models, and this one does not lie there."""
-        return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
-
-    def _find_source(self, source: str) -> str:
-        """The model folder of a version: that of a SQLite registry lies beside it, even where both were moved."""
-        tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
-        if self._path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
-            beside = self._path.parent.resolve().joinpath(*map(url2pathname, tail))
-            if beside.exists():
-                return beside.as_uri()
-        return source
-
     def _read_version(self, found: Any, aliases: Iterable[str]) -> Version:
         created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
         tags = {key: value or "" for key, value in found.tags.items()}
-        source = self._find_source(found.source)
+        source = find_source(found.source, self._path)
         return Version(found.name, int(found.version), created, source, found.run_id, tuple(aliases), tags)
 
     def names(self) -> list[str]:
         """Those with a version: a registration that was killed leaves a name without one."""
         with self._answering():
-            return sorted({version.name for version in _all_versions(self._client)})
+            return sorted({version.name for version in _list_versions(self._client)})
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> number; none for a name that is not registered."""
@@ -147,9 +134,9 @@ class MlflowStore:
 
     def versions(self, name: str) -> list[Version]:
         """Oldest first; none for a name that is not registered."""
-        aliases = self.aliases(name)
-        with self._answering():
-            found = [v for v in _all_versions(self._client) if v.name == name]
+        aliases, found = self.aliases(name), []
+        with self._answering(), _ignoring(*UNKNOWN):
+            found = _list_versions(self._client, f"name = '{name}'")
         versions = [
             self._read_version(v, [a for a, number in aliases.items() if number == int(v.version)]) for v in found
         ]
@@ -251,10 +238,10 @@ def _ignoring(*codes: str) -> Iterator[None]:
             raise
 
 
-def _all_versions(client: MlflowClient) -> list[Any]:
-    page = client.search_model_versions()
+def _list_versions(client: MlflowClient, wanted: str | None = None) -> list[Any]:
+    page = client.search_model_versions(wanted)
     found = list(page)
     while page.token:
-        page = client.search_model_versions(page_token=page.token)
+        page = client.search_model_versions(wanted, page_token=page.token)
         found += page
     return found

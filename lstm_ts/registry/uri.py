@@ -2,8 +2,11 @@
 
 import re
 from pathlib import Path
+from urllib.request import url2pathname
 
 from lstm_ts.errors import RegistryError
+
+ARTIFACTS = "artifacts"  # a folder beside a SQLite registry
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -28,6 +31,21 @@ def check_there(uri: str) -> int:
         raise RegistryError(
             f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
         ) from None
+
+
+def is_elsewhere(location: str, ours: str | None) -> bool:
+    """Whether it is where a registry like this one once kept its models, and this one does not lie there."""
+    return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
+
+
+def find_source(source: str, path: Path | None) -> str:
+    """The model folder of a version: that of a SQLite registry lies beside it, even where both were moved."""
+    tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
+    if path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
+        beside = path.parent.resolve().joinpath(*map(url2pathname, tail))
+        if beside.exists():
+            return beside.as_uri()
+    return source
 
 
 def hide_password(text: str) -> str:

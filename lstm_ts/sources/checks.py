@@ -7,14 +7,14 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.market.bars import PRICES, TS, reject_reason
-from lstm_ts.market.spacing import MINUTE, Times
+from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 
 CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
 FIRST_YEAR = 1900
 FUTURE = "after now: in the future, or in another zone"
-APART = 14 * 24 * 60 * MINUTE  # no market pauses longer, but files may have larger gaps between many bars
+APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars
 LONELY_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
 BULK = 10  # bars that others can be far from
 

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.market.bars import TS, AnsweredSpan
+from lstm_ts.market.spacing import MINUTE_US
 
 SILENCE = 240  # session minutes: in five years of silver the longest without a tick, but for 7 holes
-MINUTE = 60_000_000
 
 
 def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions: pl.DataFrame) -> list[AnsweredSpan]:
@@ -36,10 +36,10 @@ def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions:
     for answer in answers:
         start, end = pl.Series([answer.start, answer.end], dtype=TS).to_physical()
         if start == first and 0 < before < len(ts) and silent[before - 1]:
-            start = int(ts[before - 1]) + MINUTE
+            start = int(ts[before - 1]) + MINUTE_US
         if end == last and 0 < after < len(ts) and silent[after - 1]:
             end = int(ts[after])
-        for begin, stop in _without_holes(start, end, ts[:-1][~silent] + MINUTE, ts[1:][~silent]):
+        for begin, stop in _without_holes(start, end, ts[:-1][~silent] + MINUTE_US, ts[1:][~silent]):
             count = int(np.searchsorted(ts, stop) - np.searchsorted(ts, begin))
             edges = pl.Series([begin, stop]).cast(TS)
             joined.append(replace(answer, start=edges[0], end=edges[1], bars=count))
@@ -48,7 +48,7 @@ def join_to_stored(answers: Sequence[AnsweredSpan], stored: pl.Series, sessions:
 
 def _session_minutes_between(ts: np.ndarray, sessions: pl.DataFrame) -> np.ndarray:
     """Return the session minutes between each bar and the next one, both excluded."""
-    opens, closes = (sessions[name].to_physical().to_numpy() // MINUTE for name in ("opens", "closes"))
+    opens, closes = (sessions[name].to_physical().to_numpy() // MINUTE_US for name in ("opens", "closes"))
     total = np.append(0, np.cumsum(closes - opens))
 
     def before(minutes: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _session_minutes_between(ts: np.ndarray, sessions: pl.DataFrame) -> np.ndarr
         last_close = np.append(0, closes)[begun]
         return np.asarray(total[begun] - np.maximum(last_close - minutes, 0) * (begun > 0))
 
-    minutes = ts // MINUTE
+    minutes = ts // MINUTE_US
     return np.asarray(before(minutes[1:]) - before(minutes[:-1] + 1))
 
 

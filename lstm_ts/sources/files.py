@@ -16,7 +16,7 @@ import polars as pl
 
 from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
-from lstm_ts.market.spacing import MINUTE
+from lstm_ts.market.spacing import MINUTE_US
 from lstm_ts.sources.checks import make_rejects, refuse
 from lstm_ts.sources.chunks import Chunks, open_chunks
 from lstm_ts.sources.file_evidence import Testimony
@@ -132,7 +132,7 @@ class Files:
             testimony.add(bars["ts"])
             testimony.add_refused(_either_pass(rows))
             bars = overlap.take(bars, file.last)
-            yield BarBatch(bars, minutes=file.spacing // MINUTE, rejects=make_rejects(rows, file.path))
+            yield BarBatch(bars, minutes=file.spacing // MINUTE_US, rejects=make_rejects(rows, file.path))
 
     def _tick_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         """All minutes come with the last batch, since any block may have ticks of them."""

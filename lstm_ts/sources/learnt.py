@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
+from lstm_ts.market.spacing import HOUR_US, MINUTE_US, Times, at_minute, find_stretches, in_words
 from lstm_ts.sources.checks import check_rows, find_lonely, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
@@ -68,9 +68,9 @@ class LearntFile:
         return rows.filter(ts.is_null() | ((ts >= start) & (ts < end)))
 
     def _refuse_off_grid(self, rows: pl.DataFrame) -> pl.DataFrame:
-        grid = {MINUTE: "minute", HOUR: "hour"}.get(self.spacing)
+        grid = {MINUTE_US: "minute", HOUR_US: "hour"}.get(self.spacing)
         off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {in_words(self.spacing)}"
-        rows = refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate(f"{self.spacing // MINUTE}m"), off_grid)
+        rows = refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate(f"{self.spacing // MINUTE_US}m"), off_grid)
         return refuse(rows, pl.col("ts") > pl.lit(self.now) - pl.duration(microseconds=self.spacing), UNCLOSED)
 
 
@@ -107,7 +107,7 @@ def learn_file(
     lonely = find_lonely(stamps_N)
     stamps_N = _within(stamps_N, lonely, span)
     last = int(stamps_N[-1]) if len(stamps_N) else 0
-    spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
+    spacing = MINUTE_US if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
     shift = spacing if at_close else 0
     file = LearntFile(
         path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift

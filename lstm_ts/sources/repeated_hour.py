@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.market.bars import TS
-from lstm_ts.market.spacing import MINUTE, Times
+from lstm_ts.market.spacing import MINUTE_US, Times
 
 AMBIGUOUS = "in the hour that autumn repeats, in a file whose rows are not in order"
 IN_ORDER = 0.9  # of the steps; the others are damaged rows, or borders of joined exports
@@ -89,7 +89,7 @@ def _resolve(rows: pl.DataFrame, *, ticks: bool) -> pl.Series:
     rows   `ts, late` of ambiguous rows in the order of a file that goes forward
     """
     night, step = pl.col("ts").dt.truncate("1d"), pl.col("ts").diff().dt.total_microseconds()
-    back = (step.over(night) < (-MINUTE if ticks else 0)).fill_null(False)
+    back = (step.over(night) < (-MINUTE_US if ticks else 0)).fill_null(False)
     equal = pl.lit(False) if ticks else (step.over(night) == 0).fill_null(False)
     counted = rows.with_columns(night=night, back=back, equal=equal)
     turn = pl.when(pl.col("back").any().over("night")).then("back").otherwise("equal")

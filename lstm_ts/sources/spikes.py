@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.levels import SESSION, TORN, largest_move
-from lstm_ts.market.spacing import MINUTE, SECOND, Times
+from lstm_ts.market.spacing import MINUTE_US, SECOND_US, Times
 
 MAX_ROWS = 5  # of a spike; more stay, as another unit would
 SPIKE = "far from the prices before and after"
@@ -94,7 +94,7 @@ class Levels:
         if not found:
             return None
         first_D, last_D, level_D, limit_D = map(np.array, zip(*found, strict=True))
-        return Spikes(first_D, last_D + MINUTE - 1 if self._ticks else last_D, level_D, limit_D)
+        return Spikes(first_D, last_D + MINUTE_US - 1 if self._ticks else last_D, level_D, limit_D)
 
 
 def _find(
@@ -102,7 +102,7 @@ def _find(
 ) -> list[tuple[int, int, float, float]]:
     """First and last stamp, level and limit of each span."""
     torn_N = high_N - low_N > TORN
-    cut_N = np.abs(open_N[1:] - close_N[:-1]) > largest_move(np.diff(stamps_N) / SECOND)
+    cut_N = np.abs(open_N[1:] - close_N[:-1]) > largest_move(np.diff(stamps_N) / SECOND_US)
     cut_N |= torn_N[1:] | torn_N[:-1]
     if not cut_N.any():
         return []
@@ -124,7 +124,7 @@ def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[i
     """Spikes before the first stretch or after the last, whose nearest row has that stamp and level."""
     if not len(stamps_N):
         return []
-    limit = largest_move(float(np.abs(stamps_N[[0, -1]] - stamp).max()) / SECOND)
+    limit = largest_move(float(np.abs(stamps_N[[0, -1]] - stamp).max()) / SECOND_US)
     return [(int(stamps_N[0]), int(stamps_N[-1]), float(level), float(limit))]
 
 
@@ -135,7 +135,7 @@ def _between(
 
     before_S, after_S   the last row of each stretch but the last, and the first one of the next
     """
-    limit_S = largest_move((stamps_N[after_S] - stamps_N[before_S]) / SECOND)
+    limit_S = largest_move((stamps_N[after_S] - stamps_N[before_S]) / SECOND_US)
     agree_S = (np.abs(open_N[after_S] - close_N[before_S]) <= limit_S) & (after_S > before_S + 1)
     before_S, after_S, limit_S = before_S[agree_S], after_S[agree_S], limit_S[agree_S]
     columns = stamps_N[before_S + 1], stamps_N[after_S - 1], close_N[before_S], limit_S

@@ -6,8 +6,10 @@ than 6 for one contract within 2 seconds, at most 60 within 10 minutes.
 
 from collections import deque
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.sources.retries import Retries
 
 
 class Pacing:
@@ -47,3 +49,15 @@ class Pacing:
         kept = max(self.identical_s, *(seconds for seconds, _ in self.rules))
         while self._asked[0][0] < now - kept:
             self._asked.popleft()
+
+
+@dataclass(frozen=True)
+class TwsRetries(Retries):
+    """How often TWS is asked again, and how long to wait before connecting to it once more."""
+
+    closed_s: float  # the shortest wait before connecting again while the market is closed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.closed_s < 0:
+            raise ConfigError(f"Expected source.retries.closed_s of at least 0, got {self.closed_s}")

@@ -20,17 +20,16 @@ from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
 from lstm_ts.market.session import Session
 from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
+from lstm_ts.sources.ib.contract import find_contract
 from lstm_ts.sources.ib.errors import Action, explain
 from lstm_ts.sources.ib.history import check_stamps, read_answer
 from lstm_ts.sources.ib.login import log_in
-from lstm_ts.sources.ib.pacing import Pacing
-from lstm_ts.sources.ib.retries import TwsRetries
+from lstm_ts.sources.ib.pacing import Pacing, TwsRetries
 from lstm_ts.sources.retries import GIVE_UP, RetryableError
 
 MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
-NO_CONTRACT = 200
 
 log = logging.getLogger(__name__)
 
@@ -126,33 +125,11 @@ class InteractiveBrokers:
     def _find_contract(self) -> Any:
         assert self._line is not None
         api = import_module(type(self._line.ib).__module__.partition(".")[0])
-        try:
-            wanted = api.Contract(**self.contract)
-        except TypeError as error:
-            raise ConfigError(f"Expected fields of IB's Contract in symbol.contract, got: {error}") from None
-        shown = " ".join(map(str, self.contract.values()))
-        try:
-            found = self._persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
-        except BrokerError as error:
-            if not isinstance(error.__cause__, TwsError) or error.__cause__.code != NO_CONTRACT:
-                raise
-            raise BrokerError(f"{error}; IB knows {self._list_similar()}") from None
-        if len(found) != 1:
-            candidates = ", ".join(_shown(details.contract) for details in found) or self._list_similar()
-            raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set symbol.contract")
-        contract = found[0].contract
-        contract.exchange = self.contract.get("exchange", contract.exchange)
-        return contract
+        return find_contract(api, self.contract, self._persist, self._ask_once)
 
-    def _list_similar(self) -> str:
-        line = self._line
-        assert line is not None
-        request = partial(line.ib.reqMatchingSymbolsAsync, self.contract["symbol"])
-        try:
-            similar = self._wire.run(line.ask(request, timeout_s=self.answer_s)) or []
-        except (RetryableError, TwsError):
-            similar = []
-        return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"
+    def _ask_once(self, request: Callable[[TwsConnection], Awaitable[Any]]) -> Any:
+        assert self._line is not None
+        return self._wire.run(self._line.ask(partial(request, self._line), timeout_s=self.answer_s))
 
     # Requests
 
@@ -249,8 +226,3 @@ class InteractiveBrokers:
         return BrokerError(
             f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"
         )
-
-
-def _shown(contract: Any) -> str:
-    exchange = contract.exchange or contract.primaryExchange
-    return f"{contract.symbol} {contract.secType} {exchange} {contract.currency} (conId {contract.conId})"

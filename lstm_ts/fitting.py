@@ -1,0 +1,75 @@
+"""Models for Python: `lstm_ts.fit`."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lstm_ts.cli import compose
+from lstm_ts.commands import check_extras
+from lstm_ts.configuration import construct
+from lstm_ts.errors import ConfigError
+from lstm_ts.hourly_bars import HourlyBars
+from lstm_ts.market.symbol import describe_symbol
+from lstm_ts.model.evaluation import evaluate
+from lstm_ts.overrides import to_overrides
+from lstm_ts.processors import wait_passively
+from lstm_ts.scoring.scores import compute_scores
+from lstm_ts.trained_model import TrainedModel
+
+# Settings of the command alone:
+NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps", "garch"}
+
+
+def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> TrainedModel:
+    """Train as `python -m lstm_ts.train` does: validation and test are the last 30 % of the bars, unless `split` says.
+
+    more       of other symbols: one network of all of them
+    settings   values of conf/train.yaml, such as `horizon=12`, `trainer={"max_epochs": 4}`, `net="gru"`;
+               `experiment="quickstart"` takes those of conf/experiment/quickstart.yaml
+
+    Raises     ConfigError, NotEnoughBars
+    """
+    check_extras("train")
+    wait_passively()
+    from lstm_ts import trainer, training  # import PyTorch
+
+    cfg = _compose([bars, *more], settings)
+    with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
+        data = training.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
+        spans = training.find_test_spans(cfg, data)
+        start = training.load_start(cfg, data) if cfg.warm_start else None
+        fitted = training.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
+    records = (
+        evaluate(forecaster, each.bars.hourly_bars, span)
+        for each, span, forecaster in zip(data.symbols, spans, fitted.forecasters, strict=True)
+    )
+    scores = [compute_scores(record).to_json() for record in records]
+    found = zip(data.symbols, fitted.forecasters, scores, strict=True)
+    return TrainedModel({each.name: replace(forecaster, scores=known) for each, forecaster, known in found})
+
+
+def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> Any:
+    """The configuration of a training on these bars, whose symbols need no file."""
+    if wrong := sorted(settings.keys() & NOT_HERE):
+        raise ConfigError(f"Expected values that say how to train, got {', '.join(wrong)}; leave them out")
+    names, quiet = [each.symbol.name for each in bars], {"trainer.enable_progress_bar": False}
+    cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}))
+    cfg.symbol = describe_symbol(bars[0].symbol)
+    cfg.logger = None  # of curves, into a folder that nobody has named
+    return cfg
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Leave out what a library tells of its own doings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
