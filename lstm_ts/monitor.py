@@ -95,7 +95,10 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
         *check_feed(run, raw_store(cfg), construct(cfg.feed)),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
-        *(measure_skill(run, each.watched, settings.skill) for each in loaded),
+        *(
+            measure_skill(run, each.watched, settings.skill, update.record)
+            for each, update in zip(loaded, updates, strict=True)
+        ),
         challenger,
         skew,
     ]

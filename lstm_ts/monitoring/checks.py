@@ -29,10 +29,12 @@ from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
 from lstm_ts.registry.version import CHALLENGER, CHAMPION
+from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)
 ACTOR = "monitor"  # of moved aliases
+LAST_DAY = date.max.isoformat()
 LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has
 SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
@@ -89,13 +91,19 @@ def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: Watch
     return challenge if challenge and champion and challenge.champion == champion.number else None
 
 
-def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:
-    """Live skill, written for the service to answer with, and by day for MLflow."""
+def measure_skill(
+    run: MonitorRun, watched: WatchedVersion, settings: SkillSettings, record: ForecastRecord | None
+) -> Finding:
+    """Live skill, written for the service to answer with, and by day for MLflow.
+
+    record   of the forecasts that may still get a score
+    """
     with run.ledger.transaction() as connection:
         days = tables.read_daily_losses(connection, watched.name, watched.number)
         before = tables.read_states(connection, watched.name, watched.number).get(live_skill.LIVE_SKILL, {})
     skills = live_skill.compute_live_skill(days, settings)
-    logged = log_days(run, watched, days, since=before.get(LOGGED, ""))
+    until = min(run.now.date().isoformat(), live_skill.find_open_day(record) or LAST_DAY)
+    logged = log_days(run, watched, days, since=before.get(LOGGED, ""), until=until)
     state = {**live_skill.to_json(skills), LOGGED: logged}
     with run.ledger.transaction() as connection:
         row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
@@ -103,13 +111,13 @@ def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSetti
     return live_skill.check_performance(watched, skills)
 
 
-def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str) -> str:
-    """Log each day that is over to the version's MLflow run; where that fails, the next run does so.
+def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str, until: str) -> str:
+    """Log the days after `since` and before `until` to the version's MLflow run; where that fails, the next run does.
 
-    Returns    the last day that is there, as `since`: ISO, UTC
+    since, until   ISO, UTC; a day that MLflow has stays as it is, so `until` is the first that may get more scores
+    Returns        the last day that is there
     """
-    today = run.now.date().isoformat()
-    new = sorted({day.day for day in days if since < day.day < today})
+    new = sorted({day.day for day in days if since < day.day < until})
     if not new:
         return since
     points = live_skill.list_daily_metrics(days)

@@ -1,0 +1,116 @@
+"""Hours that the monitor takes one after the other, in this process: what it makes of late, folded and revised ones."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import random_hours
+from serving import registry_of, save_model
+from test_registry import register
+from watched import CLOCK, LEVELS, opened
+
+from lstm_ts.cli import compose
+from lstm_ts.configuration import construct
+from lstm_ts.ledger.monitor_tables import read_daily_losses
+from lstm_ts.ledger.rows import DecisionRow
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.monitor import make_settings
+from lstm_ts.monitoring.checks import measure_skill
+from lstm_ts.monitoring.live_skill import list_daily_metrics
+from lstm_ts.monitoring.run import MonitorRun, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.versions import Update
+
+DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
+SPAN = datetime(2014, 4, 1, tzinfo=UTC), DECIDED
+DAY, SOON = timedelta(days=1), timedelta(minutes=4)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Watch:
+    """A champion and a version of its name that holds no alias yet, forecasting 24 hours."""
+
+    run: MonitorRun
+    bars: pl.DataFrame
+
+    def at(self, now: datetime, *, bars: pl.DataFrame | None = None, days: int = 120) -> list[Update]:
+        """One run of the monitor.
+
+        bars   that are stored; None: all that have closed
+        days   of retention
+        """
+        bars = self.bars if bars is None else bars
+        closed = bars.filter(pl.col("ts") + HOUR <= now)
+        run = self.run = replace(self.run, hourly_bars=closed, now=now, kept_from=midnight(now - days * DAY))
+        settings = make_settings(compose("monitor", []))
+        loaded = load_watched(run)
+        updates = watch_versions(run, loaded, settings)
+        for each, update in zip(loaded, updates, strict=True):
+            measure_skill(run, each.watched, settings.skill, update.record)
+        return updates
+
+
+@pytest.fixture(scope="module")
+def bars(silver: Session) -> pl.DataFrame:
+    return random_hours(silver, datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 9, 20, tzinfo=UTC), missing=0)
+
+
+@pytest.fixture(scope="module")
+def registered(empty: Path, bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copytree(empty, folder, dirs_exist_ok=True)
+    with registry_of(folder) as registry, opened(folder) as ledger, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CLOCK, DECIDED.isoformat())
+        for number in (1, 2):
+            register(registry, save_model(folder / str(number), bars, silver, seed=number, horizon=24, levels=LEVELS))
+            ledger.record_decision(DecisionRow("XAGUSD", number, DECIDED, "promote", False, None, (), *SPAN, "ab"))
+        registry.promote("XAGUSD", 1, alias="champion", actor="a test", reason="the first")
+    return folder
+
+
+@pytest.fixture
+def watch(registered: Path, bars: pl.DataFrame, tmp_path: Path) -> Iterator[Watch]:
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(registered / name, tmp_path / name)
+    with registry_of(tmp_path) as registry, opened(tmp_path) as ledger:
+        symbol = construct(compose("monitor", []).symbol)
+        yield Watch(MonitorRun(ledger, registry, symbol, "XAGUSD", bars, DECIDED, DECIDED), bars)
+
+
+def list_logged(watch: Watch) -> dict[str, list[tuple[str, float]]]:
+    """Days and values in MLflow, by metric."""
+    from mlflow import MlflowClient  # after ours, which sets what it reads while it is imported
+
+    registry = watch.run.registry
+    client, version = MlflowClient(registry.uri), registry.version("XAGUSD", 1)
+    keys = [f"live_{kind}" for step in (1, 6, 24) for kind in (f"pinball_{step}h_bps", f"skill_best_{step}h")]
+    histories = {key: client.get_metric_history(version.run_id, key) for key in keys}
+    return {
+        key: [(f"{EPOCH + each.step * DAY:%Y-%m-%d}", each.value) for each in history]
+        for key, history in histories.items()
+    }
+
+
+def test_mlflow_gets_a_day_once_all_its_steps_are_scored_whenever_the_monitor_runs(watch: Watch) -> None:
+    for i in range(8):  # two runs a day, the first of them right after midnight
+        watch.at(DECIDED + 12 * i * HOUR + SOON)
+    with watch.run.ledger.transaction() as connection:
+        sums = list_daily_metrics(read_daily_losses(connection, "XAGUSD", 1))
+    for key, points in list_logged(watch).items():
+        whole = {day.isoformat(): values[key] for day, values in sums.items() if day < date(2014, 7, 9)}
+        assert len(points) == 2 and dict(points) == pytest.approx(whole)
+
+
+def test_a_day_that_lacks_a_bar_waits_for_it_and_is_logged_once_it_comes_too_late(watch: Watch) -> None:
+    missing = DECIDED + DAY + 5 * HOUR
+    bars = watch.bars.filter(pl.col("ts") != missing)
+    logged = []
+    for days in (5, 9, 15, 16):
+        watch.at(DECIDED + days * DAY + SOON, bars=bars)
+        logged.append([day for day, _ in list_logged(watch)["live_skill_best_24h"]])
+    assert logged[0] == logged[1] == []  # hours of Monday aim at the one that is missing
+    assert logged[3][:3] == ["2014-07-07", "2014-07-08", "2014-07-09"]
