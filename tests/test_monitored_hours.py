@@ -15,14 +15,14 @@ from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
-from lstm_ts.ledger.monitor_tables import read_daily_losses
+from lstm_ts.ledger.monitor_tables import read_daily_losses, read_daily_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitor import make_settings
 from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.live_skill import list_daily_metrics
 from lstm_ts.monitoring.run import MonitorRun, load_watched, midnight, watch_versions
-from lstm_ts.monitoring.versions import Update
+from lstm_ts.monitoring.versions import DRIFT, Update
 
 DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
 SPAN = datetime(2014, 4, 1, tzinfo=UTC), DECIDED
@@ -52,6 +52,18 @@ class Watch:
         for each, update in zip(loaded, updates, strict=True):
             measure_skill(run, each.watched, settings.skill, update.record)
         return updates
+
+    def promote(self, version: int, at: datetime, alias: str = "champion") -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(CLOCK, at.isoformat())
+            self.run.registry.promote("XAGUSD", version, alias=alias, actor="a test", reason="it is its turn")
+
+    def count(self, version: int = 1) -> tuple[int, int]:
+        """Outcomes one hour ahead that the evidence of drift holds, and that the sums by day hold."""
+        with self.run.ledger.transaction() as connection:
+            state = read_states(connection, "XAGUSD", version)[DRIFT]
+            days = read_daily_scores(connection, "XAGUSD", version, step=1)
+        return state["n"], sum(day.sums["n"] for day in days)
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +126,47 @@ def test_a_day_that_lacks_a_bar_waits_for_it_and_is_logged_once_it_comes_too_lat
         logged.append([day for day, _ in list_logged(watch)["live_skill_best_24h"]])
     assert logged[0] == logged[1] == []  # hours of Monday aim at the one that is missing
     assert logged[3][:3] == ["2014-07-07", "2014-07-08", "2014-07-09"]
+
+
+def test_a_version_that_is_champion_again_after_the_retention_counts_no_hour_twice(watch: Watch) -> None:
+    watch.at(DECIDED + 5 * DAY, days=14)
+    watch.promote(2, DECIDED + 5 * DAY)
+    watch.at(DECIDED + 25 * DAY, days=14)
+    first, _ = watch.count()
+    watch.promote(1, DECIDED + 26 * DAY)
+    for hours in range(2):
+        watch.at(DECIDED + 26 * DAY + hours * HOUR, days=14)
+    n, in_days = watch.count()
+    assert n == in_days > 3 * first  # the weeks in which it was none, too
+
+
+def test_a_challenger_decided_on_long_ago_makes_no_hour_of_the_champion_again(watch: Watch) -> None:
+    for days in (5, 25):
+        watch.at(DECIDED + days * DAY, days=14)
+    watch.promote(2, DECIDED + 25 * DAY, "challenger")
+    watch.at(DECIDED + 26 * DAY, days=14)
+    (n, in_days), (_, of_challenger) = watch.count(), watch.count(2)
+    assert n == in_days == of_challenger
+
+
+def test_a_feed_that_is_away_longer_than_the_retention_makes_no_hour_count_twice(watch: Watch) -> None:
+    before = DECIDED + 4 * DAY + 5 * HOUR
+    watch.at(before, days=14)
+    first, _ = watch.count()
+    for hours in range(2):
+        watch.at(before + 20 * DAY + hours * HOUR, bars=watch.bars.filter(pl.col("ts") < before), days=14)
+        assert watch.count() == (first, first)
+    for hours in range(2):
+        watch.at(before + 21 * DAY + hours * HOUR, days=14)
+    n, in_days = watch.count()
+    assert n == in_days > 3 * first
+
+
+def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_wait_for_long(watch: Watch) -> None:
+    now = DECIDED + 2 * DAY + 5 * HOUR
+    for ts in (now, now + 3650 * DAY, now + HOUR, now + DAY):
+        watch.at(ts, bars=watch.bars.filter(pl.col("ts") + HOUR <= min(ts, now + DAY)), days=14)
+    before = watch.count()
+    watch.at(now + DAY + HOUR, days=14)
+    n, in_days = watch.count()
+    assert n == in_days == before[0] + 1

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -31,7 +31,7 @@ from lstm_ts.registry.version import ALIASES, CHALLENGER
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
-MICROSECOND = timedelta(microseconds=1)
+DAY, MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
 LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast and scored
 
 log = logging.getLogger(__name__)
@@ -76,21 +76,22 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
     ]
 
 
-def find_start(run: MonitorRun, loaded: Sequence[LoadedModel]) -> datetime:
+def find_start(run: MonitorRun, watched: WatchedVersion) -> datetime:
     """The first hour that may be new: where the last run ended, less the days whose bars may have come late.
 
-    What has been folded is not made again, but for a model that was never watched.
+    Days before the first forecast that is kept are counted and folded, and never made again. Where all are folded, the
+    rest of the last day is not made either: its sums would replace those that are there.
     """
     with run.ledger.transaction() as connection:
-        last = [tables.last_origin(connection, run.name, each.watched.number) for each in loaded]
-    first = run.kept_from if any(last) else datetime.min.replace(tzinfo=run.now.tzinfo)
-    return min(
-        (
-            max(origin - LATE if origin else first, each.watched.decision.at)
-            for each, origin in zip(loaded, last, strict=True)
-        ),
-        default=run.now,
-    )
+        first = tables.first_origin(connection, watched.name, watched.number)
+        last = tables.last_origin(connection, watched.name, watched.number)
+        day = tables.last_scored_day(connection, watched.name, watched.number)
+    start = datetime.min.replace(tzinfo=UTC)
+    if first and last:
+        start = max(midnight(first), last - LATE)
+    elif day:
+        start = datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY
+    return max(start, watched.decision.at)
 
 
 def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
@@ -102,15 +103,16 @@ def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datet
 
 def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
     """One step for every version and for the challenge between them, written together."""
-    since = find_start(run, loaded)
+    starts = [find_start(run, each.watched) for each in loaded]
+    since = min(starts, default=run.now)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
     kept = [_read_kept(run, each.watched, since) for each in loaded]
     outcomes = find_new_outcomes(run, known, since=since)
     close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
     updates = []
-    for each, its in zip(loaded, kept, strict=True):
-        new = forecast_hours(run, each, since=since, there={row.origin_ts for row in its.forecasts})
+    for each, its, start in zip(loaded, kept, starts, strict=True):
+        new = forecast_hours(run, each, since=start, there={row.origin_ts for row in its.forecasts})
         try:
             reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
         except NoRows as error:
@@ -151,7 +153,7 @@ def forecast_hours(
     """The forecasts that origins from `since` on lack."""
     watched, forecaster = loaded.watched, loaded.forecaster
     try:
-        record = evaluate(forecaster, run.hourly_bars, Span(max(since, watched.decision.at), run.now + MICROSECOND))
+        record = evaluate(forecaster, run.hourly_bars, Span(since, run.now + MICROSECOND))
     except NoRows:
         return []
     rows = list_forecasts(
