@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from conftest import random_hours
@@ -15,18 +16,22 @@ from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
+from lstm_ts.ledger.monitor_rows import HourlyForecast
 from lstm_ts.ledger.monitor_tables import read_daily_losses, read_daily_scores, read_states
-from lstm_ts.ledger.rows import DecisionRow
+from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
-from lstm_ts.monitoring.checks import measure_skill
+from lstm_ts.monitoring.checks import check_skew, measure_skill
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
-from lstm_ts.monitoring.run import MonitorRun, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.skew import PATH_LEVELS
 from lstm_ts.monitoring.versions import DRIFT, Update
 
 DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
 SPAN = datetime(2014, 4, 1, tzinfo=UTC), DECIDED
-DAY, SOON = timedelta(days=1), timedelta(minutes=4)
+DAY, MINUTE, SOON = timedelta(days=1), timedelta(minutes=1), timedelta(minutes=4)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -170,3 +175,35 @@ def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_w
     watch.at(now + DAY + HOUR, days=14)
     n, in_days = watch.count()
     assert n == in_days == before[0] + 1
+
+
+def serve(row: HourlyForecast, at: datetime, request_id: str) -> ForecastRow:
+    """What a service answers with from the bars of a forecast."""
+    price_HQ = row.last_close * np.exp(row.q_HQ.astype(np.float64))
+    columns = [price_HQ[:, row.levels.index(level)].tolist() for level in PATH_LEVELS]
+    path = ServedPath(tuple(ts.replace(tzinfo=UTC) for ts in row.target_ts_H.tolist()), *map(tuple, columns))
+    key = request_id, "champion", at, "XAGUSD", "XAGUSD", row.version, row.origin_ts
+    return ForecastRow(*key, row.last_close, path, (), 2.0, row.input_sha256)
+
+
+def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bars_is(watch: Watch) -> None:
+    night = DECIDED + 2 * DAY
+    watch.at(night + SOON)
+    is_revised = pl.col("ts") == night - 10 * HOUR
+    revised = watch.bars.with_columns(close=pl.when(is_revised).then(pl.col("low")).otherwise("close"))
+    watch.at(night + 50 * MINUTE, bars=revised)
+    forecaster = watch.run.registry.load(watch.run.registry.version("XAGUSD", 1))
+
+    def ask(bars: pl.DataFrame, at: datetime) -> Finding:
+        run = replace(watch.run, hourly_bars=bars.filter(pl.col("ts") < night))
+        (row,) = forecast_hours(run, 1, forecaster, Span(night, None))
+        watch.run.ledger.record_forecasts([serve(row, at, f"{at:%H:%M}")])
+        return check_skew(watch.run)[0]
+
+    assert ask(watch.bars, night + 10 * MINUTE).health is Health.GOOD
+    found = ask(revised, night + 40 * MINUTE)
+    assert (found.health, found.sentence[:18]) == (Health.GOOD, "2 served forecasts")
+    other = watch.bars.with_columns(close=pl.when(is_revised).then(pl.col("high")).otherwise("close"))
+    found = ask(other, night + 45 * MINUTE)
+    assert found.health is Health.BAD
+    assert "1 had other bars than the store, the last at 2014-07-09 00:45 UTC (request 00:45)" in found.sentence

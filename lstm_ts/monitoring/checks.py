@@ -1,6 +1,7 @@
 """What a run checks beside the versions' forecasts, and how its findings are kept."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -11,9 +12,11 @@ import polars as pl
 from lstm_ts.errors import NoRows, RegistryError
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, MonitorState
+from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, HourlyForecast, MonitorState
+from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import HOUR
+from lstm_ts.model.evaluation import Span
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
@@ -23,8 +26,16 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
-from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, MonitorSettings, find_traffic
-from lstm_ts.monitoring.skew import check_served
+from lstm_ts.monitoring.run import (
+    LATE,
+    MICROSECOND,
+    LoadedModel,
+    MonitorRun,
+    MonitorSettings,
+    find_traffic,
+    forecast_hours,
+)
+from lstm_ts.monitoring.skew import Key, check_served
 from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
@@ -171,8 +182,24 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
-    finding = check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
+    stored = {key: [row] for key, row in found.items() if row}
+    _add_revised(run, served, stored)
+    finding = check_served(run.name, served, stored, since=since)
     return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
+
+
+def _add_revised(run: MonitorRun, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]) -> None:
+    """Add what the store gives now to hours of which requests had other bars: one may have been revised since."""
+    origins = defaultdict(set)
+    for row in served:
+        key = row.version, row.origin_ts
+        if key in stored and row.input_sha256 != stored[key][0].input_sha256:
+            origins[row.version].add(row.origin_ts)
+    for version, its in origins.items():
+        forecaster = run.registry.load(run.registry.version(run.name, version))
+        for now in forecast_hours(run, version, forecaster, Span(min(its), max(its) + MICROSECOND)):
+            if now.origin_ts in its:
+                stored[version, now.origin_ts].append(now)
 
 
 def record_findings(

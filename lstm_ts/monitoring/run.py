@@ -1,7 +1,7 @@
 """One run of the monitor over the versions that hold an alias: read, evaluate, write in one transaction."""
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -112,7 +112,9 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
     close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
     updates = []
     for each, its, start in zip(loaded, kept, starts, strict=True):
-        new = forecast_hours(run, each, since=start, there={row.origin_ts for row in its.forecasts})
+        there = {row.origin_ts for row in its.forecasts}
+        made = forecast_hours(run, each.watched.number, each.forecaster, Span(start, run.now + MICROSECOND))
+        new = [row for row in made if row.origin_ts not in there]
         try:
             reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
         except NoRows as error:
@@ -147,24 +149,14 @@ def _without_reference(watched: WatchedVersion, why: str) -> Update:
     return Update([], [], [], [], None, [finding])
 
 
-def forecast_hours(
-    run: MonitorRun, loaded: LoadedModel, *, since: datetime, there: Container[datetime]
-) -> list[HourlyForecast]:
-    """The forecasts that origins from `since` on lack."""
-    watched, forecaster = loaded.watched, loaded.forecaster
+def forecast_hours(run: MonitorRun, version: int, forecaster: Forecaster, span: Span) -> list[HourlyForecast]:
+    """Forecasts of the origins of a span from the bars as they are stored now; none where no window is."""
     try:
-        record = evaluate(forecaster, run.hourly_bars, Span(since, run.now + MICROSECOND))
+        record = evaluate(forecaster, run.hourly_bars, span)
     except NoRows:
         return []
-    rows = list_forecasts(
-        record,
-        Bars.of(run.hourly_bars),
-        name=watched.name,
-        version=watched.number,
-        tsteps=forecaster.spec.tsteps,
-        at=run.now,
-    )
-    return [row for row in rows if row.origin_ts not in there]
+    bars, tsteps = Bars.of(run.hourly_bars), forecaster.spec.tsteps
+    return list_forecasts(record, bars, name=run.name, version=version, tsteps=tsteps, at=run.now)
 
 
 def _evaluate_holdout(run: MonitorRun, loaded: LoadedModel, judged: WatchedVersion) -> ForecastRecord:
