@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from watched import CLOCK, LEVELS, opened
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
 from lstm_ts.ledger.monitor_rows import HourlyForecast
-from lstm_ts.ledger.monitor_tables import read_daily_losses, read_daily_scores, read_states
+from lstm_ts.ledger.monitor_tables import read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.evaluation import Span
@@ -76,26 +77,40 @@ def bars(silver: Session) -> pl.DataFrame:
     return random_hours(silver, datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 9, 20, tzinfo=UTC), missing=0)
 
 
-@pytest.fixture(scope="module")
-def registered(empty: Path, bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("registered")
+def register_two(
+    folder: Path, empty: Path, bars: pl.DataFrame, session: Session, span: tuple[datetime, datetime]
+) -> Path:
+    """span   of the hours that judged them, until their decision"""
     shutil.copytree(empty, folder, dirs_exist_ok=True)
+    decided = span[1]
     with registry_of(folder) as registry, opened(folder) as ledger, pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CLOCK, DECIDED.isoformat())
+        patch.setenv(CLOCK, decided.isoformat())
         for number in (1, 2):
-            register(registry, save_model(folder / str(number), bars, silver, seed=number, horizon=24, levels=LEVELS))
-            ledger.record_decision(DecisionRow("XAGUSD", number, DECIDED, "promote", False, None, (), *SPAN, "ab"))
+            model = save_model(folder / str(number), bars, session, seed=number, horizon=24, levels=LEVELS)
+            register(registry, model)
+            ledger.record_decision(DecisionRow("XAGUSD", number, decided, "promote", False, None, (), *span, "ab"))
         registry.promote("XAGUSD", 1, alias="champion", actor="a test", reason="the first")
     return folder
 
 
+@contextmanager
+def watching(folder: Path, bars: pl.DataFrame, session: Session) -> Iterator[Watch]:
+    symbol = replace(construct(compose("monitor", []).symbol), session=session)
+    with registry_of(folder) as registry, opened(folder) as ledger:
+        yield Watch(MonitorRun(ledger, registry, symbol, "XAGUSD", bars, DECIDED, DECIDED), bars)
+
+
+@pytest.fixture(scope="module")
+def registered(empty: Path, bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return register_two(tmp_path_factory.mktemp("registered"), empty, bars, silver, SPAN)
+
+
 @pytest.fixture
-def watch(registered: Path, bars: pl.DataFrame, tmp_path: Path) -> Iterator[Watch]:
+def watch(registered: Path, bars: pl.DataFrame, silver: Session, tmp_path: Path) -> Iterator[Watch]:
     for name in ("mlflow.db", "ledger.db"):
         shutil.copy(registered / name, tmp_path / name)
-    with registry_of(tmp_path) as registry, opened(tmp_path) as ledger:
-        symbol = construct(compose("monitor", []).symbol)
-        yield Watch(MonitorRun(ledger, registry, symbol, "XAGUSD", bars, DECIDED, DECIDED), bars)
+    with watching(tmp_path, bars, silver) as watch:
+        yield watch
 
 
 def list_logged(watch: Watch) -> dict[str, list[tuple[str, float]]]:
@@ -175,6 +190,22 @@ def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_w
     watch.at(now + DAY + HOUR, days=14)
     n, in_days = watch.count()
     assert n == in_days == before[0] + 1
+
+
+def test_a_closure_of_ten_days_costs_no_score(empty: Path, tmp_path: Path) -> None:
+    """Tokyo closes from April 27 to May 6, 2019; 24 of its hours are more than three days."""
+    tokyo = Session(calendar="JPX", zone="Asia/Tokyo")
+    start, decided, end = (datetime(2019, *day, tzinfo=UTC) for day in ((1, 7), (4, 15), (5, 11)))
+    bars = random_hours(tokyo, start - 100 * DAY, end, missing=0)
+    register_two(tmp_path, empty, bars, tokyo, (start, decided))
+    with watching(tmp_path, bars, tokyo) as watch:
+        for day in sorted({ts.date() for ts in bars["ts"].to_list() if ts >= decided + 9 * DAY}):
+            watch.at(datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
+        with watch.run.ledger.transaction() as connection:
+            scores = read_scores(connection, "XAGUSD", 1, since=decided)
+    hours = bars.filter(pl.col("ts") >= decided)
+    for step in (1, 6, 24):
+        assert len([score for score in scores if score.step == step]) == len(hours) - step
 
 
 def serve(row: HourlyForecast, at: datetime, request_id: str) -> ForecastRow:

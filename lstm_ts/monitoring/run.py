@@ -32,7 +32,7 @@ from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
 DAY, MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
-LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast and scored
+LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast, and to score what aimed at it
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,10 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
     ]
 
 
-def find_start(run: MonitorRun, watched: WatchedVersion) -> datetime:
-    """The first hour that may be new: where the last run ended, less the days whose bars may have come late.
+def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:
+    """The first hour that may be new, or may get a score: its last target is not longer ago than a bar may be late.
 
+    horizon   session hours, which closures make days
     Days before the first forecast that is kept are counted and folded, and never made again. Where all are folded, the
     rest of the last day is not made either: its sums would replace those that are there.
     """
@@ -88,7 +89,7 @@ def find_start(run: MonitorRun, watched: WatchedVersion) -> datetime:
         day = tables.last_scored_day(connection, watched.name, watched.number)
     start = datetime.min.replace(tzinfo=UTC)
     if first and last:
-        start = max(midnight(first), last - LATE)
+        start = max(midnight(first), run.symbol.session.last_hours(last - LATE, horizon + 1)[0])
     elif day:
         start = datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY
     return max(start, watched.decision.at)
@@ -103,7 +104,7 @@ def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datet
 
 def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
     """One step for every version and for the challenge between them, written together."""
-    starts = [find_start(run, each.watched) for each in loaded]
+    starts = [find_start(run, each.watched, each.forecaster.spec.horizon) for each in loaded]
     since = min(starts, default=run.now)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
