@@ -128,8 +128,12 @@ def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> 
         cfg.name,
         hourly_bars,
         now,
-        midnight(now - cfg.retention_days * DAY),
+        find_kept_from(cfg, now),
     )
+
+
+def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:
+    return midnight(now - cfg.retention_days * DAY)
 
 
 def show(ledger: Ledger, name: str, symbol: str) -> None:
@@ -155,7 +159,7 @@ def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> 
     """Print, keep and report what was found; whether every alert has arrived."""
     for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
-    record_findings(ledger, found.findings, now, gone=found.gone)
+    record_findings(ledger, found.findings, now, gone=found.gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
     closed = () if symbol.session.is_open(now) else {symbol.name}
     told = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)

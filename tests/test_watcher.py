@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 import pytest
@@ -14,7 +15,9 @@ from webhook import open_webhook
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
+from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
@@ -123,6 +126,30 @@ def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None
 def test_limits_that_are_none_are_said() -> None:
     with pytest.raises(ConfigError, match=r"checks\.silence\.monitor_hours > 0, got 0"):
         SilenceLimits(ingest_hours=2, monitor_hours=0)
+
+
+def test_pods_that_come_and_go_are_one_machine_and_what_nobody_looks_at_is_forgotten(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    full = ("action=watch", f"registry.ledger=sqlite:///{tmp_path}/ledger.db", "checks.machine.min_disk_free=0.999999")
+    full += ("checks.machine.min_memory_free=0.999999",)
+
+    def look(pod: str, at: datetime, **environment: str) -> set[str]:
+        with mock.patch("socket.gethostname", return_value=pod):
+            run("monitor", tmp_path, *full, LSTM_TS_CLOCK=at.isoformat(), **environment)
+        with ledger.transaction() as connection:
+            return {row.subject for row in read_findings(connection) if row.rule in ("disk", "memory")}
+
+    for number in range(2):
+        at = FRIDAY + number * timedelta(minutes=10)
+        assert look(f"pod-{number}", at, LSTM_TS_MACHINE="cluster") == {"cluster", f"cluster:{tmp_path}/data"}
+    with ledger.transaction() as connection:
+        opened = [(row.rule, row.bad) for row in read_active(connection) if row.opened_at and "cluster" in row.subject]
+    assert sorted(opened) == [("disk", 2), ("memory", 2)]
+    assert "cluster" in look("pod-2", FRIDAY + timedelta(days=119))
+    assert look("pod-3", FRIDAY + timedelta(days=122)) == {"pod-2", "pod-3"} | {
+        f"{pod}:{tmp_path}/data" for pod in ("pod-2", "pod-3")
+    }
 
 
 def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Path) -> None:

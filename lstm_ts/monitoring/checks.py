@@ -203,11 +203,12 @@ def _add_revised(run: MonitorRun, served: Sequence[ForecastRow], stored: dict[Ke
 
 
 def record_findings(
-    ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = ()
+    ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = (), kept_from: datetime
 ) -> None:
     """Each as the last run saw it, and since when its health is what it is.
 
-    gone   of what is forgotten
+    gone        of what is forgotten
+    kept_from   what nobody has looked at since is forgotten, too
     """
     with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
@@ -217,7 +218,10 @@ def record_findings(
             since = old.since if old and old.health == finding.health else now
             rows.append(FindingRow(at=now, since=since, **vars(finding)))
         tables.put_findings(connection, rows)
-        tables.remove_findings(connection, [(finding.rule, finding.subject) for finding in gone])
+        left = [key for key, row in before.items() if row.at < kept_from]
+        seen = {(row.rule, row.subject) for row in rows}
+        forgotten = {*left, *((finding.rule, finding.subject) for finding in gone)} - seen
+        tables.remove_findings(connection, sorted(forgotten))
 
 
 def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
