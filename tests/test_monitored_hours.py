@@ -17,13 +17,13 @@ from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
-from lstm_ts.ledger.monitor_rows import HourlyForecast
-from lstm_ts.ledger.monitor_tables import read_daily_losses, read_daily_scores, read_scores, read_states
+from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
+from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
-from lstm_ts.monitoring.checks import check_skew, measure_skill
+from lstm_ts.monitoring.checks import SERVED, check_skew, measure_skill
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
 from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, midnight, watch_versions
@@ -231,6 +231,8 @@ def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bar
         watch.run.ledger.record_forecasts([serve(row, at, f"{at:%H:%M}")])
         return check_skew(watch.run)[0]
 
+    with watch.run.ledger.transaction() as connection:  # the clock was ahead when requests were checked
+        put_states(connection, [MonitorState("XAGUSD", 0, SERVED, night, {"until": "2030-01-01T00:00:00+00:00"})])
     assert ask(watch.bars, night + 10 * MINUTE).health is Health.GOOD
     found = ask(revised, night + 40 * MINUTE)
     assert (found.health, found.sentence[:18]) == (Health.GOOD, "2 served forecasts")

@@ -116,6 +116,15 @@ def test_a_monitor_that_never_ran_is_unknown_and_one_that_stopped_silent(ledger:
     assert silent(ledger, market, FRIDAY + 3 * HOUR).health is Health.GOOD
 
 
+def test_what_is_to_come_is_no_sign_of_work(ledger: Ledger, market: Market) -> None:
+    ingest(market, FRIDAY + timedelta(minutes=5))
+    ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY + timedelta(minutes=5), ""))
+    assert {finding.health for finding in watch(ledger, [market], LIMITS, now=FRIDAY)} == {Health.GOOD}
+    early = watch(ledger, [market], LIMITS, now=FRIDAY - timedelta(minutes=1))
+    assert {finding.health for finding in early} == {Health.UNKNOWN}
+    assert all("which is to come: a clock" in finding.sentence for finding in early)
+
+
 def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None:
     assert market.store.last_ts() is None
     ingest(market, FRIDAY, FRIDAY - 70 * 24 * HOUR, FRIDAY - HOUR)

@@ -175,7 +175,8 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
     """
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, 0).get(SERVED)
-    since = datetime.fromisoformat(state["until"]) if state else run.now - LATE
+    checked = datetime.fromisoformat(state["until"]) if state else None
+    since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
     served = run.ledger.forecasts(run.name, since=since, until=run.now)
     stored_until = run.hourly_bars["ts"][-1] + HOUR
     until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
@@ -231,7 +232,7 @@ def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now:
         return False
     with ledger.transaction() as connection:
         state = tables.read_states(connection, name, 0).get(RETRAINING)
-        if state and now - datetime.fromisoformat(state["asked_at"]) < DAY:
+        if state and timedelta() <= now - datetime.fromisoformat(state["asked_at"]) < DAY:  # else a clock was ahead
             return False
         asked = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
         tables.put_states(connection, [asked])

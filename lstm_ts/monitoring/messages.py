@@ -30,7 +30,9 @@ class News:
 
     def is_due(self, waits: Waits, now: datetime) -> bool:
         """Whether to try now: at once where nothing was tried, or what became of it is not known."""
-        return self.delivery is None or self.delivery.trouble is None or now >= self.due_at(waits)
+        if self.delivery is None or self.delivery.trouble is None:
+            return True
+        return not self.delivery.intended_at <= now < self.due_at(waits)  # a clock may have been ahead
 
     def due_at(self, waits: Waits) -> datetime:
         assert self.delivery

@@ -18,6 +18,7 @@ from lstm_ts.monitoring.service import ServiceLimits
 from lstm_ts.store.bar_store import BarStore
 
 MINUTE = timedelta(minutes=1)
+AHEAD = 5 * MINUTE  # of this clock: by how much others may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,9 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
     if last_ts is None:
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
+    if last_ts > now + AHEAD:
+        sentence = f"The last bar of {symbol} is of {format_time(last_ts)}, which is to come: a clock or zone is wrong."
+        return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(last_ts + MINUTE, now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
     sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
@@ -77,6 +81,9 @@ def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, n
     command = f"python -m lstm_ts.monitor symbol={symbol}"
     if at is None:
         sentence = f"The monitor has never looked at {symbol}."
+        return Finding("monitor_silent", symbol, Health.UNKNOWN, sentence, command)
+    if at > now + AHEAD:
+        sentence = f"The monitor has looked at {symbol} at {format_time(at)}, which is to come: a clock is wrong."
         return Finding("monitor_silent", symbol, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(at, now) / HOUR
     health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
