@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -39,7 +40,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def market(silver: Session, tmp_path: Path) -> Market:
-    return Market("XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
+    return Market("XAGUSD", "XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
 
 
 def ingest(market: Market, *stamps: datetime) -> None:
@@ -114,6 +115,20 @@ def test_a_monitor_that_never_ran_is_unknown_and_one_that_stopped_silent(ledger:
     )
     ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY + 3 * HOUR, ""))
     assert silent(ledger, market, FRIDAY + 3 * HOUR).health is Health.GOOD
+
+
+def test_of_two_models_of_one_symbol_the_silent_one_is_found(ledger: Ledger, market: Market) -> None:
+    ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY, ""))
+    ledger.record_heartbeat(Heartbeat(MONITOR, "wide", FRIDAY - 3 * HOUR, ""))
+    found = silent(ledger, replace(market, name="wide"), FRIDAY)
+    assert (silent(ledger, market, FRIDAY).health, found.health, found.subject) == (Health.GOOD, Health.BAD, "wide")
+    assert found.command == "python -m lstm_ts.monitor symbol=XAGUSD name=wide"
+
+
+def test_a_heartbeat_is_of_the_model_that_was_looked_at(ledger: Ledger, tmp_path: Path) -> None:
+    database = f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
+    assert run("monitor", tmp_path, database, "name=wide").returncode == 0
+    assert [(beat.component, beat.subject) for beat in ledger.heartbeats()] == [(MONITOR, "wide")]
 
 
 def test_what_is_to_come_is_no_sign_of_work(ledger: Ledger, market: Market) -> None:
