@@ -10,7 +10,7 @@ from unittest import mock
 import polars as pl
 import pytest
 from commands import mistake, run
-from processes import free_port
+from processes import ROOT, free_port
 from test_alerts import alerts
 from webhook import open_webhook
 
@@ -174,6 +174,14 @@ def test_pods_that_come_and_go_are_one_machine_and_what_nobody_looks_at_is_forgo
     assert look("pod-3", FRIDAY + timedelta(days=122)) == {"pod-2", "pod-3"} | {
         f"{pod}:{tmp_path}/data" for pod in ("pod-2", "pod-3")
     }
+
+
+def test_no_run_leaves_a_file_but_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, here = f"registry.ledger=sqlite:///{tmp_path}/ledger.db", set(ROOT.iterdir())
+    for action in ("run", "watch", "status"):
+        assert run("monitor", tmp_path, database, f"action={action}").returncode == 0
+    assert all(path.name.startswith("ledger.db") for path in tmp_path.rglob("*") if path.is_file())
+    assert set(ROOT.iterdir()) == here
 
 
 def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Path) -> None:
