@@ -184,8 +184,8 @@ def test_a_feed_that_is_away_longer_than_the_retention_makes_no_hour_count_twice
 
 def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_wait_for_long(watch: Watch) -> None:
     now = DECIDED + 2 * DAY + 5 * HOUR
-    for ts in (now, now + 3650 * DAY, now + HOUR, now + DAY):
-        watch.at(ts, bars=watch.bars.filter(pl.col("ts") + HOUR <= min(ts, now + DAY)), days=14)
+    for real, ahead in ((now, timedelta()), (now, 3650 * DAY), (now + HOUR, timedelta()), (now + DAY, timedelta())):
+        watch.at(real + ahead, bars=watch.bars.filter(pl.col("ts") + HOUR <= real), days=14)
     before = watch.count()
     watch.at(now + DAY + HOUR, days=14)
     n, in_days = watch.count()
