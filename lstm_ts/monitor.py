@@ -95,7 +95,10 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
         *check_feed(run, raw_store(cfg), construct(cfg.feed)),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),
         *(finding for update in updates for finding in update.findings),
-        *(measure_skill(run, each.watched, settings.skill) for each in loaded),
+        *(
+            measure_skill(run, each.watched, settings.skill, update.record)
+            for each, update in zip(loaded, updates, strict=True)
+        ),
         challenger,
         skew,
     ]
@@ -125,8 +128,12 @@ def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> 
         cfg.name,
         hourly_bars,
         now,
-        midnight(now - cfg.retention_days * DAY),
+        find_kept_from(cfg, now),
     )
+
+
+def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:
+    return midnight(now - cfg.retention_days * DAY)
 
 
 def show(ledger: Ledger, name: str, symbol: str) -> None:
@@ -142,7 +149,7 @@ def show(ledger: Ledger, name: str, symbol: str) -> None:
 def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
     """Check from outside whether monitor, pipeline and service work, and the machine's disk and memory."""
     checks: WatchLimits = construct(cfg.checks)
-    market = Market(cfg.symbol.name, construct(cfg.symbol).session, raw_store(cfg))
+    market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg))
     findings = watch(ledger, [market], checks.silence, now=now)
     findings += check_machine([Path(cfg.paths.data), Path(cfg.paths.outputs)], checks.machine)
     return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
@@ -152,9 +159,9 @@ def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> 
     """Print, record and report the findings; return whether every alert was delivered."""
     for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
-    record_findings(ledger, found.findings, now, gone=found.gone)
+    record_findings(ledger, found.findings, now, gone=found.gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
-    closed = () if symbol.session.is_open(now) else {symbol.name}
+    closed = () if symbol.session.is_open(now) else {symbol.name, cfg.name}
     told = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
     return not told.undelivered
 
@@ -171,7 +178,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
         found = monitor(cfg, run)
     arrived = tell(cfg, ledger, found, now)
     found.finish()
-    ledger.record_heartbeat(Heartbeat(MONITOR, symbol.name, now, f"{len(found.findings)} findings"))
+    ledger.record_heartbeat(Heartbeat(MONITOR, cfg.name, now, f"{len(found.findings)} findings"))
     retraining = asks_retraining(ledger, cfg.name, found.findings, now)
     return RETRAIN if retraining else 0 if arrived else UNDELIVERED  # a retraining is asked for once a day
 

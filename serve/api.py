@@ -75,7 +75,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         self.find_skill = skills.find
         self.stored = {each.symbol: StoredBars(each.bars) for each in self._of_symbols}
         for each in self._of_symbols:
-            figures = MarketFigures(each.symbol, each.session, skills.last_run)
+            figures = MarketFigures(each.symbol, each.session, partial(skills.last_run, each.name))
             self.stored[each.symbol].follow(self.settings.poll_s, figures.update)
         self.watchers = {
             each.symbol: RegistryWatcher(

@@ -19,7 +19,7 @@ NOT_READ = "the ledger has not been read yet"
 @dataclass(frozen=True)
 class MonitorWork:
     skills: Mapping[VersionKey, Skill]  # of versions with a scored outcome
-    runs: Mapping[str, datetime]  # end of the monitor's last run, by symbol
+    runs: Mapping[str, datetime]  # when the monitor last ended one, by model
 
 
 class LiveSkills:
@@ -45,10 +45,10 @@ class LiveSkills:
             f"python -m lstm_ts.monitor symbol={symbol}{named} does so after each session hour"
         )
 
-    def last_run(self, symbol: str) -> datetime | None:
-        """Return the end of the monitor's last run; None: not known."""
+    def last_run(self, name: str) -> datetime | None:
+        """End of the monitor's last run over a registered model; None: not known."""
         work = self._reader.last.value
-        return work.runs.get(symbol) if work else None
+        return work.runs.get(name) if work else None
 
 
 def read_work(ledger: Ledger, versions: frozenset[VersionKey]) -> MonitorWork:

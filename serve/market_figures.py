@@ -11,13 +11,13 @@ LONGEST = timedelta(days=31)  # what is older is no older: the sessions of each 
 
 
 class MarketFigures:
-    def __init__(self, symbol: str, session: Session, last_run: Callable[[str], datetime | None]) -> None:
-        """last_run   of the monitor, by symbol; None: not known"""
+    def __init__(self, symbol: str, session: Session, last_run: Callable[[], datetime | None]) -> None:
+        """last_run   of the monitor; None: not known"""
         self._symbol, self._session, self._last_run = symbol, session, last_run
 
     def update(self, last_close_at: datetime | None) -> None:
         """last_close_at   of the last bar; None: there is none"""
-        now, run_at = clock.now(), self._last_run(self._symbol)
+        now, run_at = clock.now(), self._last_run()
         SESSION_OPEN.labels(self._symbol).set(self._session.is_open(now))
         if last_close_at:
             LAST_BAR_AGE.labels(self._symbol).set((now - last_close_at).total_seconds())

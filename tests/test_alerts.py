@@ -387,6 +387,16 @@ def test_a_receiver_that_takes_nothing_is_tried_ever_more_seldom_and_again_once_
     assert all(finding.sentence in hook.received[0]["message"] for finding in (DRIFT, DISK))
 
 
+def test_a_clock_that_was_ahead_holds_back_no_incident_and_no_message(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url, disk={"bad": 2})
+    hook.status = 503
+    run(quick, settings, 1000, DRIFT, DISK)
+    hook.status = 200
+    told = run(quick, settings, 0, DRIFT, DISK)
+    assert ([row.rule for row in told.opened], told.sent) == (["disk"], 1)
+    assert all(finding.sentence in hook.received[0]["message"] for finding in (DRIFT, DISK))
+
+
 def test_waits_that_are_none_are_said() -> None:
     for waits in ({"first_s": 60}, {"first_s": 2, "longest_s": 1}, {"first_s": -1, "longest_s": 1}):
         with pytest.raises(ConfigError, match=r"alerts\.waits with 0 <= first_s <= longest_s, got"):

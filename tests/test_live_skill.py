@@ -105,7 +105,7 @@ def measure(folder: Path, version: int, scores: list[Score], now: datetime = NOW
         with ledger.transaction() as connection:
             tables.put_daily_scores(connection, sum_days(scores))
         run = make_run(folder, ledger, Registry(f"sqlite:///{folder}/mlflow.db", ledger), now)
-        measure_skill(run, WatchedVersion("champion", replace(DECISION, version=version)), SETTINGS)
+        measure_skill(run, WatchedVersion("champion", replace(DECISION, version=version)), SETTINGS, None)
 
 
 def ask(server: Server, bars: list[Body]) -> tuple[int, Skill | None, str | None]:
@@ -375,7 +375,7 @@ def test_a_registry_that_is_away_costs_no_skill(folder: Path, tmp_path: Path, ca
         (tmp_path / "mlflow.db").write_bytes(b"no database")
         with ledger.transaction() as connection:
             tables.put_daily_scores(connection, sum_days(make_scores(9, days=25, model_loss=0.99)))
-        finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=9)), SETTINGS)
+        finding = measure_skill(run, WatchedVersion("champion", replace(DECISION, version=9)), SETTINGS, None)
         with ledger.transaction() as connection:
             assert tables.read_states(connection, "XAGUSD", 9)["live_skill"]["logged_until"] == ""
     assert "live skill 1 hour ahead" in finding.sentence

@@ -1,7 +1,9 @@
 """What is left of this machine, judged by limits that it keeps and by limits that it cannot keep."""
 
 import os
+import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,8 +14,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.machine import MachineLimits, check_machine
 
-GENEROUS = MachineLimits(min_disk_free=1e-9, min_memory_free=1e-9, max_files_open=0.999)
-STRICT = MachineLimits(min_disk_free=1 - 1e-9, min_memory_free=1 - 1e-9, max_files_open=1e-9)
+GENEROUS = MachineLimits(host=None, min_disk_free=1e-9, min_memory_free=1e-9, max_files_open=0.999)
+STRICT = MachineLimits(host=None, min_disk_free=1 - 1e-9, min_memory_free=1 - 1e-9, max_files_open=1e-9)
 # Opens 90 files, of the 100 that it may.
 FILES = """
 import resource, sys
@@ -46,6 +48,15 @@ def test_the_figures_are_those_of_the_system(tmp_path: Path) -> None:
     assert available == pytest.approx(psutil.virtual_memory().available / 2**30, rel=0.2)
 
 
+def test_a_configured_name_takes_the_place_of_the_hosts(tmp_path: Path) -> None:
+    subjects = {
+        host: [finding.subject for finding in check_machine([tmp_path], replace(GENEROUS, host=host))]
+        for host in (None, "cluster")
+    }
+    assert subjects["cluster"] == [f"cluster:{tmp_path}", "cluster", "cluster"]
+    assert subjects[None][1:] == [socket.gethostname()] * 2
+
+
 def test_folders_of_one_disk_are_one_finding_though_not_made_yet(tmp_path: Path) -> None:
     found = check_machine([tmp_path / "data" / "deep", tmp_path / "outputs", Path("relative")], GENEROUS)
     disks = [finding for finding in found if finding.rule == "disk" and str(tmp_path) in finding.subject]
@@ -53,7 +64,7 @@ def test_folders_of_one_disk_are_one_finding_though_not_made_yet(tmp_path: Path)
 
 
 def test_a_process_about_to_run_out_of_files_is_named() -> None:
-    limits = MachineLimits(min_disk_free=0.1, min_memory_free=0.1, max_files_open=0.8)
+    limits = MachineLimits(host=None, min_disk_free=0.1, min_memory_free=0.1, max_files_open=0.8)
     command = python("-c", FILES)
     with child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert read_line(process) == "open"

@@ -508,3 +508,4 @@ def test_drift_asks_for_a_retraining_once_a_day(folder: Path, hourly_bars: pl.Da
 
         assert not asked(LATER, replace(bad, health=Health.GOOD), replace(bad, subject="XAGUSD challenger"))
         assert [asked(LATER + hours * HOUR, bad) for hours in (0, 1, 23, 24, 25)] == [True, False, False, True, False]
+        assert asked(LATER - HOUR, bad)  # the clock was ahead when it was asked for

@@ -131,7 +131,7 @@ def served(**changes: object) -> ForecastRow:
 
 
 def test_what_was_served_is_compared_with_what_the_store_gives() -> None:
-    stored = {(3, MONDAY): FORECAST}
+    stored = {(3, MONDAY): [FORECAST]}
     good = check_served("XAGUSD", [served()], stored, since=MONDAY)
     assert (good.health, good.sentence) == (
         Health.GOOD,

@@ -194,6 +194,13 @@ def test_next_hours_reach_over_a_long_horizon() -> None:
     assert hours[-1] - hours[0] > timedelta(days=28)
 
 
+def test_last_hours_reach_back_over_closures() -> None:
+    assert SILVER.last_hours(at(3, 8, 23), 2) == [at(3, 6, 21), at(3, 8, 22)]
+    assert SILVER.last_hours(at(3, 8, 22), 1) == [at(3, 6, 21)]
+    hours = SILVER.last_hours(at(3, 30, 12), 500)
+    assert hours == SILVER.hours(hours[0], at(3, 30, 12))["ts"].to_list() and len(hours) == 500
+
+
 def test_sessions_of_a_span_are_cut_at_its_ends(silver: Session) -> None:
     friday, sunday = datetime(2015, 3, 6, 20, tzinfo=UTC), datetime(2015, 3, 8, 23, tzinfo=UTC)
     # New York moves to summer time within that weekend, so the close is at 22:00 UTC and the opening too.

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 import pytest
 from commands import mistake, run
-from processes import free_port
+from processes import ROOT, free_port
 from test_alerts import alerts
 from webhook import open_webhook
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
+from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
@@ -36,7 +40,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def market(silver: Session, tmp_path: Path) -> Market:
-    return Market("XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
+    return Market("XAGUSD", "XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
 
 
 def ingest(market: Market, *stamps: datetime) -> None:
@@ -113,6 +117,29 @@ def test_a_monitor_that_never_ran_is_unknown_and_one_that_stopped_silent(ledger:
     assert silent(ledger, market, FRIDAY + 3 * HOUR).health is Health.GOOD
 
 
+def test_of_two_models_of_one_symbol_the_silent_one_is_found(ledger: Ledger, market: Market) -> None:
+    ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY, ""))
+    ledger.record_heartbeat(Heartbeat(MONITOR, "wide", FRIDAY - 3 * HOUR, ""))
+    found = silent(ledger, replace(market, name="wide"), FRIDAY)
+    assert (silent(ledger, market, FRIDAY).health, found.health, found.subject) == (Health.GOOD, Health.BAD, "wide")
+    assert found.command == "python -m lstm_ts.monitor symbol=XAGUSD name=wide"
+
+
+def test_a_heartbeat_is_of_the_model_that_was_looked_at(ledger: Ledger, tmp_path: Path) -> None:
+    database = f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
+    assert run("monitor", tmp_path, database, "name=wide").returncode == 0
+    assert [(beat.component, beat.subject) for beat in ledger.heartbeats()] == [(MONITOR, "wide")]
+
+
+def test_what_is_to_come_is_no_sign_of_work(ledger: Ledger, market: Market) -> None:
+    ingest(market, FRIDAY + timedelta(minutes=5))
+    ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY + timedelta(minutes=5), ""))
+    assert {finding.health for finding in watch(ledger, [market], LIMITS, now=FRIDAY)} == {Health.GOOD}
+    early = watch(ledger, [market], LIMITS, now=FRIDAY - timedelta(minutes=1))
+    assert {finding.health for finding in early} == {Health.UNKNOWN}
+    assert all("which is to come: a clock" in finding.sentence for finding in early)
+
+
 def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None:
     assert market.store.last_ts() is None
     ingest(market, FRIDAY, FRIDAY - 70 * 24 * HOUR, FRIDAY - HOUR)
@@ -123,6 +150,38 @@ def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None
 def test_limits_that_are_none_are_said() -> None:
     with pytest.raises(ConfigError, match=r"checks\.silence\.monitor_hours > 0, got 0"):
         SilenceLimits(ingest_hours=2, monitor_hours=0)
+
+
+def test_pods_that_come_and_go_are_one_machine_and_what_nobody_looks_at_is_forgotten(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    full = ("action=watch", f"registry.ledger=sqlite:///{tmp_path}/ledger.db", "checks.machine.min_disk_free=0.999999")
+    full += ("checks.machine.min_memory_free=0.999999",)
+
+    def look(pod: str, at: datetime, **environment: str) -> set[str]:
+        with mock.patch("socket.gethostname", return_value=pod):
+            run("monitor", tmp_path, *full, LSTM_TS_CLOCK=at.isoformat(), **environment)
+        with ledger.transaction() as connection:
+            return {row.subject for row in read_findings(connection) if row.rule in ("disk", "memory")}
+
+    for number in range(2):
+        at = FRIDAY + number * timedelta(minutes=10)
+        assert look(f"pod-{number}", at, LSTM_TS_MACHINE="cluster") == {"cluster", f"cluster:{tmp_path}/data"}
+    with ledger.transaction() as connection:
+        opened = [(row.rule, row.bad) for row in read_active(connection) if row.opened_at and "cluster" in row.subject]
+    assert sorted(opened) == [("disk", 2), ("memory", 2)]
+    assert "cluster" in look("pod-2", FRIDAY + timedelta(days=119))
+    assert look("pod-3", FRIDAY + timedelta(days=122)) == {"pod-2", "pod-3"} | {
+        f"{pod}:{tmp_path}/data" for pod in ("pod-2", "pod-3")
+    }
+
+
+def test_no_run_leaves_a_file_but_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, here = f"registry.ledger=sqlite:///{tmp_path}/ledger.db", set(ROOT.iterdir())
+    for action in ("run", "watch", "status"):
+        assert run("monitor", tmp_path, database, f"action={action}").returncode == 0
+    assert all(path.name.startswith("ledger.db") for path in tmp_path.rglob("*") if path.is_file())
+    assert set(ROOT.iterdir()) == here
 
 
 def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Path) -> None:

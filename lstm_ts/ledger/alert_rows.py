@@ -12,7 +12,7 @@ from sqlalchemy import Dialect
 from lstm_ts.ledger.rows import SCHEMA, UtcTime
 
 OPENED, RESOLVED = "opened", "resolved"  # what a delivery tells
-MONITOR = "monitor"  # component of its heartbeats, whose subjects are symbols
+MONITOR = "monitor"  # component of its heartbeats, whose subjects are registered models
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,21 @@ def put_findings(connection: Connection, rows: Sequence[FindingRow]) -> None:
     put_rows(connection, FINDINGS, rows)
 
 
+def first_origin(connection: Connection, name: str, version: int) -> datetime | None:
+    """Find the origin of the earliest forecast that is kept; None: there is none."""
+    return _find_origin(connection, name, version, HOURLY_FORECASTS.c.origin_ts.asc())
+
+
 def last_origin(connection: Connection, name: str, version: int) -> datetime | None:
     """Find the origin of the latest forecast; None: there is none."""
+    return _find_origin(connection, name, version, HOURLY_FORECASTS.c.origin_ts.desc())
+
+
+def _find_origin(
+    connection: Connection, name: str, version: int, order: sa.UnaryExpression[datetime]
+) -> datetime | None:
     table = HOURLY_FORECASTS.c
-    of_version = table.name == name, table.version == version
-    wanted = sa.select(table.origin_ts).where(*of_version).order_by(table.origin_ts.desc()).limit(1)
+    wanted = sa.select(table.origin_ts).where(table.name == name, table.version == version).order_by(order).limit(1)
     origin_ts: datetime | None = connection.scalar(wanted)
     return origin_ts
 
@@ -105,6 +115,14 @@ def read_daily_losses(connection: Connection, name: str, version: int) -> list[D
     wanted = sa.select(table.day, table.step, *parts).where(table.name == name, table.version == version)
     found = connection.execute(wanted.order_by(table.day, table.step))
     return [DailyScore(name, version, row.day, row.step, {"n": row.n, "losses": row.losses}) for row in found]
+
+
+def last_scored_day(connection: Connection, name: str, version: int) -> str | None:
+    """Find the last day that has sums; None: no forecast was ever scored."""
+    table = DAILY_SCORES.c
+    wanted = sa.select(sa.func.max(table.day)).where(table.name == name, table.version == version)
+    day: str | None = connection.scalar(wanted)
+    return day
 
 
 def read_states(connection: Connection, name: str, version: int) -> dict[str, Mapping[str, Any]]:

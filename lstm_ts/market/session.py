@@ -106,6 +106,15 @@ class Session:
                 return found
             span *= 2
 
+    def last_hours(self, before: datetime, count: int) -> list[datetime]:
+        """The last `count` session hours (opens, UTC) that open before a moment, ascending."""
+        span = timedelta(days=4) + count * 2 * HOUR
+        while True:
+            found = self.hours(before - span, before)["ts"].tail(count).to_list()
+            if len(found) == count:
+                return found
+            span *= 2
+
     def check_zone(self, counts: pl.DataFrame, *, max_mismatch: float, remedy: str = "") -> Mismatch:
         """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
 

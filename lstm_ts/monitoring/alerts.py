@@ -223,6 +223,7 @@ def _go_on(incident: IncidentRow, finding: Finding, rule: Rule, now: datetime) -
     found = replace(
         incident,
         severity=rule.severity,
+        began_at=min(incident.began_at, now),  # a clock may have been ahead
         found_at=now,
         bad=incident.bad + 1,
         good=0,

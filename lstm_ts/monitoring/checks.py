@@ -1,6 +1,7 @@
 """The monitor's checks beside the versions' forecasts (challenger, skill, regime, feed, skew); their records."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -11,9 +12,11 @@ import polars as pl
 from lstm_ts.errors import NoRows, RegistryError
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, MonitorState
+from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, HourlyForecast, MonitorState
+from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import HOUR
+from lstm_ts.model.evaluation import Span
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
@@ -23,18 +26,28 @@ from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
-from lstm_ts.monitoring.run import LATE, LoadedModel, MonitorRun, MonitorSettings, find_traffic
-from lstm_ts.monitoring.skew import check_served
+from lstm_ts.monitoring.run import (
+    LATE,
+    MICROSECOND,
+    LoadedModel,
+    MonitorRun,
+    MonitorSettings,
+    find_traffic,
+    forecast_hours,
+)
+from lstm_ts.monitoring.skew import Key, check_served
 from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
 from lstm_ts.registry.version import CHALLENGER, CHAMPION
+from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.store.bar_store import BarStore
 
 DAY, MONTH = timedelta(days=1), timedelta(days=31)
-ACTOR = "monitor"  # who moved an alias, in its history
-LOGGED = "logged_until"  # key in the state of live skill: the last day logged to MLflow
-SERVED = "served"  # a kind of state, of version 0: time until which requests are checked
+ACTOR = "monitor"  # of moved aliases
+LAST_DAY = date.max.isoformat()
+LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has
+SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 
 log = logging.getLogger(__name__)
@@ -89,13 +102,19 @@ def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: Watch
     return challenge if challenge and champion and challenge.champion == champion.number else None
 
 
-def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSettings) -> Finding:
-    """Measure live skill, store it for the service's replies, and log it by day to MLflow."""
+def measure_skill(
+    run: MonitorRun, watched: WatchedVersion, settings: SkillSettings, record: ForecastRecord | None
+) -> Finding:
+    """Live skill, written for the service to answer with, and by day for MLflow.
+
+    record   of the forecasts that may still get a score
+    """
     with run.ledger.transaction() as connection:
         days = tables.read_daily_losses(connection, watched.name, watched.number)
         before = tables.read_states(connection, watched.name, watched.number).get(live_skill.LIVE_SKILL, {})
     skills = live_skill.compute_live_skill(days, settings)
-    logged = log_days(run, watched, days, since=before.get(LOGGED, ""))
+    until = min(run.now.date().isoformat(), live_skill.find_open_day(record) or LAST_DAY)
+    logged = log_days(run, watched, days, since=before.get(LOGGED, ""), until=until)
     state = {**live_skill.to_json(skills), LOGGED: logged}
     with run.ledger.transaction() as connection:
         row = MonitorState(watched.name, watched.number, live_skill.LIVE_SKILL, run.now, state)
@@ -103,13 +122,13 @@ def measure_skill(run: MonitorRun, watched: WatchedVersion, settings: SkillSetti
     return live_skill.check_performance(watched, skills)
 
 
-def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str) -> str:
-    """Log each finished day to the version's MLflow run; if that fails, the next run does so.
+def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str, until: str) -> str:
+    """Log the days after `since` and before `until` to the version's MLflow run; where that fails, the next run does.
 
-    Returns    the last day that is logged, as `since`: ISO, UTC
+    since, until   ISO, UTC; a day that MLflow has stays as it is, so `until` is the first that may get more scores
+    Returns        the last day that is there
     """
-    today = run.now.date().isoformat()
-    new = sorted({day.day for day in days if since < day.day < today})
+    new = sorted({day.day for day in days if since < day.day < until})
     if not new:
         return since
     points = live_skill.list_daily_metrics(days)
@@ -156,23 +175,41 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
     """
     with run.ledger.transaction() as connection:
         state = tables.read_states(connection, run.name, 0).get(SERVED)
-    since = datetime.fromisoformat(state["until"]) if state else run.now - LATE
+    checked = datetime.fromisoformat(state["until"]) if state else None
+    since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
     served = run.ledger.forecasts(run.name, since=since, until=run.now)
     stored_until = run.hourly_bars["ts"][-1] + HOUR
     until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
-    finding = check_served(run.name, served, {key: row for key, row in found.items() if row}, since=since)
+    stored = {key: [row] for key, row in found.items() if row}
+    _add_revised(run, served, stored)
+    finding = check_served(run.name, served, stored, since=since)
     return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
 
 
+def _add_revised(run: MonitorRun, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]) -> None:
+    """Add what the store gives now to hours of which requests had other bars: one may have been revised since."""
+    origins = defaultdict(set)
+    for row in served:
+        key = row.version, row.origin_ts
+        if key in stored and row.input_sha256 != stored[key][0].input_sha256:
+            origins[row.version].add(row.origin_ts)
+    for version, its in origins.items():
+        forecaster = run.registry.load(run.registry.version(run.name, version))
+        for now in forecast_hours(run, version, forecaster, Span(min(its), max(its) + MICROSECOND)):
+            if now.origin_ts in its:
+                stored[version, now.origin_ts].append(now)
+
+
 def record_findings(
-    ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = ()
+    ledger: Ledger, findings: Sequence[Finding], now: datetime, *, gone: Sequence[Finding] = (), kept_from: datetime
 ) -> None:
     """Store the findings of this run, each with the time since which its health is the same.
 
-    gone   findings whose rows are removed
+    gone        of what is forgotten
+    kept_from   what nobody has looked at since is forgotten, too
     """
     with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
@@ -182,7 +219,10 @@ def record_findings(
             since = old.since if old and old.health == finding.health else now
             rows.append(FindingRow(at=now, since=since, **vars(finding)))
         tables.put_findings(connection, rows)
-        tables.remove_findings(connection, [(finding.rule, finding.subject) for finding in gone])
+        left = [key for key, row in before.items() if row.at < kept_from]
+        seen = {(row.rule, row.subject) for row in rows}
+        forgotten = {*left, *((finding.rule, finding.subject) for finding in gone)} - seen
+        tables.remove_findings(connection, sorted(forgotten))
 
 
 def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
@@ -192,7 +232,7 @@ def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now:
         return False
     with ledger.transaction() as connection:
         state = tables.read_states(connection, name, 0).get(RETRAINING)
-        if state and now - datetime.fromisoformat(state["asked_at"]) < DAY:
+        if state and timedelta() <= now - datetime.fromisoformat(state["asked_at"]) < DAY:  # else a clock was ahead
             return False
         asked = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
         tables.put_states(connection, [asked])

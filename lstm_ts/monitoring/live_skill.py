@@ -14,7 +14,7 @@ from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings,
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.hourly import MODEL
 from lstm_ts.monitoring.versions import WatchedVersion
-from lstm_ts.scoring.records import PERSISTENCE
+from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
 from lstm_ts.scoring.tables import percent
 
 LIVE_SKILL = "live_skill"  # a kind of state
@@ -86,6 +86,17 @@ def list_daily_metrics(days: Sequence[DailyScore]) -> dict[date, dict[str, float
             if best > 0:
                 found[day][f"live_skill_best_{step}h"] = 1 - float(model / best)
     return dict(found)
+
+
+def find_open_day(record: ForecastRecord | None) -> str | None:
+    """Find the day of the first forecast that lacks a score; None: all are scored.
+
+    record   of the forecasts that may still get one
+    """
+    if record is None:
+        return None
+    is_open_N = np.isnan(record.y_NH[:, [step - 1 for step in record.shown_steps]]).any(axis=1)
+    return str(record.origin_ts_N[is_open_N][0].astype("datetime64[D]")) if is_open_N.any() else None
 
 
 def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:

@@ -17,21 +17,23 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class MachineLimits:
-    """Shares."""
+    """Shares, and whose they are."""
 
+    host: str | None  # name that its findings have; None: the machine's own
     min_disk_free: float
     min_memory_free: float
     max_files_open: float  # by one process, of what it may
 
     def __post_init__(self) -> None:
-        for name, share in vars(self).items():
+        for name in ("min_disk_free", "min_memory_free", "max_files_open"):
+            share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 < share < 1:
                 raise ConfigError(f"Expected checks.machine.{name} as a share between 0 and 1, got {share}; correct it")
 
 
 def check_machine(folders: Sequence[Path], limits: MachineLimits) -> list[Finding]:
     """folders    on one disk, they are judged once, or not made yet"""
-    host = socket.gethostname()
+    host = str(limits.host or socket.gethostname())
     disks = [_check_disk(folder, host, limits) for folder in _one_each(folders)]
     return [*disks, _check_memory(host, limits), _check_files(host, limits)]
 

@@ -29,8 +29,10 @@ class News:
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
 
     def is_due(self, waits: Waits, now: datetime) -> bool:
-        """Whether to send now: at once without an attempt or if its result is unknown, else after its wait."""
-        return self.delivery is None or self.delivery.trouble is None or now >= self.due_at(waits)
+        """Whether to try now: at once where nothing was tried, or what became of it is not known."""
+        if self.delivery is None or self.delivery.trouble is None:
+            return True
+        return not self.delivery.intended_at <= now < self.due_at(waits)  # a clock may have been ahead
 
     def due_at(self, waits: Waits) -> datetime:
         assert self.delivery

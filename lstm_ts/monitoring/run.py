@@ -1,9 +1,9 @@
 """One run of the monitor over the versions that hold an alias: read, evaluate, write in one transaction."""
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -31,8 +31,8 @@ from lstm_ts.registry.version import ALIASES, CHALLENGER
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
-MICROSECOND = timedelta(microseconds=1)
-LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast and scored
+DAY, MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
+LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast, and to score what aimed at it
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +76,23 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
     ]
 
 
-def find_start(run: MonitorRun, loaded: Sequence[LoadedModel]) -> datetime:
-    """Return the first hour that may be new: the end of the last run, less the days that bars may be late.
+def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:
+    """The first hour that may be new, or may get a score: its last target is not longer ago than a bar may be late.
 
-    Folded hours are forecast again only if none of these versions was watched before.
+    horizon   session hours, which closures make days
+    Days before the first forecast that is kept are counted and folded, and never made again. Where all are folded, the
+    rest of the last day is not made either: its sums would replace those that are there.
     """
     with run.ledger.transaction() as connection:
-        last = [tables.last_origin(connection, run.name, each.watched.number) for each in loaded]
-    first = run.kept_from if any(last) else datetime.min.replace(tzinfo=run.now.tzinfo)
-    return min(
-        (
-            max(origin - LATE if origin else first, each.watched.decision.at)
-            for each, origin in zip(loaded, last, strict=True)
-        ),
-        default=run.now,
-    )
+        first = tables.first_origin(connection, watched.name, watched.number)
+        last = tables.last_origin(connection, watched.name, watched.number)
+        day = tables.last_scored_day(connection, watched.name, watched.number)
+    start = datetime.min.replace(tzinfo=UTC)
+    if first and last:
+        start = max(midnight(first), run.symbol.session.last_hours(last - LATE, horizon + 1)[0])
+    elif day:
+        start = datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY
+    return max(start, watched.decision.at)
 
 
 def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
@@ -101,16 +103,19 @@ def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datet
 
 
 def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
-    """Update every version and the challenge between them; write all of it in one transaction."""
-    since = find_start(run, loaded)
+    """One step for every version and for the challenge between them, written together."""
+    starts = [find_start(run, each.watched, each.forecaster.spec.horizon) for each in loaded]
+    since = min(starts, default=run.now)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
     kept = [_read_kept(run, each.watched, since) for each in loaded]
     outcomes = find_new_outcomes(run, known, since=since)
     close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
     updates = []
-    for each, its in zip(loaded, kept, strict=True):
-        new = forecast_hours(run, each, since=since, there={row.origin_ts for row in its.forecasts})
+    for each, its, start in zip(loaded, kept, starts, strict=True):
+        there = {row.origin_ts for row in its.forecasts}
+        made = forecast_hours(run, each.watched.number, each.forecaster, Span(start, run.now + MICROSECOND))
+        new = [row for row in made if row.origin_ts not in there]
         try:
             reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
         except NoRows as error:
@@ -145,24 +150,14 @@ def _without_reference(watched: WatchedVersion, why: str) -> Update:
     return Update([], [], [], [], None, [finding])
 
 
-def forecast_hours(
-    run: MonitorRun, loaded: LoadedModel, *, since: datetime, there: Container[datetime]
-) -> list[HourlyForecast]:
-    """Forecast the origins from `since` on that are not in `there`."""
-    watched, forecaster = loaded.watched, loaded.forecaster
+def forecast_hours(run: MonitorRun, version: int, forecaster: Forecaster, span: Span) -> list[HourlyForecast]:
+    """Forecasts of the origins of a span from the bars as they are stored now; none where no window is."""
     try:
-        record = evaluate(forecaster, run.hourly_bars, Span(max(since, watched.decision.at), run.now + MICROSECOND))
+        record = evaluate(forecaster, run.hourly_bars, span)
     except NoRows:
         return []
-    rows = list_forecasts(
-        record,
-        Bars.of(run.hourly_bars),
-        name=watched.name,
-        version=watched.number,
-        tsteps=forecaster.spec.tsteps,
-        at=run.now,
-    )
-    return [row for row in rows if row.origin_ts not in there]
+    bars, tsteps = Bars.of(run.hourly_bars), forecaster.spec.tsteps
+    return list_forecasts(record, bars, name=run.name, version=version, tsteps=tsteps, at=run.now)
 
 
 def _evaluate_holdout(run: MonitorRun, loaded: LoadedModel, judged: WatchedVersion) -> ForecastRecord:

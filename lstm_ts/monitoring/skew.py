@@ -15,10 +15,12 @@ Key = tuple[int, datetime]  # version, origin
 
 
 def check_served(
-    name: str, served: Sequence[ForecastRow], stored: Mapping[Key, HourlyForecast], *, since: datetime
+    name: str, served: Sequence[ForecastRow], stored: Mapping[Key, Sequence[HourlyForecast]], *, since: datetime
 ) -> Finding:
-    """Compare the forecasts served since the last check with the stored ones, by version and origin."""
-    pairs = [(row, stored[key]) for row in served if (key := (row.version, row.origin_ts)) in stored]
+    """served   since the last check
+    stored   by version and origin: what the store gave when the monitor saw the hour, and what it gives now
+    """
+    pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
     command = STATUS.format(name=name)
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
@@ -43,6 +45,11 @@ def check_served(
         )
     sentence = f"Of {len(pairs):,} served forecasts of {name}, {' and '.join(parts)}."
     return Finding("skew", name, Health.BAD, sentence, command)
+
+
+def choose(served: ForecastRow, stored: Sequence[HourlyForecast]) -> HourlyForecast:
+    """The one of the same bars, or else the first."""
+    return next((ours for ours in stored if ours.input_sha256 == served.input_sha256), stored[0])
 
 
 def measure_gap(served: ForecastRow, stored: HourlyForecast) -> float:

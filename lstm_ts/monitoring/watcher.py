@@ -18,6 +18,7 @@ from lstm_ts.monitoring.service import ServiceLimits
 from lstm_ts.store.bar_store import BarStore
 
 MINUTE = timedelta(minutes=1)
+AHEAD = 5 * MINUTE  # of this clock: by how much others may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +46,16 @@ class WatchLimits:
 @dataclass(frozen=True)
 class Market:
     symbol: str
+    name: str  # of the registered model
     session: Session
     store: BarStore  # the store of ingested bars
 
 
 def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
-    """Check for each market whether bars still arrive and the monitor still runs."""
+    """Find out for each market whether bars still come, and whether the monitor still looks at its model."""
     beats = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
     ingests = [_check_ingest(market, limits, now) for market in markets]
-    return ingests + [_check_monitor(market, beats.get(market.symbol), limits, now) for market in markets]
+    return ingests + [_check_monitor(market, beats.get(market.name), limits, now) for market in markets]
 
 
 def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Finding:
@@ -66,6 +68,9 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
     if last_ts is None:
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
+    if last_ts > now + AHEAD:
+        sentence = f"The last bar of {symbol} is of {format_time(last_ts)}, which is to come: a clock or zone is wrong."
+        return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(last_ts + MINUTE, now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
     sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
@@ -73,12 +78,15 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
 
 
 def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, now: datetime) -> Finding:
-    symbol = market.symbol
-    command = f"python -m lstm_ts.monitor symbol={symbol}"
+    name = market.name
+    command = f"python -m lstm_ts.monitor symbol={market.symbol}" + (f" name={name}" if name != market.symbol else "")
     if at is None:
-        sentence = f"The monitor has never looked at {symbol}."
-        return Finding("monitor_silent", symbol, Health.UNKNOWN, sentence, command)
+        sentence = f"The monitor has never looked at {name}."
+        return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
+    if at > now + AHEAD:
+        sentence = f"The monitor has looked at {name} at {format_time(at)}, which is to come: a clock is wrong."
+        return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(at, now) / HOUR
     health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
-    sentence = f"The monitor has not looked at {symbol} for {hours:.1f} session hours, since {format_time(at)}."
-    return Finding("monitor_silent", symbol, health, sentence, command)
+    sentence = f"The monitor has not looked at {name} for {hours:.1f} session hours, since {format_time(at)}."
+    return Finding("monitor_silent", name, health, sentence, command)
