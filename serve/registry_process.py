@@ -34,7 +34,6 @@ class RegistryReader:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._store: MlflowStore | None = None
-        self._file = 0  # see `check_there`
 
     def find(self, name: str, alias: str) -> Version | None:
         """Raises    RegistryError: no answer"""
@@ -47,13 +46,9 @@ class RegistryReader:
     def _open(self) -> "MlflowStore":
         from lstm_ts.registry.mlflow_store import MlflowStore
 
-        file = check_there(self._uri)
         if self._store is None:
-            self._store, self._file = MlflowStore(self._uri), file
-        if file != self._file:  # the open database would never see changes of the new file
-            raise RegistryError(
-                f"Expected the registry {self._uri} that was opened, got another file; restart the service"
-            )
+            check_there(self._uri)
+            self._store = MlflowStore(self._uri)
         return self._store
 
 

@@ -251,6 +251,14 @@ def test_a_version_takes_the_place_of_the_one_it_was_judged_against_and_of_no_ot
         assert champion(registry) == champion_then
 
 
+def test_a_registry_in_the_place_of_another_is_told(registry: Registry, model: Path, folder: Path) -> None:
+    register(registry, model)
+    shutil.copy(folder / "mlflow.db", folder / "copy.db")
+    (folder / "copy.db").replace(folder / "mlflow.db")
+    with pytest.raises(RegistryError, match="that was opened, got another file; restart"):
+        registry.versions("XAGUSD")
+
+
 def test_promoting_the_champion_again_writes_nothing(opened: Opened, model: Path) -> None:
     registry, ledger = opened
     register(registry, model)

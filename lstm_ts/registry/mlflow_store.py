@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.uri import ARTIFACTS, find_source, hide_password, is_elsewhere, sqlite_path
+from lstm_ts.registry.uri import ARTIFACTS, check_there, find_source, hide_password, is_elsewhere, sqlite_path
 from lstm_ts.registry.version import MODEL, Version, describe
 from lstm_ts.store.disk import hash_file
 
@@ -58,11 +58,12 @@ log = logging.getLogger(__name__)
 class MlflowStore:
     def __init__(self, uri: str) -> None:
         """A SQLite file is made where there is none.    Raises    RegistryError: no answer"""
-        self._uri, self._path = uri, sqlite_path(uri)
+        self._uri, self._path, self._file = uri, sqlite_path(uri), 0
         with self._answering():
             if self._path and not self._path.exists():
                 _make_database(self._path)
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._file = check_there(uri)
 
     def add(
         self,
@@ -204,6 +205,11 @@ class MlflowStore:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
+        """Raises    RegistryError: no answer, or another file in the place of the one that is open"""
+        if self._file and self._file != check_there(self._uri):  # whose changes the open database never sees
+            raise RegistryError(
+                f"Expected the registry {self._uri} that was opened, got another file; restart what has it open"
+            )
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
