@@ -125,6 +125,13 @@ def test_a_release_asks_the_service_at_a_port_that_it_has() -> None:
     assert f"services/{{service}}:{port['name']}/proxy" in (DEPLOY / "release").read_text()
 
 
+@pytest.mark.parametrize("file", ["base/ingress.yaml", "overlays/canary/route.yaml"])
+def test_a_smoke_test_asks_only_what_comes_through_from_outside(file: str) -> None:
+    asked = set(re.findall(r'"(/\w[\w.]*)', (DEPLOY / "smoke").read_text()))
+    routed = re.findall(r"(?:path: |value: )(/\w[\w.]*)", (DEPLOY / "k8s" / file).read_text())
+    assert asked == set(routed) == {"/health", "/info", "/forecast", "/predict"}
+
+
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
