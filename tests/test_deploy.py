@@ -120,9 +120,10 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
     assert {name for name in given if name not in code} == {"LSTM_TS_VERSION"}  # compose's own
 
 
-def test_a_release_asks_the_service_at_a_port_that_it_has() -> None:
-    (port,) = yaml.safe_load((DEPLOY / "k8s/serve/service.yaml").read_text())["spec"]["ports"]
-    assert f"services/{{service}}:{port['name']}/proxy" in (DEPLOY / "release").read_text()
+def test_a_release_asks_pods_at_a_port_that_they_have() -> None:
+    deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert f"\nPORT = {container['ports'][0]['containerPort']} " in (DEPLOY / "cluster_place.py").read_text()
 
 
 @pytest.mark.parametrize("file", ["base/ingress.yaml", "overlays/canary/route.yaml"])
