@@ -52,6 +52,8 @@ def test_what_stands_passes(copy: Path) -> None:
         ("deploy/compose.yaml", "mem_limit: 1g", "memory_limit: 1g", "memory_limit"),
         ("deploy/compose.yaml", "image: postgres:17.5", "image: postgres:latest", "postgres image"),
         ("deploy/compose.yaml", "read_only: true", "read_only: false", "may write to its root"),
+        ("deploy/compose.yaml", "{file: ./nginx/include.conf}", '{content: "include /tmp/lstm_ts.conf;"}',
+         "nginx has a read-only root, into which nginx of configs cannot be written"),
         ("deploy/compose.yaml", '"127.0.0.1:5000:5000"', '"5000:5000"', "mlflow is open to others"),
         (".github/workflows/ci.yml", "@8e8c483db84b4bee98b60c0593521ed34d9990e8 # v6.0.1", "@v6", "unpinned-uses"),
         (".github/workflows/ci.yml", "timeout-minutes: 15", "timeout_minutes: 15", "timeout_minutes"),
@@ -164,6 +166,13 @@ def test_compose_leaves_no_address_of_this_machine_in_the_files_it_changes(name:
     if name == "alertmanager":
         tool = program("amtool", "prometheus-alertmanager")
         assert subprocess.run([tool, "check-config", written], timeout=LIMIT_S).returncode == 0
+
+
+def test_compose_mounts_files_that_are_there() -> None:
+    files = [config["file"] for config in COMPOSE["configs"].values()]
+    volumes = [volume.split(":")[0] for each in COMPOSE["services"].values() for volume in each.get("volumes", [])]
+    files += [volume for volume in volumes if volume.startswith("./") and volume != "./minutes"]  # the user's
+    assert [file for file in files if not (DEPLOY / file).exists()] == []
 
 
 @pytest.mark.parametrize("command", ["serve", "dashboard", "pipeline"])
