@@ -207,9 +207,12 @@ def run(cfg: DictConfig) -> int:
 
 def main() -> None:
     """The worst exit code of the symbols of a multirun."""
-    codes = []
-    entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
-    if code := max(codes, default=0):
+    codes = [0]
+    try:
+        entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
+    except SystemExit as ended:  # a symbol's mistake is no reason to forget that another one asks for a retraining
+        codes.append(int(ended.code or 0))
+    if code := max(codes):
         sys.exit(code)
 
 
