@@ -140,6 +140,33 @@ def test_the_images_have_the_torch_of_the_lock() -> None:
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
 
 
+@pytest.mark.parametrize(
+    ("components", "ports"),
+    [((), {443, 5000, 5432, 8080}), (("mail",), {465, 587}), (("broker",), {4001, 4002, 4003, 4004, 7496, 7497})],
+)
+def test_an_overlay_says_what_jobs_reach_outside(components: tuple[str, ...], ports: set[int], copy: Path) -> None:
+    overlay = copy / "deploy/k8s/overlays/staging"
+    file = overlay / "kustomization.yaml"
+    file.write_text(file.read_text() + f"components: {[f'../../{name}' for name in components]}\n")
+    done = subprocess.run(
+        [program("kubectl", "nothing: make install"), "kustomize", overlay], capture_output=True, text=True, check=True
+    )
+    (copy / "rendered.yaml").write_text(done.stdout)
+    checks = [ROOT / ".venv/bin/kubernetes-validate", "--strict", copy / "rendered.yaml"]
+    assert subprocess.run(checks, capture_output=True, timeout=LIMIT_S).returncode == 0
+    policies = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "NetworkPolicy"]
+    of_jobs = [
+        port
+        for each in policies
+        if each["spec"]["podSelector"].get("matchLabels", {}).items() <= {"app": "job", "part-of": "lstm-ts"}.items()
+        for rule in each["spec"].get("egress", [])
+        for port in rule["ports"]
+    ]
+    reached = {number for port in of_jobs for number in range(port["port"], port.get("endPort", port["port"]) + 1)}
+    assert reached >= {443, 5000, 5432, 8080} | ports
+    assert reached <= {443, 5000, 5432, 8080, 53} | ports
+
+
 def test_the_service_scales_by_metrics_that_it_has() -> None:
     (rule,) = yaml.safe_load((DEPLOY / "monitoring/prometheus-adapter.yaml").read_text())["rules"]["custom"]
     told = {sample.name for metric in metrics.PART_SECONDS.collect() for sample in metric.samples}
