@@ -1,9 +1,13 @@
 """deploy/ and .github/: by deploy/check, which finds planted faults, and against what the code takes and tells."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,17 @@ CHECK = DEPLOY / "check"
 FILES = ("deploy", ".github")
 LIMIT_S = 100
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+class Well(BaseHTTPRequestHandler):
+    """A service that is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -133,6 +148,18 @@ def test_a_smoke_test_asks_only_what_comes_through_from_outside(file: str) -> No
     asked = set(re.findall(r'"(/\w[\w.]*)', (DEPLOY / "smoke").read_text()))
     routed = re.findall(r"(?:path: |value: )(/\w[\w.]*)", (DEPLOY / "k8s" / file).read_text())
     assert asked == set(routed) == {"/health", "/info", "/forecast", "/predict"}
+
+
+@pytest.mark.parametrize("variable", ["AIP_HTTP_PORT", "LSTM_TS_PORT"])
+def test_the_health_check_asks_where_the_service_listens(variable: str) -> None:
+    found = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])\n", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
+    _, *command = json.loads(found[-1])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Well) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = os.environ | {"LSTM_TS_PORT": "1", variable: str(server.server_address[1])}
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, timeout=LIMIT_S)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_images_have_the_torch_of_the_lock() -> None:
