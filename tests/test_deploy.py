@@ -162,6 +162,22 @@ def test_the_health_check_asks_where_the_service_listens(variable: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_prometheus_in_a_cluster_knows_the_service_by_the_name_that_the_rules_have(tmp_path: Path) -> None:
+    text = (DEPLOY / "monitoring/kubernetes.yml").read_text()
+    found, here = "kubernetes_sd_configs:\n      - role: pod", "static_configs:\n      - targets: [127.0.0.1:1]"
+    assert found in text, "Debian's promtool knows no cluster"
+    (file := tmp_path / "prometheus.yml").write_text(text.replace(found, here))
+    tool = program("promtool", "prometheus")
+    subprocess.run([tool, "check", "config", file], check=True, capture_output=True, timeout=LIMIT_S)
+    (scrape,) = yaml.safe_load(text)["scrape_configs"]
+    assert f'up{{job="{scrape["job_name"]}"}}' in (DEPLOY / "monitoring/rules.yml").read_text()
+    kept = {rule["regex"] for rule in scrape["relabel_configs"] if rule.get("action") == "keep"}
+    deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
+    (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert kept == {"lstm-ts;serve", port["name"]}
+    assert "annotations" not in deployment["spec"]["template"].get("metadata", {}), "which another job would scrape too"
+
+
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
