@@ -178,6 +178,15 @@ def test_prometheus_in_a_cluster_knows_the_service_by_the_name_that_the_rules_ha
     assert "annotations" not in deployment["spec"]["template"].get("metadata", {}), "which another job would scrape too"
 
 
+def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
+    for name, job in yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())["jobs"].items():
+        runs = [step.get("run", "") for step in job["steps"]]
+        actions = [next(number for number, run in enumerate(runs) if run.startswith(f"deploy/release {action} {name}"))
+                   for action in ("start", "verdict", "promote")]  # fmt: skip
+        assert actions == sorted(actions)
+        assert runs[actions[-1] + 1].startswith("deploy/smoke")
+
+
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
