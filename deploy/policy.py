@@ -116,9 +116,10 @@ CHECKS: Mapping[str, Any] = {
 }
 
 
-def check_compose(services: Mapping[str, Any]) -> Iterator[str]:
-    for name, service in services.items():
+def check_compose(composed: Any) -> Iterator[str]:
+    for name, service in composed["services"].items():
         yield from (f"{name} {found}" for found in check_composed(name, service))
+        yield from (f"{name} {found}" for found in check_files(service, composed))
 
 
 def check_composed(name: str, service: Any) -> Iterator[str]:
@@ -135,9 +136,18 @@ def check_composed(name: str, service: Any) -> Iterator[str]:
             yield f"is open to others at {port}"
 
 
+def check_files(service: Any, composed: Any) -> Iterator[str]:
+    """Compose mounts what is a file; anything else it writes into the root, and refuses where that is read-only."""
+    for kind in ("configs", "secrets") if service.get("read_only") else ():
+        for given in service.get(kind, []):
+            name = given if isinstance(given, str) else given["source"]
+            if "file" not in composed[kind][name]:
+                yield f"has a read-only root, into which {name} of {kind} cannot be written: name a file"
+
+
 def check(kind: str, text: str) -> Sequence[str]:
     if kind == "compose":
-        return list(check_compose(yaml.safe_load(text)["services"]))
+        return list(check_compose(yaml.safe_load(text)))
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text)}
     return list(check_kubernetes(objects))
 

@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,54 +28,23 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts import __version__, clock
+from lstm_ts.backup_place import SCHEMAS, Place, check_empty, check_parts
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.uri import ARTIFACTS, check_there, sqlite_path
+from lstm_ts.registry.uri import ARTIFACTS, check_there
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.disk import fsync_folder, hash_file
 from lstm_ts.store.manifest import stores_in
 from lstm_ts.store.object_storage import check_free, download, is_url, upload
 
-SUMMARY, LEDGER, REGISTRY, BARS = "backup.json", "ledger.dump", "registry.dump", "bars"
+SUMMARY, BARS = "backup.json", "bars"
 FORMAT = 1
-SCHEMAS = {"processed": HOURLY_SCHEMA, "raw": BAR_SCHEMA}  # in the order they are written
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """The locations of an installation's bars, registry and ledger."""
-
-    data: Path
-    registry: str
-    ledger: str
-
-    @property
-    def artifacts(self) -> Path | None:
-        """Folder of the models; None: it does not lie beside the registry's database."""
-        path = sqlite_path(self.registry)
-        return path.parent / ARTIFACTS if path else None
-
-    @property
-    def databases(self) -> dict[str, str]:
-        """URL by file; a registry that is a server, or lives in the ledger's database, has no file of its own."""
-        own = self.registry != self.ledger and not self.registry.startswith(("http://", "https://"))
-        return {LEDGER: self.ledger} | ({REGISTRY: self.registry} if own else {})
-
-    @property
-    def left_out(self) -> list[str]:
-        """Sentences about what must be backed up by other means."""
-        if self.artifacts is not None:
-            return []
-        served = self.registry != self.ledger and REGISTRY not in self.databases
-        what = "MLflow's server" if served else "the models, which MLflow's artifact store has"
-        return [f"Not in it: {what}; back that up next, by its own means"]
 
 
 def write(place: Place, folder: Path) -> dict[str, Any]:
@@ -139,29 +108,39 @@ def check(folder: Path) -> dict[str, Any]:
 def restore(folder: Path, place: Place) -> dict[str, Any]:
     """Fill an empty place, and compare it with the backup; return the backup's summary.
 
-    Raises    ConfigError: the place is not empty; DataError: the backup is damaged, or the result differs from it
+    Nothing appears before all of it has been copied, so that a restore that fails can be repeated.
+
+    Raises    ConfigError: the place is not empty, or of other parts than the backup
+              DataError: the backup is damaged, or the result differs from it
+              LedgerError: a database does not answer, or is of another kind
     """
     summary = check(folder)
-    _check_empty(place)
-    for store in summary["stores"]:
-        shutil.copytree(folder / BARS / store, place.data / store)
+    check_parts(summary, place)
+    check_empty(summary, place)
+    moves = [(folder / BARS / store, place.data / store) for store in summary["stores"]]
     if (folder / ARTIFACTS).exists() and place.artifacts:
-        shutil.copytree(folder / ARTIFACTS, place.artifacts)
+        moves.append((folder / ARTIFACTS, place.artifacts))
+    moves += [(folder / file, path) for file, url in place.databases.items() if (path := dumps.sqlite_file(url))]
+    staged = [(_stage(source, target), target) for source, target in moves]
     for file, url in place.databases.items():
-        dumps.restore(folder / file, url, summary["databases"][file]["kind"])
+        if not dumps.sqlite_file(url):
+            dumps.restore(folder / file, url)
+    for part, target in staged:
+        part.replace(target)
     _compare(summary, place)
     return summary
 
 
-def _check_empty(place: Place) -> None:
-    """Raises    ConfigError"""
-    folders = [place.data / stage / symbol for stage in SCHEMAS for symbol in stores_in(place.data / stage)]
-    folders += [place.artifacts] if place.artifacts and place.artifacts.exists() else []
-    taken = [str(path) for path in folders] + [name for name, url in place.databases.items() if not dumps.is_empty(url)]
-    if taken:
-        raise ConfigError(
-            f"Expected an empty place to restore into, got {', '.join(taken)}; set another paths.data and paths.outputs"
-        )
+def _stage(source: Path, target: Path) -> Path:
+    """A copy beside the target."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, part)
+    else:
+        shutil.copyfile(source, part)
+    return part
 
 
 def _compare(summary: Mapping[str, Any], place: Place) -> None:

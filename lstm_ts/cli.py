@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,8 @@ from lstm_ts.command_help import asks_for_help, describe_command
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
-from lstm_ts.errors import LstmTsError
 from lstm_ts.explanations import describe_error, explained
+from lstm_ts.job_end import MISTAKE, JobRefused, no_folder_of_a_refusal, sparing_others
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -45,16 +44,17 @@ log = logging.getLogger(__name__)
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], Callable[[], None]]:
     """`hydra.main`, but a user's mistake ends in one sentence and exit code 2.
 
+    In a multirun each job's mistake is a sentence of its own, and the others run all the same.
     `HYDRA_FULL_ERROR=1` shows the traceback instead.
     """
 
     def decorate(task: Callable[[DictConfig], Result]) -> Callable[[], None]:
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
-            with _one_sentence():
+            with sparing_others(HydraConfig.get()), _one_sentence():
                 _take_over_log(cfg)
                 check_configuration(cfg, HydraConfig.get())
-                with _no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
+                with no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
                     return task(cfg)
 
         def main() -> None:
@@ -72,21 +72,6 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
         return main
 
     return decorate
-
-
-@contextmanager
-def _no_folder_of_a_refusal(hydra_node: Any) -> Iterator[None]:
-    """Remove the run folder of a command that ends in a user's mistake before it has written anything into it."""
-    try:
-        yield
-    except LstmTsError:
-        folder = Path(hydra_node.runtime.output_dir)
-        hydras = {folder / f"{hydra_node.job.name}.log"}
-        if hydra_node.output_subdir is not None:
-            hydras |= set((folder / hydra_node.output_subdir).glob("*"))
-            if {path for path in folder.rglob("*") if not path.is_dir()} <= hydras:
-                shutil.rmtree(folder)
-        raise
 
 
 class Checks(Callback):
@@ -189,12 +174,14 @@ def _one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         log.warning("Stopped by Ctrl-C")
         sys.exit(INTERRUPTED)
+    except JobRefused:
+        sys.exit(MISTAKE)
     except Exception as error:
         sentence = describe_error(error)
         if sentence is None or os.environ.get(TRACEBACKS) == "1":
             raise
         _print_error(sentence)
-        sys.exit(2)
+        sys.exit(MISTAKE)
 
 
 def _print_error(sentence: str) -> None:
@@ -205,7 +192,7 @@ def _print_error(sentence: str) -> None:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if logs.are_json():
-        log.error("%s", sentence, extra={"event": "refused", "exit_code": 2})
+        log.error("%s", sentence, extra={"event": "refused", "exit_code": MISTAKE})
 
 
 def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:

@@ -52,13 +52,19 @@ def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[st
         return f"python -m lstm_ts.{step} {shlex.join(plan.command(step, symbol, *more))} {shell}".rstrip()
 
     ingest, process, retrain = command("ingest"), command("process"), command("retrain")
-    drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retrain}; }}"
+
+    def told(job: str) -> str:
+        """Reports how the script ends, whose exit code stays."""
+        return f"trap {shlex.quote(command('monitor', 'action=ended', f'job={job}', shell='code=$?'))} EXIT"
+
+    retraining = told("retraining")
+    drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain}; }}"
     days = f"span.start=$(date -u -d '{cfg.look_back_days} days ago' +%F) span.end=$(date -u +%F) again=true"
     from_the_first_day = command("ingest", f"span.start={plan.first_day:%Y-%m-%d}")
     yield "hourly", cfg.cron.hourly, _script(ingest, process, f"{command('monitor')} || {drifted}")
     yield "watch", WATCH, f"{MACHINE} {command('monitor', 'action=watch')}"
-    yield "nightly", cfg.cron.nightly, _script(command("ingest", shell=days), process)
-    yield "weekly", cfg.cron.weekly, retrain
+    yield "nightly", cfg.cron.nightly, _script(told("nightly"), command("ingest", shell=days), process)
+    yield "weekly", cfg.cron.weekly, _script(retraining, retrain)
     yield "first", None, _script(from_the_first_day, process, retrain)
 
 

@@ -43,7 +43,7 @@ from lstm_ts.monitoring.checks import (
     record_findings,
 )
 from lstm_ts.monitoring.feed import check_staleness
-from lstm_ts.monitoring.findings import Finding
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_away import telling_of_ledger
 from lstm_ts.monitoring.machine import check_machine
@@ -59,7 +59,7 @@ DAY = timedelta(days=1)
 UNHEARD = timedelta(days=7)  # without a report, after which a service is removed if another one reports
 MIN_DAYS = 14  # shortest retention: longer than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
-ACTIONS = ("run", "status", "watch")
+ACTIONS = ("run", "status", "watch", "ended")
 ON_VERDICT = ("tell", PROMOTE := "promote")
 PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdict.NO_WORSE}
 
@@ -191,6 +191,18 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
         return 0 if tell(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
 
+def tell_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
+    """Report how a job of cron or Kubernetes has ended, as the pipeline does of its own; the exit code."""
+    if not cfg.job or not isinstance(cfg.code, int):
+        raise ConfigError(f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both")
+    job = f"{cfg.symbol.name}_{cfg.job}"
+    failed = f"The run of {job} has failed with exit code {cfg.code}: its log says why."
+    health, sentence = (Health.BAD, failed) if cfg.code else (Health.GOOD, f"A run of {job} has succeeded.")
+    finding = Finding("pipeline_failed", job, health, sentence, "the log of cron, or kubectl logs")
+    told = report(ledger, construct(cfg.alerts), [finding], now=now)
+    return UNDELIVERED if told.undelivered else 0
+
+
 def run(cfg: DictConfig) -> int:
     """Check the settings and run the action; return the exit code."""
     check_registry(cfg)
@@ -205,6 +217,8 @@ def run(cfg: DictConfig) -> int:
     if cfg.action == "watch":
         return watch_from_outside(cfg, now)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
+        if cfg.action == "ended":
+            return tell_end(cfg, ledger, now)
         if cfg.action == "status":
             show(ledger, cfg.name, cfg.symbol.name)
             return 0
@@ -214,9 +228,12 @@ def run(cfg: DictConfig) -> int:
 
 def main() -> None:
     """Exit with the worst code of a multirun's symbols."""
-    codes = []
-    entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
-    if code := max(codes, default=0):
+    codes = [0]
+    try:
+        entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
+    except SystemExit as ended:  # one symbol's mistake must not hide that another one asks for a retraining
+        codes.append(int(ended.code or 0))
+    if code := max(codes):
         sys.exit(code)
 
 

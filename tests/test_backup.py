@@ -181,6 +181,44 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
             check(folder)
 
 
+def test_a_restore_into_another_kind_of_place_copies_nothing(place: Place, tmp_path: Path) -> None:
+    write(place, tmp_path / "backup")
+    there = place_of(tmp_path / "there")
+    served = replace(there, registry="http://127.0.0.1:5000")
+    of_another_kind = replace(there, ledger="postgresql+psycopg://a@127.0.0.1:1/b")
+    with pytest.raises(ConfigError, match=r"a place for ledger.dump and registry.dump, got one for ledger.dump: "):
+        restore(tmp_path / "backup", served)
+    with pytest.raises(LedgerError, match="Expected a sqlite database, of which this is a backup, got postgresql"):
+        restore(tmp_path / "backup", of_another_kind)
+    leave_out_registry(tmp_path / "backup")
+    with pytest.raises(ConfigError, match=r"a place for ledger.dump, got one for ledger.dump and registry.dump: "):
+        restore(tmp_path / "backup", there)
+    assert not (tmp_path / "there").exists()
+
+
+def leave_out_registry(backup: Path) -> None:
+    """As it would be had the registry been a server."""
+    summary = json.loads((backup / SUMMARY).read_text())
+    del summary["databases"]["registry.dump"]
+    for name in [name for name in summary["files"] if name.startswith(("registry", "artifacts"))]:
+        (backup / name).unlink()
+        del summary["files"][name]
+    (backup / SUMMARY).write_text(json.dumps(summary))
+
+
+def test_a_restore_that_fails_half_way_can_be_repeated(place: Place, tmp_path: Path) -> None:
+    summary = write(place, tmp_path / "backup")
+    there = place_of(tmp_path / "there")
+    in_the_way = tmp_path / "there/registry"
+    there = replace(there, registry=f"sqlite:///{in_the_way}/mlflow.db")
+    in_the_way.parent.mkdir()
+    in_the_way.touch()
+    with pytest.raises(OSError, match=str(in_the_way)):
+        restore(tmp_path / "backup", there)
+    in_the_way.unlink()
+    assert restore(tmp_path / "backup", there) == summary
+
+
 def test_damaged_bars_are_not_backed_up(place: Place, tmp_path: Path) -> None:
     file = next((place.data / "processed/XAGUSD").glob("2014-*.parquet"))
     file.write_bytes(b"other bytes")

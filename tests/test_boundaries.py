@@ -34,7 +34,7 @@ COMMANDS = {
     "pipeline",
     "cronjobs",
 }
-CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "plan"}}
+CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "job_end", "plan"}}
 CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
 CONFIGURED |= {"lstm_ts.candidate", "lstm_ts.gate_inputs", "lstm_ts.trainer", "lstm_ts.training"}
 CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}

@@ -174,6 +174,15 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
     assert "INFO" not in done.stdout
 
 
+def test_one_symbols_mistake_stops_no_other_symbol(tmp_path: Path) -> None:
+    succeed("ingest", tmp_path, "symbol=SPY", "source.start=2022-01-31", "source.end=2022-02-02")
+    done = run("process", tmp_path, "-m", "symbol=XAGUSD,SPY,XAUUSD")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert ["XAGUSD" in said[0], "XAUUSD" in said[1], len(said)] == [True, True, 2]
+    assert {path.parent.name for path in (tmp_path / "data/processed").rglob("*.parquet")} == {"SPY"}
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [

@@ -61,7 +61,7 @@ def test_both_do_the_same_at_the_same_times() -> None:
         name: {at: re.findall(r"-m lstm_ts\.(\w+)", command) for at, command in example.commands.items()}
         for name, example in EXAMPLES.items()
     }
-    assert steps["crontab"][HOURLY] == ["ingest", "process", "monitor", "retrain"]
+    assert steps["crontab"][HOURLY] == ["ingest", "process", "monitor", "monitor", "retrain"]
     assert len(steps["crontab"]) == 4
     assert steps["crontab"] == steps["kubernetes"]
 
@@ -91,6 +91,25 @@ def test_a_retraining_follows_the_exit_code_that_asks_for_it() -> None:
     assert cronjobs.RETRAINING_IS_DUE == monitor.RETRAIN
     for example in EXAMPLES.values():
         assert f"[ $code = {monitor.RETRAIN} ]" in example.commands[HOURLY]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    ("times", "failing", "code", "job"),
+    [(NIGHTLY, "ingest", 2, "nightly"), (WEEKLY, "retrain", 1, "retraining"), (HOURLY, "retrain", 2, "retraining"),
+     (WEEKLY, "nothing", 0, "retraining")],
+)  # fmt: skip
+def test_the_end_of_a_run_is_told_and_its_exit_code_stays(
+    name: str, times: str, failing: str, code: int, job: str, tmp_path: Path
+) -> None:
+    example = EXAMPLES[name]
+    environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
+    step = f'case "$*" in *action=ended*) echo "$@";; *lstm_ts.monitor*) return {monitor.RETRAIN};; '
+    shown = f"python() {{ {step} *lstm_ts.{failing}*) return {code};; esac; }}; {example.commands[times]}"
+    done = subprocess.run(["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    (told,) = done.stdout.splitlines()
+    assert set(told.split()) >= {"lstm_ts.monitor", "action=ended", f"job={job}", f"code={code}", "symbol=XAGUSD"}
 
 
 def test_both_keep_the_times_of_the_schedule() -> None:

@@ -1,9 +1,13 @@
 """deploy/ and .github/: by deploy/check, which finds planted faults, and against what the code takes and tells."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,17 @@ CHECK = DEPLOY / "check"
 FILES = ("deploy", ".github")
 LIMIT_S = 100
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+class Well(BaseHTTPRequestHandler):
+    """A service that is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -52,6 +67,8 @@ def test_what_stands_passes(copy: Path) -> None:
         ("deploy/compose.yaml", "mem_limit: 1g", "memory_limit: 1g", "memory_limit"),
         ("deploy/compose.yaml", "image: postgres:17.5", "image: postgres:latest", "postgres image"),
         ("deploy/compose.yaml", "read_only: true", "read_only: false", "may write to its root"),
+        ("deploy/compose.yaml", "{file: ./nginx/include.conf}", '{content: "include /tmp/lstm_ts.conf;"}',
+         "nginx has a read-only root, into which nginx of configs cannot be written"),
         ("deploy/compose.yaml", '"127.0.0.1:5000:5000"', '"5000:5000"', "mlflow is open to others"),
         (".github/workflows/ci.yml", "@8e8c483db84b4bee98b60c0593521ed34d9990e8 # v6.0.1", "@v6", "unpinned-uses"),
         (".github/workflows/ci.yml", "timeout-minutes: 15", "timeout_minutes: 15", "timeout_minutes"),
@@ -120,14 +137,94 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
     assert {name for name in given if name not in code} == {"LSTM_TS_VERSION"}  # compose's own
 
 
-def test_a_release_asks_the_service_at_a_port_that_it_has() -> None:
-    (port,) = yaml.safe_load((DEPLOY / "k8s/serve/service.yaml").read_text())["spec"]["ports"]
-    assert f"services/{{service}}:{port['name']}/proxy" in (DEPLOY / "release").read_text()
+def test_a_release_asks_pods_at_a_port_that_they_have() -> None:
+    deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert f"\nPORT = {container['ports'][0]['containerPort']} " in (DEPLOY / "cluster_place.py").read_text()
+
+
+@pytest.mark.parametrize("file", ["base/ingress.yaml", "overlays/canary/route.yaml"])
+def test_a_smoke_test_asks_only_what_comes_through_from_outside(file: str) -> None:
+    asked = set(re.findall(r'"(/\w[\w.]*)', (DEPLOY / "smoke").read_text()))
+    routed = re.findall(r"(?:path: |value: )(/\w[\w.]*)", (DEPLOY / "k8s" / file).read_text())
+    assert asked == set(routed) == {"/health", "/info", "/forecast", "/predict"}
+
+
+@pytest.mark.parametrize("variable", ["AIP_HTTP_PORT", "LSTM_TS_PORT"])
+def test_the_health_check_asks_where_the_service_listens(variable: str) -> None:
+    found = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])\n", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
+    _, *command = json.loads(found[-1])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Well) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = os.environ | {"LSTM_TS_PORT": "1", variable: str(server.server_address[1])}
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, timeout=LIMIT_S)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+
+
+def test_prometheus_in_a_cluster_knows_the_service_by_the_name_that_the_rules_have(tmp_path: Path) -> None:
+    text = (DEPLOY / "monitoring/kubernetes.yml").read_text()
+    found, here = "kubernetes_sd_configs:\n      - role: pod", "static_configs:\n      - targets: [127.0.0.1:1]"
+    assert found in text, "Debian's promtool knows no cluster"
+    (file := tmp_path / "prometheus.yml").write_text(text.replace(found, here))
+    tool = program("promtool", "prometheus")
+    subprocess.run([tool, "check", "config", file], check=True, capture_output=True, timeout=LIMIT_S)
+    (scrape,) = yaml.safe_load(text)["scrape_configs"]
+    assert f'up{{job="{scrape["job_name"]}"}}' in (DEPLOY / "monitoring/rules.yml").read_text()
+    kept = {rule["regex"] for rule in scrape["relabel_configs"] if rule.get("action") == "keep"}
+    deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
+    (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert kept == {"lstm-ts;serve", port["name"]}
+    assert "annotations" not in deployment["spec"]["template"].get("metadata", {}), "which another job would scrape too"
+
+
+def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
+    for name, job in yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())["jobs"].items():
+        runs = [step.get("run", "") for step in job["steps"]]
+        actions = [next(number for number, run in enumerate(runs) if run.startswith(f"deploy/release {action} {name}"))
+                   for action in ("start", "verdict", "promote")]  # fmt: skip
+        assert actions == sorted(actions)
+        assert runs[actions[-1] + 1].startswith("deploy/smoke")
+
+
+def test_images_hold_what_the_locks_name_by_its_hash_and_pytorch_and_our_wheel() -> None:
+    installs = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if "${INSTALL} " in line]
+    for line in installs:
+        assert "--no-deps" in line
+        assert "--require-hashes" in line or '"${TORCH}"' in line or "/wheel/*.whl" in line
+    assert len(installs) == 7
 
 
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("components", "ports"),
+    [((), {443, 5000, 5432, 8080}), (("mail",), {465, 587}), (("broker",), {4001, 4002, 4003, 4004, 7496, 7497})],
+)
+def test_an_overlay_says_what_jobs_reach_outside(components: tuple[str, ...], ports: set[int], copy: Path) -> None:
+    overlay = copy / "deploy/k8s/overlays/staging"
+    file = overlay / "kustomization.yaml"
+    file.write_text(file.read_text() + f"components: {[f'../../{name}' for name in components]}\n")
+    done = subprocess.run(
+        [program("kubectl", "nothing: make install"), "kustomize", overlay], capture_output=True, text=True, check=True
+    )
+    (copy / "rendered.yaml").write_text(done.stdout)
+    checks = [ROOT / ".venv/bin/kubernetes-validate", "--strict", copy / "rendered.yaml"]
+    assert subprocess.run(checks, capture_output=True, timeout=LIMIT_S).returncode == 0
+    policies = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "NetworkPolicy"]
+    of_jobs = [
+        port
+        for each in policies
+        if each["spec"]["podSelector"].get("matchLabels", {}).items() <= {"app": "job", "part-of": "lstm-ts"}.items()
+        for rule in each["spec"].get("egress", [])
+        for port in rule["ports"]
+    ]
+    reached = {number for port in of_jobs for number in range(port["port"], port.get("endPort", port["port"]) + 1)}
+    assert reached >= {443, 5000, 5432, 8080} | ports
+    assert reached <= {443, 5000, 5432, 8080, 53} | ports
 
 
 def test_the_service_scales_by_metrics_that_it_has() -> None:
@@ -156,6 +253,13 @@ def test_compose_leaves_no_address_of_this_machine_in_the_files_it_changes(name:
     if name == "alertmanager":
         tool = program("amtool", "prometheus-alertmanager")
         assert subprocess.run([tool, "check-config", written], timeout=LIMIT_S).returncode == 0
+
+
+def test_compose_mounts_files_that_are_there() -> None:
+    files = [config["file"] for config in COMPOSE["configs"].values()]
+    volumes = [volume.split(":")[0] for each in COMPOSE["services"].values() for volume in each.get("volumes", [])]
+    files += [volume for volume in volumes if volume.startswith("./") and volume != "./minutes"]  # the user's
+    assert [file for file in files if not (DEPLOY / file).exists()] == []
 
 
 @pytest.mark.parametrize("command", ["serve", "dashboard", "pipeline"])

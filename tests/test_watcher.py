@@ -195,3 +195,18 @@ def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Pat
     assert hook.titles == ["[critical] the ledger is away"]
     assert "onnection refused" in hook.received[0]["message"]
     assert "hunter2" not in hook.received[0]["message"]
+
+
+def test_the_failed_end_of_a_job_is_told_until_one_ends_well(tmp_path: Path) -> None:
+    def end(*arguments: str) -> list[str]:
+        done = run("monitor", tmp_path, "action=ended", *arguments, LSTM_TS_ALERT_URLS=hook.url)
+        assert done.returncode == 0, done.stderr
+        return hook.titles
+
+    with open_webhook() as hook:
+        for _ in range(2):
+            assert len(end("job=nightly", "code=2")) == 1
+        assert "The run of XAGUSD_nightly has failed with exit code 2" in hook.received[0]["message"]
+        assert len(end("job=retraining", "code=0")) == 1, "another job's end changes nothing"
+        assert len(end("job=nightly", "code=0")) == 2
+    assert "Expected job=nightly" in mistake(run("monitor", tmp_path, "action=ended"))

@@ -21,6 +21,7 @@ TRIGGERS = {
     POSTGRES: "SELECT tgrelid::regclass || '.' || tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'O'",
 }
 CHECK = "its address"
+LACKING = "Expected PostgreSQL's {program}, got none; apt-get install postgresql-client"
 SNAPSHOT = sa.text("SELECT pg_export_snapshot()")
 
 
@@ -53,25 +54,27 @@ def dump(url: str, file: Path) -> Content:
     return found
 
 
-def restore(file: Path, url: str, kind: str) -> None:
-    """Fill an empty database of the same kind.    Raises    LedgerError: it is not empty, or of another kind"""
+def check_target(url: str, kind: str) -> None:
+    """Raises    LedgerError: it does not answer, is of another kind than a dump, or lacks the program that restores"""
     read = sa.make_url(url)
     if read.get_backend_name() != kind:
         raise LedgerError(
             f"Expected a {kind} database, of which this is a backup, got {without_secrets(read)}; set another one"
         )
-    if not is_empty(url):
-        raise LedgerError(
-            f"Expected an empty database to restore into, got tables in {without_secrets(read)}; set another one"
-        )
-    if kind == SQLITE:
-        path = Path(read.database or "")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        shutil.copyfile(file, part)
-        part.replace(path)
-    else:
-        _run("pg_restore", read, "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
+    if kind == POSTGRES and not shutil.which("pg_restore"):
+        raise LedgerError(LACKING.format(program="pg_restore"))
+    is_empty(url)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """A dump of SQLite takes its place; None: a server."""
+    read = sa.make_url(url)
+    return Path(read.database or "") if read.get_backend_name() == SQLITE else None
+
+
+def restore(file: Path, url: str) -> None:
+    """Fill an empty database of PostgreSQL, wholly or not at all.    Raises    LedgerError"""
+    _run("pg_restore", sa.make_url(url), "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
 
 
 def content(url: str) -> Content:
@@ -115,7 +118,7 @@ def _run(program: str, url: URL, *arguments: str) -> None:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     except FileNotFoundError:
-        raise LedgerError(f"Expected PostgreSQL's {program}, got none; apt-get install postgresql-client") from None
+        raise LedgerError(LACKING.format(program=program)) from None
     if done.returncode:
         said = " ".join(done.stderr.split())[:300]
         raise LedgerError(f"Expected {program} to succeed on {without_secrets(url)}, got: {said}")

@@ -1,0 +1,130 @@
+"""Deployments `serve` and `serve-canary` of a namespace; the route's weights where the cluster has one.
+
+Pods are asked by `kubectl port-forward`, from inside their network: no network policy is in the way, a request takes
+the key along, and figures are those of each pod.
+"""
+
+import atexit
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from place import NEW, OLD, READY_S, SHARE, fetch
+
+HERE = Path(__file__).resolve().parent
+NAMESPACES = {"staging": "lstm-ts-staging", "production": "lstm-ts"}
+GATEWAY = "gateway.networking.k8s.io"
+BEFORE = "lstm-ts/before"  # annotation: the image to go back to
+TRACKS = {OLD: "stable", NEW: "canary"}  # label of the pods
+PORT = 8080  # containerPort
+FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) -> \d+\n")
+
+
+class ClusterPlace:
+    def __init__(self, name: str) -> None:
+        self._namespace = NAMESPACES[name]
+        self._asked: dict[str, list[str]] = {}  # pods by version
+        self._ports: dict[str, int] = {}  # of this machine, by pod
+
+    def start(self, version: str) -> None:
+        self._kubectl("annotate", "deployment/serve", f"{BEFORE}-", "--overwrite")
+        rendered = self._kubectl("kustomize", str(HERE / "k8s/overlays/canary/new"))
+        self._kubectl("apply", "-f", "-", stdin=re.sub(r"(image: \S+/serve):\S+", rf"\1:{version}", rendered))
+        self._kubectl("rollout", "status", "deployment/serve-canary", f"--timeout={READY_S}s")
+        self._weigh(SHARE)
+
+    def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """A pod that does not answer may just have been replaced: once more, of those that run then."""
+        for _ in range(2):
+            if which not in self._asked:
+                self._asked[which] = self._pods(which)
+            for pod in self._asked[which][:1]:
+                status, answer = self._fetch(pod, path, body)
+                if status:
+                    return status, answer
+            del self._asked[which]
+        return 0, b""
+
+    def scrape(self, which: str) -> dict[str, str]:
+        answers = {pod: self._fetch(pod, "/metrics") for pod in self._pods(which)}
+        return {pod: figures.decode() for pod, (status, figures) in answers.items() if status == 200}
+
+    def promote(self) -> None:
+        new, old = self._image("serve-canary"), self._image("serve")
+        self._kubectl("annotate", "deployment/serve", f"{BEFORE}={old}", "--overwrite")
+        self._set_image(new)
+        self._remove_canary()
+
+    def back(self) -> None:
+        before = self._get("deployment/serve")["metadata"].get("annotations", {}).get(BEFORE)
+        if before:
+            self._set_image(before)
+            self._kubectl("annotate", "deployment/serve", f"{BEFORE}-")
+        self._remove_canary()
+
+    def _set_image(self, image: str) -> None:
+        self._kubectl("set", "image", "deployment/serve", f"main={image}")
+        self._kubectl("rollout", "status", "deployment/serve", f"--timeout={READY_S}s")
+
+    def _remove_canary(self) -> None:
+        self._weigh(0)
+        self._kubectl("delete", "deployment,service", "serve-canary", "--ignore-not-found")
+
+    def _weigh(self, share: float) -> None:
+        """Without a route clients' requests stay with the running version."""
+        if not self._has_route():
+            return
+        weights = [round(100 * (1 - share)), round(100 * share)]
+        patch = [
+            {"op": "replace", "path": f"/spec/rules/0/backendRefs/{number}/weight", "value": weight}
+            for number, weight in enumerate(weights)
+        ]
+        self._kubectl("patch", f"httproutes.{GATEWAY}", "serve", "--type=json", "-p", json.dumps(patch))
+
+    def _has_route(self) -> bool:
+        """To ask for a kind that the cluster does not know is an error, whatever --ignore-not-found says."""
+        groups = json.loads(self._kubectl("get", "--raw", "/apis"))["groups"]
+        if GATEWAY not in {group["name"] for group in groups}:
+            return False
+        return bool(self._kubectl("get", f"httproutes.{GATEWAY}", "serve", "--ignore-not-found", "-o", "name"))
+
+    def _pods(self, which: str) -> list[str]:
+        """Those that run, the oldest first."""
+        found = self._get("pods", "-l", f"app=serve,track={TRACKS[which]}", "--field-selector=status.phase=Running")
+        told = [pod["metadata"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return [each["name"] for each in sorted(told, key=lambda each: (each["creationTimestamp"], each["name"]))]
+
+    def _fetch(self, pod: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        port = self._ports.pop(pod, 0) or self._forward(pod)
+        status, answer = fetch(port, path, body) if port else (0, b"")
+        if status:
+            self._ports[pod] = port
+        return status, answer
+
+    def _forward(self, pod: str) -> int:
+        """A port of this machine that leads to the pod until this process ends; 0 where none does."""
+        command = ["kubectl", "-n", self._namespace, "port-forward", f"pod/{pod}", f":{PORT}", "--address=127.0.0.1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(process.terminate)
+        assert process.stdout
+        found = FORWARDING.fullmatch(process.stdout.readline())
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # it tells of each connection
+        return int(found[1]) if found else 0
+
+    def _image(self, deployment: str) -> str:
+        (container,) = self._get(f"deployment/{deployment}")["spec"]["template"]["spec"]["containers"]
+        return str(container["image"])
+
+    def _get(self, *arguments: str) -> Any:
+        return json.loads(self._kubectl("get", *arguments, "-o", "json"))
+
+    def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        named = () if arguments[0] == "kustomize" or "--raw" in arguments else ("-n", self._namespace)
+        command = ["kubectl", *named, *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"Expected {' '.join(command[:6])} … to succeed, got: {done.stderr.strip()}")
+        return done.stdout.strip()

@@ -1,0 +1,37 @@
+"""Where new code is tried beside the running one."""
+
+import http.client
+import os
+import urllib.error
+import urllib.request
+from typing import Protocol
+
+OLD, NEW = "old", "new"
+SHARE = 0.05  # of the requests, while the new version is watched
+READY_S, END_S = 180, 90
+TIMEOUT_S = 20
+
+
+class Place(Protocol):
+    def start(self, version: str) -> None: ...
+    def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of an answer; 0 for none."""
+
+    def scrape(self, which: str) -> dict[str, str]:
+        """What each replica says on /metrics, by the replica; without those that do not answer."""
+
+    def promote(self) -> None: ...
+    def back(self) -> None: ...
+
+
+def fetch(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of an answer on a port of this machine, 0 for none; the key is in LSTM_TS_API_KEY."""
+    headers = {"Content-Type": "application/json", "X-API-Key": os.environ.get("LSTM_TS_API_KEY", "")}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""

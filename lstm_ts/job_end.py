@@ -1,0 +1,43 @@
+"""What a user's mistake leaves of a job of Hydra's, and of the other jobs."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.types import RunMode
+
+from lstm_ts.errors import LstmTsError
+
+MISTAKE = 2  # exit code
+
+
+class JobRefused(Exception):
+    """A job of a multirun has ended in a user's mistake, and has said so."""
+
+
+@contextmanager
+def sparing_others(hydra_node: Any) -> Iterator[None]:
+    """Raises    JobRefused: after which Hydra runs the other jobs of a multirun, as it does not after SystemExit"""
+    try:
+        yield
+    except SystemExit as ended:
+        if hydra_node.mode != RunMode.MULTIRUN or ended.code != MISTAKE:
+            raise
+        raise JobRefused from None
+
+
+@contextmanager
+def no_folder_of_a_refusal(hydra_node: Any) -> Iterator[None]:
+    """Remove the run folder of a command that ends in a user's mistake before it has written anything into it."""
+    try:
+        yield
+    except LstmTsError:
+        folder = Path(hydra_node.runtime.output_dir)
+        hydras = {folder / f"{hydra_node.job.name}.log"}
+        if hydra_node.output_subdir is not None:
+            hydras |= set((folder / hydra_node.output_subdir).glob("*"))
+            if {path for path in folder.rglob("*") if not path.is_dir()} <= hydras:
+                shutil.rmtree(folder)
+        raise
