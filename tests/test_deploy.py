@@ -187,6 +187,14 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
         assert runs[actions[-1] + 1].startswith("deploy/smoke")
 
 
+def test_images_hold_what_the_locks_name_by_its_hash_and_pytorch_and_our_wheel() -> None:
+    installs = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if "${INSTALL} " in line]
+    for line in installs:
+        assert "--no-deps" in line
+        assert "--require-hashes" in line or '"${TORCH}"' in line or "/wheel/*.whl" in line
+    assert len(installs) == 7
+
+
 def test_the_images_have_the_torch_of_the_lock() -> None:
     (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "Makefile").read_text()))
     assert f"ARG TORCH={pinned}\n" in (DEPLOY / "Dockerfile").read_text()
