@@ -251,6 +251,52 @@ def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None
         assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
 
 
+SYMBOL_COLUMNS = [
+    *("#RIC", "asset", "Security", "code", "Name", "product", "contract", "market", "Ticker Symbol", "Instrument Name"),
+    *(
+        "FX Pair",
+        "epic",
+        "<SECID>",
+        "underlying",
+        "symbol_id",
+        "trading_pair",
+        "base_currency",
+        "baseAsset",
+        "what",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize("column", SYMBOL_COLUMNS)
+@pytest.mark.parametrize("kind", ["text", "Parquet"])
+def test_a_column_of_symbols_is_known_under_any_name(tmp_path: Path, column: str, kind: str) -> None:
+    time = (pl.col("ts").dt.strftime("%Y-%m-%d %H:%M").alias("time"), "open", "high", "low", "close", "volume")
+    for symbols, message in (({"XAU=": 15}, f"got 15 of XAU= in column {column} of"), ({"XAG/USD": 15, "Gold": 5}, "")):
+        frame = pl.concat(
+            FRAME.head(rows).select(pl.lit(symbol).alias(column), *time) for symbol, rows in symbols.items()
+        )
+        path = tmp_path / "bars"
+        frame.write_csv(path) if kind == "text" else frame.write_parquet(path)
+        if message:
+            with pytest.raises(UnknownFormat, match=message):
+                read(path)
+        else:
+            assert bars_of(read(path)) == expected()
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("Type", "Intraday 1Min"), ("exchange", "COMEX"), ("currency", "USD"), ("side", "BID"), ("what", "true")),
+        *(("what", "M1"), ("what", "EST"), ("quote_asset", "USD"), ("code", "7.5"), ("quote asset volume", "1500")),
+    ],
+)
+def test_a_column_of_other_words_names_no_symbol(tmp_path: Path, column: str, cell: str) -> None:
+    (tmp_path / "bars.csv").write_text(table(f"{BARS},{column}", "%Y-%m-%d %H:%M", f"{PRICES},3,{cell}"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
 SYMBOLS = "".join(
     f"2025-01-07 14:{minute:02},{symbol},M1,{prices},3\n"
     for symbol, prices in (("XAU/USD", "2650,2651,2649,2650"), ("xag-usd.m", PRICES))

@@ -48,12 +48,14 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     notes: list[str] = []
+    kept.column = _symbol_column(table)
     return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
 
 
 def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
     layouts = [_layout(text, batch_rows, dates) for text in texts]
     first = layouts[0]
+    kept.column = _symbol_column(first)
     for text, layout in zip(texts, layouts, strict=True):
         if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
             raise UnknownFormat(f"Expected files of one layout in an archive, got another in {text.label}; unpack it")
@@ -70,6 +72,10 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         notes=notes,
         words=_words(first),
     )
+
+
+def _symbol_column(known: Table | Layout) -> str:
+    return "symbol" if known.columns.symbol is None else known.names[known.columns.symbol]
 
 
 def _words(layout: Layout) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.stamps import Stamp, recognise_stamp
+from lstm_ts.sources.symbol_column import find_symbol
 
 STAMP_NAMES = (
     "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",
@@ -18,7 +19,6 @@ NO_STAMP = ("close time", "closetime", "end time", "expiry")
 DAY_NAMES = ("date", "dtyyyymmdd", "yyyymmdd", "day", "trade date", "trading date", "datum")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
-SYMBOL_NAMES = ("symbol", "ticker", "instrument", "pair", "currency pair", "sym")
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
 
 LETTERS = ("o", "h", "l", "c")
@@ -53,7 +53,8 @@ class Columns:
 
 def normalise(name: str) -> str:
     """A column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
-    name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>\ufeff").lower())
+    name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>#\ufeff"))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
 
 
@@ -97,15 +98,15 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         return None
     stamp, stamps = found
     rest = {name: i for i, name in reversed(list(enumerate(plain))) if i in cells and i not in stamp}
-    symbol = _first(rest, SYMBOL_NAMES)
-    filled = symbol is not None and any(cells[symbol])
+    volume, period = _find_volume(rest), _first(rest, PERIOD_NAMES)
+    others = {i: plain[i] for i in cells if i not in (*stamp, volume, period)}
     return Columns(
         stamp,
         stamps,
         prices,
-        _find_volume(rest),
-        symbol if filled else None,
-        period=_first(rest, PERIOD_NAMES),
+        volume,
+        find_symbol(others, cells),
+        period=period,
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
     )
 

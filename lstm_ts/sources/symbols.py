@@ -24,6 +24,7 @@ def _plain(name: str) -> str:
 class SymbolFilter:
     def __init__(self, symbol: str, file: str) -> None:
         self._symbol, self.file = symbol, file
+        self.column = "symbol"  # as the file names it
         self._others: Counter[str] = Counter()
         self._ours: dict[str, int] = {}
         self._periods: set[str] = set()
@@ -69,7 +70,8 @@ class SymbolFilter:
         names = printable([f"{count:,} of {name}" for name, count in self._others.most_common(5)])
         if not self._ours:
             raise UnknownFormat(
-                f"Expected rows of {self._symbol}, got {names} in {self.file}; correct symbol, or set source.symbol "
-                "to what the file calls it"
+                f"Expected rows of {self._symbol}, got {names} in column {printable([self.column])} of {self.file}; "
+                "correct symbol, set source.symbol to what the file calls it, or leave out that column if it names "
+                "no symbol"
             )
         return [f"Rows of other symbols in {self.file} are left out: {names}"]
