@@ -104,6 +104,14 @@ READ = {
     "MetaTrader 5 in Python": table(
         "time,open,high,low,close,tick_volume,real_volume", "%Y-%m-%d %H:%M", PRICES + ",3,0"
     ),
+    "when a row was written": table(
+        f"date,{BARS},imported_at", "%Y-%m-%d,%H:%M", PRICES + ",3,2025-02-01 00:00:00"
+    ),
+    "a close before the open": table(f"time_close,{BARS}".replace(",time", ",time_open"), "2025-01-07T14:59Z,%FT%TZ"),
+    "an end before the start": table(f"period_end,{BARS}".replace(",time", ",period_start"), "2025-01-07 14:59,%F %T"),
+    "a time as of 1970": table(f"date,{BARS}", "%Y-%m-%d,1970-01-01 %H:%M:%S"),
+    "a day with a midnight": table(f"date,{BARS}", "%Y-%m-%d 00:00:00,%H:%M:%S"),
+    "a day with a midnight of twelve hours": table(f"date,{BARS}", "%Y/%m/%d 12:00:00 AM,%I:%M %p"),
     "carriage returns alone": PLAIN.replace("\n", "\r"),
     "NULs at the end": PLAIN + "\0" * 400,
 }  # fmt: skip
@@ -249,6 +257,15 @@ def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None
     for rows in (1, 2, 7):
         first, _ = bars_of(read(tmp_path / "ticks.csv", rows=rows))
         assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
+
+
+@pytest.mark.parametrize("column", ["time_close", "closeTime", "period_end", "End Time", "Bar End"])
+def test_stamps_that_are_called_closes_are_taken_as_such_on_request(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS.replace("time", column), "%Y-%m-%d %H:%M", first=FIRST + timedelta(minutes=1)))
+    with pytest.raises(UnknownFormat, match=f"got column {column} in .*; set source.stamps=close"):
+        read(path)
+    assert bars_of(list(make_files(str(path), stamps="close").read_batches())) == expected()
 
 
 SYMBOL_COLUMNS = [
@@ -492,6 +509,9 @@ PARQUETS = {
     "other names": FRAME.rename({"ts": "DateTime", "open": "Open", "high": "HIGH"}),
     "the index of pandas": FRAME.select(pl.exclude("ts"), STAMP.alias("__index_level_0__")),
     "two symbols": pl.concat([FRAME.with_columns(symbol=pl.lit(name)) for name in ("XAGUSD", "XAUUSD")]),
+    "a day with a midnight": FRAME.select(
+        STAMP.dt.truncate("1d").alias("Date"), STAMP.dt.time().alias("Time"), pl.exclude("ts")
+    ),
     "a symbol of categories": FRAME.with_columns(ticker=pl.lit("XAGUSD").cast(pl.Categorical)),
 }
 

@@ -20,7 +20,11 @@ from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
-CHOOSE = {"zone": "Choose another zone", "dates": "Choose whether the day or the month comes first"}
+CHOOSE = {
+    "zone": "Choose another zone",
+    "dates": "Choose whether the day or the month comes first",
+    "stamps": "Choose that its bars are stamped when they close",
+}
 
 
 class OverLimit(LstmTsError):

@@ -31,6 +31,7 @@ class Chunks:
     zone: Zone | None = None  # of stamps without an offset, where the file names it
     notes: list[str] = field(default_factory=list)  # whole once the rows have been read
     words: str = "Parquet"  # what was recognised
+    closing: str = ""  # see Columns
 
 
 def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Chunks:
@@ -49,7 +50,13 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     notes: list[str] = []
     kept.column = _symbol_column(table)
-    return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
+    return Chunks(
+        _kept(frames, kept, notes),
+        utc=table.utc,
+        ticks=table.columns.ticks,
+        notes=notes,
+        closing=table.columns.closing,
+    )
 
 
 def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
@@ -71,6 +78,7 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         zone=first.zone,
         notes=notes,
         words=_words(first),
+        closing=first.columns.closing,
     )
 
 

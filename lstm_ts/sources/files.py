@@ -14,11 +14,12 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
+from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE
 from lstm_ts.sources.checks import make_rejects, refuse
 from lstm_ts.sources.chunks import Chunks, open_chunks
+from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -101,6 +102,11 @@ class Files:
         opened = self._open(path)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
+        if opened.closing and not (self.at_close or opened.ticks):
+            raise UnknownFormat(
+                f"Expected stamps of when bars open, got column {printable([opened.closing])} in {path}; "
+                "set source.stamps=close"
+            )
         return learn_file(
             path,
             opened,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lstm_ts.errors import NoRows, UnknownFormat
 from lstm_ts.sources.cells import split_line
 from lstm_ts.sources.columns import (
-    CLOCK_CELL,
     PRICE_NAMES,
     TICK_NAMES,
     find_columns,
@@ -16,6 +15,7 @@ from lstm_ts.sources.columns import (
     printable,
 )
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
+from lstm_ts.sources.stamp_columns import CLOCK_CELL
 from lstm_ts.sources.stamps import recognise_stamp
 
 

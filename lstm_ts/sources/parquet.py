@@ -10,10 +10,12 @@ import polars as pl
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
+from lstm_ts.sources.day_order import date_pairs, with_order
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
 from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
-from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
+from lstm_ts.sources.stamp_parsing import parse_stamps
+from lstm_ts.sources.stamps import join_clock
 
 SAMPLE_ROWS = 200
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -49,7 +51,7 @@ class Table:
     def texts(self, block: pl.DataFrame) -> pl.Series:
         """The stamps as text."""
         day, *clock = (_text(self.cells(block, i)) for i in self.columns.stamp)
-        return day + " " + clock[0] if clock else day
+        return join_clock(day, clock[0]) if clock else day
 
 
 def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
