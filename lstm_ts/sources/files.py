@@ -16,7 +16,7 @@ import polars as pl
 
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
-from lstm_ts.market.spacing import MINUTE
+from lstm_ts.market.spacing import MINUTE, Times
 from lstm_ts.sources.checks import make_rejects, refuse
 from lstm_ts.sources.chunks import Chunks, open_chunks
 from lstm_ts.sources.columns import printable
@@ -54,6 +54,7 @@ class Files:
         stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
+        self.stored: Callable[[Times], int | None] = lambda stamps_N: None  # spacing of what is stored about them
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
@@ -114,6 +115,7 @@ class Files:
             zone=None if opened.utc else opened.zone or self._zone_for(path),
             span=span,
             before=before,
+            stored=self.stored,
             at_close=self.at_close,
             keep_spikes=self.keep_spikes,
             on_rows=self.on_rows,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words
+from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words, parse_period
 from lstm_ts.sources.checks import check_rows, find_lonely, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
@@ -82,6 +82,7 @@ def learn_file(
     zone: Zone | None,
     span: tuple[datetime, datetime],
     before: int | None,
+    stored: Callable[[Times], int | None],
     at_close: bool,
     keep_spikes: bool,
     on_rows: Callable[[int], None],
@@ -89,6 +90,7 @@ def learn_file(
     """Spool all rows of a file and learn from them.
 
     before     spacing of the file before this one
+    stored     the spacing of what is stored about some stamps
     on_rows    is told of each block how many it has
 
     Raises     UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
@@ -107,7 +109,10 @@ def learn_file(
     lonely = find_lonely(stamps_N)
     stamps_N = _within(stamps_N, lonely, span)
     last = int(stamps_N[-1]) if len(stamps_N) else 0
-    spacing = MINUTE if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
+    told = next(iter(map(parse_period, opened.periods)), None)
+    spacing = MINUTE
+    if len(stamps_N) and not opened.ticks:
+        spacing = _spacing(stamps_N, path, told, lambda: before or stored(stamps_N))
     shift = spacing if at_close else 0
     file = LearntFile(
         path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift
@@ -142,12 +147,15 @@ def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[date
     return stamps_N[kept_N]
 
 
-def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
-    """before    spacing of the file before, which one of too few bars shares if it can
+def _spacing(stamps_N: Times, file: Path, told: int | None, near: Callable[[], int | None]) -> int:
+    """told     by the file; near   the spacing of what is about it, which too few bars share if they can
 
     Raises    UnknownFormat: bars of several spacings, or of one that neither is a minute nor makes hours
     """
+    if told and _fits(stamps_N, told):
+        return told
     stretches = find_stretches(stamps_N)
+    unfit = in_words(told) if told and HOUR % told else ""
     last = stretches[-1]
     if len(stretches) > 1:
         since, until = at_minute(last.first), at_minute(stretches[-2].first)
@@ -157,9 +165,27 @@ def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
             f"Expected bars of one spacing in {file}, got {stretches[-2]} from {until} and {last} from {since} UTC on; "
             f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
         )
-    if not last.usable:
+    if not last.usable or unfit:
         raise UnknownFormat(
-            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got {last} in {file}; "
+            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got "
+            f"{f'bars of {unfit}' if unfit else last} in {file}; "
             f"export M1 or H1"
         )
-    return before if before and not last.certain and not (stamps_N % before).any() else last.spacing
+    return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near())
+
+
+def _fits(stamps_N: Times, spacing: int) -> bool:
+    return HOUR % spacing == 0 and not (stamps_N % spacing).any()
+
+
+def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None) -> int:
+    """Raises    UnknownFormat: nothing tells bars of a longer spacing from a few minutes"""
+    if near and _fits(stamps_N, near):
+        return near
+    if likely != MINUTE:
+        period = "H1" if likely >= HOUR else f"M{likely // MINUTE}"
+        raise UnknownFormat(
+            f"Expected enough bars to tell minutes from longer ones, got {len(stamps_N)} bars {in_words(likely)} apart "
+            f"in {file}; add a column timeframe with {period}, or with M1 if they are minutes"
+        )
+    return MINUTE

@@ -27,7 +27,7 @@ class SymbolFilter:
         self.column = "symbol"  # as the file names it
         self._others: Counter[str] = Counter()
         self._ours: dict[str, int] = {}
-        self._periods: set[str] = set()
+        self.periods: set[str] = set()  # whole once the rows have been read
 
     def keep(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of the symbol, without the columns `symbol` and `period`.
@@ -38,8 +38,8 @@ class SymbolFilter:
             rows = self._of_symbol(rows)
         if "period" in rows.columns:
             good = rows.filter(pl.col("stamp").is_not_null())
-            self._periods |= set(good["period"].drop_nulls().unique().to_list())
-            self._one(self._periods, "one timeframe")
+            self.periods |= set(good["period"].drop_nulls().unique().to_list())
+            self._one(self.periods, "one timeframe")
         return rows.drop("symbol", "period", strict=False)
 
     def _of_symbol(self, rows: pl.DataFrame) -> pl.DataFrame:
