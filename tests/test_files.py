@@ -394,6 +394,17 @@ def test_stamps_that_cannot_be_are_rejects(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("day", ["2025.01.16", "2025.01.05"])
+def test_a_row_days_off_in_a_file_in_order_is_a_reject(tmp_path: Path, day: str, newest_first: bool) -> None:
+    stamps = spaced(1, 120)
+    stamps[60] = f"{day},01:00"
+    for rows in (7, 1000):
+        found = batches(write(tmp_path, mt4(*stamps[:: -1 if newest_first else 1])), "UTC", rows=rows)
+        assert rejects_of(found) == [(60 if newest_first else 61, "a day or more from the rows about it")]
+        assert bars_of(found).height == 119 and bars_of(found)["ts"].dt.day().unique().to_list() == [6]
+
+
 def test_a_bar_that_has_not_closed_is_left_out(tmp_path: Path) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     stamps = [f"{hour - timedelta(hours=i):%Y.%m.%d,%H:%M}" for i in range(20)]

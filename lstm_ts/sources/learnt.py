@@ -5,7 +5,7 @@ decides anything.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words, parse_period
-from lstm_ts.sources.checks import check_rows, find_lonely, refuse
+from lstm_ts.sources.checks import check_rows, find_lonely, find_strays, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
@@ -25,6 +25,7 @@ from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.zones import Zone
 
 LONELY = "far from the rest of its file"
+STRAY = "a day or more from the rows about it"
 UNCLOSED = "not closed yet"
 SEEN_OF_A_ROW = ["ts", "late", "reason", *PRICES]
 
@@ -43,16 +44,26 @@ class LearntFile:
     lonely: Sequence[tuple[int, int]] = ()
     shift: int = 0  # from a bar's open to its stamp
     spikes: Spikes | None = None
+    strays: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # among the good rows
 
     def read_rows(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         """The rows of the span in the order of the file, with the reason of each that is refused.
 
         columns   of them, at least SEEN_OF_A_ROW; all by default
         """
-        for block in self.repeated.apply(self.spool.read(columns)):
+        for block in self._refuse_strays(self.repeated.apply(self.spool.read(columns))):
             rows = self._of_span(self._at_open(self._refuse_lonely(block)))
             rows = rows if self.ticks else self._refuse_off_grid(rows)
             yield rows if self.spikes is None else refuse(rows, self.spikes.find(rows), SPIKE)
+
+    def _refuse_strays(self, blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        seen = 0
+        for rows in blocks:
+            good = (rows["reason"].is_null() & rows["late"].is_null()).arg_true() if len(self.strays) else pl.Series([])
+            within = self.strays[(self.strays >= seen) & (self.strays < seen + len(good))] - seen
+            seen += len(good)
+            stray = pl.int_range(pl.len()).is_in(good.gather(within).to_list())
+            yield refuse(rows, stray, STRAY) if len(within) else rows
 
     def _refuse_lonely(self, rows: pl.DataFrame) -> pl.DataFrame:
         for first, last in self.lonely:
@@ -104,8 +115,10 @@ def learn_file(
         stamps.append(_physical(good, ticks=opened.ticks))
         spool.add(rows)
         on_rows(rows.height)
-    stamps.append(_physical(repeated.resolve(), ticks=opened.ticks))
-    stamps_N = _unique(np.concatenate(stamps))
+    in_order_N = np.concatenate(stamps)
+    strays = find_strays(in_order_N) if not opened.ticks else np.empty(0, np.int64)
+    resolved_N = _physical(repeated.resolve(), ticks=opened.ticks)
+    stamps_N = _unique(np.concatenate([np.delete(in_order_N, strays), resolved_N]))
     lonely = find_lonely(stamps_N)
     stamps_N = _within(stamps_N, lonely, span)
     last = int(stamps_N[-1]) if len(stamps_N) else 0
@@ -115,7 +128,18 @@ def learn_file(
         spacing = _spacing(stamps_N, path, told, lambda: before or stored(stamps_N))
     shift = spacing if at_close else 0
     file = LearntFile(
-        path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift
+        path,
+        spool,
+        repeated,
+        opened.ticks,
+        spacing,
+        last - shift,
+        span,
+        now,
+        opened.notes,
+        lonely,
+        shift,
+        strays=strays,
     )
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
