@@ -259,6 +259,55 @@ def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None
         assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
 
 
+VOLUMES = [
+    *("TotalVolume", "Total Volume", "total_volume", "base_volume", "Volumen", "Quantity", "qty", "Size", "n_ticks"),
+    *("volumefrom", "Vlm", "Shares", "TickVolume", "Volume BTC", "Contracts"),
+]
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.parametrize("mean", ["Volume MA", "vol_sma_20", "quote_volume", "volumeto"])
+def test_a_volume_has_many_names_and_its_mean_is_none(tmp_path: Path, name: str, mean: str) -> None:
+    header = f"time,open,high,low,close,{mean},{name}"
+    (tmp_path / "bars.csv").write_text(table(header, "%Y-%m-%d %H:%M", f"{PRICES},777,3"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+    (tmp_path / "bars.csv").write_text(table(header.rpartition(",")[0], "%Y-%m-%d %H:%M", f"{PRICES},777"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected(None)
+
+
+@pytest.mark.parametrize("unit", ["cents", "¢", "USX", "USc", "pence"])
+def test_a_unit_in_the_header_asks_for_its_factor(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "bars.csv"
+    prices = "2950,2960,2940,2955,3"
+    path.write_text(table(f"time,Open ({unit}),High ({unit}),Low ({unit}),Close ({unit}),volume", "%F %T", prices))
+    with pytest.raises(UnknownFormat, match=rf"got column Open \({unit}\) in .*; set source.price_factor=0.01"):
+        read(path)
+    found = bars_of(list(make_files(str(path), price_factor=0.01).read_batches()))
+    assert [row[1:5] for row in found] == [pytest.approx((29.5, 29.6, 29.4, 29.55))] * 15
+
+
+@pytest.mark.parametrize("unit", ["USD", "$", "US$", "USD/oz", "Bid"])
+def test_a_currency_in_the_header_asks_for_nothing(tmp_path: Path, unit: str) -> None:
+    header = f"time,Open ({unit}),High ({unit}),Low ({unit}),Close ({unit}),volume"
+    (tmp_path / "bars.csv").write_text(table(header, "%Y-%m-%d %H:%M"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("complete", "True False"), ("is_closed", "true false"), ("confirm", "1 0")]
+)
+def test_an_unfinished_bar_is_left_out_and_told(tmp_path: Path, name: str, flags: str) -> None:
+    yes, no = flags.split()
+    path = tmp_path / "bars.csv"
+    lines = table(f"{BARS},{name}", "%Y-%m-%d %H:%M", f"{PRICES},3,{yes}")
+    path.write_text(f"{lines}2025-01-07 14:15,{PRICES},3,{no}\n")
+    found = read(path)
+    assert bars_of(found) == expected()
+    assert [note for batch in found for note in batch.notes] == [
+        f"1 rows of {path} are of unfinished bars and are left out"
+    ]
+
+
 @pytest.mark.parametrize("column", ["time_close", "closeTime", "period_end", "End Time", "Bar End"])
 def test_stamps_that_are_called_closes_are_taken_as_such_on_request(tmp_path: Path, column: str) -> None:
     path = tmp_path / "bars.csv"

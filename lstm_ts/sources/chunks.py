@@ -32,6 +32,7 @@ class Chunks:
     notes: list[str] = field(default_factory=list)  # whole once the rows have been read
     words: str = "Parquet"  # what was recognised
     closing: str = ""  # see Columns
+    unit: str = ""  # see Columns
     periods: set[str] = field(default_factory=set)  # of the bars, as their column says; whole once the rows are read
 
 
@@ -57,6 +58,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
         ticks=table.columns.ticks,
         notes=notes,
         closing=table.columns.closing,
+        unit=table.columns.unit,
         periods=kept.periods,
     )
 
@@ -81,6 +83,7 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         notes=notes,
         words=_words(first),
         closing=first.columns.closing,
+        unit=first.columns.unit,
         periods=kept.periods,
     )
 

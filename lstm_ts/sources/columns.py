@@ -10,9 +10,23 @@ from lstm_ts.sources.stamp_columns import find_stamps
 from lstm_ts.sources.stamps import Stamp
 from lstm_ts.sources.symbol_column import find_symbol
 
-VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
+VOLUME_NAMES = (
+    "volume", "tick volume", "tickvol", "tick vol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume",
+)  # fmt: skip
+VOLUME = re.compile(
+    r"((total|base|base asset|traded?|deal|share|contract|n|num(ber of)?) ?)?"
+    r"(volumen?|vol|vlm|qty|quantity|size|shares|contracts|ticks|umsatz)( ?from)?"
+)
+VOLUME_OF = re.compile(
+    r"vol(ume)? (?!(\w*ma|avg|average|mean|median|change|delta|ratio|osc\w*|std|rank|profile)( |$))\S+"
+)
+COMPLETE_NAMES = ("complete", "is complete", "completed", "is final", "final", "closed", "is closed", "confirm")
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
 
+NO_UNIT = re.compile(
+    r"(?!USX|GBX|EUX|ZAC|ILA|CENT)([A-Z\d][A-Z\d/:=.]+|[$€£¥]|US[$])([ /].*)?|(?i:bid|ask|mid|last|price)"
+)
 LETTERS = ("o", "h", "l", "c")
 WORDINGS = ("{}", "{} price", "{}price", "mid {}", "{} mid", "bid {}", "{} bid", "bid{}", "{}bid")
 PRICE_NAMES = tuple(
@@ -33,7 +47,9 @@ class Columns:
     volume: int | None = None
     symbol: int | None = None
     period: int | None = None
+    complete: int | None = None  # false of a bar that is not finished
     spread: int | None = None  # in the unit of the prices
+    unit: str = ""  # the name of a price, where it tells a unit that is no currency
     closing: str = ""  # the name of the stamps' column, where it says that bars close then
 
     @property
@@ -46,6 +62,13 @@ def normalise(name: str) -> str:
     name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>#\ufeff"))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
+
+
+def _has_unit(name: str) -> bool:
+    """Whether a name such as `Open (cents)` tells a unit other than a currency; USX and GBX are hundredths of one."""
+    found = re.search(r"[\[(](.*)[\])]", name)
+    unit = found[1].strip() if found else ""
+    return bool(unit) and NO_UNIT.fullmatch(unit) is None
 
 
 def printable(names: Sequence[str]) -> str:
@@ -97,7 +120,9 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         volume,
         find_symbol(others, cells),
         period=period,
+        complete=next((rest[name] for name in COMPLETE_NAMES if name in rest and _are_flags(cells[rest[name]])), None),
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
+        unit=next((names[i] for i in prices if _has_unit(names[i])), ""),
         closing=names[stamp[0]] if found.closing else "",
     )
 
@@ -106,9 +131,11 @@ def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:
     return next((positions[name] for name in names if name in positions), None)
 
 
+def _are_flags(cells: Sequence[str]) -> bool:
+    return all(cell.lower() in FLAGS for cell in cells if cell)
+
+
 def _find_volume(positions: dict[str, int]) -> int | None:
-    """Find the volume by name, or by one such as `volume btc`; quote volume is another thing."""
-    exact = _first(positions, VOLUME_NAMES)
-    if exact is not None:
-        return exact
-    return next((i for name, i in positions.items() if name.startswith(("volume ", "vol "))), None)
+    """Find the volume by name, or by one such as `volume btc`; quote volume and a mean are other things."""
+    known = (*VOLUME_NAMES, *filter(VOLUME.fullmatch, positions), *filter(VOLUME_OF.fullmatch, positions))
+    return _first(positions, known)

@@ -103,11 +103,7 @@ class Files:
         opened = self._open(path)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
-        if opened.closing and not (self.at_close or opened.ticks):
-            raise UnknownFormat(
-                f"Expected stamps of when bars open, got column {printable([opened.closing])} in {path}; "
-                "set source.stamps=close"
-            )
+        self._check_names(opened, path)
         return learn_file(
             path,
             opened,
@@ -120,6 +116,19 @@ class Files:
             keep_spikes=self.keep_spikes,
             on_rows=self.on_rows,
         )
+
+    def _check_names(self, opened: Chunks, path: Path) -> None:
+        """Raises    UnknownFormat: the names of columns ask for an option that is not set"""
+        if opened.closing and not (self.at_close or opened.ticks):
+            raise UnknownFormat(
+                f"Expected stamps of when bars open, got column {printable([opened.closing])} in {path}; "
+                "set source.stamps=close"
+            )
+        if opened.unit and self.price_factor == 1:
+            raise UnknownFormat(
+                f"Expected prices in a currency, got column {printable([opened.unit])} in {path}; set "
+                "source.price_factor=0.01 if they are hundredths of it, or take the unit out of the header"
+            )
 
     def _zone_for(self, file: Path) -> Zone:
         if self.zone is None:

@@ -39,7 +39,8 @@ class Table:
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
         columns = self.columns
-        used = {*columns.stamp, *columns.prices, columns.volume, columns.spread, columns.symbol, columns.period}
+        extras = (columns.volume, columns.spread, columns.symbol, columns.period, columns.complete)
+        used = {*columns.stamp, *columns.prices, *extras}
         scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
             block = _read(self.name, scan.slice(offset, batch_rows).collect)
@@ -137,7 +138,7 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
     empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
-    extras = {"symbol": columns.symbol, "period": columns.period}
+    extras = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
         "line",

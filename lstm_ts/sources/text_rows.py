@@ -68,7 +68,7 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
 
 
 def _extras(columns: Columns) -> dict[str, int]:
-    found = {"symbol": columns.symbol, "period": columns.period}
+    found = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     return {name: i for name, i in found.items() if i is not None}
 
 
