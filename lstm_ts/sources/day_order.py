@@ -12,20 +12,23 @@ from lstm_ts.sources.stamps import Stamp
 
 
 def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:
-    """The first two numbers of dates such as 07/01/2025, and their year."""
-    groups = (
-        text.str.extract_groups(r"^\s*(\d{1,2})[-./](\d{1,2})[-./]([12]\d{3})").struct.unnest().unique().drop_nulls()
-    )
+    """The first two numbers of dates such as 07/01/2025, and their year, which may have two digits."""
+    pattern = r"^\s*(\d{1,2})[-./](\d{1,2})[-./]([12]\d{3}|\d\d)\b"
+    groups = text.str.extract_groups(pattern).struct.unnest().unique().drop_nulls()
     return set(groups.cast(pl.Int64).rows())
 
 
 def day_first(pairs: Iterable[tuple[int, int, int]]) -> bool | None:
     """Whether the first number is the day; null where the dates do not tell.
 
-    A number above 12 is a day. Where there is none, days that follow one another tell, since the same dates read the
-    other way lie a month apart.
+    Years of two digits must vary less than the days. A number above 12 is a day. Where there is none, days that follow
+    one another tell, since the same dates read the other way lie a month apart.
     """
     pairs = set(pairs)
+    first, second, last = (len(set(numbers)) for numbers in zip(*pairs, strict=True)) if pairs else (0, 0, 0)
+    if any(year < 100 for _, _, year in pairs) and last >= max(first, second):
+        return None  # 15/03/09 may as well begin with the year
+    pairs = {(a, b, year + 2000 * (year < 100)) for a, b, year in pairs}
     days = {True: sum(a > 12 >= b for a, b, _ in pairs), False: sum(b > 12 >= a for a, b, _ in pairs)}
     if any(days.values()):
         likely = days[True] > days[False]

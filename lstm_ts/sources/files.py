@@ -108,7 +108,7 @@ class Files:
             path,
             opened,
             spool,
-            zone=None if opened.utc else opened.zone or self._zone_for(path),
+            zone=None if opened.utc else self._zone_of(opened, path),
             span=span,
             before=before,
             stored=self.stored,
@@ -130,13 +130,19 @@ class Files:
                 "source.price_factor=0.01 if they are hundredths of it, or take the unit out of the header"
             )
 
-    def _zone_for(self, file: Path) -> Zone:
-        if self.zone is None:
+    def _zone_of(self, opened: Chunks, path: Path) -> Zone:
+        """source.zone, or else what the file names; told where they differ, or a region is taken for a name."""
+        zone = self.zone or opened.zone
+        if zone is None:
             raise WrongZone(
-                f"Expected source.zone for {file}, whose stamps carry no time zone, got null; set it to an IANA name "
+                f"Expected source.zone for {path}, whose stamps carry no time zone, got null; set it to an IANA name "
                 "such as Europe/London, or America/New_York+7h for a MetaTrader server on GMT+2/+3"
             )
-        return self.zone
+        if opened.zone and self.zone and self.zone != opened.zone:
+            opened.notes.append(f"Stamps of {path} are taken as {zone}, as source.zone says; it names {opened.zone}")
+        elif opened.zone and not self.zone and zone.name != "UTC":
+            opened.notes.append(f"Stamps of {path} are taken as {zone}, which it names")
+        return zone
 
     def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         seen = SeenStamps()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.market.spacing import HOUR, MINUTE, Times, at_minute, find_stretches, in_words, parse_period
+from lstm_ts.market.spacing import HOUR, MINUTE, SECOND, Times, at_minute, find_stretches, in_words, parse_period
 from lstm_ts.sources.checks import check_rows, find_lonely, find_strays, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
@@ -71,7 +71,11 @@ class LearntFile:
         return rows
 
     def _at_open(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.with_columns(pl.col("ts", "late") - pl.duration(microseconds=self.shift)) if self.shift else rows
+        if not self.shift:
+            return rows
+        ts = pl.col("ts", "late")
+        at_close = pl.when(ts.dt.second() == 59).then(ts.dt.truncate("1m") + pl.duration(minutes=1)).otherwise(ts)
+        return rows.with_columns((at_close - pl.duration(microseconds=self.shift)).name.keep())
 
     def _of_span(self, rows: pl.DataFrame) -> pl.DataFrame:
         start, end = self.span
@@ -121,6 +125,7 @@ def learn_file(
     stamps_N = _unique(np.concatenate([np.delete(in_order_N, strays), resolved_N]))
     lonely = find_lonely(stamps_N)
     stamps_N = _within(stamps_N, lonely, span)
+    stamps_N = _at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
     told = next(iter(map(parse_period, opened.periods)), None)
     spacing = MINUTE
@@ -169,6 +174,20 @@ def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[date
     ts = pl.Series(stamps_N).cast(TS)
     kept_N &= ((ts >= span[0]) & (ts < span[1])).to_numpy()
     return stamps_N[kept_N]
+
+
+def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
+    """Closes a second before a minute, as some vendors write them, become that minute.
+
+    Raises    UnknownFormat: most stamps are so, and nothing says that they are closes
+    """
+    late_N = stamps_N % MINUTE >= MINUTE - SECOND
+    if not at_close and 2 * late_N.sum() > len(stamps_N):
+        raise UnknownFormat(
+            f"Expected stamps of when bars open, got such as {at_minute(int(stamps_N[0]))}:59 in {file}, when they "
+            "close; set source.stamps=close"
+        )
+    return np.where(late_N, stamps_N - stamps_N % MINUTE + MINUTE, stamps_N) if at_close else stamps_N
 
 
 def _spacing(stamps_N: Times, file: Path, told: int | None, near: Callable[[], int | None]) -> int:

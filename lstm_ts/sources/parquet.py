@@ -9,7 +9,7 @@ import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
+from lstm_ts.sources.columns import Columns, find_columns, printable
 from lstm_ts.sources.day_order import date_pairs, with_order
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
@@ -73,8 +73,7 @@ def open_table(
         raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
     columns = _recognise(name, schema, _read(name, scan.head(SAMPLE_ROWS).collect))
     names = tuple(schema.names())
-    said = (named_zone(names[columns.stamp[0]]) or "").upper() in ("UTC", "GMT")
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or said)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lstm_ts.sources.stamps import Stamp, join_clock, recognise_stamp
+from lstm_ts.market.bars import PRICES
+from lstm_ts.sources.stamps import BLANKS, Stamp, join_clock, recognise_stamp
 
 STAMP_NAMES = (
     "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",
@@ -19,7 +20,10 @@ CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 
-CLOCK_CELL = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)? ?([AaPp][Mm])?")
+CLOCK_CELL = re.compile(
+    r"(\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
+    rf"[{BLANKS}]?([AaPp]\.?[Mm]\.?)?( ?[A-Z]{{1,5}})?"
+)
 DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
 MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])Z?")
@@ -30,6 +34,12 @@ class StampColumns:
     at: tuple[int, ...]  # or of a day and of its time
     stamps: Stamp
     closing: bool = False  # their name says that they are when a bar closes
+
+
+def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) -> tuple[str, str] | None:
+    """A column that has the name of stamps, and a cell of it."""
+    known = (i for i, name in enumerate(plain) if name and _rank(name) is not None and name not in PRICES)
+    return next(((names[i], row[i]) for i in known), None)
 
 
 def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:

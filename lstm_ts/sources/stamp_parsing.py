@@ -18,6 +18,8 @@ from lstm_ts.sources.stamps import (
     Stamp,
 )
 
+DAYS_TO_1970 = 25_569  # of Excel
+
 
 def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
     """Datetimes in microseconds, naive or in UTC where stamp.utc; null where a text is not of that kind."""
@@ -32,9 +34,19 @@ def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
 
 
 def _parse_epoch(text: pl.Series, unit: str) -> pl.Series:
+    text = text.str.strip_chars()
+    if unit == "d":
+        seconds = ((text.cast(pl.Float64, strict=False) - DAYS_TO_1970) * 86_400).round()
+        return (seconds * 1e6).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
     shortest, longest = EPOCH_DIGITS[unit]
-    digits = text.str.strip_chars().str.extract(rf"^(\d{{{shortest},{longest}}})(?:\.0*)?$").cast(pl.Int64)
-    microseconds = digits // 1000 if unit == "ns" else digits * PER_MICROSECOND[unit]
+    count = text.str.extract(rf"^(\d{{{shortest},{longest}}})(?:\.0*)?$").cast(pl.Int64)
+    microseconds = count // 1000 if unit == "ns" else count * PER_MICROSECOND[unit]
+    odd = (microseconds.is_null() & text.is_not_null()).arg_true()
+    if len(odd):
+        fraction = text.gather(odd).cast(pl.Float64, strict=False)
+        fraction = fraction.set(~fraction.is_between(10 ** (shortest - 1), 10**longest), None)
+        scaled = fraction / 1000 if unit == "ns" else fraction * PER_MICROSECOND[unit]
+        microseconds = microseconds.scatter(odd, scaled.round().cast(pl.Int64))
     return microseconds.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
@@ -68,13 +80,14 @@ def _parse_by_parts(text: pl.Series, stamp: Stamp) -> pl.Series:
 
 
 def _assemble(stamp: Stamp) -> pl.Expr:
-    month = "%b" if stamp.date == "dby" else "%m"
-    day = pl.concat_str("y", "m", "d", separator="-").str.to_date(f"%Y-{month}-%d", strict=False)
+    month = "%b" if stamp.date in ("dby", "bdy") else "%m"
+    year = pl.when(pl.col("y").str.len_bytes() == 2).then("20" + pl.col("y")).otherwise("y")
+    day = pl.concat_str(year, pl.col("m").str.head(3), "d", separator="-").str.to_date(f"%Y-{month}-%d", strict=False)
 
     def number(name: str) -> pl.Expr:
         return pl.col(name).replace("", None).cast(pl.Int64, strict=False).fill_null(0)
 
-    noon = pl.col("p").str.to_uppercase()
+    noon = pl.col("p").str.to_uppercase().str.replace_all(".", "", literal=True)
     hour = (
         pl.when(noon.is_null())
         .then(number("H"))
@@ -86,7 +99,8 @@ def _assemble(stamp: Stamp) -> pl.Expr:
     time = pl.duration(hours=hour, minutes=number("M"), seconds=number("S"), microseconds=micro)
     local = pl.when(valid).then(day.cast(pl.Datetime("us")) + time)
     if not stamp.utc:
-        return pl.when(pl.col("o").is_null()).then(local)
+        labels = [stamp.label, stamp.label.replace("ST", "DT")]  # CST and CDT are one wall clock
+        return pl.when(pl.col("o").is_null() | pl.col("o").is_in(labels)).then(local)
     return (local - pl.duration(minutes=_offset_minutes())).dt.replace_time_zone("UTC")
 
 

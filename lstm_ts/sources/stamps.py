@@ -8,33 +8,49 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 UTC_NAMES = ("Z", "UTC", "GMT")
-# Minutes ahead of UTC. CST and IST are left out: each names several zones.
+# Minutes ahead of UTC. CST names several zones: it is Chicago's beside CDT alone, see VAGUE.
 ABBREVIATIONS = dict.fromkeys(UTC_NAMES, 0) | {
-    "EST": -300, "EDT": -240, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420, "WET": 0, "WEST": 60,
-    "BST": 60, "CET": 60, "CEST": 120, "EET": 120, "EEST": 180, "MSK": 180, "SGT": 480, "HKT": 480, "JST": 540,
+    "EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420,
+    "WET": 0, "WEST": 60, "BST": 60, "CET": 60, "CEST": 120, "EET": 120, "EEST": 180, "MSK": 180, "SGT": 480,
+    "HKT": 480, "JST": 540,
+    "KST": 540, "AWST": 480, "ACST": 570, "ACDT": 630, "AEST": 600, "AEDT": 660, "NZST": 720, "NZDT": 780,
 }  # fmt: skip
 
-YEAR, TWO = r"(?P<y>[12]\d{3})", r"\d{1,2}"
+VAGUE = ("CST",)
+
+YEAR, ANY_YEAR = r"(?P<y>[12]\d{3})", r"(?P<y>[12]\d{3}|\d\d)"
+TWO, MONTH = r"\d{1,2}", "(?P<m>[A-Za-z]{3,9})"
 DATE_PARTS = {
     "ymd": rf"{YEAR}[-./](?P<m>{TWO})[-./](?P<d>{TWO})",
     "compact": rf"{YEAR}(?P<m>\d\d)(?P<d>\d\d)",
-    "dmy": rf"(?P<d>{TWO})[-./](?P<m>{TWO})[-./]{YEAR}",
-    "mdy": rf"(?P<m>{TWO})[-./](?P<d>{TWO})[-./]{YEAR}",
-    "dby": rf"(?P<d>{TWO})[-./ ](?P<m>[A-Za-z]{{3}})[-./ ]{YEAR}",
+    "dmy": rf"(?P<d>{TWO})[-./](?P<m>{TWO})[-./]{ANY_YEAR}",
+    "mdy": rf"(?P<m>{TWO})[-./](?P<d>{TWO})[-./]{ANY_YEAR}",
+    "dby": rf"(?P<d>{TWO})[-./ ]{MONTH}[-./ ]{ANY_YEAR}",
+    "bdy": rf"{MONTH}[. ](?P<d>{TWO}),? {YEAR}",
 }
-CLOCK = rf"(?P<H>{TWO}):(?P<M>\d\d)(?::(?P<S>\d\d)(?:[.,](?P<f>\d{{1,9}}))?)?(?P<gap> ?)(?P<p>[AaPp][Mm])?"
+BLANKS = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+CLOCK = (
+    rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:[.,](?P<f>\d{{1,9}}))?)?"
+    rf"(?P<gap>[{BLANKS}]?)(?P<p>[AaPp]\.?[Mm]\.?)?"
+)
 DIGITS = r"(?P<c>\d{1,9})"
-OFFSET = r"(?P<space> ?)(?P<o>(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?|[A-Z]{1,4})?(?:\[[\w/+-]+\])?"
-JOINT = r"(?P<joint>T|[ _]|, ?| T)"
+OFFSET = (
+    r"(?P<space> ?)(?P<o>(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?|[A-Z]{1,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)?(?:\[[\w/+-]+\])?"
+)
+JOINT = r"(?P<joint>T|[_-]| {1,3}|, ?| T)"
 CLOCK_REST, DIGITS_REST = rf"(?:{JOINT}{CLOCK}{OFFSET})?", rf"{JOINT}{DIGITS}{OFFSET}"
-GLUED_DIGITS = r"(?P<c>\d{4}|\d{6}|\d{9})"
+GLUED_DIGITS = r"(?P<c>\d\d|\d{4}|\d{6}|\d{9})"
 DATED = r"^\s*\d+[-./]\d+[-./]\d+[T ]"
-DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "dby": "%d{0}%b{0}%Y"}
+DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "dby": "%d{0}%b{0}%Y", "bdy": ""}
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DIGIT_CLOCKS = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%3f"}
 
 EPOCH_DIGITS = {"s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}
 PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
-EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.0*)?")
+EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.\d*)?")
+SCIENTIFIC = re.compile(r"\d\.\d+[Ee]\+?\d\d")
+EXCEL = re.compile(r"[2-7]\d{4}\.\d+")  # days since 1899-12-30
+FORMS = "2025-01-07 14:00, 7.1.2025 14:00:00, 20250107 140000, Jan 7, 2025 2:00 PM, seconds since 1970, a date of Excel"
 
 
 @dataclass(frozen=True)
@@ -43,10 +59,11 @@ class Stamp:
 
     date: str  # a key of DATE_PARTS, or epoch; dmy where day and month are not told apart
     usual: str | None = None  # strptime format; null: every row is read by its parts
-    unit: str = ""  # of an epoch
+    unit: str = ""  # of an epoch; d counts from 1899-12-30
     digits: int = 0  # of a clock without colons
     clock: bool = True  # with a time of day
     utc: bool = False  # with an offset, or counted from 1970
+    label: str = ""  # the name of a zone, which is no offset
 
 
 def recognise_stamp(stamps: Sequence[str]) -> Stamp | None:
@@ -58,53 +75,89 @@ def recognise_stamp(stamps: Sequence[str]) -> Stamp | None:
 
 
 def _shape(text: str) -> Stamp | None:
-    if epoch := EPOCH.fullmatch(text):
-        if len(epoch[1]) == 12 and _parts("compact", text):
-            return Stamp("compact", digits=4, usual="%Y%m%d%H%M")
-        unit = next(unit for unit, digits in EPOCH_DIGITS.items() if len(epoch[1]) in digits)
-        return Stamp("epoch", unit=unit, utc=True)
-    for kind in ("ymd", "dmy", "compact", "dby"):
+    if EXCEL.fullmatch(text):
+        return Stamp("epoch", unit="d")
+    if epoch := EPOCH.fullmatch(f"{float(text):.0f}" if SCIENTIFIC.fullmatch(text) else text):
+        return _shape_of_digits(epoch[1])
+    for kind in ("ymd", "dmy", "compact", "dby", "bdy"):
         if parts := _parts(kind, text):
             return _written(kind, text, parts)
     return None
+
+
+def _shape_of_digits(text: str) -> Stamp:
+    """Digits that are a date are one, of 10 only where they would be an epoch after 2030."""
+    parts = _parts("compact", text)
+    if parts and len(text) == 12:
+        return Stamp("compact", digits=4, usual="%Y%m%d%H%M")
+    if parts and len(text) == 10 and text >= "19" and int(parts["c"]) < 24:
+        return Stamp("compact", digits=2)
+    unit = next(unit for unit, digits in EPOCH_DIGITS.items() if len(text) in digits)
+    return Stamp("epoch", unit=unit, utc=True)
 
 
 def _parts(kind: str, text: str) -> dict[str, str] | None:
     rests = (CLOCK_REST, DIGITS_REST, GLUED_DIGITS) if kind == "compact" else (CLOCK_REST, DIGITS_REST)
     for rest in rests:
         found = re.fullmatch(DATE_PARTS[kind] + rest, text)
-        if found and (kind != "compact" or (1 <= int(found["m"]) <= 12 and 1 <= int(found["d"]) <= 31)):
+        if found and _is_day(kind, found["d"], found["m"]):
             return {name: value or "" for name, value in found.groupdict().items()}
     return None
 
 
+def _is_day(kind: str, day: str, month: str) -> bool:
+    if kind in ("dby", "bdy"):
+        return month[:3].lower() in MONTHS and 1 <= int(day) <= 31
+    first, second = int(day), int(month)
+    swapped = kind == "dmy" and 1 <= second <= 31 and 1 <= first <= 12
+    return swapped or (1 <= second <= 12 and 1 <= first <= 31)
+
+
 def _written(kind: str, text: str, parts: dict[str, str]) -> Stamp:
-    separator = re.search(r"\d(\D)", text)
-    day = "%Y%m%d" if kind == "compact" else DATE_FORMATS[kind].format(separator[1] if separator else "")
+    day = _day_format(kind, text, parts)
     if not parts.get("H") and not parts.get("c"):
         return Stamp(kind, usual=day, clock=False)
     clock, digits = _clock_format(parts)
-    offset = _offset_format(parts)
-    usual = None if offset is None else day + parts.get("joint", "") + clock + offset
-    return Stamp(kind, usual=usual, digits=digits, utc=bool(parts.get("o")))
+    offset, label = _offset_format(parts), _label(parts.get("o", ""))
+    usual = None if None in (day, clock, offset) else f"{day}{parts.get('joint', '')}{clock}{offset}"
+    return Stamp(kind, usual=usual, digits=digits, utc=bool(parts.get("o")) and not label, label=label)
 
 
-def _clock_format(parts: dict[str, str]) -> tuple[str, int]:
+def _day_format(kind: str, text: str, parts: dict[str, str]) -> str | None:
+    """Null where strptime knows none."""
+    if kind == "compact":
+        return "%Y%m%d"
+    if kind == "bdy" or len(parts["m"]) > 3:
+        return None
+    separator = re.search(r"\d(\D)", text)
+    day = DATE_FORMATS[kind].format(separator[1] if separator else "")
+    return day if len(parts["y"]) == 4 else day.replace("%Y", "%y")
+
+
+def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
     """And how many digits it has without colons, 0 with them."""
     if digits := parts.get("c"):
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return DIGIT_CLOCKS[width], width
+    if "." in parts["p"] or not parts["gap"].isascii():
+        return None, 0
     hours, noon = ("%I", f"{parts['gap']}%p") if parts["p"] else ("%H", "")
-    return f"{hours}:%M" + (":%S" if parts["S"] else "") + ("%.f" if parts["f"] else "") + noon, 0
+    sep = parts["sep"]
+    return f"{hours}{sep}%M" + (f"{sep}%S" if parts["S"] else "") + ("%.f" if parts["f"] else "") + noon, 0
+
+
+def _label(offset: str) -> str:
+    known = offset in ABBREVIATIONS and offset not in VAGUE
+    return "" if known or re.search(r"[+-]", offset) else offset
 
 
 def _offset_format(parts: dict[str, str]) -> str | None:
-    """Null for a name of a zone, which strptime does not know."""
+    """Null for an abbreviation that is an offset, which strptime does not know."""
     offset = parts.get("o", "")
     space = parts.get("space", "") or ("" if parts.get("p") else parts.get("gap", ""))
     if not offset:
         return ""
-    if offset in UTC_NAMES:
+    if offset in UTC_NAMES or _label(offset):
         return space + offset
     return space + re.split(r"[+-]", offset)[0] + "%z" if re.search(r"[+-]", offset) else None
 
