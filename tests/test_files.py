@@ -146,8 +146,8 @@ def test_bars_of_any_spacing_are_told_apart_in_the_hour_that_autumn_repeats(
 
 def test_a_repeated_hour_that_comes_once_is_the_earlier_one(tmp_path: Path) -> None:
     for order in (1, -1):
-        path = write(tmp_path, mt4(*["2024.11.03,01:00", "2024.11.03,01:30", "2024.11.03,02:00"][::order]))
-        assert stamps_of(batches(path, "America/New_York")) == ["11-03 05:00", "11-03 05:30", "11-03 07:00"]
+        path = write(tmp_path, mt4(*["2024.11.03,01:00", "2024.11.03,01:31", "2024.11.03,02:00"][::order]))
+        assert stamps_of(batches(path, "America/New_York")) == ["11-03 05:00", "11-03 05:31", "11-03 07:00"]
 
 
 @pytest.mark.parametrize("rows", [1, 1000])
@@ -321,7 +321,24 @@ def test_what_a_stamp_is_of_a_bar_is_open_or_close_and_nothing_for_ticks(tmp_pat
 def test_thin_minutes_stay_minutes(tmp_path: Path) -> None:
     thin = ["00:00", "00:05", "00:15", "00:16", "00:25", "00:30", "00:47", "00:50", "01:00", "01:05", "01:10"]
     assert batches(write(tmp_path, mt4(*(f"2025.01.06,{at}" for at in thin))), "UTC")[0].minutes == 1
-    assert batches(write(tmp_path, mt4("2025.01.06,00:00", "2025.01.06,01:00")), "UTC")[0].minutes == 1
+    assert batches(write(tmp_path, mt4("2025.01.06,00:01", "2025.01.06,01:01")), "UTC")[0].minutes == 1
+
+
+@pytest.mark.parametrize("minutes", [5, 30, 60])
+def test_few_bars_are_of_the_spacing_that_their_file_says_or_refused(tmp_path: Path, minutes: int) -> None:
+    few = spaced(minutes, 2)
+    period = "H1" if minutes == 60 else f"M{minutes}"
+    with pytest.raises(
+        UnknownFormat, match=rf"got 2 bars .* apart in .*bars.csv; add a column timeframe with {period}, or with M1 if"
+    ):
+        batches(write(tmp_path, mt4(*few)), "UTC")
+    for text, spacing in ((period, minutes), (f"{minutes}m", minutes), (f"{minutes} min", minutes), ("M1", 1)):
+        rows = "".join(f"{text},{row}\n" for row in mt4(*few).splitlines())
+        path = write(tmp_path, f"timeframe,date,time,open,high,low,close,volume\n{rows}")
+        assert [(batch.minutes, batch.bars.height) for batch in batches(path, "UTC")] == [(spacing, 2)]
+    path.write_text(path.read_text().replace("M1,", "D1,"))
+    with pytest.raises(UnknownFormat, match="got bars of 1 day in"):
+        batches(path, "UTC")
 
 
 def test_a_file_of_too_few_bars_has_the_spacing_of_the_file_before_it(tmp_path: Path) -> None:
@@ -375,6 +392,17 @@ def test_stamps_that_cannot_be_are_rejects(tmp_path: Path) -> None:
             (63, "after now: in the future, or in another zone"),
             (64, "after now: in the future, or in another zone"),
         ]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("day", ["2025.01.16", "2025.01.05"])
+def test_a_row_days_off_in_a_file_in_order_is_a_reject(tmp_path: Path, day: str, newest_first: bool) -> None:
+    stamps = spaced(1, 120)
+    stamps[60] = f"{day},01:00"
+    for rows in (7, 1000):
+        found = batches(write(tmp_path, mt4(*stamps[:: -1 if newest_first else 1])), "UTC", rows=rows)
+        assert rejects_of(found) == [(60 if newest_first else 61, "a day or more from the rows about it")]
+        assert bars_of(found).height == 119 and bars_of(found)["ts"].dt.day().unique().to_list() == [6]
 
 
 def test_a_bar_that_has_not_closed_is_left_out(tmp_path: Path) -> None:

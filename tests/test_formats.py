@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
-from lstm_ts.market.bars import PRICES
+from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.sources.formats import recognise
 from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import parse_zone
@@ -41,12 +41,16 @@ FORMATS = {
 def read(text: str, zone: str | None) -> pl.DataFrame:
     """Frame `ts, open, high, low, close, volume`; a null zone stands for stamps that the format says are UTC."""
     layout = recognise(text.splitlines(), file="sample")
-    assert layout.utc == (zone is None)
+    assert layout.utc or str(layout.zone) == "UTC" if zone is None else not layout.utc
     lines = pl.DataFrame({"text": text.splitlines()[layout.header :]}).with_row_index("line")
     rows = parse(lines, layout)
     assert rows["reason"].null_count() == rows.height
-    ts = parse_zone(zone).to_utc(pl.col("stamp"))[0] if zone else pl.col("stamp")
+    ts = parse_zone(zone).to_utc(pl.col("stamp"))[0] if zone else _aware(rows["stamp"])
     return rows.select(ts.alias("ts"), *PRICES, "volume")
+
+
+def _aware(stamps: pl.Series) -> pl.Series:
+    return stamps if stamps.dtype == TS else stamps.dt.replace_time_zone("UTC")
 
 
 def utc_of(zone: str, *stamps: str) -> list[str]:

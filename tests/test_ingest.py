@@ -14,7 +14,7 @@ from conftest import make_files
 from dashboard.data.coverage import in_words
 from lstm_ts.cli import compose
 from lstm_ts.configuration import processed_store, raw_store
-from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, WrongZone
+from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, UnknownFormat, WrongZone
 from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan
@@ -492,6 +492,24 @@ def test_bars_that_divide_an_hour_make_hours_and_are_no_minutes(
     assert hours["volume"].to_list() == [7.0 * 60 / minutes] * 4 and hours["minutes_share"].to_list() == [1.0] * 4
     with pytest.raises(NoRows):
         stores.raw.read()
+
+
+def test_few_bars_are_what_the_store_holds_about_them(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(spaced(tmp_path / "h1.csv", START, 12, minutes=60), silver)
+    for hours in (1, 2):
+        stores.ingest(spaced(tmp_path / "h.csv", START + timedelta(hours=24), hours, minutes=60), silver)
+    assert stores.processed.read().height == 14
+    with pytest.raises(NoRows):
+        stores.raw.read()
+
+
+def test_few_longer_bars_do_not_replace_stored_minutes(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    stores.ingest(mt4(tmp_path / "m1.csv", START, 120), silver)
+    before = stores.raw.read()
+    for start in (START + timedelta(minutes=20), START + timedelta(minutes=120)):
+        with pytest.raises(UnknownFormat, match=r"got 5 bars 5 minutes apart .*; add a column timeframe with M5, or"):
+            stores.ingest(spaced(tmp_path / "m5.csv", start, 5, minutes=5), silver)
+    assert stores.raw.read().equals(before)
 
 
 def test_the_share_of_an_hour_is_that_of_its_bars(stores: Stores, tmp_path: Path, silver: Session) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -104,6 +105,32 @@ READ = {
     "MetaTrader 5 in Python": table(
         "time,open,high,low,close,tick_volume,real_volume", "%Y-%m-%d %H:%M", PRICES + ",3,0"
     ),
+    "when a row was written": table(
+        f"date,{BARS},imported_at", "%Y-%m-%d,%H:%M", PRICES + ",3,2025-02-01 00:00:00"
+    ),
+    "a close before the open": table(f"time_close,{BARS}".replace(",time", ",time_open"), "2025-01-07T14:59Z,%FT%TZ"),
+    "an end before the start": table(f"period_end,{BARS}".replace(",time", ",period_start"), "2025-01-07 14:59,%F %T"),
+    "a time as of 1970": table(f"date,{BARS}", "%Y-%m-%d,1970-01-01 %H:%M:%S"),
+    "a day with a midnight": table(f"date,{BARS}", "%Y-%m-%d 00:00:00,%H:%M:%S"),
+    "a day with a midnight of twelve hours": table(f"date,{BARS}", "%Y/%m/%d 12:00:00 AM,%I:%M %p"),
+    "two blanks": table(BARS, "%Y%m%d  %H:%M:%S"),
+    "a dash": table(BARS, "%Y%m%d-%H:%M:%S"),
+    "an epoch with a fraction": table(BARS, "%s.000"),
+    "an epoch of floats": BARS
+    + "\n"
+    + "".join(f"{1_736_258_400 + 60 * i:.8E},{PRICES},3\n" for i in range(15)),
+    "a month before its day": table(BARS, '"%b %d, %Y %H:%M"'),
+    "a month in full": table(BARS, "7 January 2025 %H:%M"),
+    "points in the clock": table(f"date,{BARS}", "%Y-%m-%d,%H.%M.%S"),
+    "points in the noon": table(BARS, "%Y-%m-%d 2:%M p.m."),
+    "a narrow blank before the noon": table(BARS, "%Y-%m-%d 2:%M\N{NARROW NO-BREAK SPACE}PM"),
+    "an offset by its name": table(BARS, "2025-01-08 01:%M:%S AEDT"),
+    "UTC beside a day": table("Date,Time (UTC),Open,High,Low,Close,Volume", "%Y-%m-%d,%H:%M:%S"),
+    "a comment that names the columns": f"# columns: {BARS}\n# read them so\n{PLAIN}",
+    "a comment of fewer columns": f"# columns: time, open, high, low, close\n{PLAIN}",
+    "a header in a comment": f"# {PLAIN}",
+    "R's names of rows": PLAIN.replace("time,", "", 1),
+    "many lines above": "".join(f"# note {i}\n" for i in range(30)) + PLAIN,
     "carriage returns alone": PLAIN.replace("\n", "\r"),
     "NULs at the end": PLAIN + "\0" * 400,
 }  # fmt: skip
@@ -115,7 +142,8 @@ def test_each_kind_of_text_gives_the_same_bars(tmp_path: Path, text: str) -> Non
         stamps = [int((FIRST + timedelta(minutes=i)).timestamp()) * 1000 for i in range(15)]
         text = "".join(row.replace("{}", str(ms)) + "\n" for row, ms in zip(text.splitlines(), stamps, strict=True))
     (tmp_path / "bars.csv").write_text(text, newline="")
-    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+    zone = None if re.match(r".*time \(", text, re.IGNORECASE) else "UTC"
+    assert bars_of(read(tmp_path / "bars.csv", zone)) == expected()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"])
@@ -249,6 +277,187 @@ def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None
     for rows in (1, 2, 7):
         first, _ = bars_of(read(tmp_path / "ticks.csv", rows=rows))
         assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
+
+
+VOLUMES = [
+    *("TotalVolume", "Total Volume", "total_volume", "base_volume", "Volumen", "Quantity", "qty", "Size", "n_ticks"),
+    *("volumefrom", "Vlm", "Shares", "TickVolume", "Volume BTC", "Contracts"),
+]
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.parametrize("mean", ["Volume MA", "vol_sma_20", "quote_volume", "volumeto"])
+def test_a_volume_has_many_names_and_its_mean_is_none(tmp_path: Path, name: str, mean: str) -> None:
+    header = f"time,open,high,low,close,{mean},{name}"
+    (tmp_path / "bars.csv").write_text(table(header, "%Y-%m-%d %H:%M", f"{PRICES},777,3"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+    (tmp_path / "bars.csv").write_text(table(header.rpartition(",")[0], "%Y-%m-%d %H:%M", f"{PRICES},777"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected(None)
+
+
+@pytest.mark.parametrize("unit", ["cents", "¢", "USX", "USc", "pence"])
+def test_a_unit_in_the_header_asks_for_its_factor(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "bars.csv"
+    prices = "2950,2960,2940,2955,3"
+    path.write_text(table(f"time,Open ({unit}),High ({unit}),Low ({unit}),Close ({unit}),volume", "%F %T", prices))
+    with pytest.raises(UnknownFormat, match=rf"got column Open \({unit}\) in .*; set source.price_factor=0.01"):
+        read(path)
+    found = bars_of(list(make_files(str(path), price_factor=0.01).read_batches()))
+    assert [row[1:5] for row in found] == [pytest.approx((29.5, 29.6, 29.4, 29.55))] * 15
+
+
+@pytest.mark.parametrize("unit", ["USD", "$", "US$", "USD/oz", "Bid"])
+def test_a_currency_in_the_header_asks_for_nothing(tmp_path: Path, unit: str) -> None:
+    header = f"time,Open ({unit}),High ({unit}),Low ({unit}),Close ({unit}),volume"
+    (tmp_path / "bars.csv").write_text(table(header, "%Y-%m-%d %H:%M"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("complete", "True False"), ("is_closed", "true false"), ("confirm", "1 0")]
+)
+def test_an_unfinished_bar_is_left_out_and_told(tmp_path: Path, name: str, flags: str) -> None:
+    yes, no = flags.split()
+    path = tmp_path / "bars.csv"
+    lines = table(f"{BARS},{name}", "%Y-%m-%d %H:%M", f"{PRICES},3,{yes}")
+    path.write_text(f"{lines}2025-01-07 14:15,{PRICES},3,{no}\n")
+    found = read(path)
+    assert bars_of(found) == expected()
+    assert [note for batch in found for note in batch.notes] == [
+        f"1 rows of {path} are of unfinished bars and are left out"
+    ]
+
+
+@pytest.mark.parametrize("column", ["time_close", "closeTime", "period_end", "End Time", "Bar End"])
+def test_stamps_that_are_called_closes_are_taken_as_such_on_request(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS.replace("time", column), "%Y-%m-%d %H:%M", first=FIRST + timedelta(minutes=1)))
+    with pytest.raises(UnknownFormat, match=f"got column {column} in .*; set source.stamps=close"):
+        read(path)
+    assert bars_of(list(make_files(str(path), stamps="close").read_batches())) == expected()
+
+
+@pytest.mark.parametrize("zone", ["America/New_York+7h", "Asia/Tokyo"])
+@pytest.mark.parametrize("header", ["Time (EET)", "Gmt time", "time"])
+def test_the_zone_that_is_set_goes_before_that_of_the_file(tmp_path: Path, header: str, zone: str) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS.replace("time", header), "%Y-%m-%d %H:%M"))
+    found = read(path, zone)
+    hours = {"Asia/Tokyo": 9, "America/New_York+7h": 2}[zone]
+    assert bars_of(found) == expected(first=FIRST - timedelta(hours=hours))
+    notes = [note for batch in found for note in batch.notes]
+    assert [f"are taken as {zone}, as source.zone says" in note for note in notes] == [True] * (header != "time")
+
+
+@pytest.mark.parametrize(
+    ("label", "zone"),
+    [("ET", None), ("US/Eastern", None), ("CST", "America/Chicago"), ("XYZ", "America/New_York"), ("ET", "UTC")],
+)
+def test_the_name_of_a_zone_is_obeyed_or_source_zone_decides(tmp_path: Path, label: str, zone: str | None) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS, f"%Y-%m-%d %H:%M:%S {label}"))
+    found = read(path, zone)
+    hours = {"America/Chicago": 6, "UTC": 0}.get(zone or "", 5)
+    assert bars_of(found) == expected(first=FIRST + timedelta(hours=hours))
+    (note,) = [note for batch in found for note in batch.notes]
+    assert ("is no one zone: source.zone says theirs" in note) == (label in ("CST", "XYZ"))
+
+
+@pytest.mark.parametrize("order", [("01 CST", "07 CDT"), ("07 CDT", "01 CST")])
+def test_chicago_keeps_both_of_its_names(tmp_path: Path, order: tuple[str, str]) -> None:
+    rows = [f"2025-{month[:2]}-07 14:{i:02} {month[3:]},{PRICES},3\n" for month in order for i in range(15)]
+    (tmp_path / "bars.csv").write_text(BARS + "\n" + "".join(rows))
+    found = bars_of(read(tmp_path / "bars.csv", "America/Chicago"))
+    assert [(row[0].month, row[0].hour) for row in found] == [(1, 20)] * 15 + [(7, 19)] * 15
+
+
+def test_years_of_two_digits_are_read_where_the_days_tell_or_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    minutes = [(day, minute) for day in (6, 7, 8, 9) for minute in range(5)]
+    path.write_text(BARS + "\n" + "".join(f"{day:02}/01/25 14:{i:02},{PRICES},3\n" for day, i in minutes))
+    assert [(row[0].day, row[0].minute) for row in bars_of(read(path))] == minutes
+    path.write_text(BARS + "\n" + "".join(f"07-Jan-25 14:{i:02},{PRICES},3\n" for i in range(15)))
+    assert bars_of(read(path)) == expected()
+    path.write_text(table(BARS, "%d/%m/%y %H:%M"))
+    with pytest.raises(UnknownFormat, match=r"set source\.dates=dayfirst"):
+        read(path)
+    assert bars_of(read(path, dates="dayfirst")) == expected()
+    path.write_text(BARS + "\n" + "".join(f"25/01/{day:02} 14:{i:02},{PRICES},3\n" for day, i in minutes))
+    with pytest.raises(UnknownFormat, match=r"set source\.dates=dayfirst"):
+        read(path)
+
+
+def test_dates_of_excel_and_hours_in_ten_digits_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    days = [45664 + (14 * 60 + minute) / 1440 for minute in range(15)]
+    path.write_text(BARS + "\n" + "".join(f"{day:.10f},{PRICES},3\n" for day in days))
+    assert bars_of(read(path)) == expected()
+    path.write_text(BARS + "\n" + "".join(f"20250107{hour:02},{PRICES},3\n" for hour in range(20)))
+    assert [row[0].hour for row in bars_of(read(path))] == list(range(20))
+
+
+def test_stamps_of_no_known_form_are_shown_with_the_forms_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS, "week 2 of 2025"))
+    with pytest.raises(
+        UnknownFormat, match=r"stamps such as 2025-01-07 14:00, .*, got 'week 2 of 2025' in column time"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("end", ["59", "59.999"])
+def test_closes_a_second_before_the_minute_are_closes_on_request(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(table(BARS, f"%Y-%m-%d %H:%M:{end}"))
+    with pytest.raises(UnknownFormat, match=r"got such as 2025-01-07 14:00:59 in .*; set source\.stamps=close"):
+        read(path)
+    assert bars_of(list(make_files(str(path), stamps="close").read_batches())) == expected()
+
+
+SYMBOL_COLUMNS = [
+    *("#RIC", "asset", "Security", "code", "Name", "product", "contract", "market", "Ticker Symbol", "Instrument Name"),
+    *(
+        "FX Pair",
+        "epic",
+        "<SECID>",
+        "underlying",
+        "symbol_id",
+        "trading_pair",
+        "base_currency",
+        "baseAsset",
+        "what",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize("column", SYMBOL_COLUMNS)
+@pytest.mark.parametrize("kind", ["text", "Parquet"])
+def test_a_column_of_symbols_is_known_under_any_name(tmp_path: Path, column: str, kind: str) -> None:
+    time = (pl.col("ts").dt.strftime("%Y-%m-%d %H:%M").alias("time"), "open", "high", "low", "close", "volume")
+    for symbols, message in (({"XAU=": 15}, f"got 15 of XAU= in column {column} of"), ({"XAG/USD": 15, "Gold": 5}, "")):
+        frame = pl.concat(
+            FRAME.head(rows).select(pl.lit(symbol).alias(column), *time) for symbol, rows in symbols.items()
+        )
+        path = tmp_path / "bars"
+        frame.write_csv(path) if kind == "text" else frame.write_parquet(path)
+        if message:
+            with pytest.raises(UnknownFormat, match=message):
+                read(path)
+        else:
+            assert bars_of(read(path)) == expected()
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("Type", "Intraday 1Min"), ("exchange", "COMEX"), ("currency", "USD"), ("side", "BID"), ("what", "true")),
+        *(("what", "M1"), ("what", "EST"), ("quote_asset", "USD"), ("code", "7.5"), ("quote asset volume", "1500")),
+    ],
+)
+def test_a_column_of_other_words_names_no_symbol(tmp_path: Path, column: str, cell: str) -> None:
+    (tmp_path / "bars.csv").write_text(table(f"{BARS},{column}", "%Y-%m-%d %H:%M", f"{PRICES},3,{cell}"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
 
 
 SYMBOLS = "".join(
@@ -446,6 +655,9 @@ PARQUETS = {
     "other names": FRAME.rename({"ts": "DateTime", "open": "Open", "high": "HIGH"}),
     "the index of pandas": FRAME.select(pl.exclude("ts"), STAMP.alias("__index_level_0__")),
     "two symbols": pl.concat([FRAME.with_columns(symbol=pl.lit(name)) for name in ("XAGUSD", "XAUUSD")]),
+    "a day with a midnight": FRAME.select(
+        STAMP.dt.truncate("1d").alias("Date"), STAMP.dt.time().alias("Time"), pl.exclude("ts")
+    ),
     "a symbol of categories": FRAME.with_columns(ticker=pl.lit("XAGUSD").cast(pl.Categorical)),
 }
 

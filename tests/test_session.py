@@ -241,3 +241,11 @@ def test_spot_fx_trades_from_sunday_to_friday_at_17_in_new_york_but_not_at_chris
     )  # until Friday 21:00, from Sunday 21:00
     christmas = datetime(2024, 12, 24, 21, tzinfo=UTC)
     assert fx.next_hours(christmas, 1) == [datetime(2024, 12, 25, 22, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(("bars", "offered"), [(1, True), (4, False), (60, False)])
+def test_stamps_at_the_close_explain_an_hour_only_for_hours(bars: int, offered: bool) -> None:
+    hours = SILVER.hours(at(3, 9, 0), at(3, 21, 0)).select(pl.col("ts") + HOUR, bars=pl.lit(bars))
+    with pytest.raises(WrongZone, match=r"; set source\.zone") as error:
+        SILVER.check_zone(hours, max_mismatch=0.02)
+    assert ("source.stamps=close" in str(error.value)) == offered

@@ -20,7 +20,11 @@ from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
-CHOOSE = {"zone": "Choose another zone", "dates": "Choose whether the day or the month comes first"}
+CHOOSE = {
+    "zone": "Choose another zone",
+    "dates": "Choose whether the day or the month comes first",
+    "stamps": "Choose that its bars are stamped when they close",
+}
 
 
 class OverLimit(LstmTsError):
@@ -82,10 +86,11 @@ def read(
     """tell      is called with the rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
+    zoned = recognise_file(path, name, symbol, options.dates).zoned
     files = Files(
         paths=str(path),
         symbol=symbol,
-        zone=options.zone,
+        zone=None if zoned else options.zone,
         dates=options.dates,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,

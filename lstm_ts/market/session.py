@@ -131,7 +131,9 @@ class Session:
         if not explained and found.closed_bars <= max_mismatch:
             return found
         when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
-        advice = f"stamps {when} would leave {left}; {_zone_key(nearest)}, or" if explained else "set source.zone or"
+        advice = (
+            f"stamps {when} would leave {left}; {_zone_key(nearest, counts)}, or" if explained else "set source.zone or"
+        )
         raise WrongZone(
             f"Expected bars that fit the sessions of {self.calendar}, got {found} "
             f"(a week opens {self._week_opening(counts)}); {advice} another session{remedy}"
@@ -157,7 +159,7 @@ class Session:
             raise WrongZone(
                 f"Expected bars that fit the sessions of {self.calendar}, got bars that end and begin {when} at "
                 f"{100 * share:.0f} % of its long closures (a week opens {self._week_opening(counts)}); "
-                f"{_zone_key(-shift)}, or another session{remedy}"
+                f"{_zone_key(-shift, counts)}, or another session{remedy}"
             )
 
     def _edge_shifts(self, counts: pl.DataFrame) -> pl.Series:
@@ -231,8 +233,11 @@ class Session:
         return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
 
 
-def _zone_key(shift_hours: float) -> str:
-    at_close = ", or source.stamps=close if these bars are stamped when they close" if shift_hours == -1 else ""
+def _zone_key(shift_hours: float, counts: pl.DataFrame) -> str:
+    """Name the options that would shift the bars so: source.stamps shifts each by its own length."""
+    hourly = counts.group_by("ts").agg(pl.col("bars").sum())["bars"].median() == 1
+    at_close = ", or source.stamps=close if these bars are stamped when they close"
+    at_close = at_close if shift_hours == -1 and hourly else ""
     return f"set source.zone{at_close}"
 
 

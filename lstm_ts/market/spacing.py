@@ -6,6 +6,7 @@ apart counts as one where finer bars would hardly fall on its grid by chance. Ti
 Legend: N stamps, D differences of successive stamps.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +17,10 @@ SECOND_US = 1_000_000
 MINUTE_US, HOUR_US = 60 * SECOND_US, 3600 * SECOND_US
 SIZES = (7 * 24 * HOUR_US, 24 * HOUR_US, HOUR_US, MINUTE_US, SECOND_US)
 UNITS = tuple(zip(SIZES, ("week", "day", "hour", "minute", "second"), strict=True))
+PERIOD = re.compile(
+    r"(?:^|\s|PT|_)(?P<before>[MHD]?)(?P<count>\d+) ?"
+    r"(?P<behind>m|T|[Mm]in(?:ute)?s?|[Hh](?:ou)?r?s?|[Dd](?:ays?)?)?$"
+)
 ON_GRID = 0.9  # of the stamps; the others are damaged rows
 SURE = 1e3  # to one that finer bars would not all have fallen on the grid
 SURE_OF_A_CHANGE = 1e9  # the same for a stretch that may begin at any bar of a file
@@ -33,6 +38,7 @@ class Stretch:
     certain: bool  # otherwise there are too few bars to tell
     phase: int  # of the stamps within the spacing, or within the hour where it is longer
     mixed: int = 0  # another spacing that bars off the grid have
+    likely: int = MINUTE_US  # the spacing of bars that are too few to be certain of it
 
     @property
     def usable(self) -> bool:
@@ -55,6 +61,17 @@ def in_words(span: int) -> str:
     size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND_US, "second"))
     count = span / size
     return f"{count:g} {unit}{'s' * (count != 1)}"
+
+
+def parse_period(text: str) -> int | None:
+    """M5, 5m, 5 min, 5, H1, 1h, D1 as microseconds; null for other words."""
+    found = PERIOD.search(text.strip())
+    if found is None or (found["before"] and found["behind"]):
+        return None
+    count, unit = int(found["count"]), (found["before"] or found["behind"] or "")[:1].lower()
+    if not unit:  # minutes, of which vendors count at most an hour so
+        return count * MINUTE_US if count and 60 % count == 0 else None
+    return count * {"m": MINUTE_US, "t": MINUTE_US, "h": HOUR_US, "d": 24 * HOUR_US}[unit]
 
 
 def at_minute(stamp: int) -> str:
@@ -131,7 +148,10 @@ def _stretch(stamps_N: Times) -> Stretch:
     sure = len(gaps_D) * np.log(spacing / MINUTE_US) >= np.log(SURE)
     if on_grid >= ON_GRID:
         # One minute bar an hour is as well a thin file of minutes, where there are but two of them.
-        return Stretch(first, spacing, True, phase) if sure else Stretch(first, MINUTE_US, certain=False, phase=0)
+        if sure:
+            return Stretch(first, spacing, True, phase)
+        usual = not phase and (HOUR_US % spacing == 0 or spacing % HOUR_US == 0)
+        return Stretch(first, MINUTE_US, certain=False, phase=0, likely=spacing if usual else MINUTE_US)
     if finest <= MINUTE_US or not sure:
         return Stretch(first, MINUTE_US, certain=finest == MINUTE_US, phase=0)
     return Stretch(first, spacing, certain=True, phase=0, mixed=int(gaps_D.min()))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from lstm_ts.sources.layout import Layout
+from lstm_ts.sources.stamps import join_clock
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -56,4 +57,4 @@ def split_cells(text: pl.Series, layout: Layout) -> list[pl.Series]:
 def join_stamps(cells: Sequence[pl.Series], layout: Layout) -> pl.Series:
     """The text of the stamps."""
     day, *clock = (cells[i] for i in layout.columns.stamp)
-    return day + " " + clock[0].str.strip_chars() if clock else day
+    return join_clock(day, clock[0]) if clock else day

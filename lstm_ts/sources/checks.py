@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lstm_ts.market.bars import PRICES, TS, reject_reason
 from lstm_ts.market.spacing import MINUTE_US, Times
@@ -16,6 +17,8 @@ FIRST_YEAR = 1900
 FUTURE = "after now: in the future, or in another zone"
 APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars
 LONELY_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
+STRAY = 23 * 60 * MINUTE_US  # at least, for a wrong day, by which a row breaks the order of its file
+NEAR = 0.1  # of that break: what may lie between the rows about it
 BULK = 10  # bars that others can be far from
 
 
@@ -62,3 +65,16 @@ def find_lonely(stamps_N: Times) -> list[tuple[int, int]]:
     if bulk < BULK or bulk < 0.9 * len(stamps_N):
         return []
     return [(int(cluster[0]), int(cluster[-1])) for cluster in lonely]
+
+
+def find_strays(stamps_N: Times) -> NDArray[np.int64]:
+    """Positions of the few rows that break the order of their file by days, and after which it goes on as before.
+
+    stamps_N   in the order of the file, microseconds
+    """
+    if len(stamps_N) < BULK:
+        return np.empty(0, np.int64)
+    there, back = np.diff(stamps_N)[:-1], np.diff(stamps_N)[1:]
+    shortest = np.minimum(abs(there), abs(back))
+    strays: NDArray[np.int64] = 1 + np.flatnonzero((shortest >= STRAY) & (abs(there + back) <= NEAR * shortest))
+    return strays if len(strays) <= max(1, LONELY_SHARE * len(stamps_N)) else strays[:0]

@@ -10,10 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import UnknownFormat
-from lstm_ts.sources.columns import normalise
+from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
-from lstm_ts.sources.layout import Layout
+from lstm_ts.sources.layout import Layout, find_zone
 from lstm_ts.sources.numbers import NO_PRICES
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
 from lstm_ts.sources.symbols import SymbolFilter
@@ -31,6 +31,9 @@ class Chunks:
     zone: Zone | None = None  # of stamps without an offset, where the file names it
     notes: list[str] = field(default_factory=list)  # whole once the rows have been read
     words: str = "Parquet"  # what was recognised
+    closing: str = ""  # see Columns
+    unit: str = ""  # see Columns
+    periods: set[str] = field(default_factory=set)  # of the bars, as their column says; whole once the rows are read
 
 
 def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Chunks:
@@ -47,17 +50,29 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
-    notes: list[str] = []
-    return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
+    zone = find_zone(table.names, table.columns)
+    notes = _zone_notes(table.columns, zone, table.name)
+    kept.column = _symbol_column(table)
+    return Chunks(
+        _kept(frames, kept, notes),
+        utc=table.utc,
+        ticks=table.columns.ticks,
+        zone=zone,
+        notes=notes,
+        closing=table.columns.closing,
+        unit=table.columns.unit,
+        periods=kept.periods,
+    )
 
 
 def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
     layouts = [_layout(text, batch_rows, dates) for text in texts]
     first = layouts[0]
+    kept.column = _symbol_column(first)
     for text, layout in zip(texts, layouts, strict=True):
         if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
             raise UnknownFormat(f"Expected files of one layout in an archive, got another in {text.label}; unpack it")
-    notes = [f"Stamps of {first.file} are taken as {first.zone}, which its header names"] if first.zone else []
+    notes = _zone_notes(first.columns, first.zone, first.file)
     price = normalise(first.names[first.columns.prices[0]])
     if first.header and not first.ticks and "bid" in price:
         notes.append(f"Bars of {first.file} are those of the bid ({price})")
@@ -69,7 +84,19 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         zone=first.zone,
         notes=notes,
         words=_words(first),
+        closing=first.columns.closing,
+        unit=first.columns.unit,
+        periods=kept.periods,
     )
+
+
+def _zone_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
+    label = columns.stamps.label
+    return [f"{label} of the stamps in {file} is no one zone: source.zone says theirs"] if label and not zone else []
+
+
+def _symbol_column(known: Table | Layout) -> str:
+    return "symbol" if known.columns.symbol is None else known.names[known.columns.symbol]
 
 
 def _words(layout: Layout) -> str:

@@ -6,20 +6,27 @@ from dataclasses import dataclass
 
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.stamps import Stamp, recognise_stamp
+from lstm_ts.sources.stamp_columns import find_stamps
+from lstm_ts.sources.stamps import Stamp
+from lstm_ts.sources.symbol_column import find_symbol
 
-STAMP_NAMES = (
-    "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",
-    "candle time", "bar time", "start time", "datetime", "date time", "dateandtime", "timestamp", "time stamp", "ts",
-    "unix timestamp", "unix time", "unixtime", "unix", "epoch", "local time", "time", "date", "dt", "index level 0",
-    "index", "", "t",
+VOLUME_NAMES = (
+    "volume", "tick volume", "tickvol", "tick vol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume",
 )  # fmt: skip
-NO_STAMP = ("close time", "closetime", "end time", "expiry")
-CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
-VOLUME_NAMES = ("volume", "tick volume", "tickvol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume")
-SYMBOL_NAMES = ("symbol", "ticker", "instrument", "pair", "currency pair", "sym")
+VOLUME = re.compile(
+    r"((total|base|base asset|traded?|deal|share|contract|n|num(ber of)?) ?)?"
+    r"(volumen?|vol|vlm|qty|quantity|size|shares|contracts|ticks|umsatz)( ?from)?"
+)
+VOLUME_OF = re.compile(
+    r"vol(ume)? (?!(\w*ma|avg|average|mean|median|change|delta|ratio|osc\w*|std|rank|profile)( |$))\S+"
+)
+COMPLETE_NAMES = ("complete", "is complete", "completed", "is final", "final", "closed", "is closed", "confirm")
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
 
+NO_UNIT = re.compile(
+    r"(?!USX|GBX|EUX|ZAC|ILA|CENT)([A-Z\d][A-Z\d/:=.]+|[$€£¥]|US[$])([ /].*)?|(?i:bid|ask|mid|last|price)"
+)
 LETTERS = ("o", "h", "l", "c")
 WORDINGS = ("{}", "{} price", "{}price", "mid {}", "{} mid", "bid {}", "{} bid", "bid{}", "{}bid")
 PRICE_NAMES = tuple(
@@ -28,9 +35,6 @@ PRICE_NAMES = tuple(
     for words in (PRICES, (*PRICES[:3], "last"), (*PRICES[:3], "close/last"), (*PRICES[:3], "price"), LETTERS)
 )
 TICK_NAMES = (("bid", "ask"), ("bid price", "ask price"), ("bidprice", "askprice"))
-
-CLOCK_CELL = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)? ?([AaPp][Mm])?")
-DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,10 @@ class Columns:
     volume: int | None = None
     symbol: int | None = None
     period: int | None = None
+    complete: int | None = None  # false of a bar that is not finished
     spread: int | None = None  # in the unit of the prices
+    unit: str = ""  # the name of a price, where it tells a unit that is no currency
+    closing: str = ""  # the name of the stamps' column, where it says that bars close then
 
     @property
     def ticks(self) -> bool:
@@ -52,8 +59,16 @@ class Columns:
 
 def normalise(name: str) -> str:
     """A column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
-    name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>\ufeff").lower())
+    name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>#\ufeff"))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
+
+
+def _has_unit(name: str) -> bool:
+    """Whether a name such as `Open (cents)` tells a unit other than a currency; USX and GBX are hundredths of one."""
+    found = re.search(r"[\[(](.*)[\])]", name)
+    unit = found[1].strip() if found else ""
+    return bool(unit) and NO_UNIT.fullmatch(unit) is None
 
 
 def printable(names: Sequence[str]) -> str:
@@ -91,21 +106,24 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
     if prices is None:
         return None
     cells = {i: [row[i].strip() for row in rows] for i in range(len(names)) if i not in prices}
-    found = _find_stamp(plain, cells)
+    found = find_stamps(plain, cells)
     if found is None:
         return None
-    stamp, stamps = found
+    stamp = found.at
     rest = {name: i for i, name in reversed(list(enumerate(plain))) if i in cells and i not in stamp}
-    symbol = _first(rest, SYMBOL_NAMES)
-    filled = symbol is not None and any(cells[symbol])
+    volume, period = _find_volume(rest), _first(rest, PERIOD_NAMES)
+    others = {i: plain[i] for i in cells if i not in (*stamp, volume, period)}
     return Columns(
         stamp,
-        stamps,
+        found.stamps,
         prices,
-        _find_volume(rest),
-        symbol if filled else None,
-        period=_first(rest, PERIOD_NAMES),
+        volume,
+        find_symbol(others, cells),
+        period=period,
+        complete=next((rest[name] for name in COMPLETE_NAMES if name in rest and _are_flags(cells[rest[name]])), None),
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
+        unit=next((names[i] for i in prices if _has_unit(names[i])), ""),
+        closing=names[stamp[0]] if found.closing else "",
     )
 
 
@@ -113,46 +131,11 @@ def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:
     return next((positions[name] for name in names if name in positions), None)
 
 
+def _are_flags(cells: Sequence[str]) -> bool:
+    return all(cell.lower() in FLAGS for cell in cells if cell)
+
+
 def _find_volume(positions: dict[str, int]) -> int | None:
-    """Find the volume by name, or by one such as `volume btc`; quote volume is another thing."""
-    exact = _first(positions, VOLUME_NAMES)
-    if exact is not None:
-        return exact
-    return next((i for name, i in positions.items() if name.startswith(("volume ", "vol "))), None)
-
-
-def _find_stamp(plain: Sequence[str], cells: dict[int, list[str]]) -> tuple[tuple[int, ...], Stamp] | None:
-    """Columns that hold whole stamps before a day beside its time; of several, one that is in UTC; then by name."""
-    known = sorted((i for i in cells if plain[i] in STAMP_NAMES), key=lambda i: STAMP_NAMES.index(plain[i]))
-    others = [i for i in cells if i not in known and plain[i] not in NO_STAMP]
-    shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
-    whole = [i for i in known if i in shapes and shapes[i].clock]
-    whole = whole or [i for i in others if i in shapes and shapes[i].clock and shapes[i].date != "epoch"]
-    if whole:
-        best = next((i for i in whole if shapes[i].utc), whole[0])
-        return (best,), shapes[best]
-    days = [i for i in known + others if i in shapes]
-    clocks = [i for i in cells if _is_clock(plain[i], cells[i])]
-    if days and clocks:
-        return _beside(cells, days[0], clocks[0])
-    named = [i for i in days if i in known]
-    return ((named[0],), shapes[named[0]]) if named else None
-
-
-def _shape(cells: Sequence[str]) -> Stamp | None:
-    """The shape of stamps in a column of which most filled cells are stamps."""
-    filled = [cell for cell in cells if cell]
-    stamps = [cell for cell in filled if recognise_stamp([cell])]
-    return recognise_stamp(stamps) if 2 * len(stamps) > len(filled) else None
-
-
-def _is_clock(name: str, cells: Sequence[str]) -> bool:
-    filled = [cell for cell in cells if cell]
-    shape = DIGITS_CELL if name in CLOCK_NAMES else CLOCK_CELL
-    return 2 * sum(bool(shape.fullmatch(cell) or CLOCK_CELL.fullmatch(cell)) for cell in filled) > len(filled)
-
-
-def _beside(cells: dict[int, list[str]], day: int, clock: int) -> tuple[tuple[int, ...], Stamp] | None:
-    joined = [f"{a} {b}" for a, b in zip(cells[day], cells[clock], strict=True)]
-    stamps = recognise_stamp(joined)
-    return ((day, clock), stamps) if stamps else None
+    """Find the volume by name, or by one such as `volume btc`; quote volume and a mean are other things."""
+    known = (*VOLUME_NAMES, *filter(VOLUME.fullmatch, positions), *filter(VOLUME_OF.fullmatch, positions))
+    return _first(positions, known)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
+from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
-from lstm_ts.market.spacing import MINUTE_US
+from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.checks import make_rejects, refuse
 from lstm_ts.sources.chunks import Chunks, open_chunks
+from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -53,6 +54,7 @@ class Files:
         stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
+        self.stored: Callable[[Times], int | None] = lambda stamps_N: None  # spacing of what is stored about them
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
@@ -101,25 +103,46 @@ class Files:
         opened = self._open(path)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
+        self._check_names(opened, path)
         return learn_file(
             path,
             opened,
             spool,
-            zone=None if opened.utc else opened.zone or self._zone_for(path),
+            zone=None if opened.utc else self._zone_of(opened, path),
             span=span,
             before=before,
+            stored=self.stored,
             at_close=self.at_close,
             keep_spikes=self.keep_spikes,
             on_rows=self.on_rows,
         )
 
-    def _zone_for(self, file: Path) -> Zone:
-        if self.zone is None:
+    def _check_names(self, opened: Chunks, path: Path) -> None:
+        """Raises    UnknownFormat: the names of columns ask for an option that is not set"""
+        if opened.closing and not (self.at_close or opened.ticks):
+            raise UnknownFormat(
+                f"Expected stamps of when bars open, got column {printable([opened.closing])} in {path}; "
+                "set source.stamps=close"
+            )
+        if opened.unit and self.price_factor == 1:
+            raise UnknownFormat(
+                f"Expected prices in a currency, got column {printable([opened.unit])} in {path}; set "
+                "source.price_factor=0.01 if they are hundredths of it, or take the unit out of the header"
+            )
+
+    def _zone_of(self, opened: Chunks, path: Path) -> Zone:
+        """source.zone, or else what the file names; told where they differ, or a region is taken for a name."""
+        zone = self.zone or opened.zone
+        if zone is None:
             raise WrongZone(
-                f"Expected source.zone for {file}, whose stamps carry no time zone, got null; set it to an IANA name "
+                f"Expected source.zone for {path}, whose stamps carry no time zone, got null; set it to an IANA name "
                 "such as Europe/London, or America/New_York+7h for a MetaTrader server on GMT+2/+3"
             )
-        return self.zone
+        if opened.zone and self.zone and self.zone != opened.zone:
+            opened.notes.append(f"Stamps of {path} are taken as {zone}, as source.zone says; it names {opened.zone}")
+        elif opened.zone and not self.zone and zone.name != "UTC":
+            opened.notes.append(f"Stamps of {path} are taken as {zone}, which it names")
+        return zone
 
     def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         seen = SeenStamps()

@@ -12,10 +12,11 @@ import polars as pl
 from lstm_ts.errors import NoRows, UnknownFormat
 from lstm_ts.sources.cells import join_stamps, split_cells, split_line
 from lstm_ts.sources.columns import normalise, printable
+from lstm_ts.sources.day_order import date_pairs, day_first, with_order
 from lstm_ts.sources.headerless import without_header
 from lstm_ts.sources.headers import with_header
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout
-from lstm_ts.sources.stamps import date_pairs, day_first, recognise_stamp, with_order, with_seconds
+from lstm_ts.sources.stamps import recognise_stamp, with_seconds
 
 KNOWN_FORMATS = (
     "HistData ASCII M1, Dukascopy (web, node, ticks), MetaTrader 4, MetaTrader 5, Parquet, xlsx, or a header that "

@@ -9,9 +9,10 @@ import polars as pl
 
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.cells import split_line
-from lstm_ts.sources.columns import CLOCK_CELL, DIGITS_CELL, find_columns
+from lstm_ts.sources.columns import find_columns
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout
 from lstm_ts.sources.numbers import decimal_comma, parse_numbers
+from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
 from lstm_ts.sources.stamps import recognise_stamp
 
 

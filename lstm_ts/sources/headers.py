@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lstm_ts.errors import NoRows, UnknownFormat
 from lstm_ts.sources.cells import split_line
 from lstm_ts.sources.columns import (
-    CLOCK_CELL,
     PRICE_NAMES,
     TICK_NAMES,
     find_columns,
@@ -16,19 +15,32 @@ from lstm_ts.sources.columns import (
     printable,
 )
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
-from lstm_ts.sources.stamps import recognise_stamp
+from lstm_ts.sources.stamp_columns import CLOCK_CELL, find_unread
+from lstm_ts.sources.stamps import FORMS, recognise_stamp
 
 
 def with_header(sample: Sequence[str], *, file: str) -> Layout | None:
+    """Read by the last header before the first row: comments above it may name the columns too."""
+    found = None
     for at, line in enumerate(sample[:HEADER_LINES]):
-        for separator in SEPARATORS:
-            names = split_line(line, separator)
-            try:
-                known = find_prices([normalise(name) for name in names])
-            except UnknownFormat as error:
-                raise UnknownFormat(f"{error} in {file}; leave one of them") from None
-            if known is not None:
-                return _below_header(sample, at, separator, names, file=file)
+        header = _split_header(line, file=file)
+        if header is not None:
+            found = at, *header
+        elif found is not None and re.search(r"\d", line):
+            break
+    return _below_header(sample, *found, file=file) if found else None
+
+
+def _split_header(line: str, *, file: str) -> tuple[str, list[str]] | None:
+    """The separator and the names; null for another line."""
+    for separator in SEPARATORS:
+        names = split_line(line, separator)
+        try:
+            known = find_prices([normalise(name) for name in names])
+        except UnknownFormat as error:
+            raise UnknownFormat(f"{error} in {file}; leave one of them") from None
+        if known is not None:
+            return separator, names
     return None
 
 
@@ -42,11 +54,17 @@ def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequenc
     rows = [row for row in rows if len(row) == len(names)]
     columns = find_columns(names, rows)
     if columns is None:
+        if unread := find_unread(names, [normalise(name) for name in names], rows[0]):
+            name, cell = printable([unread[0]]), unread[1][:SHOWN_CHARS]
+            raise UnknownFormat(
+                f"Expected stamps such as {FORMS}, got {cell!r} in column {name} of {file}; write them in such a form"
+            )
         raise UnknownFormat(
             f"Expected a column of time stamps such as 2025-01-07 14:00:00, got columns {printable(names)} with "
             f"{separator.join(rows[0])[:SHOWN_CHARS]!r} in {file}; name one of them time"
         )
-    above = [line for line in sample[:at] if len(split_line(line, separator)) != len(names)]
+    lines = ((line, split_line(line, separator)) for line in sample[:at])
+    above = [line for line, cells in lines if len(cells) != len(names) or is_header(cells)]
     skipped = {sample[at], *above, *(line for line in sample[at + 1 :] if split_line(line, separator) in notes)}
     return finish_layout(
         Layout(separator, tuple(names), columns, file, header=True, first=sample[at], skipped=frozenset(skipped)), rows
@@ -74,6 +92,8 @@ def _fit(names: Sequence[str], rows: Sequence[Sequence[str]], *, file: str) -> l
                 return [*names[: i + 1], "time", *names[i + 1 :]]
         if all(re.fullmatch(r"\d{1,7}", row[0].strip()) for row in rows):
             return ["row", *names]
+        if recognise_stamp([row[0].strip() for row in rows]):
+            return ["time", *names]
     raise UnknownFormat(
         f"Expected {len(names)} columns as the header names them, got rows of {width} in {file}; correct the header"
     )

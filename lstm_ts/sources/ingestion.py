@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,8 @@ from lstm_ts.market.session import Mismatch, Session
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
 from lstm_ts.sources.file_evidence import WITNESS as FILES
+from lstm_ts.sources.files import Files
+from lstm_ts.sources.stored_series import find_spacing
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import Staging, UpsertResult
 
@@ -63,6 +66,8 @@ def ingest(
 
     Raises    TooManyRejects, WrongZone, NoRows, DataError: nothing was stored; `rejects_csv` names the bad rows
     """
+    if isinstance(source, Files):
+        source.stored = partial(find_spacing, raw=raw, processed=processed)
     delivery, kept_hours, made_hours = Delivery(source.name, rejects_csv), 0, 0
     with ExitStack() as stack, _progress() as progress:
         stagings = _Stagings(stack, source.name, session)

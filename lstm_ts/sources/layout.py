@@ -9,12 +9,15 @@ from lstm_ts.sources.columns import Columns, named_zone
 from lstm_ts.sources.numbers import ambiguous_commas, decimal_comma
 from lstm_ts.sources.zones import Zone, parse_zone
 
-HEADER_LINES = 20  # a vendor's own lines stand above a header
+HEADER_LINES = 100  # a vendor's own lines stand above a header
 SHOWN_CHARS = 200
 SEPARATORS = ("\t", ";", ",", "|", " ")
 TICK_PRICES = (0, 1, 0, 1)  # a tick as a bar: low is the bid, high the ask
-# Zones that vendors name in a header, where the name follows the summer time of a region.
-HEADER_ZONES = {"EET": "Europe/Athens", "CET": "Europe/Berlin", "MSK": "Europe/Moscow"}
+# Zones that vendors name, where the name follows the summer time of a region.
+HEADER_ZONES = dict.fromkeys(("UTC", "GMT", "Z"), "UTC") | {
+    "EET": "Europe/Athens", "CET": "Europe/Berlin", "MSK": "Europe/Moscow",
+    "ET": "America/New_York", "CT": "America/Chicago", "MT": "America/Denver", "PT": "America/Los_Angeles",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,18 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
             f"Expected prices with a decimal point, got {commas[0]!r} in {layout.file}, which may be a decimal comma "
             "or one of thousands; export with a point, or separated by semicolons"
         )
-    utc, zone = stamps.utc, None
-    said = named_zone(layout.names[columns.stamp[0]]) if layout.header and not utc else None
-    if said:
-        utc, zone = said.upper() in ("UTC", "GMT"), _header_zone(said)
     settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
-    return replace(layout, comma=decimal_comma(prices), zone=zone, utc=utc, settled=settled)
+    return replace(
+        layout, comma=decimal_comma(prices), zone=find_zone(layout.names, columns), utc=stamps.utc, settled=settled
+    )
+
+
+def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:
+    """The zone of stamps without an offset, where they or their column name it."""
+    if columns.stamps.utc:
+        return None
+    said = columns.stamps.label or next(filter(None, (named_zone(names[i]) for i in columns.stamp)), "")
+    return _header_zone(said)
 
 
 def _header_zone(said: str) -> Zone | None:
@@ -62,6 +71,6 @@ def _header_zone(said: str) -> Zone | None:
         if shifted:
             return parse_zone(f"Etc/GMT{'-' if shifted[1] == '+' else '+'}{int(shifted[2])}")
         known = HEADER_ZONES.get(said.upper(), said)
-        return parse_zone(known) if "/" in known else None
+        return parse_zone(known) if "/" in known or known == "UTC" else None
     except WrongZone:
         return None

@@ -5,7 +5,7 @@ on the order of rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.market.spacing import HOUR_US, MINUTE_US, Times, at_minute, find_stretches, in_words
-from lstm_ts.sources.checks import check_rows, find_lonely, refuse
+from lstm_ts.market.spacing import (
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    Times,
+    at_minute,
+    find_stretches,
+    in_words,
+    parse_period,
+)
+from lstm_ts.sources.checks import check_rows, find_lonely, find_strays, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
@@ -25,6 +34,7 @@ from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.zones import Zone
 
 LONELY = "far from the rest of its file"
+STRAY = "a day or more from the rows about it"
 UNCLOSED = "not closed yet"
 SEEN_OF_A_ROW = ["ts", "late", "reason", *PRICES]
 
@@ -43,16 +53,26 @@ class LearntFile:
     lonely: Sequence[tuple[int, int]] = ()
     shift: int = 0  # from a bar's open to its stamp
     spikes: Spikes | None = None
+    strays: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # among the good rows
 
     def read_rows(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of the span in the order of the file, with the reason of each refused row.
 
         columns   to read, at least SEEN_OF_A_ROW; None: all
         """
-        for block in self.repeated.apply(self.spool.read(columns)):
+        for block in self._refuse_strays(self.repeated.apply(self.spool.read(columns))):
             rows = self._of_span(self._at_open(self._refuse_lonely(block)))
             rows = rows if self.ticks else self._refuse_off_grid(rows)
             yield rows if self.spikes is None else refuse(rows, self.spikes.find(rows), SPIKE)
+
+    def _refuse_strays(self, blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        seen = 0
+        for rows in blocks:
+            good = (rows["reason"].is_null() & rows["late"].is_null()).arg_true() if len(self.strays) else pl.Series([])
+            within = self.strays[(self.strays >= seen) & (self.strays < seen + len(good))] - seen
+            seen += len(good)
+            stray = pl.int_range(pl.len()).is_in(good.gather(within).to_list())
+            yield refuse(rows, stray, STRAY) if len(within) else rows
 
     def _refuse_lonely(self, rows: pl.DataFrame) -> pl.DataFrame:
         for first, last in self.lonely:
@@ -60,7 +80,11 @@ class LearntFile:
         return rows
 
     def _at_open(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.with_columns(pl.col("ts", "late") - pl.duration(microseconds=self.shift)) if self.shift else rows
+        if not self.shift:
+            return rows
+        ts = pl.col("ts", "late")
+        at_close = pl.when(ts.dt.second() == 59).then(ts.dt.truncate("1m") + pl.duration(minutes=1)).otherwise(ts)
+        return rows.with_columns((at_close - pl.duration(microseconds=self.shift)).name.keep())
 
     def _of_span(self, rows: pl.DataFrame) -> pl.DataFrame:
         start, end = self.span
@@ -82,6 +106,7 @@ def learn_file(
     zone: Zone | None,
     span: tuple[datetime, datetime],
     before: int | None,
+    stored: Callable[[Times], int | None],
     at_close: bool,
     keep_spikes: bool,
     on_rows: Callable[[int], None],
@@ -89,6 +114,7 @@ def learn_file(
     """Spool all rows of a file, and find its spacing and its damaged rows.
 
     before     spacing of the previous file
+    stored     returns the spacing of what is stored about some stamps
     on_rows    called with the number of rows of each block
 
     Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
@@ -102,15 +128,32 @@ def learn_file(
         stamps.append(_physical(good, ticks=opened.ticks))
         spool.add(rows)
         on_rows(rows.height)
-    stamps.append(_physical(repeated.resolve(), ticks=opened.ticks))
-    stamps_N = _unique(np.concatenate(stamps))
+    in_order_N = np.concatenate(stamps)
+    strays = find_strays(in_order_N) if not opened.ticks else np.empty(0, np.int64)
+    resolved_N = _physical(repeated.resolve(), ticks=opened.ticks)
+    stamps_N = _unique(np.concatenate([np.delete(in_order_N, strays), resolved_N]))
     lonely = find_lonely(stamps_N)
     stamps_N = _within(stamps_N, lonely, span)
+    stamps_N = _at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
-    spacing = MINUTE_US if opened.ticks or not len(stamps_N) else _spacing(stamps_N, path, before)
+    told = next(iter(map(parse_period, opened.periods)), None)
+    spacing = MINUTE_US
+    if len(stamps_N) and not opened.ticks:
+        spacing = _spacing(stamps_N, path, told, lambda: before or stored(stamps_N))
     shift = spacing if at_close else 0
     file = LearntFile(
-        path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift
+        path,
+        spool,
+        repeated,
+        opened.ticks,
+        spacing,
+        last - shift,
+        span,
+        now,
+        opened.notes,
+        lonely,
+        shift,
+        strays=strays,
     )
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
@@ -142,12 +185,29 @@ def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[date
     return stamps_N[kept_N]
 
 
-def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
-    """Return the spacing; with too few bars, that of the previous file (`before`) if the stamps fit it.
+def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
+    """Closes a second before a minute, as some vendors write them, become that minute.
+
+    Raises    UnknownFormat: most stamps are so, and nothing says that they are closes
+    """
+    late_N = stamps_N % MINUTE_US >= MINUTE_US - SECOND_US
+    if not at_close and 2 * late_N.sum() > len(stamps_N):
+        raise UnknownFormat(
+            f"Expected stamps of when bars open, got such as {at_minute(int(stamps_N[0]))}:59 in {file}, when they "
+            "close; set source.stamps=close"
+        )
+    return np.where(late_N, stamps_N - stamps_N % MINUTE_US + MINUTE_US, stamps_N) if at_close else stamps_N
+
+
+def _spacing(stamps_N: Times, file: Path, told: int | None, near: Callable[[], int | None]) -> int:
+    """told     by the file; near   the spacing of what is about it, which too few bars share if they can
 
     Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
+    if told and _fits(stamps_N, told):
+        return told
     stretches = find_stretches(stamps_N)
+    unfit = in_words(told) if told and HOUR_US % told else ""
     last = stretches[-1]
     if len(stretches) > 1:
         since, until = at_minute(last.first), at_minute(stretches[-2].first)
@@ -157,9 +217,27 @@ def _spacing(stamps_N: Times, file: Path, before: int | None) -> int:
             f"Expected bars of one spacing in {file}, got {stretches[-2]} from {until} and {last} from {since} UTC on; "
             f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
         )
-    if not last.usable:
+    if not last.usable or unfit:
         raise UnknownFormat(
-            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got {last} in {file}; "
+            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got "
+            f"{f'bars of {unfit}' if unfit else last} in {file}; "
             f"export M1 or H1"
         )
-    return before if before and not last.certain and not (stamps_N % before).any() else last.spacing
+    return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near())
+
+
+def _fits(stamps_N: Times, spacing: int) -> bool:
+    return HOUR_US % spacing == 0 and not (stamps_N % spacing).any()
+
+
+def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None) -> int:
+    """Raises    UnknownFormat: nothing tells bars of a longer spacing from a few minutes"""
+    if near and _fits(stamps_N, near):
+        return near
+    if likely != MINUTE_US:
+        period = "H1" if likely >= HOUR_US else f"M{likely // MINUTE_US}"
+        raise UnknownFormat(
+            f"Expected enough bars to tell minutes from longer ones, got {len(stamps_N)} bars {in_words(likely)} apart "
+            f"in {file}; add a column timeframe with {period}, or with M1 if they are minutes"
+        )
+    return MINUTE_US

@@ -9,11 +9,13 @@ import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
+from lstm_ts.sources.columns import Columns, find_columns, printable
+from lstm_ts.sources.day_order import date_pairs, with_order
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
 from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
-from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
+from lstm_ts.sources.stamp_parsing import parse_stamps
+from lstm_ts.sources.stamps import join_clock
 
 SAMPLE_ROWS = 200
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -37,7 +39,8 @@ class Table:
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
         columns = self.columns
-        used = {*columns.stamp, *columns.prices, columns.volume, columns.spread, columns.symbol, columns.period}
+        extras = (columns.volume, columns.spread, columns.symbol, columns.period, columns.complete)
+        used = {*columns.stamp, *columns.prices, *extras}
         scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
             block = _read(self.name, scan.slice(offset, batch_rows).collect)
@@ -49,7 +52,7 @@ class Table:
     def texts(self, block: pl.DataFrame) -> pl.Series:
         """The stamps as text."""
         day, *clock = (_text(self.cells(block, i)) for i in self.columns.stamp)
-        return day + " " + clock[0] if clock else day
+        return join_clock(day, clock[0]) if clock else day
 
 
 def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
@@ -70,8 +73,7 @@ def open_table(
         raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
     columns = _recognise(name, schema, _read(name, scan.head(SAMPLE_ROWS).collect))
     names = tuple(schema.names())
-    said = (named_zone(names[columns.stamp[0]]) or "").upper() in ("UTC", "GMT")
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or said)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
@@ -135,7 +137,7 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
     empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
-    extras = {"symbol": columns.symbol, "period": columns.period}
+    extras = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
         "line",

@@ -7,12 +7,14 @@ from datetime import timedelta
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
+from lstm_ts.market import spacing
 from lstm_ts.market.bars import TS
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.revisions import Revision, compare_closes
+from lstm_ts.market.spacing import Times
 from lstm_ts.store.bar_store import BarStore
 
-MINUTE = timedelta(minutes=1)
+MINUTE, NEAR = timedelta(minutes=1), timedelta(days=7)
 LEVEL_SCHEMA = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
 REMEDY = "take another symbol=, or allow_level_change=true if the market moved so; nothing of this was stored"
 
@@ -39,6 +41,20 @@ def read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
     with suppress(NoRows):
         return store.read((*before, first)[0], (*after, last)[0] + MINUTE).select(LEVEL_SCHEMA.names())
     return pl.DataFrame(schema=LEVEL_SCHEMA)
+
+
+def find_spacing(stamps_N: Times, raw: BarStore, processed: BarStore) -> int | None:
+    """An hour where hours alone are stored within a week of the stamps, a minute where minutes with gaps are.
+
+    Null where nothing is, and where each minute is: a few bars further apart are hardly minutes then.
+    """
+    about = pl.Series([stamps_N[0], stamps_N[-1]]).cast(TS)
+    near = pl.col("ts").is_between(about[0] - NEAR, about[1] + NEAR)
+    minutes, hours = (store.read_stamps().to_frame("ts").filter(near)["ts"] for store in (raw, processed))
+    if minutes.is_empty():
+        return None if hours.is_empty() else spacing.HOUR_US
+    gap = minutes.diff().median()
+    return spacing.MINUTE_US if isinstance(gap, timedelta) and gap > MINUTE else None
 
 
 def check_revisions(bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, name: str, *, allow: bool) -> Revision:

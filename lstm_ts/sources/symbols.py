@@ -1,4 +1,4 @@
-"""The symbol column of a file: rows of other symbols are left out, and told."""
+"""Rows of other symbols and unfinished bars are left out, and told."""
 
 import re
 from collections import Counter
@@ -6,7 +6,9 @@ from collections import Counter
 import polars as pl
 
 from lstm_ts.errors import UnknownFormat
-from lstm_ts.sources.columns import printable
+from lstm_ts.sources.columns import FLAGS, printable
+
+UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
 
 
 def same_symbol(written: str, symbol: str) -> bool:
@@ -24,12 +26,14 @@ def _plain(name: str) -> str:
 class SymbolFilter:
     def __init__(self, symbol: str, file: str) -> None:
         self._symbol, self.file = symbol, file
+        self.column = "symbol"  # as the file names it
         self._others: Counter[str] = Counter()
+        self._unfinished = 0
         self._ours: dict[str, int] = {}
-        self._periods: set[str] = set()
+        self.periods: set[str] = set()  # whole once the rows have been read
 
     def keep(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of the symbol, without the columns `symbol` and `period`.
+        """Rows of the symbol that are finished, without the columns `symbol`, `period`, `complete`.
 
         Raises    UnknownFormat: bars of two spellings of it, or of two periods, are mixed
         """
@@ -37,9 +41,13 @@ class SymbolFilter:
             rows = self._of_symbol(rows)
         if "period" in rows.columns:
             good = rows.filter(pl.col("stamp").is_not_null())
-            self._periods |= set(good["period"].drop_nulls().unique().to_list())
-            self._one(self._periods, "one timeframe")
-        return rows.drop("symbol", "period", strict=False)
+            self.periods |= set(good["period"].drop_nulls().unique().to_list())
+            self._one(self.periods, "one timeframe")
+        if "complete" in rows.columns:
+            finished = ~rows["complete"].str.to_lowercase().is_in(UNFINISHED).fill_null(False)
+            self._unfinished += int((~finished).sum())
+            rows = rows.filter(finished)
+        return rows.drop("symbol", "period", "complete", strict=False)
 
     def _of_symbol(self, rows: pl.DataFrame) -> pl.DataFrame:
         counts = rows.filter(pl.col("stamp").is_not_null()).group_by("symbol").len()
@@ -64,12 +72,17 @@ class SymbolFilter:
 
         Raises    UnknownFormat: all of it
         """
+        unfinished = f"{self._unfinished:,} rows of {self.file} are of unfinished bars and are left out"
+        return [*self._notes_of_others(), *([unfinished] if self._unfinished else [])]
+
+    def _notes_of_others(self) -> list[str]:
         if not self._others:
             return []
         names = printable([f"{count:,} of {name}" for name, count in self._others.most_common(5)])
         if not self._ours:
             raise UnknownFormat(
-                f"Expected rows of {self._symbol}, got {names} in {self.file}; correct symbol, or set source.symbol "
-                "to what the file calls it"
+                f"Expected rows of {self._symbol}, got {names} in column {printable([self.column])} of {self.file}; "
+                "correct symbol, set source.symbol to what the file calls it, or leave out that column if it names "
+                "no symbol"
             )
         return [f"Rows of other symbols in {self.file} are left out: {names}"]

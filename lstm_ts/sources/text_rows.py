@@ -9,7 +9,7 @@ from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.headers import is_header
 from lstm_ts.sources.layout import SHOWN_CHARS, TICK_PRICES, Layout
 from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
-from lstm_ts.sources.stamps import parse_stamps
+from lstm_ts.sources.stamp_parsing import parse_stamps
 
 
 class Sides:
@@ -68,7 +68,7 @@ def parse(lines: pl.DataFrame, layout: Layout, sides: Sides | None = None) -> pl
 
 
 def _extras(columns: Columns) -> dict[str, int]:
-    found = {"symbol": columns.symbol, "period": columns.period}
+    found = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     return {name: i for name, i in found.items() if i is not None}
 
 

@@ -1,0 +1,57 @@
+"""Whether the day or the month comes first in dates such as 07/01/2025."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import pairwise
+
+import polars as pl
+
+from lstm_ts.sources.stamps import Stamp
+
+
+def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:
+    """The first two numbers of dates such as 07/01/2025, and their year, which may have two digits."""
+    pattern = r"^\s*(\d{1,2})[-./](\d{1,2})[-./]([12]\d{3}|\d\d)\b"
+    groups = text.str.extract_groups(pattern).struct.unnest().unique().drop_nulls()
+    return set(groups.cast(pl.Int64).rows())
+
+
+def day_first(pairs: Iterable[tuple[int, int, int]]) -> bool | None:
+    """Whether the first number is the day; null where the dates do not tell.
+
+    Years of two digits must vary less than the days. A number above 12 is a day. Where there is none, days that follow
+    one another tell, since the same dates read the other way lie a month apart.
+    """
+    pairs = set(pairs)
+    first, second, last = (len(set(numbers)) for numbers in zip(*pairs, strict=True)) if pairs else (0, 0, 0)
+    if any(year < 100 for _, _, year in pairs) and last >= max(first, second):
+        return None  # 15/03/09 may as well begin with the year
+    pairs = {(a, b, year + 2000 * (year < 100)) for a, b, year in pairs}
+    days = {True: sum(a > 12 >= b for a, b, _ in pairs), False: sum(b > 12 >= a for a, b, _ in pairs)}
+    if any(days.values()):
+        likely = days[True] > days[False]
+        return likely if days[likely] >= 10 * days[not likely] else None
+    if all(a == b for a, b, _ in pairs):
+        return True
+    gaps = {first: _gaps(pairs, first) for first in (True, False)}
+    for first in (True, False):
+        if gaps[first] and max(gaps[first]) <= timedelta(days=10) and min(gaps[not first]) >= timedelta(days=28):
+            return first
+    return None
+
+
+def _gaps(pairs: set[tuple[int, int, int]], first: bool) -> list[timedelta]:
+    days = sorted(
+        date(year, *((b, a) if first else (a, b))) for a, b, year in pairs if min(a, b) >= 1 and max(a, b) <= 12
+    )
+    return [later - earlier for earlier, later in pairwise(days)]
+
+
+def with_order(stamp: Stamp, first: bool) -> Stamp:
+    """The stamps of a file whose dates begin with the day, or with the month."""
+    if first:
+        return stamp
+    usual = stamp.usual and re.sub("%[dm]", lambda found: "%m" if found[0] == "%d" else "%d", stamp.usual)
+    return replace(stamp, date="mdy", usual=usual)

@@ -1,0 +1,107 @@
+"""Which columns of a file hold the stamps of its rows: one, or a day and the time beside it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lstm_ts.market.bars import PRICES
+from lstm_ts.sources.stamps import BLANKS, Stamp, join_clock, recognise_stamp
+
+STAMP_NAMES = (
+    "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",
+    "candle time", "bar time", "start time", "datetime", "date time", "dateandtime", "date and time", "timestamp",
+    "time stamp", "ts", "unix timestamp", "unix time", "unixtime", "unix", "epoch", "local time", "time", "date", "dt",
+    "index level 0", "index", "", "t",
+)  # fmt: skip
+OPENING = re.compile(r"(?!.*interest)(.+ )?(open|start|begin)(ing)?( .+)?|starts?")
+CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time")
+NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
+CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
+
+CLOCK_CELL = re.compile(
+    r"(\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
+    rf"[{BLANKS}]?([AaPp]\.?[Mm]\.?)?( ?[A-Z]{{1,5}})?"
+)
+DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
+DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
+MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])Z?")
+
+
+@dataclass(frozen=True)
+class StampColumns:
+    at: tuple[int, ...]  # or of a day and of its time
+    stamps: Stamp
+    closing: bool = False  # their name says that they are when a bar closes
+
+
+def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) -> tuple[str, str] | None:
+    """A column that has the name of stamps, and a cell of it."""
+    known = (i for i, name in enumerate(plain) if name and _rank(name) is not None and name not in PRICES)
+    return next(((names[i], row[i]) for i in known), None)
+
+
+def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+    """Whole stamps of a known name, in UTC rather than not; a named day and its time; then columns of other names.
+
+    plain   normalised names; cells   of the columns that may hold stamps
+    """
+    opening = {i: column for i, column in cells.items() if not _closes(plain[i]) and not NO_STAMP.fullmatch(plain[i])}
+    return _find(plain, opening) or _find_closing(plain, cells)
+
+
+def _find_closing(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+    """Columns of stamps by a name that says that a bar closes then."""
+    shapes = {i: shape for i in cells if _closes(plain[i]) and (shape := _shape(cells[i]))}
+    return next((StampColumns((i,), shape, closing=True) for i, shape in shapes.items() if shape.clock), None)
+
+
+def _closes(name: str) -> bool:
+    return CLOSING.fullmatch(name) is not None and OPENING.fullmatch(name) is None
+
+
+def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+    known = sorted((i for i in cells if _rank(plain[i]) is not None), key=lambda i: _rank(plain[i]) or 0)
+    others = [i for i in cells if i not in known]
+    clocks = [i for i in cells if _is_clock(plain[i], cells[i])]
+    shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
+    days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
+    whole = [i for i in shapes if i not in days and i not in clocks and (i in known or shapes[i].date != "epoch")]
+    named = [i for i in whole if i in known]
+    if named or (whole and not any(i in known for i in days if clocks)):
+        best = next((i for i in named if shapes[i].utc), (named or whole)[0])
+        return StampColumns((best,), shapes[best])
+    if days and clocks:
+        return _beside(cells, days[0], clocks[0])
+    return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
+
+
+def _rank(name: str) -> int | None:
+    """Null for a name that is not one of stamps."""
+    if name in STAMP_NAMES:
+        return STAMP_NAMES.index(name)
+    return 0 if OPENING.fullmatch(name) else None
+
+
+def _shape(cells: Sequence[str]) -> Stamp | None:
+    """The shape of stamps in a column of which most filled cells are stamps."""
+    filled = [cell for cell in cells if cell]
+    stamps = [cell for cell in filled if recognise_stamp([cell])]
+    return recognise_stamp(stamps) if 2 * len(stamps) > len(filled) else None
+
+
+def _is_clock(name: str, cells: Sequence[str]) -> bool:
+    patterns = (CLOCK_CELL, DATED_CLOCK, *((DIGITS_CELL,) if name in CLOCK_NAMES else ()))
+    filled = [cell for cell in cells if cell]
+    return 2 * sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in filled) > len(filled)
+
+
+def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
+    return all(pattern.fullmatch(cell) for cell in cells if cell)
+
+
+def _beside(cells: Mapping[int, Sequence[str]], day: int, clock: int) -> StampColumns | None:
+    joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in (day, clock)))
+    stamps = recognise_stamp(joined.to_list())
+    return StampColumns((day, clock), stamps) if stamps else None
