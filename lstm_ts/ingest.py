@@ -50,6 +50,9 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
+    start, end = utc(cfg.span.start), utc(cfg.span.end)
+    if start and end and start >= end:
+        raise ConfigError(f"Expected span.start before span.end, got {start} and {end}; correct one of them")
     source = _make_source(cfg.source)
     return _backfill(cfg, ledger, source) if isinstance(source, Broker) else _ingest_all(cfg, ledger, source)
 

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -451,11 +452,22 @@ def test_a_value_out_of_range_is_a_config_error(factor: float, rows: int) -> Non
         make_files("x.csv", zone=None, price_factor=factor, batch_rows=rows)
 
 
-@pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "", "/absent/**/*.csv"])
+@pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "/absent/**/*.csv"])
 def test_a_pattern_that_matches_nothing_is_named(pattern: str) -> None:
     with pytest.raises(NoSuchFile) as error:
-        batches(Path(pattern) if pattern else [""])
+        batches(Path(pattern))
     assert f"source.paths={pattern};" in str(error.value)
+
+
+@pytest.mark.parametrize("paths", [[1, 2], None, [], "", [""], 7])
+def test_paths_that_name_nothing_are_a_sentence(paths: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Expected source\.paths as a file, a glob or a list of them, got "):
+        make_files(paths)
+
+
+def test_a_folder_is_told_from_the_files_in_it(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchFile, match=rf"got the folder source\.paths={tmp_path}; .* such as {tmp_path}/\*\.csv"):
+        batches(tmp_path)
 
 
 def test_parquet_without_the_columns_is_an_unknown_format(tmp_path: Path) -> None:

@@ -418,6 +418,12 @@ def test_a_value_that_fits_nothing_is_one_sentence(tmp_path: Path, value: str) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_span_that_ends_before_it_starts_is_a_sentence(tmp_path: Path) -> None:
+    span = ["span.start=2022-02-01", "span.end=2022-01-01", f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"Expected span\.start before span\.end, got 2022-02-01"):
+        run(compose("ingest", span))
+
+
 def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> None:
     with pytest.raises(NoRows, match=r"got an empty store; run python -m lstm_ts\.ingest first"):
         stores.status(silver)

@@ -1,11 +1,17 @@
 """Price levels: what a market can do, and what it cannot."""
 
 import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
-from lstm_ts.market.levels import CloseRange, close_range, largest_move
+from lstm_ts.errors import DataError
+from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.levels import CloseRange, check_levels, close_range, largest_move
+from lstm_ts.market.revisions import compare_closes
 
 DAY_S, YEAR_S = 86_400, 365 * 86_400
 
@@ -36,3 +42,18 @@ def test_a_window_far_from_the_closes_of_the_training_hours_is_told(
     lowest: float, highest: float, gap_s: float, said: str
 ) -> None:
     assert CloseRange(14.0, 30.5).describe_jump(CloseRange(lowest, highest), gap_s) == said
+
+
+def priced(*prices: float, minutes: Sequence[float] = ()) -> pl.DataFrame:
+    """Bars of one price each, so many minutes after the first; by default one after the other."""
+    ts = [datetime(2025, 1, 6, tzinfo=UTC) + timedelta(minutes=at) for at in minutes or range(len(prices))]
+    columns = {name: pl.Series(prices, dtype=pl.Float64) for name in PRICES}
+    return pl.DataFrame({"ts": pl.Series(ts, dtype=TS)} | columns)
+
+
+@pytest.mark.parametrize("prices", [[15.0, np.nan, 15.0], [np.nan] * 3, [15.0, -15.0, 15.0]])
+def test_a_price_that_is_no_number_is_a_jump_and_a_revision(prices: list[float]) -> None:
+    with np.errstate(invalid="ignore"), pytest.raises(DataError, match="Expected prices of one level"):
+        check_levels(priced(*prices), priced().clear(), "X", remedy="")
+    stored = priced(*[15.0] * 200)
+    assert compare_closes(stored.with_columns(close=pl.lit(np.nan)), stored).replaces

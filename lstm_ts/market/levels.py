@@ -56,9 +56,9 @@ def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy
     ).sort("ts", maintain_order=True)
     open_N, close_N, came_N = (both[name].to_numpy() for name in ("open", "close", "came"))
     limit_N = largest_move(both["ts"].to_physical().diff().to_numpy()[1:] / 1e6)
-    jumps_N = np.abs(np.log(close_N / open_N)) > TORN
+    jumps_N = ~(np.abs(np.log(close_N / open_N)) <= TORN)  # so that NaN is a jump
     jumps_N &= came_N
-    between_N = (np.abs(np.log(open_N[1:] / close_N[:-1])) > limit_N) & (came_N[1:] | came_N[:-1])
+    between_N = ~(np.abs(np.log(open_N[1:] / close_N[:-1])) <= limit_N) & (came_N[1:] | came_N[:-1])
     jumps_N[1:] |= between_N
     if not jumps_N.any():
         return

@@ -25,7 +25,7 @@ class Revision:
     def replaces(self) -> bool:
         """Whether more differs than corrections of single bars do."""
         many = self.common >= MIN_BARS and self.differing > MAX_SHARE * self.common
-        return many and self.size_bps > MAX_SIZE_BPS
+        return many and not self.size_bps <= MAX_SIZE_BPS
 
     def __str__(self) -> str:
         share = self.differing / max(self.common, 1)
@@ -40,7 +40,7 @@ def compare_closes(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
     both = bars.join(stored.select("ts", before="close"), on="ts", maintain_order="left")
     both = both.unique("ts", keep="last", maintain_order=True)
     bps_N = (both["close"] / both["before"] - 1).to_numpy() * BPS
-    bps_N = bps_N[np.abs(bps_N) > NOISE_BPS]
+    bps_N = bps_N[~(np.abs(bps_N) <= NOISE_BPS)]  # NaN differs
     if not len(bps_N):
         return Revision(both.height, 0, 0.0, 0.0)
     return Revision(both.height, len(bps_N), float(bps_N.mean()), float(np.abs(bps_N).mean()))

@@ -57,7 +57,7 @@ class Files:
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
             raise ConfigError(f"Expected at least one row, got source.batch_rows={batch_rows}")
-        self.patterns = [paths] if isinstance(paths, str) else list(paths)
+        self.patterns = _check_paths(paths)
         if dates not in (None, *DATES):
             raise ConfigError(f"Expected source.dates as one of {', '.join(DATES)} or null, got {dates}")
         if stamps not in STAMPS:
@@ -168,8 +168,20 @@ def _with_answers(
     yield replace(held, answers=testimony.answers() if held.minutes == 1 else (), notes=notes)
 
 
+def _check_paths(paths: object) -> list[str]:
+    patterns = [paths] if isinstance(paths, str) else list(paths) if isinstance(paths, Sequence) else []
+    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise ConfigError(f"Expected source.paths as a file, a glob or a list of them, got {paths}; name one")
+    return patterns
+
+
 def _find(pattern: str) -> list[Path]:
     found = sorted(copy_matches(pattern) if is_url(pattern) else _find_here(pattern))
+    if not found and Path(pattern).is_dir():
+        raise NoSuchFile(
+            f"Expected a file, or a glob that matches one, got the folder source.paths={pattern}; set source.paths to "
+            f"the files in it, such as {Path(pattern) / '*.csv'}"
+        )
     if not found:
         raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
     return found
