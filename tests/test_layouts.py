@@ -242,13 +242,59 @@ def test_a_zone_that_the_header_names_is_used_and_told(tmp_path: Path) -> None:
     assert "taken as Europe/Athens" in note
 
 
-def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None:
-    ticks = ["2025.01.07\t14:00:01.5\t30.1\t30.2\t\t\t6", "2025.01.07\t14:00:02.5\t30.0\t\t\t\t2"]
-    ticks += ["2025.01.07\t14:00:03.5\t\t30.4\t\t\t4", "2025.01.07\t14:01:00.5\t30.2\t30.4\t\t\t6"]
-    (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>", *ticks]))
+QUOTES = [  # bid and ask of each tick, a side blank
+    ("14:00:01.5", "30.1", "30.2"),
+    ("14:00:02.5", "30.0", ""),
+    ("14:00:03.5", "", "30.4"),
+    ("14:01:00.5", "30.2", "30.4"),
+    ("14:02:00.5", "30.3", ""),
+]
+
+
+def minutes_of_quotes() -> list[object]:
+    first = (FIRST, *map(pytest.approx, (30.15, 30.2, 30.1, 30.2)), 3)
+    rest = ((1, 30.3), (2, 30.35))
+    return [first, *((FIRST + timedelta(minutes=i), *[pytest.approx(mid)] * 4, 1) for i, mid in rest)]
+
+
+@pytest.mark.parametrize("none", ["", "null", "NaN", "-", "N/A"])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "beside another symbol"])
+def test_a_side_that_a_tick_leaves_blank_is_the_last_one(
+    tmp_path: Path, none: str, order: int, rows: int, other: bool
+) -> None:
+    ticks = []
+    for clock, *sides in QUOTES[::order]:
+        ticks.append("\t".join(["2025.01.07", clock, *(side or none for side in sides), "XAGUSD"]))
+        ticks += [f"2025.01.07\t{clock}\t2650.1\t2650.4\tXAUUSD"] * other
+    header = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<SYMBOL>"
+    (tmp_path / "ticks.csv").write_text("\n".join([header, *ticks]))
+    assert bars_of(read(tmp_path / "ticks.csv", rows=rows)) == minutes_of_quotes()
+
+
+@pytest.mark.parametrize("none", [None, float("nan"), "null", ""])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+def test_a_side_that_parquet_leaves_blank_is_the_last_one(tmp_path: Path, none: float | str | None, order: int) -> None:
+    kind = str if isinstance(none, str) else float
+    sides = {
+        name: pl.Series([kind(quote[at]) if quote[at] else none for quote in QUOTES])
+        for at, name in ((1, "bid"), (2, "ask"))
+    }
+    frame = pl.DataFrame({"time": [f"2025-01-07 {clock}" for clock, *_ in QUOTES], **sides})
+    frame[::order].write_parquet(tmp_path / "ticks.parquet")
     for rows in (1, 2, 7):
-        first, _ = bars_of(read(tmp_path / "ticks.csv", rows=rows))
-        assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
+        assert bars_of(read(tmp_path / "ticks.parquet", rows=rows)) == minutes_of_quotes()
+
+
+def test_a_side_is_neither_carried_back_in_time_nor_through_a_file_in_no_order(tmp_path: Path) -> None:
+    ticks = [f"2025.01.07\t14:{i:02}:00.5\t30.1\t30.2" for i in range(40)]
+    late = "2025.01.07\t13:59:00.5\t30.0\t"
+    for lines, why in (([*ticks, late], "unparseable price"), ([*ticks[1::3], late, *ticks[::-3]], "not in order")):
+        (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>", *lines]))
+        for rows in (1, 1000):
+            (reason,) = pl.concat([batch.rejects for batch in read(tmp_path / "ticks.csv", rows=rows)])["reason"]
+            assert why in reason
 
 
 SYMBOLS = "".join(

@@ -16,8 +16,9 @@ from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout
 from lstm_ts.sources.numbers import NO_PRICES
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
+from lstm_ts.sources.sides import carry_sides
 from lstm_ts.sources.symbols import SymbolFilter
-from lstm_ts.sources.text_rows import Sides, parse
+from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import Zone
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
@@ -48,7 +49,8 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     notes: list[str] = []
-    return Chunks(_kept(frames, kept, notes), utc=table.utc, ticks=table.columns.ticks, notes=notes)
+    rows = _kept(frames, kept, notes, ticks=table.columns.ticks)
+    return Chunks(rows, utc=table.utc, ticks=table.columns.ticks, notes=notes)
 
 
 def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
@@ -63,7 +65,7 @@ def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: s
         notes.append(f"Bars of {first.file} are those of the bid ({price})")
     frames = (frame for text, layout in zip(texts, layouts, strict=True) for frame in _frames(text, layout, batch_rows))
     return Chunks(
-        _kept(frames, kept, notes),
+        _kept(frames, kept, notes, ticks=first.ticks),
         utc=first.utc,
         ticks=first.ticks,
         zone=first.zone,
@@ -84,14 +86,20 @@ def _layout(text: Text, batch_rows: int, dates: str | None) -> Layout:
 
 
 def _frames(text: Text, layout: Layout, batch_rows: int) -> Iterator[pl.DataFrame]:
-    sides = Sides()
     for lines in read_lines(text, batch_rows):
-        rows = parse(lines, layout, sides)
+        rows = parse(lines, layout)
         if rows.height:
             yield rows
 
 
-def _kept(frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str]) -> Iterator[pl.DataFrame]:
+def _kept(
+    frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str], *, ticks: bool
+) -> Iterator[pl.DataFrame]:
+    rows = _of_symbol(frames, kept, notes)
+    return carry_sides(rows) if ticks else rows
+
+
+def _of_symbol(frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str]) -> Iterator[pl.DataFrame]:
     empty = 0
     for frame in frames:
         rows = kept.keep(frame)

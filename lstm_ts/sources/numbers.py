@@ -10,6 +10,7 @@ WORDS = "undefined missing none nil nan nat null (null) na <na> n/a n.a."
 CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
 NO_VALUE = ("", "#n/a n/a", *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
+NO_NUMBER = "unparseable price"
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 MAX_SPREAD = 0.05  # of the close; more are points
 APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
@@ -102,3 +103,20 @@ def find_no_prices(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> p
     for column in cells if found.any() else ():
         found &= is_no_value(column).fill_null(False)
     return found
+
+
+def split_missing(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> tuple[list[pl.Series], pl.Series]:
+    """Prices, null where a cell has none; and the rows of which a cell is neither a number nor a word for none.
+
+    prices, cells   as of `find_no_prices`
+    """
+    missing = [~price.is_finite().fill_null(False) for price in prices]
+    bad = pl.Series([False]).new_from_index(0, len(prices[0]))
+    if not any(column.any() for column in missing):
+        return list(prices), bad
+    kept = []
+    for price, lacks, column in zip(prices, missing, cells, strict=True):
+        none = lacks & is_no_value(column.fill_null(""))
+        kept.append(price.set(none, None))
+        bad |= price.is_null() & ~none
+    return kept, bad

@@ -12,7 +12,15 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, named_zone, printable
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
-from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import (
+    NO_NUMBER,
+    NO_PRICES,
+    find_no_prices,
+    only_spreads,
+    parse_numbers,
+    parse_volumes,
+    split_missing,
+)
 from lstm_ts.sources.stamps import date_pairs, parse_stamps, with_order
 
 SAMPLE_ROWS = 200
@@ -134,7 +142,12 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     if columns.spread is not None and not columns.ticks:
         spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
-    empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
+    empty = bad_price = pl.lit(False)
+    if columns.ticks:
+        prices, wrong_price = split_missing(prices, texts)
+        bad_price = pl.lit(wrong_price)
+    else:
+        empty = pl.lit(find_no_prices(prices, texts))
     extras = {"symbol": columns.symbol, "period": columns.period}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
@@ -144,7 +157,12 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         volume=volume,
         spread=spread,
         text=pl.lit(None, pl.String),
-        reason=pl.when(empty).then(pl.lit(NO_PRICES)).when(bad).then(pl.lit("unparseable volume")),
+        reason=pl.when(empty)
+        .then(pl.lit(NO_PRICES))
+        .when(bad_price)
+        .then(pl.lit(NO_NUMBER))
+        .when(bad)
+        .then(pl.lit("unparseable volume")),
         **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},
     )
 
