@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from conftest import make_files
 
-from lstm_ts.errors import DataError, UnknownFormat
+from lstm_ts.errors import ConfigError, DataError, UnknownFormat
 from lstm_ts.market.bars import BarBatch
 
 Row = tuple[datetime, float, float, float, float, float | None]
@@ -342,7 +342,6 @@ REFUSED = {
     "hours without minutes": (table("date,time,open,high,low,close,volume", "%Y-%m-%d,14"), "such as 1400 or 140000"),
     "no stamp": (table("what,open,high,low,close,volume", "x"), "a column of time stamps"),
     "two layouts": (PLAIN + "close,low,high,open,volume,time\n", "got another header in line 17"),
-    "2,030 with no point": (table(BARS, "%Y-%m-%d %H:%M", '"2,030","2,031","2,029","2,030",3'), "got '2,030'"),
     "a column too many": (table(BARS, "%Y-%m-%d %H:%M,x,y"), "Expected 6 columns as the header names them, got rows"),
 }
 
@@ -524,3 +523,60 @@ def test_parquet_of_another_symbol_or_of_days_is_refused(tmp_path: Path) -> None
     FRAME.with_columns(STAMP.dt.date()).write_parquet(tmp_path / "bars.parquet")
     with pytest.raises(UnknownFormat, match="without a time of day"):
         read(tmp_path / "bars.parquet")
+
+
+OPEN = table(BARS, "%Y-%m-%d %H:%M:%S", "48_250,48_255,48_249,48_253,3")
+
+
+def in_text(text: str, separator: str, sign: str) -> bytes:
+    return text.replace(",", separator).replace("_", sign).encode()
+
+
+def in_quotes(text: str) -> bytes:
+    return text.replace("48_250,48_255,48_249,48_253", '"48,250","48,255","48,249","48,253"').encode()
+
+
+def in_workbook(text: str) -> bytes:
+    return workbook([[cell.replace("_", ",") for cell in line.split(",")] for line in text.splitlines()])
+
+
+def in_parquet(text: str) -> bytes:
+    written = io.BytesIO()
+    rows = [line.split(",") for line in text.splitlines()]
+    columns = {name: [row[i].replace("_", ",") for row in rows[1:]] for i, name in enumerate(rows[0])}
+    pl.DataFrame(columns).write_parquet(written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("written", "point"),
+    [
+        *((lambda text, cell=cell: in_text(text, cell, ","), 1) for cell in "\t|;"),
+        (lambda text: in_text(text, ";", "."), -1),
+        (in_quotes, 1),
+        (in_workbook, 1),
+        (in_parquet, 1),
+    ],
+    ids=["tab", "bar", "semicolon", "points between semicolons", "quotes", "workbook", "Parquet"],
+)
+def test_prices_off_by_a_thousand_are_asked_for(tmp_path: Path, written: Callable[[str], bytes], point: int) -> None:
+    (tmp_path / "bars").write_bytes(written(OPEN))
+    with pytest.raises(UnknownFormat, match=r"got '48[.,]250' in .* source\.decimal=comma or source\.decimal=point"):
+        read(tmp_path / "bars")
+    for decimal, closes in zip(("point", "comma")[::point], (48253.0, 48.253), strict=True):
+        source = make_files(str(tmp_path / "bars"), decimal=decimal)
+        assert {row[4] for row in bars_of(list(source.read_batches()))} == {closes}
+
+
+@pytest.mark.parametrize(("one", "close"), [("1,048,253.5", 48253), ("48,253.25", 48253), ("48,2535", 48.253)])
+def test_one_price_tells_the_decimal_sign_of_a_file(tmp_path: Path, one: str, close: float) -> None:
+    text = OPEN.replace(",", "\t").replace("_", ",")
+    at = text.rindex("48,253")
+    (tmp_path / "bars").write_text(text[:at] + one + text[at + 6 :])
+    bars = pl.concat([batch.bars for batch in read(tmp_path / "bars")])
+    assert bars["close"][0] == close
+
+
+def test_a_decimal_sign_that_is_none_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"Expected source\.decimal as comma or point or null, got semicolon"):
+        make_files("x.csv", decimal="semicolon")

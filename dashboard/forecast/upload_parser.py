@@ -20,7 +20,11 @@ from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
-CHOOSE = {"zone": "Choose another zone", "dates": "Choose whether the day or the month comes first"}
+CHOOSE = {
+    "zone": "Choose another zone",
+    "dates": "Choose whether the day or the month comes first",
+    "decimal": "Export the prices with a decimal point, and none for thousands",
+}
 
 
 class OverLimit(LstmTsError):
@@ -87,6 +91,7 @@ def read(
         symbol=symbol,
         zone=options.zone,
         dates=options.dates,
+        decimal=None,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
         stamps=options.stamps,

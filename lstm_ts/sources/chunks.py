@@ -4,7 +4,7 @@ Its kind is recognised by its content, and a block is all that is ever in memory
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +14,7 @@ from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout
-from lstm_ts.sources.numbers import NO_PRICES
+from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
 from lstm_ts.sources.sides import carry_sides
 from lstm_ts.sources.symbols import SymbolFilter
@@ -34,17 +34,18 @@ class Chunks:
     words: str = "Parquet"  # what was recognised
 
 
-def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Chunks:
+def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None) -> Chunks:
     """Raises    NoRows, UnknownFormat; DataError: a damaged file"""
     kept = SymbolFilter(symbol, str(file))
     if is_parquet(file):
-        return _of_table(*open_parquet(file, batch_rows, dates=dates), kept)
-    return _open_texts(find_texts(file), batch_rows, kept, dates)
+        return _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), kept)
+    return _open_texts(find_texts(file), batch_rows, kept, dates, decimal)
 
 
-def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None) -> Chunks:
+def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None, decimal: str | None = None) -> Chunks:
     """The same of a frame, in one block.    Raises    NoRows, UnknownFormat"""
-    return _of_table(*open_table(frame.lazy(), name, max(frame.height, 1), dates=dates), SymbolFilter(symbol, name))
+    rows = max(frame.height, 1)
+    return _of_table(*open_table(frame.lazy(), name, rows, dates=dates, decimal=decimal), SymbolFilter(symbol, name))
 
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
@@ -53,8 +54,10 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
     return Chunks(rows, utc=table.utc, ticks=table.columns.ticks, notes=notes)
 
 
-def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
-    layouts = [_layout(text, batch_rows, dates) for text in texts]
+def _open_texts(
+    texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None, decimal: str | None = None
+) -> Chunks:
+    layouts = [_layout(text, batch_rows, dates, decimal) for text in texts]
     first = layouts[0]
     for text, layout in zip(texts, layouts, strict=True):
         if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
@@ -80,8 +83,9 @@ def _words(layout: Layout) -> str:
     return f"{what} as text, separated by {SEPARATORS[layout.separator]} ({columns})"
 
 
-def _layout(text: Text, batch_rows: int, dates: str | None) -> Layout:
+def _layout(text: Text, batch_rows: int, dates: str | None, decimal: str | None) -> Layout:
     layout = recognise(first_lines(text, SAMPLE_LINES), file=text.label)
+    layout = replace(layout, comma=choose_decimal(layout.comma, decimal, layout.prices, file=layout.file))
     return layout if layout.settled else settle(layout, read_lines(text, batch_rows), dates=dates)
 
 

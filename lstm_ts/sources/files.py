@@ -22,6 +22,7 @@ from lstm_ts.sources.chunks import Chunks, open_chunks
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
+from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
 from lstm_ts.sources.seen import SeenStamps, find_repeats
@@ -44,12 +45,14 @@ class Files:
         symbol: str,
         zone: str | None,
         dates: str | None,
+        decimal: str | None,
         price_factor: float,
         batch_rows: int,
         stamps: str,
         keep_spikes: bool,
     ) -> None:
         """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open
+        decimal   comma or point, the decimal sign of prices that leave it open
         stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
@@ -64,7 +67,8 @@ class Files:
             raise ConfigError(f"Expected source.stamps={' or '.join(STAMPS)}, got {stamps}")
         self.at_close = stamps == "close"
         self.symbol = symbol
-        self.dates = dates
+        check_decimal(decimal)
+        self.dates, self.decimal = dates, decimal
         self.zone = parse_zone(zone) if zone else None
         self.price_factor = price_factor
         self.batch_rows = batch_rows
@@ -95,7 +99,7 @@ class Files:
         return dict.fromkeys(path for pattern in self.patterns for path in _find(pattern))
 
     def _open(self, path: Path) -> Chunks:
-        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
 
     def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
         opened = self._open(path)

@@ -15,6 +15,8 @@ from lstm_ts.sources.layout import TICK_PRICES
 from lstm_ts.sources.numbers import (
     NO_NUMBER,
     NO_PRICES,
+    choose_decimal,
+    decimal_comma,
     find_no_prices,
     only_spreads,
     parse_numbers,
@@ -41,6 +43,7 @@ class Table:
     names: tuple[str, ...]
     columns: Columns
     utc: bool
+    comma: bool  # the decimal sign of prices that are text
 
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
@@ -60,26 +63,32 @@ class Table:
         return day + " " + clock[0] if clock else day
 
 
-def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
+def open_parquet(
+    file: Path, batch_rows: int, *, dates: str | None, decimal: str | None
+) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The table, and frames as from text_rows.parse.
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """
-    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates)
+    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates, decimal=decimal)
 
 
 def open_table(
-    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None
+    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None, decimal: str | None
 ) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The same of any rows.    name   of what holds them, in sentences"""
     schema = _read(name, scan.collect_schema)
     total = _read(name, lambda: scan.select(pl.len()).collect().item())
     if total == 0:
         raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
-    columns = _recognise(name, schema, _read(name, scan.head(SAMPLE_ROWS).collect))
+    sample = _read(name, scan.head(SAMPLE_ROWS).collect)
+    columns = _recognise(name, schema, sample)
     names = tuple(schema.names())
+    written = [sample[names[i]] for i in columns.prices if not schema[names[i]].is_numeric()]
+    prices = [cell for column in written for cell in _text(column).drop_nulls()]
+    comma = choose_decimal(decimal_comma(prices), decimal, prices, file=name)
     said = (named_zone(names[columns.stamp[0]]) or "").upper() in ("UTC", "GMT")
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or said)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or said, comma=comma)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
@@ -133,14 +142,14 @@ def _within_years(stamps: pl.Series) -> pl.Series:
 
 def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     columns = table.columns
-    prices = [_numbers(table.cells(block, i)) for i in columns.prices]
+    prices = [_numbers(table.cells(block, i), comma=table.comma) for i in columns.prices]
     volume, bad = pl.lit(None, pl.Float64), pl.lit(False)
     if columns.volume is not None and not columns.ticks:
-        found, wrong = _volumes(table.cells(block, columns.volume))
+        found, wrong = _volumes(table.cells(block, columns.volume), comma=table.comma)
         volume, bad = pl.lit(found), pl.lit(wrong)
     spread = pl.lit(None, pl.Float64)
     if columns.spread is not None and not columns.ticks:
-        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
+        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread), comma=table.comma), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
     empty = bad_price = pl.lit(False)
     if columns.ticks:
@@ -178,14 +187,14 @@ def _stamps(block: pl.DataFrame, table: Table) -> pl.Series:
     return found.dt.replace_time_zone("UTC") if table.utc and naive else found
 
 
-def _numbers(cells: pl.Series) -> pl.Series:
+def _numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
     if cells.dtype.is_numeric():
         return cells.cast(pl.Float64)
-    return parse_numbers(_text(cells), comma=False)
+    return parse_numbers(_text(cells), comma=comma)
 
 
-def _volumes(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+def _volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Series]:
     if not cells.dtype.is_numeric():
-        return parse_volumes(_text(cells), comma=False)
+        return parse_volumes(_text(cells), comma=comma)
     found = cells.cast(pl.Float64)
     return found.set((~found.is_finite() | (found < 0)).fill_null(True), None), found.is_infinite().fill_null(False)

@@ -30,18 +30,18 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
               of a tick or a volume that is no number, or null
     Raises    UnknownFormat: another header within the file
     """
-    cells = split_cells(lines["text"], layout)
+    cells, comma = split_cells(lines["text"], layout), bool(layout.comma)
     columns, count = layout.columns, len(layout.names)
-    prices = [parse_numbers(cells[i], comma=layout.comma) for i in columns.prices]
+    prices = [parse_numbers(cells[i], comma=comma) for i in columns.prices]
     stamp = parse_stamps(join_stamps(cells, layout), columns.stamps)
     if layout.utc and not columns.stamps.utc:
         stamp = stamp.dt.replace_time_zone("UTC")
     volume, bad_volume = pl.Series([None], dtype=pl.Float64), pl.Series([False])
     if columns.volume is not None and not layout.ticks:
-        volume, bad_volume = parse_volumes(cells[columns.volume], comma=layout.comma)
+        volume, bad_volume = parse_volumes(cells[columns.volume], comma=comma)
     spread = None
     if columns.spread is not None and not layout.ticks:
-        spread = only_spreads(parse_numbers(cells[columns.spread], comma=layout.comma), prices[3])
+        spread = only_spreads(parse_numbers(cells[columns.spread], comma=comma), prices[3])
     empty = bad_price = pl.Series([False])
     if layout.ticks:
         prices, bad_price = split_missing(prices, [cells[i] for i in columns.prices])
