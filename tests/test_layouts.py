@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -370,9 +371,8 @@ def tarred() -> bytes:
     return written.getvalue()
 
 
-def workbook(rows: list[list[object]]) -> bytes:
-    """An xlsx file as small as it can be, with texts, numbers and one style for dates."""
-    cells = "".join(
+def sheet_cells(rows: list[list[object]]) -> str:
+    return "".join(
         f'<row r="{r}">'
         + "".join(
             f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
@@ -385,26 +385,34 @@ def workbook(rows: list[list[object]]) -> bytes:
         + "</row>"
         for r, row in enumerate(rows, 1)
     )
+
+
+def workbook(**sheets: list[list[object]]) -> bytes:
+    """An xlsx file as small as it can be, with texts, numbers and one style for dates."""
     main, office = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
     relation = f"{office}/officeDocument/2006/relationships"
     part = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    listed = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in enumerate(sheets, 1))
+    related = "".join(
+        f'<Relationship Id="r{i}" Type="{relation}/worksheet" Target="worksheets/sheet{i}.xml"/>'
+        for i in range(1, len(sheets) + 1)
+    )
     parts = {
         "[Content_Types].xml": f'<Types xmlns="{office}/package/2006/content-types"><Default Extension="rels" '
         'ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
-        f'ContentType="{part}.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" '
-        f'ContentType="{part}.worksheet+xml"/><Override PartName="/xl/styles.xml" ContentType="{part}.styles+xml"/>'
+        f'ContentType="{part}.sheet.main+xml"/><Override PartName="/xl/styles.xml" ContentType="{part}.styles+xml"/>'
         "</Types>",
         "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship Id="r1" '
         f'Type="{relation}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets><sheet name="M1" sheetId="1" '
-        'r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship '
-        f'Id="r1" Type="{relation}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" '
-        f'Type="{relation}/styles" Target="styles.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets>{listed}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships">{related}'
+        f'<Relationship Id="styles" Type="{relation}/styles" Target="styles.xml"/></Relationships>',
         "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs>'
         "</styleSheet>",
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
     }
+    for i, rows in enumerate(sheets.values(), 1):
+        data = f'<worksheet xmlns="{main}"><sheetData>{sheet_cells(rows)}</sheetData></worksheet>'
+        parts[f"xl/worksheets/sheet{i}.xml"] = data
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
@@ -417,14 +425,67 @@ def test_a_workbook_is_read_with_stamps_as_text_or_as_dates(tmp_path: Path) -> N
     for stamps in (naive, [f"{stamp}" for stamp in naive]):
         rows: list[list[object]] = [BARS.split(",")]
         rows += [[stamp, 29.5, 29.6, 29.4, 29.55, 3] for stamp in stamps]
-        (tmp_path / "bars.xlsx").write_bytes(workbook(rows))
+        (tmp_path / "bars.xlsx").write_bytes(workbook(M1=rows))
         assert bars_of(read(tmp_path / "bars.xlsx")) == expected()
 
 
-def test_a_zip_of_one_file_or_of_several_is_read(tmp_path: Path) -> None:
-    later = table(BARS, "%Y-%m-%d %H:%M:%S", first=FIRST + timedelta(minutes=15))
-    (tmp_path / "bars.zip").write_bytes(zipped(b_csv=later, a_csv=PLAIN, read_txt="Gap report"))
-    assert bars_of(read(tmp_path / "bars.zip")) == expected(count=30)
+LATER = table(BARS, "%Y-%m-%d %H:%M:%S", first=FIRST + timedelta(minutes=15))
+GOLD = PLAIN.replace("29.", "2650.")
+
+
+def cells_of(text: str) -> list[list[object]]:
+    return [list(line.split(",")) for line in text.splitlines()]
+
+
+def notes_of(batches: list[BarBatch]) -> list[str]:
+    return [note for batch in batches for note in batch.notes]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(b_csv=LATER, a_csv=PLAIN),
+        zipped(b_txt=LATER, a_csv=PLAIN),
+        zipped(b_CSV=LATER.replace(",", "\t"), a_tsv=PLAIN.replace(",", ";")),
+        workbook(Jan=cells_of(PLAIN), Feb=cells_of(LATER)),
+    ],
+    ids=["csv", "csv and txt", "other names and separators", "sheets"],
+)
+def test_every_file_of_an_archive_and_every_sheet_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bars").write_bytes(content)
+    found = read(tmp_path / "bars")
+    assert bars_of(found) == expected(count=30)
+    assert notes_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (zipped(a_csv=PLAIN, read_txt="Gap report"), "got .*read.txt that begins"),
+        (zipped(a_csv=PLAIN, b_png=b"\x89PNG" + bytes(9)), "got a PNG picture"),
+        (workbook(Info=[["Made by X"], ["in 2025"]], Bars=cells_of(PLAIN)), "got .*Info that begins"),
+        (workbook(XAUUSD=cells_of(GOLD), XAGUSD=cells_of(PLAIN)), r"got those of XAUUSD by the name of .*bars/XAUUSD"),
+        (zipped(DAT_XAUUSD_M1=GOLD, DAT_XAGUSD_M1=PLAIN), r"got those of XAUUSD by the name of .*DAT.XAUUSD.M1"),
+        (
+            zipped(a_csv=PLAIN, b_csv=GOLD.replace("\n", ",XAUUSD\n").replace("volume,XAUUSD", "volume,symbol")),
+            "got 15 of XAUUSD in .*b.csv",
+        ),
+    ],
+)
+def test_what_is_left_out_of_an_archive_or_workbook_is_told(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "bars").write_bytes(content)
+    found = read(tmp_path / "bars")
+    assert bars_of(found) == expected()
+    (note,) = notes_of(found)
+    assert re.search(f"A part of an archive or workbook is left out: Expected .*{why}", note)
+
+
+def test_a_workbook_of_another_symbol_alone_is_refused_and_taken_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "bars").write_bytes(workbook(XAUUSD=cells_of(PLAIN)))
+    with pytest.raises(UnknownFormat, match=r"Expected rows of XAGUSD, got those of XAUUSD .* or set source\.symbol"):
+        read(tmp_path / "bars")
+    source = make_files(str(tmp_path / "bars"), symbol="XAUUSD")
+    assert bars_of(list(source.read_batches())) == expected()
 
 
 def flipped(content: bytes, at: int) -> bytes:
@@ -457,7 +518,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cut zip": (lambda: zipped(a_csv=PLAIN)[:-9], "a cut or damaged one"),
     "a damaged zip": (lambda: flipped(zipped(a_csv=PLAIN), 60), "a cut or damaged one"),
     "a damaged workbook": (
-        lambda: flipped(workbook([["time"], ["x"]]), 400),
+        lambda: flipped(workbook(M1=[["time"], ["x"]]), 400),
         "Expected a whole workbook|a cut or damaged one",
     ),
     "half a Parquet file": (lambda: b"PAR1" + bytes(99), "a cut or damaged one"),
@@ -537,7 +598,7 @@ def in_quotes(text: str) -> bytes:
 
 
 def in_workbook(text: str) -> bytes:
-    return workbook([[cell.replace("_", ",") for cell in line.split(",")] for line in text.splitlines()])
+    return workbook(M1=[[cell.replace("_", ",") for cell in line.split(",")] for line in text.splitlines()])
 
 
 def in_parquet(text: str) -> bytes:

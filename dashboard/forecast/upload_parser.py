@@ -76,7 +76,7 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
 def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> RecognisedFile:
     """Raises    DataError, with `name` for the path"""
     with _named(path, name):
-        found = open_chunks(path, 1, symbol=symbol, dates=dates)
+        found, *_ = open_chunks(path, 1, symbol=symbol, dates=dates)
     return RecognisedFile(found.words, found.utc or found.zone is not None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import UnknownFormat
+from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
@@ -17,7 +17,7 @@ from lstm_ts.sources.layout import Layout
 from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
 from lstm_ts.sources.sides import carry_sides
-from lstm_ts.sources.symbols import SymbolFilter
+from lstm_ts.sources.symbols import SymbolFilter, check_name
 from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import Zone
 
@@ -32,14 +32,41 @@ class Chunks:
     zone: Zone | None = None  # of stamps without an offset, where the file names it
     notes: list[str] = field(default_factory=list)  # whole once the rows have been read
     words: str = "Parquet"  # what was recognised
+    name: str = ""  # of the file, or of the one within an archive
 
 
-def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None) -> Chunks:
-    """Raises    NoRows, UnknownFormat; DataError: a damaged file"""
-    kept = SymbolFilter(symbol, str(file))
+def open_chunks(
+    file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None
+) -> list[Chunks]:
+    """Each file of an archive and each sheet of a workbook by itself, at least one; those that are no tables, or of
+    another symbol by their name, are left out, and told in the notes of the first.
+
+    Raises    NoRows, UnknownFormat: of none; DataError: a damaged file
+    """
     if is_parquet(file):
-        return _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), kept)
-    return _open_texts(find_texts(file), batch_rows, kept, dates, decimal)
+        return [
+            _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), SymbolFilter(symbol, str(file)))
+        ]
+    layouts: list[tuple[Text, Layout]] = []
+    left_out: list[DataError] = []
+    for text in find_texts(file):
+        try:
+            check_name(text.name, symbol, text.label)
+            layouts.append((text, recognise(first_lines(text, SAMPLE_LINES), file=text.label)))
+        except (NoRows, UnknownFormat) as error:
+            left_out.append(error)
+    if not layouts:
+        raise left_out[0]
+    parts = [
+        _open_text(text, _settle(layout, text, batch_rows, dates, decimal), batch_rows, symbol)
+        for text, layout in layouts
+    ]
+    parts[0].notes.extend(describe_left_out(error) for error in left_out)
+    return parts
+
+
+def describe_left_out(error: DataError) -> str:
+    return f"A part of an archive or workbook is left out: {error}"
 
 
 def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None, decimal: str | None = None) -> Chunks:
@@ -51,30 +78,17 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     notes: list[str] = []
     rows = _kept(frames, kept, notes, ticks=table.columns.ticks)
-    return Chunks(rows, utc=table.utc, ticks=table.columns.ticks, notes=notes)
+    return Chunks(rows, utc=table.utc, ticks=table.columns.ticks, notes=notes, name=kept.file)
 
 
-def _open_texts(
-    texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None, decimal: str | None = None
-) -> Chunks:
-    layouts = [_layout(text, batch_rows, dates, decimal) for text in texts]
-    first = layouts[0]
-    for text, layout in zip(texts, layouts, strict=True):
-        if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
-            raise UnknownFormat(f"Expected files of one layout in an archive, got another in {text.label}; unpack it")
-    notes = [f"Stamps of {first.file} are taken as {first.zone}, which its header names"] if first.zone else []
-    price = normalise(first.names[first.columns.prices[0]])
-    if first.header and not first.ticks and "bid" in price:
-        notes.append(f"Bars of {first.file} are those of the bid ({price})")
-    frames = (frame for text, layout in zip(texts, layouts, strict=True) for frame in _frames(text, layout, batch_rows))
-    return Chunks(
-        _kept(frames, kept, notes, ticks=first.ticks),
-        utc=first.utc,
-        ticks=first.ticks,
-        zone=first.zone,
-        notes=notes,
-        words=_words(first),
-    )
+def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chunks:
+    notes = [f"Stamps of {layout.file} are taken as {layout.zone}, which its header names"] if layout.zone else []
+    price = normalise(layout.names[layout.columns.prices[0]])
+    if layout.header and not layout.ticks and "bid" in price:
+        notes.append(f"Bars of {layout.file} are those of the bid ({price})")
+    rows = _kept(_frames(text, layout, batch_rows), SymbolFilter(symbol, text.label), notes, ticks=layout.ticks)
+    words = _words(layout)
+    return Chunks(rows, utc=layout.utc, ticks=layout.ticks, zone=layout.zone, notes=notes, words=words, name=text.label)
 
 
 def _words(layout: Layout) -> str:
@@ -83,8 +97,7 @@ def _words(layout: Layout) -> str:
     return f"{what} as text, separated by {SEPARATORS[layout.separator]} ({columns})"
 
 
-def _layout(text: Text, batch_rows: int, dates: str | None, decimal: str | None) -> Layout:
-    layout = recognise(first_lines(text, SAMPLE_LINES), file=text.label)
+def _settle(layout: Layout, text: Text, batch_rows: int, dates: str | None, decimal: str | None) -> Layout:
     layout = replace(layout, comma=choose_decimal(layout.comma, decimal, layout.prices, file=layout.file))
     return layout if layout.settled else settle(layout, read_lines(text, batch_rows), dates=dates)
 

@@ -18,7 +18,7 @@ from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE
 from lstm_ts.sources.checks import make_rejects, refuse
-from lstm_ts.sources.chunks import Chunks, open_chunks
+from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -27,6 +27,7 @@ from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
 from lstm_ts.sources.seen import SeenStamps, find_repeats
 from lstm_ts.sources.spool import Spool
+from lstm_ts.sources.symbols import OtherSymbol
 from lstm_ts.sources.ticks import join_partials, make_partials
 from lstm_ts.sources.zones import Zone, parse_zone
 from lstm_ts.store.object_storage import copy_matches, is_url
@@ -87,22 +88,35 @@ class Files:
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
         before: int | None = None
         for path in self._find():
-            with Spool() as spool:
-                file = self._learn(path, spool, (first, last), before)
-                before = file.spacing
-                testimony = Testimony(already_read=(DUPLICATE,))
-                overlap = overlaps[file.spacing]
-                batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
-                yield from _with_answers(batches, testimony, file, overlap)
+            parts, others = self._open(path), list[OtherSymbol]()
+            for part in parts:
+                with Spool() as spool:
+                    try:
+                        file = self._learn(part, spool, (first, last), before)
+                    except OtherSymbol as error:
+                        others.append(error)
+                        continue
+                    before = file.spacing
+                    yield from self._read_part(file, overlaps[file.spacing])
+            if len(others) == len(parts):
+                raise others[0]
+            if others:
+                notes = tuple(map(describe_left_out, others))
+                yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE) // MINUTE, notes=notes)
+
+    def _read_part(self, file: LearntFile, overlap: Overlap) -> Iterator[BarBatch]:
+        testimony = Testimony(already_read=(DUPLICATE,))
+        batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
+        yield from _with_answers(batches, testimony, file, overlap)
 
     def _find(self) -> Iterable[Path]:
         return dict.fromkeys(path for pattern in self.patterns for path in _find(pattern))
 
-    def _open(self, path: Path) -> Chunks:
+    def _open(self, path: Path) -> list[Chunks]:
         return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
 
-    def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
-        opened = self._open(path)
+    def _learn(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
+        path = Path(opened.name)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         return learn_file(

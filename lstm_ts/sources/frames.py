@@ -52,10 +52,10 @@ class FrameSource(Files):
     def _find(self) -> Iterable[Path]:
         return [Path(NAME)]
 
-    def _open(self, path: Path) -> Chunks:
+    def _open(self, path: Path) -> list[Chunks]:
         if self.frame.is_empty():
             raise NoRows("Expected bars, got a frame without a row; give one with bars")
-        return open_frame(self.frame, str(path), symbol=self.symbol, dates=self.dates, decimal=self.decimal)
+        return [open_frame(self.frame, str(path), symbol=self.symbol, dates=self.dates, decimal=self.decimal)]
 
 
 def is_pandas(frame: object) -> bool:
