@@ -11,7 +11,7 @@ import pytest
 from lstm_ts.errors import DataError
 from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.levels import CloseRange, check_levels, close_range, largest_move
-from lstm_ts.market.revisions import compare_closes
+from lstm_ts.market.revisions import compare_bars
 
 DAY_S, YEAR_S = 86_400, 365 * 86_400
 
@@ -56,4 +56,12 @@ def test_a_price_that_is_no_number_is_a_jump_and_a_revision(prices: list[float])
     with np.errstate(invalid="ignore"), pytest.raises(DataError, match="Expected prices of one level"):
         check_levels(priced(*prices), priced().clear(), "X", remedy="")
     stored = priced(*[15.0] * 200)
-    assert compare_closes(stored.with_columns(close=pl.lit(np.nan)), stored).replaces
+    assert compare_bars(stored.with_columns(close=pl.lit(np.nan)), stored).replaces
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_bars_of_which_one_price_is_replaced_everywhere_are_another_series(name: str) -> None:
+    stored = priced(*np.linspace(15, 16, 200))
+    revision = compare_bars(stored.with_columns(pl.col(name) * 1.001), stored)
+    assert (revision.common, revision.differing, revision.replaces) == (200, 200, True)
+    assert (revision.mean_bps, revision.size_bps) == pytest.approx((2.5, 2.5))  # over the four

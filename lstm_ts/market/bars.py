@@ -47,6 +47,7 @@ class BarBatch:
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
     answers: tuple[AnsweredSpan, ...] = ()  # whole with this batch
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
+    replaces: str = ""  # which bars of this source it brings again as another series: got of a sentence; empty if none
 
     @property
     def hourly(self) -> bool:

@@ -17,7 +17,7 @@ import polars as pl
 from lstm_ts.errors import ConfigError, NoSuchFile, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE
-from lstm_ts.sources.checks import make_rejects, refuse
+from lstm_ts.sources.checks import make_rejects
 from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
@@ -25,14 +25,13 @@ from lstm_ts.sources.learnt import LearntFile, learn_file
 from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
-from lstm_ts.sources.seen import SeenStamps, find_repeats
+from lstm_ts.sources.seen import SeenBars
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.symbols import OtherSymbol
 from lstm_ts.sources.ticks import join_partials, make_partials
 from lstm_ts.sources.zones import Zone, parse_zone
 from lstm_ts.store.object_storage import copy_matches, is_url
 
-DUPLICATE = "duplicate time stamp"
 STAMPS = ("open", "close")
 
 
@@ -105,7 +104,7 @@ class Files:
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE) // MINUTE, notes=notes)
 
     def _read_part(self, file: LearntFile, overlap: Overlap) -> Iterator[BarBatch]:
-        testimony = Testimony(already_read=(DUPLICATE,))
+        testimony = Testimony()
         batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
         yield from _with_answers(batches, testimony, file, overlap)
 
@@ -140,17 +139,19 @@ class Files:
         return self.zone
 
     def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
-        seen = SeenStamps()
+        """Of rows with one stamp the last one counts."""
+        seen = SeenBars()
         for rows in file.read_rows():
-            good = rows.select(pl.when(pl.col("reason").is_null()).then(pl.col("ts"))).to_series()
-            rows = refuse(rows, seen.contains(rows["ts"]) | find_repeats(good), DUPLICATE)
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
-            bars = valid.select(BAR_SCHEMA.names()).sort("ts")
-            seen.add(bars["ts"])
-            testimony.add(bars["ts"])
+            bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
+            new = seen.add(bars)
+            testimony.add(bars["ts"].filter(new))
             testimony.add_refused(_either_pass(rows))
+            if not new.all():
+                bars = bars.unique("ts", keep="last", maintain_order=True)
             bars = overlap.take(bars, file.last)
             yield BarBatch(bars, minutes=file.spacing // MINUTE, rejects=make_rejects(rows, file.path))
+        file.notes.extend(seen.describe(file.path))
 
     def _tick_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         """All minutes come with the last batch, since any block may have ticks of them."""
@@ -182,8 +183,9 @@ def _with_answers(
             yield held
         held = batch
     held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
-    notes = (*file.notes, *overlap.end_file(file.last, file.path))
-    yield replace(held, answers=testimony.answers() if held.minutes == 1 else (), notes=notes)
+    told, replaces = overlap.end_file(file.last, file.path)
+    answers = testimony.answers() if held.minutes == 1 else ()
+    yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)
 
 
 def _check_paths(paths: object) -> list[str]:

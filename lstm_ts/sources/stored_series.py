@@ -7,14 +7,19 @@ from datetime import timedelta
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
-from lstm_ts.market.bars import TS
+from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.levels import check_levels
-from lstm_ts.market.revisions import Revision, compare_closes
+from lstm_ts.market.revisions import Revision, compare_bars
 from lstm_ts.store.bar_store import BarStore
 
 MINUTE = timedelta(minutes=1)
-LEVEL_SCHEMA = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
+LEVEL_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys(PRICES, pl.Float64()))
 REMEDY = "take another symbol=, or allow_level_change=true if the market moved so; nothing of this was stored"
+
+ANOTHER_SERIES = (
+    "the other side of the quote or another vendor has its own symbol= or paths.data=, or set allow_revisions=true to "
+    "replace them; nothing of this was stored"
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,10 @@ def read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
 
 def check_revisions(bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, name: str, *, allow: bool) -> Revision:
     """Raises    DataError: more differs than corrections do, and that is not allowed"""
-    revision = compare_closes(bars, stored)
+    revision = compare_bars(bars, stored)
     if revision.replaces and not allow:
         raise DataError(
-            f"Expected {name} to bring the bars of {store.folder} again, or corrections of a few, got {revision}; the "
-            f"other side of the quote or another vendor has its own symbol= or paths.data=, or set "
-            f"allow_revisions=true to replace them; nothing of this was stored"
+            f"Expected {name} to bring the bars of {store.folder} again, or corrections of a few, got {revision}; "
+            f"{ANOTHER_SERIES}"
         )
     return revision
