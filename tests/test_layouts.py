@@ -4,6 +4,7 @@ import gzip
 import io
 import re
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -641,3 +642,14 @@ def test_one_price_tells_the_decimal_sign_of_a_file(tmp_path: Path, one: str, cl
 def test_a_decimal_sign_that_is_none_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"Expected source\.decimal as comma or point or null, got semicolon"):
         make_files("x.csv", decimal="semicolon")
+
+
+@pytest.mark.parametrize("odd", ["NaT {i},29.5,29.6,29.4,29.55,3\n", BARS + "\n"], ids=["no stamps", "headers"])
+def test_rows_that_begin_with_a_letter_cost_little(tmp_path: Path, odd: str) -> None:
+    good = "".join(f"{FIRST + timedelta(minutes=i):%Y-%m-%d %H:%M:%S},{PRICES},3\n" for i in range(300))
+    (tmp_path / "bars.csv").write_text(f"{BARS}\n{good}" + "".join(odd.format(i=i) for i in range(100_000)))
+    began = time.process_time()
+    found = read(tmp_path / "bars.csv", rows=200_000)
+    assert time.process_time() - began < 5
+    assert sum(batch.bars.height for batch in found) == 300
+    assert sum(batch.rejects.height for batch in found) == (100_000 if "{i}" in odd else 0)

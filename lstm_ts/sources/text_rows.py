@@ -19,6 +19,8 @@ from lstm_ts.sources.numbers import (
 )
 from lstm_ts.sources.stamps import parse_stamps
 
+LIKE_HEADER = r"(?i)open|bid|(^|[^a-z])o(price)?([^a-z]|$)"  # each header has one of them, see columns.PRICE_NAMES
+
 
 def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Columns of one block of lines, null where a cell is unparseable.
@@ -80,16 +82,19 @@ def _reason(wrong: pl.Series, found: dict[str, pl.Series], text: pl.Series, layo
 
 def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Drop the lines that stand above the rows, wherever they come again."""
-    odd = rows.filter(pl.col("stamp").is_null()).filter(~pl.col("text").str.contains(r"^\W*\d"))
-    dropped = []
-    for line, text in odd.select("line", "text").rows():
-        names = [normalise(name) for name in split_line(text, layout.separator)]
-        again = layout.header and names == [normalise(name) for name in split_line(layout.first, layout.separator)]
-        if again or text in layout.skipped:
-            dropped.append(line)
+    text, odd = pl.col("text"), pl.col("stamp").is_null() & ~pl.col("text").str.contains(r"^\W*\d")
+    skipped = pl.Series([*layout.skipped], dtype=pl.String).implode()
+    found = rows.filter(odd & text.str.contains(LIKE_HEADER) & ~text.is_in(skipped)).unique("text", maintain_order=True)
+    header = [normalise(name) for name in split_line(layout.first, layout.separator)] if layout.header else []
+    again = []
+    for line, written in found.select("line", "text").rows():
+        names = [normalise(name) for name in split_line(written, layout.separator)]
+        if names == header:
+            again.append(written)
         elif is_header(names):
             raise UnknownFormat(
-                f"Expected one layout in {layout.file}, got another header in line {line}: {text[:SHOWN_CHARS]!r}; "
+                f"Expected one layout in {layout.file}, got another header in line {line}: {written[:SHOWN_CHARS]!r}; "
                 "cut the file there"
             )
-    return rows.filter(~pl.col("line").is_in(dropped)) if dropped else rows
+    dropped = pl.Series([*layout.skipped, *again], dtype=pl.String).implode()
+    return rows.filter(~(odd & text.is_in(dropped)))
