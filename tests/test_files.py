@@ -436,6 +436,32 @@ def test_the_order_of_ticks_changes_no_minute(tmp_path: Path, rows: int) -> None
         assert bars_of(batches(write(tmp_path, "\n".join(order)), rows=rows)).equals(usual)
 
 
+def quotes(*seconds: int) -> str:
+    """A tick at each of so many seconds after 22:00, with prices of its own."""
+    rows = ((datetime(2025, 1, 6, 22) + timedelta(seconds=at), 29 + at / 1000) for at in seconds)
+    return "time,bid,ask\n" + "".join(f"{ts},{bid:.3f},{bid + 0.02:.3f}\n" for ts, bid in rows)
+
+
+EVERY_10_S = range(0, 600, 10)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("cut", [300, 320])
+def test_ticks_of_exports_that_overlap_or_part_a_minute_count_once(
+    tmp_path: Path, rows: int, order: int, cut: int
+) -> None:
+    whole = bars_of(batches(write(tmp_path, quotes(*EVERY_10_S), "whole.csv"), "UTC"))
+    early, late = ([at for at in EVERY_10_S if at < cut][::order], [at for at in EVERY_10_S if at >= cut][::order])
+    overlapping = [at for at in EVERY_10_S if at >= cut - 80][::order]
+    joined = write(tmp_path, quotes(*early, *overlapping), "joined.csv")
+    a, b = write(tmp_path, quotes(*early), "a.csv"), write(tmp_path, quotes(*late), "b.csv")
+    c = write(tmp_path, quotes(*overlapping), "c.csv")
+    for files in (joined, [a, b], [b, a]):
+        assert bars_of(batches(files, "UTC", rows=rows)).equals(whole)
+    assert bars_of(batches([a, c], "UTC", rows=rows))["volume"].max() == 6
+
+
 def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_path: Path) -> None:
     local = pl.Series([datetime(2025, 1, 6, 17), datetime(2025, 1, 6, 17, 1)]).cast(pl.Datetime("ns"))
     frame = pl.DataFrame({"close": [29, 29], "ts": local, "open": 29.0, "high": [30.0, 28.0], "low": 29.0, "spread": 1})

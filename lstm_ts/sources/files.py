@@ -28,7 +28,16 @@ from lstm_ts.sources.repeated_hour import AMBIGUOUS
 from lstm_ts.sources.seen import SeenBars
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.symbols import OtherSymbol
-from lstm_ts.sources.ticks import join_partials, make_partials
+from lstm_ts.sources.ticks import (
+    PARTIAL,
+    Borders,
+    Visits,
+    find_visited_again,
+    join_partials,
+    make_partials,
+    to_bars,
+    without_repeats,
+)
 from lstm_ts.sources.zones import Zone, parse_zone
 from lstm_ts.store.object_storage import copy_matches, is_url
 
@@ -73,6 +82,7 @@ class Files:
         self.price_factor = price_factor
         self.batch_rows = batch_rows
         self.keep_spikes = keep_spikes
+        self._borders = Borders()
 
     @property
     def name(self) -> str:
@@ -85,6 +95,7 @@ class Files:
         """
         first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
+        self._borders = Borders()
         before: int | None = None
         for path in self._find():
             parts, others = self._open(path), list[OtherSymbol]()
@@ -155,16 +166,32 @@ class Files:
 
     def _tick_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         """All minutes come with the last batch, since any block may have ticks of them."""
-        partials = []
+        partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
         for rows in file.read_rows():
-            bid, ask = pl.col("low"), pl.col("high")
-            mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
-            partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)))
+            partials.append(make_partials(visits.number(self._ticks(rows))))
             testimony.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
-        bars = join_partials(partials)
+        found = join_partials(self._without_repeats(file, pl.concat(partials)))
+        bars = to_bars(found)
         testimony.add(bars["ts"])
         yield BarBatch(overlap.take(bars, file.last))
+        if (joined := to_bars(self._borders.join(found))).height:
+            yield BarBatch(joined)
+
+    def _ticks(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`ts, mid, spread`; of a tick the bid is the low, the ask the high."""
+        bid, ask = pl.col("low"), pl.col("high")
+        mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
+        return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
+
+    def _without_repeats(self, file: LearntFile, partials: pl.DataFrame) -> pl.DataFrame:
+        again = find_visited_again(partials).implode()
+        if not len(again[0]):
+            return partials
+        visits, minute = Visits(), pl.col("ts").dt.truncate("1m")
+        blocks = (visits.number(self._ticks(rows)) for rows in file.read_rows())
+        ticks = without_repeats(pl.concat([block.filter(minute.is_in(again)) for block in blocks]))
+        return pl.concat([partials.filter(~pl.col("ts").is_in(again)), make_partials(ticks)])
 
 
 def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
