@@ -174,9 +174,9 @@ class Files:
         found = join_partials(self._without_repeats(file, pl.concat(partials)))
         bars = to_bars(found)
         testimony.add(bars["ts"])
-        yield BarBatch(overlap.take(bars, file.last))
-        if (joined := to_bars(self._borders.join(found))).height:
-            yield BarBatch(joined)
+        joined = to_bars(self._borders.join(found))
+        yield BarBatch(joined)
+        yield BarBatch(overlap.take(bars.join(joined, on="ts", how="anti", maintain_order="left"), file.last))
 
     def _ticks(self, rows: pl.DataFrame) -> pl.DataFrame:
         """`ts, mid, spread`; of a tick the bid is the low, the ask the high."""

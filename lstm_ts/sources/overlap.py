@@ -51,9 +51,7 @@ class Overlap:
         for before in self._files:
             revision = compare_bars(bars, before.bars)
             if revision.differing:
-                told.append(
-                    f"{file} has other prices than {before.path} in {revision}; the file that ends later is taken"
-                )
+                told.append(f"{file} and {before.path} share bars, {revision}; the file that ends later is taken")
             if revision.replaces:
                 replaces = f"{file} to bring the bars of {before.path} again, or corrections of a few, got {revision}"
         if bars.height:
