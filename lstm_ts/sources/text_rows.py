@@ -82,6 +82,8 @@ def _reason(wrong: pl.Series, found: dict[str, pl.Series], text: pl.Series, layo
 
 def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Drop the lines that stand above the rows, wherever they come again."""
+    if not rows["stamp"].null_count():
+        return rows
     text, odd = pl.col("text"), pl.col("stamp").is_null() & ~pl.col("text").str.contains(r"^\W*\d")
     skipped = pl.Series([*layout.skipped], dtype=pl.String).implode()
     found = rows.filter(odd & text.str.contains(LIKE_HEADER) & ~text.is_in(skipped)).unique("text", maintain_order=True)
