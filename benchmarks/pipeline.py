@@ -38,6 +38,7 @@ def first_batch(pattern: str) -> torch.Tensor:
         symbol=CFG.symbol.name,
         zone="UTC",
         dates=None,
+        decimal=None,
         price_factor=1.0,
         batch_rows=500_000,
         stamps="open",

@@ -73,6 +73,7 @@ def read_bars(
     zone: str | None = None,
     stamps: str = "open",
     dates: str | None = None,
+    decimal: str | None = None,
     price_factor: float = 1.0,
     source: str | None = None,
 ) -> HourlyBars[pl.DataFrame]: ...
@@ -84,6 +85,7 @@ def read_bars(
     zone: str | None = None,
     stamps: str = "open",
     dates: str | None = None,
+    decimal: str | None = None,
     price_factor: float = 1.0,
     source: str | None = None,
 ) -> HourlyBars[Frame]: ...
@@ -94,6 +96,7 @@ def read_bars(
     zone: str | None = None,
     stamps: str = "open",
     dates: str | None = None,
+    decimal: str | None = None,
     price_factor: float = 1.0,
     source: str | None = None,
 ) -> HourlyBars[Any]:
@@ -105,13 +108,15 @@ def read_bars(
     zone     of stamps without a zone, such as "UTC" or "America/New_York"
     stamps   "close" where bars are stamped when they close
     dates    "dayfirst" or "monthfirst", where dates as text do not tell
+    decimal  "comma" or "point", where prices as text do not tell
     price_factor   every price is multiplied by it
     source   name of the bars' source; begins with "synthetic" if they are made up
 
     Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
     """
     found = symbol if isinstance(symbol, Symbol) else _read_symbol(symbol)
-    settings = {"symbol": found.name, "zone": zone, "dates": dates, "price_factor": price_factor, "stamps": stamps}
+    settings: dict[str, Any] = {"symbol": found.name, "zone": zone, "dates": dates, "decimal": decimal}
+    settings |= {"price_factor": price_factor, "stamps": stamps}
     with own_keys():
         return _read(_open(data, source, settings), found, pandas=is_pandas(data))
 

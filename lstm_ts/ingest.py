@@ -50,6 +50,9 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _ingest(cfg: DictConfig, ledger: Ledger) -> IngestResult | BackfillResult:
+    start, end = utc(cfg.span.start), utc(cfg.span.end)
+    if start and end and start >= end:
+        raise ConfigError(f"Expected span.start before span.end, got {start} and {end}; correct one of them")
     source = _make_source(cfg.source)
     return _backfill(cfg, ledger, source) if isinstance(source, Broker) else _ingest_all(cfg, ledger, source)
 
@@ -122,7 +125,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     if result.repeated:
-        print(f"{result.repeated:,} minutes left out: a later file has brought them again")
+        print(f"{result.repeated:,} minutes left out: they came again later")
     if result.longer != result.made_hours:
         print(f"{result.longer:,} bars longer than a minute make {result.made_hours:,} hours; parts of hours make none")
     if result.kept_hours:

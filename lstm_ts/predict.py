@@ -162,6 +162,7 @@ def _read_file(cfg: DictConfig, forecaster: Forecaster) -> tuple[pl.DataFrame, s
             symbol=forecaster.provenance.symbol,
             zone=cfg.zone,
             dates=cfg.dates,
+            decimal=cfg.decimal,
             price_factor=cfg.price_factor,
             batch_rows=500_000,
             stamps=cfg.stamps,

@@ -90,7 +90,7 @@ def real_minutes() -> str:
 
 def make_files(paths: str | Sequence[str], **changes: Any) -> Files:
     """Silver in UTC, but for the changes."""
-    usual = {"symbol": "XAGUSD", "zone": "UTC", "dates": None, "price_factor": 1.0, "batch_rows": 1000}
+    usual = {"symbol": "XAGUSD", "zone": "UTC", "dates": None, "decimal": None, "price_factor": 1.0, "batch_rows": 1000}
     return Files(paths=paths, **{**usual, "stamps": "open", "keep_spikes": False} | changes)
 
 

@@ -333,7 +333,7 @@ def test_the_command_says_nonsense_in_one_sentence_and_ends_with_2(tmp_path: Pat
 def test_another_series_than_the_stored_one_replaces_nothing_unless_it_may(place: Place, base: str) -> None:
     place.fill(make_broker(base), end=END - DAY)
     told = place.answers()
-    with pytest.raises(DataError, match=r"got [\d,]+ of [\d,]+ stored bars .*; nothing of this was stored$"):
+    with pytest.raises(DataError, match=r"got [\d,]+ of [\d,]+ bars .*; nothing of this was stored$"):
         place.fill(make_broker(base, prices="bid"), again=True, commit_s=1000)
     assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < END - DAY))
     assert place.answers() == told

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -26,7 +27,7 @@ def batches(
 
 
 def bars_of(found: list[BarBatch]) -> pl.DataFrame:
-    return pl.concat([batch.bars for batch in found]).sort("ts")
+    return pl.concat([batch.bars for batch in found]).unique("ts", keep="last", maintain_order=True).sort("ts")
 
 
 def rejects_of(found: list[BarBatch]) -> list[tuple[int, str]]:
@@ -173,7 +174,7 @@ def test_a_repeated_hour_in_no_order_of_its_own_is_a_reject_in_a_file_that_goes_
 def test_a_row_that_comes_twice_begins_no_second_pass_where_another_row_does(tmp_path: Path) -> None:
     found = batches(write(tmp_path, priced("00:59", "01:00", "01:00", "01:59", "01:00", "02:00")), "America/New_York")
     assert stamps_of(found) == ["11-03 04:59", "11-03 05:00", "11-03 05:59", "11-03 06:00", "11-03 07:00"]
-    assert rejects_of(found) == [(3, "duplicate time stamp")]
+    assert rejects_of(found) == [] and bars_of(found)["close"].to_list()[1] == 3
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -209,7 +210,7 @@ BAD_ROWS = """Date,Open,High,Low,Close,Volume
 def test_bad_rows_are_rejected_with_their_line_and_reason_in_batches_of_any_size(tmp_path: Path, rows: int) -> None:
     found = batches(write(tmp_path, BAD_ROWS), "UTC", rows=rows)
     assert stamps_of(found) == ["01-06 21:59", "01-06 22:00", "01-06 22:01"]
-    assert bars_of(found)["open"].to_list() == [29.5, 29.5, 29.5]
+    assert bars_of(found)["open"].to_list() == [29.5, 30.5, 29.5]
     assert rejects_of(found) == [
         (3, "high below low"),
         (5, "open or close above high"),
@@ -221,7 +222,6 @@ def test_bad_rows_are_rejected_with_their_line_and_reason_in_batches_of_any_size
         (11, "unparseable time stamp"),
         (12, "not on a whole minute"),
         (13, "unparseable volume"),
-        (14, "duplicate time stamp"),
     ]
 
 
@@ -236,16 +236,28 @@ def test_the_file_that_ends_later_is_taken_where_files_overlap_and_a_difference_
         assert bars["close"].to_list() == [29.55] * 3
         assert rejects_of(found) == [(3, "expected 7 columns, got 1")]
         (note,) = [note for batch in found for note in batch.notes]
-        assert "has 1 bars that another file has too, and 1 of them close 10 bps apart in the mean" in note
+        assert "share bars, 1 of 1 bars (100.0 %) with other prices, by 2.5 bps on average" in note
     same = write(tmp_path, mt4("2025.01.06,22:01"), "c.csv")
     assert not [note for batch in batches([ends_later, same], "UTC") for note in batch.notes]
 
 
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_the_last_of_two_rows_of_a_minute_is_taken_and_told(tmp_path: Path, rows: int) -> None:
+    """As where two exports that overlap were joined to one file."""
+    unfinished = mt4("2025.01.06,22:00", "2025.01.06,22:01") + "2025.01.06,22:02,29.5,29.6,29.4,29.5,1\n"
+    path = write(tmp_path, unfinished + mt4("2025.01.06,22:01", "2025.01.06,22:02", "2025.01.06,22:03"))
+    found = batches(path, "UTC", rows=rows)
+    assert bars_of(found)["close"].to_list() == [29.55] * 4 and rejects_of(found) == []
+    assert [note for batch in found for note in batch.notes] == [
+        f"{path} has 2 bars again, 1 of them with other prices; the last one in it is taken"
+    ]
+    assert sum(answer.bars for batch in found for answer in batch.answers) == 4
+
+
 def test_a_bad_row_is_shown_with_its_file_line_and_the_beginning_of_its_text(tmp_path: Path) -> None:
-    path = write(tmp_path, mt4("2025.01.06,22:02") * 2 + "x" * 300, "b.csv")
+    path = write(tmp_path, mt4("2025.01.06,22:02") + "x" * 300, "b.csv")
     assert batches(path, "UTC")[0].rejects.rows() == [
-        (str(path), 2, "duplicate time stamp", "2025.01.06,22:02,29.5,29.6,29.4,29.55,1"),
-        (str(path), 3, "expected 7 columns, got 1", "x" * 200),
+        (str(path), 2, "expected 7 columns, got 1", "x" * 200),
     ]
 
 
@@ -452,6 +464,33 @@ def test_the_order_of_ticks_changes_no_minute(tmp_path: Path, rows: int) -> None
         assert bars_of(batches(write(tmp_path, "\n".join(order)), rows=rows)).equals(usual)
 
 
+def quotes(*seconds: int) -> str:
+    """A tick at each of so many seconds after 22:00, with prices of its own."""
+    rows = ((datetime(2025, 1, 6, 22) + timedelta(seconds=at), 29 + at / 1000) for at in seconds)
+    return "time,bid,ask\n" + "".join(f"{ts},{bid:.3f},{bid + 0.02:.3f}\n" for ts, bid in rows)
+
+
+EVERY_10_S = range(0, 600, 10)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("cut", [300, 320])
+def test_ticks_of_exports_that_overlap_or_part_a_minute_count_once(
+    tmp_path: Path, rows: int, order: int, cut: int
+) -> None:
+    whole = bars_of(batches(write(tmp_path, quotes(*EVERY_10_S), "whole.csv"), "UTC"))
+    early, late = ([at for at in EVERY_10_S if at < cut][::order], [at for at in EVERY_10_S if at >= cut][::order])
+    overlapping = [at for at in EVERY_10_S if at >= cut - 80][::order]
+    joined = write(tmp_path, quotes(*early, *overlapping), "joined.csv")
+    a, b = write(tmp_path, quotes(*early), "a.csv"), write(tmp_path, quotes(*late), "b.csv")
+    c = write(tmp_path, quotes(*overlapping), "c.csv")
+    for files in (joined, [a, b], [b, a]):
+        found = batches(files, "UTC", rows=rows)
+        assert bars_of(found).equals(whole) and not any(batch.notes for batch in found)
+    assert bars_of(batches([a, c], "UTC", rows=rows))["volume"].max() == 6
+
+
 def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_path: Path) -> None:
     local = pl.Series([datetime(2025, 1, 6, 17), datetime(2025, 1, 6, 17, 1)]).cast(pl.Datetime("ns"))
     frame = pl.DataFrame({"close": [29, 29], "ts": local, "open": 29.0, "high": [30.0, 28.0], "low": 29.0, "spread": 1})
@@ -479,11 +518,22 @@ def test_a_value_out_of_range_is_a_config_error(factor: float, rows: int) -> Non
         make_files("x.csv", zone=None, price_factor=factor, batch_rows=rows)
 
 
-@pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "", "/absent/**/*.csv"])
+@pytest.mark.parametrize("pattern", ["absent.csv", "*.absent", "/absent/**/*.csv"])
 def test_a_pattern_that_matches_nothing_is_named(pattern: str) -> None:
     with pytest.raises(NoSuchFile) as error:
-        batches(Path(pattern) if pattern else [""])
+        batches(Path(pattern))
     assert f"source.paths={pattern};" in str(error.value)
+
+
+@pytest.mark.parametrize("paths", [[1, 2], None, [], "", [""], 7])
+def test_paths_that_name_nothing_are_a_sentence(paths: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Expected source\.paths as a file, a glob or a list of them, got "):
+        make_files(paths)
+
+
+def test_a_folder_is_told_from_the_files_in_it(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchFile, match=rf"got the folder source\.paths={tmp_path}; .* such as {tmp_path}/\*\.csv"):
+        batches(tmp_path)
 
 
 def test_parquet_without_the_columns_is_an_unknown_format(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from models import make_data, random_network, symbol_bars
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
@@ -129,3 +130,16 @@ def test_a_model_names_the_commit_that_its_image_was_built_of(monkeypatch: pytes
     assert code_revision() == "0123abc"
     monkeypatch.delenv("LSTM_TS_REVISION")
     assert code_revision() != "0123abc"
+
+
+@pytest.mark.parametrize(("bars", "factor"), [(7, 3.0), (1, 10.0), (1, 0.01), (5, 0.5)])
+def test_another_unit_within_the_window_is_told(
+    forecaster: Forecaster, hourly_bars: pl.DataFrame, bars: int, factor: float
+) -> None:
+    late = pl.int_range(pl.len()) >= pl.len() - bars
+    prices = pl.when(late).then(pl.col(PRICES) * factor).otherwise(pl.col(PRICES))
+    jump = forecaster.forecast(hourly_bars.with_columns(prices)).level_jump
+    way = "much" if factor > 1 else "little"
+    assert jump.startswith("within the window, an open of ") and f" times as {way} as the close before it, " in jump
+    assert float(jump.split(" is ")[1].split()[0]) == pytest.approx(max(factor, 1 / factor), rel=0.02)
+    assert forecaster.forecast(hourly_bars).level_jump == ""

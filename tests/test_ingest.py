@@ -403,7 +403,7 @@ def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:
     files = ("source=files", f"source.paths={tmp_path}/?.csv", "source.zone=UTC")
     said = succeed("ingest", tmp_path, *files)
     assert said[0].endswith("/raw/XAGUSD: 80 new, 0 the same, 0 revised")
-    assert said[1] == "40 minutes left out: a later file has brought them again"
+    assert said[1] == "40 minutes left out: they came again later"
     stamps = [START + timedelta(minutes=5 * i) for i in range(30)]
     (tmp_path / "five.txt").write_text("".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.2,15.0,15.1,7\n" for ts in stamps))
     said = succeed("ingest", tmp_path / "five", *files[::2], f"source.paths={tmp_path}/five.txt")
@@ -416,6 +416,12 @@ def test_a_value_that_fits_nothing_is_one_sentence(tmp_path: Path, value: str) -
     with pytest.raises(ConfigError, match=rf"Expected .*{value.partition('=')[0]}.* got .*{value.partition('=')[2]}"):
         run(compose("ingest", [value, f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_span_that_ends_before_it_starts_is_a_sentence(tmp_path: Path) -> None:
+    span = ["span.start=2022-02-01", "span.end=2022-01-01", f"paths.outputs={tmp_path}", f"paths.data={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"Expected span\.start before span\.end, got 2022-02-01"):
+        run(compose("ingest", span))
 
 
 def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> None:
@@ -649,7 +655,7 @@ def test_another_series_over_the_stored_one_is_refused(
 ) -> None:
     stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
     ask, before = offset(tmp_path / "ask.csv", 0.02), stores.raw.read()
-    told = r"120 of 120 stored bars \(100\.0 %\) with another close, by 10 bps .*mean difference \+10 bps"
+    told = r"120 of 120 bars \(100\.0 %\) with other prices, by 10 bps .*mean difference \+10 bps"
     with pytest.raises(DataError, match=rf"{told}.*allow_revisions=true.*nothing of this was stored"):
         stores.ingest(ask, silver)
     assert stores.raw.read().equals(before) and stores.raw.read_revisions().is_empty()
@@ -658,12 +664,26 @@ def test_another_series_over_the_stored_one_is_refused(
     assert stores.raw.read_revisions()["close_revised"][0] == 20.02
 
 
+def test_another_series_over_that_of_another_file_is_refused(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    offset(tmp_path / "bid.csv", 0.0, stamps=MINUTES[:-1])
+    offset(tmp_path / "ask.csv", 0.05)
+    said = (
+        r"Expected .*bid\.csv to bring the bars of .*ask\.csv again, .*; the other side of the quote .*nothing of this"
+    )
+    with pytest.raises(DataError, match=said):
+        stores.ingest(tmp_path / "*.csv", silver)
+    assert stores.raw.read_stamps().is_empty()
+    assert stores.ingest(tmp_path / "*.csv", silver, allow_revisions=True).new == len(MINUTES)
+
+
 def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tmp_path: Path, silver: Session) -> None:
     opens = silver.hours(START, START + timedelta(days=7))["ts"].to_list()
     halves = [ts + timedelta(minutes=minutes) for ts in opens for minutes in (0, 30)]
     stores.ingest(offset(tmp_path / "bid.csv", 0.0, stamps=halves), silver)
     before = stores.processed.read()
-    with pytest.raises(DataError, match=r"with another close, by 10 bps.*allow_revisions=true"):
+    with pytest.raises(DataError, match=r"with other prices, by 10 bps.*allow_revisions=true"):
         stores.ingest(offset(tmp_path / "ask.csv", 0.02, stamps=halves), silver)
     assert before.height >= 100 and stores.processed.read().equals(before)
 
@@ -671,10 +691,10 @@ def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tm
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"by": 0.02, "from_row": 110}, "10 of 120 stored bars (8.3 %) with another close, by 10 bps"),
-        ({"by": 0.02, "from_row": 60}, "60 of 120 stored bars (50.0 %)"),
-        ({"by": 0.0003}, "120 of 120 stored bars (100.0 %) with another close, by 0.15 bps"),
-        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 stored bars (100.0 %)"),
+        ({"by": 0.02, "from_row": 110}, "10 of 120 bars (8.3 %) with other prices, by 10 bps"),
+        ({"by": 0.02, "from_row": 60}, "60 of 120 bars (50.0 %)"),
+        ({"by": 0.0003}, "120 of 120 bars (100.0 %) with other prices, by 0.15 bps"),
+        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 bars (100.0 %)"),
         ({"by": -0.02, "from_row": 119}, "(mean difference -10 bps)"),
     ],
 )
@@ -698,7 +718,7 @@ def test_the_same_bars_again_are_no_revision(
     stores.ingest(offset(tmp_path / "a.csv", 0.0), silver)
     stores.ingest(offset(tmp_path / "b.csv", 1e-7, digits=9), silver)
     stores.ingest(offset(tmp_path / "c.csv", 0.0), silver)
-    assert "another close" not in caplog.text
+    assert "other prices" not in caplog.text
 
 
 def test_however_files_are_cut_they_make_the_same_hours(tmp_path: Path, silver: Session) -> None:

@@ -4,6 +4,7 @@ import gzip
 import io
 import re
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 from conftest import make_files
 
-from lstm_ts.errors import DataError, UnknownFormat
+from lstm_ts.errors import ConfigError, DataError, UnknownFormat
 from lstm_ts.market.bars import BarBatch
 
 Row = tuple[datetime, float, float, float, float, float | None]
@@ -270,13 +271,59 @@ def test_a_zone_that_the_header_names_is_used_and_told(tmp_path: Path) -> None:
     assert "taken as Europe/Athens" in note
 
 
-def test_a_side_that_a_tick_leaves_blank_is_the_last_one(tmp_path: Path) -> None:
-    ticks = ["2025.01.07\t14:00:01.5\t30.1\t30.2\t\t\t6", "2025.01.07\t14:00:02.5\t30.0\t\t\t\t2"]
-    ticks += ["2025.01.07\t14:00:03.5\t\t30.4\t\t\t4", "2025.01.07\t14:01:00.5\t30.2\t30.4\t\t\t6"]
-    (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>", *ticks]))
+QUOTES = [  # bid and ask of each tick, a side blank
+    ("14:00:01.5", "30.1", "30.2"),
+    ("14:00:02.5", "30.0", ""),
+    ("14:00:03.5", "", "30.4"),
+    ("14:01:00.5", "30.2", "30.4"),
+    ("14:02:00.5", "30.3", ""),
+]
+
+
+def minutes_of_quotes() -> list[object]:
+    first = (FIRST, *map(pytest.approx, (30.15, 30.2, 30.1, 30.2)), 3)
+    rest = ((1, 30.3), (2, 30.35))
+    return [first, *((FIRST + timedelta(minutes=i), *[pytest.approx(mid)] * 4, 1) for i, mid in rest)]
+
+
+@pytest.mark.parametrize("none", ["", "null", "NaN", "-", "N/A"])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "beside another symbol"])
+def test_a_side_that_a_tick_leaves_blank_is_the_last_one(
+    tmp_path: Path, none: str, order: int, rows: int, other: bool
+) -> None:
+    ticks = []
+    for clock, *sides in QUOTES[::order]:
+        ticks.append("\t".join(["2025.01.07", clock, *(side or none for side in sides), "XAGUSD"]))
+        ticks += [f"2025.01.07\t{clock}\t2650.1\t2650.4\tXAUUSD"] * other
+    header = "<DATE>\t<TIME>\t<BID>\t<ASK>\t<SYMBOL>"
+    (tmp_path / "ticks.csv").write_text("\n".join([header, *ticks]))
+    assert bars_of(read(tmp_path / "ticks.csv", rows=rows)) == minutes_of_quotes()
+
+
+@pytest.mark.parametrize("none", [None, float("nan"), "null", ""])
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+def test_a_side_that_parquet_leaves_blank_is_the_last_one(tmp_path: Path, none: float | str | None, order: int) -> None:
+    kind = str if isinstance(none, str) else float
+    sides = {
+        name: pl.Series([kind(quote[at]) if quote[at] else none for quote in QUOTES])
+        for at, name in ((1, "bid"), (2, "ask"))
+    }
+    frame = pl.DataFrame({"time": [f"2025-01-07 {clock}" for clock, *_ in QUOTES], **sides})
+    frame[::order].write_parquet(tmp_path / "ticks.parquet")
     for rows in (1, 2, 7):
-        first, _ = bars_of(read(tmp_path / "ticks.csv", rows=rows))
-        assert first[0] == FIRST and first[1:] == pytest.approx((30.15, 30.2, 30.1, 30.2, 3))
+        assert bars_of(read(tmp_path / "ticks.parquet", rows=rows)) == minutes_of_quotes()
+
+
+def test_a_side_is_neither_carried_back_in_time_nor_through_a_file_in_no_order(tmp_path: Path) -> None:
+    ticks = [f"2025.01.07\t14:{i:02}:00.5\t30.1\t30.2" for i in range(40)]
+    late = "2025.01.07\t13:59:00.5\t30.0\t"
+    for lines, why in (([*ticks, late], "unparseable price"), ([*ticks[1::3], late, *ticks[::-3]], "not in order")):
+        (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>", *lines]))
+        for rows in (1, 1000):
+            (reason,) = pl.concat([batch.rejects for batch in read(tmp_path / "ticks.csv", rows=rows)])["reason"]
+            assert why in reason
 
 
 VOLUMES = [
@@ -505,7 +552,6 @@ REFUSED = {
     "hours without minutes": (table("date,time,open,high,low,close,volume", "%Y-%m-%d,14"), "such as 1400 or 140000"),
     "no stamp": (table("what,open,high,low,close,volume", "x"), "a column of time stamps"),
     "two layouts": (PLAIN + "close,low,high,open,volume,time\n", "got another header in line 17"),
-    "2,030 with no point": (table(BARS, "%Y-%m-%d %H:%M", '"2,030","2,031","2,029","2,030",3'), "got '2,030'"),
     "a column too many": (table(BARS, "%Y-%m-%d %H:%M,x,y"), "Expected 6 columns as the header names them, got rows"),
 }
 
@@ -534,9 +580,8 @@ def tarred() -> bytes:
     return written.getvalue()
 
 
-def workbook(rows: list[list[object]]) -> bytes:
-    """An xlsx file as small as it can be, with texts, numbers and one style for dates."""
-    cells = "".join(
+def sheet_cells(rows: list[list[object]]) -> str:
+    return "".join(
         f'<row r="{r}">'
         + "".join(
             f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
@@ -549,26 +594,34 @@ def workbook(rows: list[list[object]]) -> bytes:
         + "</row>"
         for r, row in enumerate(rows, 1)
     )
+
+
+def workbook(**sheets: list[list[object]]) -> bytes:
+    """An xlsx file as small as it can be, with texts, numbers and one style for dates."""
     main, office = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
     relation = f"{office}/officeDocument/2006/relationships"
     part = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    listed = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in enumerate(sheets, 1))
+    related = "".join(
+        f'<Relationship Id="r{i}" Type="{relation}/worksheet" Target="worksheets/sheet{i}.xml"/>'
+        for i in range(1, len(sheets) + 1)
+    )
     parts = {
         "[Content_Types].xml": f'<Types xmlns="{office}/package/2006/content-types"><Default Extension="rels" '
         'ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
-        f'ContentType="{part}.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" '
-        f'ContentType="{part}.worksheet+xml"/><Override PartName="/xl/styles.xml" ContentType="{part}.styles+xml"/>'
+        f'ContentType="{part}.sheet.main+xml"/><Override PartName="/xl/styles.xml" ContentType="{part}.styles+xml"/>'
         "</Types>",
         "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship Id="r1" '
         f'Type="{relation}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets><sheet name="M1" sheetId="1" '
-        'r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship '
-        f'Id="r1" Type="{relation}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" '
-        f'Type="{relation}/styles" Target="styles.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets>{listed}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships">{related}'
+        f'<Relationship Id="styles" Type="{relation}/styles" Target="styles.xml"/></Relationships>',
         "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs>'
         "</styleSheet>",
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
     }
+    for i, rows in enumerate(sheets.values(), 1):
+        data = f'<worksheet xmlns="{main}"><sheetData>{sheet_cells(rows)}</sheetData></worksheet>'
+        parts[f"xl/worksheets/sheet{i}.xml"] = data
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
@@ -581,14 +634,67 @@ def test_a_workbook_is_read_with_stamps_as_text_or_as_dates(tmp_path: Path) -> N
     for stamps in (naive, [f"{stamp}" for stamp in naive]):
         rows: list[list[object]] = [BARS.split(",")]
         rows += [[stamp, 29.5, 29.6, 29.4, 29.55, 3] for stamp in stamps]
-        (tmp_path / "bars.xlsx").write_bytes(workbook(rows))
+        (tmp_path / "bars.xlsx").write_bytes(workbook(M1=rows))
         assert bars_of(read(tmp_path / "bars.xlsx")) == expected()
 
 
-def test_a_zip_of_one_file_or_of_several_is_read(tmp_path: Path) -> None:
-    later = table(BARS, "%Y-%m-%d %H:%M:%S", first=FIRST + timedelta(minutes=15))
-    (tmp_path / "bars.zip").write_bytes(zipped(b_csv=later, a_csv=PLAIN, read_txt="Gap report"))
-    assert bars_of(read(tmp_path / "bars.zip")) == expected(count=30)
+LATER = table(BARS, "%Y-%m-%d %H:%M:%S", first=FIRST + timedelta(minutes=15))
+GOLD = PLAIN.replace("29.", "2650.")
+
+
+def cells_of(text: str) -> list[list[object]]:
+    return [list(line.split(",")) for line in text.splitlines()]
+
+
+def notes_of(batches: list[BarBatch]) -> list[str]:
+    return [note for batch in batches for note in batch.notes]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(b_csv=LATER, a_csv=PLAIN),
+        zipped(b_txt=LATER, a_csv=PLAIN),
+        zipped(b_CSV=LATER.replace(",", "\t"), a_tsv=PLAIN.replace(",", ";")),
+        workbook(Jan=cells_of(PLAIN), Feb=cells_of(LATER)),
+    ],
+    ids=["csv", "csv and txt", "other names and separators", "sheets"],
+)
+def test_every_file_of_an_archive_and_every_sheet_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bars").write_bytes(content)
+    found = read(tmp_path / "bars")
+    assert bars_of(found) == expected(count=30)
+    assert notes_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (zipped(a_csv=PLAIN, read_txt="Gap report"), "got .*read.txt that begins"),
+        (zipped(a_csv=PLAIN, b_png=b"\x89PNG" + bytes(9)), "got a PNG picture"),
+        (workbook(Info=[["Made by X"], ["in 2025"]], Bars=cells_of(PLAIN)), "got .*Info that begins"),
+        (workbook(XAUUSD=cells_of(GOLD), XAGUSD=cells_of(PLAIN)), r"got those of XAUUSD by the name of .*bars/XAUUSD"),
+        (zipped(DAT_XAUUSD_M1=GOLD, DAT_XAGUSD_M1=PLAIN), r"got those of XAUUSD by the name of .*DAT.XAUUSD.M1"),
+        (
+            zipped(a_csv=PLAIN, b_csv=GOLD.replace("\n", ",XAUUSD\n").replace("volume,XAUUSD", "volume,symbol")),
+            "got 15 of XAUUSD in .*b.csv",
+        ),
+    ],
+)
+def test_what_is_left_out_of_an_archive_or_workbook_is_told(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "bars").write_bytes(content)
+    found = read(tmp_path / "bars")
+    assert bars_of(found) == expected()
+    (note,) = notes_of(found)
+    assert re.search(f"A part of an archive or workbook is left out: Expected .*{why}", note)
+
+
+def test_a_workbook_of_another_symbol_alone_is_refused_and_taken_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "bars").write_bytes(workbook(XAUUSD=cells_of(PLAIN)))
+    with pytest.raises(UnknownFormat, match=r"Expected rows of XAGUSD, got those of XAUUSD .* or set source\.symbol"):
+        read(tmp_path / "bars")
+    source = make_files(str(tmp_path / "bars"), symbol="XAUUSD")
+    assert bars_of(list(source.read_batches())) == expected()
 
 
 def flipped(content: bytes, at: int) -> bytes:
@@ -621,7 +727,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cut zip": (lambda: zipped(a_csv=PLAIN)[:-9], "a cut or damaged one"),
     "a damaged zip": (lambda: flipped(zipped(a_csv=PLAIN), 60), "a cut or damaged one"),
     "a damaged workbook": (
-        lambda: flipped(workbook([["time"], ["x"]]), 400),
+        lambda: flipped(workbook(M1=[["time"], ["x"]]), 400),
         "Expected a whole workbook|a cut or damaged one",
     ),
     "half a Parquet file": (lambda: b"PAR1" + bytes(99), "a cut or damaged one"),
@@ -690,3 +796,71 @@ def test_parquet_of_another_symbol_or_of_days_is_refused(tmp_path: Path) -> None
     FRAME.with_columns(STAMP.dt.date()).write_parquet(tmp_path / "bars.parquet")
     with pytest.raises(UnknownFormat, match="without a time of day"):
         read(tmp_path / "bars.parquet")
+
+
+OPEN = table(BARS, "%Y-%m-%d %H:%M:%S", "48_250,48_255,48_249,48_253,3")
+
+
+def in_text(text: str, separator: str, sign: str) -> bytes:
+    return text.replace(",", separator).replace("_", sign).encode()
+
+
+def in_quotes(text: str) -> bytes:
+    return text.replace("48_250,48_255,48_249,48_253", '"48,250","48,255","48,249","48,253"').encode()
+
+
+def in_workbook(text: str) -> bytes:
+    return workbook(M1=[[cell.replace("_", ",") for cell in line.split(",")] for line in text.splitlines()])
+
+
+def in_parquet(text: str) -> bytes:
+    written = io.BytesIO()
+    rows = [line.split(",") for line in text.splitlines()]
+    columns = {name: [row[i].replace("_", ",") for row in rows[1:]] for i, name in enumerate(rows[0])}
+    pl.DataFrame(columns).write_parquet(written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("written", "point"),
+    [
+        *((lambda text, cell=cell: in_text(text, cell, ","), 1) for cell in "\t|;"),
+        (lambda text: in_text(text, ";", "."), -1),
+        (in_quotes, 1),
+        (in_workbook, 1),
+        (in_parquet, 1),
+    ],
+    ids=["tab", "bar", "semicolon", "points between semicolons", "quotes", "workbook", "Parquet"],
+)
+def test_prices_off_by_a_thousand_are_asked_for(tmp_path: Path, written: Callable[[str], bytes], point: int) -> None:
+    (tmp_path / "bars").write_bytes(written(OPEN))
+    with pytest.raises(UnknownFormat, match=r"got '48[.,]250' in .* source\.decimal=comma or source\.decimal=point"):
+        read(tmp_path / "bars")
+    for decimal, closes in zip(("point", "comma")[::point], (48253.0, 48.253), strict=True):
+        source = make_files(str(tmp_path / "bars"), decimal=decimal)
+        assert {row[4] for row in bars_of(list(source.read_batches()))} == {closes}
+
+
+@pytest.mark.parametrize(("one", "close"), [("1,048,253.5", 48253), ("48,253.25", 48253), ("48,2535", 48.253)])
+def test_one_price_tells_the_decimal_sign_of_a_file(tmp_path: Path, one: str, close: float) -> None:
+    text = OPEN.replace(",", "\t").replace("_", ",")
+    at = text.rindex("48,253")
+    (tmp_path / "bars").write_text(text[:at] + one + text[at + 6 :])
+    bars = pl.concat([batch.bars for batch in read(tmp_path / "bars")])
+    assert bars["close"][0] == close
+
+
+def test_a_decimal_sign_that_is_none_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"Expected source\.decimal as comma or point or null, got semicolon"):
+        make_files("x.csv", decimal="semicolon")
+
+
+@pytest.mark.parametrize("odd", ["NaT {i},29.5,29.6,29.4,29.55,3\n", BARS + "\n"], ids=["no stamps", "headers"])
+def test_rows_that_begin_with_a_letter_cost_little(tmp_path: Path, odd: str) -> None:
+    good = "".join(f"{FIRST + timedelta(minutes=i):%Y-%m-%d %H:%M:%S},{PRICES},3\n" for i in range(300))
+    (tmp_path / "bars.csv").write_text(f"{BARS}\n{good}" + "".join(odd.format(i=i) for i in range(100_000)))
+    began = time.process_time()
+    found = read(tmp_path / "bars.csv", rows=200_000)
+    assert time.process_time() - began < 5
+    assert sum(batch.bars.height for batch in found) == 300
+    assert sum(batch.rejects.height for batch in found) == (100_000 if "{i}" in odd else 0)

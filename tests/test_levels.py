@@ -1,11 +1,18 @@
 """Price levels: what a market can do, and what it cannot."""
 
 import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
+from test_files import REAL, needs_real
 
-from lstm_ts.market.levels import CloseRange, close_range, largest_move
+from lstm_ts.errors import DataError
+from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.levels import CloseRange, check_levels, close_range, largest_move
+from lstm_ts.market.revisions import compare_bars
 
 DAY_S, YEAR_S = 86_400, 365 * 86_400
 
@@ -36,3 +43,62 @@ def test_a_window_far_from_the_closes_of_the_training_hours_is_told(
     lowest: float, highest: float, gap_s: float, said: str
 ) -> None:
     assert CloseRange(14.0, 30.5).describe_jump(CloseRange(lowest, highest), gap_s) == said
+
+
+def priced(*prices: float, minutes: Sequence[float] = ()) -> pl.DataFrame:
+    """Bars of one price each, so many minutes after the first; by default one after the other."""
+    ts = [datetime(2025, 1, 6, tzinfo=UTC) + timedelta(minutes=at) for at in minutes or range(len(prices))]
+    columns = {name: pl.Series(prices, dtype=pl.Float64) for name in PRICES}
+    return pl.DataFrame({"ts": pl.Series(ts, dtype=TS)} | columns)
+
+
+@pytest.mark.parametrize("prices", [[15.0, np.nan, 15.0], [np.nan] * 3, [15.0, -15.0, 15.0]])
+def test_a_price_that_is_no_number_is_a_jump_and_a_revision(prices: list[float]) -> None:
+    with np.errstate(invalid="ignore"), pytest.raises(DataError, match="Expected prices of one level"):
+        check_levels(priced(*prices), priced().clear(), "X", remedy="")
+    stored = priced(*[15.0] * 200)
+    assert compare_bars(stored.with_columns(close=pl.lit(np.nan)), stored).replaces
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_bars_of_which_one_price_is_replaced_everywhere_are_another_series(name: str) -> None:
+    stored = priced(*np.linspace(15, 16, 200))
+    revision = compare_bars(stored.with_columns(pl.col(name) * 1.001), stored)
+    assert (revision.common, revision.differing, revision.replaces) == (200, 200, True)
+    assert (revision.mean_bps, revision.size_bps) == pytest.approx((2.5, 2.5))  # over the four
+
+
+MINUTES = {"a minute": 1, "a night": 17.5 * 60, "a weekend": 65.5 * 60, "fifteen weeks": 15 * 7 * 1440}
+
+
+@pytest.mark.parametrize(
+    ("factor", "gap", "jumps"),
+    [
+        *((factor, gap, True) for factor in (1.5, 2, 3, 4, 5) for gap in ("a minute", "a night", "a weekend")),
+        *((factor, gap, True) for factor in (10, 100) for gap in MINUTES),
+        (1.54, "a weekend", True),  # a split of 3:2 and a move of 3 %
+        (10.9, "fifteen weeks", True),
+        (1.35, "a weekend", False),
+        (1.65, "a weekend", False),
+        (1.5, "fifteen weeks", False),
+        (2, "fifteen weeks", False),
+        (5, "fifteen weeks", False),
+    ],
+)
+@pytest.mark.parametrize("way", [1, -1])
+def test_splits_and_units_are_told_from_moves(factor: float, gap: str, jumps: bool, way: int) -> None:
+    bars = priced(16.0, 16.0, 16.0 * factor**way, minutes=[0, 1, 1 + MINUTES[gap]])
+    if not jumps:
+        check_levels(bars, bars.clear(), "X", remedy="")
+        return
+    with pytest.raises(DataError, match="Expected prices of one level, got 16 at"):
+        check_levels(bars, bars.clear(), "X", remedy="")
+
+
+@needs_real
+@pytest.mark.real_data
+def test_no_move_of_real_silver_is_a_jump() -> None:
+    years = [pl.read_parquet(file) for file in sorted(REAL.glob("*.parquet"))]
+    assert years
+    for bars in (pl.concat(years, how="diagonal_relaxed"), *years):
+        check_levels(bars.sort("ts"), bars.clear(), "silver", remedy="")

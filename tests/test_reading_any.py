@@ -95,7 +95,7 @@ def test_bars_in_any_layout_come_back_as_they_were_written(
     content, wanted = file
     path = tmp_path / "bars"
     path.write_bytes(gzip.compress(content) if packed else content)
-    opened = open_chunks(path, rows, symbol="XAGUSD", dates=None)
+    (opened,) = open_chunks(path, rows, symbol="XAGUSD", dates=None)
     found = pl.concat(list(opened.rows))
     assert found["reason"].null_count() == found.height
     stamps = found["stamp"] if opened.utc else found["stamp"].dt.replace_time_zone("UTC")

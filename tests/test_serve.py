@@ -565,13 +565,15 @@ def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
 
 
 def test_bars_of_hours_to_come_are_flagged(
-    models: list[Path], now_bars: list[Body], silver: Session, tmp_path: Path
+    models: list[Path], now_bars: list[Body], silver: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = datetime.now(UTC)
     hours = silver.hours(now, now + timedelta(days=20))["ts"].tail(len(now_bars))
     coming = [bar | {"ts": ts.isoformat()} for bar, ts in zip(now_bars, hours, strict=True)]
+    monkeypatch.setenv("LSTM_TS_CLOCK", (hours[-1] + HOUR).isoformat())  # of a machine whose clock was ahead
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(frame(coming))
+    monkeypatch.delenv("LSTM_TS_CLOCK")
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
     ask = Ask("r", Arm.CHAMPION, 0.0, None)
     answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})

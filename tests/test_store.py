@@ -32,6 +32,7 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 import polars as pl
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.store.bar_store import BarStore
@@ -49,6 +50,7 @@ COMPETITOR = """
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 import polars as pl
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.store.bar_store import BarStore
@@ -73,6 +75,28 @@ def upsert(store: BarStore, *batches: pl.DataFrame) -> UpsertResult:
         for batch in batches:
             staging.add(batch)
     return staging.result
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"close": float("nan")}, "price is not finite"),
+        ({"high": float("inf")}, "price is not finite"),
+        ({"low": 0.0}, "price is not positive"),
+        ({"open": -1.0}, "price is not positive"),
+        ({"low": None}, "unparseable price"),
+        ({"ts": datetime(1000, 1, 1, tzinfo=UTC)}, "before 1900"),
+        ({"ts": datetime(2999, 1, 1, tzinfo=UTC)}, "after now"),
+    ],
+)
+def test_no_source_stores_a_bar_that_cannot_be(tmp_path: Path, change: dict[str, Any], why: str) -> None:
+    store = BarStore(tmp_path / "store", BAR_SCHEMA)
+    upsert(store, bars([1.0, 2.0]))
+    before = contents(store.folder)
+    columns = {name: pl.lit(value, BAR_SCHEMA[name]) for name, value in change.items()}
+    with pytest.raises(DataError, match=rf"\({why}\) and 1 more; nothing of this was stored"):
+        upsert(store, bars([3.0]), bars([4.0, 5.0]).with_columns(**columns))
+    assert contents(store.folder) == before
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -194,16 +194,30 @@ def test_the_name_says_that_the_bars_are_synthetic() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"end": "2013-01-01"}, "start before source.end, got 2013-01-01 and 2013-01-01"),
+        ({"end": "2013-01-01"}, "start before source.end and before now, got 2013-01-01 and 2013-01-01"),
         ({"start": "January"}, "ISO date"),
         ({"signal": "gold"}, "one of silver, random_walk, planted_ar, got gold"),
         ({"start_price": 0.0}, "above 0, got 0.0"),
+        ({"start_price": float("nan")}, "above 0, got nan"),
+        ({"start_price": float("inf")}, "above 0, got inf"),
+        ({"seed": -1}, "source.seed as a whole number of at least 0, got -1"),
+        ({"seed": 1.5}, "source.seed as a whole number of at least 0, got 1.5"),
+        ({"start": "1000-01-01"}, "source.start from 1900 on, got 1000-01-01"),
+        ({"start": "2999-01-01", "end": "3000-01-01"}, "before now, got 2999-01-01"),
+        ({"end": "9999-12-31T23:00:00-05:00"}, "ISO date"),
         ({"ar_coefficient": 1.0}, "between -1 and 1, got 1.0"),
     ],
 )
 def test_a_value_out_of_range_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Synthetic(**ARGUMENTS | change)
+
+
+def test_no_bar_lies_after_now_however_late_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTM_TS_CLOCK", "2013-01-02T16:30:00Z")
+    *_, last = Synthetic(**ARGUMENTS | {"end": "9999-12-31"}).read_batches()
+    assert str(last.bars["ts"][-1]) == "2013-01-02 16:29:00+00:00"
+    assert str(last.answers[0].end) == "2013-01-02 16:30:00+00:00"
 
 
 def test_the_configuration_builds_the_source_with_the_session_of_the_symbol() -> None:

@@ -24,6 +24,7 @@ CHOOSE = {
     "zone": "Choose another zone",
     "dates": "Choose whether the day or the month comes first",
     "stamps": "Choose that its bars are stamped when they close",
+    "decimal": "Export the prices with a decimal point, and none for thousands",
 }
 
 
@@ -76,7 +77,7 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
 def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> RecognisedFile:
     """Raises    DataError, with `name` for the path"""
     with _named(path, name):
-        found = open_chunks(path, 1, symbol=symbol, dates=dates)
+        found, *_ = open_chunks(path, 1, symbol=symbol, dates=dates)
     return RecognisedFile(found.words, found.utc or found.zone is not None)
 
 
@@ -92,6 +93,7 @@ def read(
         symbol=symbol,
         zone=None if zoned else options.zone,
         dates=options.dates,
+        decimal=None,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
         stamps=options.stamps,

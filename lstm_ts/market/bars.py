@@ -14,10 +14,15 @@ from typing import Protocol, runtime_checkable
 
 import polars as pl
 
+from lstm_ts import clock
+from lstm_ts.errors import DataError
+
 TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
 BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume", "spread"), pl.Float64()))
 HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
+FIRST_YEAR = 1900
+CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
 SPREAD_DIGITS = 12  # of a mean: summed in another order, it has other last ones
 REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
 
@@ -42,6 +47,7 @@ class BarBatch:
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
     answers: tuple[AnsweredSpan, ...] = ()  # whole with this batch
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
+    replaces: str = ""  # which bars of this source it brings again as another series: got of a sentence; empty if none
 
     @property
     def hourly(self) -> bool:
@@ -119,6 +125,24 @@ def reject_reason() -> pl.Expr:
         .when(pl.min_horizontal("open", "close") < pl.col("low"))
         .then(pl.lit("open or close below low"))
     )
+
+
+def check_bars(bars: pl.DataFrame) -> None:
+    """Check bars of any source, as the last gate before a store.
+
+    Raises    DataError: a row that `reject_reason` names, or a stamp before FIRST_YEAR or after now
+    """
+    ts, now = pl.col("ts"), clock.now()
+    early, late = ts.dt.year() < FIRST_YEAR, ts > now + CLOCK_SKEW
+    out_of_range = pl.when(early).then(pl.lit(f"before {FIRST_YEAR}")).when(late).then(pl.lit("after now"))
+    bad = bars.select("ts", *PRICES, reason=pl.coalesce(reject_reason(), out_of_range)).drop_nulls("reason")
+    if bad.height:
+        stamp, *prices, reason = bad.row(0)
+        raise DataError(
+            f"Expected bars from {FIRST_YEAR} to now whose prices are positive numbers, got a bar at {stamp} with "
+            f"{', '.join(f'{price}' for price in prices)} ({reason}) and {bad.height - 1:,} more; nothing of this was "
+            "stored; correct the source, or leave that span out"
+        )
 
 
 def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -13,6 +13,12 @@ SESSION = 0.5  # log: a shock from one bar to the next, of 65 %
 YEAR = 3.5
 LARGEST = 3.7  # log: 40 times, whatever the gap
 TORN = 1.5  # log: 4.5 times within a bar, which may be one of an hour in a thin market
+# Ratios that are a split or another unit rather than a move, as logs: after few closed days, and after any gap.
+SPLITS = np.log([1.5, 2, 3, 4, 5])
+SPLIT = 0.03  # log, from the ratio: what a market moves besides
+SPLIT_S = 4 * 86_400.0
+UNIT = np.log(10)  # a hundred is beyond what a market moves
+UNIT_YEAR, LARGEST_UNIT = 0.3, 0.2  # log, from the ratio: as a market of 30 % a year moves besides, and at most
 YEAR_S = 365 * 86_400.0
 
 
@@ -43,6 +49,31 @@ def largest_move(gap_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.minimum(SESSION + YEAR * np.sqrt(np.asarray(gap_s) / YEAR_S), LARGEST)
 
 
+def are_jumps(moves_N: NDArray[np.float64], gap_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether no market makes these moves (log) in that time; NaN is none."""
+    size_N = np.abs(moves_N)
+    jumps_N: NDArray[np.bool_] = ~(size_N <= largest_move(gap_s))
+    large = np.flatnonzero(size_N > SPLITS[0] - SPLIT)
+    size_L, gap_L = size_N[large], gap_s[large]
+    split_L = (np.abs(size_L[:, None] - SPLITS) <= SPLIT).any(axis=1) & (gap_L <= SPLIT_S)
+    near_L = np.minimum(SPLIT + UNIT_YEAR * np.sqrt(gap_L / YEAR_S), LARGEST_UNIT)
+    jumps_N[large] |= split_L | (np.abs(size_L - UNIT) <= near_L)
+    return jumps_N
+
+
+def describe_jump_within(
+    ts_N: NDArray[np.datetime64], open_N: NDArray[np.float64], close_N: NDArray[np.float64]
+) -> str:
+    """Describe the first jump from a close to the next open; empty where there is none."""
+    gap_s = np.diff(ts_N) / np.timedelta64(1, "s")
+    jumps = np.flatnonzero(are_jumps(np.log(open_N[1:] / close_N[:-1]), gap_s))
+    if not len(jumps):
+        return ""
+    before, price = close_N[jumps[0]], open_N[jumps[0] + 1]
+    times, way = max(price / before, before / price), "much" if price > before else "little"
+    return f"within the window, an open of {price:g} is {times:.3g} times as {way} as the close before it, {before:g}"
+
+
 def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy: str) -> None:
     """Compare each bar's open with the close before it, within what comes and where it meets what is stored, and the
     close of each bar that comes with its open.
@@ -54,10 +85,10 @@ def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy
         [frame.select("ts", "open", "close", came=pl.lit(came)) for frame, came in ((stored, False), (bars, True))]
     ).sort("ts", maintain_order=True)
     open_N, close_N, came_N = (both[name].to_numpy() for name in ("open", "close", "came"))
-    limit_N = largest_move(both["ts"].to_physical().diff().to_numpy()[1:] / 1e6)
-    jumps_N = np.abs(np.log(close_N / open_N)) > TORN
+    gap_s = both["ts"].to_physical().diff().to_numpy()[1:] / 1e6
+    jumps_N = ~(np.abs(np.log(close_N / open_N)) <= TORN)  # so that NaN is a jump
     jumps_N &= came_N
-    between_N = (np.abs(np.log(open_N[1:] / close_N[:-1])) > limit_N) & (came_N[1:] | came_N[:-1])
+    between_N = are_jumps(np.log(open_N[1:] / close_N[:-1]), gap_s) & (came_N[1:] | came_N[:-1])
     jumps_N[1:] |= between_N
     if not jumps_N.any():
         return

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from lstm_ts.market.bars import PRICES
+
 BPS = 1e4
-NOISE_BPS = 0.01  # of a close; no market quotes more digits
+NOISE_BPS = 0.01  # of a price; no market quotes more digits
 MIN_BARS = 100  # fewer in common prove nothing
 MAX_SHARE = 0.5  # a broker corrects single bars; another series differs nearly everywhere
-MAX_SIZE_BPS = 0.2  # below the spread of the most liquid currency pairs; rounding of the last digit moves closes less
+MAX_SIZE_BPS = 0.2  # below the spread of the most liquid currency pairs; rounding of the last digit moves prices less
 
 
 @dataclass(frozen=True)
@@ -17,30 +19,30 @@ class Revision:
     """Differences between bars and the stored bars of the same `ts`."""
 
     common: int
-    differing: int  # in their close
-    mean_bps: float  # new over stored close, of those that differ
-    size_bps: float  # mean absolute difference of these
+    differing: int  # in a price
+    mean_bps: float  # new over stored, over the prices of those that differ
+    size_bps: float  # mean absolute difference of these prices
 
     @property
     def replaces(self) -> bool:
         """Whether more bars differ than corrections of single bars explain."""
         many = self.common >= MIN_BARS and self.differing > MAX_SHARE * self.common
-        return many and self.size_bps > MAX_SIZE_BPS
+        return many and not self.size_bps <= MAX_SIZE_BPS
 
     def __str__(self) -> str:
         share = self.differing / max(self.common, 1)
         return (
-            f"{self.differing:,} of {self.common:,} stored bars ({100 * share:.1f} %) with another close, by "
+            f"{self.differing:,} of {self.common:,} bars ({100 * share:.1f} %) with other prices, by "
             f"{self.size_bps:.2g} bps on average (mean difference {self.mean_bps:+.2g} bps)"
         )
 
 
-def compare_closes(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
-    """Compare frames of `ts, close`; of bars with the same `ts` the last one counts."""
-    both = bars.join(stored.select("ts", before="close"), on="ts", maintain_order="left")
+def compare_bars(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
+    """Compare frames of `ts` and PRICES; of bars with the same `ts` the last one counts."""
+    both = bars.join(stored.select("ts", *PRICES), on="ts", maintain_order="left", suffix=" before")
     both = both.unique("ts", keep="last", maintain_order=True)
-    bps_N = (both["close"] / both["before"] - 1).to_numpy() * BPS
-    bps_N = bps_N[np.abs(bps_N) > NOISE_BPS]
-    if not len(bps_N):
+    bps_NP = (both.select(PRICES).to_numpy() / both.select(f"{name} before" for name in PRICES).to_numpy() - 1) * BPS
+    bps_NP = bps_NP[~(np.abs(bps_NP) <= NOISE_BPS).all(axis=1)]  # NaN differs
+    if not len(bps_NP):
         return Revision(both.height, 0, 0.0, 0.0)
-    return Revision(both.height, len(bps_N), float(bps_N.mean()), float(np.abs(bps_N).mean()))
+    return Revision(both.height, len(bps_NP), float(bps_NP.mean()), float(np.abs(bps_NP).mean()))

@@ -247,9 +247,9 @@ def utc(text: str | datetime | date | None) -> datetime | None:
         return None
     try:
         ts = datetime.fromisoformat(str(text))
-    except ValueError:
+        return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ConfigError(f"Expected an ISO date or time such as 2015-01-01, got {text}") from None
-    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
 
 
 def moment(value: Moment, first: datetime, last: datetime) -> datetime:

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import ArtifactError, NotEnoughBars
-from lstm_ts.market.levels import CloseRange, close_range
+from lstm_ts.market.levels import CloseRange, close_range, describe_jump_within
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import Session
 from lstm_ts.model.baselines import Reference
@@ -57,7 +57,7 @@ class Forecast:
     missing_hours: int  # in the window
     volatility: float  # of the window; 1 is as in the training hours
     quote: Quote | None  # of its prices; None: nobody knows it
-    level_jump: str  # from the training hours to the window, in words; empty where a market could have moved so
+    level_jump: str  # within the window, or from the training hours to it, in words; empty where markets move so
     season_day: datetime | None = None  # up to when bars have changed the profile of the week; None: none have
 
     def price_HL(self, *levels: float) -> Array:
@@ -131,7 +131,7 @@ class Forecaster:
             volatility=float(window.volatility_G[last]),
             season_day=states.day_at(grid.origin_ts_G[last]),
             quote=self.quote,
-            level_jump=self._find_level_jump(close_range(grid.close_G[last + 1 - spec.tsteps : last + 1]), utc[0]),
+            level_jump=self._find_level_jump(grid, last, utc[0]),
         )
         with np.errstate(over="ignore"):
             finite = np.isfinite(forecast.price_HL(*forecast.levels)).all()
@@ -169,8 +169,13 @@ class Forecaster:
             )
         return missing
 
-    def _find_level_jump(self, closes: CloseRange, origin_ts: datetime) -> str:
-        if self.closes is None:
-            return ""
+    def _find_level_jump(self, grid: Grid, last: int, origin_ts: datetime) -> str:
+        """Of the window that ends at the row `last`: from bar to bar, then from the training hours."""
+        window = slice(last + 1 - self.spec.tsteps, last + 1)
+        known = np.flatnonzero(~grid.missing_G[window]) + window.start
+        close_N = grid.close_G[known]
+        within = describe_jump_within(grid.ts_G[known], close_N * np.exp(-grid.body_G[known]), close_N)
+        if within or self.closes is None:
+            return within
         gap = origin_ts - datetime.fromisoformat(self.provenance.trained_until)
-        return self.closes.describe_jump(closes, abs(gap.total_seconds()))
+        return self.closes.describe_jump(close_range(close_N), abs(gap.total_seconds()))

@@ -1,19 +1,17 @@
 """What is wrong with a row of a file, by itself and beside the others of its file."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.market.bars import PRICES, TS, reject_reason
+from lstm_ts.market.bars import CLOCK_SKEW, FIRST_YEAR, PRICES, TS, reject_reason
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 
-CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
-FIRST_YEAR = 1900
 FUTURE = "after now: in the future, or in another zone"
 APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars
 LONELY_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps

@@ -4,20 +4,21 @@ Its kind is recognised by its content, and a block is all that is ever in memory
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import UnknownFormat
+from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import Columns, normalise
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout, find_zone
-from lstm_ts.sources.numbers import NO_PRICES
+from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
-from lstm_ts.sources.symbols import SymbolFilter
-from lstm_ts.sources.text_rows import Sides, parse
+from lstm_ts.sources.sides import carry_sides
+from lstm_ts.sources.symbols import SymbolFilter, check_name
+from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import Zone
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
@@ -34,19 +35,47 @@ class Chunks:
     closing: str = ""  # see Columns
     unit: str = ""  # see Columns
     periods: set[str] = field(default_factory=set)  # of the bars, as their column says; whole once the rows are read
+    name: str = ""  # of the file, or of the one within an archive
 
 
-def open_chunks(file: Path, batch_rows: int, *, symbol: str, dates: str | None) -> Chunks:
-    """Raises    NoRows, UnknownFormat; DataError: a damaged file"""
-    kept = SymbolFilter(symbol, str(file))
+def open_chunks(
+    file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None
+) -> list[Chunks]:
+    """Each file of an archive and each sheet of a workbook by itself, at least one; those that are no tables, or of
+    another symbol by their name, are left out, and told in the notes of the first.
+
+    Raises    NoRows, UnknownFormat: of none; DataError: a damaged file
+    """
     if is_parquet(file):
-        return _of_table(*open_parquet(file, batch_rows, dates=dates), kept)
-    return _open_texts(find_texts(file), batch_rows, kept, dates)
+        return [
+            _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), SymbolFilter(symbol, str(file)))
+        ]
+    layouts: list[tuple[Text, Layout]] = []
+    left_out: list[DataError] = []
+    for text in find_texts(file):
+        try:
+            check_name(text.name, symbol, text.label)
+            layouts.append((text, recognise(first_lines(text, SAMPLE_LINES), file=text.label)))
+        except (NoRows, UnknownFormat) as error:
+            left_out.append(error)
+    if not layouts:
+        raise left_out[0]
+    parts = [
+        _open_text(text, _settle(layout, text, batch_rows, dates, decimal), batch_rows, symbol)
+        for text, layout in layouts
+    ]
+    parts[0].notes.extend(describe_left_out(error) for error in left_out)
+    return parts
 
 
-def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None) -> Chunks:
+def describe_left_out(error: DataError) -> str:
+    return f"A part of an archive or workbook is left out: {error}"
+
+
+def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None, decimal: str | None = None) -> Chunks:
     """The same of a frame, in one block.    Raises    NoRows, UnknownFormat"""
-    return _of_table(*open_table(frame.lazy(), name, max(frame.height, 1), dates=dates), SymbolFilter(symbol, name))
+    rows = max(frame.height, 1)
+    return _of_table(*open_table(frame.lazy(), name, rows, dates=dates, decimal=decimal), SymbolFilter(symbol, name))
 
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
@@ -54,7 +83,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
     notes = _zone_notes(table.columns, zone, table.name)
     kept.column = _symbol_column(table)
     return Chunks(
-        _kept(frames, kept, notes),
+        _kept(frames, kept, notes, ticks=table.columns.ticks),
         utc=table.utc,
         ticks=table.columns.ticks,
         zone=zone,
@@ -62,31 +91,28 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
         closing=table.columns.closing,
         unit=table.columns.unit,
         periods=kept.periods,
+        name=kept.file,
     )
 
 
-def _open_texts(texts: list[Text], batch_rows: int, kept: SymbolFilter, dates: str | None) -> Chunks:
-    layouts = [_layout(text, batch_rows, dates) for text in texts]
-    first = layouts[0]
-    kept.column = _symbol_column(first)
-    for text, layout in zip(texts, layouts, strict=True):
-        if (layout.ticks, layout.utc, layout.zone) != (first.ticks, first.utc, first.zone):
-            raise UnknownFormat(f"Expected files of one layout in an archive, got another in {text.label}; unpack it")
-    notes = _zone_notes(first.columns, first.zone, first.file)
-    price = normalise(first.names[first.columns.prices[0]])
-    if first.header and not first.ticks and "bid" in price:
-        notes.append(f"Bars of {first.file} are those of the bid ({price})")
-    frames = (frame for text, layout in zip(texts, layouts, strict=True) for frame in _frames(text, layout, batch_rows))
+def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chunks:
+    kept = SymbolFilter(symbol, text.label)
+    kept.column = _symbol_column(layout)
+    notes = _zone_notes(layout.columns, layout.zone, layout.file)
+    price = normalise(layout.names[layout.columns.prices[0]])
+    if layout.header and not layout.ticks and "bid" in price:
+        notes.append(f"Bars of {layout.file} are those of the bid ({price})")
     return Chunks(
-        _kept(frames, kept, notes),
-        utc=first.utc,
-        ticks=first.ticks,
-        zone=first.zone,
+        _kept(_frames(text, layout, batch_rows), kept, notes, ticks=layout.ticks),
+        utc=layout.utc,
+        ticks=layout.ticks,
+        zone=layout.zone,
         notes=notes,
-        words=_words(first),
-        closing=first.columns.closing,
-        unit=first.columns.unit,
+        words=_words(layout),
+        closing=layout.columns.closing,
+        unit=layout.columns.unit,
         periods=kept.periods,
+        name=text.label,
     )
 
 
@@ -105,20 +131,26 @@ def _words(layout: Layout) -> str:
     return f"{what} as text, separated by {SEPARATORS[layout.separator]} ({columns})"
 
 
-def _layout(text: Text, batch_rows: int, dates: str | None) -> Layout:
-    layout = recognise(first_lines(text, SAMPLE_LINES), file=text.label)
+def _settle(layout: Layout, text: Text, batch_rows: int, dates: str | None, decimal: str | None) -> Layout:
+    layout = replace(layout, comma=choose_decimal(layout.comma, decimal, layout.prices, file=layout.file))
     return layout if layout.settled else settle(layout, read_lines(text, batch_rows), dates=dates)
 
 
 def _frames(text: Text, layout: Layout, batch_rows: int) -> Iterator[pl.DataFrame]:
-    sides = Sides()
     for lines in read_lines(text, batch_rows):
-        rows = parse(lines, layout, sides)
+        rows = parse(lines, layout)
         if rows.height:
             yield rows
 
 
-def _kept(frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str]) -> Iterator[pl.DataFrame]:
+def _kept(
+    frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str], *, ticks: bool
+) -> Iterator[pl.DataFrame]:
+    rows = _of_symbol(frames, kept, notes)
+    return carry_sides(rows) if ticks else rows
+
+
+def _of_symbol(frames: Iterator[pl.DataFrame], kept: SymbolFilter, notes: list[str]) -> Iterator[pl.DataFrame]:
     empty = 0
     for frame in frames:
         rows = kept.keep(frame)

@@ -57,6 +57,7 @@ class Text:
 
     label: str
     open: Callable[[], BufferedIOBase]
+    name: str = ""  # of a sheet, or of a file within an archive
 
 
 def is_parquet(file: Path) -> bool:
@@ -100,13 +101,12 @@ def _in_archive(file: Path) -> list[Text]:
             raise DataError(
                 f"Expected a workbook of at most {MAX_WORKBOOK_BYTES:,} bytes unpacked, got {file}; export it as CSV"
             )
-        return [Text(str(file), lambda: BytesIO(_workbook_text(file)))]
+        return _sheets(file)
     hidden = ("__MACOSX", ".")
     texts = sorted(name for name in names if not name.startswith(hidden) and not Path(name).name.startswith("."))
-    tables = [name for name in texts if name.lower().endswith(".csv")] or texts
-    if not tables:
+    if not texts:
         raise NoRows(f"Expected a text file in {file}, got none; leave it out of source.paths")
-    return [Text(f"{file}/{name}", partial(_Member, file, name)) for name in tables]
+    return [Text(f"{file}/{name}", partial(_Member, file, name), Path(name).stem) for name in texts]
 
 
 class _Member(BufferedIOBase):
@@ -136,19 +136,21 @@ class _Member(BufferedIOBase):
         super().close()
 
 
-def _workbook_text(file: Path) -> bytes:
-    """The first sheet that has rows, as lines of cells between tabs."""
+def _sheets(file: Path) -> list[Text]:
+    """The sheets that have rows, as lines of cells between tabs."""
     try:
         sheets = pl.read_excel(
             file, sheet_id=0, engine="calamine", has_header=False, infer_schema_length=0, raise_if_empty=False
         )
     except (Exception, pl.exceptions.PanicException):  # fastexcel's and calamine's errors have no common root
         raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV") from None
-    filled = [sheet for sheet in sheets.values() if sheet.width]
-    if not filled:
-        return b""
-    cells = filled[0].select(pl.all().cast(pl.String).fill_null(""))
-    return "\n".join(cells.select(pl.concat_str(pl.all(), separator="\t")).to_series().to_list()).encode()
+    texts = []
+    for name, sheet in sheets.items():
+        cells = sheet.select(pl.all().cast(pl.String).fill_null(""))
+        lines = cells.select(pl.concat_str(pl.all(), separator="\t")).to_series().to_list() if sheet.width else []
+        texts.append(Text(f"{file}/{name}", partial(BytesIO, "\n".join(lines).encode()), name))
+    filled = [text for text, sheet in zip(texts, sheets.values(), strict=True) if sheet.width]
+    return filled or texts[:1] or [Text(str(file), BytesIO)]
 
 
 @contextmanager

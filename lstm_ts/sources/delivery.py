@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, NoRows, TooManyRejects
+from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
 from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours
@@ -16,7 +16,7 @@ from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import HOUR, Mismatch, Session
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
-from lstm_ts.sources.stored_series import LEVEL_SCHEMA, check_revisions, read_about
+from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, check_revisions, read_about
 from lstm_ts.store.bar_store import BarStore
 
 REMEDY = (
@@ -51,6 +51,7 @@ class Delivery:
         self.longer: list[BarBatch] = []  # than minutes
         self.answers: list[tuple[AnsweredSpan, ...]] = []  # of each batch
         self._rejects_csv = rejects_csv
+        self._replaces = ""
         self._counts: list[pl.DataFrame] = []
         self._minutes = [pl.DataFrame(schema=LEVEL_SCHEMA)]
         self._stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
@@ -66,6 +67,7 @@ class Delivery:
             self.longer.append(batch)
         else:
             self._minutes.append(batch.bars.select(LEVEL_SCHEMA.names()))
+        self._replaces = self._replaces or batch.replaces
         for note in batch.notes:
             log.warning(note)
         self._counts.append(count_by_hour(batch.bars))
@@ -80,6 +82,8 @@ class Delivery:
         Raises    NoRows, TooManyRejects, WrongZone; DataError: another level, or another series than the stored minutes
         """
         self._check_rejects(limits.max_reject_share)
+        if self._replaces and not limits.allow_revisions:
+            raise DataError(f"Expected {self._replaces}; {ANOTHER_SERIES}")
         warn_of_close_stamps(self._stamps, session, key="source.stamps")
         remedy = ", or raise max_mismatch (1 allows any); nothing was stored"
         mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)

@@ -16,11 +16,8 @@ WITNESS = "files"
 class Testimony:
     """Evidence of one file of minutes or ticks."""
 
-    def __init__(self, *, already_read: tuple[str, ...]) -> None:
-        """already_read   reasons of rows refused only because their minute was delivered before"""
-        self._already_read = already_read
+    def __init__(self) -> None:
         self._good: list[pl.Series] = []
-        self._repeated: list[pl.Series] = []
         self._bad: list[pl.Series] = []
         self._undated = 0
 
@@ -31,17 +28,14 @@ class Testimony:
     def add_refused(self, rows: pl.DataFrame) -> None:
         """Add `ts, reason` of the file's rows; `reason` is null for a good row."""
         refused = rows.filter(pl.col("reason").is_not_null())
-        repeated = pl.col("reason").is_in(self._already_read)
-        self._repeated.append(refused.filter(repeated)["ts"])
-        self._bad.append(refused.filter(~repeated)["ts"].drop_nulls())
-        self._undated += int(refused.filter(~repeated)["ts"].null_count())
+        self._bad.append(refused["ts"].drop_nulls())
+        self._undated += refused["ts"].null_count()
 
     def answers(self) -> tuple[AnsweredSpan, ...]:
         """Return the proven spans; none if a row's time cannot be read, as it may belong to any minute."""
         empty = pl.Series(dtype=TS)
-        good, repeated, bad = (pl.concat([empty, *parts]) for parts in (self._good, self._repeated, self._bad))
-        minutes = pl.concat([good, repeated.dt.truncate("1m")])
-        first, last = minutes.min(), minutes.max()
+        good, bad = (pl.concat([empty, *parts]) for parts in (self._good, self._bad))
+        first, last = good.min(), good.max()
         if self._undated or not isinstance(first, datetime) or not isinstance(last, datetime):
             return ()
         end = last + timedelta(minutes=1)

@@ -17,21 +17,31 @@ import polars as pl
 from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE_US, Times
-from lstm_ts.sources.checks import make_rejects, refuse
-from lstm_ts.sources.chunks import Chunks, open_chunks
+from lstm_ts.sources.checks import make_rejects
+from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import Testimony
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
+from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
-from lstm_ts.sources.seen import SeenStamps, find_repeats
+from lstm_ts.sources.seen import SeenBars
 from lstm_ts.sources.spool import Spool
-from lstm_ts.sources.ticks import join_partials, make_partials
+from lstm_ts.sources.symbols import OtherSymbol
+from lstm_ts.sources.ticks import (
+    PARTIAL,
+    Borders,
+    Visits,
+    find_visited_again,
+    join_partials,
+    make_partials,
+    to_bars,
+    without_repeats,
+)
 from lstm_ts.sources.zones import Zone, parse_zone
 from lstm_ts.store.object_storage import copy_matches, is_url
 
-DUPLICATE = "duplicate time stamp"
 STAMPS = ("open", "close")
 
 
@@ -45,12 +55,14 @@ class Files:
         symbol: str,
         zone: str | None,
         dates: str | None,
+        decimal: str | None,
         price_factor: float,
         batch_rows: int,
         stamps: str,
         keep_spikes: bool,
     ) -> None:
         """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open
+        decimal   comma or point, the decimal sign of prices that leave it open
         stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
@@ -59,18 +71,20 @@ class Files:
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
             raise ConfigError(f"Expected at least one row, got source.batch_rows={batch_rows}")
-        self.patterns = [paths] if isinstance(paths, str) else list(paths)
+        self.patterns = _check_paths(paths)
         if dates not in (None, *DATES):
             raise ConfigError(f"Expected source.dates as one of {', '.join(DATES)} or null, got {dates}")
         if stamps not in STAMPS:
             raise ConfigError(f"Expected source.stamps={' or '.join(STAMPS)}, got {stamps}")
         self.at_close = stamps == "close"
         self.symbol = symbol
-        self.dates = dates
+        check_decimal(decimal)
+        self.dates, self.decimal = dates, decimal
         self.zone = parse_zone(zone) if zone else None
         self.price_factor = price_factor
         self.batch_rows = batch_rows
         self.keep_spikes = keep_spikes
+        self._borders = Borders()
 
     @property
     def name(self) -> str:
@@ -83,24 +97,38 @@ class Files:
         """
         first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
+        self._borders = Borders()
         before: int | None = None
         for path in self._find():
-            with Spool() as spool:
-                file = self._learn(path, spool, (first, last), before)
-                before = file.spacing
-                testimony = Testimony(already_read=(DUPLICATE,))
-                overlap = overlaps[file.spacing]
-                batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
-                yield from _with_answers(batches, testimony, file, overlap)
+            parts, others = self._open(path), list[OtherSymbol]()
+            for part in parts:
+                with Spool() as spool:
+                    try:
+                        file = self._learn(part, spool, (first, last), before)
+                    except OtherSymbol as error:
+                        others.append(error)
+                        continue
+                    before = file.spacing
+                    yield from self._read_part(file, overlaps[file.spacing])
+            if len(others) == len(parts):
+                raise others[0]
+            if others:
+                notes = tuple(map(describe_left_out, others))
+                yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE_US) // MINUTE_US, notes=notes)
+
+    def _read_part(self, file: LearntFile, overlap: Overlap) -> Iterator[BarBatch]:
+        testimony = Testimony()
+        batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
+        yield from _with_answers(batches, testimony, file, overlap)
 
     def _find(self) -> Iterable[Path]:
         return dict.fromkeys(path for pattern in self.patterns for path in _find(pattern))
 
-    def _open(self, path: Path) -> Chunks:
-        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates)
+    def _open(self, path: Path) -> list[Chunks]:
+        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
 
-    def _learn(self, path: Path, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
-        opened = self._open(path)
+    def _learn(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
+        path = Path(opened.name)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         self._check_names(opened, path)
@@ -145,30 +173,48 @@ class Files:
         return zone
 
     def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
-        seen = SeenStamps()
+        """Of rows with one stamp the last one counts."""
+        seen = SeenBars()
         for rows in file.read_rows():
-            good = rows.select(pl.when(pl.col("reason").is_null()).then(pl.col("ts"))).to_series()
-            rows = refuse(rows, seen.contains(rows["ts"]) | find_repeats(good), DUPLICATE)
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
-            bars = valid.select(BAR_SCHEMA.names()).sort("ts")
-            seen.add(bars["ts"])
-            testimony.add(bars["ts"])
+            bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
+            new = seen.add(bars)
+            testimony.add(bars["ts"].filter(new))
             testimony.add_refused(_either_pass(rows))
+            if not new.all():
+                bars = bars.unique("ts", keep="last", maintain_order=True)
             bars = overlap.take(bars, file.last)
             yield BarBatch(bars, minutes=file.spacing // MINUTE_US, rejects=make_rejects(rows, file.path))
+        file.notes.extend(seen.describe(file.path))
 
     def _tick_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
         """All minutes come with the last batch, since any block may have ticks of them."""
-        partials = []
+        partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
         for rows in file.read_rows():
-            bid, ask = pl.col("low"), pl.col("high")
-            mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
-            partials.append(make_partials(rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)))
+            partials.append(make_partials(visits.number(self._ticks(rows))))
             testimony.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
-        bars = join_partials(partials)
+        found = join_partials(self._without_repeats(file, pl.concat(partials)))
+        bars = to_bars(found)
         testimony.add(bars["ts"])
-        yield BarBatch(overlap.take(bars, file.last))
+        joined = to_bars(self._borders.join(found))
+        yield BarBatch(joined)
+        yield BarBatch(overlap.take(bars.join(joined, on="ts", how="anti", maintain_order="left"), file.last))
+
+    def _ticks(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`ts, mid, spread`; of a tick the bid is the low, the ask the high."""
+        bid, ask = pl.col("low"), pl.col("high")
+        mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
+        return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
+
+    def _without_repeats(self, file: LearntFile, partials: pl.DataFrame) -> pl.DataFrame:
+        again = find_visited_again(partials).implode()
+        if not len(again[0]):
+            return partials
+        visits, minute = Visits(), pl.col("ts").dt.truncate("1m")
+        blocks = (visits.number(self._ticks(rows)) for rows in file.read_rows())
+        ticks = without_repeats(pl.concat([block.filter(minute.is_in(again)) for block in blocks]))
+        return pl.concat([partials.filter(~pl.col("ts").is_in(again)), make_partials(ticks)])
 
 
 def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
@@ -187,12 +233,25 @@ def _with_answers(
             yield held
         held = batch
     held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
-    notes = (*file.notes, *overlap.end_file(file.last, file.path))
-    yield replace(held, answers=testimony.answers() if held.minutes == 1 else (), notes=notes)
+    told, replaces = overlap.end_file(file.last, file.path)
+    answers = testimony.answers() if held.minutes == 1 else ()
+    yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)
+
+
+def _check_paths(paths: object) -> list[str]:
+    patterns = [paths] if isinstance(paths, str) else list(paths) if isinstance(paths, Sequence) else []
+    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise ConfigError(f"Expected source.paths as a file, a glob or a list of them, got {paths}; name one")
+    return patterns
 
 
 def _find(pattern: str) -> list[Path]:
     found = sorted(copy_matches(pattern) if is_url(pattern) else _find_here(pattern))
+    if not found and Path(pattern).is_dir():
+        raise NoSuchFile(
+            f"Expected a file, or a glob that matches one, got the folder source.paths={pattern}; set source.paths to "
+            f"the files in it, such as {Path(pattern) / '*.csv'}"
+        )
     if not found:
         raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
     return found

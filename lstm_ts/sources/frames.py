@@ -27,6 +27,7 @@ class FrameSource(Files):
         symbol: str,
         zone: str | None,
         dates: str | None,
+        decimal: str | None,
         price_factor: float,
         stamps: str,
     ) -> None:
@@ -36,6 +37,7 @@ class FrameSource(Files):
             symbol=symbol,
             zone=zone,
             dates=dates,
+            decimal=decimal,
             price_factor=price_factor,
             batch_rows=1,
             stamps=stamps,
@@ -50,10 +52,10 @@ class FrameSource(Files):
     def _find(self) -> Iterable[Path]:
         return [Path(NAME)]
 
-    def _open(self, path: Path) -> Chunks:
+    def _open(self, path: Path) -> list[Chunks]:
         if self.frame.is_empty():
             raise NoRows("Expected bars, got a frame without a row; give one with bars")
-        return open_frame(self.frame, str(path), symbol=self.symbol, dates=self.dates)
+        return [open_frame(self.frame, str(path), symbol=self.symbol, dates=self.dates, decimal=self.decimal)]
 
 
 def is_pandas(frame: object) -> bool:

@@ -66,7 +66,7 @@ def _names_by_look(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> 
         "symbol" if all(re.search("[A-Za-z]", cell) for cell in column) else "x" for column in columns[: stamp[0]]
     ]
     behind = columns[stamp[-1] + 1 :]
-    comma = decimal_comma(cell for column in behind[:4] for cell in column)
+    comma = decimal_comma(cell for column in behind[:4] for cell in column) is not False
     numbers = pl.DataFrame(
         {
             str(i): parse_numbers(pl.Series(list(column), dtype=pl.String), comma=comma)

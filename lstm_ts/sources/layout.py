@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lstm_ts.errors import UnknownFormat, WrongZone
+from lstm_ts.errors import WrongZone
 from lstm_ts.sources.columns import Columns, named_zone
-from lstm_ts.sources.numbers import ambiguous_commas, decimal_comma
+from lstm_ts.sources.numbers import decimal_comma
 from lstm_ts.sources.zones import Zone, parse_zone
 
 HEADER_LINES = 100  # a vendor's own lines stand above a header
@@ -31,7 +31,8 @@ class Layout:
     header: bool = False
     first: str = ""  # the header's line
     skipped: frozenset[str] = frozenset()  # lines that are no rows: the header, and a vendor's lines beside it
-    comma: bool = False  # the decimal sign
+    comma: bool | None = False  # the decimal sign; None: the prices leave it open
+    prices: tuple[str, ...] = ()  # of the first rows
     zone: Zone | None = None  # of stamps without an offset, where the file names it
     utc: bool = False  # stamps carry their offset, or the format is documented as UTC
     settled: bool = True  # the first lines leave nothing open
@@ -45,16 +46,11 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
     """Complete a layout: its decimal sign, its zone, and whether the rows leave something open."""
     columns, stamps = layout.columns, layout.columns.stamps
     prices = [row[i] for row in rows for i in columns.prices]
-    commas = [cell for cell in prices if "," in cell]
-    if commas and layout.separator == "," and ambiguous_commas([cell for cell in prices if cell.strip()]):
-        raise UnknownFormat(
-            f"Expected prices with a decimal point, got {commas[0]!r} in {layout.file}, which may be a decimal comma "
-            "or one of thousands; export with a point, or separated by semicolons"
-        )
+    # Where semicolons part the cells, commas are the decimal sign of the land, but for formats without a header.
+    comma = decimal_comma(prices, points_tell=not (layout.header and layout.separator == ";"))
     settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
-    return replace(
-        layout, comma=decimal_comma(prices), zone=find_zone(layout.names, columns), utc=stamps.utc, settled=settled
-    )
+    zone = find_zone(layout.names, columns)
+    return replace(layout, comma=comma, prices=tuple(prices), zone=zone, utc=stamps.utc, settled=settled)
 
 
 def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:

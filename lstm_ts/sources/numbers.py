@@ -5,34 +5,61 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
+from lstm_ts.errors import ConfigError, UnknownFormat
+
 DASHES = "- -- --- \N{EN DASH} \N{EM DASH} . ?"
 WORDS = "undefined missing none nil nan nat null (null) na <na> n/a n.a."
 CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
 NO_VALUE = ("", "#n/a n/a", *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
+NO_NUMBER = "unparseable price"
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 MAX_SPREAD = 0.05  # of the close; more are points
+DECIMALS = ("comma", "point")
+LIKE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
 
 
-def decimal_comma(cells: Iterable[str]) -> bool:
-    """Whether commas in these prices are decimal ones.
+def decimal_comma(cells: Iterable[str], *, points_tell: bool = True) -> bool | None:
+    """Whether commas are the decimal sign of these prices; None: each stands where one of thousands would, as in 2,030.
 
-    Of two signs the last is the decimal one. A lone comma is, unless it comes twice in a number.
+    Of two signs the last is the decimal one, and one that comes twice is of thousands.
+
+    points_tell   a point as in 2.030 is a decimal one
     """
-    votes = [_comma_is_decimal(cell) for cell in cells if "," in cell]
-    return sum(votes) * 2 > len(votes)
+    found = [_comma_is_decimal(cell.strip()) for cell in cells if "," in cell or "." in cell]
+    votes = [vote for vote, sure in found if sure or (points_tell and not vote)]
+    return sum(votes) * 2 > len(votes) if votes or not found else None
 
 
-def _comma_is_decimal(cell: str) -> bool:
-    if "." in cell:
-        return cell.rindex(",") > cell.rindex(".")
-    return cell.count(",") == 1
+def _comma_is_decimal(cell: str) -> tuple[bool, bool]:
+    """And whether that is sure."""
+    if "," in cell and "." in cell:
+        return cell.rindex(",") > cell.rindex("."), True
+    comma = "," in cell
+    if cell.count("," if comma else ".") > 1:
+        return not comma, True
+    return comma, not LIKE_THOUSANDS.fullmatch(cell)
 
 
-def ambiguous_commas(cells: Iterable[str]) -> bool:
-    """Whether each comma stands where one of thousands would, and no point says more: 2,030 is one of two numbers."""
-    return all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell.strip()) for cell in cells)
+def check_decimal(decimal: str | None) -> None:
+    """Raises    ConfigError"""
+    if decimal not in (None, *DECIMALS):
+        raise ConfigError(f"Expected source.decimal as {' or '.join(DECIMALS)} or null, got {decimal}")
+
+
+def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str], *, file: str) -> bool:
+    """Whether commas are the decimal sign, by the prices or by what the user says of those that leave it open.
+
+    Raises    UnknownFormat: nor does the user
+    """
+    if comma is None and decimal is None:
+        price = next(cell for cell in prices if "," in cell or "." in cell)
+        raise UnknownFormat(
+            f"Expected prices that tell the decimal sign, got {price!r} in {file}, which may be a decimal or one of "
+            f"thousands; set source.decimal=comma or source.decimal=point"
+        )
+    return decimal == "comma" if comma is None else comma
 
 
 def parse_numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
@@ -102,3 +129,20 @@ def find_no_prices(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> p
     for column in cells if found.any() else ():
         found &= is_no_value(column).fill_null(False)
     return found
+
+
+def split_missing(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> tuple[list[pl.Series], pl.Series]:
+    """Prices, null where a cell has none; and the rows of which a cell is neither a number nor a word for none.
+
+    prices, cells   as of `find_no_prices`
+    """
+    missing = [~price.is_finite().fill_null(False) for price in prices]
+    bad = pl.Series([False]).new_from_index(0, len(prices[0]))
+    if not any(column.any() for column in missing):
+        return list(prices), bad
+    kept = []
+    for price, lacks, column in zip(prices, missing, cells, strict=True):
+        none = lacks & is_no_value(column.fill_null(""))
+        kept.append(price.set(none, None))
+        bad |= price.is_null() & ~none
+    return kept, bad

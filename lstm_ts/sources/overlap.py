@@ -6,20 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from lstm_ts.market.spacing import Times
+from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.revisions import compare_bars
 
-BASIS_POINTS = 1e4
+SEEN = pl.Schema({"ts": TS} | dict.fromkeys(PRICES, pl.Float64()))
 
 
 @dataclass(frozen=True)
 class _Delivered:
-    """Bars of one file, ascending: 16 bytes each."""
-
+    path: Path
     last: int
-    stamps_N: Times
-    closes_N: NDArray[np.float64]
+    bars: pl.DataFrame  # SEEN, ascending and unique in `ts`
 
 
 class Overlap:
@@ -27,41 +25,35 @@ class Overlap:
 
     def __init__(self) -> None:
         self._files: list[_Delivered] = []
-        self._parts: list[tuple[Times, NDArray[np.float64]]] = []
-        self._differences_bps: list[NDArray[np.float64]] = []
-        self._shared = 0
+        self._parts = [pl.DataFrame(schema=SEEN)]
 
     def take(self, bars: pl.DataFrame, last: int) -> pl.DataFrame:
         """Return the bars without those that a file with a later end has delivered.
 
         bars   of one file, ascending in `ts`; last   the file's last stamp
         """
-        stamps, closes = bars["ts"].to_physical().to_numpy(), bars["close"].to_numpy()
+        self._parts.append(bars.select(SEEN.names()))
+        stamps = bars["ts"].to_physical().to_numpy()
         kept = np.ones(len(stamps), np.bool_)
-        shared = np.zeros(len(stamps), np.bool_)
         for file in self._files:
-            at = np.minimum(np.searchsorted(file.stamps_N, stamps), len(file.stamps_N) - 1)
-            both = file.stamps_N[at] == stamps
-            self._differences_bps.append(np.abs(np.log(closes[both] / file.closes_N[at[both]])) * BASIS_POINTS)
-            shared |= both
-            kept &= ~both | (file.last <= last)
-        self._shared += int(shared.sum())
-        self._parts.append((stamps[kept], closes[kept]))
+            if file.last > last:
+                theirs = file.bars["ts"].to_physical().to_numpy()
+                kept &= theirs[np.minimum(np.searchsorted(theirs, stamps), len(theirs) - 1)] != stamps
         return bars.filter(pl.Series(kept)) if not kept.all() else bars
 
-    def end_file(self, last: int, file: Path) -> list[str]:
-        """End a file; return a note if its bars differ from those of other files."""
-        none = np.empty(0, np.int64), np.empty(0)
-        stamps, closes = (np.concatenate(column) for column in zip(none, *self._parts, strict=True))
-        order = np.argsort(stamps, kind="stable")
-        if len(stamps):
-            self._files.append(_Delivered(last, stamps[order], closes[order]))
-        differences = np.concatenate([np.empty(0), *self._differences_bps])
-        shared, self._parts, self._differences_bps, self._shared = self._shared, [], [], 0
-        differing = differences[differences > 0]
-        if not len(differing):
-            return []
-        return [
-            f"{file} has {shared:,} bars that another file has too, and {len(differing):,} of them close "
-            f"{differing.mean():.2g} bps apart in the mean; the file that ends later is taken"
-        ]
+    def end_file(self, last: int, file: Path) -> tuple[list[str], str]:
+        """End a file; return notes on differing bars, and how its bars are another series than an earlier file's."""
+        bars = pl.concat(self._parts)
+        if not bars["ts"].is_sorted() or bars["ts"].n_unique() < bars.height:
+            bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
+        self._parts = [pl.DataFrame(schema=SEEN)]
+        told, replaces = [], ""
+        for before in self._files:
+            revision = compare_bars(bars, before.bars)
+            if revision.differing:
+                told.append(f"{file} and {before.path} share bars, {revision}; the file that ends later is taken")
+            if revision.replaces:
+                replaces = f"{file} to bring the bars of {before.path} again, or corrections of a few, got {revision}"
+        if bars.height:
+            self._files.append(_Delivered(file, last, bars))
+        return told, replaces

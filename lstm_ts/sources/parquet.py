@@ -13,7 +13,17 @@ from lstm_ts.sources.columns import Columns, find_columns, printable
 from lstm_ts.sources.day_order import date_pairs, with_order
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
-from lstm_ts.sources.numbers import NO_PRICES, find_no_prices, only_spreads, parse_numbers, parse_volumes
+from lstm_ts.sources.numbers import (
+    NO_NUMBER,
+    NO_PRICES,
+    choose_decimal,
+    decimal_comma,
+    find_no_prices,
+    only_spreads,
+    parse_numbers,
+    parse_volumes,
+    split_missing,
+)
 from lstm_ts.sources.stamp_parsing import parse_stamps
 from lstm_ts.sources.stamps import join_clock
 
@@ -35,6 +45,7 @@ class Table:
     names: tuple[str, ...]
     columns: Columns
     utc: bool
+    comma: bool  # the decimal sign of prices that are text
 
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
@@ -55,25 +66,31 @@ class Table:
         return join_clock(day, clock[0]) if clock else day
 
 
-def open_parquet(file: Path, batch_rows: int, *, dates: str | None) -> tuple[Table, Iterator[pl.DataFrame]]:
+def open_parquet(
+    file: Path, batch_rows: int, *, dates: str | None, decimal: str | None
+) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The table, and frames as from text_rows.parse.
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """
-    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates)
+    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates, decimal=decimal)
 
 
 def open_table(
-    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None
+    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None, decimal: str | None
 ) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The same of any rows.    name   of what holds them, in sentences"""
     schema = _read(name, scan.collect_schema)
     total = _read(name, lambda: scan.select(pl.len()).collect().item())
     if total == 0:
         raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
-    columns = _recognise(name, schema, _read(name, scan.head(SAMPLE_ROWS).collect))
+    sample = _read(name, scan.head(SAMPLE_ROWS).collect)
+    columns = _recognise(name, schema, sample)
     names = tuple(schema.names())
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc)
+    written = [sample[names[i]] for i in columns.prices if not schema[names[i]].is_numeric()]
+    prices = [cell for column in written for cell in _text(column).drop_nulls()]
+    comma = choose_decimal(decimal_comma(prices), decimal, prices, file=name)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc, comma=comma)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
@@ -127,16 +144,21 @@ def _within_years(stamps: pl.Series) -> pl.Series:
 
 def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     columns = table.columns
-    prices = [_numbers(table.cells(block, i)) for i in columns.prices]
+    prices = [_numbers(table.cells(block, i), comma=table.comma) for i in columns.prices]
     volume, bad = pl.lit(None, pl.Float64), pl.lit(False)
     if columns.volume is not None and not columns.ticks:
-        found, wrong = _volumes(table.cells(block, columns.volume))
+        found, wrong = _volumes(table.cells(block, columns.volume), comma=table.comma)
         volume, bad = pl.lit(found), pl.lit(wrong)
     spread = pl.lit(None, pl.Float64)
     if columns.spread is not None and not columns.ticks:
-        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread)), prices[3]))
+        spread = pl.lit(only_spreads(_numbers(table.cells(block, columns.spread), comma=table.comma), prices[3]))
     texts = (_text(table.cells(block, i)).fill_null("") for i in columns.prices)
-    empty = pl.lit(False) if columns.ticks else pl.lit(find_no_prices(prices, texts))
+    empty = bad_price = pl.lit(False)
+    if columns.ticks:
+        prices, wrong_price = split_missing(prices, texts)
+        bad_price = pl.lit(wrong_price)
+    else:
+        empty = pl.lit(find_no_prices(prices, texts))
     extras = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
@@ -146,7 +168,12 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         volume=volume,
         spread=spread,
         text=pl.lit(None, pl.String),
-        reason=pl.when(empty).then(pl.lit(NO_PRICES)).when(bad).then(pl.lit("unparseable volume")),
+        reason=pl.when(empty)
+        .then(pl.lit(NO_PRICES))
+        .when(bad_price)
+        .then(pl.lit(NO_NUMBER))
+        .when(bad)
+        .then(pl.lit("unparseable volume")),
         **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},
     )
 
@@ -162,14 +189,14 @@ def _stamps(block: pl.DataFrame, table: Table) -> pl.Series:
     return found.dt.replace_time_zone("UTC") if table.utc and naive else found
 
 
-def _numbers(cells: pl.Series) -> pl.Series:
+def _numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
     if cells.dtype.is_numeric():
         return cells.cast(pl.Float64)
-    return parse_numbers(_text(cells), comma=False)
+    return parse_numbers(_text(cells), comma=comma)
 
 
-def _volumes(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+def _volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Series]:
     if not cells.dtype.is_numeric():
-        return parse_volumes(_text(cells), comma=False)
+        return parse_volumes(_text(cells), comma=comma)
     found = cells.cast(pl.Float64)
     return found.set((~found.is_finite() | (found < 0)).fill_null(True), None), found.is_infinite().fill_null(False)

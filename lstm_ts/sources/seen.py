@@ -1,26 +1,44 @@
-"""Which stamps of a file have been delivered."""
+"""Bars of one file that come again in it: the last one counts."""
 
 import numpy as np
 import polars as pl
 
+from lstm_ts.market.bars import PRICES
 
-class SeenStamps:
-    """Stamps delivered so far, sorted: 8 bytes each."""
+
+class SeenBars:
+    """Bars of one file so far, 16 bytes each: stamps, ascending, and a hash of the prices."""
 
     def __init__(self) -> None:
-        self._stamps = np.empty(0, np.int64)
+        self._stamps, self._hashes = np.empty(0, np.int64), np.empty(0, np.uint64)
+        self._repeated = self._differing = 0
 
-    def contains(self, ts: pl.Series) -> pl.Series:
-        stamps = ts.to_physical().fill_null(np.iinfo(np.int64).min).to_numpy()
+    def add(self, bars: pl.DataFrame) -> pl.Series:
+        """Which bars have stamps that are new.
+
+        bars   ascending in `ts`, in which the same may come again
+        """
+        stamps, hashes = bars["ts"].to_physical().to_numpy(), bars.select(PRICES).hash_rows().to_numpy()
         at = np.searchsorted(self._stamps, stamps)
-        return pl.Series(np.append(self._stamps, np.iinfo(np.int64).max)[at] == stamps)
-
-    def add(self, ts: pl.Series) -> None:
+        new = np.append(self._stamps, np.iinfo(np.int64).max)[at] != stamps
+        new[1:] &= stamps[1:] != stamps[:-1]
         # Stable sorting of two ascending runs is a merge.
-        self._stamps = np.sort(np.concatenate([self._stamps, ts.to_physical().to_numpy()]), kind="stable")
+        stamps, hashes = np.concatenate([self._stamps, stamps]), np.concatenate([self._hashes, hashes])
+        if not new.all() or (len(at) and at[0] < len(self._stamps)):
+            order = np.argsort(stamps, kind="stable")
+            stamps, hashes = stamps[order], hashes[order]
+        again = stamps[1:] == stamps[:-1]
+        self._repeated += int(again.sum())
+        self._differing += int((again & (hashes[1:] != hashes[:-1])).sum())
+        last = np.append(~again, True)[: len(stamps)]
+        self._stamps, self._hashes = stamps[last], hashes[last]
+        return pl.Series(new)
 
-
-def find_repeats(ts: pl.Series) -> pl.Series:
-    """Which stamps stood before; null ones may be either."""
-    ascending = (ts.drop_nulls().to_physical().diff() > 0).all()  # as in most files: needs no hash table
-    return pl.Series([False]).new_from_index(0, len(ts)) if ascending else ~ts.is_first_distinct()
+    def describe(self, file: object) -> list[str]:
+        """What to tell of the repeats."""
+        if not self._repeated:
+            return []
+        return [
+            f"{file} has {self._repeated:,} bars again, {self._differing:,} of them with other prices; the last one in "
+            "it is taken"
+        ]

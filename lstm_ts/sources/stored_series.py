@@ -8,15 +8,20 @@ import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market import spacing
-from lstm_ts.market.bars import TS
+from lstm_ts.market.bars import PRICES, TS
 from lstm_ts.market.levels import check_levels
-from lstm_ts.market.revisions import Revision, compare_closes
+from lstm_ts.market.revisions import Revision, compare_bars
 from lstm_ts.market.spacing import Times
 from lstm_ts.store.bar_store import BarStore
 
 MINUTE, NEAR = timedelta(minutes=1), timedelta(days=7)
-LEVEL_SCHEMA = pl.Schema({"ts": TS, "open": pl.Float64(), "close": pl.Float64()})
+LEVEL_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys(PRICES, pl.Float64()))
 REMEDY = "take another symbol=, or allow_level_change=true if the market moved so; nothing of this was stored"
+
+ANOTHER_SERIES = (
+    "the other side of the quote or another vendor has its own symbol= or paths.data=, or set allow_revisions=true to "
+    "replace them; nothing of this was stored"
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,11 @@ def find_spacing(stamps_N: Times, raw: BarStore, processed: BarStore) -> int | N
 
 
 def check_revisions(bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, name: str, *, allow: bool) -> Revision:
-    """Compare the closes.    Raises    DataError: more differ than corrections explain, and `allow` is false"""
-    revision = compare_closes(bars, stored)
+    """Compare the prices.    Raises    DataError: more differ than corrections explain, and `allow` is false"""
+    revision = compare_bars(bars, stored)
     if revision.replaces and not allow:
         raise DataError(
-            f"Expected {name} to bring the bars of {store.folder} again, or corrections of a few, got {revision}; the "
-            f"other side of the quote or another vendor has its own symbol= or paths.data=, or set "
-            f"allow_revisions=true to replace them; nothing of this was stored"
+            f"Expected {name} to bring the bars of {store.folder} again, or corrections of a few, got {revision}; "
+            f"{ANOTHER_SERIES}"
         )
     return revision

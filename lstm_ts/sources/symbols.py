@@ -6,6 +6,7 @@ from collections import Counter
 import polars as pl
 
 from lstm_ts.errors import UnknownFormat
+from lstm_ts.market.prices import guess_quote
 from lstm_ts.sources.columns import FLAGS, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
@@ -21,6 +22,21 @@ def same_symbol(written: str, symbol: str) -> bool:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s/_.\-]", "", name).upper()
+
+
+class OtherSymbol(UnknownFormat):
+    """Nothing but other symbols."""
+
+
+def check_name(name: str, symbol: str, label: str) -> None:
+    """Raises    OtherSymbol: a sheet or a file within an archive is named like another symbol, and not like this one"""
+    words = [name, *re.split(r"[\s_\-.]+", name)]
+    others = [word for word in words if guess_quote(word.replace("/", ""))]
+    if others and not any(same_symbol(word, symbol) for word in words):
+        raise OtherSymbol(
+            f"Expected rows of {symbol}, got those of {printable(others[:1])} by the name of {label}; correct symbol, "
+            "or set source.symbol to that name"
+        )
 
 
 class SymbolFilter:
@@ -80,7 +96,7 @@ class SymbolFilter:
             return []
         names = printable([f"{count:,} of {name}" for name, count in self._others.most_common(5)])
         if not self._ours:
-            raise UnknownFormat(
+            raise OtherSymbol(
                 f"Expected rows of {self._symbol}, got {names} in column {printable([self.column])} of {self.file}; "
                 "correct symbol, set source.symbol to what the file calls it, or leave out that column if it names "
                 "no symbol"

@@ -7,6 +7,7 @@
 The figures of `silver` are rounded from real silver, 2011-2015. Legend: H session hours, M minutes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from scipy.signal import lfilter
 
 from lstm_ts import clock
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, AnsweredSpan, BarBatch
+from lstm_ts.market.bars import BAR_SCHEMA, FIRST_YEAR, AnsweredSpan, BarBatch
 from lstm_ts.market.session import Session, utc
 
 Signal = Literal["silver", "random_walk", "planted_ar"]
@@ -95,16 +96,21 @@ class Synthetic:
         ar_coefficient: float,
     ) -> None:
         first, last = utc(start), utc(end)
-        if first is None or last is None or first >= last:
-            raise ConfigError(f"Expected source.start before source.end, got {start} and {end}")
+        now = clock.now()
+        if first is None or last is None or not first < min(last, now):
+            raise ConfigError(f"Expected source.start before source.end and before now, got {start} and {end}")
+        if first.year < FIRST_YEAR:
+            raise ConfigError(f"Expected source.start from {FIRST_YEAR} on, got {start}")
+        if not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"Expected source.seed as a whole number of at least 0, got {seed}")
         if signal not in get_args(Signal):
             raise ConfigError(f"Expected source.signal one of {', '.join(get_args(Signal))}, got {signal}")
-        if start_price <= 0:
-            raise ConfigError(f"Expected source.start_price above 0, got {start_price}")
+        if not 0 < start_price < math.inf:
+            raise ConfigError(f"Expected source.start_price as a number above 0, got {start_price}")
         if not -1 < ar_coefficient < 1:
             raise ConfigError(f"Expected source.ar_coefficient between -1 and 1, got {ar_coefficient}")
         self.session = session
-        self.start, self.end = first, last
+        self.start, self.end = first, min(last, now)  # no market has later ones
         self.seed = seed
         self.start_price = start_price
         self.signal = signal
@@ -136,7 +142,7 @@ class Synthetic:
         return (
             pl.DataFrame({"ts": grid.ts_M, **prices, "volume": ticks_M, "spread": None})
             .cast(BAR_SCHEMA)
-            .filter(pl.col("volume") > 0)
+            .filter(pl.col("volume") > 0, pl.col("ts") < self.end)
         )
 
 

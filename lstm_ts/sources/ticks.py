@@ -1,45 +1,109 @@
 """Ticks → minute bars of the mid price and their mean spread, whatever the order and the blocks the ticks come in."""
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from lstm_ts.market.bars import BAR_SCHEMA, SPREAD_DIGITS, TS
 
-# A minute, as far as one block has ticks of it; the spread is that of all its ticks together.
-PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS})
+# A minute, as far as one block or one file has ticks of it; the spread is that of all its ticks together. A visit is a
+# run of rows of one minute: a file in order visits each once, one that holds two exports those of both twice.
+PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "visit": pl.Int64()})
+
+
+class Visits:
+    """Numbers the visits of a file, block by block."""
+
+    def __init__(self) -> None:
+        self._visit, self._minute = 0, None
+
+    def number(self, ticks: pl.DataFrame) -> pl.DataFrame:
+        """Adds `visit`.    ticks   `ts, mid, spread`, in file order"""
+        minutes = ticks["ts"].dt.truncate("1m")
+        visits = minutes.rle_id().cast(pl.Int64) + self._visit
+        if len(minutes):
+            visits += minutes[0] != self._minute
+            self._visit, self._minute = visits[-1], minutes[-1]
+        return ticks.with_columns(visits.alias("visit"))
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """ticks   `ts, mid, spread`, in file order
-    Returns   PARTIAL, ascending
+    """ticks   `ts, mid, spread, visit`, in file order
+    Returns   PARTIAL, one of each minute and visit
     """
-    minutes = ticks.sort("ts", maintain_order=True).group_by_dynamic("ts", every="1m")
-    mid = pl.col("mid")
-    return minutes.agg(
-        open=mid.first(),
-        high=mid.max(),
-        low=mid.min(),
-        close=mid.last(),
-        volume=pl.len().cast(pl.Float64),
-        spread=pl.col("spread").sum(),
-        first=pl.col("ts").first().alias("first"),
-        last=pl.col("ts").last().alias("last"),
-    ).select(PARTIAL.names())
-
-
-def join_partials(partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """BAR_SCHEMA, ascending and unique in `ts`."""
-    joined = pl.concat([pl.DataFrame(schema=PARTIAL), *partials])
+    ordered = ticks.sort("ts", maintain_order=True).with_columns(minute=pl.col("ts").dt.truncate("1m"))
+    mid, ts = pl.col("mid"), pl.col("ts")
     return (
-        joined.group_by("ts")
+        ordered.group_by("minute", "visit", maintain_order=True)
+        .agg(
+            open=mid.first(),
+            high=mid.max(),
+            low=mid.min(),
+            close=mid.last(),
+            volume=pl.len().cast(pl.Float64),
+            spread=pl.col("spread").sum(),
+            first=ts.first(),
+            last=ts.last(),
+        )
+        .rename({"minute": "ts"})
+        .select(PARTIAL.names())
+    )
+
+
+def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
+    """PARTIAL, ascending and unique in `ts`."""
+    return (
+        partials.group_by("ts")
         .agg(
             pl.col("open").sort_by("first").first(),
             pl.col("high").max(),
             pl.col("low").min(),
             pl.col("close").sort_by("last").last(),
-            pl.col("volume").sum(),
-            (pl.col("spread").sum() / pl.col("volume").sum()).round_sig_figs(SPREAD_DIGITS),
+            pl.col("volume", "spread").sum(),
+            pl.col("first").min(),
+            pl.col("last").max(),
+            pl.col("visit").last(),
         )
         .sort("ts")
     )
+
+
+def to_bars(partials: pl.DataFrame) -> pl.DataFrame:
+    """BAR_SCHEMA of whole minutes."""
+    spread = (pl.col("spread") / pl.col("volume")).round_sig_figs(SPREAD_DIGITS)
+    return partials.with_columns(spread).select(BAR_SCHEMA.names())
+
+
+def find_visited_again(partials: pl.DataFrame) -> pl.Series:
+    """Minutes with more than one visit."""
+    visits = partials.group_by("ts").agg(pl.col("visit").n_unique())
+    return visits.filter(pl.col("visit") > 1)["ts"]
+
+
+def without_repeats(ticks: pl.DataFrame) -> pl.DataFrame:
+    """Of each tick as many as the visit has that has most of them: what another visit has too is the same tick.
+
+    ticks   `ts, mid, spread, visit` of whole minutes
+    """
+    tick = ("ts", "mid", "spread")
+    counts = ticks.group_by(*tick, "visit", maintain_order=True).len("count")
+    most = counts.group_by(*tick, maintain_order=True).agg(pl.col("count").max())
+    return (
+        most.select(*tick, pl.lit(0, pl.Int64).alias("visit"), pl.int_ranges(pl.col("count")).alias("n"))
+        .explode("n")
+        .drop("n")
+    )
+
+
+class Borders:
+    """First and last minutes of the files of one command, which a cut may have parted."""
+
+    def __init__(self) -> None:
+        self._edges = pl.DataFrame(schema=PARTIAL)
+
+    def join(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """PARTIAL of the minutes that this file and others before it have each a part of, one after the other."""
+        own = pl.concat([partials.head(1), partials[1:].tail(1)])
+        theirs = self._edges.join(own.select("ts", begin="first", end="last"), on="ts")
+        apart = (pl.col("last") < pl.col("begin")) | (pl.col("first") > pl.col("end"))
+        parts = theirs.filter(apart).drop("begin", "end")
+        self._edges = pl.concat([self._edges, own])
+        return join_partials(pl.concat([parts, own.join(parts, on="ts", how="semi")]))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from lstm_ts.market.bars import check_bars
+
 REVISED = "{}_revised"  # a column's value since
 
 
@@ -31,8 +33,12 @@ class Staging:
         self.span: tuple[datetime, datetime] | None = None  # the first and the last `ts` that was added
 
     def add(self, bars: pl.DataFrame) -> None:
-        """Take bars in any order; of rows with the same `ts` the last one added is kept."""
+        """Take bars in any order; of rows with the same `ts` the last one added is kept.
+
+        Raises    DataError: a bar that cannot be, see `check_bars`
+        """
         assert bars.schema == self._schema, f"Expected {self._schema}, got {bars.schema}"
+        check_bars(bars)
         if bars.height:
             ends = [*(self.span or ()), bars["ts"].min(), bars["ts"].max()]
             self.span = min(ends), max(ends)

@@ -1,0 +1,87 @@
+"""Ticks that name one side of the quote: the other side is as the tick before in time left it. Pure."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+SIDES = (("open", "low"), ("high", "close"))  # columns of the bid and of the ask, as text_rows.parse gives them
+ORDER_ROWS = 200  # that tell the order of a file
+IN_ORDER = 0.9  # of the steps from row to row
+LATE = pl.duration(minutes=1)  # by which a tick may stand behind a later one
+HELD_ROWS = 1 << 20
+NO_ORDER = "one side of the quote, in a file whose rows are not in order"
+
+
+def carry_sides(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Fill sides that are null, in the order of time, of a file that goes forward or has its newest rows first.
+
+    frames   ticks of one symbol as from text_rows.parse
+    """
+    frames = iter(frames)
+    first: list[pl.DataFrame] = []
+    for frame in frames:
+        first.append(frame)
+        if sum(frame.height for frame in first) >= ORDER_ROWS:
+            break
+    if not first:
+        return
+    rows = pl.concat(first)
+    steps = np.diff(rows["stamp"].head(ORDER_ROWS).drop_nulls().to_physical().to_numpy())
+    forward, back = int((steps > 0).sum()), int((steps < 0).sum())
+    carry = _refuse if max(forward, back) < IN_ORDER * (forward + back) else _forward if forward >= back else _backward
+    yield from carry(_chain(rows, frames))
+
+
+def _chain(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    yield first
+    yield from rest
+
+
+def _refuse(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    blank = pl.any_horizontal(pl.col(side).is_null() for side, _ in SIDES)
+    for frame in frames:
+        yield frame.with_columns(reason=pl.coalesce("reason", pl.when(blank).then(pl.lit(NO_ORDER))))
+
+
+def _forward(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    known = None
+    for frame in frames:
+        rows = frame if known is None else pl.concat([known, frame])
+        yield _fill(rows)[rows.height - frame.height :]
+        known = rows[sorted({at for at in _last_known(rows) if at is not None})]
+
+
+def _backward(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Rows are held back until a later one of the file has named both sides."""
+    held = None
+    for frame in frames:
+        rows = frame if held is None else pl.concat([held, frame])
+        settled = min(-1 if at is None else at for at in _last_known(rows)) + 1
+        settled = max(settled, rows.height - HELD_ROWS)
+        yield _fill(rows.reverse()).reverse()[:settled]
+        held = rows[settled:]
+    if held is not None:
+        yield _fill(held.reverse()).reverse()
+
+
+def _known(side: str) -> pl.Expr:
+    price = pl.col(side)
+    return pl.col("reason").is_null() & pl.col("stamp").is_not_null() & price.is_finite() & (price > 0)
+
+
+def _last_known(rows: pl.DataFrame) -> list[int | None]:
+    """The last row that names the bid, and the ask."""
+    return [rows.select(_known(side).fill_null(False).arg_true().last()).item() for side, _ in SIDES]
+
+
+def _fill(rows: pl.DataFrame) -> pl.DataFrame:
+    """rows   with the oldest first"""
+    filled = []
+    for names in SIDES:
+        side, known = pl.col(names[0]), _known(names[0])
+        since = pl.when(known).then("stamp").forward_fill()
+        last = pl.when(known).then(side).forward_fill()
+        blank = side.is_null() & pl.col("reason").is_null() & (since <= pl.col("stamp") + LATE)
+        filled += [pl.when(blank).then(last).otherwise(side).alias(name) for name in names]
+    return rows.with_columns(filled)
