@@ -6,6 +6,7 @@ import pytest
 from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.market.close_stamps import stamped_at_close
 from lstm_ts.market.session import HOUR, Session, utc
+from lstm_ts.market.zone_check import check_zone, find_shift_hours
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
@@ -59,19 +60,19 @@ def hours_read_as(shift_hours: int) -> pl.DataFrame:
 
 
 def test_stamps_in_the_right_zone_pass_the_session_check() -> None:
-    assert SILVER.check_zone(hours_read_as(0), max_mismatch=0.0).total == 0
+    assert check_zone(SILVER, hours_read_as(0), max_mismatch=0.0).total == 0
 
 
 @pytest.mark.parametrize("shift", [-5, -1, 1, 7])
 def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) -> None:
     direction = "earlier" if shift > 0 else "later"
     with pytest.raises(WrongZone, match=rf"stamps {abs(shift)} hours {direction} would leave 0\.00 %.* source\.zone"):
-        SILVER.check_zone(hours_read_as(shift), max_mismatch=0.02)
+        check_zone(SILVER, hours_read_as(shift), max_mismatch=0.02)
 
 
 def test_holes_alone_are_not_taken_for_a_wrong_zone() -> None:
     holed = hours_read_as(0).sample(fraction=0.7, seed=1)
-    assert SILVER.check_zone(holed, max_mismatch=0.02).bare_hours > 0.25
+    assert check_zone(SILVER, holed, max_mismatch=0.02).bare_hours > 0.25
 
 
 def stamped(session: Session, minutes: int, shift: int = 0, days: int = 8) -> pl.Series:
@@ -118,9 +119,9 @@ def counted(session: Session, first: datetime, days: int, shift: int = 0) -> pl.
 @pytest.mark.parametrize("shift", [-7, -1, 1, 2])
 def test_spot_fx_in_a_wrong_zone_is_caught_by_the_edges_of_its_weeks(days: int, shift: int) -> None:
     sunday = at(6, 7, 0)
-    assert FX.check_zone(counted(FX, sunday, days), max_mismatch=0.02).total == 0
+    assert check_zone(FX, counted(FX, sunday, days), max_mismatch=0.02).total == 0
     with pytest.raises(WrongZone, match=r"set source\.zone"):
-        FX.check_zone(counted(FX, sunday, days, shift), max_mismatch=0.02)
+        check_zone(FX, counted(FX, sunday, days, shift), max_mismatch=0.02)
 
 
 @pytest.mark.parametrize("days", [7, 28])
@@ -132,13 +133,13 @@ def test_a_zone_that_is_half_an_hour_off_is_caught_too(days: int, minutes: int, 
     stamps = stamped(FX, 1, minutes, days=days).to_frame()
     counts = stamps.group_by(pl.col("ts").dt.truncate("1h")).len("bars")
     with pytest.raises(WrongZone, match=words):
-        FX.check_zone(counts, max_mismatch=0.02)
+        check_zone(FX, counts, max_mismatch=0.02)
 
 
 @pytest.mark.parametrize("minutes", [5, 10, 15, 20, 30, 60])
 def test_stamps_at_the_close_are_no_other_zone_by_half_hours(minutes: int) -> None:
     stamps = stamped(FX, minutes, minutes if minutes < 60 else 0, days=28).to_frame()
-    FX.check_zone(stamps.group_by(pl.col("ts").dt.truncate("1h")).len("bars"), max_mismatch=0.02)
+    check_zone(FX, stamps.group_by(pl.col("ts").dt.truncate("1h")).len("bars"), max_mismatch=0.02)
 
 
 def test_a_bar_at_the_very_close_of_the_week_and_a_late_start_are_no_other_zone() -> None:
@@ -146,7 +147,7 @@ def test_a_bar_at_the_very_close_of_the_week_and_a_late_start_are_no_other_zone(
     closes = FX.spans(stamps[0], stamps[-1] + HOUR)["closes"].head(-1)
     late = stamps.filter(~((stamps.dt.weekday() == 7) & (stamps.dt.hour() == 21) & (stamps.dt.minute() < 30)))
     counts = pl.concat([late, closes]).to_frame("ts").group_by(pl.col("ts").dt.truncate("1h")).len("bars")
-    FX.check_zone(counts, max_mismatch=0.02)
+    check_zone(FX, counts, max_mismatch=0.02)
 
 
 def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> None:
@@ -155,23 +156,23 @@ def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> N
     late = year.filter(~((pl.col("ts").dt.weekday() == 7) & (pl.col("ts").dt.hour() < 23)))  # opens an hour late
     holiday = year.filter(~pl.col("ts").dt.date().is_in([at(7, 3, 0).date(), at(11, 27, 0).date()]))
     for bars in (thin, late, holiday):
-        FX.check_zone(bars, max_mismatch=0.02)
+        check_zone(FX, bars, max_mismatch=0.02)
 
 
 def test_a_zone_that_closed_hours_cannot_show_is_said_to_be_unchecked() -> None:
     always = Session(calendar="24/7", zone="UTC")
-    said = str(always.check_zone(counted(always, at(6, 1, 0), 7), max_mismatch=0.02))
+    said = str(check_zone(always, counted(always, at(6, 1, 0), 7), max_mismatch=0.02))
     assert "so the zone of stamps without one cannot be checked; 0.00 % of the open hours bare" in said
-    assert "cannot be checked" not in str(FX.check_zone(counted(FX, at(6, 7, 0), 7), max_mismatch=0.02))
+    assert "cannot be checked" not in str(check_zone(FX, counted(FX, at(6, 7, 0), 7), max_mismatch=0.02))
 
 
 @pytest.mark.parametrize("calendar", ["JPX", "HKEX", "SSE"])
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_bars_of_a_market_with_a_lunch_break_in_a_wrong_zone_are_caught(calendar: str, shift: int) -> None:
     session = Session(calendar=calendar, zone="Asia/Tokyo")
-    assert session.check_zone(counted(session, at(6, 1, 0), 60), max_mismatch=0.02).total == 0
+    assert check_zone(session, counted(session, at(6, 1, 0), 60), max_mismatch=0.02).total == 0
     with pytest.raises(WrongZone):
-        session.check_zone(counted(session, at(6, 1, 0), 60, shift), max_mismatch=0.02)
+        check_zone(session, counted(session, at(6, 1, 0), 60, shift), max_mismatch=0.02)
 
 
 def test_an_unknown_calendar_is_named() -> None:
@@ -214,10 +215,10 @@ def test_sessions_of_a_span_are_cut_at_its_ends(silver: Session) -> None:
 @pytest.mark.parametrize("hours", [-9, -5, -1, 2])
 def test_a_day_of_stamps_in_a_wrong_zone_is_told_by_its_bars_in_closed_hours(silver: Session, hours: int) -> None:
     day = silver.hours(datetime(2015, 3, 3, 23, tzinfo=UTC), datetime(2015, 3, 4, 22, tzinfo=UTC)).select("ts", bars=60)
-    assert silver.shift_hours(day, max_mismatch=0.02) == 0
-    assert silver.shift_hours(day.filter(pl.col("ts").dt.hour() != 17), max_mismatch=0.02) == 0
+    assert find_shift_hours(silver, day, max_mismatch=0.02) == 0
+    assert find_shift_hours(silver, day.filter(pl.col("ts").dt.hour() != 17), max_mismatch=0.02) == 0
     off = day.with_columns(pl.col("ts") + pl.duration(hours=hours))
-    assert silver.shift_hours(off, max_mismatch=0.02) == -hours
+    assert find_shift_hours(silver, off, max_mismatch=0.02) == -hours
 
 
 def test_a_lunch_break_is_no_session() -> None:
@@ -247,5 +248,5 @@ def test_spot_fx_trades_from_sunday_to_friday_at_17_in_new_york_but_not_at_chris
 def test_stamps_at_the_close_explain_an_hour_only_for_hours(bars: int, offered: bool) -> None:
     hours = SILVER.hours(at(3, 9, 0), at(3, 21, 0)).select(pl.col("ts") + HOUR, bars=pl.lit(bars))
     with pytest.raises(WrongZone, match=r"; set source\.zone") as error:
-        SILVER.check_zone(hours, max_mismatch=0.02)
+        check_zone(SILVER, hours, max_mismatch=0.02)
     assert ("source.stamps=close" in str(error.value)) == offered

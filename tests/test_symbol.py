@@ -17,6 +17,7 @@ from lstm_ts.configuration import CONF, construct, read_symbols
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_name, check_symbol
+from lstm_ts.market.zone_check import check_zone
 from lstm_ts.registry import __main__ as registry
 from lstm_ts.store.manifest import stores_in
 
@@ -72,7 +73,7 @@ def test_the_sessions_of_a_symbol_explain_real_hours_of_it(name: str, most: floa
     """UKOIL's broker stops an hour before ICE on Fridays: that is most of its 2 %."""
     hours = pl.read_parquet(REAL_DATA / f"h1/{name.lower()}_h1_2018_2022.parquet").select("ts", bars=pl.lit(1))
     symbol: Symbol = construct(compose("project", [f"symbol={name}"]).symbol)
-    assert symbol.session.check_zone(hours, max_mismatch=0.02).total < most
+    assert check_zone(symbol.session, hours, max_mismatch=0.02).total < most
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -9,6 +9,7 @@ from lstm_ts.errors import NoRows
 from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import Session
+from lstm_ts.market.zone_check import check_zone
 
 
 def check_hours(
@@ -25,7 +26,7 @@ def check_hours(
             f"Expected hourly or minute bars from {name}, got no good row and {rejects.height} bad ones{why}; "
             f"look at the file"
         )
-    session.check_zone(pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
+    check_zone(session, pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give a longer file")

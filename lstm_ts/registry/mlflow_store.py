@@ -196,8 +196,7 @@ class MlflowStore:
 
     def fetch(self, version: Version, what: str, downloads: Path) -> Path:
         """MODEL or GATE itself where it lies on this machine, else a copy in the folder of downloads."""
-        uri = version.source.removesuffix(MODEL) + what
-        parts = urlsplit(uri)
+        parts = urlsplit(uri := version.source.removesuffix(MODEL) + what)
         if parts.scheme in ("", "file"):
             return Path(url2pathname(parts.path))
         with self._answering():
@@ -206,10 +205,8 @@ class MlflowStore:
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Raises    RegistryError: no answer, or another file in the place of the one that is open"""
-        if self._file and self._file != check_there(self._uri):  # whose changes the open database never sees
-            raise RegistryError(
-                f"Expected the registry {self._uri} that was opened, got another file; restart what has it open"
-            )
+        if self._file:
+            check_there(self._uri, self._file)
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:

@@ -16,14 +16,16 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def check_there(uri: str) -> int:
-    """The number of a SQLite registry's file, of which a copy has another; 0 for a server.
+def check_there(uri: str, opened: int = 0) -> int:
+    """Return the number of a SQLite registry's file, of which a copy has another; 0 for a server.
 
-    Raises    RegistryError: it is not there, and opening would make it
+    opened    the number of the file that is open; 0: none
+    Raises    RegistryError: it is not there, and opening would make it; or another file is in the place of the one that
+              is open, which never sees that one's changes
     """
     path = sqlite_path(uri)
     try:
-        return path.stat().st_ino if path else 0
+        file = path.stat().st_ino if path else 0
     except (FileNotFoundError, NotADirectoryError):
         text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
         raise RegistryError(text) from None
@@ -31,6 +33,9 @@ def check_there(uri: str) -> int:
         raise RegistryError(
             f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
         ) from None
+    if opened and file != opened:
+        raise RegistryError(f"Expected the registry {uri} that was opened, got another file; restart what has it open")
+    return file
 
 
 def is_elsewhere(location: str, ours: str | None) -> bool:

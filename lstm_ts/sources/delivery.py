@@ -13,7 +13,8 @@ from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours
 from lstm_ts.market.levels import check_levels
-from lstm_ts.market.session import HOUR, Mismatch, Session
+from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.zone_check import Mismatch, check_zone
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
 from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, check_revisions, read_about
@@ -86,7 +87,7 @@ class Delivery:
             raise DataError(f"Expected {self._replaces}; {ANOTHER_SERIES}")
         warn_of_close_stamps(self._stamps, session, key="source.stamps")
         remedy = ", or raise max_mismatch (1 allows any); nothing was stored"
-        mismatch = session.check_zone(pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
+        mismatch = check_zone(session, pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
         minutes = pl.concat(self._minutes)
         came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])
         stored = read_about(came["ts"], raw)

@@ -4,7 +4,6 @@ A file's rows are spooled to learn what they are (`learnt.py`), then delivered. 
 price and of their spread. Rows that are refused are delivered beside the bars, with file, line and reason.
 """
 
-import glob
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +13,14 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, NoSuchFile, UnknownFormat, WrongZone
+from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.checks import make_rejects
 from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import Testimony
+from lstm_ts.sources.file_paths import check_paths, find_files
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
 from lstm_ts.sources.numbers import check_decimal
@@ -40,7 +40,6 @@ from lstm_ts.sources.ticks import (
     without_repeats,
 )
 from lstm_ts.sources.zones import Zone, parse_zone
-from lstm_ts.store.object_storage import copy_matches, is_url
 
 STAMPS = ("open", "close")
 
@@ -71,7 +70,7 @@ class Files:
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
             raise ConfigError(f"Expected at least one row, got source.batch_rows={batch_rows}")
-        self.patterns = _check_paths(paths)
+        self.patterns = check_paths(paths)
         if dates not in (None, *DATES):
             raise ConfigError(f"Expected source.dates as one of {', '.join(DATES)} or null, got {dates}")
         if stamps not in STAMPS:
@@ -93,7 +92,7 @@ class Files:
     def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
         """start, end   rows at other times are not looked at
 
-        Raises    NoSuchFile, NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file
+        Raises    NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file
         """
         first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
@@ -122,7 +121,7 @@ class Files:
         yield from _with_answers(batches, testimony, file, overlap)
 
     def _find(self) -> Iterable[Path]:
-        return dict.fromkeys(path for pattern in self.patterns for path in _find(pattern))
+        return dict.fromkeys(path for pattern in self.patterns for path in find_files(pattern))
 
     def _open(self, path: Path) -> list[Chunks]:
         return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
@@ -236,28 +235,3 @@ def _with_answers(
     told, replaces = overlap.end_file(file.last, file.path)
     answers = testimony.answers() if held.minutes == 1 else ()
     yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)
-
-
-def _check_paths(paths: object) -> list[str]:
-    patterns = [paths] if isinstance(paths, str) else list(paths) if isinstance(paths, Sequence) else []
-    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
-        raise ConfigError(f"Expected source.paths as a file, a glob or a list of them, got {paths}; name one")
-    return patterns
-
-
-def _find(pattern: str) -> list[Path]:
-    found = sorted(copy_matches(pattern) if is_url(pattern) else _find_here(pattern))
-    if not found and Path(pattern).is_dir():
-        raise NoSuchFile(
-            f"Expected a file, or a glob that matches one, got the folder source.paths={pattern}; set source.paths to "
-            f"the files in it, such as {Path(pattern) / '*.csv'}"
-        )
-    if not found:
-        raise NoSuchFile(f"Expected a file, or a glob that matches one, got source.paths={pattern}; correct the path")
-    return found
-
-
-def _find_here(pattern: str) -> Iterator[Path]:
-    # Path.glob takes no absolute pattern.
-    matches = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207
-    return (path for path in map(Path, matches) if path.is_file())

@@ -13,7 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
 from lstm_ts.market.bars import AnsweredSpan, Source
-from lstm_ts.market.session import Mismatch, Session
+from lstm_ts.market.session import Session
+from lstm_ts.market.zone_check import Mismatch
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
 from lstm_ts.sources.file_evidence import WITNESS as FILES

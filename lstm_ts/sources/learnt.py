@@ -119,13 +119,12 @@ def learn_file(
 
     Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
-    now, stamps, repeated = clock.now(), [np.empty(0, np.int64)], RepeatedHour(ticks=opened.ticks)
-    prices = Continuity()
+    now, repeated, prices = clock.now(), RepeatedHour(ticks=opened.ticks), Continuity()
+    stamps = [np.empty(0, np.int64)]
     for block in opened.rows:
         rows = check_rows(block, zone, ticks=opened.ticks, now=now)
         prices.add(rows)
-        good = repeated.add(rows)
-        stamps.append(_physical(good, ticks=opened.ticks))
+        stamps.append(_physical(repeated.add(rows), ticks=opened.ticks))
         spool.add(rows)
         on_rows(rows.height)
     in_order_N = np.concatenate(stamps)
@@ -136,25 +135,13 @@ def learn_file(
     stamps_N = _within(stamps_N, lonely, span)
     stamps_N = _at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
-    told = next(iter(map(parse_period, opened.periods)), None)
     spacing = MINUTE_US
     if len(stamps_N) and not opened.ticks:
-        spacing = _spacing(stamps_N, path, told, lambda: before or stored(stamps_N))
+        named = next(iter(map(parse_period, opened.periods)), None)
+        spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N))
     shift = spacing if at_close else 0
-    file = LearntFile(
-        path,
-        spool,
-        repeated,
-        opened.ticks,
-        spacing,
-        last - shift,
-        span,
-        now,
-        opened.notes,
-        lonely,
-        shift,
-        strays=strays,
-    )
+    parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift)
+    file = LearntFile(*parts, strays=strays)
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
 
@@ -199,15 +186,16 @@ def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
     return np.where(late_N, stamps_N - stamps_N % MINUTE_US + MINUTE_US, stamps_N) if at_close else stamps_N
 
 
-def _spacing(stamps_N: Times, file: Path, told: int | None, near: Callable[[], int | None]) -> int:
-    """told     by the file; near   the spacing of what is about it, which too few bars share if they can
+def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], int | None]) -> int:
+    """named   spacing that the file names
+    near    returns the spacing of the bars around, which too few bars have if their stamps allow it
 
     Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
-    if told and _fits(stamps_N, told):
-        return told
+    if named and _fits(stamps_N, named):
+        return named
     stretches = find_stretches(stamps_N)
-    unfit = in_words(told) if told and HOUR_US % told else ""
+    unfit = in_words(named) if named and HOUR_US % named else ""
     last = stretches[-1]
     if len(stretches) > 1:
         since, until = at_minute(last.first), at_minute(stretches[-2].first)

@@ -9,6 +9,7 @@ import polars as pl
 from lstm_ts.errors import WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, count_by_hour, make_answers, make_rejects, reject_reason
 from lstm_ts.market.session import Session
+from lstm_ts.market.zone_check import find_shift_hours
 
 DAY = timedelta(days=1)
 LATE = timedelta(minutes=5)  # after the end asked for, and a stamp is in a wrong zone
@@ -33,7 +34,7 @@ def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mi
     if not rows:
         return
     told = _frame(rows)
-    shift, last = session.shift_hours(count_by_hour(told), max_mismatch=max_mismatch), max(told["ts"])
+    shift, last = find_shift_hours(session, count_by_hour(told), max_mismatch=max_mismatch), max(told["ts"])
     if shift or last >= end + LATE:
         when = f"{abs(shift)} hours {'later' if shift > 0 else 'earlier'}"
         off = f"ones that {when} would fit the sessions" if shift else f"one at {last:%Y-%m-%d %H:%M}"

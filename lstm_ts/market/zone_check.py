@@ -1,0 +1,162 @@
+"""Check the time zone of bars against the sessions of their market."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lstm_ts.errors import WrongZone
+from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Session
+
+ZONES_DIFFER = timedelta(hours=14)
+SHORT_BARS = 10  # in an hour
+HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
+SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Bars against the sessions of their span."""
+
+    closed_bars: float  # share of the bars that lie in closed hours
+    bare_hours: float  # share of the open hours without a bar
+    checkable: bool = True  # there are closed hours about the bars, so a wrong zone would show
+
+    @property
+    def total(self) -> float:
+        return self.closed_bars + self.bare_hours
+
+    def __str__(self) -> str:
+        if not self.checkable:
+            return (
+                f"no hour about theirs is closed, so the zone of stamps without one cannot be checked; "
+                f"{100 * self.bare_hours:.2f} % of the open hours bare"
+            )
+        return (
+            f"{100 * self.closed_bars:.2f} % of them in closed hours and "
+            f"{100 * self.bare_hours:.2f} % of the open hours bare"
+        )
+
+
+def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, remedy: str = "") -> Mismatch:
+    """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
+
+    counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
+    remedy   what else to do than another zone or session, at the end of the error
+    Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
+    """
+    found = replace(_mismatch(session, counts, 0), checkable=_has_closed_hours(session, counts))
+    if found.total <= max_mismatch:
+        _check_edges(session, counts, max_mismatch, remedy)
+        return found
+    nearest, left = _nearest_shift(session, counts)
+    explained = left.total < found.total / 2
+    if not explained and found.closed_bars <= max_mismatch:
+        return found
+    when = f"{abs(nearest)} hours {'later' if nearest > 0 else 'earlier'}"
+    advice = (
+        f"stamps {when} would leave {left}; {_zone_key(nearest, counts)}, or" if explained else "set source.zone or"
+    )
+    raise WrongZone(
+        f"Expected bars that fit the sessions of {session.calendar}, got {found} "
+        f"(a week opens {_week_opening(session, counts)}); {advice} another session{remedy}"
+    )
+
+
+def _has_closed_hours(session: Session, counts: pl.DataFrame) -> bool:
+    """Whether the market closes within the span of the bars, and as far about it as zones differ."""
+    first, last = counts["ts"].min(), counts["ts"].max()
+    assert isinstance(first, datetime) and isinstance(last, datetime)
+    start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER
+    return session.hours(start, end).height < (end - start) // HOUR
+
+
+def _check_edges(session: Session, counts: pl.DataFrame, max_mismatch: float, remedy: str) -> None:
+    """A market that closes once a week has too few closed hours for shares of bars to show an hour's shift.
+
+    Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
+    """
+    off = _edge_shifts(session, counts)
+    shift = next(iter(off.filter(off != 0).mode().sort()), 0.0)
+    share = (off == shift).mean() if shift else 0.0
+    if isinstance(share, float) and share > max(SHIFTED_EDGES, max_mismatch):
+        when = f"{abs(shift):g} hours {'late' if shift > 0 else 'early'}"
+        raise WrongZone(
+            f"Expected bars that fit the sessions of {session.calendar}, got bars that end and begin {when} at "
+            f"{100 * share:.0f} % of its long closures (a week opens {_week_opening(session, counts)}); "
+            f"{_zone_key(-shift, counts)}, or another session{remedy}"
+        )
+
+
+def _edge_shifts(session: Session, counts: pl.DataFrame) -> pl.Series:
+    """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
+
+    Half an hour too many are those that end an hour later than they begin, where both hours are half full; of bars
+    of half an hour that could be their stamps. Of bars that hold no such closure, those of the one before and the
+    one behind them.
+    """
+    bars = counts.group_by(bar="ts").agg(pl.col("bars").sum()).sort("bar")
+    usual = pl.when(pl.col("bars").median() >= SHORT_BARS).then(pl.col("bars").median())
+    bars = bars.select("bar", share=(pl.col("bars") / usual).fill_null(1.0))
+    first, last = bars["bar"][0], bars["bar"][-1]
+    opens = session.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
+    closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
+        pl.col("begin") - pl.col("end") > pl.duration(days=1)
+    )
+    closures = closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+    found = closures.join_asof(bars, left_on="middle", right_on="bar").join_asof(
+        bars, left_on="middle", right_on="bar", strategy="forward", suffix="_after"
+    )
+    ends = found.select(late_end=(pl.col("bar") - pl.col("end")).dt.total_hours(), last="share")
+    begins = found.select(late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(), first="share_after")
+    whole = pl.concat([ends, begins], how="horizontal").drop_nulls()
+    if whole.is_empty():
+        whole = pl.concat([ends.drop_nulls().head(1), begins.drop_nulls().tail(1)], how="horizontal").drop_nulls()
+    late_end, late_begin = pl.col("late_end"), pl.col("late_begin")
+    half = (late_end - late_begin == 1) & pl.col("last").is_between(*HALF_FULL) & pl.col("first").is_between(*HALF_FULL)
+    off = pl.when((late_end == late_begin) | half).then((late_end + late_begin) / 2).otherwise(0.0)
+    return whole.select(off=off).to_series()
+
+
+def find_shift_hours(session: Session, counts: pl.DataFrame, *, max_mismatch: float) -> int:
+    """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
+
+    For a day or less: hours without bars prove nothing then, nor do bars on a holiday that the calendar knows.
+    """
+    found = _mismatch(session, counts, 0)
+    if found.closed_bars <= max_mismatch:
+        return 0
+    nearest, left = _nearest_shift(session, counts)
+    return nearest if left.total < found.total / 2 else 0
+
+
+def _nearest_shift(session: Session, counts: pl.DataFrame) -> tuple[int, Mismatch]:
+    """The hours later that would fit the sessions best, and what would be left."""
+    shifts = {hours: _mismatch(session, counts, hours) for hours in sorted(range(-14, 15), key=abs)}
+    nearest = min(shifts, key=lambda hours: shifts[hours].total)
+    return nearest, shifts[nearest]
+
+
+def _mismatch(session: Session, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
+    """The mismatch of the bars with the sessions of their span, were every stamp `shift_hours` later."""
+    shifted = counts.select(pl.col("ts") + pl.duration(hours=shift_hours), "bars")
+    open_hours = session.hours(shifted["ts"].min(), shifted["ts"].max() + HOUR)  # type: ignore[arg-type, operator]
+    closed = int(shifted.join(open_hours, on="ts", how="anti")["bars"].sum()) / int(counts["bars"].sum())
+    bare = open_hours.join(shifted, on="ts", how="anti").height / max(open_hours.height, 1)
+    return Mismatch(closed, bare)
+
+
+def _week_opening(session: Session, counts: pl.DataFrame) -> str:
+    """The usual local weekday and hour of the first bar after a closure of more than a day."""
+    hours = counts.select("ts").unique().sort("ts")
+    openings = hours.filter(pl.col("ts").diff() > pl.duration(days=1)) if hours.height > 1 else hours
+    local = (openings if openings.height else hours).select(pl.col("ts").dt.convert_time_zone(session.zone))
+    return f"{local['ts'].dt.strftime('%A %H:00').mode().sort()[0]} {session.zone}"
+
+
+def _zone_key(shift_hours: float, counts: pl.DataFrame) -> str:
+    """Name the options that would shift the bars so: source.stamps shifts each by its own length."""
+    hourly = counts.group_by("ts").agg(pl.col("bars").sum())["bars"].median() == 1
+    at_close = ", or source.stamps=close if these bars are stamped when they close"
+    at_close = at_close if shift_hours == -1 and hourly else ""
+    return f"set source.zone{at_close}"
