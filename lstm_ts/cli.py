@@ -28,7 +28,7 @@ from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
-from lstm_ts.job_end import MISTAKE, JobRefused, no_folder_of_a_refusal, sparing_others
+from lstm_ts.job_end import MISTAKE, JobRefused, removing_unused_folder, sparing_others
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], Callable[[], None]]:
     """`hydra.main`, but a user's mistake ends in one sentence and exit code 2.
 
-    In a multirun each job's mistake is a sentence of its own, and the others run all the same.
+    In a multirun each job reports its own mistake, and the others still run.
     `HYDRA_FULL_ERROR=1` shows the traceback instead.
     """
 
@@ -54,7 +54,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             with sparing_others(HydraConfig.get()), _one_sentence():
                 _take_over_log(cfg)
                 check_configuration(cfg, HydraConfig.get())
-                with no_folder_of_a_refusal(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
+                with removing_unused_folder(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
                     return task(cfg)
 
         def main() -> None:

@@ -16,7 +16,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.plan import Plan, asset_prefix, make_plan
 
 IMAGE = "lstm_ts/jobs"  # kustomize says which one that is
-MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pods, each of which has its own
+MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pods, whose host names differ
 WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
 RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
@@ -53,17 +53,17 @@ def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[st
 
     ingest, process, retrain = command("ingest"), command("process"), command("retrain")
 
-    def told(job: str) -> str:
-        """Reports how the script ends, whose exit code stays."""
+    def reporting(job: str) -> str:
+        """Return the line that reports a script's exit code, and keeps it."""
         return f"trap {shlex.quote(command('monitor', 'action=ended', f'job={job}', shell='code=$?'))} EXIT"
 
-    retraining = told("retraining")
+    retraining = reporting("retraining")
     drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain}; }}"
     days = f"span.start=$(date -u -d '{cfg.look_back_days} days ago' +%F) span.end=$(date -u +%F) again=true"
     from_the_first_day = command("ingest", f"span.start={plan.first_day:%Y-%m-%d}")
     yield "hourly", cfg.cron.hourly, _script(ingest, process, f"{command('monitor')} || {drifted}")
     yield "watch", WATCH, f"{MACHINE} {command('monitor', 'action=watch')}"
-    yield "nightly", cfg.cron.nightly, _script(told("nightly"), command("ingest", shell=days), process)
+    yield "nightly", cfg.cron.nightly, _script(reporting("nightly"), command("ingest", shell=days), process)
     yield "weekly", cfg.cron.weekly, _script(retraining, retrain)
     yield "first", None, _script(from_the_first_day, process, retrain)
 

@@ -1,4 +1,4 @@
-"""What a user's mistake leaves of a job of Hydra's, and of the other jobs."""
+"""The end of a Hydra job by a user's mistake: its run folder, and the other jobs of a multirun."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ MISTAKE = 2  # exit code
 
 
 class JobRefused(Exception):
-    """A job of a multirun has ended in a user's mistake, and has said so."""
+    """A job of a multirun ended in a user's mistake, which it has printed."""
 
 
 @contextmanager
 def sparing_others(hydra_node: Any) -> Iterator[None]:
-    """Raises    JobRefused: after which Hydra runs the other jobs of a multirun, as it does not after SystemExit"""
+    """Raises    JobRefused, instead of SystemExit, which would end the other jobs of a multirun"""
     try:
         yield
     except SystemExit as ended:
@@ -29,7 +29,7 @@ def sparing_others(hydra_node: Any) -> Iterator[None]:
 
 
 @contextmanager
-def no_folder_of_a_refusal(hydra_node: Any) -> Iterator[None]:
+def removing_unused_folder(hydra_node: Any) -> Iterator[None]:
     """Remove the run folder of a command that ends in a user's mistake before it has written anything into it."""
     try:
         yield

@@ -192,7 +192,7 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
 
 
 def tell_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
-    """Report how a job of cron or Kubernetes has ended, as the pipeline does of its own; the exit code."""
+    """Open or end the incident of a failed job of cron or Kubernetes; return the exit code."""
     if not cfg.job or not isinstance(cfg.code, int):
         raise ConfigError(f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both")
     job = f"{cfg.symbol.name}_{cfg.job}"

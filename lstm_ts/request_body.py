@@ -1,4 +1,4 @@
-"""The body of the service's `POST /predict`; apart from `http_schema.py`, since a plain installation lacks Pydantic."""
+"""The body of `POST /predict`. It is not in `http_schema.py`, since a plain installation lacks Pydantic."""
 
 import json
 
@@ -8,7 +8,7 @@ from lstm_ts.market.bars import PRICES
 
 
 def write_request(symbol: str, hourly_bars: pl.DataFrame) -> str:
-    """JSON that asks for the hours after these."""
+    """Return the JSON that requests a forecast of the hours after these."""
     bars = [
         {"ts": f"{ts:%Y-%m-%dT%H:%M:%SZ}", **dict(zip(PRICES, prices, strict=True))}
         for ts, *prices in hourly_bars.select("ts", *PRICES).iter_rows()

@@ -77,11 +77,11 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
 
 
 def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:
-    """The first hour that may be new, or may get a score: its last target is not longer ago than a bar may be late.
+    """Return the first hour that may be new or may still get a score.
 
-    horizon   session hours, which closures make days
-    Days before the first forecast that is kept are counted and folded, and never made again. Where all are folded, the
-    rest of the last day is not made either: its sums would replace those that are there.
+    Its last target is `horizon` session hours later, and a bar may come LATE after that. Days before the first kept
+    forecast are folded into sums and never computed again; if all are folded, nor is the rest of the last day, whose
+    sums would replace the stored ones.
     """
     with run.ledger.transaction() as connection:
         first = tables.first_origin(connection, watched.name, watched.number)

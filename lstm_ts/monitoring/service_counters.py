@@ -1,4 +1,4 @@
-"""What a forecast service has counted since its start, as its `/metrics` says it."""
+"""Counters of a forecast service since its start, parsed from its `/metrics`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-ROUTES = ("/predict", "/forecast")  # as which every request for a forecast is counted
+ROUTES = ("/predict", "/forecast")  # the labels of all requests for a forecast
 OUTCOMES = ("written", "dropped", "refused", "lost")  # of a forecast on its way to the ledger
 
 
@@ -16,12 +16,12 @@ class ServiceCounters:
 
     @classmethod
     def parse(cls, text: str) -> "ServiceCounters":
-        """Raises    ValueError: it is no text of Prometheus"""
+        """Raises    ValueError: the text is not in Prometheus's format"""
         families = text_string_to_metric_families(text)
         return cls(tuple(sample for family in families for sample in family.samples))
 
     def named(self, name: str) -> Iterator[Sample]:
-        """Those about requests for a forecast, or about none in particular."""
+        """Yield samples about requests for a forecast, or without a route."""
         return (each for each in self.samples if each.name == name and each.labels.get("route", ROUTES[0]) in ROUTES)
 
     def total(self, name: str) -> float:
@@ -40,11 +40,11 @@ class ServiceCounters:
 
     @property
     def lost(self) -> float:
-        """Forecasts that the ledger will never have."""
+        """Forecasts that will never reach the ledger."""
         return _sum(x for x in self.named("lstm_ts_forecast_log_total") if x.labels.get("outcome") in OUTCOMES[1:])
 
     def within(self) -> dict[float, float]:
-        """Border of the histogram's bins, s -> requests that were answered within it."""
+        """Upper edge of a histogram's bin, s -> number of requests answered within it."""
         within: dict[float, float] = {}
         for each in self.named("lstm_ts_request_seconds_bucket"):
             border = float(each.labels["le"])

@@ -1,4 +1,4 @@
-"""GET from a server that promises nothing: an answer has a deadline and a size, and is whole or an error."""
+"""HTTP GET from an unreliable server, with a deadline and a size limit; an incomplete answer is an error."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,26 +11,26 @@ from lstm_ts.sources.retries import RetryableError
 
 
 class NoConnection(RetryableError):
-    """Nobody is there."""
+    """No connection to the server."""
 
 
 class Damaged(RetryableError):
-    """Something else came: a page of a proxy, or the beginning of an answer that was cut."""
+    """A proxy's page, or a truncated answer."""
 
 
 class TooMuch(RetryableError):
-    """More than is taken."""
+    """An answer over the size limit."""
 
 
 @dataclass(frozen=True)
 class Head:
     url: str
     status: int
-    headers: Mapping[str, str]  # names in any case
+    headers: Mapping[str, str]  # by name, in upper or lower case
 
 
 def check_url(url: str, what: str) -> str:
-    """Raises    ConfigError: no address, or one with a secret in it, which is not repeated"""
+    """Raises    ConfigError: no URL, or one with credentials, which the message leaves out"""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
@@ -46,9 +46,9 @@ class BoundedHttp:
     def __init__(
         self, *, answer_s: float, max_bytes: int, headers: Mapping[str, str] | None = None, trust_env: bool = True
     ) -> None:
-        """answer_s     for a whole answer
-        max_bytes    of an answer, decompressed
-        trust_env    goes by a proxy that the environment names
+        """answer_s     deadline of a whole answer
+        max_bytes    size limit of an answer, decompressed
+        trust_env    use the proxy that the environment names
         """
         self._answer_s, self._max_bytes, self._headers, self._trust_env = answer_s, max_bytes, headers, trust_env
         self._runner: asyncio.Runner | None = None
@@ -57,9 +57,13 @@ class BoundedHttp:
     def fetch(
         self, url: str, query: Mapping[str, int | str] | None = None, *, check: Callable[[Head], None] = lambda _: None
     ) -> tuple[Head, bytes]:
-        """check    raises what it likes, before the body is read    Raises    RetryableError"""
+        """Return status and headers, and the body.
+
+        check     called before the body is read; its exceptions pass through
+        Raises    RetryableError
+        """
         if self._runner is None or self._http is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # the thread's own loop stays
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # leaves the thread's own loop alone
             self._http = httpx.AsyncClient(headers=self._headers, timeout=self._answer_s, trust_env=self._trust_env)
         return self._runner.run(self._fetch(self._http, httpx.URL(url, params=query or {}), check))
 

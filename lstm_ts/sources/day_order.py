@@ -1,4 +1,4 @@
-"""Whether the day or the month comes first in dates such as 07/01/2025."""
+"""Find whether the day or the month comes first in dates such as 07/01/2025."""
 
 import re
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from lstm_ts.sources.stamps import Stamp
 
 
 def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:
-    """The first two numbers of dates such as 07/01/2025, and their year, which may have two digits."""
+    """Return the first two numbers of dates such as 07/01/2025, and the year, which may have two digits."""
     pattern = r"^\s*(\d{1,2})[-./](\d{1,2})[-./]([12]\d{3}|\d\d)\b"
     groups = text.str.extract_groups(pattern).struct.unnest().unique().drop_nulls()
     return set(groups.cast(pl.Int64).rows())
 
 
 def day_first(pairs: Iterable[tuple[int, int, int]]) -> bool | None:
-    """Whether the first number is the day; null where the dates do not tell.
+    """Return whether the first number is the day; None: the dates are ambiguous.
 
     Years of two digits must vary less than the days. A number above 12 is a day. Where there is none, days that follow
     one another tell, since the same dates read the other way lie a month apart.
@@ -50,7 +50,7 @@ def _gaps(pairs: set[tuple[int, int, int]], first: bool) -> list[timedelta]:
 
 
 def with_order(stamp: Stamp, first: bool) -> Stamp:
-    """The stamps of a file whose dates begin with the day, or with the month."""
+    """Return the form of stamps that begin with the day (`first`), or with the month."""
     if first:
         return stamp
     usual = stamp.usual and re.sub("%[dm]", lambda found: "%m" if found[0] == "%d" else "%d", stamp.usual)

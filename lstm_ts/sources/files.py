@@ -64,8 +64,10 @@ class Files:
         decimal   comma or point, the decimal sign of prices that leave it open
         stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
         """
-        self.on_rows: Callable[[int], None] = lambda rows: None  # is told of each block how many it has
-        self.stored: Callable[[Times], int | None] = lambda stamps_N: None  # spacing of what is stored about them
+        self.on_rows: Callable[[int], None] = lambda rows: None  # called with the number of rows of each block
+        self.stored: Callable[[Times], int | None] = lambda stamps_N: (
+            None
+        )  # returns the spacing of the stored bars around
         if not (price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
         if batch_rows < 1:
@@ -158,7 +160,7 @@ class Files:
             )
 
     def _zone_of(self, opened: Chunks, path: Path) -> Zone:
-        """source.zone, or else what the file names; told where they differ, or a region is taken for a name."""
+        """Return source.zone, or else the zone that the file names; note a difference, and a zone taken from a name."""
         zone = self.zone or opened.zone
         if zone is None:
             raise WrongZone(
@@ -172,7 +174,7 @@ class Files:
         return zone
 
     def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
-        """Of rows with one stamp the last one counts."""
+        """Yield the bars of each block; of several rows with one stamp the last one counts."""
         seen = SeenBars()
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)

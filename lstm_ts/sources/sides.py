@@ -1,4 +1,4 @@
-"""Ticks that name one side of the quote: the other side is as the tick before in time left it. Pure."""
+"""Fill the blank side of one-sided ticks with its last earlier value. Pure."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ NO_ORDER = "one side of the quote, in a file whose rows are not in order"
 
 
 def carry_sides(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Fill sides that are null, in the order of time, of a file that goes forward or has its newest rows first.
+    """Fill null sides in order of time, in a file whose rows ascend or descend in time; reject them in any other file.
 
     frames   ticks of one symbol as from text_rows.parse
     """
@@ -53,7 +53,7 @@ def _forward(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 
 def _backward(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Rows are held back until a later one of the file has named both sides."""
+    """Hold rows back until later rows of the file, which are earlier in time, have both sides."""
     held = None
     for frame in frames:
         rows = frame if held is None else pl.concat([held, frame])
@@ -71,12 +71,12 @@ def _known(side: str) -> pl.Expr:
 
 
 def _last_known(rows: pl.DataFrame) -> list[int | None]:
-    """The last row that names the bid, and the ask."""
+    """Return the numbers of the last row with a bid and of the last with an ask; None: there is none."""
     return [rows.select(_known(side).fill_null(False).arg_true().last()).item() for side, _ in SIDES]
 
 
 def _fill(rows: pl.DataFrame) -> pl.DataFrame:
-    """rows   with the oldest first"""
+    """Fill forward; `rows` ascend in time."""
     filled = []
     for names in SIDES:
         side, known = pl.col(names[0]), _known(names[0])

@@ -1,4 +1,4 @@
-"""Which columns of a file hold the stamps of its rows: one, or a day and the time beside it."""
+"""Find the columns of time stamps: one, or a day and a time of day."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,19 +31,19 @@ MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])Z?")
 
 @dataclass(frozen=True)
 class StampColumns:
-    at: tuple[int, ...]  # or of a day and of its time
+    at: tuple[int, ...]  # of the stamps, or of the day and of the time
     stamps: Stamp
-    closing: bool = False  # their name says that they are when a bar closes
+    closing: bool = False  # their name says that they are the closes of bars
 
 
 def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) -> tuple[str, str] | None:
-    """A column that has the name of stamps, and a cell of it."""
+    """Return a column that is named like stamps, and one of its cells."""
     known = (i for i, name in enumerate(plain) if name and _rank(name) is not None and name not in PRICES)
     return next(((names[i], row[i]) for i in known), None)
 
 
 def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
-    """Whole stamps of a known name, in UTC rather than not; a named day and its time; then columns of other names.
+    """Prefer whole stamps of a known name, first those in UTC; then a named day and time; then columns of other names.
 
     plain   normalised names; cells   of the columns that may hold stamps
     """
@@ -52,7 +52,7 @@ def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> Sta
 
 
 def _find_closing(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
-    """Columns of stamps by a name that says that a bar closes then."""
+    """Find stamps in a column whose name says that they are the closes of bars."""
     shapes = {i: shape for i in cells if _closes(plain[i]) and (shape := _shape(cells[i]))}
     return next((StampColumns((i,), shape, closing=True) for i, shape in shapes.items() if shape.clock), None)
 
@@ -78,14 +78,14 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
 
 
 def _rank(name: str) -> int | None:
-    """Null for a name that is not one of stamps."""
+    """Return the rank among names of stamps; None: it is none of them."""
     if name in STAMP_NAMES:
         return STAMP_NAMES.index(name)
     return 0 if OPENING.fullmatch(name) else None
 
 
 def _shape(cells: Sequence[str]) -> Stamp | None:
-    """The shape of stamps in a column of which most filled cells are stamps."""
+    """Return the form of the stamps; None unless most filled cells are stamps."""
     filled = [cell for cell in cells if cell]
     stamps = [cell for cell in filled if recognise_stamp([cell])]
     return recognise_stamp(stamps) if 2 * len(stamps) > len(filled) else None

@@ -22,7 +22,7 @@ DAYS_TO_1970 = 25_569  # of Excel
 
 
 def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
-    """Datetimes in microseconds, naive or in UTC where stamp.utc; null where a text is not of that kind."""
+    """Parse texts as datetimes in microseconds: naive, or UTC if `stamp.utc`; null if a text has another form."""
     if stamp.date == "epoch":
         return _parse_epoch(text, stamp.unit)
     usual = _parse_usual(text, stamp)

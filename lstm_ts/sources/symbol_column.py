@@ -1,4 +1,4 @@
-"""Which column of a file names the symbol of its rows: by its name, otherwise by its cells."""
+"""Find the column that names the symbol of each row, by its name or else by its cells."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ NAME = re.compile(
     r"(?!quote\b)(.+ )?(symbol|ticker|instrument|\w*pair|asset|security|contract|product|underlying|epic|sym|secid|ric"
     r"|isin|cusip|figi|base( currency)?)( ?(symbol|name|code|id))?|name|code|market( name)?"
 )
-# Columns of short words that name no symbol.
+# Names of other columns of short words.
 OTHER_NAME = re.compile(
     r"(.+ )?(exchange|venue|source|provider|vendor|broker|feed|server|currency|ccy|unit|type|side|session|status|state"
     r"|zone|timezone|tz|offset|day|weekday|month|flags?|conditions?|signal|trend|comment|note|quality)"
@@ -25,7 +25,11 @@ NO_SYMBOL = re.compile(
 
 
 def find_symbol(names: Mapping[int, str], cells: Mapping[int, Sequence[str]]) -> int | None:
-    """names    normalised, of the columns that are nothing else; cells   of these columns"""
+    """Return the number of the column; None: there is none.
+
+    names   of the columns without another role, normalised
+    cells   of these columns, in a few rows
+    """
     by_name = {name: i for i, name in reversed(list(names.items()))}
     known = next((by_name[name] for name in NAMES if name in by_name), None)
     if known is not None:

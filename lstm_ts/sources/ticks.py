@@ -1,22 +1,22 @@
-"""Ticks → minute bars of the mid price and their mean spread, whatever the order and the blocks the ticks come in."""
+"""Ticks → minute bars of the mid price and their mean spread, for any order of rows and any size of blocks."""
 
 import polars as pl
 
 from lstm_ts.market.bars import BAR_SCHEMA, SPREAD_DIGITS, TS
 
-# A minute, as far as one block or one file has ticks of it; the spread is that of all its ticks together. A visit is a
-# run of rows of one minute: a file in order visits each once, one that holds two exports those of both twice.
+# The part of a minute that one block or file has; its spread is the sum over its ticks. A visit is a run of rows of one
+# minute: a sorted file visits each minute once, and a file of two exports visits their common minutes twice.
 PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "visit": pl.Int64()})
 
 
 class Visits:
-    """Numbers the visits of a file, block by block."""
+    """Number the visits of a file, block by block."""
 
     def __init__(self) -> None:
         self._visit, self._minute = 0, None
 
     def number(self, ticks: pl.DataFrame) -> pl.DataFrame:
-        """Adds `visit`.    ticks   `ts, mid, spread`, in file order"""
+        """Add the column `visit` to ticks, `ts, mid, spread`, in the order of the file."""
         minutes = ticks["ts"].dt.truncate("1m")
         visits = minutes.rle_id().cast(pl.Int64) + self._visit
         if len(minutes):
@@ -26,9 +26,7 @@ class Visits:
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """ticks   `ts, mid, spread, visit`, in file order
-    Returns   PARTIAL, one of each minute and visit
-    """
+    """Return PARTIAL, a row for each minute and visit, of ticks `ts, mid, spread, visit` in the order of the file."""
     ordered = ticks.sort("ts", maintain_order=True).with_columns(minute=pl.col("ts").dt.truncate("1m"))
     mid, ts = pl.col("mid"), pl.col("ts")
     return (
@@ -49,7 +47,7 @@ def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
-    """PARTIAL, ascending and unique in `ts`."""
+    """Merge the parts of each minute; return PARTIAL, ascending and unique in `ts`."""
     return (
         partials.group_by("ts")
         .agg(
@@ -67,19 +65,19 @@ def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_bars(partials: pl.DataFrame) -> pl.DataFrame:
-    """BAR_SCHEMA of whole minutes."""
+    """Convert whole minutes to BAR_SCHEMA."""
     spread = (pl.col("spread") / pl.col("volume")).round_sig_figs(SPREAD_DIGITS)
     return partials.with_columns(spread).select(BAR_SCHEMA.names())
 
 
 def find_visited_again(partials: pl.DataFrame) -> pl.Series:
-    """Minutes with more than one visit."""
+    """Return the minutes with more than one visit."""
     visits = partials.group_by("ts").agg(pl.col("visit").n_unique())
     return visits.filter(pl.col("visit") > 1)["ts"]
 
 
 def without_repeats(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Of each tick as many as the visit has that has most of them: what another visit has too is the same tick.
+    """Remove ticks that another visit repeats: each is kept as often as in the visit with most of it.
 
     ticks   `ts, mid, spread, visit` of whole minutes
     """
@@ -94,13 +92,13 @@ def without_repeats(ticks: pl.DataFrame) -> pl.DataFrame:
 
 
 class Borders:
-    """First and last minutes of the files of one command, which a cut may have parted."""
+    """First and last minutes of the files of one command: a minute may be divided between two files."""
 
     def __init__(self) -> None:
         self._edges = pl.DataFrame(schema=PARTIAL)
 
     def join(self, partials: pl.DataFrame) -> pl.DataFrame:
-        """PARTIAL of the minutes that this file and others before it have each a part of, one after the other."""
+        """Return PARTIAL of the minutes that this file and an earlier one share without overlap in time."""
         own = pl.concat([partials.head(1), partials[1:].tail(1)])
         theirs = self._edges.join(own.select("ts", begin="first", end="last"), on="ts")
         apart = (pl.col("last") < pl.col("begin")) | (pl.col("first") > pl.col("end"))
