@@ -16,6 +16,7 @@ from benchmarks.measured_server import running
 from dashboard.data.explorer import CANDLE_PX, WIDE_PX
 from dashboard.data.zoom import candles_of, choose_width
 from dashboard.ui.open_time import OpenTime
+from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
@@ -124,6 +125,7 @@ def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
 def main() -> None:
     with TemporaryDirectory() as folder, browsing() as browser:
         store, paths = store_minutes(Path(folder)), (f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+        Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db").close()  # as ingest makes it
         measure_ways(store)
         with running("dashboard", "-m", "dashboard.server", "port={port}", *paths) as pages:
             measure_data(browser, f"http://127.0.0.1:{pages.port}/", pages.pid, store)
