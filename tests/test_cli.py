@@ -131,7 +131,7 @@ def test_status_says_what_of_the_sessions_is_stored(stored: Path) -> None:
     assert said[0].startswith("XAGUSD, 2019-03-01 00:00 to 2019-05-01 00:00 UTC")
     assert [line.split()[0] for line in said[1:5]] == ["month", "2019-03", "2019-04", "total"]
     _, present, empty, waiting, unknown, *_ = (cell.replace(",", "") for cell in said[4].split())
-    assert int(present) > 55_000 and int(waiting) > 0 and empty == unknown == "0"  # the seed is one witness
+    assert int(present) > 55_000 and int(waiting) > 0 and empty == unknown == "0"  # the seed is one observer
 
 
 @pytest.mark.parametrize(

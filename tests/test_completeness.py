@@ -38,8 +38,8 @@ def open_spans(*spans: tuple[int, int]) -> pl.DataFrame:
     return pl.DataFrame([(at(a), at(b)) for a, b in spans], schema={"opens": TS, "closes": TS}, orient="row")
 
 
-def answer(start: int, end: int, witness: str = "one", *, bars: int = 0) -> AnsweredSpan:
-    return AnsweredSpan(at(start), at(end), at(9999), witness, bars)
+def answer(start: int, end: int, observer: str = "one", *, bars: int = 0) -> AnsweredSpan:
+    return AnsweredSpan(at(start), at(end), at(9999), observer, bars)
 
 
 def rows(frame: pl.DataFrame) -> list[tuple[object, ...]]:
@@ -47,7 +47,7 @@ def rows(frame: pl.DataFrame) -> list[tuple[object, ...]]:
     return frame.with_columns((pl.col("start", "end") - TEN).dt.total_minutes()).rows()
 
 
-def test_a_minute_is_empty_only_once_two_witnesses_have_answered_without_it() -> None:
+def test_a_minute_is_empty_only_once_two_observers_have_answered_without_it() -> None:
     answers = [answer(2, 8, "one"), answer(4, 6, "one"), answer(5, 9, "other")]
     found = classify(open_spans((0, 10)), stamps(0, 1, 7), answers)
     assert rows(merge(found, [State.PRESENT])) == [(0, 2, 2), (7, 8, 1)]
@@ -102,13 +102,13 @@ def disjoint(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def test_segments_agree_with_the_rule_minute_by_minute(
     sessions: list[tuple[int, int]], bars: set[int], told: list[tuple[tuple[int, int], str, int]]
 ) -> None:
-    answers = [answer(a, b, witness, bars=count) for (a, b), witness, count in told]
+    answers = [answer(a, b, observer, bars=count) for (a, b), observer, count in told]
     found = classify(open_spans(*sessions), stamps(*sorted(bars)), answers)
     expected = {}
     for minute in (m for a, b in sessions for m in range(a, b)):
-        witnesses = {w for (a, b), w, count in told if a <= minute < b and len(bars & set(range(a, b))) >= count}
-        by_witnesses = ["unknown", "waiting", "empty"][min(len(witnesses), 2)]
-        expected[minute] = "present" if minute in bars else by_witnesses
+        observers = {w for (a, b), w, count in told if a <= minute < b and len(bars & set(range(a, b))) >= count}
+        by_observers = ["unknown", "waiting", "empty"][min(len(observers), 2)]
+        expected[minute] = "present" if minute in bars else by_observers
     said = {m: state for a, b, state, _ in rows(found) for m in range(a, b)}
     assert said == expected
     assert found["minutes"].sum() == len(expected)
@@ -166,5 +166,5 @@ def test_a_span_goes_from_the_first_minute_stored_or_answered_for_to_the_end_of_
 
 def test_an_answer_is_cut_at_rows_nobody_can_use_unless_another_row_gave_the_minute() -> None:
     bad = stamps(2, 3, 8).append(pl.Series([at(5) + timedelta(seconds=7)], dtype=TS))
-    found = make_answers(at(0), at(10), good=stamps(0, 1, 8, 9), bad=bad, at=TEN, witness="one")
+    found = make_answers(at(0), at(10), good=stamps(0, 1, 8, 9), bad=bad, at=TEN, observer="one")
     assert [(a.start, a.end, a.bars) for a in found] == [(at(0), at(2), 2), (at(4), at(5), 0), (at(6), at(10), 2)]

@@ -129,7 +129,7 @@ def test_an_empty_day_is_an_answer(place: Place, base: str, feed: FakeFeed) -> N
     assert place.states()["unknown"] == place.states()["waiting"] == 0
 
 
-def test_one_side_alone_is_one_witness(place: Place, base: str, feed: FakeFeed) -> None:
+def test_one_side_alone_is_one_observer(place: Place, base: str, feed: FakeFeed) -> None:
     place.fill(make_broker(base, prices="ask"))
     assert place.raw.read().equals(feed.sides["ASK"].with_columns(spread=None).cast(BAR_SCHEMA))
     assert place.states()["waiting"] == missing_minutes()

@@ -565,7 +565,7 @@ def test_the_newest_session_is_asked_for_first_then_the_waiting_ones_then_the_un
     sessions = SILVER.spans(datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 7, tzinfo=UTC))
     first, second, third, fourth, fifth = sessions.rows()
     told = [AnsweredSpan(*session, START, "one", 0) for session in (second, fourth)]
-    proven = [AnsweredSpan(*third, START, witness, 0) for witness in ("one", "other")]
+    proven = [AnsweredSpan(*third, START, observer, 0) for observer in ("one", "other")]
     stamps = pl.Series([], dtype=BAR_SCHEMA["ts"])
     assert plan_spans(sessions, stamps, told + proven, again=False) == [fifth, second, fourth, first]
     assert plan_spans(sessions, stamps, told + proven, again=True) == [fifth, second, third, fourth, first]

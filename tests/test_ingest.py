@@ -208,7 +208,7 @@ def without_minute_30(path: Path, *, name: str) -> Path:
     return thinned
 
 
-def test_files_are_one_witness_however_many_lack_a_minute(stores: Stores, tmp_path: Path, silver: Session) -> None:
+def test_files_are_one_observer_however_many_lack_a_minute(stores: Stores, tmp_path: Path, silver: Session) -> None:
     """As of an export that grows, or is cut by the day: a gap of its vendor is in every one of them."""
     for minutes in (90, 91, 92):
         whole = mt4(tmp_path / f"{minutes}.csv", START, minutes)

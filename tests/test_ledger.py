@@ -73,7 +73,7 @@ FORECAST = ForecastRow(
     latency_ms=2.25,
     input_sha256="cd" * 32,
 )
-ANSWER = AnsweredSpan(AT - timedelta(hours=23), AT, AT, witness="9f86 2015-07-01", bars=1378)
+ANSWER = AnsweredSpan(AT - timedelta(hours=23), AT, AT, observer="9f86 2015-07-01", bars=1378)
 ALL_TABLES = {
     "alias_changes",
     "answers",
@@ -310,7 +310,7 @@ def test_a_source_answered_at_each_moment_once_whatever_the_store(ledger: Ledger
     later, hour = AT + timedelta(minutes=7), timedelta(hours=1)
     ledger.record_answers("XAGUSD", "store", "IB", [ANSWER, replace(ANSWER, end=AT - hour)])
     ledger.record_answers("XAGUSD", "other store", "IB", [ANSWER, replace(ANSWER, end=AT - hour, at=later)])
-    ledger.record_answers("XAGUSD", "store", "files", [replace(ANSWER, at=AT + hour, witness="files")])
+    ledger.record_answers("XAGUSD", "store", "files", [replace(ANSWER, at=AT + hour, observer="files")])
     assert ledger.answered_at("XAGUSD", "IB", since=AT - hour) == [AT, later]
     assert ledger.answered_at("XAGUSD", "IB", since=later) == [later]
     assert ledger.answered_at("XAUUSD", "IB", since=AT) == []

@@ -119,7 +119,7 @@ class Ledger:
             return at
 
     def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[AnsweredSpan]) -> None:
-        """All of them or none; the same span from the same witness changes nothing. Only once their bars are stored.
+        """All of them or none; the same span from the same observer changes nothing. Only once their bars are stored.
 
         store_id   `BarStore.id` of the store that holds their bars: about another one they prove nothing
         """
@@ -128,7 +128,7 @@ class Ledger:
             return
         rows = [
             {"symbol": symbol, "store": store_id, "source": source, "span_start": answer.start, "span_end": answer.end}
-            | {"at": answer.at, "witness": answer.witness, "bars": answer.bars}
+            | {"at": answer.at, "witness": answer.observer, "bars": answer.bars}
             for answer in answers
         ]
         with self._database.transaction() as connection:

@@ -34,7 +34,7 @@ class AnsweredSpan:
     start: datetime
     end: datetime
     at: datetime
-    witness: str  # two answers prove a minute empty only if their witnesses differ
+    observer: str  # two answers prove a minute empty only if their observers differ
     bars: int  # that it brought
 
 
@@ -169,7 +169,7 @@ def describe_rejects(rejects: pl.DataFrame) -> str:
 
 
 def make_answers(
-    start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, witness: str
+    start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, observer: str
 ) -> tuple[AnsweredSpan, ...]:
     """The answer of [start, end), cut at the minutes that came with a row nobody can use: those stay unknown.
 
@@ -184,7 +184,7 @@ def make_answers(
     edges = pl.DataFrame(spans, schema={"start": TS, "end": TS}, orient="row")
     before = (good if good.is_sorted() else good.sort()).to_physical()
     bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
-    return tuple(AnsweredSpan(a, b, at, witness, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
+    return tuple(AnsweredSpan(a, b, at, observer, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The state of every session minute; minutes while the market is closed have none.
 
     present   a bar of it is stored
-    empty     two independent answers (`witness`) cover it, and neither brought a bar
+    empty     two independent answers (`observer`) cover it, and neither brought a bar
     waiting   one answer covers it: the broker may leave out part of an answer without an error
     unknown   no answer covers it, or the bars of the answer are no longer stored
 
@@ -20,7 +20,7 @@ import polars as pl
 from lstm_ts.market.bars import TS, AnsweredSpan
 from lstm_ts.market.spacing import MINUTE_US
 
-WITNESSES = 2  # independent answers that prove a minute empty
+OBSERVERS = 2  # independent answers that prove a minute empty
 BRIDGED = 2  # minutes between stored ones, as where one file ends and the next begins: too few to cut an hour
 SEGMENTS = pl.Schema({"start": TS, "end": TS, "state": pl.String(), "minutes": pl.Int64()})
 
@@ -50,9 +50,9 @@ def classify(sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[Answe
     starts, ends = _standing(answers, ts_B)
     border_P = np.unique(np.concatenate([opens, closes, run_starts, run_ends, starts, ends, _months(opens, closes)]))
     at_P = border_P[:-1]
-    witnesses = _depth(starts, ends, at_P)
+    observers = _depth(starts, ends, at_P)
     state = np.select(
-        [_depth(run_starts, run_ends, at_P) > 0, witnesses >= WITNESSES, witnesses > 0],
+        [_depth(run_starts, run_ends, at_P) > 0, observers >= OBSERVERS, observers > 0],
         [State.PRESENT.value, State.EMPTY.value, State.WAITING.value],
         State.UNKNOWN.value,
     )
@@ -71,20 +71,20 @@ def _runs(ts_B: Times) -> tuple[Times, Times]:
 
 
 def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Times]:
-    """Return starts and ends of the answers whose bars are still stored; those of one witness are merged.
+    """Return starts and ends of the answers whose bars are still stored; those of one observer are merged.
 
     An answer whose bars are missing proves nothing: the store was restored from an older copy.
     """
     told = pl.DataFrame(
-        [(answer.start, answer.end, answer.witness, answer.bars) for answer in answers],
-        schema={"start": TS, "end": TS, "witness": pl.String, "bars": pl.Int64},
+        [(answer.start, answer.end, answer.observer, answer.bars) for answer in answers],
+        schema={"start": TS, "end": TS, "observer": pl.String, "bars": pl.Int64},
         orient="row",
     ).with_columns(pl.col("start", "end").to_physical())
     stored_A = np.searchsorted(ts_B, told["end"].to_numpy()) - np.searchsorted(ts_B, told["start"].to_numpy())
-    reached = pl.col("end").cum_max().shift(1).over("witness")
+    reached = pl.col("end").cum_max().shift(1).over("observer")
     merged = (
         told.filter(pl.Series(stored_A) >= told["bars"])
-        .sort("witness", "start")
+        .sort("observer", "start")
         .with_columns(run=(pl.col("start") > reached).fill_null(True).cum_sum())
         .group_by("run")
         .agg(pl.col("start").min(), pl.col("end").max())

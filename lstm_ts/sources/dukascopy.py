@@ -1,6 +1,6 @@
 """Minute bars from Dukascopy's public feed: mid prices of its bid and ask candles, a UTC day and side a request.
 
-Its candles are in `candles.py`. A side's answer is one witness, so the two of a day prove its silent minutes empty. A
+Its candles are in `candles.py`. A side's answer is one observer, so the two of a day prove its silent minutes empty. A
 day that is running, or has just ended, may lack its latest candles: it proves nothing after the last one it brought.
 """
 
@@ -144,9 +144,9 @@ class Dukascopy:
         if start >= end or not self._known:
             return BarBatch(bars, rejects=rejects)
         at = clock.now()
-        witnesses = [f"Dukascopy {side} {self._run} {at:%Y-%m-%d}" for side in self.sides]
+        observers = [f"Dukascopy {side} {self._run} {at:%Y-%m-%d}" for side in self.sides]
         told = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
-        answers = tuple(answer for witness in witnesses for answer in told(witness=witness))
+        answers = tuple(answer for observer in observers for answer in told(observer=observer))
         return BarBatch(bars, rejects=rejects, answers=answers)
 
     # Requests

@@ -10,10 +10,10 @@ import polars as pl
 from lstm_ts import clock
 from lstm_ts.market.bars import TS, AnsweredSpan, make_answers
 
-WITNESS = "files"
+OBSERVER = "files"
 
 
-class Testimony:
+class FileEvidence:
     """Evidence of one file of minutes or ticks."""
 
     def __init__(self) -> None:
@@ -39,4 +39,4 @@ class Testimony:
         if self._undated or not isinstance(first, datetime) or not isinstance(last, datetime):
             return ()
         end = last + timedelta(minutes=1)
-        return make_answers(first, end, good=good, bad=bad, at=clock.now(), witness=WITNESS)
+        return make_answers(first, end, good=good, bad=bad, at=clock.now(), observer=OBSERVER)

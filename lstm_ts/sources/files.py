@@ -19,7 +19,7 @@ from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.checks import make_rejects
 from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
-from lstm_ts.sources.file_evidence import Testimony
+from lstm_ts.sources.file_evidence import FileEvidence
 from lstm_ts.sources.file_paths import check_paths, find_files
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.learnt import LearntFile, learn_file
@@ -118,9 +118,9 @@ class Files:
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE_US) // MINUTE_US, notes=notes)
 
     def _read_part(self, file: LearntFile, overlap: Overlap) -> Iterator[BarBatch]:
-        testimony = Testimony()
-        batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, testimony)
-        yield from _with_answers(batches, testimony, file, overlap)
+        evidence = FileEvidence()
+        batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, evidence)
+        yield from _with_answers(batches, evidence, file, overlap)
 
     def _find(self) -> Iterable[Path]:
         return dict.fromkeys(path for pattern in self.patterns for path in find_files(pattern))
@@ -173,31 +173,31 @@ class Files:
             opened.notes.append(f"Stamps of {path} are taken as {zone}, which it names")
         return zone
 
-    def _bar_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
+    def _bar_batches(self, file: LearntFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the bars of each block; of several rows with one stamp the last one counts."""
         seen = SeenBars()
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
             new = seen.add(bars)
-            testimony.add(bars["ts"].filter(new))
-            testimony.add_refused(_either_pass(rows))
+            evidence.add(bars["ts"].filter(new))
+            evidence.add_refused(_either_pass(rows))
             if not new.all():
                 bars = bars.unique("ts", keep="last", maintain_order=True)
             bars = overlap.take(bars, file.last)
             yield BarBatch(bars, minutes=file.spacing // MINUTE_US, rejects=make_rejects(rows, file.path))
         file.notes.extend(seen.describe(file.path))
 
-    def _tick_batches(self, file: LearntFile, overlap: Overlap, testimony: Testimony) -> Iterator[BarBatch]:
+    def _tick_batches(self, file: LearntFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """All minutes come with the last batch, since any block may have ticks of them."""
         partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
         for rows in file.read_rows():
             partials.append(make_partials(visits.number(self._ticks(rows))))
-            testimony.add_refused(_either_pass(rows))
+            evidence.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         found = join_partials(self._without_repeats(file, pl.concat(partials)))
         bars = to_bars(found)
-        testimony.add(bars["ts"])
+        evidence.add(bars["ts"])
         joined = to_bars(self._borders.join(found))
         yield BarBatch(joined)
         yield BarBatch(overlap.take(bars.join(joined, on="ts", how="anti", maintain_order="left"), file.last))
@@ -225,7 +225,7 @@ def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_answers(
-    batches: Iterator[BarBatch], testimony: Testimony, file: LearntFile, overlap: Overlap
+    batches: Iterator[BarBatch], evidence: FileEvidence, file: LearntFile, overlap: Overlap
 ) -> Iterator[BarBatch]:
     """The last batch carries what the file proves, and the notes; longer bars prove nothing about minutes."""
     held = None
@@ -235,5 +235,5 @@ def _with_answers(
         held = batch
     held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
     told, replaces = overlap.end_file(file.last, file.path)
-    answers = testimony.answers() if held.minutes == 1 else ()
+    answers = evidence.answers() if held.minutes == 1 else ()
     yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)

@@ -17,7 +17,7 @@ from lstm_ts.market.session import Session
 from lstm_ts.market.zone_check import Mismatch
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
-from lstm_ts.sources.file_evidence import WITNESS as FILES
+from lstm_ts.sources.file_evidence import OBSERVER as FILES
 from lstm_ts.sources.files import Files
 from lstm_ts.sources.stored_series import find_spacing
 from lstm_ts.store.bar_store import BarStore
@@ -119,7 +119,7 @@ def _join_files(answers: Sequence[tuple[AnsweredSpan, ...]], raw: BarStore, sess
     sessions = session.spans(stored[0], stored[-1] + MINUTE)
     told: list[AnsweredSpan] = []
     for batch in answers:
-        of_files = batch and batch[0].witness == FILES
+        of_files = batch and batch[0].observer == FILES
         told.extend(join_to_stored(batch, stored, sessions) if of_files else batch)
     return told
 

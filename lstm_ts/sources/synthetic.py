@@ -26,7 +26,7 @@ from lstm_ts.market.session import Session, utc
 Signal = Literal["silver", "random_walk", "planted_ar"]
 Floats = npt.NDArray[np.float64]
 
-WITNESS = "synthetic"  # whatever the signal and the seed
+OBSERVER = "synthetic"  # whatever the signal and the seed
 PRICE_DECIMALS = 3
 MINUTE_SD = 35e-4 / 60**0.5  # an hour's return has a standard deviation of 35 bps
 # Mean |return| of the local hours 0..23 over that of all; 8 to 11 New York is the morning of the COMEX and of US data.
@@ -126,7 +126,7 @@ class Synthetic:
         months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
         yield from map(BarBatch, months[:-1])
         if months:
-            answer = AnsweredSpan(self.start, self.end, clock.now(), witness=WITNESS, bars=bars.height)
+            answer = AnsweredSpan(self.start, self.end, clock.now(), observer=OBSERVER, bars=bars.height)
             yield BarBatch(months[-1], answers=(answer,))
 
     def _compute_bars(self) -> pl.DataFrame:

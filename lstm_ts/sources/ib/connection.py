@@ -28,7 +28,7 @@ class TwsError(Exception):
 class TwsConnection:
     def __init__(self, ib: Any) -> None:
         self.ib = ib
-        self.witness = uuid4().hex[:12]
+        self.observer = uuid4().hex[:12]
         self.closed = False
         self.down: set[str] = set()  # servers that TWS cannot reach: "IB", or names of data farms
         self.unsure = True  # new, or back after an outage, and IB's clock not checked since

@@ -16,7 +16,7 @@ LATE = timedelta(minutes=5)  # after the end asked for, and a stamp is in a wron
 
 
 def read_answer(
-    rows: Sequence[Any], start: datetime, end: datetime, *, at: datetime, witness: str, name: str
+    rows: Sequence[Any], start: datetime, end: datetime, *, at: datetime, observer: str, name: str
 ) -> BarBatch:
     """Bars of the day before `end`; evidence for start <= ts < end only.
 
@@ -25,7 +25,7 @@ def read_answer(
     told = _frame(rows).filter(pl.col("ts") >= end - DAY, pl.col("ts") < end)
     bars = told.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
     bad = told.filter(pl.col("reason").is_not_null())
-    answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, witness=witness)
+    answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, observer=observer)
     return BarBatch(bars, rejects=make_rejects(bad, name), answers=answers)
 
 

@@ -102,7 +102,7 @@ class InteractiveBrokers:
             line = log_in(self._wire, self.address, self.client_id, live=self.live)
         except TwsError as said:
             raise self._explained(said) from None
-        log.info("Connected to IB at %s, connection %s", self.address, line.witness)
+        log.info("Connected to IB at %s, connection %s", self.address, line.observer)
         return line
 
     def _check_clock(self, line: TwsConnection) -> None:
@@ -153,8 +153,8 @@ class InteractiveBrokers:
         assert self._line is not None
         check_stamps(rows, end, self.session, max_mismatch=self.max_mismatch)
         at = self._now()
-        witness = f"IB {self._line.witness} {at:%Y-%m-%d}"
-        return read_answer(rows, start, end, at=at, witness=witness, name=self.name)
+        observer = f"IB {self._line.observer} {at:%Y-%m-%d}"
+        return read_answer(rows, start, end, at=at, observer=observer, name=self.name)
 
     def _history(self, end: datetime, line: TwsConnection) -> Awaitable[Any]:
         return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
