@@ -100,7 +100,7 @@ def check_oauth(cfg: DictConfig) -> None:
         )
 
 
-def is_no_goodbye(record: logging.LogRecord) -> bool:
+def is_real_error(record: logging.LogRecord) -> bool:
     """Filter out the tracebacks that asyncio logs when a visitor leaves before a page is sent completely.
 
     If a visitor leaves before the session begins, Bokeh closes it twice and fails an assertion.
@@ -113,7 +113,7 @@ def is_no_goodbye(record: logging.LogRecord) -> bool:
 
 def set_up_panel(threads: int) -> None:
     for name in ("asyncio", "tornado.application"):
-        logging.getLogger(name).addFilter(is_no_goodbye)
+        logging.getLogger(name).addFilter(is_real_error)
     busy = pn.state.param.busy
     busy.readonly = busy.constant = False  # Panel switches these in several threads at once, which fails
     pn.extension(*EXTENSIONS, nthreads=threads)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts.conf_files import CONF
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import FREE, SYMBOL, as_typed, flatten, is_group, key_of, look_up, value_of
+from lstm_ts.overrides import SYMBOL, UNCHECKED_GROUPS, as_typed, flatten, is_group, key_of, look_up, value_of
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6
@@ -84,7 +84,7 @@ def explain_group(group: str, got: str, *, listed: Sequence[str] = ()) -> str:
 def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapping[str, Any]) -> str:
     """Return the sentence for a key that `command` does not have: the nearest one, with its default and its file."""
     known = {name: value for name, value in flatten(OmegaConf.to_container(cfg)) if name != key}
-    known = {name: value for name, value in known.items() if name.split(".")[0] not in FREE}
+    known = {name: value for name, value in known.items() if name.split(".")[0] not in UNCHECKED_GROUPS}
     if found := _takes(cfg, key):
         return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
     if _likeness(key, "experiment") > NEAR:

@@ -33,8 +33,8 @@ from lstm_ts.ledger.traffic import remove_unheard
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.checks import (
+    apply_move,
     asks_retraining,
-    carry_out,
     check_challenger,
     check_feed,
     check_market,
@@ -110,7 +110,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
         fold_served(run.ledger, run.name, before=run.kept_from)
         fold_incidents(run.ledger, before=run.kept_from)
         if move:
-            carry_out(run, move)
+            apply_move(run, move)
 
     where = run.ledger, run.registry, run.name, findings
     over_hours = settings.drift.over_hours

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from lstm_ts.conf_files import CONF, included_files
 
 SYMBOL = "symbol"  # a group of one file each, which may lie in a folder of the user's own
-FREE = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
+UNCHECKED_GROUPS = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
 PLAIN = re.compile(r"[\w.-]+")  # needs no quotes
 
 

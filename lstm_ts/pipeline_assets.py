@@ -22,7 +22,7 @@ from lstm_ts.store.staging import UpsertResult
 SOURCE, TRAINING = "source", "training"  # pools
 AGAIN = "lstm_ts/again"  # tag of a run that fetches proven minutes, too
 SHOWN_HOURS = 50
-MENDING = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
+TRANSIENT = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
 
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:
@@ -163,7 +163,7 @@ def _mistakes_told() -> Iterator[None]:
     """Fail without a retry on errors that do not go away by themselves."""
     try:
         yield
-    except MENDING:
+    except TRANSIENT:
         raise
     except (LstmTsError, OmegaConfBaseException) as error:
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -17,9 +17,9 @@ from lstm_ts.configuration import check_file_name, construct, newest_model
 from lstm_ts.errors import ConfigError
 from lstm_ts.explanations import show_value, unknown_key
 from lstm_ts.market.symbol import check_name, check_symbol
-from lstm_ts.overrides import FREE, flatten, is_group, key_of, look_up, parse, value_of
+from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, value_of
 
-OPEN = ("trainer.devices", "trainer.precision", "trainer.accelerator", "trainer.gradient_clip_val")  # Lightning checks
+CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
 KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
@@ -65,7 +65,7 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
     """
     for key, text in {key_of(text): text for text in overrides}.items():  # the last one of a key counts
         parsed = parse(text)
-        if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in FREE:
+        if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in UNCHECKED_GROUPS:
             continue
         found = look_up(key, command, choices)
         if found is None:
@@ -95,7 +95,7 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     if isinstance(default, str) and default.startswith("${oc.decode:"):  # a number that the environment may give
         default = OmegaConf.create({name: default})[name]
     default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
-    if _fits(value, default) or key.startswith(OPEN) or type(value) in _allowed(holder, name):
+    if _fits(value, default) or key.startswith(CHECKED_BY_LIGHTNING) or type(value) in _allowed(holder, name):
         return
     if isinstance(default, str) and isinstance(value, int | float):
         OmegaConf.update(cfg, key, value_of(text))

@@ -13,7 +13,7 @@ from serve.traffic import Arm, Tally, Traffic, choose_arm, decide_stop
 
 TALLIES = "tallies"  # key in shared_state, with a process id: its counts
 STOP = "stop"  # key in shared_state, with a version: why it gets no more requests
-FORGET = 4  # times the requests that a decision needs; then counts are halved, so that a late failure is noticed
+HALVED_AT = 4  # times the requests that a decision needs; then counts are halved, so that a late failure is noticed
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Rollout:
     """Choice of arms by traffic and guardrails; once stopped, a version gets no requests until the service restarts."""
 
     def __init__(self, traffic: Traffic, shared_state: Any) -> None:
-        self._board, self._asked_for = shared_state, traffic
+        self._shared_state, self._asked_for = shared_state, traffic
         self._traffic = traffic
         self._version: int | None = None
         self.stopped: Stop | None = None  # the challenger, where it gets no more requests
@@ -59,14 +59,14 @@ class Rollout:
         unmade = answer is None or answer.status >= 500 or (answer.arm is Arm.SHADOW and answer.row is None)
         failed, took_ms = unmade or bool(answer and answer.fell_back), 1000 * answer.seconds if answer else 0.0
         self._tallies[arm] = self._tallies[arm].with_request(failed=failed, took_ms=took_ms, guardrails=guardrails)
-        if self._tallies[Arm.CHALLENGER].requests >= FORGET * guardrails.min_requests:
+        if self._tallies[Arm.CHALLENGER].requests >= HALVED_AT * guardrails.min_requests:
             self._tallies = {arm: tally.halved() for arm, tally in self._tallies.items()}
 
     def agree(self) -> None:
         """Update from shared_state: the challenger that workers have loaded, and the other processes' counts."""
         if not self._asked_for.needs_challenger:
             return
-        shared_state = self._board.copy()
+        shared_state = self._shared_state.copy()
         version = _challenger(value for value in shared_state.values() if isinstance(value, WorkerState))
         if version != self._version:
             self._version, self._traffic, self.stopped = version, self._asked_for, None
@@ -77,7 +77,7 @@ class Rollout:
             return
         mine = Tallies(version, *self._tallies.values())
         key = f"{TALLIES} {os.getpid()}"
-        self._board[key] = mine
+        self._shared_state[key] = mine
         if not (reason := shared_state.get(f"{STOP} {version}")):
             others = (value for name, value in shared_state.items() if isinstance(value, Tallies) and name != key)
             reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
@@ -93,7 +93,7 @@ class Rollout:
         decision = decide_stop(champion, challenger, self._asked_for.guardrails)
         if not decision.stop:
             return None
-        self._board[f"{STOP} {tallies[0].version}"] = decision.reason
+        self._shared_state[f"{STOP} {tallies[0].version}"] = decision.reason
         return decision.reason
 
 

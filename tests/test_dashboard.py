@@ -28,7 +28,7 @@ from tornado.websocket import WebSocketClosedError
 from dashboard.forecast.upload import ORIGINS
 from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
-from dashboard.server import auth_of, check, is_no_goodbye, set_up_panel
+from dashboard.server import auth_of, check, is_real_error, set_up_panel
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.prices import Quote, price_format
@@ -494,19 +494,19 @@ def test_a_visitor_who_leaves_is_no_error() -> None:
             {"msg": "Task exception was never retrieved", "exc_info": (type(error), error, error.__traceback__)}
         )
 
-    assert not is_no_goodbye(record(WebSocketClosedError()))
-    assert is_no_goodbye(record(OSError()))
-    assert is_no_goodbye(logging.makeLogRecord({"msg": "slow"}))
+    assert not is_real_error(record(WebSocketClosedError()))
+    assert is_real_error(record(OSError()))
+    assert is_real_error(logging.makeLogRecord({"msg": "slow"}))
     session: Any = SimpleNamespace(subscribe=lambda _: None, unsubscribe=lambda _: None)
     nothing: Any = None
     connection = ServerConnection(nothing, nothing, nothing, session)
     connection.detach_session()
     with pytest.raises(AssertionError) as left_twice:
         _ = connection.session
-    assert not is_no_goodbye(record(left_twice.value))
+    assert not is_real_error(record(left_twice.value))
     with pytest.raises(AssertionError) as other:
         raise AssertionError
-    assert is_no_goodbye(record(other.value))
+    assert is_real_error(record(other.value))
 
 
 def test_threads_that_are_busy_at_once_do_not_hinder_each_other() -> None:

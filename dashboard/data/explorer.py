@@ -22,7 +22,7 @@ from lstm_ts.errors import LstmTsError
 from lstm_ts.market.prices import PriceFormat, price_format
 
 CANDLE_PX, WIDE_PX = 4, 1120  # least width of a candle; a chart's width before the browser reports it
-BESIDE = 0.5  # share of the visible span drawn on either side, so that panning shows prices at once
+MARGIN = 0.5  # share of the visible span drawn on either side, so that panning shows prices at once
 PACE_S = 0.08  # between two redraws: panning changes the span at every frame of the screen
 BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
 DAY = timedelta(days=1)
@@ -203,7 +203,7 @@ class Explorer:
         (start, end), open_time, bar = self._span.seen, self._held.time, BAR[self._kind]
         seen = open_time.moment(start), open_time.moment(end, ends=True)
         width = choose_width(end - start, seen[1] - seen[0], bar, at_most=self._width_px // CANDLE_PX)
-        beside = BESIDE * (end - start)
+        beside = MARGIN * (end - start)
         drawn = open_time.moment(start - beside), open_time.moment(end + beside, ends=True)
         candles = candles_of(self._held.bars, bar, *drawn, width)
         unknown = self._unknown.filter(pl.col("end") > drawn[0], pl.col("start") < drawn[1])

@@ -20,7 +20,7 @@ COMMANDS = ("train", "retrain", "backtest")
 CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scores/scores.json"
 LOSSES, ADDRESS, TRACKED = "metrics/metrics.csv", "wandb_url.txt", "wandb"
 READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
-BESIDE = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # they do not affect a model
+NOT_OF_THE_MODEL = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # they do not affect a model
 HORIZONS = TypeAdapter(dict[str, HorizonScores])
 KEPT = 2000  # newest runs; more would displace each other in the cache
 
@@ -187,7 +187,7 @@ def values_of(config: Mapping[str, Any]) -> dict[str, Value]:
     return {
         name: json.dumps(value, default=str) if isinstance(value, list) else value
         for name, value in flatten(config)
-        if not isinstance(value, dict) and not name.startswith(BESIDE)
+        if not isinstance(value, dict) and not name.startswith(NOT_OF_THE_MODEL)
     }
 
 

@@ -8,7 +8,7 @@ from html import escape
 from shlex import quote
 from zoneinfo import ZoneInfo
 
-from dashboard.experiments.runs import BESIDE, Run, Value, differing
+from dashboard.experiments.runs import NOT_OF_THE_MODEL, Run, Value, differing
 from dashboard.ui.blocks import alert, table
 from lstm_ts.registry.version import describe_pages, page_address
 from lstm_ts.scoring.records import SHOWN_STEPS
@@ -74,7 +74,7 @@ def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
 
 def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
     first = next(iter(run.horizons), None)
-    typed = ", ".join(text for text in run.overrides if not text.startswith(("+experiment=", *BESIDE)))
+    typed = ", ".join(text for text in run.overrides if not text.startswith(("+experiment=", *NOT_OF_THE_MODEL)))
     return [
         f'<data value="{run.started:%Y%m%d%H%M%S}">{when(run, zone)}</data>',
         f"{escape(name(run))}<br><small>{escape(run.symbol)}</small>",

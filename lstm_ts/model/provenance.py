@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_mar
 
 REVISION = "LSTM_TS_REVISION"  # set by deploy/Dockerfile
 DECISIVE = ("symbols", "seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience", "warm_lr")
-SHOWN = ("enable_progress_bar", "log_every_n_steps")
+SETTINGS_OF_OUTPUT = ("enable_progress_bar", "log_every_n_steps")
 
 
 def describe(data: SymbolData, *, seed: int, config: Mapping[str, Any]) -> Provenance:
@@ -50,7 +50,9 @@ def library_versions() -> dict[str, str]:
 def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return the settings that determine a model, and `more`; sessions are part of the bars' own record."""
     wanted = {name: config[name] for name in (*DECISIVE, *more)}
-    return wanted | {"trainer": {name: value for name, value in config["trainer"].items() if name not in SHOWN}}
+    return wanted | {
+        "trainer": {name: value for name, value in config["trainer"].items() if name not in SETTINGS_OF_OUTPUT}
+    }
 
 
 def code_revision() -> str:

@@ -92,7 +92,7 @@ def begin(champion: WatchedVersion, since: datetime, held_out: Pairs, settings: 
     return Challenge(champion.number, since, since, state, ChallengeVerdict.RUNNING, "", evidence)
 
 
-def go_on(
+def continue_challenge(
     challenge: Challenge,
     challenger: Update,
     champion: Update,

@@ -85,7 +85,7 @@ def _is_too_little(run: MonitorRun, challenge: Challenge) -> bool:
     return is_no_worse and find_drift(run.ledger, run.name, challenge.champion) is not None
 
 
-def carry_out(run: MonitorRun, move: ChallengerMove) -> None:
+def apply_move(run: MonitorRun, move: ChallengerMove) -> None:
     """Move the alias, with the verdict's numbers as the reason in its history."""
     if move.over is None:
         run.registry.release(run.name, move.version, actor=ACTOR, reason=move.reason)

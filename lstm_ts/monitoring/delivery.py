@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STATUS = re.compile(r"\berror=(\d{3})\b")  # how apprise logs the status of a refusal
 
-SAYING = threading.Lock()
+STDOUT_LOCK = threading.Lock()
 
 
 def name_receivers(urls: Sequence[str]) -> dict[str, str]:
@@ -119,7 +119,7 @@ def _notify(letter: dict[str, str]) -> str | None:
 
 
 def _say(letter: dict[str, str], trouble: str | None) -> None:
-    with SAYING:  # threads would write into each other's lines
+    with STDOUT_LOCK:  # threads would write into each other's lines
         print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
 
 

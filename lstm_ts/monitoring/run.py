@@ -184,7 +184,7 @@ def follow_challenge(
     challenge = _read_challenge(run, champion, challenger, kept[1], traffic.live_since, settings)
     if challenge is None:
         return []
-    challenge = challenges.go_on(
+    challenge = challenges.continue_challenge(
         challenge, updates[1], updates[0], run.symbol.session, settings, traffic=traffic, now=run.now
     )
     return [MonitorState(run.name, challenger.watched.number, CHALLENGE, run.now, challenge.to_json())]

@@ -46,7 +46,7 @@ GATE = "gate.json"
 GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
-THERE = "RESOURCE_ALREADY_EXISTS"
+EXISTS = "RESOURCE_ALREADY_EXISTS"
 EPOCH = date(1970, 1, 1)
 MAX_NUMBER = 2**31 - 1  # of a version, in a database
 MOST_METRICS = 1000  # in one call, by MLflow
@@ -87,7 +87,7 @@ class MlflowStore:
             self._client.log_artifacts(run.run_id, str(model), MODEL)
             self._client.log_text(run.run_id, report, GATE)
             self._client.set_terminated(run.run_id)
-            with _ignoring(THERE):
+            with _ignoring(EXISTS):
                 self._client.create_registered_model(name)
             made = self._client.create_model_version(
                 name, f"{run.artifact_uri}/{MODEL}", run.run_id, tags=tags, description=describe(tags, gate)
@@ -112,7 +112,7 @@ class MlflowStore:
                 f"Expected an MLflow experiment {name} that says where models are kept, got none in "
                 f"{hide_password(self._uri)}; make it with `mlflow experiments create -n {name} -l <folder or bucket>`"
             )
-        with _ignoring(THERE):
+        with _ignoring(EXISTS):
             return self._client.create_experiment(title, artifact_location=location, tags=TRAINING)
         return self._experiment(name)
 

@@ -21,7 +21,7 @@ MODEL = "model"  # the folder of a version's run
 CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
 WIDTH = 120
 SKILL = re.compile(r"skill_(\w+)_1h")  # metrics of a version
-SHOWN = {True: "passed", False: "failed", None: "open"}
+CHECK_RESULTS = {True: "passed", False: "failed", None: "open"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def version_before(done: Sequence[AliasChange]) -> int | None:
 def describe(tags: Mapping[str, str], gate: Mapping[str, Any]) -> str:
     """Return Markdown: the verdict in the first line, which MLflow's lists show, then the checks."""
     against = f", judged against version {tags['judged_against']}" if tags["judged_against"] else ""
-    checks = [f"- {check['name']} {SHOWN[check['passed']]}: {check['reason']}" for check in gate["checks"]]
+    checks = [f"- {check['name']} {CHECK_RESULTS[check['passed']]}: {check['reason']}" for check in gate["checks"]]
     return "\n".join([f"{describe_verdict(tags)}{against}", "", *checks])
 
 
@@ -137,7 +137,7 @@ def format_version(
     facts |= {key: f"{value:.6g}" for key, value in sorted(metrics.items())}
     width = max(map(len, facts))
     lines = [f"{version.name}, version {version.number}", *(f"  {key:<{width}}  {facts[key]}" for key in facts)]
-    checks = [f"{SHOWN[check['passed']]}: {check['reason']}" for check in gate.get("checks", ())]
+    checks = [f"{CHECK_RESULTS[check['passed']]}: {check['reason']}" for check in gate.get("checks", ())]
     for check in ["The gate:", *checks] if checks else []:
         lines += textwrap.wrap(check, WIDTH, subsequent_indent="    ", initial_indent="  " if check in checks else "")
     return "\n".join(lines)

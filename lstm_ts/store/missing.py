@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lstm_ts.store.manifest import StoreManifest, stores_in
 
-SHOWN = 5
+SHOWN = 5  # names
 STAGES = ("raw", "processed")
 
 
