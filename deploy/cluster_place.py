@@ -25,6 +25,8 @@ FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) -> \d+\n")
 
 class ClusterPlace:
     def __init__(self, name: str) -> None:
+        if name not in NAMESPACES:
+            raise SystemExit(f"Expected {', '.join(NAMESPACES)} or local:FOLDER, got {name}")
         self._namespace = NAMESPACES[name]
         self._asked: dict[str, list[str]] = {}  # pods by version
         self._ports: dict[str, int] = {}  # of this machine, by pod

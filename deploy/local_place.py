@@ -52,6 +52,8 @@ class LocalPlace:
         self._route()
 
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        if which not in self._state:
+            raise SystemExit(f"Expected the {which} version to run, got none; start one")
         return fetch(self._state[which]["port"], path, body)
 
     def scrape(self, which: str) -> dict[str, str]:
@@ -73,7 +75,11 @@ class LocalPlace:
             self._route()
             self._end(ended)
         elif before := self._state.get("before"):
-            self.start(before)
+            try:
+                self.start(before)
+            except SystemExit:
+                self._keep({**self._state, "before": before})
+                raise
             self.promote()
             del self._state["before"]
             self._keep(self._state)

@@ -108,7 +108,8 @@ def check(folder: Path) -> dict[str, Any]:
 def restore(folder: Path, place: Place) -> dict[str, Any]:
     """Fill an empty place, and compare it with the backup; return the backup's summary.
 
-    Nothing appears before all of it has been copied, so that a restore that fails can be repeated.
+    Files are moved into place once everything has been copied. If the second of two PostgreSQL databases fails, empty
+    the first one before the restore is repeated.
 
     Raises    ConfigError: the place is not empty, or of other parts than the backup
               DataError: the backup is damaged, or the result differs from it

@@ -54,8 +54,8 @@ def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[st
     ingest, process, retrain = command("ingest"), command("process"), command("retrain")
 
     def reporting(job: str) -> str:
-        """Return the line that reports a script's exit code, and keeps it."""
-        return f"trap {shlex.quote(command('monitor', 'action=ended', f'job={job}', shell='code=$?'))} EXIT"
+        """Return the line that reports a script's exit code, and keeps it, even if the report fails under `set -e`."""
+        return f"trap {shlex.quote(command('monitor', 'action=ended', f'job={job}', shell='code=$? || :'))} EXIT"
 
     retraining = reporting("retraining")
     drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain}; }}"

@@ -1,5 +1,6 @@
 """The end of a Hydra job by a user's mistake: its run folder, and the other jobs of a multirun."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from hydra.types import RunMode
 from lstm_ts.errors import LstmTsError
 
 MISTAKE = 2  # exit code
+
+log = logging.getLogger(__name__)
 
 
 class JobRefused(Exception):
@@ -26,6 +29,10 @@ def sparing_others(hydra_node: Any) -> Iterator[None]:
         if hydra_node.mode != RunMode.MULTIRUN or ended.code != MISTAKE:
             raise
         raise JobRefused from None
+    except Exception:
+        if hydra_node.mode == RunMode.MULTIRUN:  # of which Hydra raises the first job's error alone
+            log.exception("A job of the multirun has failed: %s", " ".join(hydra_node.overrides.task))
+        raise
 
 
 @contextmanager

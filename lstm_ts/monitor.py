@@ -6,6 +6,7 @@ and outcomes are written in one transaction: a killed run loses none, and the ne
 Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -55,6 +56,7 @@ from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION
 
+log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
 UNHEARD = timedelta(days=7)  # without a report, after which a service is removed if another one reports
 MIN_DAYS = 14  # shortest retention: longer than bars may be late
@@ -233,6 +235,10 @@ def main() -> None:
         entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
     except SystemExit as ended:  # one symbol's mistake must not hide that another one asks for a retraining
         codes.append(int(ended.code or 0))
+    except Exception:  # nor must a fault
+        if RETRAIN not in codes:
+            raise
+        log.exception("The run of another symbol has failed")
     if code := max(codes):
         sys.exit(code)
 

@@ -37,6 +37,7 @@ FOLLOWED = Gauge(
     multiprocess_mode="livemin",
 )
 FAILED = Counter("lstm_ts_requests_failed", "Requests for a forecast that got a 5xx", ["route"])
+STARTED = Gauge("lstm_ts_started_timestamp_seconds", "Start of the service", multiprocess_mode="min")
 CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multiprocess_mode="livesum")
 REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
 MEMORY = Gauge(
@@ -104,6 +105,7 @@ def _age_s(model: Model) -> float | None:
 
 def start_at_zero() -> None:
     """Show the counts that alerts compare before anything is counted: a first failure is an increase only then."""
+    STARTED.set(clock.now().timestamp())
     for route in ROUTES:
         FAILED.labels(route)
         REQUEST_SECONDS.labels(route)

@@ -104,7 +104,7 @@ def test_the_end_of_a_run_is_told_and_its_exit_code_stays(
 ) -> None:
     example = EXAMPLES[name]
     environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
-    step = f'case "$*" in *action=ended*) echo "$@";; *lstm_ts.monitor*) return {monitor.RETRAIN};; '
+    step = f'case "$*" in *action=ended*) echo "$@"; return 1;; *lstm_ts.monitor*) return {monitor.RETRAIN};; '
     shown = f"python() {{ {step} *lstm_ts.{failing}*) return {code};; esac; }}; {example.commands[times]}"
     done = subprocess.run(["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stderr

@@ -174,7 +174,7 @@ def test_prometheus_in_a_cluster_knows_the_service_by_the_name_that_the_rules_ha
     kept = {rule["regex"] for rule in scrape["relabel_configs"] if rule.get("action") == "keep"}
     deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
     (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
-    assert kept == {"lstm-ts;serve", port["name"]}
+    assert kept == {"lstm-ts;lstm-ts;serve", port["name"]}
     assert "annotations" not in deployment["spec"]["template"].get("metadata", {}), "which another job would scrape too"
 
 

@@ -24,7 +24,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.service import Counts, ServiceLimits, check_service, watch_service
+from lstm_ts.monitoring.service import NO_COUNTS, ServiceLimits, ServiceLook, check_service, watch_service
 from serve.middleware import Counted
 from serve.platforms import INVOCATIONS
 
@@ -46,6 +46,7 @@ lstm_ts_forecast_log_total{outcome="written"} 50
 lstm_ts_forecast_log_total{outcome="dropped"} %d
 lstm_ts_forecast_log_total{outcome="lost"} %d
 lstm_ts_ledger_away %d
+lstm_ts_started_timestamp_seconds %f
 """
 
 
@@ -61,9 +62,11 @@ def sentence(findings: list[Finding], rule: str) -> str:
     return next(finding.sentence for finding in findings if finding.rule == rule)
 
 
-def metrics(*, good: int, failed: int = 0, slow: int = 0, dropped: int = 0, lost: int = 0, away: int = 0) -> bytes:
+def metrics(
+    *, good: int, failed: int = 0, slow: int = 0, dropped: int = 0, lost: int = 0, away: int = 0, started: float = 1.0
+) -> bytes:
     total = good + failed
-    return (METRICS % (good, failed, total - slow, total, total, dropped, lost, away)).encode()
+    return (METRICS % (good, failed, total - slow, total, total, dropped, lost, away, started)).encode()
 
 
 class Pages:
@@ -198,15 +201,30 @@ def test_a_look_is_compared_with_one_of_a_window_before_also_after_a_restart(pag
 
 
 def test_after_a_restart_a_service_is_not_compared_with_the_process_before(pages: Pages, ledger: Ledger) -> None:
-    def look(minutes: float, **counted: int) -> dict[str, Health]:
-        pages.pages["/metrics"] = metrics(**counted)
-        return healths(watch_service(ledger, pages.url, limits(), now=AT + timedelta(minutes=minutes)))
+    anew = AT.timestamp() + 30
 
-    look(0, good=100, failed=1)
-    assert look(1, good=1)["service_errors"] is Health.GOOD
-    assert look(2, good=119, failed=3)["service_errors"] is Health.BAD  # 3 of 122, and only 2 of 21 beyond the old ones
-    assert look(17, good=200, failed=5)["service_errors"] is Health.BAD
-    assert look(18, good=210, failed=5)["service_errors"] is Health.GOOD
+    def look(minutes: float, good: int, failed: int = 0, *, started: float = anew) -> Health:
+        pages.pages["/metrics"] = metrics(good=good, failed=failed, started=started)
+        found = watch_service(ledger, pages.url, limits(), now=AT + timedelta(minutes=minutes))
+        return healths(found)["service_errors"]
+
+    look(0, 100, 1, started=1.0)
+    assert look(1, 1) is Health.GOOD
+    assert look(2, 119, 3) is Health.BAD  # 3 of 122, and only 2 of 21 beyond the old ones
+    assert look(17, 200, 5) is Health.BAD
+    assert look(18, 210, 5) is Health.GOOD
+
+
+def test_of_replicas_behind_one_address_each_is_compared_with_itself(pages: Pages, ledger: Ledger) -> None:
+    counted = {"a": {"good": 950, "failed": 50, "started": 1.0}, "b": {"good": 100, "started": 2.0}}
+    found = []
+    for number, replica in enumerate("aaaababaa"):
+        pages.pages["/metrics"] = metrics(**counted[replica])
+        at = AT + timedelta(minutes=10 * number)
+        found.append(healths(watch_service(ledger, pages.url, limits(), now=at))["service_errors"])
+    assert Health.BAD not in found
+    pages.pages["/metrics"] = metrics(good=960, failed=60, started=1.0)
+    assert healths(watch_service(ledger, pages.url, limits(), now=at))["service_errors"] is Health.BAD
 
 
 def test_failures_on_the_routes_of_hosting_platforms_are_failures_of_forecasts(pages: Pages, ledger: Ledger) -> None:
@@ -234,7 +252,7 @@ def test_failures_on_the_routes_of_hosting_platforms_are_failures_of_forecasts(p
 @pytest.mark.parametrize("page", [b"<html>", b"[1]", b'{"workers": 3}', b"\xff", b"[" * 100_000])
 def test_what_is_no_service_is_no_answer(pages: Pages, page: bytes) -> None:
     pages.pages["/health"] = page
-    found, counts = check_service(pages.url, limits(), None)
+    found, counts = check_service(pages.url, limits(), [], now=AT)
     assert (healths(found)["service_no_answer"], counts) == (Health.BAD, None)
     assert "is no forecast service" in found[0].sentence
 
@@ -245,18 +263,18 @@ def test_what_is_no_service_is_no_answer(pages: Pages, page: bytes) -> None:
 )
 def test_metrics_that_are_none_are_unknown(pages: Pages, page: bytes) -> None:
     pages.pages["/metrics"] = page
-    found, counts = check_service(pages.url, limits(), Counts(0, 0, 0, 0, 0))
+    found, counts = check_service(pages.url, limits(), [ServiceLook(AT, 0.0, NO_COUNTS)], now=AT)
     assert healths(found)["service_no_answer"] is Health.GOOD
     assert (healths(found)["service_errors"], counts) == (Health.UNKNOWN, None)
 
 
 def test_an_answer_is_bounded_in_size_and_time(pages: Pages) -> None:
     pages.pages["/health"] = b"x" * 5000
-    found, _ = check_service(pages.url, limits(max_bytes=4000), None)
+    found, _ = check_service(pages.url, limits(max_bytes=4000), [], now=AT)
     assert "More than 4000 bytes from" in found[0].sentence
     pages.pages["/health"] = [b" "] * 100
     start = time.monotonic()
-    found, _ = check_service(pages.url, limits(answer_s=0.5), None)
+    found, _ = check_service(pages.url, limits(answer_s=0.5), [], now=AT)
     assert time.monotonic() - start < 5
     assert "No whole answer within 0.5 s from" in found[0].sentence
 
@@ -264,9 +282,9 @@ def test_an_answer_is_bounded_in_size_and_time(pages: Pages) -> None:
 def test_an_address_that_is_none_or_holds_a_secret_is_said_without_it() -> None:
     for url in ("127.0.0.1:8000", "ftp://host", "http://user:hunter2@host", "http://host/?key=hunter2", ""):
         with pytest.raises(ConfigError, match=r"Expected a service such as http://127\.0\.0\.1:8000") as said:
-            check_service(url, limits(), None)
+            check_service(url, limits(), [], now=AT)
         assert "hunter2" not in str(said.value)
-    found, _ = check_service(f"http://127.0.0.1:{free_port()}/", limits(), None)
+    found, _ = check_service(f"http://127.0.0.1:{free_port()}/", limits(), [], now=AT)
     assert healths(found)["service_no_answer"] is Health.BAD
 
 

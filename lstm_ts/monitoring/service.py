@@ -1,14 +1,14 @@
 """Check a forecast service over HTTP: its answers, champion, latency, errors and writes to the ledger.
 
-Its counters run since its start, so they are compared with those of an earlier check, which the ledger keeps; the
-counters of a service that has restarted begin at 0.
+Its counters run since its start, so they are compared with those of an earlier check of the same start, which the
+ledger keeps: one URL may lead to several replicas.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lstm_ts.errors import ConfigError
@@ -21,6 +21,7 @@ from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.bounded_http import check_url
 
 COMPONENT = "service counters"
+FORGOTTEN = timedelta(days=1)  # a replica that has not been met for so long
 FAILED, LATE, LOG = "service_errors", "service_latency", "forecast_log_dropping"
 
 
@@ -66,35 +67,54 @@ NO_COUNTS = Counts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class ServiceLook:
+    """One check of a service, or of a replica of it."""
+
     at: datetime
+    started: float  # start of the service, s since 1970
     counts: Counts
+
+    def to_json(self) -> dict[str, Any]:
+        return {"at": self.at.isoformat(), "started": self.started, "counts": asdict(self.counts)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ServiceLook":
+        return cls(datetime.fromisoformat(values["at"]), values["started"], Counts(**values["counts"]))
 
 
 def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datetime) -> list[Finding]:
     """Check the service, and keep its counters for the next check."""
-    before = _read_look(ledger, url)
-    findings, counts = check_service(url, limits, before.counts if before else None)
-    if counts and before and counts.is_anew(before.counts):  # its own start is what it is compared with from now on
-        _keep_look(ledger, url, ServiceLook(now, NO_COUNTS))
-    elif counts and (before is None or (now - before.at).total_seconds() >= limits.window_s):
-        _keep_look(ledger, url, ServiceLook(now, counts))
+    looks = [look for look in _read_looks(ledger, url) if now - look.at < FORGOTTEN]
+    findings, look = check_service(url, limits, looks, now=now)
+    if look is None:
+        return findings
+    before = find_before(looks, look.started)
+    current = before if before and (now - before.at).total_seconds() < limits.window_s else look
+    kept = [current, *(each for each in looks if each.started != look.started)]
+    ledger.record_heartbeat(Heartbeat(COMPONENT, url, now, json.dumps([each.to_json() for each in kept])))
     return findings
 
 
-def _keep_look(ledger: Ledger, url: str, look: ServiceLook) -> None:
-    ledger.record_heartbeat(Heartbeat(COMPONENT, url, look.at, json.dumps(asdict(look.counts))))
+def _read_looks(ledger: Ledger, url: str) -> list[ServiceLook]:
+    found = (beat for beat in ledger.heartbeats() if (beat.component, beat.subject) == (COMPONENT, url))
+    detail: Any = next((json.loads(beat.detail) for beat in found), [])
+    return [ServiceLook.from_json(each) for each in detail] if isinstance(detail, list) else []  # else an older one
 
 
-def _read_look(ledger: Ledger, url: str) -> ServiceLook | None:
-    beats = [beat for beat in ledger.heartbeats() if (beat.component, beat.subject) == (COMPONENT, url)]
-    return ServiceLook(beats[0].at, Counts(**json.loads(beats[0].detail))) if beats else None
+def find_before(looks: Sequence[ServiceLook], started: float) -> ServiceLook | None:
+    """Return the earlier check of the service that started then; if it started since, its start; else None."""
+    same = next((look for look in looks if look.started == started), None)
+    if same is None and looks and started > max(look.at for look in looks).timestamp():
+        return ServiceLook(datetime.fromtimestamp(started, UTC), started, NO_COUNTS)
+    return same
 
 
-def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tuple[list[Finding], Counts | None]:
+def check_service(
+    url: str, limits: ServiceLimits, looks: Sequence[ServiceLook], *, now: datetime
+) -> tuple[list[Finding], ServiceLook | None]:
     """Request a service's health and counters, and judge them.
 
-    before     counters of an earlier check
-    Returns    findings, and the counters; None: the service gave none
+    looks      earlier checks
+    Returns    findings, and this check; None: the service gave no counters
     """
     base = check_url(url, "a service such as http://127.0.0.1:8000")
     asking = {name: getattr(limits, name) for name in ("answer_s", "attempts", "pause_s", "max_bytes")}
@@ -106,8 +126,9 @@ def check_service(url: str, limits: ServiceLimits, before: Counts | None) -> tup
         told = client.counters()
     if isinstance(told, str):
         return found + [_finding(rule, base, Health.UNKNOWN, told) for rule in (FAILED, LATE, LOG)], None
-    counts = _count(told, limits)
-    return found + _check_counts(base, counts, before, told.is_above_0("lstm_ts_ledger_away"), limits), counts
+    look, before = ServiceLook(now, told.started, _count(told, limits)), find_before(looks, told.started)
+    is_away = told.is_above_0("lstm_ts_ledger_away")
+    return found + _check_counts(base, look.counts, before.counts if before else None, is_away, limits), look
 
 
 def _without_answer(base: str, why: str) -> list[Finding]:

@@ -31,6 +31,11 @@ class ServiceCounters:
         return any(each.value > 0 for each in self.named(name))
 
     @property
+    def started(self) -> float:
+        """Start of the service, in s since 1970; 0: an older service, which does not tell."""
+        return self.total("lstm_ts_started_timestamp_seconds")
+
+    @property
     def requests(self) -> float:
         return self.total("lstm_ts_requests_total")
 
