@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
+from lstm_ts.sources import ticks
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")
@@ -473,12 +474,14 @@ def quotes(*seconds: int) -> str:
 EVERY_10_S = range(0, 600, 10)
 
 
+@pytest.mark.parametrize("most", [1, 10, 500_000])
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 @pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
 @pytest.mark.parametrize("cut", [300, 320])
 def test_ticks_of_exports_that_overlap_or_part_a_minute_count_once(
-    tmp_path: Path, rows: int, order: int, cut: int
+    tmp_path: Path, rows: int, order: int, cut: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ticks, "MOST_TICKS", most)
     whole = bars_of(batches(write(tmp_path, quotes(*EVERY_10_S), "whole.csv"), "UTC"))
     early, late = ([at for at in EVERY_10_S if at < cut][::order], [at for at in EVERY_10_S if at >= cut][::order])
     overlapping = [at for at in EVERY_10_S if at >= cut - 80][::order]
@@ -523,6 +526,11 @@ def test_a_pattern_that_matches_nothing_is_named(pattern: str) -> None:
     with pytest.raises(NoSuchFile) as error:
         batches(Path(pattern))
     assert f"source.paths={pattern};" in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_one_sentence() -> None:
+    with pytest.raises(DataError, match="Expected a file that can be read, got /proc/self/mem: "):
+        batches(Path("/proc/self/mem"), "UTC")
 
 
 @pytest.mark.parametrize("paths", [[1, 2], None, [], "", [""], 7])

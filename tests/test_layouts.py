@@ -499,11 +499,19 @@ def test_a_column_of_symbols_is_known_under_any_name(tmp_path: Path, column: str
     ("column", "cell"),
     [
         *(("Type", "Intraday 1Min"), ("exchange", "COMEX"), ("currency", "USD"), ("side", "BID"), ("what", "true")),
+        *(("color", "GREEN"), ("direction", "UP"), ("position", "LONG"), ("regime", "BULL")),
         *(("what", "M1"), ("what", "EST"), ("quote_asset", "USD"), ("code", "7.5"), ("quote asset volume", "1500")),
     ],
 )
 def test_a_column_of_other_words_names_no_symbol(tmp_path: Path, column: str, cell: str) -> None:
     (tmp_path / "bars.csv").write_text(table(f"{BARS},{column}", "%Y-%m-%d %H:%M", f"{PRICES},3,{cell}"))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+def test_slots_of_the_day_are_no_timeframe(tmp_path: Path) -> None:
+    lines = table(f"{BARS},interval", "%Y-%m-%d %H:%M", f"{PRICES},3,SLOT").splitlines()
+    text = "\n".join(line.replace("SLOT", f"0{9 + number % 2}:00-10:00"[-11:]) for number, line in enumerate(lines))
+    (tmp_path / "bars.csv").write_text(text)
     assert bars_of(read(tmp_path / "bars.csv")) == expected()
 
 

@@ -17,6 +17,7 @@ from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
 from lstm_ts.market.session import HOUR, Session
 
 OPEN = ReadOptions()
+PRICED = ("ts", "open", "high", "low", "close")
 
 
 def settings_of(*overrides: str) -> DashboardSettings:
@@ -153,3 +154,17 @@ def test_one_line_without_an_end_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_reading_stops_at_a_limit(hourly_bars: pl.DataFrame, tmp_path: Path, option: str, words: str) -> None:
     with pytest.raises(OverLimit, match=words):
         read_file(write(tmp_path / "bars", hourly_bars), option)
+
+
+def test_an_archive_whose_files_name_no_zone_alike_is_read_in_the_chosen_one(
+    hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    first, second = hourly_bars.head(60), hourly_bars[60:120]
+    with zipfile.ZipFile(tmp_path / "hours.zip", "w") as archive:
+        archive.writestr("a.csv", first.select(PRICED).with_columns(pl.col("ts").dt.strftime("%FT%TZ")).write_csv())
+        archive.writestr("b.csv", second.select(PRICED).with_columns(pl.col("ts").dt.strftime("%F %T")).write_csv())
+        archive.writestr("readme.txt", "no table")
+    found = read_file(tmp_path / "hours.zip")
+    assert found.hourly_bars["ts"].to_list() == hourly_bars["ts"].head(120).to_list()
+    (note,) = found.notes
+    assert note.startswith("A part of an archive or workbook is left out: ") and str(tmp_path) not in note

@@ -123,7 +123,8 @@ class Upload:
             f'<p class="quiet">{escape(self._drop.file_name)}: {escape(found.words)}; {stamps}. {done.rows:,} rows'
             f"{left_out}: {kind}; {done.hourly_bars.height:,} session hours.</p>"
         )
-        self._says.object += "".join(alert(f"{doubt}; choose so.") for doubt in done.doubts)
+        told = [*(f"{doubt}; choose so." for doubt in done.doubts), *(f"{note}." for note in done.notes)]
+        self._says.object += "".join(map(alert, told))
         if not closings:
             self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
             return

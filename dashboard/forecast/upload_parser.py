@@ -20,11 +20,13 @@ from lstm_ts.sources.files import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
+RECOGNISED_ROWS = 100_000  # read at a time, where the dates of all rows tell their order
 CHOOSE = {
     "zone": "Choose another zone",
     "dates": "Choose whether the day or the month comes first",
     "stamps": "Choose that its bars are stamped when they close",
-    "decimal": "Export the prices with a decimal point, and none for thousands",
+    "price_factor": "Send prices in the currency, or take the unit out of the header",
+    "decimal": "Export it with commas or tabs between the cells and a decimal point, or without three decimals",
 }
 
 
@@ -54,6 +56,7 @@ class UploadedBars:
     rejected: int
     minutes: bool
     doubts: list[str]  # of the stamps
+    notes: list[str]  # on how the file was read
 
 
 def unzip(path: Path, name: str, limits: UploadLimits) -> None:
@@ -77,8 +80,8 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
 def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> RecognisedFile:
     """Raises    DataError, with `name` for the path"""
     with _named(path, name):
-        found, *_ = open_chunks(path, 1, symbol=symbol, dates=dates)
-    return RecognisedFile(found.words, found.utc or found.zone is not None)
+        parts = open_chunks(path, RECOGNISED_ROWS, symbol=symbol, dates=dates)
+    return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts))
 
 
 def read(
@@ -111,7 +114,10 @@ def read(
         )
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), session)
-    return UploadedBars(hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts)
+    notes = [note.replace(str(path), name) for batch in batches for note in batch.notes]
+    return UploadedBars(
+        hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts, notes
+    )
 
 
 @contextmanager

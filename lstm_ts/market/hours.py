@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from lstm_ts.errors import NoRows
+from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import Session
@@ -17,7 +17,7 @@ def check_hours(
 ) -> pl.DataFrame:
     """Hourly bars of files, as `ingest` and `process` would make them.
 
-    Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels
+    Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels or series
     """
     rejects = pl.concat([batch.rejects for batch in batches])
     if not any(batch.bars.height for batch in batches):
@@ -26,6 +26,8 @@ def check_hours(
             f"Expected hourly or minute bars from {name}, got no good row and {rejects.height} bad ones{why}; "
             f"look at the file"
         )
+    if replaces := next((batch.replaces for batch in batches if batch.replaces), ""):
+        raise DataError(f"Expected {replaces}; give the files of one series alone")
     check_zone(session, pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():

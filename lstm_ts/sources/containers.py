@@ -61,7 +61,9 @@ class Text:
 
 
 def is_parquet(file: Path) -> bool:
-    return _head(file.open("rb"), len(PARQUET)) == PARQUET
+    """Raises    DataError: the file cannot be read"""
+    with _whole(file):
+        return _head(file.open("rb"), len(PARQUET)) == PARQUET
 
 
 def find_texts(file: Path) -> list[Text]:

@@ -7,6 +7,7 @@ price and of their spread. Rows that are refused are delivered beside the bars, 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,13 +210,21 @@ class Files:
         return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
 
     def _without_repeats(self, file: LearntFile, partials: pl.DataFrame) -> pl.DataFrame:
-        again = find_visited_again(partials).implode()
-        if not len(again[0]):
+        """Remove repeated ticks of the minutes that are visited again, a group of minutes at a time, from the disk."""
+        again = find_visited_again(partials)
+        if again.is_empty():
             return partials
         visits, minute = Visits(), pl.col("ts").dt.truncate("1m")
-        blocks = (visits.number(self._ticks(rows)) for rows in file.read_rows())
-        ticks = without_repeats(pl.concat([block.filter(minute.is_in(again)) for block in blocks]))
-        return pl.concat([partials.filter(~pl.col("ts").is_in(again)), make_partials(ticks)])
+        whole = [partials.join(again, left_on="ts", right_on="minute", how="anti", maintain_order="left")]
+        with ExitStack() as stack:
+            groups = [stack.enter_context(Spool()) for _ in range(again["group"].n_unique())]
+            for rows in file.read_rows():
+                ticks = visits.number(self._ticks(rows)).with_columns(minute=minute)
+                ticks = ticks.join(again, on="minute", maintain_order="left").drop("minute")
+                for (group,), some in ticks.partition_by("group", as_dict=True, include_key=False).items():
+                    groups[group].add(some)
+            whole.extend(make_partials(without_repeats(pl.concat(spool.read()))) for spool in groups)
+        return pl.concat(whole)
 
 
 def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:

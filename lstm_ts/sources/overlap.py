@@ -36,7 +36,7 @@ class Overlap:
         stamps = bars["ts"].to_physical().to_numpy()
         kept = np.ones(len(stamps), np.bool_)
         for file in self._files:
-            if file.last > last:
+            if file.last > last and _meet(bars["ts"], file.bars["ts"]):
                 theirs = file.bars["ts"].to_physical().to_numpy()
                 kept &= theirs[np.minimum(np.searchsorted(theirs, stamps), len(theirs) - 1)] != stamps
         return bars.filter(pl.Series(kept)) if not kept.all() else bars
@@ -48,7 +48,7 @@ class Overlap:
             bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
         self._parts = [pl.DataFrame(schema=SEEN)]
         told, replaces = [], ""
-        for before in self._files:
+        for before in filter(lambda delivered: _meet(bars["ts"], delivered.bars["ts"]), self._files):
             revision = compare_bars(bars, before.bars)
             if revision.differing:
                 told.append(f"{file} and {before.path} share bars, {revision}; the file that ends later is taken")
@@ -57,3 +57,8 @@ class Overlap:
         if bars.height:
             self._files.append(_Delivered(file, last, bars))
         return told, replaces
+
+
+def _meet(ts: pl.Series, others: pl.Series) -> bool:
+    """Whether the spans of two ascending series have a moment in common."""
+    return len(ts) > 0 and len(others) > 0 and bool(ts[0] <= others[-1] and others[0] <= ts[-1])

@@ -11,7 +11,7 @@ NAME = re.compile(
 # Names of other columns of short words.
 OTHER_NAME = re.compile(
     r"(.+ )?(exchange|venue|source|provider|vendor|broker|feed|server|currency|ccy|unit|type|side|session|status|state"
-    r"|zone|timezone|tz|offset|day|weekday|month|flags?|conditions?|signal|trend|comment|note|quality)"
+    r"|zone|timezone|tz|offset|colou?r|direction|position|regime|pattern|hash|market|day|weekday|month|flags?|conditions?|signal|trend|comment|note|quality)"
     r"( ?(name|code|id))?"
 )
 CODE = re.compile(r"[#.^$@{]?[A-Z\d/_.:=#+&}-]*[A-Z]{2}[A-Z\d/_.:=#+&}-]*[a-z]{0,3}([ .]\w+)?")

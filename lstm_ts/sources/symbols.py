@@ -7,6 +7,7 @@ import polars as pl
 
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.prices import guess_quote
+from lstm_ts.market.spacing import parse_period
 from lstm_ts.sources.columns import FLAGS, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
@@ -57,7 +58,8 @@ class SymbolFilter:
             rows = self._of_symbol(rows)
         if "period" in rows.columns:
             good = rows.filter(pl.col("stamp").is_not_null())
-            self.periods |= set(good["period"].drop_nulls().unique().to_list())
+            found = good["period"].drop_nulls().unique().to_list()
+            self.periods |= {text for text in found if parse_period(text)}  # else it is of slots, or of flags
             self._one(self.periods, "one timeframe")
         if "complete" in rows.columns:
             finished = ~rows["complete"].str.to_lowercase().is_in(UNFINISHED).fill_null(False)

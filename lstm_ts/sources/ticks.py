@@ -5,8 +5,10 @@ import polars as pl
 from lstm_ts.market.bars import BAR_SCHEMA, SPREAD_DIGITS, TS
 
 # The part of a minute that one block or file has; its spread is the sum over its ticks. A visit is a run of rows of one
-# minute: a sorted file visits each minute once, and a file of two exports visits their common minutes twice.
-PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "visit": pl.Int64()})
+# minute: a sorted file visits each minute once, and a file of two exports visits their common minutes twice. A partial
+# has the first and the last of its visits, so that a block has one row for each minute, whatever the order of its rows.
+PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "visit": pl.Int64(), "last_visit": pl.Int64()})
+MOST_TICKS = 500_000  # of minutes that are visited again, in memory at a time
 
 
 class Visits:
@@ -26,11 +28,11 @@ class Visits:
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Return PARTIAL, a row for each minute and visit, of ticks `ts, mid, spread, visit` in the order of the file."""
+    """Return PARTIAL, a row for each minute, of ticks `ts, mid, spread, visit` in the order of the file."""
     ordered = ticks.sort("ts", maintain_order=True).with_columns(minute=pl.col("ts").dt.truncate("1m"))
     mid, ts = pl.col("mid"), pl.col("ts")
     return (
-        ordered.group_by("minute", "visit", maintain_order=True)
+        ordered.group_by("minute", maintain_order=True)
         .agg(
             open=mid.first(),
             high=mid.max(),
@@ -40,6 +42,8 @@ def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
             spread=pl.col("spread").sum(),
             first=ts.first(),
             last=ts.last(),
+            visit=pl.col("visit").min(),
+            last_visit=pl.col("visit").max(),
         )
         .rename({"minute": "ts"})
         .select(PARTIAL.names())
@@ -58,7 +62,8 @@ def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
             pl.col("volume", "spread").sum(),
             pl.col("first").min(),
             pl.col("last").max(),
-            pl.col("visit").last(),
+            pl.col("visit").min(),
+            pl.col("last_visit").max(),
         )
         .sort("ts")
     )
@@ -70,10 +75,13 @@ def to_bars(partials: pl.DataFrame) -> pl.DataFrame:
     return partials.with_columns(spread).select(BAR_SCHEMA.names())
 
 
-def find_visited_again(partials: pl.DataFrame) -> pl.Series:
-    """Return the minutes with more than one visit."""
-    visits = partials.group_by("ts").agg(pl.col("visit").n_unique())
-    return visits.filter(pl.col("visit") > 1)["ts"]
+def find_visited_again(partials: pl.DataFrame) -> pl.DataFrame:
+    """Return the minutes with more than one visit, ascending in `minute`, in groups of some MOST_TICKS ticks."""
+    minutes = partials.group_by(minute="ts").agg(
+        pl.col("volume").sum(), again=pl.col("visit").min() < pl.col("last_visit").max()
+    )
+    group = (pl.col("volume").cum_sum() // MOST_TICKS).cast(pl.Int64)
+    return minutes.filter("again").sort("minute").select("minute", group=group.rle_id())
 
 
 def without_repeats(ticks: pl.DataFrame) -> pl.DataFrame:
