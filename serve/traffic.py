@@ -16,7 +16,7 @@ class Arm(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Guardrails:
-    """By how much the challenger's shares of failed and slow requests may exceed the champion's."""
+    """Limits of the challenger's shares of failed and slow requests over the champion's."""
 
     min_requests: int
     max_more_errors: float

@@ -149,7 +149,7 @@ class Database:
 
     @contextmanager
     def _lock_of_session(self, what: str, digest: bytes) -> Iterator[None]:
-        """Outside any transaction: a server may end one that idles."""
+        """Lock outside any transaction, since a server may end one that idles."""
         key = int.from_bytes(digest, signed=True)
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):

@@ -170,7 +170,7 @@ class Forecaster:
         return missing
 
     def _find_level_jump(self, grid: Grid, last: int, origin_ts: datetime) -> str:
-        """Of the window that ends at the row `last`: from bar to bar, then from the training hours."""
+        """Describe a jump within the window that ends at row `last`, or else from the training hours to it."""
         window = slice(last + 1 - self.spec.tsteps, last + 1)
         known = np.flatnonzero(~grid.missing_G[window]) + window.start
         close_N = grid.close_G[known]
