@@ -370,6 +370,29 @@ def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: p
     forecast_of(page)
 
 
+def test_of_several_choices_in_a_row_the_last_one_is_shown(
+    page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    both = "([first, last]) => { first.click(); last.click(); }"
+    latest, typed, upload = (
+        page.get_by_role("button", name=way, exact=True) for way in ("Latest", "Type it in", "Upload")
+    )
+    handles = [typed.element_handle(), upload.element_handle()]
+    for _ in range(5):
+        page.evaluate(both, handles)
+    page.locator("input[type=file]").set_input_files(write_csv(tmp_path / "hours.csv", hourly_bars))
+    expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
+    zone = page.get_by_label("Zone of the file's stamps")
+    for name in ("Asia/Bangkok", "Europe/London", "Asia/Tokyo", "America/New_York", "UTC"):
+        zone.select_option(name)
+    page.wait_for_timeout(1500)  # for what might come late
+    expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
+    expect(page.get_by_text("Choose another zone")).to_have_count(0)
+    expect(page.get_by_role("button", name="Latest hours again", exact=True)).to_have_count(0)
+    latest.click()
+    forecast_of(page)
+
+
 @pytest.mark.slow
 def test_dates_that_do_not_tell_are_asked_for(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     time = pl.col("ts").dt.strftime("%d/%m/%Y %H:%M").alias("time")

@@ -1,7 +1,6 @@
 """The data page: what is known of the stored minutes, and the prices themselves."""
 
 from html import escape
-from threading import Lock
 from typing import Any
 
 import panel as pn
@@ -22,9 +21,9 @@ from dashboard.data.coverage import (
     waiting_words,
 )
 from dashboard.data.explorer import Explorer
-from dashboard.ui.blocks import html, problem, symbol_list, waiting
-from dashboard.ui.loading import error_boundary
+from dashboard.ui.blocks import Choice, Ways, html, problem, symbol_list
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.views import shade
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import TS
@@ -45,7 +44,7 @@ class Coverage:
         self._chart = MonthChart(known.status.coverage, self._colours)
         self._chart.plot.on_event(Tap, self._tapped)
         months = {month_label(row): month for month, row in reversed(self._coverage.items())}
-        self._month = pn.widgets.Select(name="Month", options=months, width=240, margin=(12, 0, 4, 0))
+        self._month = Choice(name="Month", options=months, width=240, margin=(12, 0, 4, 0))
         self._month.param.watch(lambda _: pn.state.execute(self._show), "value")
         self._says, self._calendar = html(height=28), html()
         listed = lists(known, context.settings.quote_of(symbol))
@@ -94,12 +93,10 @@ class Prices:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol, self._made = context, symbol, dict[str, Explorer]()
         kinds = stored(context.settings).kinds(symbol)
-        self._kind = pn.widgets.RadioButtonGroup(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
-        self._kind.param.watch(lambda _: self._look(), "value")
+        self._kind = Ways(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
         self._unknown, told = self._read_unknown() if MINUTES in kinds else (NONE_UNKNOWN, "")
-        self._place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
-        self.view = pn.Column(self._kind, html(told), self._place, sizing_mode="stretch_width", margin=0)
-        self._look()
+        selected = SelectedView(self._build, self._kind, min_height=560)
+        self.view = pn.Column(self._kind, html(told), selected.view, sizing_mode="stretch_width", margin=0)
 
     def _read_unknown(self) -> tuple[pl.DataFrame, str]:
         """And why it is not known, if so: prices are there without the ledger."""
@@ -108,33 +105,22 @@ class Prices:
         except LstmTsError as error:
             return NONE_UNKNOWN, f'<p class="quiet">Unknown time is not marked: {escape(str(error))}</p>'
 
-    def _look(self) -> None:
-        kind = self._kind.value
+    def _build(self, kind: str) -> Viewable:
         if kind not in self._made:
             self._made[kind] = Explorer(self._context, self._symbol, kind, self._unknown)
-        self._place[:] = [self._made[kind].view]
+        return self._made[kind].view
 
     def poll(self) -> None:
-        if shown := self._made.get(self._kind.value):  # none yet while it is being made
+        if shown := self._made.get(self._kind.value):  # none yet while it is being built
             shown.poll()
 
 
 def page(context: PageContext) -> Viewable:
     symbol = symbol_list(stored(context.settings).symbols())
-    way = pn.widgets.RadioButtonGroup(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
+    way = Ways(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
     prices: dict[str, Prices] = {}
-    place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=720), Lock()
 
-    def show(view: Viewable) -> None:
-        place[:] = [view]
-
-    def look(*_: object) -> None:
-        with changing:  # or the view that is made longest would be shown, not the one chosen last
-            show(waiting("Reading the store"))
-            with error_boundary(lambda text: show(problem(text))):
-                show(make(symbol.value, way.value))
-
-    def make(name: str, wanted: str) -> Viewable:
+    def build(name: str, wanted: str) -> Viewable:
         kinds = stored(context.settings).kinds(name)
         if not kinds:
             return problem(f"No bars of {name} are stored. Run python -m lstm_ts.ingest, then load this page again.")
@@ -151,8 +137,6 @@ def page(context: PageContext) -> Viewable:
         if shown and way.value == "Prices":
             shown.poll()
 
-    for widget in (way, symbol):
-        widget.param.watch(look, "value")
-    look()
+    selected = SelectedView(build, symbol, way, min_height=720)
     pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
-    return pn.Column(pn.FlexBox(symbol, way), place, sizing_mode="stretch_width", margin=0)
+    return pn.Column(pn.FlexBox(symbol, way), selected.view, sizing_mode="stretch_width", margin=0)

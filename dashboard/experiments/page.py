@@ -15,7 +15,7 @@ from dashboard.experiments.comparison import MOST, comparison_table, curves_lege
 from dashboard.experiments.runs import SCORES, Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, RunScore, Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
-from dashboard.ui.blocks import html
+from dashboard.ui.blocks import Choice, html
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
@@ -39,7 +39,7 @@ class Experiments:
         self._scatter: Scatter | None = None
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self._show, self._parameter, self._score, self._span, self._run = (
-            pn.widgets.Select(name=name, options={}, width=width, margin=(4, 16, 4, 0))
+            Choice(name=name, options={}, width=width, margin=(4, 16, 4, 0))
             for name, width in (("Show", 320), ("Parameter", 240), ("Score", 340), ("Scored on", 300), ("Run", 340))
         )
         self._filter = pn.widgets.TextInput(name="Filter", placeholder="all of these words", width=240, margin=(4, 0))
@@ -159,7 +159,7 @@ class Experiments:
         if self._scatter:
             self._scatter.mark(chosen)
 
-    def _offer(self, select: pn.widgets.Select, options: dict[str, str]) -> None:
+    def _offer(self, select: Choice, options: dict[str, str]) -> None:
         """What was chosen stays, where it still can be."""
         value = select.value if select.value in options.values() else next(iter(options.values()), None)
         self._offering = True

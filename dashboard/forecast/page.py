@@ -13,9 +13,9 @@ from dashboard.client import ServiceError
 from dashboard.forecast.bar_table import TypedBars
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload import Upload
-from dashboard.ui.blocks import html, symbol_list, waiting
-from dashboard.ui.loading import loading
+from dashboard.ui.blocks import Ways, html, symbol_list
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.text import moments
 from lstm_ts.market.session import HOUR
 
@@ -31,6 +31,7 @@ class LatestForecast:
         self._context, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
         self._result, self._status = Result(context, symbol), html(height=28)
         self.view = pn.Column(self._result.view, self._status, sizing_mode="stretch_width", margin=0)
+        self.poll()
 
     def poll(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -73,27 +74,19 @@ def page(context: PageContext) -> Viewable:
         "Type it in": lambda name: TypedBars(context, name),
         "Upload": lambda name: Upload(context, name),
     }
-    way = pn.widgets.RadioButtonGroup(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
+    way = Ways(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
     made: dict[tuple[str, str], LatestForecast | TypedBars | Upload] = {}
-    place, changing = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560), Lock()
 
-    def look(*_: object) -> None:
-        with changing:  # or the way that is made longest would be shown, not the one chosen last
-            chosen = (way.value, symbol.value)
-            if chosen not in made:
-                place[:] = [waiting()]  # not another symbol's forecast
-                with loading(place):
-                    made[chosen] = ways[way.value](symbol.value)
-            place[:] = [made[chosen].view]
-        poll()
+    def build(chosen: str, name: str) -> Viewable:
+        if (chosen, name) not in made:
+            made[chosen, name] = ways[chosen](name)
+        return made[chosen, name].view
 
     def poll() -> None:
-        shown = made.get((way.value, symbol.value))  # none yet while it is being made
+        shown = made.get((way.value, symbol.value))  # none yet while it is being built
         if isinstance(shown, LatestForecast):
             shown.poll()
 
-    for widget in (way, symbol):
-        widget.param.watch(look, "value")
-    look()
+    selected = SelectedView(build, way, symbol, min_height=560)
     pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
-    return pn.Column(pn.FlexBox(symbol, way, align_items="end"), place, sizing_mode="stretch_width", margin=0)
+    return pn.Column(pn.FlexBox(symbol, way, align_items="end"), selected.view, sizing_mode="stretch_width", margin=0)

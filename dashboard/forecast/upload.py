@@ -1,6 +1,8 @@
 """Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
 
+from datetime import datetime
 from html import escape
+from threading import Lock
 from zoneinfo import available_timezones
 
 import panel as pn
@@ -11,7 +13,7 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileUpload
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
-from dashboard.ui.blocks import alert, html
+from dashboard.ui.blocks import Choice, alert, html
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from dashboard.ui.views import plain_figure, shade, show_prices
@@ -30,6 +32,7 @@ class Upload:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol = context, symbol
         self._bars = pl.DataFrame()
+        self._reading, self._predicting = Lock(), Lock()
         self._result = Result(context, symbol)
         limit = context.settings.upload.max_bytes
         self._drop = FileUpload(
@@ -40,10 +43,10 @@ class Upload:
             margin=(4, 0),
         )
         zones = dict.fromkeys([*USUAL_ZONES, context.zone.key, *sorted(available_timezones())])
-        self._zone = pn.widgets.Select(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
-        self._dates = pn.widgets.Select(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
-        self._stamps = pn.widgets.Select(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
-        self._origin = pn.widgets.Select(name="Forecast made at", options={}, width=300, disabled=True)
+        self._zone = Choice(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
+        self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
+        self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
+        self._origin = Choice(name="Forecast made at", options={}, width=300, disabled=True)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
             f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
@@ -61,7 +64,7 @@ class Upload:
         self._drop.param.watch(lambda _: self._came(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
         for choice in (self._zone, self._dates, self._stamps):
-            choice.param.watch(lambda _: self._read(), "value")
+            choice.param.watch(lambda _: self._start_reading(), "value")
         self._origin.param.watch(lambda _: self._start_asking(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
 
@@ -74,15 +77,21 @@ class Upload:
             limit = self._context.settings.upload.max_bytes // 1_000_000
             self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
         elif state == THERE:
-            pn.state.execute(self._read, schedule="thread")
+            self._start_reading()
         elif state == GONE:
             self._says.object = ""
             for choice in (self._zone, self._dates, self._stamps, self._origin):
                 choice.disabled = True
 
+    def _start_reading(self) -> None:
+        pn.state.execute(self._read, schedule="thread")
+
     def _read(self) -> None:
-        if self._drop.state != THERE:
-            return
+        with self._reading:  # the options chosen last are read last
+            if self._drop.state == THERE:
+                self._read_file()
+
+    def _read_file(self) -> None:
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
         options = ReadOptions(self._zone.value, self._dates.value, self._stamps.value)
         pn.state.execute(self._offer_options)
@@ -145,9 +154,11 @@ class Upload:
         pn.state.execute(self._ask, schedule="thread")
 
     def _ask(self) -> None:
-        origin = self._origin.value
-        if origin is None:
-            return
+        with self._predicting:  # the hour chosen last is forecast last
+            if origin := self._origin.value:
+                self._predict(origin)
+
+    def _predict(self, origin: datetime) -> None:
         with self._result.asking():
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin

@@ -10,9 +10,10 @@ from dashboard.models.promotion_panel import PromotionPanel
 from dashboard.models.registry_client import RegistryClient, registered_at
 from dashboard.models.timeline import HEIGHT, timeline
 from dashboard.models.version_tables import checks_table, facts, history_table, label, scores_table, versions_table
-from dashboard.ui.blocks import alert, html, problem, waiting
+from dashboard.ui.blocks import Choice, alert, html
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.selected_view import SelectedView
 from lstm_ts import clock
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
@@ -106,19 +107,6 @@ def page(context: PageContext) -> Viewable:
     if not names:
         raise RegistryError(NO_VERSION.format(settings.name))
     first = settings.name if settings.name in names else names[0]
-    name = pn.widgets.Select(
-        label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1
-    )
-    place = pn.Column(Models(context, registered, first).view, sizing_mode="stretch_width", margin=0, min_height=560)
-    changing = Lock()
-
-    def fill(view: Viewable) -> None:
-        place[:] = [view]
-
-    def look(_: object) -> None:
-        with changing, asking(place, lambda text: fill(problem(text))):  # what was chosen last is shown last
-            fill(waiting(f"Reading {name.value}"))  # not another model's versions
-            fill(Models(context, registered, name.value).view)
-
-    name.param.watch(look, "value")
-    return pn.Column(name, place, sizing_mode="stretch_width", margin=0)
+    name = Choice(label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1)
+    selected = SelectedView(lambda chosen: Models(context, registered, chosen).view, name, min_height=560)
+    return pn.Column(name, selected.view, sizing_mode="stretch_width", margin=0)

@@ -31,6 +31,11 @@ class Choice(AtOnce, pn.widgets.Select):
         super().__init__(**params)  # type: ignore[no-untyped-call]
 
 
+class Ways(AtOnce, pn.widgets.RadioButtonGroup):
+    def __init__(self, **params: Any) -> None:
+        super().__init__(**params)  # type: ignore[no-untyped-call]
+
+
 def offer(choice: Choice, options: Mapping[str, object], value: object) -> None:
     """Set options and value, where the document may be changed; unchanged ones trigger no event."""
     if dict(choice.options) != options or choice.value != value:
@@ -45,9 +50,9 @@ class Secret(AtOnce, pn.widgets.PasswordInput):
     pass
 
 
-def symbol_list(symbols: Sequence[str]) -> pn.widgets.Select:
-    return pn.widgets.Select(name="Symbol", options=list(symbols), value=symbols[0], width=140,
-                             disabled=len(symbols) == 1, margin=(4, 16, 4, 0))  # fmt: skip
+def symbol_list(symbols: Sequence[str]) -> Choice:
+    return Choice(name="Symbol", options=list(symbols), value=symbols[0], width=140,
+                  disabled=len(symbols) == 1, margin=(4, 16, 4, 0))  # fmt: skip
 
 
 def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
