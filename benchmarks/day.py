@@ -2,10 +2,10 @@
 
 FOLDER holds silver's minutes of 2013 to 2015 (`xagusd_m1_<year>.parquet`); KEPT, a new folder, keeps stores, registry
 and logs for the dashboard. March, April and a week of May 2015 come from the simulated TWS, six hours at a time, and
-once the drift is found a day at a time, by a clock that lies in a file.
-At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed now and then, clients ask the
-service, and alerts go to a webhook here. The monitor stops a challenger for harm and promotes one that is better; an
-operator names the challengers and starts what was killed. Planted, the market's changes by `planted_market`:
+once the drift is found a day at a time; the time is read from a file.
+At each step the commands of `deploy/cron/crontab` run as processes, the monitor is killed at some steps, clients send
+requests to the service, and alerts go to a local webhook. The monitor stops a harmful challenger and promotes a better
+one; an operator names the challengers and restarts what was killed. Planted events (`planted_market` changes prices):
 
 the market      hourly returns revert from 2014 on; version 1, the champion, was trained on 2013
 a bad model     version 2, trained on a market whose returns go on instead: the first challenger
@@ -15,9 +15,9 @@ a killed service on the 13th
 another regime  returns are 2.5 times as large from the 16th on
 concept drift   from the 19th on returns go on instead of reverting
 
-A drift takes 400 hours since to be judged here, not 1,000 (`JUDGING`). It ends with exit code 1 unless each alert was
-told once and its end once, both verdicts came, the drift was cured by a version that was judged on hours since alone,
-the regime was told without an alert, and no outcome was lost or counted twice.
+Here, a drift can be judged 400 hours after it began, not 1,000 (`JUDGING`). The exit code is 1 unless each alert was
+sent once and its end once, both verdicts came, the drift was cured by a version that was judged only on later hours,
+the regime was found without an alert, and no outcome was lost or counted twice.
 """
 
 import os
@@ -70,7 +70,7 @@ LATE = {"data_stale", "pipeline_late"}
 
 
 def prepare(minutes: pl.DataFrame, at: Installation) -> None:
-    """The live store up to March, and three versions, the first of them champion."""
+    """Fill the live store up to March, and register three versions, the first of them as champion."""
     at.set_clock(BEGINS)
     stores = {
         "data": plant(minutes, MARKET),
@@ -88,7 +88,7 @@ def prepare(minutes: pl.DataFrame, at: Installation) -> None:
 
 
 class SimulatedOperator:
-    """Reads messages and what commands print, and acts on some of it."""
+    """Operator that reads alerts and the output of commands, and acts on some of them."""
 
     def __init__(self, at: Installation) -> None:
         self.at, self.read = at, 0
@@ -130,7 +130,7 @@ class SimulatedOperator:
 
 
 def run_schedule(at: Installation, operator: SimulatedOperator, port: int, *, kill_after_s: float | None) -> None:
-    """Run the steps as cron does: one that fails leaves out the next ones; the watcher looks at all of them."""
+    """Run the steps as cron does: after a failed ingest the others are skipped; the watcher always runs."""
     code, _ = at.run("ingest", *IB, f"source.port={port}", allowed=(0, 1, 2))
     if code == 0:
         at.run("process")
@@ -167,7 +167,7 @@ def rehearse(minutes: pl.DataFrame, at: Installation) -> SimulatedOperator:
 
 
 def find_faults(at: Installation, operator: SimulatedOperator) -> list[str]:
-    """What did not happen as it should."""
+    """Return what deviated from the expected course of events, a sentence each."""
     faults = [
         f"incident {number}, {operator.rules[number]}, was told {times} times that it {kind}"
         for (number, kind), times in operator.told.items()

@@ -1,4 +1,4 @@
-"""The processes that `benchmarks.kill` kills, and how each is found."""
+"""Processes that `benchmarks.kill` kills, and how each is found."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Pick = Callable[[psutil.Process], psutil.Process]
 
 @dataclass(frozen=True)
 class Drill:
-    """What is killed, and what is said of it."""
+    """Kill of one process: its name, how to find the process, and what kind of process it is."""
 
     name: str
     find: Callable[[], Any]  # the process; raises    StopIteration, psutil.Error: there is none
@@ -48,7 +48,7 @@ def process_of(part: Supervised, pick: Pick = lambda main: main) -> Callable[[],
 
 
 def command_of(load: Load, name: str) -> Callable[[], Any]:
-    """Wait until it is at work."""
+    """Return a function that waits until the command is running, and returns its process."""
 
     def find() -> Any:
         while (running := load.running)[0] != name:

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.endurance [MINUTES]`: the service at 60 % of what it can, while versions and workers change.
+"""`python -m benchmarks.endurance [MINUTES]`: the service at 60 % of its capacity, while versions and workers change.
 
-Serves the demo's champion (`make demo` leaves it), twice registered, by two workers. On the way the second version is
-promoted, rolled back, and a worker is killed. Latencies count from the moment a request was due.
+Serves the demo's champion (made by `make demo`), registered twice, with two workers. During the run, the second version
+is promoted and rolled back, and a worker is killed. Latencies are measured from the time each request was due.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ SHARE, CONNECTIONS, BURST, WORKERS = 0.6, 32, 3000, 2
 
 
 def prepare(folder: Path) -> Registry:
-    """Make a registry in which the demo's champion is version 1, which serves, and version 2."""
+    """Make a registry with the demo's champion as version 1, which serves, and again as version 2."""
     demo, registry = (
         Registry(f"sqlite:///{at}/mlflow.db", Ledger(f"sqlite:///{at}/ledger.db")) for at in (DEMO, folder)
     )
@@ -44,7 +44,7 @@ def prepare(folder: Path) -> Registry:
 
 
 def memory_mib(server: MeasuredServer) -> float:
-    """Proportional set size of the server's processes."""
+    """Return the proportional set size of the server's processes, in MiB."""
     pids = [path.name for path in Path("/proc").glob("[0-9]*") if in_group(path, server.pid)]
     rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
     return sum(int(kib) for text in rollups for kib in re.findall(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)) / 1024
@@ -63,7 +63,7 @@ def workers(server: MeasuredServer) -> list[int]:
 
 
 async def keep_asking(port: int, body: bytes, *, rate: float, until: float) -> tuple[Counter[int], list[float]]:
-    """Statuses, and milliseconds of the answers, of requests that are due `rate` times a second."""
+    """Send `rate` requests a second; return the counts of the statuses, and the latencies in milliseconds."""
     head = f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     message = f"{head}\r\n\r\n".encode() + body
     statuses: Counter[int] = Counter()
@@ -90,7 +90,7 @@ async def keep_asking(port: int, body: bytes, *, rate: float, until: float) -> t
 
 
 async def disturb(server: MeasuredServer, registry: Registry, seconds: float) -> list[float]:
-    """Memory after a tenth of the time, before anything happens, and at each tenth from then on."""
+    """Promote, roll back and kill a worker; return memory (MiB) at each tenth of the time, first before these."""
     memory = []
     for tenth in range(1, 10):
         await asyncio.sleep(seconds / 10)
@@ -105,7 +105,7 @@ async def disturb(server: MeasuredServer, registry: Registry, seconds: float) ->
 
 
 async def endure(server: MeasuredServer, registry: Registry, body: bytes, minutes: float) -> int:
-    """How many forecasts were answered."""
+    """Run the load, and print the measurements; return the number of forecasts that were answered."""
     burst = time.perf_counter()
     await ask(server, body, connections=CONNECTIONS, count=BURST)
     capacity = BURST / (time.perf_counter() - burst)

@@ -1,11 +1,11 @@
-"""Kill commands and servers, and fill the disk under them, at random moments; each time the same again must end as if
-nothing had been.
+"""Kill commands and servers, or fill their disk, at random moments; the same command, run again, must then end as if
+nothing had happened.
 
     python -m benchmarks.faults [--trials 50] [--seed 0]
 
-Needs root, to mount a small disk of memory. After each fault the stores' content, the registered versions, the aliases
-and what the command printed are compared with those of a clean run. A server is killed while it starts or answers; it
-must leave no process, and its next start must answer, and end at SIGTERM.
+Needs root, to mount a small tmpfs. After each fault, a second run without faults must succeed; then the content of the
+stores, the folds, the registered versions and the aliases are compared with those of a clean run. A server is killed
+while it starts or answers; it must leave no process, and its next start must answer, and end at SIGTERM.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def run_clean(command: str, disk: Path, aside: Path) -> Clean:
 
 
 def try_fault(command: str, fault: str, share: float, clean: Clean, disk: Path) -> str:
-    """What was not as it should be; empty where all was."""
+    """Run a command or server under a fault, then again without; return what went wrong, empty if nothing did."""
     for path in disk.iterdir():
         shutil.rmtree(path)
     shutil.copytree(clean.before, disk, dirs_exist_ok=True)
@@ -121,7 +121,7 @@ def try_fault(command: str, fault: str, share: float, clean: Clean, disk: Path) 
 
 
 def strike_command(command: str, disk: Path, killed_after: float | None) -> str:
-    """killed_after    seconds; None: the disk is what strikes"""
+    """killed_after    seconds; None: the full disk is the fault"""
     child = start(command, disk)
     if killed_after is not None:
         time.sleep(killed_after)
@@ -146,12 +146,12 @@ def strike_server(name: str, disk: Path, killed_after: float | None) -> str:
 
 
 def is_told(code: int, said: str) -> bool:
-    """Whether it has done its work, or said in a sentence that it has not."""
+    """Return whether a process succeeded, or ended with code 2 and one error message, without a traceback."""
     return code in (0, 2) and "Traceback" not in said and (code == 2) == (said.count("Error: ") == 1)
 
 
 def run_once(name: str, disk: Path) -> str:
-    """Run a command to its end, undisturbed.    Returns    what went wrong"""
+    """Run a command or server to its end, without a fault.    Returns    what went wrong; empty if nothing did"""
     if name not in SERVERS:
         code, said = wait_for(start(name, disk))
         return f"ended with {code}: {said[-400:]}" if code else ""
@@ -175,7 +175,10 @@ def module_of(command: str) -> str:
 
 
 def fork(task: Callable[[], None]) -> Child:
-    """A process whose libraries are loaded; this one runs nothing of them, and so has none of their threads."""
+    """Run the task in a child process, whose libraries are already loaded.
+
+    This process itself runs nothing of those libraries, so that it has none of their threads when it forks.
+    """
     said = Path(tempfile.mkstemp()[1])
     if child := os.fork():
         return child, said
@@ -209,7 +212,7 @@ def resize(disk: Path, size: int) -> None:
 
 
 def read_state(disk: Path) -> State:
-    """What a later command sees: bars by their hashes, folds, versions, aliases."""
+    """Return the state that a later command reads: bars by their hashes, folds, versions, aliases."""
     code, said = wait_for(fork(lambda: print(json.dumps(_state(disk)))))
     if code:
         return {"unreadable": said[-400:]}

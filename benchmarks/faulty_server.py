@@ -1,4 +1,4 @@
-"""A server that a fault strikes: whether it answers, how it ends, and what it leaves."""
+"""Server under a fault: whether it answers, how it ends, and which processes it leaves."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ ANSWERS_S, ENDS_S = 180, 60
 
 
 class FaultyServer:
-    """Its processes are a session of their own."""
+    """Server whose processes form a session of their own."""
 
     def __init__(self, name: str, disk: Path) -> None:
         self._url = f"http://127.0.0.1:{(port := free_port())}{ASKED[name]}"
@@ -49,7 +49,7 @@ class FaultyServer:
         return self._said.read_text(errors="replace")
 
     def left(self) -> list[str]:
-        """Command lines of its processes that a while has not ended, and that are ended now."""
+        """Return the command lines of the processes that have not ended within `ENDS_S`, and kill them."""
         until = time.monotonic() + ENDS_S
         while (left := processes_of(self.process.pid)) and time.monotonic() < until:
             time.sleep(0.2)

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.files [FOLDER]`: what comes out of every file of a folder, and how fast minutes are read.
+"""`python -m benchmarks.files [FOLDER]`: result of reading each file of a folder, and speed of reading minutes.
 
-Exit code 1 if a file ends in anything but bars, rejects or a sentence.
+Exit code 1 if the result of a file is anything but bars, rejects or an error message of `LstmTsError`.
 """
 
 import sys
@@ -30,7 +30,7 @@ def read(file: Path) -> list[BarBatch]:
 
 
 def describe(file: Path) -> str:
-    """Rows, rejects, spacing, first stamp and price; or the sentence."""
+    """Return the rows, rejects, spacing, first stamp and price of a file; or the error message."""
     try:
         batches = read(file)
     except LstmTsError as error:
@@ -51,7 +51,7 @@ def describe(file: Path) -> str:
 
 
 def show(folder: Path) -> int:
-    """How many files ended in an error of ours."""
+    """Print the result of each file; return the number of files that raised an error other than `LstmTsError`."""
     failed = 0
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
         try:

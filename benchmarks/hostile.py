@@ -1,10 +1,10 @@
-"""`python -m benchmarks.hostile [NAME] [--before PATH]`: what an honest client waits while others attack the service.
+"""`python -m benchmarks.hostile [NAME] [--before PATH]`: latency of an honest client while others attack the service.
 
-Serves the champion under outputs/NAME (default: demo, as `make demo` leaves it) with two workers. While each attack
-runs, an honest client asks for forecasts, each on a connection of its own. With --before, a checkout of another commit
-answers the same requests in turn with this one, from a NAME that it has made itself, and both p50 are printed. Attacks
-go to 127.0.0.1 only, are bounded in number and time, and end with the command. Memory is of all the service's
-processes, what they share counted for each.
+Serves the champion under outputs/NAME (default: demo, as made by `make demo`) with two workers. While each attack runs,
+an honest client requests forecasts, each on a connection of its own. With --before, a checkout of another commit gets
+the same requests in turn with this one, from a NAME that it has made itself, and both p50 are printed. Attacks go to
+127.0.0.1 only, are bounded in number and time, and end with the command. Memory is the sum over all of the service's
+processes; shared pages are counted for each of them.
 """
 
 import argparse
@@ -40,7 +40,7 @@ async def connect(server: MeasuredServer) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def send(server: MeasuredServer, *pieces: bytes, hold_s: float = 0.0) -> None:
-    """One connection's, given up where it is refused."""
+    """Send the pieces on one connection, held open for `hold_s`; give up if the connection fails."""
     with suppress(OSError):
         _, writer = await connect(server)
         for piece in pieces:
@@ -79,7 +79,7 @@ async def read_nothing(server: MeasuredServer, body: bytes) -> None:
 
 
 async def ask_on(server: MeasuredServer, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
-    """Answers by status, to `clients` that each ask again when they are answered."""
+    """Send requests from `clients`, each after its last answer; return the number of answers by status."""
     left, until, statuses = iter(range(count)), time.monotonic() + within_s, Counter[str]()
 
     async def ask() -> None:
@@ -137,7 +137,7 @@ def run_attack(name: str, server: MeasuredServer, body: bytes, said: Connection)
 
 
 async def be_honest(server: MeasuredServer, body: bytes, attack: ForkProcess) -> tuple[list[float], int]:
-    """Seconds of each request until the attack has ended, and the most memory meanwhile."""
+    """Send requests until the attack has ended; return the seconds of each, and the peak memory in bytes."""
     taken_s, most, started = [], 0, time.perf_counter()
     while attack.is_alive() or time.perf_counter() - started < LEAST_S:
         begun = time.perf_counter()
@@ -149,7 +149,7 @@ async def be_honest(server: MeasuredServer, body: bytes, attack: ForkProcess) ->
 
 
 def processes_of(server: MeasuredServer) -> list[int]:
-    """All of its process group."""
+    """Return the ids of all processes in the server's process group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -172,7 +172,7 @@ def resident_bytes(server: MeasuredServer) -> int:
 
 @contextmanager
 def serving(name: str, checkout: Path, *command: str) -> Iterator[MeasuredServer]:
-    """Serve from `checkout`, whose modules it imports."""
+    """Serve from `checkout`, with the modules of that checkout."""
     before = Path.cwd()
     os.chdir(checkout)
     with ExitStack() as stack:
@@ -208,7 +208,7 @@ def row(name: str, *cells: str) -> str:
 
 
 def compare(servers: list[MeasuredServer], body: bytes) -> str:
-    """p50 of each, alternating."""
+    """Send requests to the servers in turn; return a table with the p50 and p95 of each."""
     for server in servers:
         asyncio.run(ask(server, body, connections=1, count=WARM_UPS))
     for turn in range(ROUNDS):

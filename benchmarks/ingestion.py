@@ -1,7 +1,7 @@
 """`python -m benchmarks.ingestion speed | faults [SEEDS] [DAYS] | memory [POLLS]`: source=ib against the simulated TWS.
 
-speed    bars a second, pacing off, and what the same span costs again
-faults   every fault at random and the ingesting process killed at random: what is stored and proven, against the truth
+speed    bars a second without pacing, at first and when the same span is requested again
+faults   all faults at random, and kills of the ingesting process: what is stored and proven, compared with the truth
 memory   resident memory over hourly polling, each poll on a connection of its own
 """
 
@@ -82,7 +82,7 @@ def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> Bac
 
 @dataclass(frozen=True)
 class Found:
-    """What a place holds, against the truth."""
+    """Content of the store and of the ledger, compared with the truth."""
 
     lost: int  # said to be there or proven empty, and not so
     invented: int  # stored, and not in the truth, nor once told as a revision of it
@@ -91,7 +91,7 @@ class Found:
 
 
 def compare(folder: Path, truth: pl.DataFrame, told: pl.DataFrame, end: datetime) -> Found:
-    """told   every bar that the server ever gave other values than the truth"""
+    """told   all bars that the server ever delivered with other values than the truth"""
     cfg = compose(folder)
     raw, session = raw_store(cfg), construct(cfg.symbol.session)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
@@ -120,7 +120,7 @@ def filling(folder: Path, port: int, end: datetime) -> Iterator[subprocess.Popen
 
 
 def survive(seed: int, days: int) -> tuple[Found, Counter[str]]:
-    """Run, be killed, and run again until nothing is left to ask; then ask for all of it once more without faults.
+    """Ingest, with kills and restarts, until nothing is left to request; then request everything again without faults.
 
     Raises    AssertionError: after any of the runs something is lost or invented
     """
@@ -183,7 +183,7 @@ def measure_speed(days: int = 250) -> None:
 
 
 def measure_memory(polls: int) -> None:
-    """Polls 4 minutes after each session hour has closed, in one process; the truth lies in another."""
+    """Poll 4 minutes after each session hour has closed, in this process; another process holds the truth."""
     with tempfile.TemporaryDirectory(prefix="ingestion_") as name:
         session = construct(compose(Path(name)).session)
         hours = session.hours(START, START + timedelta(days=366))["ts"].head(polls)

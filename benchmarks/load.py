@@ -1,4 +1,4 @@
-"""What goes on while processes are killed: clients, an operator, and ingest, process and monitor without a pause."""
+"""Load while processes are killed: clients, an operator, and ingest, process and monitor in a continuous loop."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ class TimedReply:
 
 @dataclass
 class Load:
-    """What goes on meanwhile, each in a thread of its own, and what it was told."""
+    """Clients, operator and commands, each in a thread of its own, with the answers and results that they received."""
 
     at: Installation
     url: str  # of nginx
@@ -82,14 +82,14 @@ class Load:
         return int(process.exitcode or 0)
 
     def compare(self, stage: str, schema: pl.Schema, *, keep: bool) -> None:
-        """Count the bars that have gone; keep: for the next time."""
+        """Count the bars that are missing since the last call with `keep`; keep: compare the next calls with these."""
         found = set(BarStore(self.at.folder / stage / SYMBOL, schema).read_stamps())
         self.lost_bars += len(self.stored.get(stage, set()) - found)
         if keep:
             self.stored[stage] = found
 
     def _operate(self) -> None:
-        """Decisions of versions that there are not, and version 2 as challenger and not."""
+        """Record decisions on versions that do not exist; promote version 2 to challenger and release it in turn."""
         with closing(Ledger(self.ledger)) as ledger:
             registry, number = Registry(self.registry, ledger), 0
             while not self.done.wait(0.5):
@@ -110,7 +110,7 @@ class Load:
             registry.promote(SYMBOL, 2, alias="challenger", actor=actor, reason=reason)
 
     def lost_decisions(self, since: float) -> int:
-        """Count those that were taken and are not there; a move and its decision are one."""
+        """Count decisions made `since` that the ledger does not contain; a move and its decision count as one."""
         taken = {number for at, number in self.moves if at >= since}
         with closing(Ledger(self.ledger)) as ledger:
             decided = {row.version for row in ledger.decisions("drill")}

@@ -1,4 +1,4 @@
-"""Real minutes with changes planted in them: returns that revert, and a wilder market."""
+"""Real minutes with planted changes: mean-reverting returns, and a higher volatility."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lstm_ts.market.bars import PRICES
 
 @dataclass(frozen=True)
 class MarketPhase:
-    """What holds from `since` on."""
+    """Properties of the planted market from `since` on."""
 
     since: datetime
     reversal: float  # share of an hour's return that the next hour takes back; below 0: that it adds
@@ -24,7 +24,7 @@ def plant(minutes: pl.DataFrame, phases: Sequence[MarketPhase]) -> pl.DataFrame:
     """minutes    ts, open, high, low, close, volume
 
     An hour's planted return is its real one times `volatility`, less `reversal` times the planted return of the hour
-    before, spread evenly over its minutes. Before the first phase all is as it was.
+    before, spread evenly over its minutes. Before the first phase, prices are unchanged.
     """
     hours = minutes.group_by(hour=pl.col("ts").dt.truncate("1h"), maintain_order=True).agg(
         pl.col("close").last().log(), pl.len()

@@ -1,4 +1,4 @@
-"""What `panel serve dashboard/app.py` runs for each visitor."""
+"""Application of `panel serve dashboard/app.py`, which runs it for each visitor."""
 
 from dashboard.server import under_panel_serve
 

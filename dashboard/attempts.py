@@ -1,4 +1,4 @@
-"""Wrong passwords by address: each doubles the pause before that address is heard again, and no other one."""
+"""Wrong passwords by address: each doubles the pause before that address may try again; others are not affected."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class Failures:
 
 
 class Attempts:
-    """`now` is in seconds, of a clock that never goes back."""
+    """Failed attempts by address; `now` is in seconds, of a monotonic clock."""
 
     def __init__(self) -> None:
         self._failed: OrderedDict[str, Failures] = OrderedDict()
         self._lock = Lock()
 
     def pause_s(self, address: str, *, now: float) -> float:
-        """What is left of it; 0 for an address that may try."""
+        """Return the remaining pause in seconds; 0 if the address may try."""
         with self._lock:
             failures = self._failed.get(source_of(address))
         return max(failures.at + failures.pause_s - now, 0.0) if failures else 0.0
 
     def fail(self, address: str, *, now: float) -> float:
-        """Return the pause that follows, in seconds."""
+        """Count a failed attempt; return the pause that follows it, in seconds."""
         source = source_of(address)
         with self._lock:
             before = self._failed.pop(source, None)
@@ -50,7 +50,7 @@ class Attempts:
 
 
 def source_of(address: str) -> str:
-    """An IPv6 address stands for its /64, of which a single host may have any."""
+    """Return the address to count by: for IPv6 its /64 network, in which a single host may use any address."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

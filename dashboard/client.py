@@ -1,4 +1,4 @@
-"""All that the pages read: the service over HTTP, and the stores."""
+"""Client of the pages for the forecast service over HTTP and for the stored hourly bars."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +20,11 @@ from lstm_ts.store.manifest import stores_in
 
 
 class ServiceError(LstmTsError):
-    """The service does not answer, or refuses; says what to do. It may answer later without a change here."""
+    """Missing or refused answer of the service, with a remedy if known. It may answer later without a change here."""
 
 
 class InvalidRequest(LstmTsError):
-    """What was sent is wrong."""
+    """Request with invalid content, with all of its `problems`."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(problem.problem for problem in problems))
@@ -36,14 +36,14 @@ Body = TypeVar("Body", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Answer:
-    """A forecast, with the service's own words for a download."""
+    """Forecast, and the body of the service's response for a download."""
 
     forecast: ForecastReply
     body: bytes
 
 
 class Client:
-    """One for all visitors; its methods may be called in any thread."""
+    """Client shared by all visitors; its methods may be called in any thread."""
 
     def __init__(self, settings: DashboardSettings) -> None:
         self.settings = settings
@@ -67,7 +67,7 @@ class Client:
         return self._answer(self._ask("POST", "/predict", content=body))
 
     def symbols(self) -> list[str]:
-        """That have hourly bars; the configured one comes first, with or without."""
+        """Return the symbols with hourly bars; the configured symbol comes first, even without bars."""
         return list(dict.fromkeys([self.settings.symbol, *stores_in(self.settings.data / "processed")]))
 
     def hourly_bars(self, symbol: str, start: datetime | None = None) -> pl.DataFrame:
@@ -75,15 +75,15 @@ class Client:
         return self._hourly(symbol).read(start)
 
     def source_of(self, symbol: str) -> str:
-        """What delivered the stored bars."""
+        """Return the source of the stored bars: see `BarStore.source`."""
         return self._hourly(symbol).source
 
     def bars_changed(self, symbol: str) -> int:
-        """See `BarStore.changed`."""
+        """Return the modification time of the stored bars: see `BarStore.changed`."""
         return self._hourly(symbol).changed
 
     def last_close_ts(self, symbol: str) -> datetime | None:
-        """Close of the newest hourly bar; None if none is stored.    Raises    DataError"""
+        """Return the close time of the newest hourly bar; None if none is stored.    Raises    DataError"""
         last = self._hourly(symbol).last_ts()
         return last + HOUR if last else None
 
@@ -98,11 +98,11 @@ class Client:
         return _parse(HealthReply, self._send("GET", "/health").content)
 
     def counters(self) -> ServiceCounters:
-        """What the service has counted since its start.    Raises    ServiceError: no answer"""
+        """Return the service's counters since its start.    Raises    ServiceError: no answer"""
         return ServiceCounters.parse(self._ask("GET", "/metrics").text)
 
     def serving(self) -> str:
-        """A text that is another one when another version answers, or none does."""
+        """Return a text that changes when another version answers, or when none does."""
         try:
             return self._http.get("/health").text
         except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""What every answer of the dashboard tells browsers: nothing of other hosts, no frame, cookies of this site alone."""
+"""Response headers for browsers: no content of other hosts, no display in frames, cookies for this site only."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ HEADERS = {
 
 
 class Secured(OutputTransform):
-    """Headers of every handler, Panel's and Bokeh's too."""
+    """Transform that sets `HEADERS` on the responses of all handlers, including those of Panel and Bokeh."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
@@ -31,7 +31,7 @@ class Secured(OutputTransform):
 
 
 class SiteCookies(RequestHandler):
-    """Cookies that no script reads, no other site sends and, where TLS is, nobody overhears."""
+    """Handler whose cookies are HttpOnly, SameSite=Lax and, if the request came over HTTPS, Secure."""
 
     def set_cookie(self, name: str, value: str | bytes, *args: Any, **attributes: Any) -> None:
         encrypted = self.request.protocol == "https"

@@ -1,4 +1,4 @@
-"""Check of the operator password, which allows to change what serves."""
+"""Check of the operator password, which is required to promote, to roll back and to silence."""
 
 import logging
 from functools import cache
@@ -16,7 +16,7 @@ LINES = LineLimit(30)  # log lines a minute
 
 
 class NotAllowed(LstmTsError):
-    """No password, a wrong one, or an attempt too soon after a wrong one."""
+    """Refused attempt: no password, a wrong password, or an attempt too soon after a wrong one."""
 
 
 class Operator:

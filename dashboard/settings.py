@@ -1,4 +1,4 @@
-"""What the configuration says, as values."""
+"""Settings of the dashboard, with the values of its configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class DashboardSettings:
     operator_password: str = field(repr=False)  # empty: nobody promotes, rolls back or silences here
 
     def session_of(self, symbol: str) -> Session:
-        """The session its bars were stored with, else that of its file, else the first symbol's."""
+        """Return the session of the symbol's stored bars, else of the symbol's file, else of the symbol shown first."""
         for stage in ("raw", "processed"):
             manifest = read_manifest(self.data / stage / check_symbol(symbol))
             if manifest.calendar:
@@ -57,6 +57,6 @@ class DashboardSettings:
         return self.symbols.get(symbol, self.symbols[self.symbol]).session
 
     def quote_of(self, symbol: str) -> Quote | None:
-        """The quote of its file, or a guess by its name."""
+        """Return the quote of the symbol's file; without a file, a guess by the symbol's name."""
         known = self.symbols.get(symbol)
         return known.quote if known else guess_quote(symbol)

@@ -1,6 +1,6 @@
-"""The shell: pages, theme, and what stands there when a page cannot be shown.
+"""Shell of the dashboard: pages, theme, and the message in place of a page that cannot be shown.
 
-A page is a function from a `PageContext` to what Panel can show; it runs in a thread, after the shell is on the screen.
+A page is a function from a `PageContext` to a Panel viewable; it runs in a thread, after the shell is displayed.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def _models(context: PageContext) -> Viewable:
 
 
 def import_later() -> None:
-    """What the start does not wait for, nor the first visitor of the models."""
+    """Import the models page in a thread, so that neither the start nor the page's first visitor waits for it."""
     Thread(target=import_module, args=("dashboard.models.page",), daemon=True).start()
 
 
@@ -58,7 +58,7 @@ PAGES = (
 
 
 def shell(client: Client, settings: DashboardSettings) -> Template:
-    """What one visitor sees, by the cookies and the address that the browser has sent."""
+    """Return the shell of one visitor, by the cookies and the URL that the browser has sent."""
     wanted = pn.state.session_args.get("page", [b""])[0].decode(errors="replace")
     page = next((page for page in PAGES if page.slug == wanted), PAGES[0])
     context = PageContext(client, settings, zone=_zone(), dark=pn.state.cookies.get("theme") == "dark")

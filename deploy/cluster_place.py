@@ -1,7 +1,7 @@
-"""Deployments `serve` and `serve-canary` of a namespace; the route's weights where the cluster has one.
+"""Deployments `serve` and `serve-canary` of a namespace, and the weights of the route if the cluster has one.
 
-Pods are asked by `kubectl port-forward`, from inside their network: no network policy is in the way, a request takes
-the key along, and figures are those of each pod.
+Requests reach pods by `kubectl port-forward`, inside the pods' network: no network policy blocks them, each carries the
+API key, and metrics are those of each pod.
 """
 
 import atexit
@@ -39,7 +39,7 @@ class ClusterPlace:
         self._weigh(SHARE)
 
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """A pod that does not answer may just have been replaced: once more, of those that run then."""
+        """Send a request to a pod; if it fails, the pod may be replaced: try once more, with the pods that run then."""
         for _ in range(2):
             if which not in self._asked:
                 self._asked[which] = self._pods(which)
@@ -76,7 +76,7 @@ class ClusterPlace:
         self._kubectl("delete", "deployment,service", "serve-canary", "--ignore-not-found")
 
     def _weigh(self, share: float) -> None:
-        """Without a route clients' requests stay with the running version."""
+        """Set the new version's share of requests; without a route, all requests stay with the running version."""
         if not self._has_route():
             return
         weights = [round(100 * (1 - share)), round(100 * share)]
@@ -87,14 +87,14 @@ class ClusterPlace:
         self._kubectl("patch", f"httproutes.{GATEWAY}", "serve", "--type=json", "-p", json.dumps(patch))
 
     def _has_route(self) -> bool:
-        """To ask for a kind that the cluster does not know is an error, whatever --ignore-not-found says."""
+        """Return whether the route exists; `kubectl get` of an unknown kind fails even with --ignore-not-found."""
         groups = json.loads(self._kubectl("get", "--raw", "/apis"))["groups"]
         if GATEWAY not in {group["name"] for group in groups}:
             return False
         return bool(self._kubectl("get", f"httproutes.{GATEWAY}", "serve", "--ignore-not-found", "-o", "name"))
 
     def _pods(self, which: str) -> list[str]:
-        """Those that run, the oldest first."""
+        """Return the names of the running pods, the oldest first."""
         found = self._get("pods", "-l", f"app=serve,track={TRACKS[which]}", "--field-selector=status.phase=Running")
         told = [pod["metadata"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
         return [each["name"] for each in sorted(told, key=lambda each: (each["creationTimestamp"], each["name"]))]
@@ -107,7 +107,7 @@ class ClusterPlace:
         return status, answer
 
     def _forward(self, pod: str) -> int:
-        """A port of this machine that leads to the pod until this process ends; 0 where none does."""
+        """Return a local port that is forwarded to the pod until this process ends; 0 if forwarding fails."""
         command = ["kubectl", "-n", self._namespace, "port-forward", f"pod/{pod}", f":{PORT}", "--address=127.0.0.1"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         atexit.register(process.terminate)

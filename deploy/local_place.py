@@ -1,7 +1,7 @@
 """Replicas on this machine behind nginx: `local:FOLDER`.
 
-In FOLDER lie versions/<version>, a virtual environment each, and place.json: the port of nginx and what
-`lstm-ts serve` is started with.
+FOLDER contains versions/<version>, each a virtual environment, and place.json: the port of nginx and the arguments of
+`lstm-ts serve`.
 """
 
 import json
@@ -103,7 +103,7 @@ class LocalPlace:
         return {"version": version, "port": port, "pid": process.pid}
 
     def _await_ready(self, which: str) -> None:
-        """Raises    SystemExit: it has ended, or is not ready in time; it is gone then"""
+        """Raises    SystemExit: the replica has ended, or is not ready in time; it is removed then"""
         started, until = self._state[which], time.monotonic() + READY_S
         while self.ask(which, "/health")[0] != 200:
             if time.monotonic() > until or not _is_alive(started["pid"]):
@@ -114,7 +114,7 @@ class LocalPlace:
             time.sleep(0.2)
 
     def _route(self) -> None:
-        """Have nginx send requests accordingly; those that are under way go on where they are."""
+        """Start nginx or reload it with the weights of the replicas; requests in progress stay where they are."""
         weights = {OLD: 100 - round(100 * SHARE), NEW: round(100 * SHARE)}
         ports = {which: self._state[which]["port"] for which in weights if which in self._state}
         servers = "\n    ".join(f"server 127.0.0.1:{port} weight={weights[which]};" for which, port in ports.items())
@@ -131,7 +131,7 @@ class LocalPlace:
             raise SystemExit(f"Expected nginx to take {main}, got: {done.stderr}")
 
     def _end(self, replica: dict[str, Any]) -> None:
-        """Give nginx time to forget it, then have it answer what it has taken, and end."""
+        """Give nginx time to drop the replica; then let it answer the accepted requests and end, or kill it."""
         time.sleep(1)
         for number in (signal.SIGTERM, signal.SIGKILL):
             if _is_alive(replica["pid"]):
@@ -142,7 +142,7 @@ class LocalPlace:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and that nobody has waited for does not."""
+    """Return whether the process runs; a zombie, which has ended but was not waited for, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

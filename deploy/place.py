@@ -1,4 +1,4 @@
-"""Where new code is tried beside the running one."""
+"""Place where new code is tried beside the running code: its interface, constants, and HTTP requests."""
 
 import http.client
 import os
@@ -15,17 +15,17 @@ TIMEOUT_S = 20
 class Place(Protocol):
     def start(self, version: str) -> None: ...
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body of an answer; 0 for none."""
+        """Return status and body of an answer; 0 for none."""
 
     def scrape(self, which: str) -> dict[str, str]:
-        """What each replica says on /metrics, by the replica; without those that do not answer."""
+        """Return the text of /metrics by replica, without replicas that do not answer."""
 
     def promote(self) -> None: ...
     def back(self) -> None: ...
 
 
 def fetch(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Status and body of an answer on a port of this machine, 0 for none; the key is in LSTM_TS_API_KEY."""
+    """Return status and body of an answer on a local port, 0 for none; the API key is read from LSTM_TS_API_KEY."""
     headers = {"Content-Type": "application/json", "X-API-Key": os.environ.get("LSTM_TS_API_KEY", "")}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
     try:

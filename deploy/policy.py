@@ -1,4 +1,4 @@
-"""What we ask of containers and no schema does: `python deploy/policy.py kubernetes FILE`, or `compose FILE`."""
+"""Requirements for containers that no schema checks: `python deploy/policy.py kubernetes FILE`, or `compose FILE`."""
 
 import re
 import sys
@@ -100,7 +100,7 @@ def check_secret(*_: Any) -> Iterator[str]:
 
 
 def ports(objects: Objects, service: str) -> set[str | int]:
-    """Names and numbers."""
+    """Return the names and numbers of a service's ports."""
     found = objects.get(("Service", service), {"spec": {}})["spec"].get("ports", [])
     return {value for port in found for value in (port.get("name"), port["port"])}
 
@@ -137,7 +137,10 @@ def check_composed(name: str, service: Any) -> Iterator[str]:
 
 
 def check_files(service: Any, composed: Any) -> Iterator[str]:
-    """Compose mounts what is a file; anything else it writes into the root, and refuses where that is read-only."""
+    """Yield the configs and secrets that a service with a read-only root cannot use.
+
+    Compose mounts those that name a file; it writes all others into the root, and refuses if that is read-only.
+    """
     for kind in ("configs", "secrets") if service.get("read_only") else ():
         for given in service.get(kind, []):
             name = given if isinstance(given, str) else given["source"]

@@ -1,6 +1,6 @@
-"""`python -m lstm_ts.backtest`: walk forward over the stored bars, each fold forecast by a model that ended before it.
+"""`python -m lstm_ts.backtest`: walk forward over the stored bars; each fold's model has seen only earlier bars.
 
-<paths.outputs>/backtest/folds/<key>/model       a fold's model, named by all that decides it: bars, code,
+<paths.outputs>/backtest/folds/<key>/model       a fold's model; the key is a hash of all that decides it: bars, code,
 <paths.outputs>/backtest/folds/<key>/fold.json   configuration, first weights; so no fold is trained twice
 """
 
@@ -50,7 +50,7 @@ REFIT = "refit"
 
 @dataclass(frozen=True)
 class Training:
-    """One fold from one kind of first weights, and where what it leaves is kept."""
+    """Training of one fold from one kind of first weights, and the folder that keeps its results."""
 
     fold: Fold
     start: str
@@ -63,7 +63,7 @@ class Training:
 
 
 def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, list[Training]]:
-    """The folds of each kind of first weights, in order.
+    """Return the trainings of the configured folds by kind of first weights, in the order of the folds.
 
     Raises    ConfigError: a start, scaler policy or fold that does not exist
     """
@@ -93,7 +93,7 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
 
 
 def find_folds(cfg: DictConfig, bars: SymbolBars) -> list[Fold]:
-    """Those with an origin to score: the rest of a quarter may be one closed day."""
+    """Find the folds that have an origin to score: the rest of a quarter may be a single closed day."""
     spec = construct(cfg.spec)
     grid = make_grid(bars.hourly_bars, bars.symbol.session, ahead=spec.horizon)
     folds = construct(cfg.walk).folds(bars.hourly_bars["ts"][0], bars.hourly_bars["ts"][-1])
@@ -101,13 +101,13 @@ def find_folds(cfg: DictConfig, bars: SymbolBars) -> list[Fold]:
 
 
 def select_bars(bars: Sequence[SymbolBars], fold: Fold) -> list[SymbolBars]:
-    """All that the fold's model may see."""
+    """Return all bars that the fold's model may see."""
     seen = (pl.col("ts") >= fold.train_from) & (pl.col("ts") < fold.seen_until)
     return [replace(each, hourly_bars=each.hourly_bars.filter(seen)) for each in bars]
 
 
 def train_folds(cfg: DictConfig) -> None:
-    """What one job does: the folds it is given, and before them those whose weights they begin with."""
+    """Run one job: train the configured folds, each after the fold whose weights it begins with; skip trained folds."""
     bars = read_bars(cfg)
     for trainings in plan_trainings(cfg, bars).values():
         for training in trainings:
@@ -143,7 +143,7 @@ def _train(cfg: DictConfig, training: Training, bars: Sequence[SymbolBars]) -> N
 
 
 def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
-    """Overrides of each job: a chain of warm starts is one job, and begun first; other folds are a job each."""
+    """Return the overrides of each job: a chain of warm starts is one job, and the first; other folds are one each."""
     missing = {start: [t.fold.number for t in trainings if not t.done] for start, trainings in plans.items()}
     chains = [[f"starts=[{PREVIOUS}]", f"folds={missing[PREVIOUS]}"]] if missing.get(PREVIOUS) else []
     return chains + [[f"starts=[{SCRATCH}]", f"folds=[{number}]"] for number in reversed(missing.get(SCRATCH, []))]
@@ -152,8 +152,8 @@ def plan_jobs(plans: dict[str, list[Training]]) -> list[list[str]]:
 def collect(
     plans: dict[str, list[Training]], bars: SymbolBars, *, extra: ExtraBaselines
 ) -> tuple[ForecastRecord, list[FoldRow]]:
-    """One out-of-sample record of a symbol over all folds, with the other start beside the model; and what each fold
-    cost.
+    """Return a symbol's out-of-sample record over all folds, with the other start beside the model, and the scores and
+    costs of each training.
     """
     hourly_bars = bars.hourly_bars
     records, rows = [], []

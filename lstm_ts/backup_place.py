@@ -1,4 +1,4 @@
-"""What a backup is of, and what it may be restored into."""
+"""The parts of an installation that a backup holds, and checks of the place that it is restored into."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ class Place:
 
     @property
     def artifacts(self) -> Path | None:
-        """None: they do not lie beside the registry's database."""
+        """Folder of the registry's models; None: they do not lie beside the registry's database."""
         path = sqlite_path(self.registry)
         return path.parent / ARTIFACTS if path else None
 
     @property
     def databases(self) -> dict[str, str]:
-        """Url by file; a registry that is a server, or lives in the ledger's database, has none of its own."""
+        """Database URL by dump file; a registry behind a server or in the ledger's database has none of its own."""
         own = self.registry != self.ledger and not self.registry.startswith(("http://", "https://"))
         return {LEDGER: self.ledger} | ({REGISTRY: self.registry} if own else {})
 
     @property
     def left_out(self) -> list[str]:
-        """What is to be backed up by other means, as sentences."""
+        """Sentences about what must be backed up by other means; empty: nothing."""
         if self.artifacts is not None:
             return []
         served = self.registry != self.ledger and REGISTRY not in self.databases

@@ -1,4 +1,4 @@
-"""`--help` of a command, made of its files in conf/ alone: answered before Hydra and what the command needs."""
+"""`--help` of a command, made of its files in conf/ alone: printed before Hydra runs and slow modules are imported."""
 
 import shutil
 import textwrap
@@ -23,7 +23,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 
 def describe_command(name: str, arguments: Sequence[str], columns: int | None = None) -> str:
-    """What `--help` prints.    arguments   the others on the command line: a group's file shows its own values"""
+    """Return the help text.    arguments   the others on the command line: a group's file shows its own values"""
     width = min(max(columns or shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
     command, files = COMMANDS[name], included_files(name)
     typed = dict(text.split("=", 1) for text in arguments if "=" in text)
@@ -39,7 +39,7 @@ def describe_command(name: str, arguments: Sequence[str], columns: int | None = 
 
 
 def _default_groups(files: Sequence[Path]) -> dict[str, str]:
-    """File of each group by default; none of a group that the command sets to another value."""
+    """Return the default file of each group, except of groups that the command sets to another value."""
     entries = [entry.split("=") for file in files for entry in read_defaults(file) if "=" in entry]
     written = {setting.key for file in files for setting in read_settings(file) if setting.value}
     found: dict[str, str] = {}
@@ -70,7 +70,7 @@ def _describe_values(files: Sequence[Path], chosen: Mapping[str, str], width: in
 
 
 def _all_settings(files: Sequence[Path], chosen: Mapping[str, str]) -> list[Setting]:
-    """Each key once: with the first file's value, and the first comment that there is."""
+    """Return each key once, with the value of the first file and the first comment that is not empty."""
     found: dict[str, Setting] = {}
     own = [read_settings(file) for file in files]
     groups = [_read_group(group, file) for group, file in chosen.items()]
@@ -88,7 +88,7 @@ def _read_group(group: str, file: str) -> Iterator[Setting]:
 
 
 def _columns(left: str, right: str, start: int, width: int) -> list[str]:
-    """Text beside the left column, or below it where that is too long."""
+    """Return the lines of the text beside the left column, or below it if that column is too long."""
     lines = textwrap.wrap(right, width - start) or [""]
     if len(left) >= start - 1:
         return [left, *(" " * start + line for line in lines if line)]

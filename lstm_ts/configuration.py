@@ -1,4 +1,4 @@
-"""What commands read from a composed configuration: parts, stores, models, symbols and addresses."""
+"""Access to the composed configuration of a command: parts, stores, models, symbols and addresses."""
 
 import errno
 import logging
@@ -42,7 +42,7 @@ def construct(cfg: DictConfig, **objects: Any) -> Any:
 
 
 def to_json(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration in JSON types."""
+    """Return the resolved configuration in JSON types."""
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
@@ -108,7 +108,7 @@ def _store(cfg: DictConfig, stage: str, schema: pl.Schema, symbol: Symbol | None
 
 
 def model_folder(cfg: DictConfig) -> Path:
-    """The folder that `model` names.
+    """Return the model folder that `model` names, either itself or as the folder of its run.
 
     Raises    ArtifactError: there is none
     """
@@ -123,13 +123,13 @@ def model_folder(cfg: DictConfig) -> Path:
 
 
 def newest_model(outputs: Path) -> Path | None:
-    """The model folder of the latest run, by the date and time in its path."""
+    """Return the model folder of the latest run, by the date and time in its path; None: there is none."""
     found = list(outputs.glob("*train/**/model/manifest.json"))
     return max(found, key=lambda path: path.relative_to(outputs).parts[1:]).parent if found else None
 
 
 def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
-    """Every symbol that has a file, by name; the chosen one as it is configured."""
+    """Return every symbol that has a file, by name; the chosen one as it is configured."""
     folders = [CONF]
     if HydraConfig.initialized():
         folders = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
@@ -139,7 +139,7 @@ def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
 
 
 def choose_symbols(cfg: DictConfig) -> list[Symbol]:
-    """Those that `symbols` lists.    Raises    ConfigError: none, one twice, or one without a file"""
+    """Return the symbols that `symbols` lists.    Raises    ConfigError: none, one twice, or one without a file"""
     names, known = [check_symbol(name) for name in cfg.symbols], read_symbols(cfg)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"Expected symbols, each once, got symbols={names}; list them as in [XAGUSD,XAUUSD]")

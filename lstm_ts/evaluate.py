@@ -42,11 +42,9 @@ def write_scores(
     about: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """scores.json, forecasts.parquet, report.html, which begins with `about` and `notes`, and its pictures.
+    """Write scores.json, forecasts.parquet, report.html and its pictures; return the path of scores.json.
 
-    Gives the path of the first.
-
-    All of them appear once all are written, scores.json last.
+    The report begins with `about` and `notes`. The files appear once all are written, scores.json last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".") as staging:
@@ -62,7 +60,7 @@ def write_scores(
 
 
 def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -> dict[str, str]:
-    """What a report names of the model that it scores."""
+    """Return what a report shows about the model that it scores, by title; empty texts are left out."""
     its = forecaster.provenance
     told = {
         "Model": f"{its.symbol}, {forecaster.spec.tsteps} hours in, {forecaster.spec.horizon} session hours ahead",
@@ -104,7 +102,7 @@ def score(
     folder: Path,
     model: Path,
 ) -> Scores:
-    """Evaluate, write and print; the last line is the path of scores.json."""
+    """Evaluate the model, write and print its scores; the last line is the path of scores.json."""
     record = extra.add(evaluate(forecaster, hourly_bars, span), forecaster, hourly_bars)
     scores = compute_scores(record)
     if is_synthetic(source) != is_synthetic(forecaster.provenance.source):

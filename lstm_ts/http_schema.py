@@ -45,13 +45,13 @@ Size = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
-    """A part of a request: what is not known is wrong."""
+    """A part of a request: an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Reply(BaseModel):
-    """A part of a reply: a client takes no notice of what a newer service adds."""
+    """A part of a reply: a client ignores the fields that a newer service adds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +69,7 @@ class Bar(Strict):
 
 
 def wrong_prices(open_: float, high: float, low: float, close: float) -> Iterator[str]:
-    """Fields of a bar whose prices contradict its others."""
+    """Yield the fields of a bar whose prices contradict its others."""
     if high < low:
         yield "high"
     else:
@@ -118,7 +118,7 @@ class StepSkill(Reply):
 
 
 class Skill(Reply):
-    """What the version that answers has been worth since it was registered."""
+    """Live skill of the version that answers, since it was registered."""
 
     measured_at: Annotated[datetime, Field(description="By python -m lstm_ts.monitor")]
     confidence: Annotated[float | None, Field(description="Of the intervals; null: the monitor did not write it then")]
@@ -126,7 +126,7 @@ class Skill(Reply):
 
 
 class ForecastReply(Reply):
-    """The next session hours of one symbol."""
+    """Forecast of the next session hours of one symbol."""
 
     symbol: str
     origin_ts: Annotated[datetime, Field(description="The close of the last bar: when the forecast is made")]
@@ -154,7 +154,7 @@ class Problem(Reply):
 
 
 class Problems(Reply):
-    """Everything that is wrong with a request."""
+    """Problems of a request."""
 
     problems: list[Problem]
     request_id: str
@@ -166,7 +166,7 @@ class Refusal(Reply):
 
 
 class Worker(Reply):
-    """One process that answers, for one symbol; a reason says why a model is not there, or not the newest."""
+    """State of one worker process for one symbol; a reason states why a model is missing, or not the newest."""
 
     symbol: Annotated[str, Field(description="Of the model; each worker has one for each symbol")] = ""
     model: Model | None

@@ -1,4 +1,4 @@
-"""How processes end: with the one that has started them, however that one ends, and in order at a signal."""
+"""End of processes: with the process that has started them, however it ends, and in order at a signal."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
-    """Have the kernel, where it is Linux, send this process the signal once that parent has ended."""
+    """Have the Linux kernel send this process the signal once its parent has ended; do nothing on other systems."""
     if sys.platform == "linux":
         CDLL(None).prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it has ended already
@@ -20,8 +20,8 @@ def end_with(parent: int, number: signal.Signals) -> None:
 
 @contextmanager
 def exit_at_signals() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end this process as `sys.exit` does, so that what it has begun is undone; until the block ends
-    or has handlers of its own.
+    """End this process at SIGTERM and Ctrl-C as `sys.exit` does, so that what it has begun is undone; until the block
+    ends or sets handlers of its own.
     """
     before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

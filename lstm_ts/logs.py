@@ -1,4 +1,4 @@
-"""How every process writes its log to stderr: text for people, or one JSON object a line, as docs/LOGS.md says."""
+"""The log of every process on stderr: text for people, or one JSON object a line, as described in docs/LOGS.md."""
 
 import getpass
 import logging
@@ -53,12 +53,12 @@ def log_context(**fields: Any) -> Iterator[None]:
 
 
 def audit(event: str, message: str, *, level: int = logging.INFO, **fields: Any) -> None:
-    """Who changed, or was refused, what: a line of its own logger, which can be kept longer than others."""
+    """Log who changed, or was refused, what, to a logger of its own, whose lines can be kept longer than others."""
     _audit.log(level, "%s", message, extra={"event": event, **fields})
 
 
 def user() -> str:
-    """Who runs this; a container may know its user by number only."""
+    """Return the name of the user of this process, or the number: in a container the user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -66,7 +66,7 @@ def user() -> str:
 
 
 class TextLines(logging.Formatter):
-    """A record's own fields follow its message."""
+    """Formatter of text: a record's own fields follow its message."""
 
     def __init__(self) -> None:
         super().__init__(LINE)
@@ -78,7 +78,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(JsonFormatter):
-    """An object a line; `time` is real, `clock` is what LSTM_TS_CLOCK shows."""
+    """Formatter of JSON, an object a line; `time` is the real time, `clock` that of LSTM_TS_CLOCK."""
 
     def __init__(self, command: str) -> None:
         super().__init__(reserved_attrs=[*RESERVED])
@@ -106,13 +106,13 @@ class JsonLines(JsonFormatter):
 
 
 def _module(name: str) -> str:
-    """A command is run as `__main__`."""
+    """Return the name of a logger's module; for `__main__`, the name of the command's module."""
     spec = sys.modules["__main__"].__spec__ if name == "__main__" else None
     return spec.name if spec else name
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
+    """Convert NaN and infinity to text, since JSON has neither."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -121,12 +121,12 @@ def run_id() -> str:
 
 
 def make_formatter(kind: str, command: str) -> logging.Formatter:
-    """Make a formatter for the configuration of logging; what is no format is refused elsewhere."""
+    """Make a formatter for the configuration of logging; `check_format` refuses what is no format."""
     return JsonLines(command) if kind == JSON else TextLines()
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Write to stderr as it is now, past `StrayText`."""
+    """Handler that writes to the current stderr, past `StrayText`."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -137,7 +137,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class StrayText(TextIOBase):
-    """A stream in the place of `sys.stderr`: what is printed there becomes a record a line."""
+    """Stream in the place of `sys.stderr`: each line printed there becomes a record."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         self.stream, self.formatter, self._begun, self._lock = stream, formatter, "", threading.RLock()
@@ -161,7 +161,7 @@ class StrayText(TextIOBase):
 
 
 def are_json() -> bool:
-    """Whether this process logs JSON: then stderr must hold nothing else, such as a progress bar."""
+    """Return whether this process logs JSON: then stderr must hold nothing else, such as a progress bar."""
     return isinstance(sys.stderr, StrayText)
 
 
@@ -199,7 +199,7 @@ def _tell(error: BaseException | None, message: str = "") -> None:
 
 
 class LineLimit:
-    """Admit at most so many lines of a kind in a while, however often someone gives cause for one."""
+    """Limit of log lines: at most `most` of a kind within `per_s` seconds, however often there is cause for one."""
 
     def __init__(self, most: int, per_s: float = 60.0) -> None:
         self._most, self._per_s, self._lock = most, per_s, threading.Lock()
@@ -207,7 +207,7 @@ class LineLimit:
         self._left_out: Counter[Hashable] = Counter()
 
     def admit(self, kind: Hashable) -> int | None:
-        """How many were left out since the last one; None: leave this one out, too."""
+        """Return how many lines of a kind were left out since the last one; None: leave this one out, too."""
         now = time.monotonic()
         with self._lock:
             told = self._told.setdefault(kind, deque(maxlen=self._most))

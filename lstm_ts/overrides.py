@@ -1,4 +1,4 @@
-"""An override, `key=value`, as text, and what the files of conf/ have for its key."""
+"""Overrides, `key=value`, as text, and the values of their keys in the files of conf/."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def is_group(key: str) -> bool:
 
 
 def key_of(text: str) -> str:
-    """The key of an override, without the + or ~ before it."""
+    """Return the key of an override, without the + or ~ before it."""
     return text.partition("=")[0].lstrip("+~")
 
 
@@ -33,12 +33,12 @@ def value_of(text: str) -> str:
 
 
 def quote(value: str) -> str:
-    """The text as Hydra's grammar takes it, whatever is in it."""
+    """Quote a text for Hydra's grammar, whatever characters it has."""
     return '"' + re.sub(r'(\\*)"', r'\1\1\\"', re.sub(r"(\\+)$", r"\1\1", value)) + '"'
 
 
 def to_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Python's values as a command line has them; a mapping's keys follow a dot."""
+    """Convert Python values to overrides of a command line; a mapping's keys follow a dot."""
     found: list[str] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def _write(value: Any) -> str:
 
 
 def as_typed(text: str) -> str:
-    """The override with its value quoted, as one types it in a shell."""
+    """Return the override with its value quoted, as one types it in a shell."""
     key, value = text.partition("=")[::2]
     if value.startswith("[") and value.endswith("]"):
         return shlex.quote(f"{key}=[{','.join(quote(item.strip()) for item in value[1:-1].split(','))}]")
@@ -66,7 +66,7 @@ def as_typed(text: str) -> str:
 
 
 def parse(text: str) -> Override | None:
-    """None where Hydra's grammar does not take it."""
+    """Parse an override; None: Hydra's grammar does not accept it."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException:
@@ -74,7 +74,7 @@ def parse(text: str) -> Override | None:
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with its value, a mapping before its members, whose keys follow a dot."""
+    """Yield every key with its value, a mapping before its members, whose keys follow a dot."""
     for key, value in node.items():
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def look_up(key: str, command: str, choices: Mapping[str, Any]) -> tuple[Path, Any] | None:
-    """The file that names the key, and its value there."""
+    """Return the file that names the key, and its value there; None: no file does."""
     group, _, rest = key.partition(".")
     if rest and choices.get(group):
         path = CONF / group / f"{choices[group]}.yaml"

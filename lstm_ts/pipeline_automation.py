@@ -1,4 +1,4 @@
-"""What starts the runs of a symbol by itself, in Dagster: schedules, and sensors of drift and of ended runs."""
+"""Automation of a symbol's runs in Dagster: schedules, and sensors of drift and of ended runs."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,7 +26,7 @@ SENSOR_S = 60  # between two looks at what the monitor asks for
 
 
 def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.SensorDefinition:
-    """One retraining for each time that the monitor asks for it."""
+    """Build the sensor that starts one retraining for each request of the monitor."""
 
     @dg.sensor(
         name=f"{asset_prefix(symbol.name)}_drift",
@@ -43,7 +43,7 @@ def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.Sensor
 
 
 def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
-    """A run that has failed for good is an incident, until one of the same job succeeds."""
+    """Build the sensors that report a run that failed for good as an incident, until a run of the same job succeeds."""
     running, prefix = dg.DefaultSensorStatus.RUNNING, asset_prefix(symbol.name)
 
     def tell(run: dg.DagsterRun, health: Health, sentence: str) -> None:
@@ -70,7 +70,7 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
 
 
 def read_asked_retraining(url: str, name: str) -> str | None:
-    """When the monitor last asked for one.    Raises    LedgerError"""
+    """Return when the monitor last requested a retraining, ISO; None: never.    Raises    LedgerError"""
     with closing(Ledger(url)) as ledger, ledger.transaction() as connection:
         state = read_states(connection, name, 0).get(RETRAINING)
     return state["asked_at"] if state else None

@@ -22,7 +22,7 @@ CODE = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoad
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether a page is served there."""
+    """Return whether a page is served at host and port."""
     connection = HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/")
@@ -34,7 +34,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def has_code(host: str, port: int) -> bool:
-    """Whether Dagster reaches the process with the schedule's code; True if Dagster does not answer."""
+    """Return whether Dagster reaches the process with the schedule's code; True if Dagster does not answer."""
     connection = HTTPConnection(host, port, timeout=ANSWER_S)
     try:
         connection.request("POST", "/graphql", json.dumps({"query": CODE}), {"Content-Type": "application/json"})
@@ -54,7 +54,7 @@ def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
 
 
 def wait_while_it_has_code(host: str, port: int, ended: threading.Event) -> None:
-    """Return once that process has been lost for a while: Dagster would run no schedule, and not end."""
+    """Wait until `ended`, or until the code's process is lost for a while: Dagster runs no schedule then, nor ends."""
     failed = 0
     while failed < CODE_TRIES and not ended.wait(CODE_PAUSE_S):
         failed = 0 if has_code(host, port) else failed + 1

@@ -36,7 +36,7 @@ FORMATS = ("table", "json", "request")
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
-    """The path with persistence beside it, the flags of its window, how old the bars are, the last hour in words."""
+    """Format the path beside persistence, the flags of its window, the age of the bars, and the last hour in words."""
     prices = price_format(forecast.quote, forecast.last_close)
     close = prices.number(forecast.last_close)
     rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]
@@ -55,7 +55,7 @@ def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: 
 
 
 def format_age(then: datetime, now: datetime) -> str:
-    """Two units of it, such as "10 years 10 months" or "3 hours 5 minutes"."""
+    """Format an age in at most two units, such as "10 years 10 months" or "3 hours 5 minutes"."""
     months = 12 * (now.year - then.year) + now.month - then.month - ((now.day, now.time()) < (then.day, then.time()))
     minutes = max(int((now - then).total_seconds()) // 60, 0)
     days, rest = divmod(minutes, 24 * 60)
@@ -68,7 +68,7 @@ def format_age(then: datetime, now: datetime) -> str:
 
 
 def describe(forecast: Forecast) -> str:
-    """The last hour of the path, as a sentence."""
+    """Describe the last hour of the path in a sentence."""
     prices = price_format(forecast.quote, forecast.last_close)
     median, low, high = map(prices.number, forecast.price_HL(0.5, *INTERVAL)[-1])
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
@@ -81,7 +81,7 @@ def describe(forecast: Forecast) -> str:
 
 
 def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, Any]:
-    """Prices in the symbol's quote currency, null where nobody knows it; stamps ISO 8601."""
+    """Convert to JSON types: prices in the symbol's quote currency, null if that is not known; stamps ISO 8601."""
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     steps = zip(forecast.target_ts_H, prices_HQ, strict=True)
     path = [
@@ -108,9 +108,9 @@ def to_json(forecast: Forecast, source: str, flags: Sequence[str]) -> dict[str, 
 
 
 def to_request(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> str:
-    """The body of the service's `POST /predict` that asks for the same forecast: the bars of its window.
+    """Return the body of the service's `POST /predict` for the same forecast: the bars of its window.
 
-    It begins with a bar, the one before the window where the window's first hour is missing.
+    It begins with a bar: the last one before the window if the window's first hour is missing.
     """
     first = forecaster.window_ts(hourly_bars)
     before = hourly_bars.filter(pl.col("ts") <= first)["ts"].max()
@@ -146,7 +146,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:
-    """How the profile has changed by the stored bars, as the service has it; none where no bars are stored."""
+    """Return the season states of the stored bars, as the service has them; none without bars of the model's symbol."""
     if cfg.symbol.name != forecaster.provenance.symbol:
         return NO_STATES
     try:

@@ -1,4 +1,4 @@
-"""Models for Python: `lstm_ts.load`, and what a model does with bars.
+"""Models for Python: `lstm_ts.load`, and a model's forecasts, scores and figures.
 
 The numbers are those of `python -m lstm_ts.train`, `evaluate` and `predict`.
 """
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def load(folder: str | Path) -> "TrainedModel":
-    """The model of a folder that `save`, `python -m lstm_ts.train` or `registry action=export` has written.
+    """Load the model of a folder that `save`, `python -m lstm_ts.train` or `registry action=export` has written.
 
     Raises    ArtifactError: no such folder, or not as it was saved
     """
@@ -53,17 +53,17 @@ def load(folder: str | Path) -> "TrainedModel":
 
 @dataclass(frozen=True, repr=False)
 class TrainedModel:
-    """A network, and what it needs to forecast each of its symbols."""
+    """A network, and all that is needed to forecast each of its symbols."""
 
     forecasters: Mapping[str, Forecaster]  # by symbol
 
     def forecast(self, bars: "Frame | HourlyBars[Frame]") -> Frame:
-        """The hours after the last bar, a row each: `step, target_ts, persistence`, and closes `q05` to `q95`.
+        """Forecast the hours after the last bar, a row each: `step, target_ts, persistence`, and closes `q05` to `q95`.
 
         `target_ts` is the close of the hour; the median `q50` is the point forecast; prices in the symbol's currency.
-        What is unusual in the window is logged as a warning.
+        Anything unusual in the window is logged as a warning.
 
-        bars     the longer, the better: the last `tsteps` hours are the window, the rest tells the hours' usual size
+        bars     the longer, the better: the last `tsteps` hours are the window, the rest gives the hours' usual size
 
         Raises   NotEnoughBars
         """
@@ -81,7 +81,7 @@ class TrainedModel:
         return hours.as_kind(frame)
 
     def score(self, bars: "Frame | HourlyBars[Frame]", *, start: Moment = None, end: Moment = None) -> Frame:
-        """Scores beside the baselines', as `python -m lstm_ts.evaluate`: a row for each step and forecaster.
+        """Score the model beside the baselines, as `python -m lstm_ts.evaluate`: a row for each step and forecaster.
 
         `skill` is 1 - the model's pinball loss / the baseline's, `dm_p` the p-value of their Diebold-Mariano test.
 
@@ -100,7 +100,7 @@ class TrainedModel:
         start: Moment = None,
         end: Moment = None,
     ) -> "Figure":
-        """A figure of matplotlib: the next hours after the last bars, or one of the pictures of a report.
+        """Draw a figure of matplotlib: the next hours after the last bars, or one of the pictures of a report.
 
         start, end   of the origins of a report's picture, as in `score`
         """
@@ -128,7 +128,7 @@ class TrainedModel:
 
     @property
     def scores(self) -> Mapping[str, Any]:
-        """What scores.json holds of the hours after training, of the first symbol."""
+        """Scores of the hours after training, of the first symbol, as in scores.json."""
         return next(iter(self.forecasters.values())).scores
 
     def __repr__(self) -> str:
@@ -140,7 +140,7 @@ class TrainedModel:
         )
 
     def _read(self, bars: Any) -> HourlyBars[Any]:
-        """A frame is one of the model's symbol, in the sessions of its training.
+        """Read bars; a frame is taken for the model's symbol, in the sessions of its training.
 
         Raises    ConfigError: a frame, and a model of several symbols
         """
@@ -196,6 +196,6 @@ def _read_flags() -> Flags:
 
 
 def _closes(hours: HourlyBars[Any]) -> tuple[Times, Array]:
-    """Closing times and closes."""
+    """Return closing times and closes."""
     bars = hours.symbol_bars.hourly_bars
     return (bars["ts"] + timedelta(hours=1)).dt.replace_time_zone(None).to_numpy(), bars["close"].to_numpy()

@@ -1,6 +1,6 @@
 """Stored hourly bars → trained forecasters, as configured.
 
-What `train`, `retrain`, `backtest` and `lstm_ts.fit` do alike.
+Shared by `train`, `retrain`, `backtest` and `lstm_ts.fit`.
 """
 
 import logging
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves: forecasters, and the validation loss after each epoch until the final ones."""
+    """Result of a training: forecasters, and the validation loss after each epoch until the final ones."""
 
     forecasters: tuple[Forecaster, ...]  # one a symbol, in the order of the data
     losses: tuple[float, ...]  # over that of har_rolling on the same validation hours
@@ -47,7 +47,7 @@ class Fitted:
 
     @property
     def forecaster(self) -> Forecaster:
-        """That of the first symbol."""
+        """Forecaster of the first symbol."""
         return self.forecasters[0]
 
     @property
@@ -74,7 +74,7 @@ def build_module(
 
 
 def train(model: ForecastModule, data: BarsDataModule, trainer: L.Trainer, *, ckpt_path: Path | None) -> None:
-    """Fit, and go back to the weights of the epoch with the lowest validation loss."""
+    """Fit the model, then restore the weights of the epoch with the lowest validation loss."""
     trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
@@ -84,7 +84,7 @@ def train(model: ForecastModule, data: BarsDataModule, trainer: L.Trainer, *, ck
 
 
 def read_bars(cfg: DictConfig) -> list[SymbolBars]:
-    """The stored hourly bars of the symbols of the configuration."""
+    """Read the stored hourly bars of the symbols of the configuration."""
     stores = {symbol: processed_store(cfg, symbol) for symbol in choose_symbols(cfg)}
     return [SymbolBars(symbol, store.read(), store.source) for symbol, store in stores.items()]
 
@@ -97,7 +97,7 @@ def make_data(
     kept_scalers: Mapping[str, Scaler] | None = None,
     validated: bool = True,
 ) -> BarsDataModule:
-    """The data module of the configuration, set up."""
+    """Make the data module of the configuration, and set it up."""
     data: BarsDataModule = construct(
         cfg.data, bars=bars, spec=construct(cfg.spec), split=split, kept_scalers=kept_scalers, validated=validated
     )
@@ -157,7 +157,7 @@ def export_net(model: ForecastModule, config: NetConfig, data: BarsDataModule) -
 
 
 def train_on_all(cfg: DictConfig, data: BarsDataModule, config: NetConfig, start: Network) -> ForecastModule:
-    """Go on with the weights of `start`.
+    """Train the final epochs from the weights of `start`.
 
     data    without a validation
     """
@@ -169,7 +169,7 @@ def train_on_all(cfg: DictConfig, data: BarsDataModule, config: NetConfig, start
 
 
 def load_start(cfg: DictConfig, data: BarsDataModule) -> Forecaster:
-    """The model whose weights are the first ones.    Raises    ConfigError: they cannot be; ArtifactError: no model"""
+    """Load the model of the first weights.    Raises    ConfigError: they cannot be; ArtifactError: no model"""
     start = load_forecaster(Path(str(cfg.warm_start)))
     if obstacle := find_obstacle(start, construct(cfg.net), data):
         raise ConfigError(f"Expected warm_start with a model {obstacle}; take another one")
@@ -177,7 +177,7 @@ def load_start(cfg: DictConfig, data: BarsDataModule) -> Forecaster:
 
 
 def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) -> str:
-    """Why a training cannot begin with the weights of `start`: "of …, got …"; empty where it can."""
+    """Return why a training cannot begin with the weights of `start`, such as "of …, got …"; empty: it can."""
     theirs = {**start.network.config, "volatilities": start.network.volatilities}
     ours = describe_net(config) | {"volatilities": data.volatilities}
     if theirs != ours:
@@ -189,9 +189,9 @@ def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) ->
 
 
 def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
-    """What comes after the validation, by symbol; the validation itself where nothing does.
+    """Find each symbol's span after the validation, or the validation's span if no origin comes after it.
 
-    Raises    ConfigError: that is to be trained on, too
+    Raises    ConfigError: the validation's span is to be trained on, too
     """
     spans = [_find_test_span(each, data.split) for each in data.symbols]
     for each, span in zip(data.symbols, spans, strict=True):

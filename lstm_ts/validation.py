@@ -1,5 +1,5 @@
-"""What a composed configuration must be before its command runs: values of their keys' kinds, names that can be part
-of a path, nothing missing.
+"""Checks of a composed configuration before its command runs: values of their keys' kinds, names that can be part of
+a path, nothing missing.
 """
 
 import types
@@ -24,7 +24,7 @@ KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float
 
 
 def check_configuration(cfg: DictConfig, hydra_node: Any) -> None:
-    """Raises    ConfigError
+    """Check a composed configuration.    Raises    ConfigError
 
     hydra_node   Hydra's own part of it
     """
@@ -76,7 +76,7 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
 
 
 def _is_read(cfg: DictConfig, key: str) -> bool:
-    """Whether the key lies in a node that a class is made of, which knows its parameters."""
+    """Return whether the key lies in a node that a class is made of (`_target_`), which checks its parameters."""
     parents = key.split(".")[:-1]
     nodes = [OmegaConf.select(cfg, ".".join(parents[: depth + 1])) for depth in range(len(parents))]
     return any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
@@ -117,7 +117,7 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def _allowed(holder: DictConfig, name: str) -> set[type]:
-    """The types that the parameter of one of our classes takes."""
+    """Return the types that a parameter of a class of this project takes; empty for other classes."""
     target = str(holder.get("_target_", ""))
     if not target.startswith(("lstm_ts.", "serve.")):
         return set()

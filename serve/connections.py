@@ -1,4 +1,4 @@
-"""The TCP connections of one HTTP process by phase, and which are closed when there are too many."""
+"""TCP connections of one HTTP process by phase, and the choice of those to close when there are too many."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ class Violation(NamedTuple):
 
 
 class Connections:
-    """All connections by phase, in the order in which they entered it."""
+    """Open connections by phase, in the order in which they entered it."""
 
     def __init__(self, limits: Limits, *, most: int, body_limit_bytes: int) -> None:
         self.limits, self._most, self.body_limit_bytes = limits, most, body_limit_bytes

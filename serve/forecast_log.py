@@ -35,7 +35,7 @@ class LogCounts:
 
 
 class ForecastLog:
-    """Threads may share one. Its own thread starts with `start` or the first forecast: it may be made before a fork."""
+    """Log that threads may share. Its thread starts with `start` or the first forecast, so a fork may come before."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ForecastLog:
         self._writer = threading.Thread(target=self._write_all, name="forecast log", daemon=True)
 
     def find_ledger(self) -> None:
-        """Remember which ledger it is, before a fork: bring it up to date, or make it where its folder is there.
+        """Store the ledger's identity before a fork; upgrade the ledger, or create it if its folder exists.
 
         Raises    LedgerError: its address is none
         """
@@ -83,7 +83,7 @@ class ForecastLog:
 
     @property
     def address(self) -> LedgerAddress:
-        """Address of the ledger that is written to, for those that read in it."""
+        """Address of the ledger that is written to, for its readers."""
         return LedgerAddress(self._url, self._identity, self._poll_s)
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class ForecastLog:
 
     @property
     def trouble(self) -> str | None:
-        """Why the ledger takes no forecasts; None: it does."""
+        """Reason why the ledger takes no forecasts; None: it takes them."""
         with self._changed:
             return self._trouble
 
@@ -171,7 +171,7 @@ class ForecastLog:
                     return
 
     def _open(self) -> Ledger:
-        """Only what is there: what has gone is not made anew."""
+        """Open the ledger if it is not open; one that has been removed is not created anew."""
         if self._ledger is None:
             self._ledger = Ledger(self._url, make=False, identity=self._identity)
             self._identity = self._ledger.identity
@@ -183,7 +183,7 @@ class ForecastLog:
         self._ledger = None
 
     def _say(self, trouble: str | None) -> None:
-        """Each sentence once."""
+        """Store the trouble, and log each sentence once; None: the ledger answers."""
         with self._changed:
             before, self._trouble, queued = self._trouble, trouble, len(self._queue)
             self._full &= trouble is not None
@@ -203,7 +203,7 @@ class ForecastLog:
                 self._traffic = ()
 
     def _write_batch(self, ledger: Ledger) -> None:
-        """One by one where the ledger refuses one of them, so that no other is lost with it."""
+        """Write a batch; if the ledger refuses a row, write them one by one, so that no other is lost with it."""
         with self._changed:
             rows = list(islice(self._queue, self._batch))
         if not rows:

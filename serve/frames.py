@@ -38,7 +38,7 @@ def _frame(head: bytes, body: bytes) -> bytes:
 
 
 class Frames:
-    """Whole messages, head and body, out of the pieces that a socket brings."""
+    """Assembler of whole messages, head and body, from the pieces that a socket receives."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()

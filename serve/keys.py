@@ -29,7 +29,7 @@ class Keys:
         return bool(self._given) or self._file is not None
 
     def accept(self, key: str | None) -> bool:
-        """Whether the key is known; every key is compared, even after a match."""
+        """Return whether the key is known; every key is compared, even after a match."""
         offered = hashlib.sha256((key or "").encode("latin-1", "replace").strip()).digest()  # of the bytes that came
         return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._read()]]) > 0
 

@@ -1,4 +1,4 @@
-"""How old the stored bars are and how long the monitor was silent, and whether there should be anything newer."""
+"""Metrics of the age of the stored bars and of the monitor's last run, also in session time, and of open sessions."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

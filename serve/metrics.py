@@ -71,7 +71,7 @@ LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be fo
 
 
 class LoadedWorkers(Collector):
-    """What the workers have loaded at the moment of a scrape."""
+    """Collector of what the workers have loaded at the moment of a scrape."""
 
     def __init__(self, workers: Iterable[Worker], slots: int) -> None:
         self._workers = tuple(workers)
@@ -104,7 +104,7 @@ def _age_s(model: Model) -> float | None:
 
 
 def start_at_zero() -> None:
-    """Show the counts that alerts compare before anything is counted: a first failure is an increase only then."""
+    """Show the counts that alerts compare before anything is counted, so that a first failure is an increase."""
     STARTED.set(clock.now().timestamp())
     for route in ROUTES:
         FAILED.labels(route)

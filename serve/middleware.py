@@ -1,4 +1,4 @@
-"""What every request passes: its id, its count, its line in the log."""
+"""Middleware of every request: its id, its count, its line in the log."""
 
 import logging
 import re
@@ -77,7 +77,7 @@ class Counted:
 
 
 def _tell_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
-    """A few lines a minute of each status: who is refused again and again fills no disk."""
+    """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
     probe = facts["route"] in PROBES
     if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
         return
@@ -89,6 +89,6 @@ def _tell_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's or the proxy's, where there is one and it is well-formed."""
+    """Return the request's id from the client or the proxy if it is well-formed, else a new one."""
     given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
     return given[0] if len(given) == 1 and REQUEST_ID.fullmatch(given[0]) else str(uuid4())

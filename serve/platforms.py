@@ -1,4 +1,4 @@
-"""What hosting platforms ask of a container, beside the service's own routes.
+"""Routes that hosting platforms require of a container, beside the service's own.
 
 - SageMaker: `GET /ping` and `POST /invocations`, with the body of `/predict`.
 - Vertex AI: routes named by `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; `{"instances": [window, …]}` is answered by
@@ -17,11 +17,11 @@ COUNTED_AS = dict.fromkeys((INVOCATIONS, *INSTANCES_ROUTES), "/predict")  # so t
 
 
 class NoInstances(Exception):
-    """A body of another shape, in a sentence."""
+    """Body of another shape, described in a sentence."""
 
 
 def split_instances(body: bytes) -> list[bytes]:
-    """The bodies of the requests that it holds.    Raises    NoInstances"""
+    """Return the bodies of the requests that `body` holds.    Raises    NoInstances"""
     try:
         instances = json.loads(body)["instances"]
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -60,7 +60,7 @@ RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("fin
 
 
 def start(socket: Path, settings: "SymbolSettings") -> SpawnProcess:
-    """Start the process that listens at `socket`; it ends with the one that has started it."""
+    """Start the process that listens at `socket`; it ends with the process that has started it."""
     socket.unlink(missing_ok=True)
     arguments = socket, dict(settings.logging), settings.poll_s
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
@@ -130,7 +130,7 @@ class RemoteRegistry:
 
 
 def lacks_challenger(uri: str, name: str) -> bool:
-    """Whether there is a champion but no challenger; False if the registry does not answer."""
+    """Return whether there is a champion but no challenger; False if the registry does not answer."""
     try:
         reader = RegistryReader(uri)
         return reader.find(name, CHAMPION) is not None and reader.find(name, CHALLENGER) is None

@@ -1,4 +1,4 @@
-"""What a worker says: the reply to a request, a refusal, and the row that the ledger keeps of it."""
+"""Answers of a worker: the reply to a request, a refusal, and the row that the ledger keeps of a reply."""
 
 import time
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def make_reply(
 
 
 def _make_path(forecast: "Forecast") -> list[http_schema.Step]:
-    """All steps are validated in one call: one by one they took most of the time of a reply."""
+    """Return the steps, validated in one call: one by one they took most of the time of a reply."""
     prices_HQ = forecast.price_HL(*forecast.levels).tolist()
     chosen_H3 = forecast.price_HL(0.5, 0.1, 0.9).tolist()
     steps = [
@@ -69,7 +69,7 @@ def _make_path(forecast: "Forecast") -> list[http_schema.Step]:
 
 
 def make_row(ask: Ask, reply: http_schema.ForecastReply, bars: "Bars", now: datetime) -> ForecastRow:
-    """What the ledger keeps of a reply; of the window, its hash."""
+    """Return the row that the ledger keeps of a reply; of the window, it has the hash."""
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
         request_id=ask.request_id,

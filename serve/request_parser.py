@@ -1,4 +1,4 @@
-"""The bytes of one connection → whole requests within the limits, or what is wrong with them."""
+"""The bytes of one connection → whole requests within the limits, or the first violation."""
 
 import httptools
 
@@ -7,7 +7,7 @@ from serve.limits import Limits
 
 
 class RequestParser:
-    """Each request is kept as one message, without trailers or `Expect`; httptools calls the `on_…` methods."""
+    """Parser that keeps a request as one message, without trailers or `Expect`; httptools calls the `on_…` methods."""
 
     def __init__(self, limits: Limits, *, body_limit_bytes: int) -> None:
         self._limits, self._body_limit_bytes = limits, body_limit_bytes
@@ -26,7 +26,7 @@ class RequestParser:
         self._length, self._coded, self._expects = 0, False, False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The requests that are whole with `piece`; `violation` says what is wrong with it."""
+        """Return the requests that `piece` completes; `violation` is set if anything is wrong with it."""
         counted = self.begun + (self.reading is None)  # what begins later in this piece is counted from the next
         self._whole, self._piece_body_bytes = [], 0
         try:
@@ -44,7 +44,7 @@ class RequestParser:
         return self._whole
 
     def takes_expectation(self) -> bool:
-        """Whether the client waits to be told to send its body; once a request."""
+        """Return whether the client waits for `100 Continue` before it sends its body; True once a request."""
         expects, self._expects = self._expects and self.reading is Phase.BODY and not self._body, False
         return expects
 
@@ -111,7 +111,7 @@ class RequestParser:
         return chunk + b"0\r\n\r\n"
 
     def body_bytes(self) -> int:
-        """Bytes of the body of the unfinished request."""
+        """Return the number of body bytes of the unfinished request."""
         return len(self._body)
 
     # the limits

@@ -1,4 +1,4 @@
-"""The routes: who may ask, and for what."""
+"""Routes of the service, and the checks of keys and symbols."""
 
 import asyncio
 import json
@@ -72,11 +72,11 @@ class Routes:
         app.openapi = lambda: self._with_example(document())  # type: ignore[method-assign]
 
     async def predict(self, request: Request) -> Response:
-        """The next session hours after a window of closed hourly bars."""
+        """Forecast the next session hours after a window of closed hourly bars."""
         return await self._ask(request, await read_body(request))
 
     async def predict_instances(self, request: Request) -> Response:
-        """The forecasts of several windows in their order, or the first answer that is none."""
+        """Return the forecasts of several windows in their order, or the first answer that is not a forecast."""
         first, answers = request.state.request_id, list[Response]()
         for number, body in enumerate(split_instances(await read_body(request))):
             request.state.request_id = f"{first}-{number}" if number else first
@@ -87,12 +87,12 @@ class Routes:
         return Response(join_predictions([bytes(each.body) for each in answers]), media_type="application/json")
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
-        """The same for the newest bars in the store."""
+        """Forecast the next session hours after the newest bars in the store."""
         self._check_symbol(request, symbol)
         return await self._ask(request, None, symbol)
 
     async def info(self, request: Request, symbol: Annotated[str | None, Query()] = None) -> Info:
-        """What a window of the symbol, by default the first one served, must hold; which versions are loaded."""
+        """Return what a window of the symbol, by default the first one served, must hold, and the loaded versions."""
         symbol = self._symbols[0] if symbol is None else symbol
         self._check_symbol(request, symbol)
         inputs = (needs for state in self._http.workers.last if state for needs in state.inputs)
@@ -114,7 +114,7 @@ class Routes:
             raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
 
     async def health(self, response: Response) -> HealthReply:
-        """Ready when every worker has a model that has answered a warm-up."""
+        """Report whether the service is ready: every worker has a model that has answered a warm-up."""
         health = self._health()
         if not health.ready:
             response.status_code = 503
@@ -122,14 +122,14 @@ class Routes:
         return health
 
     async def reload(self) -> HealthReply:
-        """Look at the registry now; answers when every worker has, or says what they have so far."""
+        """Read the registry now; reply when every worker has, or after a time limit with what they have so far."""
         if not self._keys.are_set:
             raise RequestRefused(401, "Expected API keys to be set for this, got none; set LSTM_TS_API_KEYS")
         await self._http.workers.reload(RELOAD_S)
         return self._health()
 
     async def metrics(self) -> Response:
-        """Requests of the same moment share a scrape, which takes milliseconds."""
+        """Return the metrics; requests of the same moment share a scrape, which takes milliseconds."""
         if self._scrape is None or self._scrape.done():
             self._scrape = asyncio.create_task(self._make_scrape())
         return Response(await asyncio.shield(self._scrape), media_type=CONTENT_TYPE_LATEST)
@@ -138,7 +138,7 @@ class Routes:
         return scrape(LoadedWorkers(self._http.workers.all(), self._http.slots), MonitoredMetrics(self._http.monitored))
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The window that the model was tried out with, and what it answered: both pass as they stand."""
+        """Add the window that the model was tried out with and its answer as examples: both are valid as they stand."""
         example = self._http.workers.example
         if self._document is None or example != self._documented:
             self._document, self._documented = self._make_document(document, example), example
@@ -186,7 +186,7 @@ class Routes:
 
 @cache
 def window_schema() -> dict[str, Any]:
-    """The schema of the body of /predict, in one piece."""
+    """Return the schema of the body of /predict, in one piece."""
     schema = Window.model_json_schema()
     schema["properties"]["bars"]["items"] = schema.pop("$defs")["Bar"]
     return schema

@@ -1,4 +1,4 @@
-"""Which arm answers a request, and when the challenger is stopped. Pure: counts in, a decision and its reason out."""
+"""Choice of a request's arm, and the decision to stop the challenger. Pure: counts in, a decision and a reason out."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Read a request's body: hourly bars, or everything that is wrong with it."""
+"""Reading of a request's body: hourly bars, or all its problems."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Numbered = tuple[int, Bar]
 
 
 class InvalidWindow(Exception):
-    """The request, for these reasons."""
+    """Invalid request, with its problems."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class InvalidWindow(Exception):
 
 
 def symbol_of(body: bytes) -> str:
-    """The symbol that a body names, as far as it does: `read_window` tells what is wrong with it."""
+    """Return the symbol that a body names, or empty text: `read_window` reports what is wrong with the body."""
     with suppress(ValueError):
         content = jiter.from_json(body)
         if isinstance(content, dict) and isinstance(content.get("symbol"), str):
@@ -100,7 +100,7 @@ def _position(problem: Problem) -> int:
 
 
 def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
-    """The bars that are whole, each with its place in the request, and what is wrong with the others."""
+    """Return the valid bars, each with its place in the request, and the problems of the others."""
     with suppress(ValidationError):  # all in one call, which is quicker, as far as they are right
         return list(enumerate(BARS.validate_python(rows))), []
     bars: list[Numbered] = []
@@ -120,7 +120,7 @@ def _read_bars(rows: Sequence[Any]) -> tuple[list[Numbered], list[Problem]]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a text is a number."""
+    """Return whether a value is text with a finite number."""
     try:
         return isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
@@ -155,7 +155,7 @@ def _arrays(bars: Sequence[Bar]) -> Bars:
 
 
 def _are_right(bars: Bars, session: Session, now: datetime) -> bool:
-    """Nothing is to be explained, as usual."""
+    """Return whether `_check_bars` would find no problem, as is usual."""
     ts_N, (open_N, high_N, low_N, close_N) = bars
     if len(ts_N) == 0:
         return True
@@ -168,7 +168,7 @@ def _are_right(bars: Bars, session: Session, now: datetime) -> bool:
 
 
 def _check_bars(bars: Sequence[Numbered], session: Session, now: datetime) -> Iterator[Problem]:
-    """What is wrong with bars whose fields are right, each alone and beside the others."""
+    """Yield the problems of bars whose fields are valid, each alone and beside the others."""
     seen: dict[datetime, int] = {}
     latest: datetime | None = None
     newest = max((bar.ts for _, bar in bars if bar.ts <= now - HOUR), default=now)
@@ -206,7 +206,7 @@ def _check_hour(ts: datetime, newest: datetime, session: Session, now: datetime)
 
 @lru_cache(maxsize=64)
 def _open_hours(session: Session, first_year: int, last_year: int) -> NDArray[np.datetime64]:
-    """Ascending; the last one is after those years, so that each hour of them has one at or after it."""
+    """Return the open hours, ascending, and an hour after those years, so that each hour has one at or after it."""
     end = datetime(last_year + 1, 1, 1, tzinfo=UTC)
     hours = [*session.hours(datetime(first_year, 1, 1, tzinfo=UTC), end)["ts"], end + HOUR]
     return np.array([ts.replace(tzinfo=None) for ts in hours], dtype="datetime64[us]")

@@ -29,7 +29,7 @@ STALL_S = 0.4  # without an answer for that long, a worker's requests are sent t
 
 
 class NoAnswer(Exception):
-    """No worker gave an answer; the message says why."""
+    """Lack of an answer from the workers; the message gives the reason."""
 
 
 @dataclass(eq=False)
@@ -170,7 +170,7 @@ class WorkerPool:
         self.dispatch()
 
     def _is_settled(self, pending: PendingRequest) -> bool:
-        """Whether the request is answered, or another worker has it too."""
+        """Return whether the request is answered, or another worker has it too."""
         return pending.answer.done() or any(pending in connection.sent for connection in self._connected)
 
     async def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""The stores of bars, each held once for all visitors, and what is known of their minutes."""
+"""Cache of the stored bars, shared by all visitors, and the coverage of their session minutes."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class CachedBars:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a symbol's session minutes."""
+    """Coverage of a symbol's session minutes, with the source of its bars and the answers of all sources."""
 
     status: Status
     days: pl.DataFrame  # see `coverage.by_day`
@@ -44,14 +44,14 @@ class Known:
 
 
 class BarCache:
-    """Its methods may be called in any thread."""
+    """Cache of the stored bars by symbol and kind; its methods may be called in any thread."""
 
     def __init__(self, settings: DashboardSettings) -> None:
         self._settings, self._lock = settings, Lock()
         self._held: dict[tuple[str, str], CachedBars] = {}  # the one asked for last is the last
 
     def symbols(self) -> list[str]:
-        """That have bars; the configured one comes first, with or without."""
+        """Return the symbols with bars; the configured symbol comes first, even without bars."""
         found = {symbol for folder, _ in PLACES.values() for symbol in stores_in(self._settings.data / folder)}
         return list(dict.fromkeys([self._settings.symbol, *sorted(found)]))
 
@@ -59,7 +59,7 @@ class BarCache:
         return [kind for kind in PLACES if self._store(symbol, kind).changed]
 
     def bars(self, symbol: str, kind: str) -> CachedBars:
-        """The same one for everybody until the store changes.    Raises    NoRows, DataError"""
+        """Return the bars, the same for all visitors until the store changes.    Raises    NoRows, DataError"""
         store, key = self._store(symbol, kind), (symbol, kind)
         with self._lock:  # one visitor reads, the others wait for what it finds
             changed, held = store.changed, self._held.pop(key, None)
@@ -76,7 +76,7 @@ class BarCache:
         return CachedBars(bars.with_columns(time.days(bars["ts"])), time, changed)
 
     def known(self, symbol: str) -> Known:
-        """What `lstm_ts.ingest action=status` prints.    Raises    NoRows, DataError, LedgerError"""
+        """Return what `lstm_ts.ingest action=status` prints.    Raises    NoRows, DataError, LedgerError"""
         store, session = self._store(symbol, MINUTES), self._settings.session_of(symbol)
         with closing(Ledger(self._settings.ledger_url, make=False)) as ledger:
             answers = ledger.answers(symbol, store.id)  # before the bars: another process may be adding both
@@ -95,5 +95,5 @@ class BarCache:
 
 @lru_cache(maxsize=1)
 def stored(settings: DashboardSettings) -> BarCache:
-    """The one of this process."""
+    """Return the cache of this process."""
     return BarCache(settings)

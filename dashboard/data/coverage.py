@@ -1,4 +1,4 @@
-"""What is known of the session minutes, as pictures, tables and sentences. Nothing here asks anyone for anything."""
+"""Coverage of the session minutes as charts, tables and sentences. Reads no store and calls no service."""
 
 from calendar import day_abbr, monthrange
 from collections.abc import Mapping
@@ -43,8 +43,9 @@ def state_colours(colours: Shade) -> dict[State, str]:
 
 
 def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    """Frame `day` (UTC) of every day that the span touches, the session minutes of each state, and those `closed`;
-    a day that the span holds only a part of has the minutes of that part.
+    """Return a frame with each `day` (UTC) of the span, the session minutes of each state, and the `closed` minutes.
+
+    A day that lies only partly in the span has the minutes of that part.
 
     segments   as `completeness.classify` gives them for the span
     """
@@ -58,7 +59,7 @@ def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFra
 
 
 def in_words(status: Status) -> str:
-    """The totals that `lstm_ts.ingest action=status` prints."""
+    """Return the totals that `lstm_ts.ingest action=status` prints, as a sentence."""
     minutes: dict[str, int] = {state: int(status.coverage[state].sum()) for state in State}
     told = ", ".join(f"{minutes[state]:,} {WORDS[state]}" for state in State)
     return (
@@ -73,7 +74,7 @@ def minute(ts: datetime) -> str:
 
 
 class MonthChart:
-    """Shares of each month's session minutes, stacked; a triangle above those with unknown ones."""
+    """Stacked chart of the shares of each month's session minutes; a triangle marks months with unknown minutes."""
 
     def __init__(self, coverage: pl.DataFrame, colours: Shade) -> None:
         """coverage    as `completeness.coverage` gives it"""
@@ -108,7 +109,7 @@ class MonthChart:
 
 
 def month_columns(coverage: pl.DataFrame) -> dict[str, list[Any]]:
-    """Columns of the stacked picture: edges in milliseconds since 1970; of each state, minutes and percent from and to.
+    """Return the chart's columns: edges in milliseconds since 1970; for each state, minutes and percent from and to.
 
     `mark` is the size of the triangle.
     """
@@ -135,7 +136,7 @@ def month_words(row: Mapping[str, int]) -> str:
 
 
 def calendar(days: pl.DataFrame, month: str, colours: Shade) -> str:
-    """The month's days by weeks, each with the minutes of its states."""
+    """Return a table of the month's days by week, each with the minutes of its states."""
     year, number = map(int, month.split("-"))
     first, length = monthrange(year, number)
     known = {row["day"]: row for row in days.iter_rows(named=True)}
@@ -151,7 +152,7 @@ def calendar(days: pl.DataFrame, month: str, colours: Shade) -> str:
 
 
 def day_cell(day: date, known: Mapping[date, Mapping[str, int]], colours: Shade) -> str:
-    """A strip in the colours of its states, and each state's sign and minutes."""
+    """Return a table cell: a strip in the colours of the day's states, and the sign and minutes of each state."""
     found = known.get(day)
     if found is None:
         return f'<td title="{day}: nothing is stored around it"><b>{day.day}</b></td>'
@@ -165,7 +166,7 @@ def day_cell(day: date, known: Mapping[date, Mapping[str, int]], colours: Shade)
 
 
 def _strip(minutes: Mapping[State, int], colours: Shade) -> str:
-    """A sliver of a state is to be seen, however few minutes it has."""
+    """Return a strip divided in proportion to the minutes; each state is at least 4 pixels wide."""
     named = state_colours(colours)
     parts = "".join(
         f'<span style="flex: {count} 0 4px; background: {named[state]}"></span>' for state, count in minutes.items()
@@ -178,7 +179,7 @@ def state_legend(colours: Shade) -> str:
 
 
 def waiting_words(coverage: pl.DataFrame) -> str:
-    """What the minutes of one answer are, and that nobody needs to act; empty where there are none."""
+    """Return an explanation of the minutes that are empty by one answer, which need no action; empty without any."""
     if not int(coverage[State.WAITING].sum()):
         return ""
     return (
@@ -190,7 +191,7 @@ def waiting_words(coverage: pl.DataFrame) -> str:
 
 
 def spans(caption: str, found: pl.DataFrame, none: str) -> str:
-    """The longest of them, or that there are none."""
+    """Return a table of the longest spans, or the sentence `none` if there are no spans."""
     if found.is_empty():
         return f'<p class="quiet">{none}</p>'
     longest = found.sort("minutes", "start", descending=[True, False]).head(LISTED)
@@ -200,7 +201,7 @@ def spans(caption: str, found: pl.DataFrame, none: str) -> str:
 
 
 def revisions(found: pl.DataFrame, quote: Quote | None) -> str:
-    """The latest of them, as `Status` has them."""
+    """Return a table of the latest revisions, given as in `Status.revisions`."""
     if found.is_empty():
         return '<p class="quiet">No bar has come again with other values.</p>'
 

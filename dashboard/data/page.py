@@ -1,4 +1,4 @@
-"""The data page: what is known of the stored minutes, and the prices themselves."""
+"""The data page: coverage of the stored minutes, and the prices."""
 
 from html import escape
 from typing import Any
@@ -34,7 +34,7 @@ TIME = "%a %d %b %Y %H:%M"
 
 
 class Coverage:
-    """The coverage at the time of the request."""
+    """View of the coverage at the time of the request."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
         """Raises    NoRows, DataError, LedgerError"""
@@ -69,7 +69,7 @@ class Coverage:
 
 
 def came(context: PageContext, known: Known) -> str:
-    """The last ingest, in words."""
+    """Return a sentence about the source of the bars, their last change, and the last answer of a source."""
     zone = context.zone
     told = f"The bars come from {escape(known.source)}. They changed last on {known.changed_at.astimezone(zone):{TIME}}"
     if not known.answers:
@@ -88,7 +88,7 @@ def lists(known: Known, quote: Quote | None) -> list[Viewable]:
 
 
 class Prices:
-    """Minutes or hours, each with the span that was looked at last."""
+    """View of the minutes or the hours; each keeps the span that was displayed last."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol, self._made = context, symbol, dict[str, Explorer]()
@@ -99,7 +99,7 @@ class Prices:
         self.view = pn.Column(self._kind, html(told), selected.view, sizing_mode="stretch_width", margin=0)
 
     def _read_unknown(self) -> tuple[pl.DataFrame, str]:
-        """And why it is not known, if so: prices are there without the ledger."""
+        """Return the unknown spans, or none and the reason why they cannot be read: prices need no ledger."""
         try:
             return stored(self._context.settings).known(self._symbol).unknown, ""
         except LstmTsError as error:

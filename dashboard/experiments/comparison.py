@@ -1,4 +1,4 @@
-"""A few runs beside each other: how their trainings went, what came of them, what they were set to."""
+"""Comparison of a few runs: loss curves of their trainings, scores, and settings that differ."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,12 +18,12 @@ MOST = len(COLOURS)  # runs
 
 
 def _order(colours: Shade) -> tuple[str, ...]:
-    """Colours of the runs, those with the most contrast first."""
+    """Return the colours of the runs, those with the most contrast first."""
     return COLOURS[::-1] if colours == DARK else COLOURS
 
 
 def loss_curves(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> figure:
-    """Validation loss by epoch; the line at 1 is har_rolling."""
+    """Draw the validation loss by epoch; the line at 1 is har_rolling."""
     plot = plain_figure(colours, height=300)
     plot.name = "losses"
     plot.xaxis.axis_label, plot.yaxis.axis_label = "Epoch", "Validation loss over har_rolling's"
@@ -46,7 +46,7 @@ def curves_legend(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> str:
 
 
 def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:
-    """What came of the runs, and the first of the settings that they differ in."""
+    """Return a table of the runs' scores, and of the first settings in which they differ."""
     settings, steps = differing(runs)[:SETTINGS], steps_of(runs)
     heads = ["Run", *map(escape, settings), "Lowest loss", *(f"{step} h ahead, <br>bps" for step in steps), "Scored on"]
     rows = [

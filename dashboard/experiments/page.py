@@ -1,4 +1,4 @@
-"""Experiments: the local runs and sweeps, their scores by parameter, and one of them closely."""
+"""The experiments page: local runs and sweeps, their scores by parameter, and the details of one run."""
 
 from collections.abc import Callable
 from html import escape
@@ -28,7 +28,7 @@ them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
 
 
 class Experiments:
-    """Read again now and then, drawn again when a run has come or gone on."""
+    """View of the runs, which `look` reads again, and draws again if a run was added or has changed."""
 
     def __init__(self, context: PageContext) -> None:
         self._context, self._reading, self._offering = context, Lock(), False
@@ -99,7 +99,7 @@ class Experiments:
             self._reading.release()
 
     def _draw(self, runs: list[Run]) -> None:
-        """This and the others below run where the page may be changed."""
+        """Draw all runs; this and the methods below must be called where the document may be changed."""
         self._none.object, self._none.visible = _invitation(self._context), not runs
         self._some.visible = bool(runs)
         if runs:
@@ -160,7 +160,7 @@ class Experiments:
             self._scatter.mark(chosen)
 
     def _offer(self, select: Choice, options: dict[str, str]) -> None:
-        """What was chosen stays, where it still can be."""
+        """Set the options; keep the chosen value if it is one of them, else choose the first."""
         value = select.value if select.value in options.values() else next(iter(options.values()), None)
         self._offering = True
         select.param.update(options=options, value=value)

@@ -83,7 +83,7 @@ def _started(folder: Path) -> datetime | None:
 
 
 def _is_refused(folder: Path) -> bool:
-    """Whether nothing was trained, yet or before the command ended: it has written only configuration and log."""
+    """Return whether nothing was trained, yet or before the command ended: only configuration and log exist."""
     return (folder / ".hydra").is_dir() and all(
         path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir()
     )
@@ -183,7 +183,7 @@ def _offline(folder: Path) -> Path | None:
 
 
 def values_of(config: Mapping[str, Any]) -> dict[str, Value]:
-    """Values by dotted name, without those that decide nothing."""
+    """Return the values by dotted name, without those that do not affect a model."""
     return {
         name: json.dumps(value, default=str) if isinstance(value, list) else value
         for name, value in flatten(config)

@@ -1,4 +1,4 @@
-"""Runs beside each other: as a table, as a picture of scores by parameter, and one of them closely."""
+"""Runs as groups and as a table, and one of them in detail."""
 
 import math
 import re
@@ -26,7 +26,7 @@ def when(run: Run, zone: ZoneInfo) -> str:
 
 
 def name(run: Run) -> str:
-    """What was run, and which trial of a sweep it was."""
+    """Return the command or the experiment of a run, or both, and the number of a sweep's trial."""
     parts = [run.command] * (run.command != "train" or not run.experiment) + [run.experiment] * bool(run.experiment)
     return " ".join(parts) + (f" #{run.trial}" if run.trial is not None else "")
 
@@ -37,7 +37,7 @@ def label(run: Run, zone: ZoneInfo) -> str:
 
 
 def matches(run: Run, wanted: str, zone: ZoneInfo) -> bool:
-    """Whether the run's label, overrides, trouble and span contain all of the words."""
+    """Return whether the run's label, overrides, trouble and span contain all of the words."""
     told = " ".join((label(run, zone), *run.overrides, run.trouble, run.span)).lower()
     return all(word in told for word in wanted.lower().split())
 
@@ -53,7 +53,7 @@ def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
 
 
 def listing(runs: Sequence[Run], zone: ZoneInfo) -> str:
-    """The newest runs, with what came of them and what was typed."""
+    """Return a table of the newest runs, with their scores and the overrides that were typed."""
     steps = steps_of(runs)
     scores = [f"{step} h ahead, <br>bps" for step in steps]
     heads = [
@@ -85,12 +85,12 @@ def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
 
 
 def steps_of(runs: Sequence[Run]) -> list[str]:
-    """Steps that some run was scored at."""
+    """Return the steps at which at least one of the runs was scored, among those that are shown."""
     return [step for step in map(str, SHOWN_STEPS) if any(step in run.horizons for run in runs)]
 
 
 def score_cells(run: Run, steps: Sequence[str]) -> list[str]:
-    """Its lowest validation loss, and its scores at the steps."""
+    """Return cells with the run's lowest validation loss and its scores at the steps."""
     scores = (_bps(run.horizons[step]) if step in run.horizons else NONE for step in steps)
     return [NONE if run.loss is None else f"{run.loss:.4f}", *scores]
 
@@ -112,13 +112,13 @@ def told(value: Value) -> str:
 
 
 def spans_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Spans that runs were scored on, that of the newest run first, and how many."""
+    """Return the spans on which runs were scored, that of the newest run first, by a label with their number."""
     counts = Counter(run.span for run in runs if run.span)
     return {f"{span} ({count} run{'s' * (count > 1)})": span for span, count in counts.items()}
 
 
 def details(run: Run, others: Sequence[Run], registry_uri: str) -> str:
-    """Verdicts, scores beside the baselines', the command, where it is tracked, what it has unlike the others."""
+    """Return a run's verdicts, scores, differences from other runs, command, and where it is tracked and registered."""
     command = " ".join(quote(text) for text in ("python", "-m", f"lstm_ts.{run.command}", *run.overrides))
     horizons = run.horizons
     steps = [step for step in map(str, SHOWN_STEPS) if step in horizons]
@@ -153,7 +153,7 @@ def _baseline_cells(horizon: HorizonScores, baseline: str) -> tuple[str, str, st
 
 
 def _difference_table(run: Run, others: Sequence[Run]) -> str:
-    """Parameters that differ among the runs that are shown."""
+    """Return a table of the parameters that differ among the runs that are shown."""
     rows = []
     for parameter in differing([run, *others]):
         here = told(run.config[parameter]) if parameter in run.config else NONE
@@ -181,7 +181,7 @@ def _link(address: str, words: str) -> str:
 
 
 def _registered(run: Run, uri: str) -> str:
-    """The MLflow version that came of the run, if one did."""
+    """Return a link to MLflow's page of the versions of the run's model, or how to open that page."""
     name = str(run.config.get("name", run.symbol))
     if address := page_address(uri, name):
         return _link(address, f"Versions of {name} in MLflow")

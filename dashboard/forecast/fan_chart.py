@@ -1,4 +1,4 @@
-"""The last hours as candlesticks, the forecast's fan, and what was forecast for the hours that came."""
+"""Chart of the last hours as candlesticks, the forecast's fan, and the past forecasts of those hours."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -33,9 +33,9 @@ PRICE = "return isNaN(value) ? 'none' : value.toFixed(decimals)"
 
 
 class FanChart:
-    """One place is one session hour, closed hours have no room; place 0 is the hour that closes at the origin.
+    """Chart with one place for each session hour, none for closed hours; place 0 is the hour that closes at the origin.
 
-    `show`, `show_past` and `mark` change what is drawn in place: call them where the document may be changed.
+    `show`, `show_past` and `mark` redraw it in place, and must be called where the document may be changed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FanChart:
         plot.vspan(x=[0.5], line_color=colours.ink, line_dash="dotted", line_width=1)
 
     def _draw_candles(self) -> Any:
-        """Draw the candles; return the bars that a mouse finds at any height within an hour."""
+        """Draw the candles; return invisible bars, which the hover tool detects at any height within an hour."""
         plot, colours = self.plot, self._colours
         draw_candles(plot, self._candles, 0.7)
         plot.scatter("x", "close", source=self._after, size=7, color=colours.ink, marker="diamond")
@@ -110,7 +110,7 @@ class FanChart:
             self._choose(min(round(event.x), self._steps))
 
     def show(self, bars: pl.DataFrame, forecast: ForecastReply, after: pl.DataFrame) -> None:
-        """bars     hourly, up to the origin; after: those that came next, as far as they are known"""
+        """bars     hourly, up to the origin; after: the bars that followed, as far as they are known"""
         prices = prices_of(forecast)
         show_prices(self.plot, prices)
         self._price.args = {"decimals": prices.decimals}
@@ -135,7 +135,7 @@ class FanChart:
         self._look_at(1 - len(hours), len(forecast.path))
 
     def _look_at(self, first: int, last: int) -> None:
-        """Bound the view; it stays where it is, as long as that is within."""
+        """Bound the view; it keeps its position if that is within the bounds and the horizon is the same."""
         start = self._places.start
         assert isinstance(start, int | float)
         if last != self._steps or start < first - 0.5:
@@ -144,7 +144,7 @@ class FanChart:
         self._steps = last
 
     def _tell_hours(self, past: str) -> None:
-        """past    how the forecasts of these hours are called; empty: there are none"""
+        """past    label of the past forecasts of these hours; empty: there are none"""
         told = [(price.capitalize(), f"@{price}{{custom}}") for price in PRICES]
         volume = [("Volume", "@volume{0,0}")] * bool(np.isfinite(self._hours["volume"]).any())
         said = [(past, "@past_low{custom} to @past_high{custom}, median @past_median{custom}")] * bool(past)
@@ -152,7 +152,7 @@ class FanChart:
         self._of_hours.tooltips = [("Closes", "@ts{custom}"), *told, *volume, *spread, *said]
 
     def show_past(self, path: PastPath | None, step: int) -> None:
-        """What was forecast of the hours that came, `step` hours before each; None: nothing is known of it."""
+        """Show the past forecasts of the hours, made `step` hours before each; None: no past forecast is known."""
         nothing = np.full(len(self._hours["x"]), np.nan)
         past = {name: nothing.copy() for name in PAST}
         if path is not None:
@@ -187,7 +187,7 @@ class FanChart:
 
 
 def path_columns(forecast: ForecastReply) -> dict[str, Any]:
-    """Columns of the fan, which begins at the last close; NaN where the service names no such level."""
+    """Return the columns of the fan, which begins at the last close; NaN where the service gives no such level."""
     close, path = forecast.last_close, forecast.path
     columns: dict[str, Any] = {
         "x": np.arange(len(path) + 1.0),
@@ -212,5 +212,5 @@ def fan_legend(colours: Shade, *, after: bool, past: str) -> str:
 
 
 def _to_ms(opens: Sequence[datetime]) -> Any:
-    """Closes of hours, in milliseconds since 1970."""
+    """Return the closes of hours, in milliseconds since 1970."""
     return np.array([(ts + HOUR).timestamp() for ts in opens]) * 1000.0

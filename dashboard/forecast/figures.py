@@ -1,4 +1,4 @@
-"""The figures of a forecast at one step, each with what it is measured by. Nothing here asks anyone for anything."""
+"""Key figures of a forecast at one step, each with its reference. Reads no store and calls no service."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,10 +24,10 @@ class Figure:
 
 
 def figures(forecast: ForecastReply, step: int, zone: ZoneInfo, now: datetime, *, past: bool) -> str:
-    """HTML of the row.
+    """Return the row of figures, as HTML.
 
     step    1..horizon
-    past    of hours that someone has chosen: their age is of no interest
+    past    whether the hours were chosen by the visitor: their age is then left out
     """
     chosen, prices = forecast.path[step - 1], prices_of(forecast)
     ahead = f"{step} h ahead"
@@ -48,14 +48,14 @@ def _way(step: Step) -> str:
 
 
 def arm_words(forecast: ForecastReply) -> str:
-    """Who answered; an alias of another name than the arm's stood in for it."""
+    """Return the alias that answered, the arm that it replaced if that has another name, and the end of training."""
     model = forecast.model
     who = model.alias if model.alias == forecast.arm else f"{model.alias}, for the {forecast.arm}"
     return f"{who}, trained until {model.trained_until[:10]}"
 
 
 def age_figure(forecast: ForecastReply, zone: ZoneInfo, now: datetime) -> Figure:
-    """The age of the last bar."""
+    """Return the age of the last bar."""
     closed = sum(step.target_ts <= now for step in forecast.path)
     more = "or more " * (closed == len(forecast.path))
     said = f"{closed} {more}session hours since {short(forecast.origin_ts, zone)}"
@@ -64,7 +64,7 @@ def age_figure(forecast: ForecastReply, zone: ZoneInfo, now: datetime) -> Figure
 
 
 def skill_figure(skill: Skill | None, reason: str | None, step: int) -> Figure:
-    """The live skill at the scored step that is nearest."""
+    """Return the live skill at the nearest scored step."""
     if skill is None or not skill.steps:
         return Figure("Live skill", "not known", reason or "the service does not say why")
     nearest = min(skill.steps, key=lambda each: abs(each.step - step))

@@ -1,4 +1,4 @@
-"""A forecast on the page: picture, sentences, table, downloads, and how to ask the same elsewhere."""
+"""View of a forecast: chart, sentences, table, downloads, and a command line that requests the same forecast."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -32,7 +32,7 @@ HINT = (
 
 
 class Result:
-    """Empty until the first forecast; its room is kept free. Its methods may be called in any thread."""
+    """View of a forecast, empty before the first, with reserved space. Its methods may be called in any thread."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context = context
@@ -69,8 +69,8 @@ class Result:
     def show(
         self, answer: Answer, bars: pl.DataFrame, *, body: bytes | None, after: pl.DataFrame | None = None
     ) -> None:
-        """body     what was sent, null for the service's own bars
-        after    what came next; null where this is not asked
+        """body     request that was sent; None: the forecast is of the service's own bars
+        after    bars that followed; None: the forecast is not to be compared with any
         """
 
         past = NO_PAST if body is not None else self._read_past(answer.forecast)
@@ -96,7 +96,7 @@ class Result:
         pn.state.execute(draw)
 
     def _read_past(self, forecast: ForecastReply) -> Past:
-        """What the monitor has kept of the version that answers; a forecast is shown without a ledger, too."""
+        """Return the past forecasts that the monitor has stored of the version that answers; none without a ledger."""
         model = forecast.model
         try:
             past = watched_at(self._context.settings.ledger_url).past(model.name, model.version)
@@ -113,7 +113,7 @@ class Result:
         pn.state.execute(draw)
 
     def _draw_step(self) -> None:
-        """All that depends on the chosen step."""
+        """Draw everything that depends on the chosen step."""
         assert self._answer
         forecast, step, past = self._answer.forecast, self._step, self._past
         path = make_path(past.forecasts, past.close_by_target, step) if past.forecasts else None
@@ -127,7 +127,7 @@ class Result:
         self.tick()
 
     def tick(self) -> None:
-        """Tell the age of the data as it is by now."""
+        """Update the figures to the present age of the data."""
 
         def draw() -> None:
             if self._answer:
@@ -138,7 +138,7 @@ class Result:
         pn.state.execute(draw)
 
     def fail(self, text: str, *, keep: bool = False) -> None:
-        """keep    the forecast that is shown, which is still true of its bars"""
+        """keep    whether the forecast stays on the page, since it is still valid for its bars"""
 
         def draw() -> None:
             self._wrong.object = alert(text) if text else ""

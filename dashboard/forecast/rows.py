@@ -1,4 +1,4 @@
-"""Rows that a person has typed or pasted: read as hourly bars, or with every bad cell and its reason."""
+"""Rows that a person has typed or pasted, read as hourly bars; each bad cell has a reason."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ DAY_FIRST = ("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%Y.%m.%d %H:%M")
 
 @dataclass(frozen=True)
 class Cell:
-    """A bad one; `column` is of COLUMNS."""
+    """Bad cell; `column` is one of COLUMNS."""
 
     row: int
     column: str
@@ -36,7 +36,7 @@ class Checked:
     missing: int  # of the last `tsteps` of them
 
     def lacks(self, needs: Input) -> str:
-        """What keeps the whole from being a window; empty if nothing does."""
+        """Return why the rows together are not a window; empty if they are one."""
         if self.hours < needs.tsteps:
             return f"{needs.tsteps} session hours are needed, these rows span {self.hours}: add earlier ones."
         if self.missing > needs.max_missing:
@@ -45,7 +45,7 @@ class Checked:
 
 
 def split(text: str) -> list[list[str]]:
-    """Rows of five cells from a spreadsheet's clipboard or a CSV; a header is left out, a time of its own joined."""
+    """Return rows of five cells from a spreadsheet's clipboard or a CSV, without header, with date and time joined."""
     rows = []
     for line in filter(str.strip, text.splitlines()):
         separator = next((mark for mark in "\t;" if mark in line), ",")
@@ -62,13 +62,13 @@ def to_rows(bars: pl.DataFrame, decimals: int) -> list[list[str]]:
 
 
 def _shown(price: float, decimals: int) -> str:
-    """So many places, or as many as the price has; never an exponent."""
+    """Format with `decimals` places, or with all places of the price if it has more; never with an exponent."""
     text = f"{price:.{decimals}f}"
     return text if float(text) == price else f"{Decimal(repr(price)):f}"
 
 
 def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: datetime) -> Checked:
-    """An empty row is no row."""
+    """Check rows as hourly bars of the session; empty rows are ignored."""
     good: list[tuple[int, datetime, list[float]]] = []
     bad: list[Cell] = []
     for number, row in enumerate(rows):
@@ -88,7 +88,7 @@ def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: da
 
 
 def cells_of(problems: Sequence[Problem], checked: Checked, left_out: int) -> tuple[list[Cell], list[str]]:
-    """What the service says of the bars that it was sent, the first `left_out` being older: by cell, and of all."""
+    """Return the service's problems as bad cells, and those of no cell; the first `left_out` bars were not sent."""
     cells, whole = [], []
     for problem in problems:
         found = re.fullmatch(r"bars\[(\d+)\]\.(\w+)", problem.path)
@@ -130,7 +130,7 @@ def _contradiction(field: str, bar: Mapping[str, float]) -> str:
 
 
 def _stamp(text: str) -> datetime | None:
-    """UTC where no offset is written; None for what is no time."""
+    """Return the time in UTC, which is also assumed where no offset is written; None if the text is no time."""
     text = text.strip()
     try:
         ts = datetime.fromisoformat(text)
@@ -147,7 +147,7 @@ def _strptime(text: str, form: str) -> datetime | None:
 
 
 def _price(text: str) -> float | None:
-    """A comma may stand for the point."""
+    """Return the price; its decimal sign may be a comma. None if the text is no finite number."""
     text = text.strip()
     try:
         price = float(text if "." in text else text.replace(",", "."))

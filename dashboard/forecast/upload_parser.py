@@ -1,4 +1,4 @@
-"""A dropped file, read as hourly bars: within limits, and with what was recognised, in words."""
+"""Reading of an uploaded file as hourly bars, within limits, with a description of what was recognised."""
 
 import gzip
 import time
@@ -31,7 +31,7 @@ CHOOSE = {
 
 
 class OverLimit(LstmTsError):
-    """More rows, or more time, than an upload may take."""
+    """Upload with more unpacked bytes, more rows or a longer reading time than allowed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RecognisedFile:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a file may leave open: see `Files`."""
+    """Options for what a file leaves open: see `Files`."""
 
     zone: str = "UTC"
     dates: str | None = None
@@ -60,7 +60,7 @@ class UploadedBars:
 
 
 def unzip(path: Path, name: str, limits: UploadLimits) -> None:
-    """Put a gzip file's content in its place, if it is one.    Raises    OverLimit, DataError"""
+    """Replace a gzip file by its content; other files are left as they are.    Raises    OverLimit, DataError"""
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             return
@@ -87,7 +87,7 @@ def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None)
 def read(
     path: Path, name: str, symbol: str, options: ReadOptions, settings: DashboardSettings, tell: Callable[[int], None]
 ) -> UploadedBars:
-    """tell      is called with the rows read so far
+    """tell      called with the number of rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
     zoned = recognise_file(path, name, symbol, options.dates).zoned

@@ -1,4 +1,4 @@
-"""The models page: versions and what was decided of them, who is champion and was, two versions side by side."""
+"""The models page: versions and the decisions about them, past and present champions, two versions compared."""
 
 from threading import Lock
 
@@ -46,7 +46,7 @@ class Models:
         self.load()
 
     def load(self) -> None:
-        """Everything again; the chosen version stays.    Raises    RegistryError, LedgerError"""
+        """Read and draw everything again; the chosen version is kept.    Raises    RegistryError, LedgerError"""
         registered, zone = self._registered, self._context.zone
         self._versions = versions = registered.versions(self._name)
         listed = [(version, registered.metrics(version)) for version in versions[:LISTED]]

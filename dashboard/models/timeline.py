@@ -1,4 +1,4 @@
-"""Which version was champion when, as a picture."""
+"""Chart of the champion versions over time."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ HEIGHT = 220
 
 
 def reigns(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo) -> dict[str, list[object]]:
-    """Corners of the steps: x wall time of the zone, y version; NaN while there was none.
+    """Return the corners of the steps: x wall time of the zone, y version; NaN while there was none.
 
     changes    of one alias, oldest first
     """

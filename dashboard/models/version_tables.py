@@ -1,6 +1,6 @@
-"""Versions, what was decided of them, and how two of them compare, as tables and sentences.
+"""Versions, the decisions about them, and the comparison of two of them, as tables and sentences.
 
-Nothing here asks anyone for anything.
+Reads no store and calls no service.
 """
 
 import math
@@ -40,12 +40,12 @@ def verdict(version: Version) -> str:
 
 
 def label(version: Version) -> str:
-    """A version's entry in a list to choose from."""
+    """Return the entry of a version in a selection list."""
     return f"{version.number} ({', '.join(version.aliases) or verdict(version)})"
 
 
 def versions_table(name: str, versions: Sequence[tuple[Version, Mapping[str, float]]], zone: ZoneInfo) -> str:
-    """Each with the scores that its registration wrote down."""
+    """Return a table of the versions, each with the scores that were recorded at its registration."""
     rows = [
         (
             f"{version.number}",
@@ -91,7 +91,7 @@ def facts(version: Version, forecaster: Forecaster, gate: Mapping[str, Any], zon
 
 
 def checks_table(version: Version, gate: Mapping[str, Any]) -> str:
-    """Failed ones first, then what the data cannot tell."""
+    """Return a table of the gate's checks: failed ones first, then those that the data cannot decide."""
     order = (False, None, True)
     checks = sorted(gate.get("checks", ()), key=lambda check: order.index(check["passed"]))
     rows = [(f"{PASSED[c['passed']]}<br><small>{escape(c['name'])}</small>", _prose(c["reason"])) for c in checks]
@@ -105,7 +105,7 @@ def _prose(text: str) -> str:
 
 
 def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
-    """What its registration wrote down, on the hours that it was judged on."""
+    """Return a table of the scores that are stored with the version, on the hours that it was judged on."""
     horizons = scores.get("horizons", {})
     steps = [str(step) for step in SHOWN_STEPS if str(step) in horizons]
     if not steps:
@@ -190,7 +190,7 @@ def comparison_words(found: Comparison, zone: ZoneInfo) -> str:
 
 
 def overlap_words(version: int, forecaster: Forecaster, first_origin: np.datetime64) -> str:
-    """Why the span is no fair one for this version; empty where it is."""
+    """Return why the span is not fair for this version; empty if it is fair."""
     seen_until = forecaster.provenance.data_end
     if not seen_until or first_origin >= np.datetime64(datetime.fromisoformat(seen_until).replace(tzinfo=None)):
         return ""

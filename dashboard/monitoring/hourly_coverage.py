@@ -37,7 +37,7 @@ class HourlyCoverage:
 
     @property
     def off_K(self) -> npt.NDArray[np.bool_]:
-        """Whether the bounds exclude the target."""
+        """Mask of the hours of day whose bounds exclude the target."""
         return np.asarray((self.low_K > TARGET) | (self.high_K < TARGET))
 
 
@@ -76,7 +76,7 @@ def _pairs(found: HourlyCoverage) -> list[tuple[int, float]]:
 
 
 def coverage_chart(found: HourlyCoverage, zone: str, colours: Shade) -> figure:
-    """Draw the coverage; `zone` is that of the hours."""
+    """Draw the coverage; `zone` is the time zone of the hours of day."""
     plot = plain_figure(colours, height=240)
     plot.name = "coverage"
     plot.x_range, plot.y_range = Range1d(start=-0.7, end=23.7), Range1d(start=0, end=103)

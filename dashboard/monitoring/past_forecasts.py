@@ -44,7 +44,7 @@ class PastPath:
 
     @property
     def missed_N(self) -> npt.NDArray[np.bool_]:
-        """Whether the close lies outside the 80 % interval."""
+        """Mask of the origins whose close is known and lies outside the 80 % interval."""
         low_N, high_N = self.band_N2["80"].T
         return np.asarray((self.close_N < low_N) | (self.close_N > high_N))
 

@@ -1,1 +1,1 @@
-"""What the pages share."""
+"""Components that are shared by the pages."""

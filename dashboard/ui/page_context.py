@@ -1,4 +1,4 @@
-"""What a page knows of who looks at it."""
+"""Context of a page: client, settings, and the time zone and theme of the visitor."""
 
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo

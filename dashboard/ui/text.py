@@ -1,4 +1,4 @@
-"""A forecast in sentences, and in the formats that others read."""
+"""A forecast in sentences, as CSV, and as the command line that requests it."""
 
 import csv
 from datetime import UTC, datetime, tzinfo
@@ -28,12 +28,12 @@ def short(ts: datetime, zone: tzinfo) -> str:
 
 
 def year_of(local: datetime) -> str:
-    """Part of a format, for a date of another year than this one."""
+    """Return the year's part of a time format; empty for a date of the current year."""
     return "" if local.year == clock.now().astimezone(local.tzinfo or UTC).year else " %Y"
 
 
 def signed(number: float) -> str:
-    """Round to one decimal, without negative zero."""
+    """Format with a sign and one decimal, without negative zero."""
     return f"{number:+z.1f}"
 
 
@@ -44,12 +44,12 @@ def prices_of(forecast: ForecastReply) -> PriceFormat:
 
 
 def bps(step: Step) -> float:
-    """Basis points of the median over the last close."""
+    """Return the basis points of the median over the last close."""
     return 1e4 * (step.price / step.persistence - 1)
 
 
 def moments(ts: datetime, zone: ZoneInfo) -> str:
-    """The time in the zone, and in UTC where that is another."""
+    """Return the time in the zone, and also in UTC if that differs."""
     local = f"{short(ts, zone)} {zone.key}"
     return local if is_utc(ts, zone) else f"{local} ({short(ts, UTC)} UTC)"
 
@@ -59,9 +59,9 @@ def is_utc(ts: datetime, zone: ZoneInfo) -> bool:
 
 
 def warnings(forecast: ForecastReply, *, past: bool = False) -> str:
-    """What to know before trusting it; empty: the service raises no flag.
+    """Return what to know before trusting the forecast; empty: the service raises no flag.
 
-    past    of hours that someone has chosen from a file: their age is no warning
+    past    whether the hours were chosen from a file: their age is then no warning
     """
     told = [flag for flag in forecast.flags if not (past and flag.startswith(STALE))]
     flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in told)
@@ -69,7 +69,7 @@ def warnings(forecast: ForecastReply, *, past: bool = False) -> str:
 
 
 def trust(forecast: ForecastReply) -> str:
-    """Live skill step by step, and whose forecast it is."""
+    """Return the live skill step by step, and which version made the forecast."""
     model = forecast.model
     known = skill_block(forecast.skill, forecast.skill_reason)
     by = f"Made by version {model.version} of {model.name} ({model.alias}), trained until {model.trained_until[:10]}."
@@ -77,7 +77,7 @@ def trust(forecast: ForecastReply) -> str:
 
 
 def skill_block(skill: Skill | None, reason: str | None) -> str:
-    """A sentence for each step, and why there is none or perhaps a newer one."""
+    """Return a sentence about each step's live skill, and why it is unknown or perhaps not the newest."""
     if skill is None:
         said = reason or "the service does not say why"
         return f"<p>Whether it beats the best baseline live is not known: {escape(said)}.</p>"
@@ -90,7 +90,7 @@ def skill_block(skill: Skill | None, reason: str | None) -> str:
 
 
 def step_skill_words(step: StepSkill) -> str:
-    """Skill is claimed over the best baseline only, where its interval says so."""
+    """Describe the skill at a step; it is claimed over the best baseline only, and only if its interval proves it."""
     hours = f"{step.step} session hour{'s' * (step.step > 1)} ahead"
     over = [over_words(f"{step.best}, the best baseline", step.over_best)]
     if step.best != PERSISTENCE:
@@ -107,14 +107,14 @@ def over_words(name: str, over: SkillOver) -> str:
 
 
 def proof_words(lower: float | None, upper: float | None) -> str:
-    """Say whether skill over the best baseline is proven, by its interval; None: there is none yet."""
+    """Return whether the interval proves skill over the best baseline, in words; None: no interval exists yet."""
     if lower is None or upper is None:
         return "too few days to tell"
     return "proven skill" if lower > 0 else "worse, proven" if upper < 0 else "no proven skill"
 
 
 def outcome_words(forecast: ForecastReply, after: pl.DataFrame) -> str:
-    """What came, against the forecast; empty where nothing is known of it."""
+    """Compare the forecast with the closes that followed; without any, return a sentence that the file ends here."""
     closes = dict(zip((ts + HOUR for ts in after["ts"]), after["close"], strict=True))
     known = [(step, closes[step.target_ts]) for step in forecast.path if step.target_ts in closes]
     if not known:
@@ -147,7 +147,7 @@ def to_csv(forecast: ForecastReply) -> str:
 
 
 def curl(url: str, symbol: str, *, key: bool, window: bool) -> str:
-    """The same question on a command line."""
+    """Return a command line that requests the same forecast."""
     header = ' -H "X-API-Key: $LSTM_TS_API_KEY"' if key else ""
     if window:
         return f"curl{header} {url}/predict --json @window.json"

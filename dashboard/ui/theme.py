@@ -1,4 +1,4 @@
-"""How Panel's widgets look here: readable in both themes, alike on every page."""
+"""Style of Panel's widgets: readable in both themes, and the same on every page."""
 
 from pathlib import Path
 

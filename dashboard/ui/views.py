@@ -1,4 +1,4 @@
-"""What all pictures look like, and the path as a table. Nothing here asks anyone for anything."""
+"""Common style of all charts, and the path as a table. Reads no store and calls no service."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PRICE = re.compile(r"(@\w+)\{%[^}]*f\}")  # a price in a tip
 
 @dataclass(frozen=True)
 class Shade:
-    """The colours of a picture; rising hours are hollow, falling ones filled, so that no colour is needed."""
+    """Colours of a chart; rising hours are hollow and falling hours filled, so that they differ without colour."""
 
     rising: str
     falling: str
@@ -41,7 +41,7 @@ def shade(dark: bool) -> Shade:
 
 
 def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
-    """An empty picture of the page's width, without a tool that would take the page's scrolling."""
+    """Return an empty figure of the page's width, without a tool that would capture the page's scrolling."""
     wide: dict[str, Any] = {"sizing_mode": "stretch_width", "toolbar_location": None, "tools": ""}
     plot = figure(height=height, min_border_left=64, **wide, **axes)
     plot.background_fill_color = plot.border_fill_color = colours.paper
@@ -58,7 +58,7 @@ def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
 
 
 def show_prices(plot: figure, prices: PriceFormat) -> None:
-    """Format prices on the axis and in the tips, whose fields in braces are prices."""
+    """Format prices on the axis and in the tooltips, in which fields such as `@close{%f}` are prices."""
     plot.yaxis.axis_label = prices.unit
     plot.yaxis.formatter = PrintfTickFormatter(format=f"%.{prices.decimals}f")
     hovers: list[Any] = list(plot.select(HoverTool))

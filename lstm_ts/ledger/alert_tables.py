@@ -1,4 +1,4 @@
-"""What alerts read and write, within a transaction of `Ledger.transaction`: several calls are one change."""
+"""Tables of alerts, read and written in a transaction of `Ledger.transaction`: several calls are one change."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,30 +21,30 @@ from lstm_ts.ledger.upserts import add_numbered, put_rows
 
 
 def put_incidents(connection: Connection, rows: Sequence[IncidentRow]) -> list[IncidentRow]:
-    """The rows with their numbers: those that have none are added."""
+    """Store the rows and return them with their numbers: rows without a number are added."""
     put_rows(connection, INCIDENTS, [row for row in rows if row.number])
     return [row if row.number else replace(row, number=add_numbered(connection, INCIDENTS, row)) for row in rows]
 
 
 def forget_incidents(connection: Connection, rows: Sequence[IncidentRow]) -> None:
-    """Those that have never opened."""
+    """Delete incidents that have never opened."""
     assert all(row.opened_at is None for row in rows)
     connection.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.number.in_([row.number for row in rows])))
 
 
 def read_active(connection: Connection) -> list[IncidentRow]:
-    """Those that have not ended, whether opened or not; the oldest first."""
+    """Return the incidents that have not ended, whether opened or not; the oldest first."""
     return _read_incidents(connection, INCIDENTS.c.ended_at.is_(None))
 
 
 def read_incidents(connection: Connection, *, since: datetime) -> list[IncidentRow]:
-    """Those that are open, or have ended since; the oldest first."""
+    """Return the incidents that are open, or have ended since; the oldest first."""
     ended_at = INCIDENTS.c.ended_at
     return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), ended_at.is_(None) | (ended_at >= since))
 
 
 def read_latest(connection: Connection, *, limit: int) -> list[IncidentRow]:
-    """Those that have opened: first those that are open, then those that have ended; the newest of both first."""
+    """Return the incidents that have opened: first the open ones, then the ended ones; the newest of both first."""
     columns = INCIDENTS.c
     order = columns.ended_at.is_(None).desc(), columns.number.desc()
     wanted = sa.select(INCIDENTS).where(columns.opened_at.is_not(None)).order_by(*order).limit(limit)
@@ -63,7 +63,7 @@ def _read_incidents(connection: Connection, *where: sa.ColumnElement[bool]) -> l
 
 
 def _end_is_untold(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Condition: the opening was, or may have been, sent to one of the receivers, and the end was not."""
+    """Make the condition that the opening was, or may have been, sent to one of the receivers, and the end was not."""
     told, over = DELIVERIES.alias(), DELIVERIES.alias()
     same = (over.c.number == told.c.number) & (over.c.receiver == told.c.receiver)
     is_over = sa.exists().where(same, over.c.kind == RESOLVED, over.c.sent_at.is_not(None)).correlate(told)

@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Database:
-    """Threads may share one. PostgreSQL not behind a pooler that mixes sessions: locks are a session's."""
+    """Database that threads may share. A pooler before PostgreSQL must not mix sessions: locks belong to a session."""
 
     def __init__(self, url: str, *, make: bool, identity: str | None) -> None:
-        """Open; make the database, or bring its schema up to date, first where that is needed.
+        """Open the database; first create it or upgrade its schema, if that is needed.
 
         make       a SQLite file that is not there, and its folder
         identity   of the only ledger to open; None: any, which is the only one from then on
@@ -75,7 +75,7 @@ class Database:
             )
 
     def _check_revision(self, revision: str | None) -> None:
-        """Another one may be of any revision: it is not brought up to date."""
+        """Check that the schema is the newest; another database in this one's place may have any, and keeps it."""
         if revision != REVISIONS[-1]:
             raise self._replaced(f"one at revision {revision}" if revision else "an empty one")
 
@@ -90,7 +90,7 @@ class Database:
 
     @contextmanager
     def locked(self, what: str) -> Iterator[None]:
-        """One holder of `what` over all processes and threads; not reentrant. A killed holder frees it."""
+        """Lock `what` over all processes and threads; not reentrant. The lock of a killed holder is released."""
         with ExitStack() as held:
             with self._answering():
                 held.enter_context(self._lock(what))
@@ -189,7 +189,7 @@ def migrate(connection: Connection, revision: str) -> None:
 
 
 def _read_url(text: str) -> URL:
-    """A text that is no URL is not repeated: it may hold a password."""
+    """Parse a database URL; an error does not repeat a text that is no URL: it may hold a password."""
     try:
         url = sa.make_url(text)
     except ArgumentError:
@@ -205,14 +205,16 @@ def without_secrets(url: URL) -> str:
 
 
 def has_place(url: str) -> bool:
-    """Whether the folder of a SQLite ledger is there; a server is asked when it is opened."""
+    """Return whether the folder of a SQLite ledger exists; True for a server, which is only tried when it is opened."""
     read = _read_url(url)
     return read.get_backend_name() != "sqlite" or Path(read.database or "").parent.is_dir()
 
 
 def _engine(url: URL) -> Engine:
-    """A SQLite file is opened for each transaction: what is written lies in that one file whenever nobody writes, so it
-    can be copied, moved and replaced, and what has taken its place is seen.
+    """Create the engine; a SQLite file is opened for each transaction.
+
+    While no process writes, all data lies in that one file, so it can be copied, moved and replaced; the next
+    transaction opens the file that has taken its place.
     """
     try:
         if url.get_backend_name() == "sqlite":
@@ -228,5 +230,5 @@ def _engine(url: URL) -> Engine:
 
 
 def _open_existing(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-    """SQLite makes a file that is not there, unless it is named by a URI that says otherwise."""
+    """Connect to an existing SQLite file; SQLite creates a missing one unless the URI has `mode=rw`."""
     return dialect.connect(f"{Path(arguments[0]).absolute().as_uri()}?mode=rw", uri=True, **options)

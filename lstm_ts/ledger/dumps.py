@@ -27,7 +27,7 @@ SNAPSHOT = sa.text("SELECT pg_export_snapshot()")
 
 @dataclass(frozen=True)
 class Content:
-    """What a database holds, to be compared after it was restored."""
+    """Tables and triggers of a database, for comparison after a restore."""
 
     kind: str
     rows: dict[str, int]  # by table
@@ -35,7 +35,7 @@ class Content:
 
 
 def dump(url: str, file: Path) -> Content:
-    """Write the database as it is at one moment, while others go on writing.    Raises    LedgerError"""
+    """Write a snapshot of the database while others go on writing; return its content.    Raises    LedgerError"""
     read = sa.make_url(url)
     if read.get_backend_name() == SQLITE:
         address = f"{Path(read.database or '').absolute().as_uri()}?mode=rw"  # no file is made where there is none
@@ -67,13 +67,13 @@ def check_target(url: str, kind: str) -> None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """A dump of SQLite takes its place; None: a server."""
+    """Return the file of a SQLite database, which a dump replaces; None: a server."""
     read = sa.make_url(url)
     return Path(read.database or "") if read.get_backend_name() == SQLITE else None
 
 
 def restore(file: Path, url: str) -> None:
-    """Fill an empty database of PostgreSQL, wholly or not at all.    Raises    LedgerError"""
+    """Fill an empty PostgreSQL database, wholly or not at all.    Raises    LedgerError"""
     _run("pg_restore", sa.make_url(url), "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
 
 
@@ -83,7 +83,7 @@ def content(url: str) -> Content:
 
 
 def is_empty(url: str) -> bool:
-    """No table, or a SQLite file that is not there."""
+    """Return whether a database has no table, or is a SQLite file that does not exist."""
     read = sa.make_url(url)
     if read.get_backend_name() == SQLITE and not Path(read.database or "").exists():
         return True
@@ -100,7 +100,7 @@ def _content(connection: Connection) -> Content:
 
 @contextmanager
 def _transaction(url: URL) -> Iterator[Connection]:
-    """One that sees one moment."""
+    """Begin a transaction with one consistent snapshot."""
     level = "REPEATABLE READ" if url.get_backend_name() == POSTGRES else "SERIALIZABLE"
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level=level)
     with answering(f"the database {without_secrets(url)}", CHECK), engine.begin() as connection:
@@ -108,7 +108,7 @@ def _transaction(url: URL) -> Iterator[Connection]:
 
 
 def _run(program: str, url: URL, *arguments: str) -> None:
-    """A program of PostgreSQL's; the password does not stand in its command line."""
+    """Run a program of PostgreSQL; the password is in its environment, not on its command line."""
     from psycopg.conninfo import make_conninfo  # an extra
 
     address = url.translate_connect_args(username="user", database="dbname") | dict(url.query)

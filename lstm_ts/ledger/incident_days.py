@@ -1,4 +1,4 @@
-"""Incidents that ended longer ago than is kept: counted by the day of their end, and removed with their deliveries."""
+"""Incidents older than what is kept: counted by the day of their end, then removed with their deliveries."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ INCIDENT_DAYS = sa.Table(
 
 
 def fold_incidents(ledger: Ledger, *, before: datetime) -> int:
-    """How many left, in one transaction: each is either there or counted."""
+    """Count and remove ended incidents in one transaction: each is either stored or counted; return how many left."""
     columns = INCIDENTS.c
     with ledger.exclusive_alerts(), ledger.transaction() as connection:
         old = connection.execute(sa.select(INCIDENTS).where(columns.ended_at < before)).all()
@@ -57,7 +57,7 @@ def fold_incidents(ledger: Ledger, *, before: datetime) -> int:
 
 
 def read_incident_days(connection: Connection) -> list[IncidentDay]:
-    """Ascending by day, rule and subject."""
+    """Return the counts by day, ascending by day, rule and subject."""
     table = INCIDENT_DAYS.c
     wanted = sa.select(INCIDENT_DAYS).order_by(table.day, table.rule, table.subject, table.severity)
     return [IncidentDay(**row._mapping) for row in connection.execute(wanted)]

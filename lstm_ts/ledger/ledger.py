@@ -1,5 +1,6 @@
-"""What the gate decided, who moved which alias when, what was forecast, and which minutes a source answered for:
-rows that are only ever added, kept so by triggers.
+"""Ledger of the gate's decisions, alias changes, served forecasts, and the minutes that a source answered for.
+
+Rows of these are only ever added, which triggers enforce; `served_days` alone removes old forecasts.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from lstm_ts.market.bars import AnsweredSpan
 
 
 class Ledger:
-    """Every method raises LedgerError when the database does not answer."""
+    """Operations ledger; every method raises LedgerError when the database does not answer."""
 
     def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
         """make       where a SQLite file is not there
@@ -39,7 +40,7 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """The same for a copy. Once another ledger has taken this one's place, every method raises LedgerError."""
+        """Id of this ledger, the same for a copy; once another ledger replaces this one, methods raise LedgerError."""
         return self._database.identity
 
     def check(self) -> None:
@@ -55,12 +56,12 @@ class Ledger:
         return self._database.transaction()
 
     def record_decision(self, row: DecisionRow) -> None:
-        """A second decision about the same version changes nothing."""
+        """Record the gate's decision; a second one about the same version changes nothing."""
         with self._database.transaction() as connection:
             connection.execute(RECORD["decisions", connection.dialect.name], vars(row))
 
     def decisions(self, name: str) -> list[DecisionRow]:
-        """Oldest first."""
+        """Return the decisions about a model, oldest first."""
         table = DECISIONS
         wanted = sa.select(table).where(table.c.name == name).order_by(table.c.at, table.c.version)
         with self._database.transaction() as connection:
@@ -71,7 +72,7 @@ class Ledger:
             connection.execute(sa.insert(ALIAS_CHANGES), vars(change))
 
     def alias_changes(self, name: str, alias: str) -> list[AliasChange]:
-        """Both states, in the order they were recorded."""
+        """Return the changes of an alias in both states, in the order in which they were recorded."""
         columns = {column.name: column for column in ALIAS_CHANGES.columns}
         number = columns.pop("id")
         wanted = sa.select(*columns.values()).where(columns["name"] == name, columns["alias"] == alias)
@@ -79,7 +80,7 @@ class Ledger:
             return [AliasChange(**row._mapping) for row in connection.execute(wanted.order_by(number))]
 
     def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
-        """All of them or none; one of a request, arm and time that is there changes nothing.
+        """Record all rows or none; a row with a request, arm and time that are recorded already changes nothing.
 
         Raises    RowRefused: the database answers, and will not have one of them
         """
@@ -96,7 +97,7 @@ class Ledger:
             raise RowRefused(f"Expected forecasts that a database can hold, got one it refuses: {said}") from error
 
     def forecasts(self, name: str, *, since: datetime, until: datetime) -> list[ForecastRow]:
-        """Those with since <= at < until, oldest first."""
+        """Return the forecasts with since <= at < until, oldest first."""
         table = FORECASTS
         wanted = sa.select(table).where(table.c.name == name, table.c.at >= since, table.c.at < until)
         with self._database.transaction() as connection:
@@ -110,7 +111,7 @@ class Ledger:
             return connection.execute(sa.select(sa.literal(1)).where(*key)).first() is not None
 
     def last_answer(self, name: str, version: int) -> datetime | None:
-        """Time of the last request that a version answered."""
+        """Return the time of the last request that a version answered; None: there is none."""
         table = FORECASTS.c
         of_version = table.name == name, table.version == version
         wanted = sa.select(table.at).where(*of_version).order_by(table.at.desc()).limit(1)
@@ -119,7 +120,7 @@ class Ledger:
             return at
 
     def record_answers(self, symbol: str, store_id: str, source: str, answers: Sequence[AnsweredSpan]) -> None:
-        """All of them or none; the same span from the same observer changes nothing. Only once their bars are stored.
+        """Record all spans or none, once their bars are stored; a repeated span of the same observer changes nothing.
 
         store_id   `BarStore.id` of the store that holds their bars: about another one they prove nothing
         """
@@ -135,7 +136,7 @@ class Ledger:
             connection.execute(RECORD["answers", connection.dialect.name], rows)
 
     def answers(self, symbol: str, store_id: str) -> list[AnsweredSpan]:
-        """Those about this store, by their start."""
+        """Return the answered spans of this store, ascending by start."""
         columns = ANSWERS.c
         wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
         wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
@@ -144,31 +145,31 @@ class Ledger:
             return [AnsweredSpan(*row) for row in connection.execute(wanted)]
 
     def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
-        """Times of a source's answers for any store: each once, ascending."""
+        """Return the times of a source's answers for any store: each once, ascending."""
         at = ANSWERS.c.at
         wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
         with self._database.transaction() as connection:
             return list(connection.scalars(wanted.distinct().order_by(at)))
 
     def record_heartbeat(self, beat: Heartbeat) -> None:
-        """It takes the place of the former one of the component and subject."""
+        """Record a heartbeat in place of the previous one of its component and subject."""
         with self._database.transaction() as connection:
             put_rows(connection, HEARTBEATS, [beat])
 
     def heartbeats(self) -> list[Heartbeat]:
-        """The latest of each component and subject."""
+        """Return the latest heartbeat of each component and subject."""
         wanted = sa.select(HEARTBEATS).order_by(HEARTBEATS.c.component, HEARTBEATS.c.subject)
         with self._database.transaction() as connection:
             return [Heartbeat(**row._mapping) for row in connection.execute(wanted)]
 
     def exclusive_alerts(self) -> AbstractContextManager[None]:
-        """The same as `exclusive`, for incidents and the messages about them."""
+        """Lock incidents and the messages about them, as `exclusive` locks a model."""
         return self._database.locked("the alerts")
 
     def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
-        """The same as `exclusive`, for requests to a broker."""
+        """Lock requests to a broker for a symbol, as `exclusive` locks a model."""
         return self._database.locked(f"the ingestion of {symbol}")
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold the model alone, over all processes and threads; not reentrant. A killed holder frees it."""
+        """Lock a model over all processes and threads; not reentrant. The lock of a killed holder is released."""
         return self._database.locked(f"the model {name}")

@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Score:
-    """One forecast at one step beside what came; log returns."""
+    """Score of one forecast at one step against its outcome; log returns."""
 
     name: str
     version: int
@@ -76,7 +76,7 @@ class DailyScore:
 
 @dataclass(frozen=True)
 class MonitorState:
-    """What a test of one version goes on with."""
+    """State from which a test of one version continues."""
 
     name: str
     version: int
@@ -97,7 +97,7 @@ class FindingRow:
 
 
 class ArrayBytes(sa.TypeDecorator[NDArray[Any]]):
-    """An array in NumPy's own format, without pickle."""
+    """Column type of an array in NumPy's own format, without pickle."""
 
     impl = sa.LargeBinary
     cache_ok = True

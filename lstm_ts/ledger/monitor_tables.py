@@ -1,4 +1,4 @@
-"""What the monitor reads and writes, within a transaction of `Ledger.transaction`: several calls are one change."""
+"""Tables of the monitor, read and written in a transaction of `Ledger.transaction`: several calls are one change."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ from lstm_ts.ledger.upserts import add_rows, put_rows
 
 
 def add_forecasts(connection: Connection, rows: Sequence[HourlyForecast]) -> None:
-    """One of a version and origin that is there stays as it is."""
+    """Add forecasts; an existing one of the same version and origin stays as it is."""
     add_rows(connection, HOURLY_FORECASTS, rows)
 
 
@@ -69,7 +69,7 @@ def _find_origin(
 
 
 def read_forecasts(connection: Connection, name: str, version: int, *, since: datetime) -> list[HourlyForecast]:
-    """Those with origins from `since` on, ascending."""
+    """Return the forecasts with origins from `since` on, ascending."""
     table = HOURLY_FORECASTS
     wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.origin_ts >= since)
     return [HourlyForecast(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts))]
@@ -83,7 +83,7 @@ def find_forecast(connection: Connection, name: str, version: int, origin_ts: da
 
 
 def read_outcomes(connection: Connection, symbol: str, *, since: datetime) -> list[Outcome]:
-    """All revisions of targets from `since` on, ascending."""
+    """Return all revisions of outcomes with targets from `since` on, ascending."""
     table = OUTCOMES
     wanted = sa.select(table).where(table.c.symbol == symbol, table.c.target_ts >= since)
     found = connection.execute(wanted.order_by(table.c.target_ts, table.c.revision))
@@ -91,7 +91,7 @@ def read_outcomes(connection: Connection, symbol: str, *, since: datetime) -> li
 
 
 def read_scores(connection: Connection, name: str, version: int, *, since: datetime) -> list[Score]:
-    """Those of origins from `since` on, ascending by origin and step."""
+    """Return the scores of origins from `since` on, ascending by origin and step."""
     table = SCORES
     wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.origin_ts >= since)
     return [Score(**row._mapping) for row in connection.execute(wanted.order_by(table.c.origin_ts, table.c.step))]
@@ -100,7 +100,7 @@ def read_scores(connection: Connection, name: str, version: int, *, since: datet
 def read_daily_scores(
     connection: Connection, name: str, version: int, *, step: int | None = None, since: str = ""
 ) -> list[DailyScore]:
-    """Ascending by day, from `since` on, and step; None: of all steps."""
+    """Return sums of days from `since` on, ascending by day and step; `step` None: of all steps."""
     table = DAILY_SCORES
     wanted = sa.select(table).where(table.c.name == name, table.c.version == version, table.c.day >= since)
     if step is not None:
@@ -109,7 +109,7 @@ def read_daily_scores(
 
 
 def read_daily_losses(connection: Connection, name: str, version: int) -> list[DailyScore]:
-    """Days with `n` and `losses` alone, ascending by day and step: the other sums of years take long to read."""
+    """Return days with `n` and `losses` alone, ascending by day and step: the other sums of years take long to read."""
     table = DAILY_SCORES.c
     parts = table.sums["n"].as_integer().label("n"), table.sums["losses"].label("losses")
     wanted = sa.select(table.day, table.step, *parts).where(table.name == name, table.version == version)
@@ -126,14 +126,14 @@ def last_scored_day(connection: Connection, name: str, version: int) -> str | No
 
 
 def read_states(connection: Connection, name: str, version: int) -> dict[str, Mapping[str, Any]]:
-    """State by kind."""
+    """Return the states of a version by kind."""
     table = MONITOR_STATES.c
     wanted = sa.select(table.kind, table.state).where(table.name == name, table.version == version)
     return {row.kind: row.state for row in connection.execute(wanted)}
 
 
 def read_state_rows(connection: Connection, kind: str, versions: Collection[tuple[str, int]]) -> list[MonitorState]:
-    """States of versions, given by name and number; those that have none are left out."""
+    """Return states of versions, given by name and number; versions without one are left out."""
     table = MONITOR_STATES
     wanted = sa.select(table).where(table.c.kind == kind, sa.tuple_(table.c.name, table.c.version).in_(versions))
     return [MonitorState(**row._mapping) for row in connection.execute(wanted)]
@@ -151,13 +151,13 @@ def remove_findings(connection: Connection, keys: Sequence[tuple[str, str]]) -> 
 
 
 def list_watched(connection: Connection) -> list[tuple[str, int]]:
-    """Names and versions that have a forecast or a score, ascending."""
+    """Return names and versions that have a forecast or a score, ascending."""
     wanted = (sa.select(table.c.name, table.c.version) for table in (HOURLY_FORECASTS, DAILY_SCORES))
     return sorted((name, version) for name, version in connection.execute(sa.union(*wanted)))
 
 
 def last_run(connection: Connection, name: str) -> datetime | None:
-    """Time at which the monitor last recorded its progress with a name."""
+    """Return the time at which the monitor last recorded its progress with a name; None: never."""
     table = MONITOR_STATES.c
     newest = sa.select(table.at).where(table.name == name).order_by(table.at.desc()).limit(1)
     at: datetime | None = connection.scalar(newest)
@@ -165,7 +165,7 @@ def last_run(connection: Connection, name: str) -> datetime | None:
 
 
 def remove_old(connection: Connection, name: str, symbol: str, *, before: datetime) -> None:
-    """Forecasts, scores and outcomes of hours before; their sums by day stay."""
+    """Remove forecasts, scores and outcomes of hours before `before`; their sums by day stay."""
     for table in (HOURLY_FORECASTS, SCORES):
         connection.execute(sa.delete(table).where(table.c.name == name, table.c.origin_ts < before))
     connection.execute(sa.delete(OUTCOMES).where(OUTCOMES.c.symbol == symbol, OUTCOMES.c.target_ts < before))

@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class ServedDay:
-    """What one version served in one arm on one day."""
+    """Sums of what one version served in one arm on one day."""
 
     name: str
     symbol: str
@@ -45,7 +45,7 @@ SERVED_DAYS = sa.Table(
 
 
 def fold_served(ledger: Ledger, name: str, *, before: datetime) -> int:
-    """Fold the days before a midnight, each in a transaction of its own; how many forecasts left."""
+    """Fold the days before a midnight, each in its own transaction; return how many forecasts were removed."""
     folded, since = 0, None
     while True:
         with ledger.transaction() as connection:
@@ -58,7 +58,7 @@ def fold_served(ledger: Ledger, name: str, *, before: datetime) -> int:
 
 
 def _find_first(connection: Connection, name: str, since: datetime | None, before: datetime) -> datetime | None:
-    """Time of the first served forecast that is old enough."""
+    """Return the time of the first served forecast before `before`, and from `since` on; None: there is none."""
     at = FORECASTS.c.at
     wanted = sa.select(at).where(FORECASTS.c.name == name, at < before).order_by(at).limit(1)
     found: datetime | None = connection.scalar(wanted if since is None else wanted.where(at >= since))
@@ -66,7 +66,7 @@ def _find_first(connection: Connection, name: str, since: datetime | None, befor
 
 
 def _fold_day(connection: Connection, name: str, start: datetime) -> int:
-    """Forecasts that were written after their day had been folded stay."""
+    """Fold one day, without forecasts written after it had been folded, which stay; return how many were removed."""
     table = FORECASTS.c
     of_day = table.name == name, table.at >= start, table.at < start + DAY
     groups = (table.symbol, table.version, table.arm)
@@ -89,7 +89,7 @@ def _fold_day(connection: Connection, name: str, start: datetime) -> int:
 
 
 def read_served_days(connection: Connection, name: str, *, day: str | None = None) -> list[ServedDay]:
-    """Ascending by day; None: all."""
+    """Return the sums by day, ascending by day; `day` None: of all days."""
     table = SERVED_DAYS
     wanted = sa.select(table).where(table.c.name == name)
     if day is not None:

@@ -1,4 +1,4 @@
-"""Which hours hold a scheduled announcement or lie on a holiday: columns known for any hour ahead of time.
+"""Columns that mark the hours of scheduled announcements and of holidays, known for any hour ahead of time.
 
 Legend: G hours, K columns (KINDS).
 The dated table travels in the package (`announcements.csv`; its header names the sources). An announcement at 8:30
@@ -68,7 +68,7 @@ class _Row(NamedTuple):
 
 
 def announcement_columns(ts_G: NDArray[np.datetime64], announcements: Announcements | None = None) -> Array:
-    """Columns (G, K), 1 where the hour bar that opens at `ts_G` (microseconds, UTC) is marked, else 0.
+    """Return columns (G, K), 1 where the hour bar that opens at `ts_G` (microseconds, UTC) is marked, else 0.
 
     announcements    the package's own table if None
     """
@@ -77,7 +77,7 @@ def announcement_columns(ts_G: NDArray[np.datetime64], announcements: Announceme
 
 
 def known_until(announcements: Announcements | None = None) -> datetime:
-    """The moment (UTC) before which the table has every kind; later hours may lack announcements that will come."""
+    """Return the moment (UTC) before which the table has every kind; later hours may lack announcements to come."""
     return (announcements or load_announcements()).known_until
 
 
@@ -95,7 +95,7 @@ def load_announcements(path: Path = TABLE) -> Announcements:
 
 
 def _read(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Line numbers of the rows, and their cells; lines that begin with # are comments."""
+    """Yield the line number and the cells of each row; lines that begin with # are comments."""
     try:
         lines = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
         rows = [(f"line {lines.line_num} of {path}", cells) for cells in lines]

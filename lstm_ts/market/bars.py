@@ -29,7 +29,7 @@ REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl
 
 @dataclass(frozen=True)
 class AnsweredSpan:
-    """A source was asked for the minutes with start <= ts < end, and what it delivered is all it has of them."""
+    """Minutes with start <= ts < end requested from a source, of which it delivered all that it has."""
 
     start: datetime
     end: datetime
@@ -55,22 +55,22 @@ class BarBatch:
 
 
 class Source(Protocol):
-    """A source of bars. `name` says which in a few words, and begins with "synthetic" where the bars are made up."""
+    """A source of bars. `name` describes it in a few words, and begins with "synthetic" where the bars are made up."""
 
     @property
     def name(self) -> str: ...
 
     def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
-        """Bars in batches that fit in memory, in any order; of bars with the same stamp the last one counts.
+        """Yield bars in batches that fit in memory, in any order; of bars with the same stamp the last one counts.
 
-        start, end   of what is wanted; a source may deliver more
+        start, end   of the requested span; a source may deliver more
         """
         ...
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a broker can answer: from its first bar to its last closed minute."""
+    """Time span of which a broker can deliver bars: from its first bar to its last closed minute."""
 
     head: datetime
     now: datetime
@@ -79,20 +79,20 @@ class Reach:
 
 @runtime_checkable
 class Broker(Protocol):
-    """A source that is asked for spans."""
+    """A source that delivers the bars of requested spans."""
 
     @property
     def name(self) -> str: ...
 
     def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
-        """asked_at   when others have asked it, ascending: it may refuse who asks too often
+        """asked_at   times of requests by other processes, ascending: a broker may limit the rate of requests
 
         Raises    BrokerError
         """
         ...
 
     def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
-        """One batch for each span, in their order; without answers where none could be had.
+        """Yield one batch for each span, in their order; a batch has no answers where none could be obtained.
 
         Raises    BrokerError: going on makes no sense; WrongZone
         """
@@ -106,7 +106,7 @@ def is_synthetic(source_name: str) -> bool:
 
 
 def reject_reason() -> pl.Expr:
-    """Why a row is bad, in words; null for a good row. Columns `ts` and PRICES, null where they could not be parsed."""
+    """Return why a row is bad, null for a good row. Columns `ts` and PRICES, null where they could not be parsed."""
     prices = [pl.col(p) for p in PRICES]
     not_finite = pl.any_horizontal([~p.is_finite().fill_null(False) for p in prices])
     return (
@@ -146,7 +146,7 @@ def check_bars(bars: pl.DataFrame) -> None:
 
 
 def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
-    """REJECT_SCHEMA of rows that came as numbers: BAR_SCHEMA and `reason`; `name` of who delivered them."""
+    """Return REJECT_SCHEMA for rows of numbers (BAR_SCHEMA and `reason`); `name` is that of the source."""
     values = [pl.col(column).cast(pl.String).fill_null("") for column in ("ts", *PRICES, "volume")]
     return bad.with_row_index("line", 1).select(
         file=pl.lit(name),
@@ -157,7 +157,7 @@ def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def describe_rejects(rejects: pl.DataFrame) -> str:
-    """Why the first rows are bad, in words.
+    """Describe why the first rows are bad.
 
     rejects   REJECT_SCHEMA, at least one row
     """
@@ -171,7 +171,7 @@ def describe_rejects(rejects: pl.DataFrame) -> str:
 def make_answers(
     start: datetime, end: datetime, *, good: pl.Series, bad: pl.Series, at: datetime, observer: str
 ) -> tuple[AnsweredSpan, ...]:
-    """The answer of [start, end), cut at the minutes that came with a row nobody can use: those stay unknown.
+    """Return the answers of [start, end) without the minutes of which every row was refused: those stay unknown.
 
     good, bad   stamps (TS) of the rows that were kept, and of those that were refused
     """
@@ -188,7 +188,7 @@ def make_answers(
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:
-    """Frame `ts, bars`: bars per UTC clock hour."""
+    """Return a frame `ts, bars`: bars per UTC clock hour."""
     return bars.group_by(pl.col("ts").dt.truncate("1h")).len("bars")
 
 
@@ -234,7 +234,7 @@ def make_hourly_bars(
 
 
 def hash_bars(bars: pl.DataFrame) -> str:
-    """SHA-256 of the values, column by column, whatever file they came from; no model sees the spread."""
+    """Return the SHA-256 of the values, column by column, whatever their file; no model reads the spread."""
     digest = hashlib.sha256()
     for name in bars.drop("spread", strict=False).columns:
         digest.update(bars[name].to_physical().to_numpy().tobytes())

@@ -14,7 +14,7 @@ SEVERAL = 3  # openings, and closings, that have such bars
 
 
 def describe_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session) -> list[str]:
-    """A sentence for each spacing whose bars seem to be stamped when they close.
+    """Return a sentence for each spacing whose bars seem to be stamped when they close.
 
     bars   minutes of a bar and stamps of some of that spacing
     """
@@ -30,13 +30,13 @@ def describe_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Sessio
 
 
 def warn_of_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session, *, key: str) -> None:
-    """key   of the option that shifts them"""
+    """key   name of the option that shifts the bars"""
     for sentence in describe_close_stamps(bars, session):
         log.warning("%s; add %s=close to shift them", sentence, key)
 
 
 def stamped_at_close(ts: pl.Series, session: Session, *, minutes: int) -> bool:
-    """Whether no opening has a bar stamped at it but most have the next, and most closings have one at the close.
+    """Return whether no opening has a bar stamped at it, but most have the next bar, and most closings have one.
 
     ts   bars of `minutes` each, any order
     """

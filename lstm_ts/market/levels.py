@@ -1,4 +1,4 @@
-"""Whether prices stay on one level: a jump by a factor that no market makes is another unit or another symbol. Pure."""
+"""Checks that prices stay on one level: a jump beyond any market move is another unit or another symbol. Pure."""
 
 from dataclasses import dataclass
 
@@ -45,12 +45,15 @@ def close_range(closes: NDArray[np.float64]) -> CloseRange:
 
 
 def largest_move(gap_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """What a market moves in that time at most, as a log."""
+    """Return the largest move of a market in `gap_s` seconds, as a log."""
     return np.minimum(SESSION + YEAR * np.sqrt(np.asarray(gap_s) / YEAR_S), LARGEST)
 
 
 def are_jumps(moves_N: NDArray[np.float64], gap_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether no market makes these moves (log) in that time; NaN is none."""
+    """Return which moves (log) no market makes in `gap_s` seconds, and which are near a split or a factor of 10.
+
+    A NaN is a jump.
+    """
     size_N = np.abs(moves_N)
     jumps_N: NDArray[np.bool_] = ~(size_N <= largest_move(gap_s))
     large = np.flatnonzero(size_N > SPLITS[0] - SPLIT)
@@ -75,11 +78,11 @@ def describe_jump_within(
 
 
 def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy: str) -> None:
-    """Compare each bar's open with the close before it, within what comes and where it meets what is stored, and the
-    close of each bar that comes with its open.
+    """Compare the open of each bar with the close before it, among new bars and where they meet stored ones, and the
+    close of each new bar with its open.
 
-    bars, stored   `ts, open, close`; what is stored may be only what lies about the bars
-    Raises         DataError: with both levels
+    bars, stored   `ts, open, close`; of the stored bars, those around the new ones suffice
+    Raises         DataError: a jump, with both levels
     """
     both = pl.concat(
         [frame.select("ts", "open", "close", came=pl.lit(came)) for frame, came in ((stored, False), (bars, True))]

@@ -19,7 +19,7 @@ CURRENCIES = (  # that a pair may end with; see `guess_quote`
 
 @dataclass(frozen=True)
 class Quote:
-    """How a symbol is quoted.    Raises    ConfigError"""
+    """Quote currency and minimum decimals of a symbol's prices.    Raises    ConfigError"""
 
     currency: str
     decimals: int  # of a price, at least
@@ -33,14 +33,14 @@ class Quote:
 
 @dataclass(frozen=True)
 class PriceFormat:
-    """How the prices of one table or forecast are written, all with the same decimals."""
+    """Format of the prices of one table or forecast, all with the same decimals."""
 
     currency: str | None
     decimals: int
 
     @property
     def unit(self) -> str:
-        """The label of a price axis or column."""
+        """Label of a price axis or column."""
         return self.currency or "price"
 
     @property
@@ -52,14 +52,14 @@ class PriceFormat:
         return f"{price:.{self.decimals}f}"
 
     def amount(self, price: float) -> str:
-        """The price and its currency."""
+        """Format the price with its currency."""
         return self.number(price) + self.suffix
 
 
 def price_format(quote: Quote | None, last_close: float) -> PriceFormat:
-    """The format of all prices near `last_close`, which is positive: 18.459, 2650.50, 1.08341, 0.0000030250.
+    """Return the format of all prices near `last_close`, which is positive: 18.459, 2650.50, 1.08341, 0.0000030250.
 
-    quote   None: nobody knows it
+    quote   None if unknown
     """
     assert 0 < last_close < math.inf, last_close
     decimals = quote.decimals if quote else MIN_DECIMALS
@@ -77,7 +77,7 @@ def guess_quote(symbol: str) -> Quote | None:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with at least `digits` significant digits, never in exponent notation; '-' for NaN."""
+    """Format a number with at least `digits` significant digits, never in exponent notation; '-' for NaN."""
     if math.isnan(value):
         return "-"
     assert math.isfinite(value), value

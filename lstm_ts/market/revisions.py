@@ -25,7 +25,7 @@ class Revision:
 
     @property
     def replaces(self) -> bool:
-        """Whether more bars differ than corrections of single bars explain."""
+        """True if more bars differ than corrections of single bars explain, by more than rounding."""
         many = self.common >= MIN_BARS and self.differing > MAX_SHARE * self.common
         return many and not self.size_bps <= MAX_SIZE_BPS
 

@@ -18,7 +18,7 @@ Moment = str | float | datetime  # in a configuration: an ISO date or time, or a
 
 
 def _sessions(calendar: str, start: datetime, end: datetime) -> pl.DataFrame:
-    """Frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
+    """Return a frame `opens, closes` (UTC) of every session with a minute in the span, ascending."""
     years = range((start - LONGEST_CLOSURE).year, (end + LONGEST_CLOSURE).year + 1)
     sessions = pl.concat([sessions_of_year(calendar, year) for year in years])
     return sessions.filter(pl.col("closes") > start, pl.col("opens") < end)
@@ -34,7 +34,7 @@ class Session:
             raise ConfigError(f"Expected an IANA time zone such as America/New_York, got symbol.session.zone={zone}")
 
     def hours(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """Session hours with start <= ts < end (UTC), ascending.
+        """Return the session hours with start <= ts < end (UTC), ascending.
 
         Returns   frame `ts`; `session_minutes` it holds, 1..60; `opens_at` of the first and `closes_at` of the last
         """
@@ -56,7 +56,7 @@ class Session:
         )
 
     def spans(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """Sessions of the span, the first and the last cut at its ends: frame `opens, closes` (UTC), ascending."""
+        """Return the sessions of the span, cut at its ends: frame `opens, closes` (UTC), ascending."""
         sessions = _sessions(self.calendar, start, end)
         return sessions.select(pl.max_horizontal("opens", pl.lit(start)), pl.min_horizontal("closes", pl.lit(end)))
 
@@ -64,12 +64,12 @@ class Session:
         return not self.spans(at, at + MICROSECOND).is_empty()
 
     def time_open(self, since: datetime, until: datetime) -> timedelta:
-        """How long sessions were open in the span; none where it ends before it begins."""
+        """Return the time that sessions were open in the span; zero if it ends before it begins."""
         spans = self.spans(since, until) if since < until else pl.DataFrame()
         return sum((closes - opens for opens, closes in spans.iter_rows()), timedelta(0))
 
     def next_hours(self, after: datetime, count: int) -> list[datetime]:
-        """The `count` session hours (opens, UTC) that follow the hour opening at `after`."""
+        """Return the `count` session hours (opens, UTC) that follow the hour opening at `after`."""
         span = timedelta(days=4) + count * 2 * HOUR
         while True:
             found = self.hours(after + HOUR, after + span)["ts"].head(count).to_list()
@@ -78,7 +78,7 @@ class Session:
             span *= 2
 
     def last_hours(self, before: datetime, count: int) -> list[datetime]:
-        """The last `count` session hours (opens, UTC) that open before a moment, ascending."""
+        """Return the last `count` session hours (opens, UTC) that open before a moment, ascending."""
         span = timedelta(days=4) + count * 2 * HOUR
         while True:
             found = self.hours(before - span, before)["ts"].tail(count).to_list()
@@ -87,13 +87,13 @@ class Session:
             span *= 2
 
     def hour_of_week(self, ts: pl.Expr) -> pl.Expr:
-        """Local hour of the week of each UTC open, 0 (Monday 00:00) .. 167."""
+        """Return the local hour of the week of each UTC open, 0 (Monday 00:00) .. 167."""
         local = ts.dt.convert_time_zone(self.zone)
         return ((local.dt.weekday() - 1).cast(pl.Int64) * 24 + local.dt.hour()).alias("hour_of_week")
 
 
 def utc(text: str | datetime | date | None) -> datetime | None:
-    """A moment from a configuration value: a date, or a time with or without an offset (then UTC)."""
+    """Parse a moment of a configuration: a date, or a time with or without an offset (then UTC)."""
     if text is None:
         return None
     try:

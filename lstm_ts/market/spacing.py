@@ -1,4 +1,4 @@
-"""How far apart the bars of a file are, judged by all of its stamps, whatever their order.
+"""Spacing of the bars of a file, determined from all of its stamps, whatever their order.
 
 The spacing is the most frequent difference of successive stamps. It may change on the way: a stretch of bars further
 apart counts as one where finer bars would hardly fall on its grid by chance. Times are microseconds since 1970.
@@ -42,7 +42,7 @@ class Stretch:
 
     @property
     def usable(self) -> bool:
-        """Whether such bars are minutes, or make hours."""
+        """True if the bars are minutes, or hours can be made of them."""
         return HOUR_US % self.spacing == 0 and self.spacing % MINUTE_US == 0 and not self.phase and not self.mixed
 
     def __str__(self) -> str:
@@ -57,14 +57,14 @@ class Stretch:
 
 
 def in_words(span: int) -> str:
-    """The largest unit that counts it whole: 90 minutes, 1 day."""
+    """Format a span in the largest unit that divides it: 90 minutes, 1 day."""
     size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND_US, "second"))
     count = span / size
     return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
 def parse_period(text: str) -> int | None:
-    """M5, 5m, 5 min, 5, H1, 1h, D1 as microseconds; null for other words."""
+    """Parse M5, 5m, 5 min, 5, H1, 1h or D1 to microseconds; None for other words."""
     found = PERIOD.search(text.strip())
     if found is None or (found["before"] and found["behind"]):
         return None
@@ -93,7 +93,7 @@ def find_stretches(stamps_N: Times) -> list[Stretch]:
 
 
 def _stretch_spacings(gaps_D: Times) -> Times:
-    """The spacing of the stretch that each difference lies in; 0 for all where it does not change."""
+    """Return the spacing of the stretch of each difference; 0 for all if fewer than two spacings are frequent."""
     values, counts = np.unique(gaps_D, return_counts=True)
     frequent = np.sort(values[counts >= FREQUENT][np.argsort(counts[counts >= FREQUENT])[-CANDIDATES:]])
     spacing_D = np.zeros(len(gaps_D), np.int64)
@@ -121,7 +121,7 @@ def _absorb_strays(spacing_D: Times) -> None:
 
 
 def _runs(flags_D: NDArray[np.bool_], at_least: int = 1) -> list[tuple[int, int]]:
-    """Starts and ends of the runs of flags that are long enough."""
+    """Return the starts and ends of the runs of at least `at_least` flags."""
     edges = np.flatnonzero(np.diff(flags_D, prepend=False, append=False)).reshape(-1, 2)
     return [(start, end) for start, end in edges[edges[:, 1] - edges[:, 0] >= at_least].tolist()]
 

@@ -1,4 +1,4 @@
-"""A symbol and what belongs to it; names that become a part of a path, a URL and a label: its own, and a model's."""
+"""Symbols and their properties; checks of symbol and model names, which become parts of a path, a URL and a label."""
 
 import re
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ SHOWN = 60  # characters of a refused value
 
 @dataclass(frozen=True, kw_only=True)
 class Symbol:
-    """What is known of a market, whatever its bars and models; see conf/symbol.
+    """Properties of a market, independent of its bars and models; see conf/symbol.
 
     contract     fields of Interactive Brokers' `Contract`, by their names there
-    feed_code    of the instrument at Dukascopy
+    feed_code    code of the instrument at Dukascopy
     Raises       ConfigError
     """
 
@@ -41,7 +41,7 @@ class Symbol:
 
 
 def describe_symbol(symbol: Symbol) -> dict[str, Any]:
-    """What its file says."""
+    """Return the content of the symbol's configuration file."""
     session = {"_target_": _path(Session), "calendar": symbol.session.calendar, "zone": symbol.session.zone}
     return {"_target_": _path(Symbol), **vars(symbol), "session": session, "contract": dict(symbol.contract)}
 
@@ -51,7 +51,7 @@ def _path(kind: type) -> str:
 
 
 def check_symbol(value: object) -> str:
-    """The symbol as text; `symbol=7203` on a command line is a number.
+    """Return the symbol as text; `symbol=7203` on a command line is a number.
 
     Raises    ConfigError
     """
@@ -65,7 +65,7 @@ def check_symbol(value: object) -> str:
 
 
 def check_name(value: object) -> str:
-    """The name of a registered model as text.    Raises    ConfigError"""
+    """Return the name of a registered model as text.    Raises    ConfigError"""
     text = _to_text(value)
     if text is None or not NAME.fullmatch(text):
         raise ConfigError(

@@ -16,7 +16,7 @@ SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Bars against the sessions of their span."""
+    """Mismatch of bars with the sessions of their span."""
 
     closed_bars: float  # share of the bars that lie in closed hours
     bare_hours: float  # share of the open hours without a bar
@@ -39,10 +39,10 @@ class Mismatch:
 
 
 def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, remedy: str = "") -> Mismatch:
-    """How far the bars are from the sessions; a wrong time zone puts them into closed hours and bares open ones.
+    """Compare the bars with the sessions; a wrong time zone puts bars into closed hours and leaves open hours bare.
 
     counts   frame `ts, bars`: bars per UTC clock hour, an hour may come more than once
-    remedy   what else to do than another zone or session, at the end of the error
+    remedy   advice beside another zone or session, at the end of the error
     Raises   WrongZone: too many bars lie in closed hours, or stamps a few hours off would fit twice as well
     """
     found = replace(_mismatch(session, counts, 0), checkable=_has_closed_hours(session, counts))
@@ -64,7 +64,7 @@ def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, r
 
 
 def _has_closed_hours(session: Session, counts: pl.DataFrame) -> bool:
-    """Whether the market closes within the span of the bars, and as far about it as zones differ."""
+    """Return whether the market closes within the span of the bars, extended by ZONES_DIFFER on both sides."""
     first, last = counts["ts"].min(), counts["ts"].max()
     assert isinstance(first, datetime) and isinstance(last, datetime)
     start, end = first - ZONES_DIFFER, last + HOUR + ZONES_DIFFER
@@ -72,9 +72,11 @@ def _has_closed_hours(session: Session, counts: pl.DataFrame) -> bool:
 
 
 def _check_edges(session: Session, counts: pl.DataFrame, max_mismatch: float, remedy: str) -> None:
-    """A market that closes once a week has too few closed hours for shares of bars to show an hour's shift.
+    """Check the bars before and after long closures.
 
-    Raises   WrongZone: before and after closures of a day or more, the bars lie as many hours off
+    A market that closes once a week has too few closed hours for shares of bars to show a shift by an hour.
+
+    Raises   WrongZone: before and after closures of a day or more, the bars are shifted by the same hours
     """
     off = _edge_shifts(session, counts)
     shift = next(iter(off.filter(off != 0).mode().sort()), 0.0)
@@ -89,11 +91,11 @@ def _check_edges(session: Session, counts: pl.DataFrame, max_mismatch: float, re
 
 
 def _edge_shifts(session: Session, counts: pl.DataFrame) -> pl.Series:
-    """Hours by which bars end too late, and begin too late, at each closure of a day or more; 0 where they differ.
+    """Return the hours by which bars end and begin too late at each closure of a day or more; 0 where the two differ.
 
-    Half an hour too many are those that end an hour later than they begin, where both hours are half full; of bars
-    of half an hour that could be their stamps. Of bars that hold no such closure, those of the one before and the
-    one behind them.
+    Bars that end an hour later than they begin, with both hours half full, are half an hour late; bars of half an hour
+    are not, since their stamps could explain it. If the bars span no such closure, they are compared with the end of
+    the one before them and the start of the one after them.
     """
     bars = counts.group_by(bar="ts").agg(pl.col("bars").sum()).sort("bar")
     usual = pl.when(pl.col("bars").median() >= SHORT_BARS).then(pl.col("bars").median())
@@ -119,9 +121,9 @@ def _edge_shifts(session: Session, counts: pl.DataFrame) -> pl.Series:
 
 
 def find_shift_hours(session: Session, counts: pl.DataFrame, *, max_mismatch: float) -> int:
-    """How much later stamps would have to be for bars that lie in closed hours; 0 where no shift explains them.
+    """Return the hours by which the stamps of bars in closed hours are too early; 0 if no shift explains the bars.
 
-    For a day or less: hours without bars prove nothing then, nor do bars on a holiday that the calendar knows.
+    For bars of a day or less: hours without bars prove nothing then, nor do bars on a holiday of the calendar.
     """
     found = _mismatch(session, counts, 0)
     if found.closed_bars <= max_mismatch:
@@ -131,14 +133,14 @@ def find_shift_hours(session: Session, counts: pl.DataFrame, *, max_mismatch: fl
 
 
 def _nearest_shift(session: Session, counts: pl.DataFrame) -> tuple[int, Mismatch]:
-    """The hours later that would fit the sessions best, and what would be left."""
+    """Return the hours by which later stamps would fit the sessions best, and the mismatch that would remain."""
     shifts = {hours: _mismatch(session, counts, hours) for hours in sorted(range(-14, 15), key=abs)}
     nearest = min(shifts, key=lambda hours: shifts[hours].total)
     return nearest, shifts[nearest]
 
 
 def _mismatch(session: Session, counts: pl.DataFrame, shift_hours: int) -> Mismatch:
-    """The mismatch of the bars with the sessions of their span, were every stamp `shift_hours` later."""
+    """Return the mismatch of the bars with the sessions of their span if every stamp were `shift_hours` later."""
     shifted = counts.select(pl.col("ts") + pl.duration(hours=shift_hours), "bars")
     open_hours = session.hours(shifted["ts"].min(), shifted["ts"].max() + HOUR)  # type: ignore[arg-type, operator]
     closed = int(shifted.join(open_hours, on="ts", how="anti")["bars"].sum()) / int(counts["bars"].sum())
@@ -147,7 +149,7 @@ def _mismatch(session: Session, counts: pl.DataFrame, shift_hours: int) -> Misma
 
 
 def _week_opening(session: Session, counts: pl.DataFrame) -> str:
-    """The usual local weekday and hour of the first bar after a closure of more than a day."""
+    """Return the usual local weekday and hour of the first bar after a closure of more than a day."""
     hours = counts.select("ts").unique().sort("ts")
     openings = hours.filter(pl.col("ts").diff() > pl.duration(days=1)) if hours.height > 1 else hours
     local = (openings if openings.height else hours).select(pl.col("ts").dt.convert_time_zone(session.zone))
@@ -155,7 +157,7 @@ def _week_opening(session: Session, counts: pl.DataFrame) -> str:
 
 
 def _zone_key(shift_hours: float, counts: pl.DataFrame) -> str:
-    """Name the options that would shift the bars so: source.stamps shifts each by its own length."""
+    """Name the options that shift the bars by `shift_hours`; source.stamps shifts each by its own length."""
     hourly = counts.group_by("ts").agg(pl.col("bars").sum())["bars"].median() == 1
     at_close = ", or source.stamps=close if these bars are stamped when they close"
     at_close = at_close if shift_hours == -1 and hourly else ""

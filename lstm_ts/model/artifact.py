@@ -1,4 +1,4 @@
-"""What a training leaves behind: a network and what it needs to forecast each of its symbols, in a folder.
+"""Model folders, written by a training: a network, and what it needs to forecast each of its symbols.
 
 <folder>/network.onnx          the network, as forecasts run it
 <folder>/weights.safetensors   its parameters, for a training that goes on from them
@@ -36,7 +36,7 @@ HEADER_SIZE = 8  # bytes of a safetensors file that say how long its JSON header
 def save_forecasters(forecasters: Sequence[Forecaster], folder: Path) -> None:
     """Write the artifact whole: the folder appears when everything is in it.
 
-    forecasters   of one network, one a symbol
+    forecasters   one for each symbol, of the same network
     """
     parts, network = to_json(forecasters), forecasters[0].network
     content = {NETWORK: network.graph, WEIGHTS: save(dict(network.weights), metadata={FITTED_TO: hash_fitted(parts)})}
@@ -52,9 +52,9 @@ def save_forecasters(forecasters: Sequence[Forecaster], folder: Path) -> None:
 
 
 def load_forecaster(folder: Path, symbol: str | None = None) -> Forecaster:
-    """Load that of a symbol; None: of the only one, or the first.
+    """Load the forecaster of a symbol; None: of the only one, or the first.
 
-    Raises    as `load_forecasters`; ArtifactError: it has not learnt that symbol
+    Raises    as `load_forecasters`; ArtifactError: the model has not learnt that symbol
     """
     forecasters = load_forecasters(folder)
     if symbol is not None and symbol not in forecasters:
@@ -64,7 +64,7 @@ def load_forecaster(folder: Path, symbol: str | None = None) -> Forecaster:
 
 
 def load_forecasters(folder: Path) -> dict[str, Forecaster]:
-    """Load those of all symbols, which share the network.
+    """Load the forecasters of all symbols, which share the network.
 
     Raises    ArtifactError: the folder is no artifact, not as it was saved, or nothing that can forecast
     """
@@ -131,7 +131,7 @@ def _load_network(folder: Path, content: Mapping[str, bytes], manifest: Artifact
 
 
 def _load_weights(folder: Path, content: bytes) -> tuple[dict[str, NDArray[np.float32]], object]:
-    """The tensors, and what they say they were fitted to."""
+    """Return the tensors, and the hash of what they were fitted to; None where the header has none."""
     try:
         weights = load(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The manifest of a model folder: what forecasters consist of beside their network, as JSON, and read strictly."""
+"""Manifest of a model folder: the parts of its forecasters beside the network, as strictly checked JSON."""
 
 import hashlib
 import json
@@ -30,14 +30,14 @@ class ArtifactManifest:
 
     @property
     def volatilities(self) -> int:
-        """Those of a window."""
+        """Number of volatilities of a window."""
         return len(next(iter(self.symbols.values())).scaler.half_lives_V)
 
 
 def to_json(forecasters: Sequence[Forecaster]) -> dict[str, Any]:
-    """All parts but the files.
+    """Return all parts of a manifest but `files`.
 
-    forecasters   of one network, one a symbol
+    forecasters   one for each symbol, of the same network
     """
     first = forecasters[0]
     return {
@@ -49,7 +49,7 @@ def to_json(forecasters: Sequence[Forecaster]) -> dict[str, Any]:
 
 
 def hash_fitted(parts: Mapping[str, Any]) -> str:
-    """SHA-256 of the parts that a network is trained with."""
+    """Return the SHA-256 of the parts that a network is trained with."""
     symbols = [[name, *(part[key] for key in FITTED)] for name, part in parts["symbols"].items()]
     fitted = json.dumps([parts["net"], parts["spec"], symbols], sort_keys=True, allow_nan=False)
     return hashlib.sha256(fitted.encode()).hexdigest()
@@ -89,7 +89,7 @@ def _read_symbols(values: Any, kind: int, spec: WindowSpec) -> dict[str, SymbolP
 
 
 def _read_old_symbol(parts: Mapping[str, Any], kind: int, spec: WindowSpec) -> dict[str, SymbolPart]:
-    """The one symbol of formats 1 to 3."""
+    """Read the one symbol of formats 1 to 3."""
     part = read_symbol(upgrade_symbol(parts, kind, spec), "manifest", spec)
     symbol = part.provenance.symbol
     return {symbol: replace(part, quote=guess_quote(symbol)) if kind < 3 else part}

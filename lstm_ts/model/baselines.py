@@ -1,6 +1,6 @@
-"""The forecasts that every table shows beside the model's. Pure.
+"""Baseline forecasts, which every table shows beside the model's. Pure.
 
-One more is a class with `fit` and `quantiles`, and an entry in BASELINES: tables, pictures, gate and report follow.
+A new one takes a class with `fit` and `quantiles`, and an entry in BASELINES: tables, pictures, gate and report follow.
 
 Legend: N windows, H steps, Q levels.
 """
@@ -28,12 +28,12 @@ class Baseline(Protocol):
         """y_NH    log returns that followed the windows, NaN where a target is missing"""
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
-        """q_NHQ, log returns."""
+        """Return q_NHQ, log returns."""
 
 
 @dataclass(frozen=True)
 class Persistence:
-    """The last close, for certain."""
+    """Forecast of the last close at every level."""
 
     zero_HQ: Array
 
@@ -94,7 +94,7 @@ class Har(Scaled):
 
 
 class RollingHar(Scaled):
-    """The same with a profile that goes on learning, see `season.py`, and with announcements."""
+    """`Har` with a profile that goes on learning, see `season.py`, and with announcements."""
 
     @staticmethod
     def scale_NH(windows: Windows[NDArray[Any]]) -> Array:
@@ -112,7 +112,7 @@ BASELINES: Mapping[str, type[Baseline]] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What the training windows say of returns."""
+    """Baselines and statistics of the returns that followed the training windows."""
 
     baselines: Mapping[str, Baseline]
     start_pinball_H: Array  # training loss of the forecast that the network starts at, in units of the scale
@@ -120,13 +120,13 @@ class Reference:
 
     @property
     def start_HQ(self) -> Array:
-        """The forecast that a network starts at, in units of the window's scale."""
+        """Forecast that a network starts at, in units of the window's scale."""
         start = self.baselines.get(ROLLING_HAR, self.baselines[VOLATILITY])  # the latter before format 4
         assert isinstance(start, Scaled)
         return start.z_HQ
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> dict[str, Array]:
-        """q_NHQ, log returns, by baseline."""
+        """Return q_NHQ, log returns, by baseline."""
         return {name: baseline.quantiles(windows) for name, baseline in self.baselines.items()}
 
 

@@ -53,13 +53,13 @@ class Split:
 class BatchOrder(Sampler[Tensor]):
     """Rows of each batch; a new order every epoch if `shuffle`, the same for the same seed and epoch.
 
-    Of the symbols, which have `sizes` rows one after the other, each is drawn in proportion to its size to the power
-    of 1 - balance; an epoch has as many rows as there are, of which a small symbol's may come more than once.
+    The rows of the symbols lie one after the other, `sizes` of each. A symbol is drawn in proportion to its size to the
+    power of 1 - balance; an epoch has as many rows as there are, and those of a small symbol may come more than once.
 
     Of `world` processes that train together, that of `rank` gets its share of every batch.
 
-    Lightning tells the epoch, so an interrupted run goes on in the order it would have had; it does so after it
-    has asked for the iterator, which is why the order is made at the first row.
+    Lightning sets the epoch, so an interrupted run goes on in the order it would have had; it does so after creating
+    the iterator, which is why the order is made at the first row.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BarsDataModule(L.LightningDataModule):
         kept_scalers: Mapping[str, Scaler] | None = None,
         validated: bool = True,
     ) -> None:
-        """balance        0: each symbol as often as it has windows .. 1: all symbols as often
+        """balance        0: each symbol as often as it has windows .. 1: all symbols equally often
         kept_scalers   of an earlier model by symbol, instead of those fitted to this training part
         validated      False: the hours of the validation are trained on too
         """
@@ -176,17 +176,17 @@ class BarsDataModule(L.LightningDataModule):
 
     @property
     def volatilities(self) -> int:
-        """Those among the inputs of a network."""
+        """Number of volatilities among the inputs of a network."""
         return int(self.train_windows.log_volatility_GV.shape[1])
 
     @cached_property
     def start_HQ(self) -> Array:
-        """What a network of these symbols starts at, in units of the scale: their own, weighted by windows."""
+        """Quantiles that a network starts at, in units of the scale: mean over the symbols, weighted by windows."""
         return self._average(lambda reference: reference.start_HQ)
 
     @cached_property
     def start_pinball_H(self) -> Array:
-        """The training loss of that."""
+        """Training loss of the symbols' own starts: mean over symbols, weighted by windows."""
         return self._average(lambda reference: reference.start_pinball_H)
 
     def _average(self, statistic: Callable[[Reference], Array]) -> Array:
@@ -200,7 +200,7 @@ class BarsDataModule(L.LightningDataModule):
         return self._loader(self.valid_windows, batch_size=VALID_BATCH, shuffle=False)
 
     def _loader(self, windows: Windows[NDArray[Any]], *, batch_size: int, shuffle: bool) -> DataLoader[Batch[Tensor]]:
-        """The windows live on the trainer's device, and a batch is gathered there."""
+        """Return a loader that holds the windows on the trainer's device and gathers batches there."""
         ranks = {"rank": self.trainer.global_rank, "world": self.trainer.world_size} if self.trainer else {}
         sizes = [len(each.train_windows) for each in self.symbols] if shuffle else [len(windows)]
         order = BatchOrder(sizes, batch_size=batch_size, shuffle=shuffle, balance=self.balance, seed=self.seed, **ranks)
@@ -211,5 +211,5 @@ class BarsDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch[Tensor], device: torch.device, dataloader_idx: int
     ) -> Batch[Tensor]:
-        """Nothing to move, so nothing to look through."""
+        """Return the batch unchanged: it is on the device already, so its fields need no search for tensors to move."""
         return batch

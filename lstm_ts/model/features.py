@@ -27,7 +27,7 @@ NEAR_CLOSE_HOURS = 4
 
 
 class Bars(NamedTuple):
-    """Hourly bars as arrays, ascending: for one window, frames take longer to make than all that is made of them."""
+    """Hourly bars as arrays, ascending; for one window, making frames takes longer than all computations on them."""
 
     ts_N: NDArray[np.datetime64]  # bar opens, microseconds, UTC
     price_PN: Array  # PRICES
@@ -39,7 +39,7 @@ class Bars(NamedTuple):
         return cls(hourly_bars["ts"].to_numpy(), np.stack([hourly_bars[price].to_numpy() for price in PRICES]))
 
     def between(self, start: int, stop: int | None = None) -> "Bars":
-        """Those at rows start..stop, counted as slices count."""
+        """Return the bars at rows start..stop, with the indices of a slice."""
         return Bars(self.ts_N[start:stop], self.price_PN[:, start:stop])
 
     def tail(self, count: int) -> "Bars":
@@ -47,7 +47,7 @@ class Bars(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The same bars have the same one."""
+        """Hash of stamps and prices, the same for the same bars."""
         return hashlib.sha256(self.ts_N.tobytes() + self.price_PN.tobytes()).hexdigest()
 
 
@@ -117,7 +117,10 @@ def compute_returns_GH(grid: Grid, *, horizon: int) -> Array:
 
 
 def _years(first: datetime, last: datetime, ahead: int) -> range:
-    """All that may hold the hours from `first` to `ahead` after `last`; of a week an eighth is open at least."""
+    """Return the years that may hold the hours from `first` to `ahead` after `last`.
+
+    At least an eighth of a week is open.
+    """
     return range(first.year, (last + LONGEST_CLOSURE + 8 * ahead * HOUR).year + 1)
 
 

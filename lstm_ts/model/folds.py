@@ -35,7 +35,7 @@ class Fold:
 
 
 class Walk:
-    """Refit every calendar `every`; lengths as polars writes them: 1w, 3mo, 1q, 2y.
+    """Schedule of a walk forward: a refit every calendar `every`; lengths in the notation of polars: 1w, 3mo, 1q, 2y.
 
     train   length of the training span, so that it slides; None: from the first bar on, so that it grows
     """
@@ -53,7 +53,7 @@ class Walk:
         self.embargo = timedelta(hours=embargo_hours)
 
     def folds(self, first: datetime, last: datetime) -> list[Fold]:
-        """Folds over bars whose opens are first..last.
+        """Return the folds over bars whose opens are first..last.
 
         Raises    ConfigError: a length polars cannot read, or no room for a training before the first fold
         """
@@ -84,7 +84,7 @@ class Walk:
 
 
 def before(end: datetime, length: str) -> datetime:
-    """`length` before `end` by the calendar, as polars reads lengths: 2w, 3mo, 1y.
+    """Return the moment a `length` of the calendar before `end`, in the notation of polars: 2w, 3mo, 1y.
 
     Raises    ConfigError: no such length
     """
@@ -117,7 +117,7 @@ class FoldRow:
 
 
 def format_folds(rows: Sequence[FoldRow]) -> str:
-    """A row per training, and what each start cost in all."""
+    """Format a table with a row per training, and the total training time of each start."""
     over = list(rows[0].skill)
     headings = ("fold from", "start", "origins", "bps", *over, "p", "val loss", "epoch", "steps", "s")
     cells = [
@@ -145,7 +145,7 @@ def format_folds(rows: Sequence[FoldRow]) -> str:
 
 
 def describe_warm_start(rows: Sequence[FoldRow]) -> str:
-    """How soon the weights of the fold before reach the validation loss that a start from scratch ends at."""
+    """Describe how soon the weights of the fold before reach the lowest validation loss of a start from scratch."""
     scratch = {row.fold: row for row in rows if row.start == "scratch"}
     warm = [row for row in rows if row.start == "previous"]
     shares = [_share_of_steps(row, scratch[row.fold]) for row in warm]

@@ -61,7 +61,7 @@ class Forecast:
     season_day: datetime | None = None  # up to when bars have changed the profile of the week; None: none have
 
     def price_HL(self, *levels: float) -> Array:
-        """Prices at some of the levels; raises ArtifactError where the model has not learnt one."""
+        """Return the prices at some of the levels; raises ArtifactError where the model has not learnt one."""
         missing = [level for level in levels if level not in self.levels]
         if missing:
             raise ArtifactError(
@@ -88,17 +88,17 @@ class Forecaster:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
 
     def season_states(self, grid: Grid) -> SeasonStates:
-        """How the profile has changed by what the bars of the grid tell."""
+        """Return the daily factors on the profile that result from the bars of the grid."""
         return self.scaler.season_states(grid, tsteps=self.spec.tsteps)
 
     def windows(
         self, grid: Grid, origins_N: NDArray[np.int64], states: SeasonStates = NO_STATES
     ) -> Windows[NDArray[Any]]:
-        """Those that end at the grid rows `origins_N`."""
+        """Return the windows that end at the grid rows `origins_N`."""
         return make_windows(grid, self.scaler, origins_N, self.spec, states)
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> Array:
-        """q_NHQ, log returns."""
+        """Return q_NHQ, log returns."""
         z_NHQ = weigh_median(self.network.quantiles(windows), self.location_weight, self.spec.levels)
         z_NHQ += windows.drift_NH[..., None]
         if not (np.abs(z_NHQ) < MAX_MOVE).all():
@@ -108,9 +108,9 @@ class Forecaster:
         return np.asarray(z_NHQ * windows.scale_NH.astype(np.float64)[..., None])
 
     def forecast(self, hourly_bars: pl.DataFrame | Bars, states: SeasonStates = NO_STATES) -> Forecast:
-        """The hours after the last bar, from the `tsteps` session hours that end with it.
+        """Forecast the hours after the last bar, from the `tsteps` session hours that end with it.
 
-        states   of the profile, from longer history; without them, it is that of the training hours
+        states   factors on the profile from longer history; without them, the profile is that of the training hours
         Raises    NotEnoughBars: fewer session hours than `tsteps`, too many of them missing, or moves beyond any price
                   ArtifactError: the weights give no finite forecast
         """
@@ -142,7 +142,7 @@ class Forecaster:
         return forecast
 
     def window_ts(self, hourly_bars: pl.DataFrame) -> datetime:
-        """The first hour of the window that `forecast` reads.    Raises    NotEnoughBars, as `forecast`"""
+        """Return the first hour of the window that `forecast` reads.    Raises    NotEnoughBars, as `forecast`"""
         grid = self.grid(hourly_bars)
         last = len(grid.ts_G) - self.spec.horizon - 1
         self._count_missing(grid, last, grid.ts_G[last])

@@ -56,7 +56,7 @@ def select_decisive(config: Mapping[str, Any], *more: str) -> dict[str, Any]:
 
 
 def code_revision() -> str:
-    """The commit, with a plus sign where the tree differs from it; in an image LSTM_TS_REVISION; else `unknown`."""
+    """Return the commit, with a plus sign where the tree differs; in an image LSTM_TS_REVISION; else `unknown`."""
     if REVISION in os.environ:
         return os.environ[REVISION]
     command = ("git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty=+")
@@ -68,7 +68,7 @@ def code_revision() -> str:
 
 
 def hash_training(*decisive: Any) -> str:
-    """SHA-256 of what decides a training: bars and configuration as given, code, libraries, and how it multiplies.
+    """Return the SHA-256 of what determines a training: bars and configuration as given, code, libraries, `has_bf16`.
 
     decisive   JSON
     """
@@ -76,14 +76,14 @@ def hash_training(*decisive: Any) -> str:
 
 
 def has_bf16() -> bool:
-    """Whether multiplying in bf16 is an instruction here: on the GPU, or AVX-512 bf16 on the CPU."""
+    """Return whether the hardware multiplies in bf16: the GPU if there is one, or the CPU by AVX-512 bf16."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def hash_code() -> str:
-    """SHA-256 of the package's sources and tables, whatever is committed."""
+    """Return the SHA-256 of the package's sources and tables, committed or not."""
     digest = hashlib.sha256()
     for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.csv")]):
         digest.update(path.read_bytes())

@@ -25,7 +25,7 @@ MIN_RANGE = 0.02
 
 @dataclass(frozen=True)
 class ScalerSettings:
-    """What a scaler is fitted by; see `Scaler`.    Raises    ConfigError: one is not above 0
+    """Settings that a scaler is fitted with; see `Scaler`.    Raises    ConfigError: one is not above 0
 
     memory_hours   half-life of the weights in the profiles: the rhythm of the week changes over the years
     """
@@ -65,7 +65,7 @@ class Scaler:
 
     @property
     def settings(self) -> ScalerSettings:
-        """What it was fitted by."""
+        """Settings that the scaler was fitted with."""
         return ScalerSettings(
             self.half_life_hours,
             self.half_lives_V.tolist(),
@@ -75,32 +75,32 @@ class Scaler:
         )
 
     def profile_G(self, grid: Grid) -> Array:
-        """Size of each hour's return in the training hours, announcements included."""
+        """Return the size of each hour's return in the training hours, announcements included."""
         return self.quiet_profile_W[grid.hour_of_week_G] * _multiply(grid, self.return_factors)
 
     def usual_range_G(self, grid: Grid) -> Array:
         return self.range_profile_W[grid.hour_of_week_G] * _multiply(grid, self.range_factors)
 
     def relative_range_G(self, grid: Grid) -> Array:
-        """Each bar's log range over the usual one of its hour; 1 where missing."""
+        """Return each bar's log range over the usual one of its hour; 1 where missing."""
         return np.where(grid.missing_G, 1.0, np.maximum(grid.range_G / self.usual_range_G(grid), MIN_RANGE))
 
     def window_volatility_N(self, grid: Grid, *, tsteps: int) -> Array:
-        """Weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
+        """Return the weighted mean relative range of the `tsteps` hours that end at each grid row from tsteps - 1 on.
 
         1 is as volatile as the training hours; missing hours have no weight.
         """
         return self._volatilities(grid, tsteps, [self.half_life_hours])[0]
 
     def log_volatility_GV(self, grid: Grid, *, tsteps: int) -> Array:
-        """Logs of the volatilities that the target's scale is made of; NaN in the first tsteps - 1 rows."""
+        """Return the logs of the volatilities that the target's scale is made of; NaN in the first tsteps - 1 rows."""
         log_volatility_GV = np.full((len(grid.ts_G), len(self.half_lives_V)), np.nan)
         if len(grid.ts_G) >= tsteps:
             log_volatility_GV[tsteps - 1 :] = np.log(self._volatilities(grid, tsteps, self.half_lives_V)).T
         return log_volatility_GV
 
     def _volatilities(self, grid: Grid, tsteps: int, half_lives: Sequence[float] | Array) -> list[Array]:
-        """One (N,) for each half-life, as `window_volatility_N`."""
+        """Return an array (N,) for each half-life, as `window_volatility_N` does for one."""
         known_G = (~grid.missing_G).astype(np.float64)
         range_G = known_G * self.relative_range_G(grid)
         found = []
@@ -112,7 +112,7 @@ class Scaler:
         return found
 
     def season_states(self, grid: Grid, *, tsteps: int) -> SeasonStates:
-        """What the hours of the grid tell of the profile, day by day."""
+        """Return the factors on the profile of each day, estimated from the hours of the grid."""
         level_G = np.exp(self.log_volatility_GV(grid, tsteps=tsteps) @ self.elasticity_VH[:, 0])
         expected_G = self.usual_size * self.return_unit * self.profile_G(grid) * np.append(np.nan, level_G[:-1])
         return compute_states(
@@ -124,29 +124,29 @@ class Scaler:
         )
 
     def plain_size_GH(self, grid: Grid, *, horizon: int) -> Array:
-        """Usual size of the return from each row's close to the close 1..horizon hours on, by the hours of the week
-        alone; NaN beyond the grid.
+        """Return the usual size of the return from each row's close to the close 1..horizon hours on, by the hours of
+        the week alone; NaN beyond the grid.
         """
         rows_GH = rows_ahead(grid, horizon)
         return self.return_unit * _size_of_sum(_take(self.return_profile_W[grid.hour_of_week_G], rows_GH))
 
     def profile_ahead_GH(self, grid: Grid, states: SeasonStates, *, horizon: int) -> Array:
-        """Size of the return in each of the next 1..horizon hours, with announcements and as known of late at each
-        row's close; NaN beyond the grid.
+        """Return the size of the return in each of the next 1..horizon hours, with announcements and with the recent
+        factors known at each row's close; NaN beyond the grid.
         """
         rows_GH = rows_ahead(grid, horizon)
         hour_of_week_GH = np.append(grid.hour_of_week_G, np.zeros(horizon, dtype=np.int64))[rows_GH]
         return _take(self.profile_G(grid), rows_GH) * states.at(grid.origin_ts_G, hour_of_week_GH)
 
     def size_and_drift_GH(self, grid: Grid, profile_GH: Array) -> tuple[Array, Array]:
-        """Usual size of the sums of the next returns of these sizes, and their mean in units of that size."""
+        """Return the usual size of the sums of next returns of these sizes, and their mean in units of that size."""
         drift_GH = _take(self.drift_D[grid.hour_of_week_G % HOURS_OF_DAY], rows_ahead(grid, profile_GH.shape[1]))
         size_GH = _size_of_sum(profile_GH)
         return self.return_unit * size_GH, np.cumsum(profile_GH * drift_GH, axis=1) / size_GH
 
 
 def _multiply(grid: Grid, factors: Mapping[str, float]) -> Array:
-    """The product of the factors of each hour's announcements."""
+    """Return the product of the factors of each hour's announcements."""
     if not grid.announcement_GK.any():
         return np.ones(len(grid.ts_G))
     log_factor_K = np.log([factors.get(kind, 1.0) for kind in KINDS])
@@ -154,15 +154,15 @@ def _multiply(grid: Grid, factors: Mapping[str, float]) -> Array:
 
 
 def rows_ahead(grid: Grid, horizon: int) -> NDArray[np.int64]:
-    """(G, H) rows of the next hours, some beyond the grid."""
+    """Return the (G, H) rows of the next hours, some beyond the grid."""
     return np.arange(len(grid.ts_G))[:, None] + np.arange(1, horizon + 1)
 
 
 def _take(values_G: Array, rows_GH: NDArray[np.int64]) -> Array:
-    """NaN beyond the last."""
+    """Return the values at the rows; NaN beyond the last value."""
     return np.append(values_G, np.full(rows_GH.shape[1], np.nan))[rows_GH]
 
 
 def _size_of_sum(size_GH: Array) -> Array:
-    """Size of the sum of the first 1..H independent returns."""
+    """Return the size of the sum of the first 1..H independent returns."""
     return np.asarray(np.sqrt(np.cumsum(size_GH**2, axis=1)))

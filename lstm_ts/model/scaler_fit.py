@@ -29,7 +29,7 @@ def fit_scaler(
     horizon: int,
     levels: Sequence[float],
 ) -> Scaler:
-    """Statistics of the rows in `train_G` alone, which hold more than `tsteps` bars."""
+    """Fit a scaler to the rows in `train_G` alone, which hold more than `tsteps` bars."""
     rows_G = train_G & ~grid.missing_G
     assert rows_G.sum() > tsteps
     scaler = _fit_profiles(grid, rows_G, settings)
@@ -42,7 +42,7 @@ def fit_scaler(
 
 
 def _fit_profiles(grid: Grid, rows_G: NDArray[np.bool_], settings: ScalerSettings) -> Scaler:
-    """All that is fitted later is neutral."""
+    """Fit the profiles; the statistics that are fitted later are neutral."""
     quiet_G = rows_G & ~grid.announcement_GK.any(axis=1)
     quiet_G = quiet_G if quiet_G.any() else rows_G
     weight_G = 0.5 ** (np.cumsum(rows_G[::-1])[::-1] / settings.memory_hours)
@@ -90,7 +90,7 @@ def _fit_unit_and_drift(scaler: Scaler, grid: Grid, rows_G: NDArray[np.bool_], t
 def _fit_scale(
     scaler: Scaler, grid: Grid, rows_G: NDArray[np.bool_], y_GH: Array, levels: Sequence[float], tsteps: int
 ) -> Scaler:
-    """y_GH   returns that the rows are followed by; NaN where they are not to be seen"""
+    """y_GH   returns that follow the rows; NaN where missing, or beyond the training rows"""
     profile_GH = scaler.profile_ahead_GH(grid, NO_STATES, horizon=y_GH.shape[1])
     usual_GH, _ = scaler.size_and_drift_GH(grid, profile_GH)
     log_volatility_GV = scaler.log_volatility_GV(grid, tsteps=tsteps)
@@ -101,17 +101,17 @@ def _fit_scale(
 
 
 def _size_G(grid: Grid) -> Array:
-    """The absolute return of each hour, log."""
+    """Return the absolute log return of each hour."""
     return np.abs(grid.body_G + grid.gap_G)
 
 
 def _volatility_before(scaler: Scaler, grid: Grid, tsteps: int) -> Array:
-    """Volatility of the window that ends before each row; NaN in the first `tsteps`."""
+    """Return the volatility of the window that ends before each row; NaN in the first `tsteps`."""
     return np.append(np.full(tsteps, np.nan), scaler.window_volatility_N(grid, tsteps=tsteps)[:-1])
 
 
 def _fit_factors(size_G: Array, grid: Grid, rows_G: NDArray[np.bool_]) -> dict[str, float]:
-    """Mean size in hours of each kind of announcement alone over that of quiet ones, shrunk to 1."""
+    """Return the mean size in hours of each kind of announcement alone over that of quiet hours, shrunk to 1."""
     marked_G = grid.announcement_GK.sum(axis=1)
     quiet = size_G[rows_G & (marked_G == 0)]
     usual = float(quiet.mean()) if len(quiet) and quiet.mean() > 0 else 1.0

@@ -26,7 +26,7 @@ class SymbolBars:
 
     @property
     def decisive(self) -> list[str]:
-        """What of it decides a model: the bars, hashed, and their sessions."""
+        """Values that determine a model: the hash of the bars, and the calendar and zone of their sessions."""
         return [hash_bars(self.hourly_bars), self.symbol.session.calendar, self.symbol.session.zone]
 
 

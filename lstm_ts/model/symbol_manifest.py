@@ -1,4 +1,4 @@
-"""What a model folder holds of one symbol, as JSON, and read strictly.
+"""Parts of one symbol in the manifest of a model folder, as strictly checked JSON.
 
 Legend: W hours of the week, D hours of the day, H steps, Q levels, V volatilities.
 """
@@ -34,7 +34,7 @@ SETTINGS = tuple(field.name for field in fields(ScalerSettings))
 
 @dataclass(frozen=True)
 class SymbolPart:
-    """What a model folder holds of one symbol; see `Forecaster`."""
+    """Parts of one symbol in the manifest of a model folder; see `Forecaster`."""
 
     session: Session
     scaler: Scaler

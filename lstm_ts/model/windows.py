@@ -34,7 +34,7 @@ Values = TypeVar("Values", NDArray[Any], "Tensor")  # float32, or int64 for rows
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """What a model reads and forecasts; fixed at training, checked wherever it is used."""
+    """Specification of the input and output of a model; fixed at training, checked wherever it is used."""
 
     tsteps: int
     horizon: int
@@ -94,24 +94,24 @@ class Windows(Generic[Values]):
 
     @property
     def drift_NH(self) -> Values:
-        """Mean of those returns, in units of that."""
+        """Mean of the returns that follow each window, in units of `scale_NH`."""
         drift_NH: Values = self.drift_GH[self.origin_N]
         return drift_NH
 
     @property
     def har_scale_NH(self) -> Values:
-        """The same by the hours of the week alone."""
+        """Usual size of the returns that follow each window, as `scale_NH` but with the profile of the week alone."""
         scale_NH: Values = self.usual_GH[self.origin_N] * self.level_GH[self.origin_N]
         return scale_NH
 
     @property
     def volatility_scale_NH(self) -> Values:
-        """The same by the hours of the week and the window's one volatility."""
+        """Usual size of the returns by the hours of the week and the window's one volatility; log return."""
         scale_NH: Values = self.usual_GH[self.origin_N] * self.volatility_G[self.origin_N][:, None]
         return scale_NH
 
     def at(self, origins_N: Values) -> "Windows[Values]":
-        """Other windows of the same grid; what it holds is shared."""
+        """Return other windows of the same grid, whose arrays are shared."""
         return replace(self, origin_N=origins_N)
 
     def __getitem__(self, rows_B: Values | slice) -> Batch[Values]:
@@ -144,7 +144,7 @@ def make_windows(
     """Lay out the arrays that windows are gathered from.
 
     origins_N   grid rows with tsteps - 1 rows before and `horizon` rows after them
-    states      of the profile; without them, it is that of the training hours
+    states      factors on the profile; without them, the profile is that of the training hours
     """
     tsteps, horizon = spec.tsteps, spec.horizon
     assert len(origins_N) == 0 or (origins_N[0] >= tsteps - 1 and origins_N[-1] + horizon < len(grid.ts_G))
@@ -208,7 +208,7 @@ class Origins:
 def find_origins(
     grid: Grid, spec: WindowSpec, *, start: datetime | None = None, end: datetime | None = None, purge: bool = False
 ) -> Origins:
-    """Origins with start <= origin_ts < end whose own bar is known and whose window misses at most `max_missing` hours.
+    """Find origins with start <= origin_ts < end, a known bar, and at most `max_missing` missing hours in the window.
 
     purge   leave out the last `horizon` hours before `end`, so that no target closes at `end` or later
     """
@@ -230,7 +230,7 @@ def find_origins(
 
 
 def in_span(ts: NDArray[np.datetime64], start: datetime | None, end: datetime | None) -> NDArray[np.bool_]:
-    """start <= ts < end, both UTC."""
+    """Return whether start <= ts < end, both UTC; None: no limit."""
     inside = np.ones(len(ts), dtype=np.bool_)
     if start is not None:
         inside &= ts >= np.datetime64(start.replace(tzinfo=None), "us")

@@ -1,1 +1,1 @@
-"""What becomes of forecasts: outcomes, live skill, drift, verdicts on challengers, alerts."""
+"""Monitoring of forecasts: outcomes, live skill, drift, verdicts on challengers, alerts."""

@@ -1,4 +1,4 @@
-"""The monitor's checks beside the versions' forecasts (challenger, skill, regime, feed, skew); their records."""
+"""Checks of the monitor beside the versions' forecasts (challenger, skill, regime, feed, skew), and their records."""
 
 import logging
 from collections import defaultdict
@@ -80,7 +80,7 @@ def check_challenger(
 
 
 def _is_too_little(run: MonitorRun, challenge: Challenge) -> bool:
-    """Whether the challenger is merely no worse than a champion that has drifted: too little to promote it."""
+    """Return whether the challenger is merely no worse than a champion that has drifted: too little to promote it."""
     is_no_worse = challenge.verdict is ChallengeVerdict.NO_WORSE
     return is_no_worse and find_drift(run.ledger, run.name, challenge.champion) is not None
 
@@ -105,7 +105,7 @@ def _read_challenge(run: MonitorRun, challenger: WatchedVersion, champion: Watch
 def measure_skill(
     run: MonitorRun, watched: WatchedVersion, settings: SkillSettings, record: ForecastRecord | None
 ) -> Finding:
-    """Live skill, written for the service to answer with, and by day for MLflow.
+    """Measure live skill, and store it in the ledger for the service's replies, and by day in MLflow.
 
     record   of the forecasts that may still get a score
     """
@@ -123,7 +123,7 @@ def measure_skill(
 
 
 def log_days(run: MonitorRun, watched: WatchedVersion, days: Sequence[DailyScore], *, since: str, until: str) -> str:
-    """Log the days after `since` and before `until` to the version's MLflow run; where that fails, the next run does.
+    """Log the days after `since` and before `until` to the version's MLflow run; if that fails, the next run does so.
 
     since, until   ISO, UTC; a day that MLflow has stays as it is, so `until` is the first that may get more scores
     Returns        the last day that is there
@@ -190,7 +190,7 @@ def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
 
 
 def _add_revised(run: MonitorRun, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]) -> None:
-    """Add what the store gives now to hours of which requests had other bars: one may have been revised since."""
+    """Add the store's current forecast to hours whose requests had other bars: a bar may have been revised since."""
     origins = defaultdict(set)
     for row in served:
         key = row.version, row.origin_ts
@@ -208,8 +208,8 @@ def record_findings(
 ) -> None:
     """Store the findings of this run, each with the time since which its health is the same.
 
-    gone        of what is forgotten
-    kept_from   what nobody has looked at since is forgotten, too
+    gone        findings to remove
+    kept_from   findings that no run has updated since are removed, too
     """
     with ledger.transaction() as connection:
         before = {(row.rule, row.subject): row for row in tables.read_findings(connection)}
@@ -226,7 +226,7 @@ def record_findings(
 
 
 def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
-    """Whether to request a retraining, and record it: the champion has drifted, and none was requested for a day."""
+    """Return whether to request a retraining, and record it: the champion has drifted, without a request for a day."""
     drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}
     if f"{name} {CHAMPION}" not in drifted:
         return False

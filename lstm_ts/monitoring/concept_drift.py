@@ -1,4 +1,4 @@
-"""Whether a model is worse than on its gate's hours: an e-detector on its loss beside the best baseline's. Pure.
+"""Drift test of a model against its gate's hours: an e-detector on its loss beside the best baseline's. Pure.
 
 d of an origin is (model's pinball loss - baseline's) / width of the baseline's outermost interval, one step ahead, so a
 market with twice the price or volatility does not change it. The e-value of an hour is the payoff of a bet on "d has
@@ -28,7 +28,7 @@ MOST_ALLOWANCE = 0.1  # share of the loss; a record with a larger error of d is 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftSettings:
-    """conf/drift/default.yaml says what each is for."""
+    """Settings of the drift test; conf/drift/default.yaml describes each."""
 
     margin: float
     threshold: float
@@ -71,7 +71,7 @@ class DriftReference:
 
 @dataclass(frozen=True)
 class DriftState:
-    """State after n known hours. Continued from its JSON, it is what one pass would have made."""
+    """State after n known hours; continued from its JSON, it equals that of one uninterrupted pass."""
 
     n: int
     sums: tuple[float, ...]  # S of each bet
@@ -84,7 +84,7 @@ class DriftState:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`."""
+        """Make a state from the values of `dataclasses.asdict`."""
         return cls(**{**values, "sums": tuple(values["sums"])})
 
     @property

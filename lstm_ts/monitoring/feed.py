@@ -1,4 +1,4 @@
-"""Whether bars arrive as the session calendar says they should, and look like a market's. Pure."""
+"""Checks that bars arrive as the session calendar expects, and look like a market's. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

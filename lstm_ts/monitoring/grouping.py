@@ -31,6 +31,6 @@ def find_chain(rule: str, causes: Mapping[str, str]) -> list[str]:
 
 
 def is_held(ended: IncidentRow, group: Sequence[IncidentRow]) -> bool:
-    """Whether to hold the resolution back: open incidents of the group, not checked since, may be over too."""
+    """Return whether to hold the resolution back: open incidents of the group, not checked since, may be over too."""
     assert ended.ended_at is not None
     return any(row.found_at <= ended.ended_at for row in group if row.ended_at is None)

@@ -1,4 +1,4 @@
-"""What the machine has left: room on its disks, memory, files that its processes may still open."""
+"""Checks of a machine: free disk space, free memory, and files that its processes may still open."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class MachineLimits:
-    """Shares, and whose they are."""
+    """Limits of a machine, as shares, and the name of its host in findings."""
 
     host: str | None  # name that its findings have; None: the machine's own
     min_disk_free: float
@@ -32,14 +32,14 @@ class MachineLimits:
 
 
 def check_machine(folders: Sequence[Path], limits: MachineLimits) -> list[Finding]:
-    """folders    on one disk, they are judged once, or not made yet"""
+    """folders    may share a disk, which is checked once, and need not exist yet"""
     host = str(limits.host or socket.gethostname())
     disks = [_check_disk(folder, host, limits) for folder in _one_each(folders)]
     return [*disks, _check_memory(host, limits), _check_files(host, limits)]
 
 
 def _one_each(folders: Sequence[Path]) -> list[Path]:
-    """The first folder on each disk."""
+    """Return the first folder on each disk."""
     disks: dict[object, Path] = {}
     for folder in folders:
         try:
@@ -73,7 +73,7 @@ def _check_memory(host: str, limits: MachineLimits) -> Finding:
 
 
 def _check_files(host: str, limits: MachineLimits) -> Finding:
-    """Judge the process with the least left, of those that we may look at."""
+    """Check the process that is nearest to its limit, of those that the user may inspect."""
     fullest = max(_open_files(), default=None)
     if fullest is None:
         sentence = f"No process of {host} says how many files it has open."
@@ -84,7 +84,7 @@ def _check_files(host: str, limits: MachineLimits) -> Finding:
 
 
 def _open_files() -> Iterator[tuple[float, int, str, int, int]]:
-    """Share, pid, name, files open and allowed; of no process where the system does not say."""
+    """Yield share, pid, name, files open and allowed of each process; none if the system does not report the limits."""
     if not hasattr(psutil, "RLIMIT_NOFILE"):
         return
     for process in psutil.process_iter():

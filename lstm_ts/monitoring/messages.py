@@ -1,4 +1,4 @@
-"""Which news each receiver lacks, and the one message that holds all of it. Pure."""
+"""The news that each receiver lacks, and the one message that holds all of it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class News:
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
 
     def is_due(self, waits: Waits, now: datetime) -> bool:
-        """Whether to try now: at once where nothing was tried, or what became of it is not known."""
+        """Return whether to try now: at once if nothing was tried, or the result of the last attempt is not known."""
         if self.delivery is None or self.delivery.trouble is None:
             return True
         return not self.delivery.intended_at <= now < self.due_at(waits)  # a clock may have been ahead
@@ -40,7 +40,7 @@ class News:
 
     @property
     def perhaps_told(self) -> bool:
-        """Whether the receiver may have the message already: an earlier attempt without a receipt can have arrived."""
+        """True if the receiver may have the message already: an earlier attempt without a receipt can have arrived."""
         return self.delivery is not None
 
 

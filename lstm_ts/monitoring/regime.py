@@ -1,4 +1,4 @@
-"""Whether the market differs from the training hours: a finding, but no alarm by itself. Pure.
+"""Comparison of the market with the training hours: a finding, but no alarm by itself. Pure.
 
 A forecast is in units of its window's volatility: higher prices or volatility need not make it worse; `concept_drift`
 tests for that.
@@ -23,7 +23,7 @@ SEED = 0  # the same hours always give the same limit
 
 @dataclass(frozen=True, kw_only=True)
 class RegimeSettings:
-    """conf/regime/default.yaml says what each is for."""
+    """Settings of the comparison; conf/regime/default.yaml describes each."""
 
     recent_hours: int
     block_hours: int
@@ -122,7 +122,7 @@ def _check_input(name: str, training_N: Array, recent_M: Array, settings: Regime
 
 
 def _draw_blocks(training_N: Array, m: int, settings: RegimeSettings) -> Array:
-    """Circular block bootstrap (Politis & Romano 1992): draws x m values."""
+    """Draw a circular block bootstrap (Politis & Romano 1992): draws x m values."""
     n, length = len(training_N), settings.block_hours
     starts = np.random.default_rng(SEED).integers(n, size=(settings.draws, math.ceil(m / length)))
     rows = (starts[..., None] + np.arange(length)) % n

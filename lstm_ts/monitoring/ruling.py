@@ -1,4 +1,4 @@
-"""What a challenger's evidence amounts to after every hour, in words. Pure."""
+"""Verdict on a challenger's evidence after every hour, with a sentence. Pure."""
 
 from dataclasses import dataclass
 
@@ -25,9 +25,9 @@ def decide(
 ) -> Ruling:
     """Judge after every hour; the first final verdict counts, see `gives_way_to`.
 
-    age_hours               since it went live, by the clock
-    hours_without_outcome   session hours since the last known pair, or since it went live
-    hours_without_request   session hours since it last answered a request; None where none is meant to reach it
+    age_hours               since the challenger went live, by the clock
+    hours_without_outcome   session hours since the last known pair, or since the challenger went live
+    hours_without_request   session hours since its last answer to a request; None: no request is meant to reach it
     """
     evidence = measure(state, settings)
     verdict = _judge(state, settings, evidence, age_hours / HOURS_OF_WEEK)

@@ -55,7 +55,7 @@ class Counts:
     lost: float  # forecasts that will never reach the ledger
 
     def is_anew(self, before: "Counts") -> bool:
-        """Whether the service has started again since."""
+        """Return whether the service has started again since `before`: a counter is lower."""
         return any(own < other for own, other in zip(astuple(self), astuple(before), strict=True))
 
     def since(self, before: "Counts") -> "Counts":
@@ -101,7 +101,7 @@ def _read_looks(ledger: Ledger, url: str) -> list[ServiceLook]:
 
 
 def find_before(looks: Sequence[ServiceLook], started: float) -> ServiceLook | None:
-    """Return the earlier check of the service that started then; if it started since, its start; else None."""
+    """Return the earlier check with this start; zero counts at the start if that is after every check; else None."""
     same = next((look for look in looks if look.started == started), None)
     if same is None and looks and started > max(look.at for look in looks).timestamp():
         return ServiceLook(datetime.fromtimestamp(started, UTC), started, NO_COUNTS)
@@ -149,7 +149,7 @@ def _check_champion(base: str, health: Mapping[str, Any]) -> Finding:
 
 
 def _count(told: ServiceCounters, limits: ServiceLimits) -> Counts:
-    """A request counts as slow beyond the first border of the histogram that is at least `slow_s`."""
+    """Return the counts; a request is slow beyond the first border of the histogram that is at least `slow_s`."""
     timed, within = told.total("lstm_ts_request_seconds_count"), told.within()
     nearest = min((border for border in within if border >= limits.slow_s), default=None)
     slow = 0.0 if nearest is None else timed - within[nearest]

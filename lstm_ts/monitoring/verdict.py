@@ -39,7 +39,7 @@ class ChallengeVerdict(StrEnum):
         return self not in (ChallengeVerdict.RUNNING, ChallengeVerdict.HALTED)
 
     def gives_way_to(self, later: "ChallengeVerdict") -> bool:
-        """Whether a later verdict replaces this one: a version that stays challenger may turn out harmful."""
+        """Return whether a later verdict replaces this one: a version that stays challenger may turn out harmful."""
         return not self.final or later in {
             ChallengeVerdict.NO_WORSE: (ChallengeVerdict.HARM, ChallengeVerdict.BETTER),
             ChallengeVerdict.BETTER: (ChallengeVerdict.HARM,),
@@ -49,7 +49,7 @@ class ChallengeVerdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictSettings:
-    """conf/verdict/default.yaml says what each is for."""
+    """Settings of the test; conf/verdict/default.yaml describes each."""
 
     margin: float
     alpha: float
@@ -100,12 +100,12 @@ class VerdictState:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`."""
+        """Make a state from the values of `dataclasses.asdict`."""
         held_out, live = (Record.from_json(values[name]) for name in ("held_out", "live"))
         return cls(values["loss"], held_out, live, tuple(values["harm"]))
 
     def fits(self, settings: VerdictSettings) -> bool:
-        """Whether the test can continue with these settings: as many bets; wealth of other bets stays evidence."""
+        """Return whether the test can continue with these settings: as many bets; other bets' wealth stays evidence."""
         return len(self.harm) == len(settings.bets)
 
 

@@ -1,4 +1,4 @@
-"""`python -m lstm_ts.registry`: which versions there are, which is champion, and who made it so and why."""
+"""`python -m lstm_ts.registry`: list and show versions, show who moved an alias and why, promote, roll back, export."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ OPTIONS = {  # of each action
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; see conf/registry.yaml."""
+    """Options of the command line; see conf/registry.yaml."""
 
     action: str
     name: str

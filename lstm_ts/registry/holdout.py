@@ -1,4 +1,4 @@
-"""What a retraining judges on: bars held out of training, and a champion that has not seen them either."""
+"""Data for judging a retraining: bars held out of training, and a champion that has not seen them either."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from lstm_ts.registry.version import Version
 
 @dataclass(frozen=True)
 class HoldoutData:
-    """The bars as they were known at one moment, the latest of them held out."""
+    """Bars as they were known at one moment, the latest of them held out."""
 
     bars: SymbolBars
     valid_from: datetime
@@ -54,10 +54,10 @@ def hold_out(
     change: Change | None = None,
     seen_until: datetime | None = None,
 ) -> list[HoldoutData]:
-    """The same spans of every symbol, up to the latest bar of any.
+    """Return the same spans of every symbol, up to the latest bar of any.
 
     seen_until   the held-out span begins no earlier
-    Raises    ConfigError: one has no bars in them
+    Raises    ConfigError: a symbol has no bars in them
     """
     latest = max(each.hourly_bars["ts"][-1] for each in bars) + HOUR
     end = min(end or latest, latest)
@@ -80,7 +80,7 @@ def hold_out(
 
 
 def _find_middle(bars: Sequence[SymbolBars], change: Change, end: datetime) -> datetime | None:
-    """The middle of the hours since, by the symbol that has the fewest; None where they are too few."""
+    """Return the middle of the hours since the change, by the symbol that has the fewest; None: they are too few."""
     spans = [
         each.hourly_bars["ts"].filter(each.hourly_bars["ts"].is_between(change.since, end - HOUR)) for each in bars
     ]

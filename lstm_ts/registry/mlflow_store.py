@@ -1,4 +1,4 @@
-"""Where versions are kept: MLflow's tracking and model registry, at any URI of its own. The only importer of MLflow.
+"""Store of versions: MLflow's tracking and model registry, at any URI of MLflow's. Only this module imports MLflow.
 
 A version is one run (`model/`, `gate.json`, params, metrics) and one row that is added once the run is whole:
 a process killed before that row leaves no version. A version is never changed; its run gets metrics of each day.
@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 class MlflowStore:
     def __init__(self, uri: str) -> None:
-        """A SQLite file is made where there is none.    Raises    RegistryError: no answer"""
+        """Open the store; create a SQLite file that does not exist.    Raises    RegistryError: no answer"""
         self._uri, self._path, self._file = uri, sqlite_path(uri), 0
         with self._answering():
             if self._path and not self._path.exists():
@@ -95,9 +95,9 @@ class MlflowStore:
         return self._read_version(made, ())
 
     def _experiment(self, name: str) -> str:
-        """Id of the MLflow experiment that keeps its models here, made if need be.
+        """Return the id of the MLflow experiment that keeps the name's models here; create it if needed.
 
-        MLflow writes an experiment's folder down for good: a registry that was moved or copied begins another one.
+        MLflow never changes an experiment's folder: a registry that was moved or copied begins another experiment.
         """
         location = (self._path.parent / ARTIFACTS / name).resolve().as_uri() if self._path else None
         title, found = name, self._client.get_experiment_by_name(name)
@@ -123,18 +123,18 @@ class MlflowStore:
         return Version(found.name, int(found.version), created, source, found.run_id, tuple(aliases), tags)
 
     def names(self) -> list[str]:
-        """Those with a version: a registration that was killed leaves a name without one."""
+        """Return the names with a version: a registration that was killed leaves a name without one."""
         with self._answering():
             return sorted({version.name for version in _list_versions(self._client)})
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Alias -> number; none for a name that is not registered."""
+        """Return version numbers by alias; none for a name that is not registered."""
         with self._answering(), _ignoring(*UNKNOWN):
             return {alias: int(v) for alias, v in self._client.get_registered_model(name).aliases.items()}
         return {}
 
     def versions(self, name: str) -> list[Version]:
-        """Oldest first; none for a name that is not registered."""
+        """Return the versions, oldest first; none for a name that is not registered."""
         aliases, found = self.aliases(name), []
         with self._answering(), _ignoring(*UNKNOWN):
             found = _list_versions(self._client, f"name = '{name}'")
@@ -144,7 +144,7 @@ class MlflowStore:
         return sorted(versions, key=lambda version: version.number)
 
     def find(self, name: str, ref: int | str) -> Version | None:
-        """Find a version by number or alias."""
+        """Find a version by number or alias; None: there is none."""
         if str(ref).isdecimal() and int(ref) > MAX_NUMBER:
             return None
         client = self._client
@@ -160,7 +160,7 @@ class MlflowStore:
         return found
 
     def log_daily(self, version: Version, metrics: Mapping[date, Mapping[str, float]]) -> None:
-        """Add metrics to the version's run at the steps of their days, in days since 1970; one that is there stays."""
+        """Add metrics to the version's run at the steps of their days, in days since 1970; an existing one stays."""
         with self._answering():
             keys = {key for values in metrics.values() for key in values}
             there = {(key, step) for key in keys for step in self._list_steps(version, key)}
@@ -190,12 +190,12 @@ class MlflowStore:
 
     @contextmanager
     def files(self, version: Version, what: str) -> Iterator[Path]:
-        """MODEL or GATE itself where it lies on this machine, else a copy for as long as it is used."""
+        """Yield the path of MODEL or GATE itself if it lies on this machine, else of a temporary copy."""
         with TemporaryDirectory() as folder:
             yield self.fetch(version, what, Path(folder))
 
     def fetch(self, version: Version, what: str, downloads: Path) -> Path:
-        """MODEL or GATE itself where it lies on this machine, else a copy in the folder of downloads."""
+        """Return the path of MODEL or GATE itself if it lies on this machine, else of a copy in `downloads`."""
         parts = urlsplit(uri := version.source.removesuffix(MODEL) + what)
         if parts.scheme in ("", "file"):
             return Path(url2pathname(parts.path))
@@ -222,7 +222,7 @@ def _make_metric(key: str, value: float, day: date) -> Metric:
 
 
 def _make_database(path: Path) -> None:
-    """MLflow takes seconds to make its tables and cannot go on from half of them, so they appear at once."""
+    """Create all tables at once: MLflow takes seconds to make them, and cannot continue from half of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         part = Path(folder) / path.name

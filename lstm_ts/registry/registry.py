@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 class Registry:
     def __init__(self, uri: str, ledger: Ledger | None) -> None:
-        """A SQLite registry is made where there is none.
+        """Open the registry; create a SQLite one that does not exist.
 
-        ledger   None: for who moves no alias and asks for no history
+        ledger   None: for callers that move no alias and read no history
         Raises   RegistryError: no answer
         """
         self.uri, self.store = uri, MlflowStore(uri)
@@ -67,19 +67,19 @@ class Registry:
         return self.store.add(name, model, gate=gate, tags=tags, metrics=metrics, params=params)
 
     def names(self) -> list[str]:
-        """Those with a version."""
+        """Return the names with a version."""
         return self.store.names()
 
     def metrics(self, version: Version) -> Mapping[str, float]:
-        """What its registration wrote down, and of what was logged by day, the latest."""
+        """Return the metrics of a version's registration, and of those logged by day the latest."""
         return self.store.metrics(version)
 
     def log_daily(self, version: Version, metrics: Mapping[date, Mapping[str, float]]) -> None:
-        """Log metrics by day, once of each day and metric: what is there stays."""
+        """Log metrics by day, once for each day and metric: an existing value stays."""
         self.store.log_daily(version, metrics)
 
     def versions(self, name: str) -> list[Version]:
-        """Oldest first; none for a name that is not registered."""
+        """Return the versions, oldest first; none for a name that is not registered."""
         return self.store.versions(name)
 
     def version(self, name: str, ref: int | str) -> Version:
@@ -93,7 +93,7 @@ class Registry:
         raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
 
     def check_version(self, name: str, ref: int | str) -> None:
-        """Raises    RegistryError: there is none; says what there is"""
+        """Raises    RegistryError: there is none; the message names those that exist"""
         self.version(name, ref)
 
     def champion(self, name: str) -> Version | None:
@@ -124,9 +124,9 @@ class Registry:
         return self.store.read_gate(version)
 
     def promote(self, name: str, number: int, *, alias: str, actor: str, reason: str, over: int | None = None) -> None:
-        """Move an alias to a version that loads; where it names that version already, nothing is written.
+        """Move an alias to a version that loads; if it names that version already, nothing is written.
 
-        A challenger that becomes champion is challenger no more.
+        A challenger that becomes champion is no longer challenger.
 
         over     the only version whose place it may take; None: any
         Raises   RegistryError: the champion as challenger
@@ -151,7 +151,7 @@ class Registry:
                 self._aliases.move(name, alias, current, number, action=PROMOTE, actor=actor, reason=reason)
 
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
-        """Back to the champion before; twice goes back two promotions.    Raises    RegistryError: nothing before"""
+        """Restore the previous champion; twice goes back two promotions.    Raises    RegistryError: nothing before"""
         with self._aliases.moving(name, CHAMPION) as current:
             self.check_version(name, CHAMPION)
             before = version_before(self._aliases.done(name, CHAMPION))
@@ -166,7 +166,7 @@ class Registry:
         return self.version(name, before)
 
     def release(self, name: str, number: int, *, actor: str, reason: str) -> bool:
-        """Take its role from a challenger; False where another version has it by now, or none."""
+        """Remove a challenger's alias; return False if another version has it by now, or none."""
         with self._aliases.moving(name, CHALLENGER) as current:
             if current != number:
                 return False
@@ -174,12 +174,12 @@ class Registry:
             return True
 
     def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
-        """Release first: a version that is killed before it becomes champion has no role rather than two."""
+        """Release a challenger before it becomes champion: if killed in between, it has no role rather than two."""
         if self._aliases.settle(name, CHALLENGER) == number:
             reason = f"version {number} becomes {CHAMPION}"
             self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)
             log.info("Version %d of %s is no longer %s: it becomes %s", number, name, CHALLENGER, CHAMPION)
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
-        """What was done, oldest first."""
+        """Return the completed moves of an alias, oldest first."""
         return self._aliases.history(name, alias)

@@ -39,12 +39,12 @@ def check_there(uri: str, opened: int = 0) -> int:
 
 
 def is_elsewhere(location: str, ours: str | None) -> bool:
-    """Whether it is where a registry like this one once kept its models, and this one does not lie there."""
+    """Return whether `location` is the models' folder of a moved or copied registry: it ends as `ours`, but differs."""
     return ours is not None and location != ours and location.split("/")[-2:] == ours.split("/")[-2:]
 
 
 def find_source(source: str, path: Path | None) -> str:
-    """The model folder of a version: that of a SQLite registry lies beside it, even where both were moved."""
+    """Return the model folder of a version; that of a SQLite registry lies beside the file, even if both were moved."""
     tail = source.split("/")[-5:]  # artifacts, name, run, artifacts, model
     if path and tail[::3] == [ARTIFACTS, ARTIFACTS]:
         beside = path.parent.resolve().joinpath(*map(url2pathname, tail))

@@ -1,4 +1,4 @@
-"""Whether a candidate takes the champion's place: checks, each with its reason, and one verdict. Pure.
+"""Gate for the promotion of a candidate to champion: checks, each with its reason, and one verdict. Pure.
 
 A check that the data cannot settle is neither passed nor failed. A non-significant result counts against a candidate
 only if the test had the power to detect the effect.
@@ -26,7 +26,7 @@ from lstm_ts.scoring.tables import percent
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
-    """conf/gate/default.yaml says what each is for."""
+    """Criteria of the gate; conf/gate/default.yaml documents each."""
 
     steps: Sequence[int]
     baselines: Sequence[str] | None
@@ -191,7 +191,10 @@ def _compare_at(candidate: ForecastRecord, champion: ForecastRecord, step: int, 
 
 
 def _is_better(found: LossComparison, criteria: Criteria) -> bool:
-    """Whether it is significantly better, and by at least `min_effect`: another seed alone may be significantly so."""
+    """Return whether the candidate is significantly better, and by at least `min_effect`.
+
+    The difference of another seed alone may be significant.
+    """
     return found.upper < 0 and found.difference <= -criteria.min_effect
 
 

@@ -18,12 +18,12 @@ CENTRAL_INTERVALS = {"0.5": (0.25, 0.75), "0.8": (0.1, 0.9), "0.9": (0.05, 0.95)
 
 
 def level_index(levels: Sequence[float], wanted: float) -> int | None:
-    """The index of a level, None if it is not among them; 3 * 0.05 counts as 0.15."""
+    """Return the index of a level, None if it is not among them; 3 * 0.05 counts as 0.15."""
     return next((i for i, level in enumerate(levels) if math.isclose(level, wanted, abs_tol=1e-9)), None)
 
 
 def mean_of_known(values: Array) -> float:
-    """Mean without the NaNs; NaN where nothing is known."""
+    """Return the mean without the NaNs; NaN where there is no other value."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
 
@@ -112,11 +112,11 @@ class DieboldMariano:
     lag: int
 
     def bound(self, confidence: float) -> float:
-        """What the true mean lies below with that confidence; above it with 1 - confidence."""
+        """Return the bound that the true mean lies below with this confidence, and above with 1 - confidence."""
         return self.mean + _student_quantile(confidence, self.n - 1) * self.standard_error
 
     def detectable(self, *, alpha: float, power: float) -> float:
-        """The smallest true difference that a one-sided test at `alpha` finds with probability `power`."""
+        """Return the smallest true difference that a one-sided test at `alpha` finds with probability `power`."""
         return (_student_quantile(1 - alpha, self.n - 1) + _student_quantile(power, self.n - 1)) * self.standard_error
 
 
@@ -146,7 +146,7 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
 
 
 def _long_run_variance(centred: Array, *, step: int, lag: int) -> float:
-    """Bartlett weights up to `lag`, but no less than the autocovariances that overlapping targets share, unweighted."""
+    """Return the variance with Bartlett weights up to `lag`; beyond one step, unweighted up to step - 1 if larger."""
     n = centred.size
     covariances = [float(centred[k:] @ centred[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
     weighted = [(1 - k / (lag + 1)) * covariance for k, covariance in enumerate(covariances)]

@@ -1,4 +1,4 @@
-"""The forecasts of one model beside the baselines', for the same origins: what evaluation hands over.
+"""Records of the forecasts of one model and of the baselines for the same origins, as made by evaluation.
 
 Legend: N origins, H steps, Q levels.
 """
@@ -88,7 +88,7 @@ class ForecastRecord:
 
     @cached_property
     def volatility_terciles(self) -> dict[str, Rows]:
-        """Rows whose window was calm, middling, volatile."""
+        """Rows by the volatility of their window: low, middle, high."""
         edges = np.quantile(self.window_volatility_N, [1 / 3, 2 / 3])
         tercile_N = np.searchsorted(edges, self.window_volatility_N)
         return {name: tercile_N == i for i, name in enumerate(TERCILES)}
@@ -100,7 +100,7 @@ class ForecastRecord:
 
     @cached_property
     def relative_losses(self) -> dict[str, float]:
-        """Mean over the steps of the loss of each but the model over that of persistence; the best first."""
+        """Loss of each forecaster but the model over that of persistence, mean over the steps; the best first."""
         losses: dict[str, float] = {}
         for name in dict.fromkeys(name for step in range(1, self.horizon + 1) for name in self.beside_at(step)):
             known_H = ~np.isnan(self.pinball_NH[name]).all(axis=0)
@@ -117,16 +117,16 @@ class ForecastRecord:
         return self.quantiles[name][:, step - 1, middle]
 
     def best_baseline(self, step: int) -> str:
-        """The one with the least loss."""
+        """Return the baseline with the least loss at the step."""
         return min(self.baselines, key=lambda name: np.nan_to_num(self.pinball_bps(name, step), nan=np.inf))
 
     def beside_at(self, step: int) -> list[str]:
-        """Who else forecasts the step."""
+        """Return the forecasters beside the model that forecast the step."""
         return [name for name, q in self.quantiles.items() if name != self.model and not np.isnan(q[0, step - 1, 0])]
 
 
 def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
-    """One record of several that follow each other in time; the MASE scale is their mean, weighted by origins."""
+    """Join records that follow each other in time; the MASE scale is their mean, weighted by origins."""
     first = records[0]
     names = ("origin_ts_N", "target_ts_NH", "last_close_N", "y_NH", "window_volatility_N", "last_bar_position_N",
              "hour_of_day_N", "fold_N")  # fmt: skip
@@ -142,12 +142,15 @@ def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
 
 
 def quantile_column(level: float) -> str:
-    """q05 of 0.05, q97.5 of 0.975."""
+    """Return the name of a level's column: q05 for 0.05, q97.5 for 0.975."""
     return "q" + f"{100 * level:05.2f}".rstrip("0").rstrip(".")
 
 
 def to_frame(record: ForecastRecord) -> pl.DataFrame:
-    """forecasts.parquet: a row per origin and step with the model's quantiles, log returns; y is null where missing."""
+    """Return the frame of forecasts.parquet: a row per origin and step with the model's quantiles, log returns.
+
+    y is null where missing.
+    """
     n, horizon = record.y_NH.shape
     q_RQ = record.q_NHQ.reshape(n * horizon, -1)
     columns: dict[str, Any] = {

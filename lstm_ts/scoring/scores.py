@@ -27,7 +27,7 @@ SCORES_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class StepScores:
-    """One forecaster at one step."""
+    """Scores of one forecaster at one step."""
 
     pinball_bps: float
     crps_bps: float
@@ -42,7 +42,7 @@ class StepScores:
 
 @dataclass(frozen=True)
 class HorizonScores(StepScores):
-    """The model at one step, beside the baselines and whoever else; skill is 1 - its pinball / theirs."""
+    """Scores of the model at one step, and of all other forecasters; skill is 1 - its pinball / theirs."""
 
     best: str  # of the baselines
     baselines: dict[str, StepScores]
@@ -52,7 +52,7 @@ class HorizonScores(StepScores):
 
 @dataclass(frozen=True)
 class GroupScores:
-    """The model at one step, over some of the origins."""
+    """Scores of the model at one step, over some of the origins."""
 
     n: int
     pinball_bps: float
@@ -84,7 +84,7 @@ class Scores:
         return [str(step) for step in SHOWN_STEPS if str(step) in self.horizons]
 
     def to_json(self) -> dict[str, Any]:
-        """The content of scores.json: what could not be scored is null, never NaN."""
+        """Return the content of scores.json; scores that are not finite are null."""
         content: dict[str, Any] = _plain(asdict(self))
         return content
 
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 def compute_scores(record: ForecastRecord) -> Scores:
-    """All steps over all origins, and SHOWN_STEPS by group; years and quarters are those of the origin in UTC."""
+    """Score all steps over all origins, and SHOWN_STEPS by group; years and quarters are those of the origin in UTC."""
     months_N = record.origin_ts_N.astype("datetime64[M]").astype(np.int64)
     years_N = 1970 + months_N // 12
     quarters_N = np.char.add(np.char.add(years_N.astype(str), "Q"), (months_N % 12 // 3 + 1).astype(str))
@@ -147,7 +147,7 @@ def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
 def compare(
     record: ForecastRecord, step: int, rows_N: Rows | slice = slice(None), *, name: str | None = None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Skill of one forecaster, the model by default, over each baseline, and its Diebold-Mariano p."""
+    """Return the skill of one forecaster, the model by default, over each other one, and the Diebold-Mariano p."""
     ours = record.pinball_NH[name or record.model][rows_N, step - 1]
     skill, dm_p = {}, {}
     for baseline in record.beside_at(step):
@@ -183,9 +183,9 @@ def _score_group(record: ForecastRecord, step: int, rows_N: Rows) -> GroupScores
 
 
 def scores_frame(scores: Scores) -> pl.DataFrame:
-    """A row for each step and forecaster, the model first; skill and dm_p are the model's over each baseline.
+    """Return a row for each step and forecaster, the model first; skill and dm_p are the model's over each other one.
 
-    What could not be scored is null.
+    Scores that cannot be computed are null.
     """
     rows = [row for step, horizon in scores.horizons.items() for row in _score_rows(int(step), horizon, scores.model)]
     return pl.DataFrame(rows, schema=SCORES_SCHEMA).with_columns(cs.float().fill_nan(None))
@@ -209,13 +209,13 @@ def step_name(step: int) -> str:
 
 
 def read_best(scored: Mapping[str, Any]) -> str:
-    """The best baseline of one step of scores.json, which older ones do not name."""
+    """Return the best baseline of one step of scores.json; computed for older files, which do not name it."""
     losses = {name: theirs["pinball_bps"] for name, theirs in scored["baselines"].items()}
     return str(scored.get("best") or min(losses, key=lambda name: math.inf if losses[name] is None else losses[name]))
 
 
 def describe_skill(step: str, horizon: HorizonScores) -> str:
-    """One sentence: the model against the best baseline, and against the best forecaster where that is none."""
+    """Compare the model with the best baseline, and with the best forecaster if that is another, in one sentence."""
     best_of_all = min(horizon.skill, key=lambda name: (math.isnan(horizon.skill[name]), horizon.skill[name]))
     names = dict.fromkeys([horizon.best, best_of_all])
     verdicts = [_verdict(name, horizon.skill[name], horizon.dm_p[name]) for name in names]

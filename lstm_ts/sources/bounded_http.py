@@ -11,7 +11,7 @@ from lstm_ts.sources.retries import RetryableError
 
 
 class NoConnection(RetryableError):
-    """No connection to the server."""
+    """Failure to connect to the server."""
 
 
 class Damaged(RetryableError):
@@ -41,7 +41,7 @@ def check_url(url: str, what: str) -> str:
 
 
 class BoundedHttp:
-    """Keeps a connection; one request at a time."""
+    """HTTP client that keeps its connection; one request at a time."""
 
     def __init__(
         self, *, answer_s: float, max_bytes: int, headers: Mapping[str, str] | None = None, trust_env: bool = True

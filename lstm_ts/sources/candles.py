@@ -27,11 +27,11 @@ Numbers = NDArray[np.float64]
 
 
 class NonsenseError(ValueError):
-    """No candles of that span; the message continues "Expected "."""
+    """Answer without candles of the requested span; the message continues "Expected "."""
 
 
 def decode(answer: Any, *, first_ms: int, until_ms: int) -> pl.DataFrame:
-    """BAR_SCHEMA, ascending and unique in `ts`.
+    """Decode an answer to BAR_SCHEMA, ascending and unique in `ts`.
 
     Raises    NonsenseError: another shape, or a time outside first_ms <= time < until_ms
     """
@@ -75,7 +75,7 @@ def _read_times_ms(answer: dict[str, Any], times_N: Numbers, first_ms: int, unti
 def _round(values_N: Numbers, prices_N: Numbers) -> Numbers:
     """Round to the floats nearest to decimals of few digits, as any feed quotes.
 
-    prices_N   of which the values are made; the largest decides
+    prices_N   prices that the values are made of; the largest determines the digits
     """
     largest = np.max(np.abs(prices_N), initial=1e-6, where=np.isfinite(prices_N))
     return np.round(values_N, DIGITS - math.ceil(math.log10(largest)))
@@ -115,12 +115,12 @@ def _moment(ms: float) -> str:
 
 
 def rate(bars: pl.DataFrame) -> pl.DataFrame:
-    """RATED_SCHEMA: BAR_SCHEMA, and `reason` where a row is bad."""
+    """Return RATED_SCHEMA: BAR_SCHEMA, and `reason` where a row is bad."""
     return bars.with_columns(reason=reject_reason()).select(RATED_SCHEMA.names())
 
 
 def make_mid(bid: pl.DataFrame, ask: pl.DataFrame) -> pl.DataFrame:
-    """Mean of both sides in every column, volume too; the spread is that of the closes.
+    """Return the mean of both sides in every column, volume too; the spread is that of the closes.
 
     bid, ask   BAR_SCHEMA
     Returns    RATED_SCHEMA

@@ -1,4 +1,4 @@
-"""What is wrong with a row of a file, by itself and beside the others of its file."""
+"""Checks of the rows of a file, each by itself and beside the others of its file."""
 
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ BULK = 10  # bars that others can be far from
 
 
 def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: datetime) -> pl.DataFrame:
-    """Adds `ts` and `late` (UTC, see `RepeatedHour.add`), and to `reason` all that is wrong with a row by itself."""
+    """Add `ts` and `late` (UTC, see `RepeatedHour.add`), and to `reason` any fault of a row by itself."""
     stamp = pl.col("stamp")
     ts, late = zone.to_utc(stamp) if zone else (stamp.dt.convert_time_zone("UTC"), pl.lit(None, TS))
     rows = raw.with_columns(ts=ts, late=late)
@@ -35,12 +35,12 @@ def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: dateti
 
 
 def refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
-    """Rows whose `reason` is still null get this one where `bad` holds."""
+    """Set `reason` of the rows where `bad` holds and it is still null."""
     return rows.with_columns(reason=pl.coalesce("reason", pl.when(bad).then(pl.lit(reason))))
 
 
 def make_rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:
-    """REJECT_SCHEMA; a Parquet row is shown as its values."""
+    """Return the refused rows as REJECT_SCHEMA; a Parquet row is shown as its values."""
     values = [pl.col(column).cast(pl.String).fill_null("") for column in ("stamp", *PRICES)]
     return rows.filter(pl.col("reason").is_not_null()).select(
         file=pl.lit(str(file)),
@@ -51,7 +51,7 @@ def make_rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:
 
 
 def find_lonely(stamps_N: Times) -> list[tuple[int, int]]:
-    """First and last stamp of the few that lie far from the bulk of their file.
+    """Return the first and last stamp of each group of few stamps far from the bulk of their file.
 
     stamps_N   ascending and unique, microseconds
     """
@@ -66,7 +66,7 @@ def find_lonely(stamps_N: Times) -> list[tuple[int, int]]:
 
 
 def find_strays(stamps_N: Times) -> NDArray[np.int64]:
-    """Positions of the few rows that break the order of their file by days, and after which it goes on as before.
+    """Return the positions of the few rows that lie days off the order of their file, which then goes on as before.
 
     stamps_N   in the order of the file, microseconds
     """

@@ -1,4 +1,4 @@
-"""Which column of a file is what, by the names that vendors give them and by the look of the cells."""
+"""Recognition of a file's columns, by the names that vendors give them and by the form of the cells."""
 
 import re
 from collections.abc import Sequence
@@ -58,27 +58,27 @@ class Columns:
 
 
 def normalise(name: str) -> str:
-    """A column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
+    """Return a column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
     name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>#\ufeff"))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
 
 
 def _has_unit(name: str) -> bool:
-    """Whether a name such as `Open (cents)` tells a unit other than a currency; USX and GBX are hundredths of one."""
+    """Test whether a name such as `Open (cents)` has a unit that is no currency; USX and GBX are hundredths of one."""
     found = re.search(r"[\[(](.*)[\])]", name)
     unit = found[1].strip() if found else ""
     return bool(unit) and NO_UNIT.fullmatch(unit) is None
 
 
 def printable(names: Sequence[str]) -> str:
-    """Names from a file, as a sentence can show them."""
+    """Join names from a file for a message: 200 characters at most, unprintable ones replaced."""
     text = ", ".join(names)[:200]
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def named_zone(name: str) -> str | None:
-    """What a stamp column's name says of its zone: EET of `Time (EET)`."""
+    """Return the zone in a stamp column's name: EET for `Time (EET)`; None if there is none."""
     found = re.search(r"[\[(]([^\])]+)[\])]", name)
     if found:
         return found[1].strip()
@@ -86,7 +86,7 @@ def named_zone(name: str) -> str | None:
 
 
 def find_prices(names: Sequence[str]) -> tuple[int, ...] | None:
-    """Positions of open, high, low, close; of bid and ask only where there are no four prices."""
+    """Return the positions of open, high, low, close; of bid and ask only where there are no four prices."""
     for wanted in (*PRICE_NAMES, *TICK_NAMES):
         if set(wanted) <= set(names):
             if twice := next((name for name in wanted if names.count(name) > 1), None):
@@ -96,7 +96,7 @@ def find_prices(names: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns | None:
-    """Null without prices, or without a column that holds stamps.
+    """Return the columns; None without prices, or without a column that holds stamps.
 
     names   as written; rows   the first ones, each with a cell for every name
     Raises  UnknownFormat: a price twice

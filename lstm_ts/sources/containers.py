@@ -1,6 +1,6 @@
-"""What a file is by its first bytes, and the lines of text in it: plain, in gzip, zip or xlsx.
+"""Type of a file by its first bytes, and the lines of text in it: plain, in gzip, zip or xlsx.
 
-A block of lines is all that is ever in memory, whatever the file: a line has a limit, and so has a workbook.
+Memory is bounded for any file: lines are read in blocks, and lines and workbooks have a maximum size.
 """
 
 import codecs
@@ -112,7 +112,7 @@ def _in_archive(file: Path) -> list[Text]:
 
 
 class _Member(BufferedIOBase):
-    """One file of a zip archive, which is closed with it."""
+    """One file of a zip archive; closing it closes the archive."""
 
     def __init__(self, file: Path, name: str) -> None:
         self._archive = zipfile.ZipFile(file)
@@ -139,7 +139,7 @@ class _Member(BufferedIOBase):
 
 
 def _sheets(file: Path) -> list[Text]:
-    """The sheets that have rows, as lines of cells between tabs."""
+    """Read the sheets that have rows, as lines of cells separated by tabs."""
     try:
         sheets = pl.read_excel(
             file, sheet_id=0, engine="calamine", has_header=False, infer_schema_length=0, raise_if_empty=False
@@ -193,7 +193,7 @@ def _encoding(head: bytes, label: str) -> str:
 
 
 def first_lines(text: Text, count: int) -> list[str]:
-    """That are not blank."""
+    """Return the first `count` lines that are not blank."""
     found: list[str] = []
     for block in read_lines(text, FIRST_ROWS):
         found.extend(block["text"].to_list())
@@ -203,7 +203,7 @@ def first_lines(text: Text, count: int) -> list[str]:
 
 
 def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
-    """Frames `line` (from 1), `text`, without the blank lines.
+    """Yield frames `line` (from 1), `text`, without the blank lines.
 
     Raises    UnknownFormat: a line is longer than any table's
     """

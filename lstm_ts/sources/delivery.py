@@ -1,4 +1,4 @@
-"""What a source delivers in one go, checked as a whole before any of it is stored."""
+"""Delivery of one source in one run, checked as a whole before any of it is stored."""
 
 import logging
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IngestLimits:
-    """What makes an hour, and beyond what nothing is stored."""
+    """Share of minutes that makes an hour, and limits beyond which nothing is stored."""
 
     min_minutes_share: float
     max_reject_share: float
@@ -59,7 +59,7 @@ class Delivery:
 
     @property
     def repeated(self) -> int:
-        """Minutes that came more than once, counted but for the last time."""
+        """Number of minute bars that came again: all but the last of each stamp."""
         stamps = pl.concat([bars["ts"] for bars in self._minutes])
         return len(stamps) - stamps.n_unique()
 
@@ -99,7 +99,7 @@ class Delivery:
     def make_hours(
         self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits
     ) -> tuple[pl.DataFrame, int]:
-        """Hours of the bars longer than minutes, and how many of them are left out, as stored minutes have made them.
+        """Return the hours of the bars longer than minutes, and how many are left out, since stored minutes made them.
 
         Raises    NoRows: parts of hours alone were delivered; DataError: another series than the stored hours
         """
@@ -136,7 +136,7 @@ class Delivery:
 def _without_made_hours(
     hours: pl.DataFrame, raw: BarStore, processed: BarStore, session: Session, min_minutes_share: float
 ) -> pl.DataFrame:
-    """The hours but for those that are stored, and of which as many minutes are stored as make an hour."""
+    """Return the hours that are not stored, or of which fewer minutes are stored than make an hour."""
     minutes = count_by_hour(raw.read_stamps().to_frame())
     if hours.is_empty() or minutes.is_empty():
         return hours
@@ -147,7 +147,7 @@ def _without_made_hours(
 
 
 def within_span(batches: Iterator[BarBatch], start: datetime | None, end: datetime | None) -> Iterator[BarBatch]:
-    """Bars and answers of the span alone; an answer says how many bars it brought in it."""
+    """Yield the bars and answers of the span alone; an answer counts the bars delivered within the span."""
     if not (start or end):
         yield from batches
         return

@@ -63,7 +63,8 @@ class Files:
     ) -> None:
         """symbol   rows of other symbols are left out; dates   one of DATES, for dates that a file leaves open
         decimal   comma or point, the decimal sign of prices that leave it open
-        stamps   one of STAMPS: what of a bar its stamp is; keep_spikes   rows stay whose prices jump away and back
+        stamps   one of STAMPS: the edge of a bar that its stamp marks
+        keep_spikes   keep rows whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # called with the number of rows of each block
         self.stored: Callable[[Times], int | None] = lambda stamps_N: (
@@ -93,7 +94,7 @@ class Files:
         return f"files {', '.join(self.patterns)}"
 
     def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
-        """start, end   rows at other times are not looked at
+        """start, end   rows at other times are ignored
 
         Raises    NoRows, UnknownFormat, WrongZone; DataError for a damaged gzip or Parquet file
         """
@@ -148,7 +149,7 @@ class Files:
         )
 
     def _check_names(self, opened: Chunks, path: Path) -> None:
-        """Raises    UnknownFormat: the names of columns ask for an option that is not set"""
+        """Raises    UnknownFormat: the names of columns require an option that is not set"""
         if opened.closing and not (self.at_close or opened.ticks):
             raise UnknownFormat(
                 f"Expected stamps of when bars open, got column {printable([opened.closing])} in {path}; "
@@ -190,7 +191,7 @@ class Files:
         file.notes.extend(seen.describe(file.path))
 
     def _tick_batches(self, file: LearntFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
-        """All minutes come with the last batch, since any block may have ticks of them."""
+        """Yield the rejects of each block, then all minutes, since any block may have ticks of them."""
         partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
         for rows in file.read_rows():
             partials.append(make_partials(visits.number(self._ticks(rows))))
@@ -204,7 +205,7 @@ class Files:
         yield BarBatch(overlap.take(bars.join(joined, on="ts", how="anti", maintain_order="left"), file.last))
 
     def _ticks(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """`ts, mid, spread`; of a tick the bid is the low, the ask the high."""
+        """Return the valid ticks as `ts, mid, spread`; of a tick the bid is the low, the ask the high."""
         bid, ask = pl.col("low"), pl.col("high")
         mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
         return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
@@ -228,7 +229,7 @@ class Files:
 
 
 def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with both moments of an ambiguous stamp."""
+    """Return the rows, and those with an ambiguous stamp again at the later moment."""
     ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
     return pl.concat([rows, ambiguous.with_columns(ts="late")])
 
@@ -236,7 +237,7 @@ def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
 def _with_answers(
     batches: Iterator[BarBatch], evidence: FileEvidence, file: LearntFile, overlap: Overlap
 ) -> Iterator[BarBatch]:
-    """The last batch carries what the file proves, and the notes; longer bars prove nothing about minutes."""
+    """Add to the last batch the answers that the file proves, and notes; longer bars prove nothing about minutes."""
     held = None
     for batch in batches:
         if held is not None:

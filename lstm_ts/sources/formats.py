@@ -28,7 +28,7 @@ DAY_FIRST_NAMES = ("gmt time", "local time")  # Dukascopy's
 
 
 def recognise(lines: Sequence[str], *, file: str) -> Layout:
-    """The layout of a file from its first lines that are not blank.
+    """Return the layout of a file, by its first lines that are not blank.
 
     Raises   NoRows: nothing below a header; UnknownFormat
     """
@@ -58,7 +58,7 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
     """Settle a layout that its first lines leave open, by all lines.
 
     blocks   frames `text` of the whole file
-    Raises   UnknownFormat: nor do all lines tell
+    Raises   UnknownFormat: all lines leave it open too
     """
     pairs: set[tuple[int, int, int]] = set()
     longest, clock = 0, layout.columns.stamps.clock
@@ -93,9 +93,9 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
 
 
 def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None, *, file: str) -> bool:
-    """Whether the day comes first in a column of dates such as 07/01/2025.
+    """Return whether the day comes first in a column of dates such as 07/01/2025.
 
-    Raises   UnknownFormat: neither the dates tell, nor the column's name, nor `dates`
+    Raises   UnknownFormat: neither the dates, nor the column's name, nor `dates` decide it
     """
     told = day_first(pairs)
     if told is None and normalise(name) in DAY_FIRST_NAMES:

@@ -1,4 +1,4 @@
-"""Bars and ticks from a frame of polars or pandas, read as a Parquet file of it would be; results as the same kind."""
+"""Bars and ticks from a frame of polars or pandas, read as a Parquet file of it would be; results of the same kind."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +31,7 @@ class FrameSource(Files):
         price_factor: float,
         stamps: str,
     ) -> None:
-        """name   of who made the bars; begins with "synthetic" where they are made up"""
+        """name   origin of the bars; begins with "synthetic" where they are made up"""
         super().__init__(
             paths=NAME,
             symbol=symbol,
@@ -59,12 +59,12 @@ class FrameSource(Files):
 
 
 def is_pandas(frame: object) -> bool:
-    """Whether it is a frame of pandas, without importing pandas."""
+    """Return whether an object is a frame of pandas, without importing pandas."""
     return type(frame).__module__.split(".")[0] == "pandas" and hasattr(frame, "columns")
 
 
 def to_polars(frame: object) -> pl.DataFrame:
-    """The same rows; an index of pandas that is more than row numbers becomes the first column.
+    """Convert a frame to polars; an index of pandas that is more than row numbers becomes the first column.
 
     Raises    ConfigError: no frame
     """
@@ -77,7 +77,7 @@ def to_polars(frame: object) -> pl.DataFrame:
 
 
 def _series(name: str, column: Any) -> pl.Series:
-    """A column of pandas as one of Polars, without pyarrow, which pandas does not need."""
+    """Convert a column of pandas to polars without pyarrow, which pandas does not require."""
     zone = getattr(column.dtype, "tz", None)
     if zone is not None:
         return pl.Series(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()).dt.replace_time_zone("UTC")

@@ -1,4 +1,4 @@
-"""How a text file is laid out: its separator, columns, decimal sign, and the zone its stamps are in."""
+"""Layout of a text file: its separator, columns, decimal sign, and the zone of its stamps."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ HEADER_ZONES = dict.fromkeys(("UTC", "GMT", "Z"), "UTC") | {
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read one text file."""
+    """Parameters for reading one text file."""
 
     separator: str
     names: tuple[str, ...]  # of every column, as written
@@ -54,7 +54,7 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
 
 
 def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:
-    """The zone of stamps without an offset, where they or their column name it."""
+    """Return the zone of stamps without an offset, if they or their column's name contain it; else None."""
     if columns.stamps.utc:
         return None
     said = columns.stamps.label or next(filter(None, (named_zone(names[i]) for i in columns.stamp)), "")

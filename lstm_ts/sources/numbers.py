@@ -1,4 +1,4 @@
-"""Numbers as text: with a decimal comma, thousands set apart, a vendor's word for none."""
+"""Parsing of numbers: decimal commas, separators of thousands, vendors' words for a missing value."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,11 +21,11 @@ APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the deci
 
 
 def decimal_comma(cells: Iterable[str], *, points_tell: bool = True) -> bool | None:
-    """Whether commas are the decimal sign of these prices; None: each stands where one of thousands would, as in 2,030.
+    """Return whether commas are the decimal sign of the prices; None if each sign may separate thousands, as in 2,030.
 
-    Of two signs the last is the decimal one, and one that comes twice is of thousands.
+    Of two different signs in a price the last is the decimal one; a sign that occurs twice separates thousands.
 
-    points_tell   a point as in 2.030 is a decimal one
+    points_tell   take a point as in 2.030 for a decimal one
     """
     found = [_comma_is_decimal(cell.strip()) for cell in cells if "," in cell or "." in cell]
     votes = [vote for vote, sure in found if sure or (points_tell and not vote)]
@@ -33,7 +33,7 @@ def decimal_comma(cells: Iterable[str], *, points_tell: bool = True) -> bool | N
 
 
 def _comma_is_decimal(cell: str) -> tuple[bool, bool]:
-    """And whether that is sure."""
+    """Return whether the comma is the decimal sign of a price, and whether that is certain."""
     if "," in cell and "." in cell:
         return cell.rindex(",") > cell.rindex("."), True
     comma = "," in cell
@@ -49,9 +49,9 @@ def check_decimal(decimal: str | None) -> None:
 
 
 def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str], *, file: str) -> bool:
-    """Whether commas are the decimal sign, by the prices or by what the user says of those that leave it open.
+    """Return whether commas are the decimal sign: by the prices, or by the option `decimal` if these leave it open.
 
-    Raises    UnknownFormat: nor does the user
+    Raises    UnknownFormat: neither decides it
     """
     if comma is None and decimal is None:
         price = next(cell for cell in prices if "," in cell or "." in cell)
@@ -63,7 +63,7 @@ def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str
 
 
 def parse_numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
-    """Float64, null where a cell is no number."""
+    """Parse cells to Float64, null where a cell is no number."""
     plain = cells
     if comma:
         no_point = ~cells.str.contains(".", literal=True)
@@ -88,7 +88,7 @@ def _parse_odd(cells: pl.Series, *, comma: bool) -> pl.Series:
 
 
 def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Series]:
-    """Volumes, null where there is none; and which cells are neither a number nor a word for none.
+    """Return the volumes, null where there is none, and which cells are neither a number nor a word for none.
 
     A negative volume stands for none, as brokers use it.
     """
@@ -107,7 +107,7 @@ def parse_volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Serie
 
 
 def only_spreads(found: pl.Series, closes: pl.Series) -> pl.Series:
-    """Null where it is none: negative, no finite number, or in points, as a whole number is and one beyond any market.
+    """Set spreads to null that are negative, not finite, or in points: whole numbers but 0, or beyond any market.
 
     closes   of the same rows
     """
@@ -120,9 +120,9 @@ def is_no_value(cells: pl.Series) -> pl.Series:
 
 
 def find_no_prices(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> pl.Series:
-    """Which rows have none of their prices.
+    """Return which rows have none of their prices.
 
-    prices, cells   columns of numbers, and the same as text, which are not looked at as a rule
+    prices, cells   columns of numbers, and the same as text, which are read only where no price is a number
     """
     missing = [~price.is_finite().fill_null(False) for price in prices]
     found = missing[0] & missing[1] & missing[2] & missing[3]
@@ -132,9 +132,9 @@ def find_no_prices(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> p
 
 
 def split_missing(prices: Sequence[pl.Series], cells: Iterable[pl.Series]) -> tuple[list[pl.Series], pl.Series]:
-    """Prices, null where a cell has none; and the rows of which a cell is neither a number nor a word for none.
+    """Return the prices, null where a cell has none, and which rows have a cell that is no number and no word for none.
 
-    prices, cells   as of `find_no_prices`
+    prices, cells   as for `find_no_prices`
     """
     missing = [~price.is_finite().fill_null(False) for price in prices]
     bad = pl.Series([False]).new_from_index(0, len(prices[0]))

@@ -60,5 +60,5 @@ class Overlap:
 
 
 def _meet(ts: pl.Series, others: pl.Series) -> bool:
-    """Whether the spans of two ascending series have a moment in common."""
+    """Return whether the spans of two ascending series have a moment in common."""
     return len(ts) > 0 and len(others) > 0 and bool(ts[0] <= others[-1] and others[0] <= ts[-1])

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RetryableError(Exception):
-    """Nothing was proven; a retry may help."""
+    """Failure that proves nothing; a retry may help."""
 
     def __init__(self, why: str, pause_s: float = 0.0) -> None:
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""Bars of one file that come again in it: the last one counts."""
+"""Repeated bars of one file: the last one counts."""
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,9 @@ class SeenBars:
         self._repeated = self._differing = 0
 
     def add(self, bars: pl.DataFrame) -> pl.Series:
-        """Which bars have stamps that are new.
+        """Return which bars have new stamps, and record all of them.
 
-        bars   ascending in `ts`, in which the same may come again
+        bars   ascending in `ts`, which may repeat
         """
         stamps, hashes = bars["ts"].to_physical().to_numpy(), bars.select(PRICES).hash_rows().to_numpy()
         at = np.searchsorted(self._stamps, stamps)
@@ -35,7 +35,7 @@ class SeenBars:
         return pl.Series(new)
 
     def describe(self, file: object) -> list[str]:
-        """What to tell of the repeats."""
+        """Return a note on the repeated bars; empty if there are none."""
         if not self._repeated:
             return []
         return [

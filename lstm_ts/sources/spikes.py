@@ -36,7 +36,7 @@ class Spikes:
     limit_D: NDArray[np.float64]  # log, from the level
 
     def find(self, rows: pl.DataFrame) -> pl.Series:
-        """Which rows are damaged.
+        """Return which rows are damaged.
 
         rows   `ts` and PRICES
         """
@@ -52,7 +52,7 @@ class Spikes:
 
 
 class Continuity:
-    """Whether prices stay together in the order of their file, as in most files: then no row is a spike."""
+    """Continuity of prices in the order of their file, as in most files: unless it is broken, no row is a spike."""
 
     def __init__(self) -> None:
         self.broken = False
@@ -100,7 +100,7 @@ class Levels:
 def _find(
     stamps_N: Times, open_N: Logs, high_N: Logs, low_N: Logs, close_N: Logs
 ) -> list[tuple[int, int, float, float]]:
-    """First and last stamp, level and limit of each span."""
+    """Return the first and last stamp, level and limit of each disturbed span."""
     torn_N = high_N - low_N > TORN
     cut_N = np.abs(open_N[1:] - close_N[:-1]) > largest_move(np.diff(stamps_N) / SECOND_US)
     cut_N |= torn_N[1:] | torn_N[:-1]
@@ -121,7 +121,7 @@ def _find(
 
 
 def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[int, int, float, float]]:
-    """Spikes before the first stretch or after the last, whose nearest row has that stamp and level."""
+    """Return the span before the first stretch or after the last, given the stretch's nearest stamp and level."""
     if not len(stamps_N):
         return []
     limit = largest_move(float(np.abs(stamps_N[[0, -1]] - stamp).max()) / SECOND_US)
@@ -131,7 +131,7 @@ def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[i
 def _between(
     stamps_N: Times, open_N: Logs, close_N: Logs, before_S: NDArray[np.int64], after_S: NDArray[np.int64]
 ) -> list[tuple[int, int, float, float]]:
-    """Spikes between two stretches of one level.
+    """Return the spans between two stretches of one level.
 
     before_S, after_S   the last row of each stretch but the last, and the first one of the next
     """

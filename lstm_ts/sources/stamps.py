@@ -55,7 +55,7 @@ FORMS = "2025-01-07 14:00, 7.1.2025 14:00:00, 20250107 140000, Jan 7, 2025 2:00 
 
 @dataclass(frozen=True)
 class Stamp:
-    """How the stamps of one file are written."""
+    """Format of the stamps of one file."""
 
     date: str  # a key of DATE_PARTS, or epoch; dmy where day and month are not told apart
     usual: str | None = None  # strptime format; null: every row is read by its parts
@@ -67,7 +67,7 @@ class Stamp:
 
 
 def recognise_stamp(stamps: Sequence[str]) -> Stamp | None:
-    """The shape that most of them have; one with a time of day before one without."""
+    """Return the format of most stamps, one with a time of day before one without; None if none is recognised."""
     found = Counter(shape for shape in map(_shape, stamps) if shape)
     if not found:
         return None
@@ -86,7 +86,7 @@ def _shape(text: str) -> Stamp | None:
 
 
 def _shape_of_digits(text: str) -> Stamp:
-    """Digits that are a date are one, of 10 only where they would be an epoch after 2030."""
+    """Return the format of digits: a date if they form one (10 only if an epoch after 2030), else an epoch."""
     parts = _parts("compact", text)
     if parts and len(text) == 12:
         return Stamp("compact", digits=4, usual="%Y%m%d%H%M")
@@ -124,7 +124,7 @@ def _written(kind: str, text: str, parts: dict[str, str]) -> Stamp:
 
 
 def _day_format(kind: str, text: str, parts: dict[str, str]) -> str | None:
-    """Null where strptime knows none."""
+    """Return the strptime format of the day; None where there is none."""
     if kind == "compact":
         return "%Y%m%d"
     if kind == "bdy" or len(parts["m"]) > 3:
@@ -135,7 +135,7 @@ def _day_format(kind: str, text: str, parts: dict[str, str]) -> str | None:
 
 
 def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
-    """And how many digits it has without colons, 0 with them."""
+    """Return the strptime format of the clock, None where there is none, and its digits, 0 with colons."""
     if digits := parts.get("c"):
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return DIGIT_CLOCKS[width], width
@@ -152,7 +152,7 @@ def _label(offset: str) -> str:
 
 
 def _offset_format(parts: dict[str, str]) -> str | None:
-    """Null for an abbreviation that is an offset, which strptime does not know."""
+    """Return the strptime format of the offset; None for an abbreviation of one, which strptime does not support."""
     offset = parts.get("o", "")
     space = parts.get("space", "") or ("" if parts.get("p") else parts.get("gap", ""))
     if not offset:
@@ -163,7 +163,7 @@ def _offset_format(parts: dict[str, str]) -> str | None:
 
 
 def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series:
-    """The text of stamps: a day without its midnight, a time without a day such as 1970-01-01."""
+    """Join texts to stamps: days without their midnight, times without a day such as 1970-01-01."""
     if day.str.contains(":", literal=True).any():
         day = day.str.replace(r"[T ]\s*(00?:00|12:00)[^+-]*$", "")
     if clock.str.contains(DATED).any():

@@ -1,4 +1,4 @@
-"""Rows of other symbols and unfinished bars are left out, and told."""
+"""Filter of a file's rows: those of other symbols and of unfinished bars are left out, and reported."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
 
 
 def same_symbol(written: str, symbol: str) -> bool:
-    """Whether a file's `XAG/USD`, `xagusd`, `OANDA:XAGUSD`, `XAGUSD.m`, `XAGUSDm` is the symbol asked for."""
+    """Return whether a file's `XAG/USD`, `xagusd`, `OANDA:XAGUSD`, `XAGUSD.m`, `XAGUSDm` is the requested symbol."""
     name = re.sub(r"^[A-Za-z]+:", "", written.strip())
     broker = re.fullmatch(r"([A-Z0-9/]{4,})[a-z]{1,3}|(.{4,}?)[.#+_][A-Za-z]{0,5}", name)
     names = {name, *(group for group in (broker.groups() if broker else ()) if group)}
@@ -26,7 +26,7 @@ def _plain(name: str) -> str:
 
 
 class OtherSymbol(UnknownFormat):
-    """Nothing but other symbols."""
+    """Failure of a file, or of a part of one, that has other symbols only."""
 
 
 def check_name(name: str, symbol: str, label: str) -> None:
@@ -50,7 +50,7 @@ class SymbolFilter:
         self.periods: set[str] = set()  # whole once the rows have been read
 
     def keep(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of the symbol that are finished, without the columns `symbol`, `period`, `complete`.
+        """Return the rows of the symbol that are finished, without the columns `symbol`, `period`, `complete`.
 
         Raises    UnknownFormat: bars of two spellings of it, or of two periods, are mixed
         """
@@ -86,9 +86,9 @@ class SymbolFilter:
             )
 
     def notes(self) -> list[str]:
-        """What was left out.
+        """Return notes on the rows that were left out.
 
-        Raises    UnknownFormat: all of it
+        Raises    UnknownFormat: all are of other symbols
         """
         unfinished = f"{self._unfinished:,} rows of {self.file} are of unfinished bars and are left out"
         return [*self._notes_of_others(), *([unfinished] if self._unfinished else [])]

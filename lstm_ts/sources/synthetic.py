@@ -121,7 +121,7 @@ class Synthetic:
         return f"synthetic {self.signal}, seed {self.seed}"
 
     def read_batches(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[BarBatch]:
-        """All it has, a month a batch."""
+        """Yield all bars in batches of one month, whatever `start` and `end`."""
         bars = self._compute_bars()
         months = [month for _, month in bars.group_by(pl.col("ts").dt.truncate("1mo"), maintain_order=True)]
         yield from map(BarBatch, months[:-1])
@@ -147,7 +147,7 @@ class Synthetic:
 
 
 def _compute_grid(hours: pl.DataFrame, session: Session) -> _Grid:
-    """Every minute of the session hours. A part-hour is open from its start, unless it begins a session."""
+    """Return every minute of the session hours. A part-hour is open from its start, unless it begins a session."""
     ts_H = hours["ts"].to_physical().to_numpy()
     minutes_H = hours["session_minutes"].to_numpy()
     closed_hours_H = np.diff(ts_H, prepend=ts_H[:1] - 3_600_000_000) / 3.6e9 - 1
@@ -176,7 +176,7 @@ def _compute_silver(grid: _Grid, streams: _Streams) -> _Moves:
 
 
 def _compute_volatility(hours: int, stream: np.random.Generator) -> Floats:
-    """Volatility of each hour; its mean square is 1."""
+    """Return the volatility of each hour; its mean square is 1."""
     noise = stream.standard_normal((hours, len(MEMORY_HOURS)))
     log_volatility_H = np.zeros(hours)
     for column, memory in enumerate(MEMORY_HOURS):
@@ -188,7 +188,7 @@ def _compute_volatility(hours: int, stream: np.random.Generator) -> Floats:
 
 
 def _compute_walk(grid: _Grid, streams: _Streams, ar_coefficient: float) -> _Moves:
-    """Gaussian minutes; what the hour before says of this hour is spread evenly over its minutes."""
+    """Return Gaussian minutes; the part of a return due to the hour before is spread evenly over the hour's minutes."""
     shock_M = MINUTE_SD * streams.body.standard_normal(len(grid.hour_M))
     shock_H = np.add.reduceat(shock_M, grid.first_H)
     return_H = lfilter([1], [1, -ar_coefficient], shock_H)
@@ -197,7 +197,7 @@ def _compute_walk(grid: _Grid, streams: _Streams, ar_coefficient: float) -> _Mov
 
 
 def _compute_prices(moves: _Moves, start_price: float, stream: np.random.Generator) -> dict[str, Floats]:
-    """Open, high, low and close.
+    """Return open, high, low and close.
 
     High and low are those of a Brownian bridge from open to close (Glasserman 2003, Monte Carlo Methods in
     Financial Engineering, section 6.4): maximum = (b + sqrt(b^2 - 2 sd^2 ln U)) / 2 above the open, b the body.

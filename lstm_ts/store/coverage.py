@@ -1,4 +1,4 @@
-"""What the store holds of the session minutes, in words."""
+"""Coverage of the session minutes by a store, as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,9 +44,9 @@ def compute_status(
     start: datetime | None,
     end: datetime | None,
 ) -> Status:
-    """start, end   of what is asked about; none: what was stored or answered for
+    """start, end   of the span to report on; None: of what was stored or answered for
 
-    Raises    NoRows: nothing was; ConfigError: no such span
+    Raises    NoRows: the store is empty; ConfigError: no such span
     """
     span = span_of(bars_ts, answers)
     if span is None:
@@ -89,7 +89,7 @@ def format_status(status: Status) -> str:
 
 
 def known_share(minutes: Mapping[str, int]) -> str:
-    """Percent of the minutes that are present or proven empty, rounded down: 100 is the whole only."""
+    """Return the percentage of minutes that are present or proven empty, rounded down: 100 means all of them."""
     known, total = minutes[State.PRESENT] + minutes[State.EMPTY], sum(minutes[state] for state in State)
     return f"{(10_000 * known // total) / 100:.2f} %"
 

@@ -1,4 +1,4 @@
-"""What a store holds, and which bars may join them: its manifest."""
+"""Manifest of a store: its files, and checks of which bars may join them."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class StoreManifest:
     zone: str = ""
 
     def months_within(self, start: datetime | None, end: datetime | None) -> list[MonthFile]:
-        """Those that a span from start to before end touches."""
+        """Return the files of the months that a span from `start` to before `end` touches."""
         return [file for month, file in self.months.items() if _overlaps(month, start, end)]
 
     @property
@@ -55,7 +55,7 @@ class StoreManifest:
 
 
 def read_manifest(folder: Path) -> StoreManifest:
-    """Empty where there is none.    Raises    DataError: no manifest of a store"""
+    """Read a store's manifest, empty where there is none.    Raises    DataError: no manifest of a store"""
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
@@ -94,7 +94,7 @@ def _text(value: object) -> str:
 
 
 def stores_in(folder: Path) -> list[str]:
-    """Symbols whose stores lie below."""
+    """Return the symbols whose stores lie in the folder, sorted."""
     names = (path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
     return sorted(name for name in names if SYMBOL.fullmatch(name))
 

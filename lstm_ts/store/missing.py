@@ -1,4 +1,4 @@
-"""What a store's folder lacks, or holds beside its own files, in words."""
+"""Messages on bars missing from a store's folder, and on files in it that are not the store's."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ STAGES = ("raw", "processed")
 
 
 def describe_foreign(folder: Path, names: Sequence[str]) -> str:
-    """A sentence about files that are not the store's; empty where there are none."""
+    """Describe files that are not the store's; empty where there are none."""
     if not names:
         return ""
     one = len(names) == 1
@@ -25,10 +25,10 @@ def describe_foreign(folder: Path, names: Sequence[str]) -> str:
 def describe_nothing(
     folder: Path, manifest: StoreManifest, start: datetime | None, end: datetime | None, *, command: str, foreign: str
 ) -> str:
-    """A sentence about a span without bars.
+    """Describe a span without bars.
 
-    command   that adds some
-    foreign   what is said of files that are not the store's
+    command   command that adds bars
+    foreign   description of files that are not the store's
     """
     months, rows = manifest.months, sum(file.rows for file in manifest.months.values())
     if months:
@@ -53,7 +53,7 @@ def _describe_elsewhere(folder: Path) -> str:
 
 
 def _data_folders(parent: Path) -> list[str]:
-    """What `paths.data` may be set to: the folder itself, or one in it."""
+    """Return the folders that `paths.data` may be set to: `parent` and those in it, if they hold stores."""
     if not parent.is_dir():
         return []
     return sorted(str(path) for path in (parent, *parent.iterdir()) if any(stores_in(path / stage) for stage in STAGES))

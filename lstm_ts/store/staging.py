@@ -1,4 +1,4 @@
-"""Rows on their way into a store, and what they change there."""
+"""Staging of rows for a store, and the changes that they make to it."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class UpsertResult:
 
 
 class Staging:
-    """`result` and `store_id` are there once the `with` block has ended."""
+    """Rows staged for a store; `result` and `store_id` are set once the `with` block has ended."""
 
     result: UpsertResult
     store_id: str
@@ -53,7 +53,7 @@ class Staging:
 
 
 def find_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """How many staged rows are new; and those that revise a stored one, beside it. A spread revises nothing."""
+    """Return the number of new staged rows, and the stored rows with their revised values. A spread revises nothing."""
     both = stored.join(staged, on="ts", suffix=REVISED.format(""))
     differs = [
         pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name not in ("ts", "spread")
@@ -62,7 +62,7 @@ def find_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.Da
 
 
 def merge(stored: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
-    """Staged rows in place of stored ones; a spread that is stored stays where a row comes again without one."""
+    """Replace stored rows by staged ones; a stored spread stays where a row comes again without one."""
     known = stored.select("ts", known="spread")
     kept = staged.join(known, on="ts", how="left", maintain_order="left")
     kept = kept.with_columns(pl.coalesce("spread", "known")).drop("known")

@@ -1,6 +1,6 @@
-"""Networks, each a module with its settings: what a training needs of one.
+"""Networks for training, each a module with its settings.
 
-A forecast needs none of it: it runs the ONNX graph that `export.py` makes of a trained network.
+A forecast needs no module: it runs the ONNX graph that `export.py` makes of a trained network.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ class NetConfig(Protocol):
 
     @property
     def name(self) -> str:
-        """What manifests and reports call this kind of network."""
+        """Name of this kind of network in manifests and reports."""
 
     def build(self, *, features: int, target_columns: int, volatilities: int, base_HQ: Tensor) -> nn.Module:
-        """A network (x_BTF, calendar_BHC, profile_BH, volatility_BV) -> z_BHQ, in units of the window's scale.
+        """Build a network (x_BTF, calendar_BHC, profile_BH, volatility_BV) -> z_BHQ, in units of the window's scale.
 
         Its median is its location, which is weighed after training, see `location.py`.
 
@@ -32,12 +32,12 @@ class NetConfig(Protocol):
 
 
 def describe_net(config: NetConfig) -> dict[str, Any]:
-    """The name and the settings, in JSON types."""
+    """Return the name and the settings, in JSON types."""
     return {"name": config.name, **vars(config)}
 
 
 def build_net(config: NetConfig, start_HQ: Array, *, volatilities: int) -> nn.Module:
-    """A network that starts at the baseline `har_rolling`, made symmetric."""
+    """Build a network that starts at the baseline `har_rolling`, made symmetric."""
     base_HQ = torch.from_numpy(((start_HQ - start_HQ[:, ::-1]) / 2).astype(np.float32))
     return config.build(features=FEATURES, target_columns=TARGET_COLUMNS, volatilities=volatilities, base_HQ=base_HQ)
 

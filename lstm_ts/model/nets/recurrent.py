@@ -1,4 +1,4 @@
-"""What recurrent networks share: a state of the window that shifts and stretches the quantiles of the training returns.
+"""Base of recurrent networks: a state of the window shifts and stretches the quantiles of the training returns.
 
 Legend: B batch, T tsteps, F features, C target columns, V volatilities, H steps, Q levels, D units.
 Every return is in units of the window's scale (see `scaler.py`). With its last layer at zero, as it
@@ -30,7 +30,7 @@ class RecurrentConfig:
 
     @property
     def between_layers(self) -> float:
-        """The dropout between recurrent layers, of which PyTorch warns where there is one layer."""
+        """Dropout between recurrent layers; 0 for a single layer, since PyTorch warns of any other value there."""
         return self.dropout if self.layers > 1 else 0.0
 
 
@@ -70,7 +70,7 @@ class RecurrentNet(nn.Module):
     log_step_H1: Tensor
 
     def encode(self, x_BTF: Tensor) -> Tensor:
-        """(B, D) state after the window."""
+        """Return the (B, D) state after the window."""
         raise NotImplementedError
 
     def forward(

@@ -1,4 +1,4 @@
-"""What TWS answers to a request for history, as bars and as evidence."""
+"""Answers of TWS to requests for history, as bars and as evidence."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ LATE = timedelta(minutes=5)  # after the end asked for, and a stamp is in a wron
 def read_answer(
     rows: Sequence[Any], start: datetime, end: datetime, *, at: datetime, observer: str, name: str
 ) -> BarBatch:
-    """Bars of the day before `end`; evidence for start <= ts < end only.
+    """Return the bars of the day before `end`, and evidence for start <= ts < end only.
 
     rows   BarData of the client: date (aware), open, high, low, close, volume
     """
@@ -45,7 +45,7 @@ def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mi
 
 
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:
-    """BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
+    """Return BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
     values = [(row.date, row.open, row.high, row.low, row.close, row.volume, None) for row in rows]
     told = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
     off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))

@@ -1,4 +1,4 @@
-"""IB's rules on how fast history may be asked for.
+"""Rate limits of IB on requests for history.
 
 https://interactivebrokers.github.io/tws-api/historical_limitations.html: no identical request within 15 seconds, fewer
 than 6 for one contract within 2 seconds, at most 60 within 10 minutes.
@@ -13,7 +13,7 @@ from lstm_ts.sources.retries import Retries
 
 
 class Pacing:
-    """The pace of one contract. Times are seconds of any monotonic clock; `scale` 0 asks as fast as it can."""
+    """Pacing of requests for one contract. Times are seconds of any monotonic clock; `scale` 0 disables all waits."""
 
     def __init__(
         self,
@@ -32,19 +32,19 @@ class Pacing:
         self._asked: deque[tuple[float, Hashable]] = deque()
 
     def delay(self, request: Hashable, now: float) -> float:
-        """Seconds to wait before it may be asked."""
+        """Return the seconds to wait before the request may be sent."""
         asked = [at for at, _ in self._asked]
         free = [at + self.identical_s for at, other in self._asked if other == request]
         free += [asked[-count] + seconds for seconds, count in self.rules if len(asked) >= count]
         return max(0.0, *(at - now for at in free), 0.0)
 
     def recall(self, asked: Iterable[float]) -> None:
-        """What other processes have asked, ascending; which requests those were is not known."""
+        """Record the times of requests by other processes, ascending; the requests themselves are unknown."""
         for at in asked:
             self.note(None, at)
 
     def note(self, request: Hashable, now: float) -> None:
-        """It is being asked now."""
+        """Record a request that is sent now."""
         self._asked.append((now, request))
         kept = max(self.identical_s, *(seconds for seconds, _ in self.rules))
         while self._asked[0][0] < now - kept:
@@ -53,7 +53,7 @@ class Pacing:
 
 @dataclass(frozen=True)
 class TwsRetries(Retries):
-    """How often TWS is asked again, and how long to wait before connecting to it once more."""
+    """Number of attempts of a request to TWS, and the waits before retries and before reconnecting."""
 
     closed_s: float  # the shortest wait before connecting again while the market is closed
 

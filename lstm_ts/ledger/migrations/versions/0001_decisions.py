@@ -1,4 +1,4 @@
-"""What the gate decided about each version of a model."""
+"""Table of the gate's decisions about each version of a model."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Who moved an alias of a model from which version to which, when and why."""
+"""Table of alias changes: who moved an alias of a model from which version to which, when and why."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What was forecast for which request, by which version, as its client saw it."""
+"""Table of served forecasts: for which request, by which version, as its client saw it."""
 
 import sqlalchemy as sa
 from alembic import op

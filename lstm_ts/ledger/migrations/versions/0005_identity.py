@@ -1,4 +1,4 @@
-"""Which ledger this is: a copy of it is the same one, a new one is another."""
+"""Identity of the ledger: a copy has the same one, a new ledger has another."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What the monitor knows of each session hour, its sums by day, the state of its tests and what it found last."""
+"""Tables of the monitor: rows of each session hour, sums by day, the state of its tests and its last findings."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What alerts remember: incidents, what was sent of each to whom, silences; and who was last seen at work when."""
+"""Tables of alerts: incidents, what was sent of each to whom, silences; and the last heartbeat of each component."""
 
 import sqlalchemy as sa
 from alembic import op

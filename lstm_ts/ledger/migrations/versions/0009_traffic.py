@@ -1,4 +1,4 @@
-"""Which services send a challenger requests, and which version's they have stopped."""
+"""Table of traffic: which services send requests to a challenger, and for which version they have stopped that."""
 
 import sqlalchemy as sa
 from alembic import op
