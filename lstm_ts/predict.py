@@ -16,7 +16,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, model_folder, processed_store
+from lstm_ts.configuration import construct, model_folder, processed_store, read_symbols
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
@@ -147,10 +147,11 @@ def main(cfg: DictConfig) -> None:
 
 def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:
     """Return the season states of the stored bars, as the service has them; none without bars of the model's symbol."""
-    if cfg.symbol.name != forecaster.provenance.symbol:
+    symbol = read_symbols(cfg).get(forecaster.provenance.symbol)
+    if symbol is None:
         return NO_STATES
     try:
-        return forecaster.season_states(forecaster.grid(processed_store(cfg).read()))
+        return forecaster.season_states(forecaster.grid(processed_store(cfg, symbol).read()))
     except NoRows:
         return NO_STATES
 

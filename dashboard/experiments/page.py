@@ -152,10 +152,10 @@ class Experiments:
         self._run.value = str(run.folder)
 
     def _draw_run(self) -> None:
-        if chosen := self._chosen():
-            self._details.object = details(chosen, self._shown(), self._context.settings.registry_uri)
-            for path, button in self._files.items():
-                button.visible = (chosen.folder / path).exists()
+        chosen, uri = self._chosen(), self._context.settings.registry_uri
+        self._details.object = details(chosen, self._shown(), uri) if chosen else ""
+        for path, button in self._files.items():
+            button.visible = bool(chosen and (chosen.folder / path).exists())
         if self._scatter:
             self._scatter.mark(chosen)
 
