@@ -35,7 +35,7 @@ def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: Read
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     path = write(tmp_path / "bars", hourly_bars)
-    found = recognise_file(path, "mine.csv", "XAGUSD")
+    found = recognise_file(path, "mine.csv", "XAGUSD", OPEN)
     assert found.words == "Bars as text, separated by commas (time, open, high, low, close)"
     assert not found.zoned
     done = read_file(path)
@@ -47,10 +47,10 @@ def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: 
     plain = write(tmp_path / "plain", hourly_bars, "%Y-%m-%dT%H:%M:%SZ")
     (tmp_path / "zipped").write_bytes(gzip.compress(plain.read_bytes()))
     unzip(tmp_path / "zipped", "mine.gz", settings_of().upload)
-    assert recognise_file(tmp_path / "zipped", "mine.gz", "XAGUSD").zoned
+    assert recognise_file(tmp_path / "zipped", "mine.gz", "XAGUSD", OPEN).zoned
     assert read_file(tmp_path / "zipped").hourly_bars.height == hourly_bars.height
     hourly_bars.write_parquet(tmp_path / "parquet")
-    found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD")
+    found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD", OPEN)
     assert (found.words, found.zoned) == ("Parquet", True)
 
 
@@ -60,10 +60,10 @@ def test_a_cut_gzip_and_a_letter_are_named_as_the_visitor_named_them(tmp_path: P
         unzip(tmp_path / "cut", "mine.gz", settings_of().upload)
     (tmp_path / "letter").write_text("Dear reader,\n")
     with pytest.raises(UnknownFormat, match=r"mine\.csv that begins"):
-        recognise_file(tmp_path / "letter", "mine.csv", "XAGUSD")
+        recognise_file(tmp_path / "letter", "mine.csv", "XAGUSD", OPEN)
     (tmp_path / "long").write_bytes(b"x" * 50_000_000)  # one line, not read as one
     with pytest.raises(UnknownFormat):
-        recognise_file(tmp_path / "long", "mine.csv", "XAGUSD")
+        recognise_file(tmp_path / "long", "mine.csv", "XAGUSD", OPEN)
 
 
 def test_bad_rows_are_counted_and_nothing_but_bad_rows_is_refused(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -105,9 +105,21 @@ def test_dates_that_do_not_tell_day_from_month_are_as_the_visitor_chooses(
     first = hourly_bars.filter(pl.col("ts").dt.day() <= 12)  # no date tells
     path = write(tmp_path / "bars", first, "%d/%m/%Y %H:%M")
     with pytest.raises(UnknownFormat, match=r"in mine\.csv\. Choose whether the day or the month comes first\.$"):
-        recognise_file(path, "mine.csv", "XAGUSD")
-    assert recognise_file(path, "mine.csv", "XAGUSD", "dayfirst")
+        recognise_file(path, "mine.csv", "XAGUSD", OPEN)
+    assert recognise_file(path, "mine.csv", "XAGUSD", ReadOptions(dates="dayfirst"))
     assert read_file(path, options=ReadOptions(dates="dayfirst")).hourly_bars["ts"].equals(first["ts"])
+
+
+def test_a_decimal_sign_that_is_not_told_is_as_the_visitor_chooses(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    rounded = hourly_bars.with_columns((pl.col("open", "high", "low", "close") + 1).round(0) + 0.125)
+    prices = [pl.col(price).map_elements("{:.3f}".format, pl.String).str.replace(".", ",", literal=True)
+              for price in ("open", "high", "low", "close")]  # fmt: skip
+    path = tmp_path / "bars"
+    rounded.select(pl.col("ts").dt.strftime("%Y-%m-%d %H:%M"), *prices).write_csv(path, separator=";")
+    with pytest.raises(UnknownFormat, match=r"got '.*,125' in mine\.csv, .* Choose the decimal sign\.$"):
+        read_file(path)
+    chosen = read_file(path, options=ReadOptions(decimal="comma"))
+    assert chosen.hourly_bars["close"].to_list() == rounded["close"].to_list()
 
 
 def test_bars_stamped_when_they_close_are_doubted_and_shifted_on_request(

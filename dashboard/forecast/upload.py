@@ -25,6 +25,7 @@ from lstm_ts.sources.files import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from
 DATE_ORDERS = {"as the file tells": None, "day first": "dayfirst", "month first": "monthfirst"}
+DECIMAL_SIGNS = {"as the file tells": None, "a comma": "comma", "a point": "point"}
 USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h")
 
 
@@ -45,6 +46,7 @@ class Upload:
         zones = dict.fromkeys([*USUAL_ZONES, context.zone.key, *sorted(available_timezones())])
         self._zone = Choice(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
         self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
+        self._decimal = Choice(name="Decimal sign of prices", options=DECIMAL_SIGNS, width=180, disabled=True)
         self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
         self._origin = Choice(name="Forecast made at", options={}, width=300, disabled=True)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
@@ -58,12 +60,12 @@ class Upload:
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(
             self._drop, self._progress, self._says,
-            pn.FlexBox(self._zone, self._dates, self._stamps, self._origin), self._picture,
+            pn.FlexBox(self._zone, self._dates, self._decimal, self._stamps, self._origin), self._picture,
             self._result.view, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self._drop.param.watch(lambda _: self._came(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
-        for choice in (self._zone, self._dates, self._stamps):
+        for choice in (self._zone, self._dates, self._decimal, self._stamps):
             choice.param.watch(lambda _: self._start_reading(), "value")
         self._origin.param.watch(lambda _: self._start_asking(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
@@ -80,7 +82,7 @@ class Upload:
             self._start_reading()
         elif state == GONE:
             self._says.object = ""
-            for choice in (self._zone, self._dates, self._stamps, self._origin):
+            for choice in (self._zone, self._dates, self._decimal, self._stamps, self._origin):
                 choice.disabled = True
 
     def _start_reading(self) -> None:
@@ -93,11 +95,11 @@ class Upload:
 
     def _read_file(self) -> None:
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
-        options = ReadOptions(self._zone.value, self._dates.value, self._stamps.value)
+        options = ReadOptions(self._zone.value, self._dates.value, self._decimal.value, self._stamps.value)
         pn.state.execute(self._offer_options)
         try:
             unzip(path, name, settings.upload)
-            found = recognise_file(path, name, self._symbol, options.dates)
+            found = recognise_file(path, name, self._symbol, options)
             pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, self._tell)
             needs = self._context.client.needs(self._symbol)
@@ -108,7 +110,7 @@ class Upload:
         pn.state.execute(lambda: self._offer(done, needs.tsteps, found))
 
     def _offer_options(self) -> None:
-        for choice in (self._dates, self._stamps):
+        for choice in (self._dates, self._decimal, self._stamps):
             choice.disabled = False
 
     def _tell(self, rows: int) -> None:

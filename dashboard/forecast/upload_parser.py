@@ -26,7 +26,7 @@ CHOOSE = {
     "dates": "Choose whether the day or the month comes first",
     "stamps": "Choose that its bars are stamped when they close",
     "price_factor": "Send prices in the currency, or take the unit out of the header",
-    "decimal": "Export it with commas or tabs between the cells and a decimal point, or without three decimals",
+    "decimal": "Choose the decimal sign",
 }
 
 
@@ -46,6 +46,7 @@ class ReadOptions:
 
     zone: str = "UTC"
     dates: str | None = None
+    decimal: str | None = None
     stamps: str = "open"
 
 
@@ -77,10 +78,10 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
     plain.replace(path)
 
 
-def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None) -> RecognisedFile:
+def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions) -> RecognisedFile:
     """Raises    DataError, with `name` for the path"""
     with _named(path, name):
-        parts = open_chunks(path, RECOGNISED_ROWS, symbol=symbol, dates=dates)
+        parts = open_chunks(path, RECOGNISED_ROWS, symbol=symbol, dates=options.dates, decimal=options.decimal)
     return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts))
 
 
@@ -90,13 +91,13 @@ def read(
     """tell      called with the number of rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
-    zoned = recognise_file(path, name, symbol, options.dates).zoned
+    zoned = recognise_file(path, name, symbol, options).zoned
     files = Files(
         paths=str(path),
         symbol=symbol,
         zone=None if zoned else options.zone,
         dates=options.dates,
-        decimal=None,
+        decimal=options.decimal,
         price_factor=1.0,
         batch_rows=settings.upload.batch_rows,
         stamps=options.stamps,
