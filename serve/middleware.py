@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lstm_ts.logs import LineLimit, audit, log_context
+from lstm_ts.logs import RateLimit, audit, log_context
 from lstm_ts.monitoring.service_counters import ROUTES
 from serve.metrics import FAILED, REQUEST_SECONDS, REQUESTS
 from serve.platforms import COUNTED_AS, HEALTH_ROUTES
@@ -20,7 +20,7 @@ PAGE_POLICY = (
     b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
 
-REFUSALS = LineLimit(10)  # a minute and status
+REFUSALS = RateLimit(10)  # a minute and status
 
 log = logging.getLogger(__name__)
 

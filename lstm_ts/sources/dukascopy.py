@@ -188,7 +188,7 @@ class Dukascopy:
         if abs(ahead_s) / clock.speed() > self.max_skew_s + 1:  # theirs is in whole seconds
             raise BrokerError(
                 f"Expected the clock of {self._client.base} within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-ahead_s:+.0f} s from it; {clock.mend()}"
+                f"{-ahead_s:+.0f} s from it; {clock.fix_hint()}"
             )
 
     def _away(self, why: RetryableError) -> BrokerAway:

@@ -1,6 +1,6 @@
 """Bars and ticks from files, a block at a time, so one may be larger than memory.
 
-A file's rows are spooled to learn what they are (`learnt.py`), then delivered. Ticks become minute bars of the mid
+A file's rows are spooled to find what they are (`file_scan.py`), then delivered. Ticks become minute bars of the mid
 price and of their spread. Rows that are refused are delivered beside the bars, with file, line and reason.
 """
 
@@ -23,7 +23,7 @@ from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import FileEvidence
 from lstm_ts.sources.file_paths import check_paths, find_files
 from lstm_ts.sources.formats import DATES
-from lstm_ts.sources.learnt import LearntFile, learn_file
+from lstm_ts.sources.file_scan import LearntFile, learn_file
 from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS

@@ -39,7 +39,7 @@ class Retries:
             retry=tenacity.retry_if_exception_type(RetryableError),
             wait=self._wait_s,
             sleep=sleep,
-            before_sleep=_say,
+            before_sleep=_log_retry,
             reraise=True,
         )(ask)
 
@@ -54,6 +54,6 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception()
 
 
-def _say(state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     assert state.next_action is not None
     log.info("Again in %.1f s, after attempt %d: %s", state.next_action.sleep, state.attempt_number, _error(state))

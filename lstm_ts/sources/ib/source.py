@@ -115,7 +115,7 @@ class InteractiveBrokers:
         if abs(self._behind.total_seconds()) / clock.speed() > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
                 f"Expected IB's clock within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-self._behind.total_seconds():+.0f} s from it; {clock.mend()}"
+                f"{-self._behind.total_seconds():+.0f} s from it; {clock.fix_hint()}"
             )
         line.unsure = False
 
