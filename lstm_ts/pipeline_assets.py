@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts import clock, ingest, process
 from lstm_ts.cli import compose, run_command
 from lstm_ts.configuration import processed_store
-from lstm_ts.errors import BrokerAway, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
+from lstm_ts.errors import BrokerUnavailable, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.plan import DAY, Plan, asset_prefix, last_closed_hour, why_closed
@@ -22,7 +22,7 @@ from lstm_ts.store.staging import UpsertResult
 SOURCE, TRAINING = "source", "training"  # pools
 AGAIN = "lstm_ts/again"  # tag of a run that fetches proven minutes, too
 SHOWN_HOURS = 50
-TRANSIENT = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
+TRANSIENT = (BrokerUnavailable, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
 
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:

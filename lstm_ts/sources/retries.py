@@ -32,8 +32,8 @@ class Retries:
         if self.attempts < 1 or min(self.first_s, self.longest_s) < 0:
             raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
 
-    def persist(self, ask: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
-        """Raises    RetryableError: that of the last of `attempts`; any other error of `ask`"""
+    def call(self, request: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
+        """Raises    RetryableError: that of the last of `attempts`; any other error of `request`"""
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             retry=tenacity.retry_if_exception_type(RetryableError),
@@ -41,7 +41,7 @@ class Retries:
             sleep=sleep,
             before_sleep=_log_retry,
             reraise=True,
-        )(ask)
+        )(request)
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         jittered = tenacity.wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
