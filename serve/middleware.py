@@ -68,7 +68,7 @@ class Counted:
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:
-                _tell_refusal(facts, str(state.get("reason", "refused")), scope)
+                _log_refusal(facts, str(state.get("reason", "refused")), scope)
             else:
                 quiet = route in PROBES and status == 200
                 log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra={"event": "answered", **facts})
@@ -76,7 +76,7 @@ class Counted:
                 connection.answered()
 
 
-def _tell_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
+def _log_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
     """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
     probe = facts["route"] in PROBES
     if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
