@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 from benchmarks.browser import PAINTED, VISITORS, browsing, looking, memory_mb
 from benchmarks.measured_server import running
 from dashboard.data.explorer import CANDLE_PX, WIDE_PX
-from dashboard.data.zoom import candles_of, choose_width
+from dashboard.data.zoom import candles_of, choose_timeframe
 from dashboard.ui.open_time import OpenTime
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES
@@ -81,8 +81,8 @@ def measure_ways(store: BarStore) -> None:
         for start, end in spans:
             began = time.perf_counter()
             held = bars if way == "one frame" else store.read(start, end).with_columns(day=pl.col("ts").dt.date())
-            width = choose_width((end - start) / MINUTE, end - start, MINUTE, at_most=WIDE_PX // CANDLE_PX)
-            candles_of(held, MINUTE, start, end, width)
+            timeframe = choose_timeframe((end - start) / MINUTE, end - start, MINUTE, at_most=WIDE_PX // CANDLE_PX)
+            candles_of(held, MINUTE, start, end, timeframe)
             taken.append(1e3 * (time.perf_counter() - began))
         cost = f"{bars.estimated_size('mb'):.0f} MB, once" if way == "one frame" else "nothing held"
         print(f"span to candles, {way}: {in_quantiles(taken)}; {cost}")

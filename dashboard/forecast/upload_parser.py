@@ -85,9 +85,14 @@ def recognise_file(path: Path, name: str, symbol: str, dates: str | None = None)
 
 
 def read(
-    path: Path, name: str, symbol: str, options: ReadOptions, settings: DashboardSettings, tell: Callable[[int], None]
+    path: Path,
+    name: str,
+    symbol: str,
+    options: ReadOptions,
+    settings: DashboardSettings,
+    on_progress: Callable[[int], None],
 ) -> UploadedBars:
-    """tell      called with the number of rows read so far
+    """on_progress    called with the number of rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
     zoned = recognise_file(path, name, symbol, options.dates).zoned
@@ -104,7 +109,7 @@ def read(
     )
     session = settings.session_of(symbol)
     with _named(path, name):
-        batches = _within(settings.upload, files, tell)
+        batches = _within(settings.upload, files, on_progress)
         hourly_bars = check_hours(
             batches,
             session,
@@ -133,7 +138,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
         raise type(error)(f"{text}. {choose}{at_close}." if choose else str(error).replace(str(path), name)) from None
 
 
-def _within(limits: UploadLimits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
+def _within(limits: UploadLimits, files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
     batches, rows, until = [], 0, time.monotonic() + limits.max_s
     for batch in files.read_batches():
         batches.append(batch)
@@ -142,5 +147,5 @@ def _within(limits: UploadLimits, files: Files, tell: Callable[[int], None]) -> 
             raise OverLimit(f"Expected at most {limits.max_rows:,} rows, got more; send the latest part of the file.")
         if time.monotonic() > until:
             raise OverLimit(f"Reading took longer than {limits.max_s:g} s; send the latest part of the file.")
-        tell(rows)
+        on_progress(rows)
     return batches
