@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from playwright.sync_api import Browser, Page
 
-from benchmarks.browser import PAINTED, VISITORS, browsing, looking, memory_mb
+from benchmarks.browser import PAINTED, VISITORS, browsing, memory_mb, open_page
 from benchmarks.measured_server import running
 from dashboard.data.explorer import CANDLE_PX, WIDE_PX
 from dashboard.data.zoom import candles_of, choose_timeframe
@@ -103,12 +103,12 @@ def see_prices(page: Page, url: str) -> None:
 
 def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
     for visit in ("the first since the start", "again"):
-        with looking(browser) as page:
+        with open_page(browser) as page:
             start = time.perf_counter()
             page.goto(f"{url}?page=data")
             page.get_by_text("minutes are stored").wait_for()
             print(f"address to coverage of {STORED_MINUTES:,} minutes, {visit}: {time.perf_counter() - start:.2f} s")
-    with looking(browser) as page:
+    with open_page(browser) as page:
         see_prices(page, url)
         taken, time_open = [], open_time(store)
         for span in random_spans(store):
@@ -118,7 +118,7 @@ def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
     before = memory_mb(pid)
     with ExitStack() as stack:
         for _ in range(VISITORS):
-            see_prices(stack.enter_context(looking(browser)), url)
+            see_prices(stack.enter_context(open_page(browser)), url)
         print(f"{VISITORS} visitors at the prices at once: {memory_mb(pid):.0f} MB, {before:.0f} MB before them")
 
 

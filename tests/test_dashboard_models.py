@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, open_page, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -90,13 +90,13 @@ def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, f"{dashboard.url}/?page=models") as page:
+    with open_page(browser, f"{dashboard.url}/?page=models") as page:
         yield loaded(page)
 
 
 @pytest.fixture
 def narrow(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, f"{dashboard.url}/?page=models", width=390, dark=True) as page:
+    with open_page(browser, f"{dashboard.url}/?page=models", width=390, dark=True) as page:
         yield loaded(page)
 
 
