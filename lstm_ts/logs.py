@@ -29,7 +29,7 @@ TEXT, JSON = FORMATS = ("text", "json")
 RUN = "LSTM_TS_RUN"  # a run's id: child processes inherit it, and who starts several commands may set it
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 RESERVED = {*RESERVED_ATTRS, "taskName", "color_message"}  # of every record, and uvicorn's copy of a message
-STRAY = "stderr"  # the logger that what is printed there is told by
+STDERR_LOGGER = "stderr"  # the logger that what is printed there is told by
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
 _audit = logging.getLogger("lstm_ts.audit")
@@ -148,7 +148,7 @@ class StderrCapture(TextIOBase):
         with self._lock:
             *lines, self._begun = f"{self._begun}{text}".split("\n")
             for line in filter(str.strip, lines):
-                record = logging.LogRecord(STRAY, logging.INFO, "", 0, "%s", (line.rstrip(),), None)
+                record = logging.LogRecord(STDERR_LOGGER, logging.INFO, "", 0, "%s", (line.rstrip(),), None)
                 self.stream.write(f"{self.formatter.format(record)}\n")
         return len(text)
 
