@@ -21,7 +21,7 @@ def browsing() -> Iterator[Browser]:
 
 
 @contextmanager
-def looking(browser: Browser, width: int = 1280) -> Iterator[Page]:
+def open_page(browser: Browser, width: int = 1280) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": width, "height": 900}, timezone_id="UTC", color_scheme="light")
     page = context.new_page()
     page.set_default_timeout(60_000)

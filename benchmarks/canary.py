@@ -3,7 +3,8 @@
 FOLDER as in `benchmarks/out_of_sample.py`. Champion and challenger are two seeds. Runs of 26 weeks are drawn from real
 hours in blocks of a week, after three months of held-out hours; each hour is judged. The *equal* challenger has its
 place taken by the champion and back at random from week to week. The *worse* one has a loss 5 % above the champion's,
-planted on its forecasts (see `plant`), from the held-out hours on or only live. The *better* one meets such a champion.
+planted on its forecasts (see `degrade`), from the held-out hours on or only live. The *better* one meets such a
+champion.
 """
 
 import sys
@@ -22,8 +23,8 @@ from benchmarks.out_of_sample import (
     GATE_HOURS,
     HOURS,
     MINUTES,
+    degrade,
     draw_rows,
-    plant,
     store_bars,
     take_half,
     train_sample,
@@ -85,16 +86,16 @@ def show(name: str, found: Sequence[Outcome]) -> None:
     print(f"  {name:<36}", "; ".join(cells), flush=True)
 
 
-def swap_by_week(pairs: Pairs) -> Pairs:
+def flip_signs_by_week(pairs: Pairs) -> Pairs:
     weeks_N = np.arange(len(pairs.bound_N)) // BLOCK_HOURS
     sign_N = np.random.default_rng(0).choice([-1.0, 1.0], weeks_N[-1] + 1)[weeks_N]
     return replace(pairs, difference_N=sign_N * pairs.difference_N)
 
 
 def score(champion: ForecastRecord, challenger: ForecastRecord, settings: VerdictSettings) -> None:
-    equal = swap_by_week(compute_pairs(challenger, champion))
+    equal = flip_signs_by_week(compute_pairs(challenger, champion))
     show("equal", judge_runs(equal, equal, settings, EQUAL_RUNS))
-    for kind, bad in plant(champion, WORSE):
+    for kind, bad in degrade(champion, WORSE):
         worse = compute_pairs(bad, champion)
         show(f"worse, {kind}", judge_runs(worse, worse, settings))
         show(f"worse live only, {kind}", judge_runs(equal, worse, settings))

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 from playwright.sync_api import Browser, Page
 
-from benchmarks.browser import PAINTED, VISITORS, browsing, looking, memory_mb
+from benchmarks.browser import PAINTED, VISITORS, browsing, memory_mb, open_page
 from benchmarks.measured_server import running
 from benchmarks.price_page import make_minutes
 
@@ -40,7 +40,7 @@ def shown(page: Page) -> None:
 
 def load_s(browser: Browser, url: str) -> float:
     """Measure from the address to a forecast on the screen, on a first visit: nothing is cached, the zone not known."""
-    with looking(browser) as page:
+    with open_page(browser) as page:
         start = time.perf_counter()
         page.goto(url)
         shown(page)
@@ -93,7 +93,7 @@ def measure(browser: Browser, url: str, pid: int, upload: Path, rows: int) -> No
     load_s(browser, url)
     loads = [load_s(browser, url) for _ in range(LOADS)]
     print(f"address to forecast, {LOADS} times: median {statistics.median(loads):.2f} s, worst {max(loads):.2f} s")
-    with looking(browser) as page:
+    with open_page(browser) as page:
         page.goto(url)
         shown(page)
         clicks = sorted(click_ms(page))
@@ -102,11 +102,11 @@ def measure(browser: Browser, url: str, pid: int, upload: Path, rows: int) -> No
     before = memory_mb(pid)
     with ExitStack() as stack:
         for _ in range(VISITORS):
-            page = stack.enter_context(looking(browser))
+            page = stack.enter_context(open_page(browser))
             page.goto(url)
             shown(page)
         print(f"{VISITORS} visitors at once: {memory_mb(pid):.0f} MB, {before:.0f} MB before them")
-    with looking(browser) as page:
+    with open_page(browser) as page:
         page.goto(url)
         shown(page)
         taken = upload_s(page, upload)

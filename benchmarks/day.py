@@ -92,15 +92,15 @@ class SimulatedOperator:
 
     def __init__(self, at: Installation) -> None:
         self.at, self.read = at, 0
-        self.told: Counter[tuple[int, str]] = Counter()  # times that an incident's opening or end was told
+        self.reported: Counter[tuple[int, str]] = Counter()  # times that an incident's opening or end was told
         self.rules: dict[int, str] = {}
         self.next_challenger: str | None = "3"
 
-    def say(self, text: str) -> None:
+    def log_line(self, text: str) -> None:
         print(f"{self.at.now:%a %d %b %H:%M}  {text}", flush=True)
 
     def alias(self, *overrides: str) -> None:
-        self.say(self.at.run("registry", *overrides)[1].strip())
+        self.log_line(self.at.run("registry", *overrides)[1].strip())
 
     def challenge(self, version: str) -> None:
         self.alias("action=promote", f"version={version}", "alias=challenger", "reason=canary")
@@ -108,12 +108,12 @@ class SimulatedOperator:
     def read_messages(self) -> None:
         messages, self.read = self.at.hook.received[self.read :], len(self.at.hook.received)
         for message in messages:
-            self.say(f"alert: {message['title']}")
+            self.log_line(f"alert: {message['title']}")
             for block in message["message"].split("\n\n"):
                 print(f"{'':18}{block.splitlines()[0]}", flush=True)
                 if found := re.search(r"^Incident (\d+): (\w+) of ", block, re.MULTILINE):
                     kind = "ended" if block.startswith("Over since") else "opened"
-                    self.told[int(found[1]), kind] += 1
+                    self.reported[int(found[1]), kind] += 1
                     self.rules[int(found[1])] = found[2]
             if "Stop: the challenger" in message["message"] and self.next_challenger:
                 self.challenge(self.next_challenger)
@@ -121,11 +121,11 @@ class SimulatedOperator:
 
     def read_monitor(self, code: int, printed: str) -> None:
         if better := re.search(r"The challenger of .*The challenger is better than the champion.*", printed):
-            self.say(better[0])
+            self.log_line(better[0])
         if code == RETRAIN:
             said = self.at.run("retrain", *TRAINING, *JUDGING)[1]
             gate = said[said.index("Gate: ") :].splitlines()
-            self.say("a retraining is due")
+            self.log_line("a retraining is due")
             print(*(f"{'':18}{line}" for line in gate if line.startswith(("Gate", "- ", "Champion"))), sep="\n")
 
 
@@ -147,7 +147,7 @@ def list_steps() -> list[datetime]:
     return early + [early[-1] + number * DAY for number in range(1, (ENDS - FOUND) // DAY + 1)]
 
 
-def rehearse(minutes: pl.DataFrame, at: Installation) -> SimulatedOperator:
+def simulate(minutes: pl.DataFrame, at: Installation) -> SimulatedOperator:
     operator, chance, arms = SimulatedOperator(at), random.Random(0), Counter[str]()
     live = plant(minutes, MARKET).filter(pl.col("ts") >= LIVE_SINCE - timedelta(days=7)).drop("volume")
     operator.challenge("2")
@@ -162,7 +162,7 @@ def rehearse(minutes: pl.DataFrame, at: Installation) -> SimulatedOperator:
             run_schedule(at, operator, free_port() if is_away else tws.port, kill_after_s=kill_after_s)
             at.start_service()  # where it does not run
             arms += at.ask()
-    operator.say(f"answers to clients: {dict(arms)}")
+    operator.log_line(f"answers to clients: {dict(arms)}")
     return operator
 
 
@@ -170,11 +170,11 @@ def find_faults(at: Installation, operator: SimulatedOperator) -> list[str]:
     """Return what deviated from the expected course of events, a sentence each."""
     faults = [
         f"incident {number}, {operator.rules[number]}, was told {times} times that it {kind}"
-        for (number, kind), times in operator.told.items()
+        for (number, kind), times in operator.reported.items()
         if times > 1
     ]
     faults += [
-        f"incident {n}, {rule}, has no end" for n, rule in operator.rules.items() if not operator.told[n, "ended"]
+        f"incident {n}, {rule}, has no end" for n, rule in operator.rules.items() if not operator.reported[n, "ended"]
     ]
     rules = set(operator.rules.values())
     faults += [f"no alert of {rule}" for rule in EXPECTED - rules]
@@ -218,7 +218,7 @@ def main() -> None:
     with kept_in(kept[0] if kept else None) as folder, open_webhook() as hook:
         at = Installation(folder, hook, BEGINS)
         prepare(minutes.with_columns(pl.col("volume").cast(pl.Float64)), at)
-        operator = rehearse(minutes, at)
+        operator = simulate(minutes, at)
         for module, *overrides in (("registry", "action=history"), ("alerts", "days=40"), ("monitor", "action=status")):
             print(f"\n{module}\n{at.run(module, *overrides)[1].strip()}")
         print()

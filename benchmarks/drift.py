@@ -2,7 +2,7 @@
 
 FOLDER as in `benchmarks/out_of_sample.py`. Runs are drawn from real hours in blocks of a week: three months for the
 gate's record, which the reference is made of, then what is monitored. A worse model is planted 500 hours later, on its
-forecasts (see `plant`). Then the regimes, in their order: 2014, calmer and cheaper than the three months of 2013
+forecasts (see `degrade`). Then the regimes, in their order: 2014, calmer and cheaper than the three months of 2013
 that its reference is of, and 2022 at twice its prices.
 """
 
@@ -19,8 +19,8 @@ from benchmarks.out_of_sample import (
     HOURS,
     MINUTES,
     Sample,
+    degrade,
     draw_rows,
-    plant,
     store_bars,
     take,
     take_half,
@@ -79,7 +79,7 @@ def score(sample: Sample, half: str, settings: DriftSettings) -> None:
     low, high = metrics.wilson_interval(alarms / QUIET_RUNS, QUIET_RUNS)
     print(f"{sample.name}: {alarms} of {QUIET_RUNS} runs of {QUIET_HOURS:,} h alarm ({low:.1%} to {high:.1%})")
     for rise in RISES:
-        for kind, worse in plant(record, rise):
+        for kind, worse in degrade(record, rise):
             delays = measure_delays(record, worse, settings)
             median, late = np.quantile(delays, [0.5, 0.9])
             print(f"  loss +{rise:.0%}, {kind:<15}: found after {median:4.0f} h (p90 {late:4.0f})", flush=True)

@@ -89,7 +89,7 @@ async def keep_asking(port: int, body: bytes, *, rate: float, until: float) -> t
     return statuses, taken_ms
 
 
-async def disturb(server: MeasuredServer, registry: Registry, seconds: float) -> list[float]:
+async def inject_events(server: MeasuredServer, registry: Registry, seconds: float) -> list[float]:
     """Promote, roll back and kill a worker; return memory (MiB) at each tenth of the time, first before these."""
     memory = []
     for tenth in range(1, 10):
@@ -110,7 +110,7 @@ async def endure(server: MeasuredServer, registry: Registry, body: bytes, minute
     await ask(server, body, connections=CONNECTIONS, count=BURST)
     capacity = BURST / (time.perf_counter() - burst)
     asked = keep_asking(server.port, body, rate=SHARE * capacity, until=time.monotonic() + 60 * minutes)
-    (statuses, taken_ms), memory = await asyncio.gather(asked, disturb(server, registry, 60 * minutes))
+    (statuses, taken_ms), memory = await asyncio.gather(asked, inject_events(server, registry, 60 * minutes))
     percentiles = quantiles(taken_ms, n=100)
     print(
         f"{minutes:g} minutes at {SHARE:.0%} of {capacity:,.0f} requests/s; {WORKERS} workers, {os.cpu_count()} cores"

@@ -55,7 +55,7 @@ Child = tuple[int, Path]  # its process, and the file of what it says
 
 
 @dataclass(frozen=True)
-class Clean:
+class CleanRun:
     seconds: float
     grown: int  # bytes
     before: Path  # a copy of the disk
@@ -91,7 +91,7 @@ def mounted() -> Iterator[Path]:
             subprocess.run(["umount", name], check=True)
 
 
-def run_clean(command: str, disk: Path, aside: Path) -> Clean:
+def run_clean(command: str, disk: Path, aside: Path) -> CleanRun:
     before = aside / command
     shutil.copytree(disk, before)
     used, began = used_bytes(disk), time.monotonic()
@@ -99,18 +99,18 @@ def run_clean(command: str, disk: Path, aside: Path) -> Clean:
         raise SystemExit(f"{command}: {problem}")
     seconds = time.monotonic() - began
     print(f"{command:<9} {seconds:5.1f} s, {used_bytes(disk) - used:>10,} bytes", flush=True)
-    return Clean(seconds, used_bytes(disk) - used, before, read_state(disk))
+    return CleanRun(seconds, used_bytes(disk) - used, before, read_state(disk))
 
 
-def try_fault(command: str, fault: str, share: float, clean: Clean, disk: Path) -> str:
+def try_fault(command: str, fault: str, share: float, clean: CleanRun, disk: Path) -> str:
     """Run a command or server under a fault, then again without; return what went wrong, empty if nothing did."""
     for path in disk.iterdir():
         shutil.rmtree(path)
     shutil.copytree(clean.before, disk, dirs_exist_ok=True)
     if fault == "full":
         resize(disk, used_bytes(disk) + int(share * clean.grown))
-    strike = strike_server if command in SERVERS else strike_command
-    problem = strike(command, disk, share * clean.seconds if fault == "kill" else None)
+    inject = inject_server_fault if command in SERVERS else inject_command_fault
+    problem = inject(command, disk, share * clean.seconds if fault == "kill" else None)
     resize(disk, DISK_MB << 20)
     if problem:
         return problem
@@ -120,47 +120,47 @@ def try_fault(command: str, fault: str, share: float, clean: Clean, disk: Path) 
     return "" if found == clean.after else f"differs: {found} from {clean.after}"
 
 
-def strike_command(command: str, disk: Path, killed_after: float | None) -> str:
+def inject_command_fault(command: str, disk: Path, killed_after: float | None) -> str:
     """killed_after    seconds; None: the full disk is the fault"""
     child = start(command, disk)
     if killed_after is not None:
         time.sleep(killed_after)
         os.kill(child[0], signal.SIGKILL)
-    code, said = wait_for(child)
-    return "" if killed_after is not None or is_told(code, said) else f"ended with {code}: {said[-400:]}"
+    code, output = wait_for(child)
+    return "" if killed_after is not None or ended_cleanly(code, output) else f"ended with {code}: {output[-400:]}"
 
 
-def strike_server(name: str, disk: Path, killed_after: float | None) -> str:
+def inject_server_fault(name: str, disk: Path, killed_after: float | None) -> str:
     server = FaultyServer(name, disk)
     if killed_after is None:
         server.answers()
         code = server.end()
-        said = server.said()
+        output = server.output()
         left = server.left()
-        well = code == 0 or is_told(code, said)  # Dagster logs tracebacks of a disk that fills while it runs
-        return "" if well and not left else f"ended with {code}, left {left}: {said[-400:]}"
+        well = code == 0 or ended_cleanly(code, output)  # Dagster logs tracebacks of a disk that fills while it runs
+        return "" if well and not left else f"ended with {code}, left {left}: {output[-400:]}"
     time.sleep(killed_after)
     server.process.kill()
     server.process.wait()
     return f"left {left}" if (left := server.left()) else ""
 
 
-def is_told(code: int, said: str) -> bool:
+def ended_cleanly(code: int, output: str) -> bool:
     """Return whether a process succeeded, or ended with code 2 and one error message, without a traceback."""
-    return code in (0, 2) and "Traceback" not in said and (code == 2) == (said.count("Error: ") == 1)
+    return code in (0, 2) and "Traceback" not in output and (code == 2) == (output.count("Error: ") == 1)
 
 
 def run_once(name: str, disk: Path) -> str:
     """Run a command or server to its end, without a fault.    Returns    what went wrong; empty if nothing did"""
     if name not in SERVERS:
-        code, said = wait_for(start(name, disk))
-        return f"ended with {code}: {said[-400:]}" if code else ""
+        code, output = wait_for(start(name, disk))
+        return f"ended with {code}: {output[-400:]}" if code else ""
     server = FaultyServer(name, disk)
     if not server.answers():
-        return f"no answer: {server.said()[-400:]} {server.end()}"
+        return f"no answer: {server.output()[-400:]} {server.end()}"
     time.sleep(ASKED_S)
     code, left = server.end(), server.left()
-    return f"ended with {code}, left {left}: {server.said()[-400:]}" if code or left else ""
+    return f"ended with {code}, left {left}: {server.output()[-400:]}" if code or left else ""
 
 
 def start(command: str, disk: Path) -> Child:
@@ -179,10 +179,10 @@ def fork(task: Callable[[], None]) -> Child:
 
     This process itself runs nothing of those libraries, so that it has none of their threads when it forks.
     """
-    said = Path(tempfile.mkstemp()[1])
+    output = Path(tempfile.mkstemp()[1])
     if child := os.fork():
-        return child, said
-    with said.open("w") as file:
+        return child, output
+    with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
@@ -198,9 +198,9 @@ def fork(task: Callable[[], None]) -> Child:
 
 def wait_for(child: Child) -> tuple[int, str]:
     _, status = os.waitpid(child[0], 0)
-    said = child[1].read_text(errors="replace")
+    output = child[1].read_text(errors="replace")
     child[1].unlink()
-    return os.waitstatus_to_exitcode(status), said
+    return os.waitstatus_to_exitcode(status), output
 
 
 def used_bytes(disk: Path) -> int:
@@ -213,10 +213,10 @@ def resize(disk: Path, size: int) -> None:
 
 def read_state(disk: Path) -> State:
     """Return the state that a later command reads: bars by their hashes, folds, versions, aliases."""
-    code, said = wait_for(fork(lambda: print(json.dumps(_state(disk)))))
+    code, output = wait_for(fork(lambda: print(json.dumps(_state(disk)))))
     if code:
-        return {"unreadable": said[-400:]}
-    state: State = json.loads(said.splitlines()[-1])
+        return {"unreadable": output[-400:]}
+    state: State = json.loads(output.splitlines()[-1])
     return state
 
 

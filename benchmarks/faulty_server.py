@@ -23,8 +23,8 @@ class FaultyServer:
     def __init__(self, name: str, disk: Path) -> None:
         self._url = f"http://127.0.0.1:{(port := free_port())}{ASKED[name]}"
         paths = (f"paths.data={disk}/data", f"paths.outputs={disk}/outputs", f"port={port}")
-        self._said = Path(tempfile.mkstemp()[1])
-        with self._said.open("w") as file:
+        self._output = Path(tempfile.mkstemp()[1])
+        with self._output.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", SERVERS[name], *paths], stdout=file, stderr=file, start_new_session=True
             )
@@ -45,8 +45,8 @@ class FaultyServer:
             self.process.kill()
             return self.process.wait()
 
-    def said(self) -> str:
-        return self._said.read_text(errors="replace")
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
 
     def left(self) -> list[str]:
         """Return the command lines of the processes that have not ended within `ENDS_S`, and kill them."""

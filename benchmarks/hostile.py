@@ -78,7 +78,7 @@ async def read_nothing(server: MeasuredServer, body: bytes) -> None:
     await asyncio.gather(*(send(server, asks, hold_s=ATTACK_S) for _ in range(CLIENTS)))
 
 
-async def ask_on(server: MeasuredServer, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
+async def flood(server: MeasuredServer, message: bytes, *, clients: int, count: int, within_s: float) -> Counter[str]:
     """Send requests from `clients`, each after its last answer; return the number of answers by status."""
     left, until, statuses = iter(range(count)), time.monotonic() + within_s, Counter[str]()
 
@@ -98,14 +98,14 @@ async def ask_on(server: MeasuredServer, message: bytes, *, clients: int, count:
     return statuses
 
 
-async def ask_for_health(server: MeasuredServer, body: bytes) -> Counter[str]:
+async def flood_health(server: MeasuredServer, body: bytes) -> Counter[str]:
     message = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
-    return await ask_on(server, message, clients=8, count=REQUESTS, within_s=ATTACK_S)
+    return await flood(server, message, clients=8, count=REQUESTS, within_s=ATTACK_S)
 
 
-async def ask_many_times(server: MeasuredServer, body: bytes) -> Counter[str]:
+async def flood_forecasts(server: MeasuredServer, body: bytes) -> Counter[str]:
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body)
-    return await ask_on(server, head + body, clients=ASKING, count=REQUESTS, within_s=REQUESTS_S)
+    return await flood(server, head + body, clients=ASKING, count=REQUESTS, within_s=REQUESTS_S)
 
 
 async def stop_a_worker(server: MeasuredServer, body: bytes) -> None:
@@ -125,9 +125,9 @@ ATTACKS: dict[str, Attack] = {
     f"{HALF:,} half requests": send_half_requests,
     f"{HALF:,} half bodies of 100 KB": send_half_bodies,
     f"{CLIENTS} that read nothing": read_nothing,
-    "a flood of /health": ask_for_health,
+    "a flood of /health": flood_health,
     "a stopped worker": stop_a_worker,
-    f"{REQUESTS:,} forecasts": ask_many_times,
+    f"{REQUESTS:,} forecasts": flood_forecasts,
 }
 
 
@@ -199,8 +199,8 @@ def attack_all(server: MeasuredServer, body: bytes) -> None:
         memory = (f"{size / 1e6:,.0f}" for size in (before, most, resident_bytes(server)))
         print(row(name, *cells, str(server.failed), *memory), flush=True)
         if statuses := said.recv():
-            told = ", ".join(f"{count:,} with {status}" for status, count in statuses.items())
-            print(f"  the attacker was answered {told}, in {ended - begun:,.0f} s")
+            summary = ", ".join(f"{count:,} with {status}" for status, count in statuses.items())
+            print(f"  the attacker was answered {summary}, in {ended - begun:,.0f} s")
 
 
 def row(name: str, *cells: str) -> str:

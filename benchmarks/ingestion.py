@@ -81,7 +81,7 @@ def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> Bac
 
 
 @dataclass(frozen=True)
-class Found:
+class StoreCheck:
     """Content of the store and of the ledger, compared with the truth."""
 
     lost: int  # said to be there or proven empty, and not so
@@ -90,8 +90,8 @@ class Found:
     states: dict[str, int]
 
 
-def compare(folder: Path, truth: pl.DataFrame, told: pl.DataFrame, end: datetime) -> Found:
-    """told   all bars that the server ever delivered with other values than the truth"""
+def compare(folder: Path, truth: pl.DataFrame, delivered: pl.DataFrame, end: datetime) -> StoreCheck:
+    """delivered   all bars that the server ever delivered with other values than the truth"""
     cfg = compose(folder)
     raw, session = raw_store(cfg), construct(cfg.symbol.session)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
@@ -104,9 +104,9 @@ def compare(folder: Path, truth: pl.DataFrame, told: pl.DataFrame, end: datetime
     at = lacking.join_asof(segments.sort("start"), left_on="ts", right_on="start", strategy="backward")
     claimed = at.filter(pl.col("ts") < pl.col("end"), pl.col("state").is_in(["present", "empty"]))
     total = coverage(segments).drop("month").sum()
-    return Found(
+    return StoreCheck(
         lost=claimed.height,
-        invented=other.join(told.select(bar).cast(truth.select(bar).schema), on=bar, how="anti").height,
+        invented=other.join(delivered.select(bar).cast(truth.select(bar).schema), on=bar, how="anti").height,
         revised=other.height,
         states={name: int(total[name].sum()) for name in total.columns},
     )
@@ -119,7 +119,7 @@ def filling(folder: Path, port: int, end: datetime) -> Iterator[subprocess.Popen
         yield process
 
 
-def survive(seed: int, days: int) -> tuple[Found, Counter[str]]:
+def survive(seed: int, days: int) -> tuple[StoreCheck, Counter[str]]:
     """Ingest, with kills and restarts, until nothing is left to request; then request everything again without faults.
 
     Raises    AssertionError: after any of the runs something is lost or invented

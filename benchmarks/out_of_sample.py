@@ -94,7 +94,7 @@ def draw_rows(rng: np.random.Generator, n: int, hours: int) -> NDArray[np.int64]
     return np.asarray((starts[:, None] + np.arange(BLOCK_HOURS)).ravel()[:hours] % n)
 
 
-def plant(record: ForecastRecord, rise: float) -> Iterator[tuple[str, ForecastRecord]]:
+def degrade(record: ForecastRecord, rise: float) -> Iterator[tuple[str, ForecastRecord]]:
     """The record with the model's forecasts one step ahead spoilt in four ways, each until its loss is `rise` higher.
 
     The loss is the mean of pinball over the width of the model's own interval as it was. The median stays where
@@ -106,7 +106,7 @@ def plant(record: ForecastRecord, rise: float) -> Iterator[tuple[str, ForecastRe
     noise_N1 = np.random.default_rng(0).standard_normal(width_N1.shape)
     usual = _scaled_loss(y_N, q_NQ, width_N1, record.levels)
 
-    def spoil(kind: str, amount: float) -> Array:
+    def distort(kind: str, amount: float) -> Array:
         widths = {"too wide": 1 + amount, "too narrow": 1 / (1 + amount)}
         moves = {"shifted": amount * width_N1, "moved at random": amount * noise_N1 * width_N1}
         return np.asarray(median_N1 + (q_NQ - median_N1) * widths.get(kind, 1.0) + moves.get(kind, 0.0))
@@ -114,10 +114,10 @@ def plant(record: ForecastRecord, rise: float) -> Iterator[tuple[str, ForecastRe
     for kind in ("too wide", "too narrow", "shifted", "moved at random"):
 
         def missing(amount: float, kind: str = kind) -> float:
-            return _scaled_loss(y_N, spoil(kind, amount), width_N1, record.levels) / usual - 1 - rise
+            return _scaled_loss(y_N, distort(kind, amount), width_N1, record.levels) / usual - 1 - rise
 
         q_NHQ = record.q_NHQ.copy()
-        q_NHQ[:, 0] = spoil(kind, brentq(missing, 0, 50))
+        q_NHQ[:, 0] = distort(kind, brentq(missing, 0, 50))
         yield kind, replace(record, quantiles={**record.quantiles, record.model: q_NHQ})
 
 

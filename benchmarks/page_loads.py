@@ -9,7 +9,7 @@ import statistics
 
 from playwright.sync_api import Browser, Page, Request
 
-from benchmarks.browser import browsing, looking
+from benchmarks.browser import browsing, open_page
 from benchmarks.dashboard import serving
 
 # What is there once a page is drawn: a selector, or a text.
@@ -41,24 +41,24 @@ def measure_pages(browser: Browser, url: str) -> None:
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     for width in WIDTHS:
         for name, drawn in DRAWN.items():
-            with looking(browser, width) as page:
-                away = Away(url)
-                page.on("request", away.see)
+            with open_page(browser, width) as page:
+                external = ExternalRequests(url)
+                page.on("request", external.count_request)
                 first, *later = [count_visit(page, f"{url}?page={name}", drawn) for _ in range(1 + VISITS)]
                 ms, paint_ms = (statistics.median(each[at] for each in later) for at in (0, 1))
                 print(
                     f"{name} {width}: drawn after {ms:.0f} ms, first paint {paint_ms:.0f} ms; first visit "
-                    f"{first[0]:.0f} ms, {first[2]:,.0f} kB; {away.count} requests to other hosts"
+                    f"{first[0]:.0f} ms, {first[2]:,.0f} kB; {external.count} requests to other hosts"
                 )
 
 
-class Away:
+class ExternalRequests:
     """Counts requests to other hosts."""
 
     def __init__(self, url: str) -> None:
         self._own, self.count = (url, "data:", "blob:"), 0
 
-    def see(self, request: Request) -> None:
+    def count_request(self, request: Request) -> None:
         self.count += not request.url.startswith(self._own)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from playwright.sync_api import Browser, Page
 
-from benchmarks.browser import PAINTED, VISITORS, browsing, looking, memory_mb
+from benchmarks.browser import PAINTED, VISITORS, browsing, memory_mb, open_page
 from benchmarks.measured_server import running
 from dashboard.data.explorer import CANDLE_PX, WIDE_PX
-from dashboard.data.zoom import candles_of, choose_width
+from dashboard.data.zoom import candles_of, choose_timeframe
 from dashboard.ui.open_time import OpenTime
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES
@@ -81,8 +81,8 @@ def measure_ways(store: BarStore) -> None:
         for start, end in spans:
             began = time.perf_counter()
             held = bars if way == "one frame" else store.read(start, end).with_columns(day=pl.col("ts").dt.date())
-            width = choose_width((end - start) / MINUTE, end - start, MINUTE, at_most=WIDE_PX // CANDLE_PX)
-            candles_of(held, MINUTE, start, end, width)
+            timeframe = choose_timeframe((end - start) / MINUTE, end - start, MINUTE, at_most=WIDE_PX // CANDLE_PX)
+            candles_of(held, MINUTE, start, end, timeframe)
             taken.append(1e3 * (time.perf_counter() - began))
         cost = f"{bars.estimated_size('mb'):.0f} MB, once" if way == "one frame" else "nothing held"
         print(f"span to candles, {way}: {in_quantiles(taken)}; {cost}")
@@ -103,12 +103,12 @@ def see_prices(page: Page, url: str) -> None:
 
 def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
     for visit in ("the first since the start", "again"):
-        with looking(browser) as page:
+        with open_page(browser) as page:
             start = time.perf_counter()
             page.goto(f"{url}?page=data")
             page.get_by_text("minutes are stored").wait_for()
             print(f"address to coverage of {STORED_MINUTES:,} minutes, {visit}: {time.perf_counter() - start:.2f} s")
-    with looking(browser) as page:
+    with open_page(browser) as page:
         see_prices(page, url)
         taken, time_open = [], open_time(store)
         for span in random_spans(store):
@@ -118,7 +118,7 @@ def measure_data(browser: Browser, url: str, pid: int, store: BarStore) -> None:
     before = memory_mb(pid)
     with ExitStack() as stack:
         for _ in range(VISITORS):
-            see_prices(stack.enter_context(looking(browser)), url)
+            see_prices(stack.enter_context(open_page(browser)), url)
         print(f"{VISITORS} visitors at the prices at once: {memory_mb(pid):.0f} MB, {before:.0f} MB before them")
 
 

@@ -16,7 +16,7 @@ from tornado.web import RequestHandler
 from dashboard.attempts import Attempts, source_of
 from dashboard.headers import SiteCookies
 from lstm_ts.errors import ConfigError
-from lstm_ts.logs import LineLimit, audit
+from lstm_ts.logs import RateLimit, audit
 
 PAGE = Environment(autoescape=True).from_string(Path(__file__).with_name("login.html").read_text())
 DAYS = 1  # that a log-in lasts
@@ -24,7 +24,7 @@ WAITING = 4  # tries of one address that wait for its pause to end; more are ref
 WRONG = "Expected your user name and password, got others; try again."
 BUSY = "Too many tries from your address at once; wait a minute, and try again."
 
-LINES = LineLimit(30)  # of the log, a minute
+LINES = RateLimit(30)  # of the log, a minute
 
 
 class Passwords:

@@ -10,9 +10,9 @@ import panel as pn
 
 from dashboard.attempts import Attempts
 from lstm_ts.errors import LstmTsError
-from lstm_ts.logs import LineLimit, audit
+from lstm_ts.logs import RateLimit, audit
 
-LINES = LineLimit(30)  # log lines a minute
+LINES = RateLimit(30)  # log lines a minute
 
 
 class NotAllowed(LstmTsError):

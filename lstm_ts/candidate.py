@@ -90,7 +90,7 @@ def register(
             "data_end": provenance.data_end,
             "request_sha256": request,
             "judged_against": inputs.against,
-            "drift_since": inputs.told_drift,
+            "drift_since": inputs.drift_since_iso,
             "shortened": str(held.shortened).lower(),
         },
         metrics={

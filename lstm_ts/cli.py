@@ -23,12 +23,12 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lstm_ts import logs
-from lstm_ts.command_help import asks_for_help, describe_command
+from lstm_ts.command_help import describe_command, help_requested
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
-from lstm_ts.job_end import MISTAKE, JobRefused, removing_unused_folder, sparing_others
+from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -51,10 +51,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
     def decorate(task: Callable[[DictConfig], Result]) -> Callable[[], None]:
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Result:
-            with sparing_others(HydraConfig.get()), _one_sentence():
+            with isolated_job(HydraConfig.get()), _one_sentence():
                 _take_over_log(cfg)
                 check_configuration(cfg, HydraConfig.get())
-                with removing_unused_folder(HydraConfig.get()), logs.log_context(**_told(cfg, config_name)):
+                with removing_unused_folder(HydraConfig.get()), logs.log_context(**_log_fields(cfg, config_name)):
                     return task(cfg)
 
         def main() -> None:
@@ -64,7 +64,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):
-                _answer_help(config_name)
+                _handle_help(config_name)
                 check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
                 hydra.main(version_base="1.3", config_path=CONF, config_name=config_name)(job)()
@@ -94,7 +94,7 @@ def check_arguments(config_name: str) -> None:
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
     with _one_sentence():
-        _answer_help(config_name)
+        _handle_help(config_name)
         if not any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
             compose(config_name, sys.argv[1:])
         check_extras(config_name)
@@ -106,8 +106,8 @@ def _replace_interrupt(before: Any, after: Any) -> None:
         signal.signal(signal.SIGINT, after)
 
 
-def _answer_help(config_name: str) -> None:
-    if asks_for_help(sys.argv[1:]):
+def _handle_help(config_name: str) -> None:
+    if help_requested(sys.argv[1:]):
         print(describe_command(config_name, sys.argv[1:]), flush=True)
         sys.exit(0)
 
@@ -126,7 +126,7 @@ def _take_over_log(cfg: DictConfig) -> None:
         cfg.trainer.enable_progress_bar = False
 
 
-def _told(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
+def _log_fields(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
     """Return the fields of every line of a command's log: its symbol, if it is about one."""
     several = config_name in ("alerts", "dashboard") or len(cfg.get("symbols") or ()) > 1
     return {} if several else {"symbol": cfg.symbol.name}
@@ -157,7 +157,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
         config = _compose(config_name, overrides)
         check_configuration(config, config.hydra)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        with logs.log_context(command=config_name, run=uuid4().hex[:12], **_told(config, config_name)):
+        with logs.log_context(command=config_name, run=uuid4().hex[:12], **_log_fields(config, config_name)):
             done = run_job(task, config, "hydra.run.dir", None, context, configure_logging=False)
     return cast(Result, done.return_value)
 
@@ -219,7 +219,7 @@ def _run_job(task: Callable[[DictConfig], None], cfg: DictConfig) -> None:
     """Run a job as its command runs: names are text, though YAML reads a symbol such as 7203 as a number."""
     _take_over_log(cfg)
     check_names(cfg, HydraConfig.get().runtime.choices["symbol"])
-    with logs.log_context(**_told(cfg, HydraConfig.get().job.config_name)):
+    with logs.log_context(**_log_fields(cfg, HydraConfig.get().job.config_name)):
         task(cfg)
 
 

@@ -52,7 +52,7 @@ def speed() -> float:
     return (set_to.speed if set_to else 0) or 1.0
 
 
-def mend() -> str:
+def fix_hint() -> str:
     """Return what to do about a clock that disagrees with a server's, for an error message."""
     return f"unset {CLOCK}" if read_clock() else "synchronise this machine's clock"
 

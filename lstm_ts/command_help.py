@@ -18,7 +18,7 @@ FOOTER = """\
 --hydra-help  options of Hydra, such as --config-dir and --shell-completion"""
 
 
-def asks_for_help(arguments: Sequence[str]) -> bool:
+def help_requested(arguments: Sequence[str]) -> bool:
     return not FLAGS.isdisjoint(arguments)
 
 

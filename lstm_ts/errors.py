@@ -10,7 +10,7 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 │   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
 │   └── NotEnoughBars       fewer bars than one window needs, or none that a market could have made
 ├── BrokerError             the broker refuses, or its account, contract or clock is not what it must be
-│   └── BrokerAway          no answer: a later attempt may succeed
+│   └── BrokerUnavailable   no answer: a later attempt may succeed
 ├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
 ├── LedgerError             the operations database does not answer, or its schema is newer than the code
 │   └── RowRefused          it answers, and refuses a row for what is in it
@@ -59,7 +59,7 @@ class BrokerError(LstmTsError):
     pass
 
 
-class BrokerAway(BrokerError):
+class BrokerUnavailable(BrokerError):
     pass
 
 

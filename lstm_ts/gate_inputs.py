@@ -35,7 +35,7 @@ class GateInputs:
         return str(self.champion.version.number) if self.champion else ""
 
     @property
-    def told_drift(self) -> str:
+    def drift_since_iso(self) -> str:
         return self.drift_since.isoformat() if self.drift_since else ""
 
 
@@ -93,7 +93,7 @@ def describe_waiting(ledger: Ledger, inputs: GateInputs, criteria: Criteria) -> 
 def hash_request(cfg: DictConfig, per_symbol: Sequence[GateInputs]) -> str:
     """Return the SHA-256 of bars and settings that determine a retraining's result."""
     decisive = select_decisive(to_json(cfg), "retrain", "gate")
-    drifts = {"drift_since": since} if any(since := [inputs.told_drift for inputs in per_symbol]) else {}
+    drifts = {"drift_since": since} if any(since := [inputs.drift_since_iso for inputs in per_symbol]) else {}
     return hash_training([inputs.held.bars.decisive for inputs in per_symbol], decisive | drifts)
 
 

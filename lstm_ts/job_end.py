@@ -21,7 +21,7 @@ class JobRefused(Exception):
 
 
 @contextmanager
-def sparing_others(hydra_node: Any) -> Iterator[None]:
+def isolated_job(hydra_node: Any) -> Iterator[None]:
     """Raises    JobRefused, instead of SystemExit, which would end the other jobs of a multirun"""
     try:
         yield

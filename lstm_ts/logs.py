@@ -29,7 +29,7 @@ TEXT, JSON = FORMATS = ("text", "json")
 RUN = "LSTM_TS_RUN"  # a run's id: child processes inherit it, and who starts several commands may set it
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 RESERVED = {*RESERVED_ATTRS, "taskName", "color_message"}  # of every record, and uvicorn's copy of a message
-STRAY = "stderr"  # the logger that what is printed there is told by
+STDERR_LOGGER = "stderr"  # the logger that what is printed there is told by
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
 _audit = logging.getLogger("lstm_ts.audit")
@@ -72,9 +72,11 @@ class TextLines(logging.Formatter):
         super().__init__(LINE)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        told = {name: value for name, value in vars(record).items() if name not in RESERVED and value not in ("", None)}
-        told.pop("event", None)
-        return super().formatMessage(record) + "".join(f" {name}={value}" for name, value in told.items())
+        fields = {
+            name: value for name, value in vars(record).items() if name not in RESERVED and value not in ("", None)
+        }
+        fields.pop("event", None)
+        return super().formatMessage(record) + "".join(f" {name}={value}" for name, value in fields.items())
 
 
 class JsonLines(JsonFormatter):
@@ -126,17 +128,17 @@ def make_formatter(kind: str, command: str) -> logging.Formatter:
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Handler that writes to the current stderr, past `StrayText`."""
+    """Handler that writes to the current stderr, past `StderrCapture`."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stderr.stream if isinstance(sys.stderr, StrayText) else sys.stderr
+        return sys.stderr.stream if isinstance(sys.stderr, StderrCapture) else sys.stderr
 
 
-class StrayText(TextIOBase):
+class StderrCapture(TextIOBase):
     """Stream in the place of `sys.stderr`: each line printed there becomes a record."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
@@ -146,7 +148,7 @@ class StrayText(TextIOBase):
         with self._lock:
             *lines, self._begun = f"{self._begun}{text}".split("\n")
             for line in filter(str.strip, lines):
-                record = logging.LogRecord(STRAY, logging.INFO, "", 0, "%s", (line.rstrip(),), None)
+                record = logging.LogRecord(STDERR_LOGGER, logging.INFO, "", 0, "%s", (line.rstrip(),), None)
                 self.stream.write(f"{self.formatter.format(record)}\n")
         return len(text)
 
@@ -162,7 +164,7 @@ class StrayText(TextIOBase):
 
 def are_json() -> bool:
     """Return whether this process logs JSON: then stderr must hold nothing else, such as a progress bar."""
-    return isinstance(sys.stderr, StrayText)
+    return isinstance(sys.stderr, StderrCapture)
 
 
 def begin(kind: str, command: str) -> None:
@@ -184,35 +186,35 @@ def take_over() -> None:
     formatters = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler)]
     if not formatters or not isinstance(formatters[0], JsonLines):
         return
-    if isinstance(sys.stderr, StrayText):
+    if isinstance(sys.stderr, StderrCapture):
         sys.stderr.formatter = formatters[0]
         return
-    sys.stderr = StrayText(sys.stderr, formatters[0])
+    sys.stderr = StderrCapture(sys.stderr, formatters[0])
     logging.captureWarnings(True)
-    sys.excepthook = lambda kind, error, traceback: _tell(error)
-    sys.unraisablehook = lambda said: _tell(said.exc_value, said.err_msg or f"Ignored in {said.object!r}")
-    threading.excepthook = lambda said: _tell(said.exc_value)
+    sys.excepthook = lambda kind, error, traceback: _log_uncaught(error)
+    sys.unraisablehook = lambda args: _log_uncaught(args.exc_value, args.err_msg or f"Ignored in {args.object!r}")
+    threading.excepthook = lambda args: _log_uncaught(args.exc_value)
 
 
-def _tell(error: BaseException | None, message: str = "") -> None:
+def _log_uncaught(error: BaseException | None, message: str = "") -> None:
     _uncaught.critical("%s", message or f"{type(error).__name__}: {error}", exc_info=error)
 
 
-class LineLimit:
+class RateLimit:
     """Limit of log lines: at most `most` of a kind within `per_s` seconds, however often there is cause for one."""
 
     def __init__(self, most: int, per_s: float = 60.0) -> None:
         self._most, self._per_s, self._lock = most, per_s, threading.Lock()
-        self._told: dict[Hashable, deque[float]] = {}
+        self._logged: dict[Hashable, deque[float]] = {}
         self._left_out: Counter[Hashable] = Counter()
 
     def admit(self, kind: Hashable) -> int | None:
         """Return how many lines of a kind were left out since the last one; None: leave this one out, too."""
         now = time.monotonic()
         with self._lock:
-            told = self._told.setdefault(kind, deque(maxlen=self._most))
-            if len(told) == self._most and now - told[0] < self._per_s:
+            logged = self._logged.setdefault(kind, deque(maxlen=self._most))
+            if len(logged) == self._most and now - logged[0] < self._per_s:
                 self._left_out[kind] += 1
                 return None
-            told.append(now)
+            logged.append(now)
             return self._left_out.pop(kind, 0)

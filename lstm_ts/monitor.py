@@ -30,23 +30,23 @@ from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.incident_days import fold_incidents
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.served_days import fold_served
-from lstm_ts.ledger.traffic import remove_unheard
+from lstm_ts.ledger.traffic import remove_inactive
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.checks import (
     apply_move,
-    asks_retraining,
     check_challenger,
     check_feed,
     check_market,
     check_skew,
     measure_skill,
     record_findings,
+    request_retraining,
 )
 from lstm_ts.monitoring.feed import check_staleness
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
-from lstm_ts.monitoring.ledger_away import telling_of_ledger
+from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.moved import find_gone, settle
 from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
@@ -58,7 +58,7 @@ from lstm_ts.registry.version import CHAMPION
 
 log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
-UNHEARD = timedelta(days=7)  # without a report, after which a service is removed if another one reports
+INACTIVE = timedelta(days=7)  # without a report, after which a service is removed if another one reports
 MIN_DAYS = 14  # shortest retention: longer than bars may be late
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch", "ended")
@@ -108,7 +108,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     def finish() -> None:
         with run.ledger.transaction() as connection:
             tables.put_states(connection, [checked])
-            remove_unheard(connection, run.name, before=run.now - UNHEARD)
+            remove_inactive(connection, run.name, before=run.now - INACTIVE)
         fold_served(run.ledger, run.name, before=run.kept_from)
         fold_incidents(run.ledger, before=run.kept_from)
         if move:
@@ -148,7 +148,7 @@ def show(ledger: Ledger, name: str, symbol: str) -> None:
         print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor symbol={symbol}")
 
 
-def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
+def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
     """Check from outside whether monitor, pipeline and service work, and the machine's disk and memory."""
     checks: WatchLimits = construct(cfg.checks)
     market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg))
@@ -157,15 +157,15 @@ def look_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Fi
     return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
 
 
-def tell(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
+def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
     for finding in found.findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, found.findings, now, gone=found.gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
     closed = () if symbol.session.is_open(now) else {symbol.name, cfg.name}
-    told = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
-    return not told.undelivered
+    result = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
+    return not result.undelivered
 
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
@@ -178,22 +178,22 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
         found = RunFindings(stale, stale)
     else:
         found = monitor(cfg, run)
-    arrived = tell(cfg, ledger, found, now)
+    delivered = report_findings(cfg, ledger, found, now)
     found.finish()
     ledger.record_heartbeat(Heartbeat(MONITOR, cfg.name, now, f"{len(found.findings)} findings"))
-    retraining = asks_retraining(ledger, cfg.name, found.findings, now)
-    return RETRAIN if retraining else 0 if arrived else UNDELIVERED  # a retraining is asked for once a day
+    retraining = request_retraining(ledger, cfg.name, found.findings, now)
+    return RETRAIN if retraining else 0 if delivered else UNDELIVERED  # a retraining is asked for once a day
 
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
     """Return the exit code; alert if the ledger is unreachable, since nothing else would."""
     noted = Path(cfg.paths.outputs) / "alerts"
-    with telling_of_ledger(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
-        findings = look_from_outside(cfg, ledger, now)
-        return 0 if tell(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
+    with alert_on_outage(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
+        findings = check_from_outside(cfg, ledger, now)
+        return 0 if report_findings(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
 
-def tell_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
+def report_job_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     """Open or end the incident of a failed job of cron or Kubernetes; return the exit code."""
     if not cfg.job or not isinstance(cfg.code, int):
         raise ConfigError(f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both")
@@ -201,8 +201,8 @@ def tell_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     failed = f"The run of {job} has failed with exit code {cfg.code}: its log says why."
     health, sentence = (Health.BAD, failed) if cfg.code else (Health.GOOD, f"A run of {job} has succeeded.")
     finding = Finding("pipeline_failed", job, health, sentence, "the log of cron, or kubectl logs")
-    told = report(ledger, construct(cfg.alerts), [finding], now=now)
-    return UNDELIVERED if told.undelivered else 0
+    result = report(ledger, construct(cfg.alerts), [finding], now=now)
+    return UNDELIVERED if result.undelivered else 0
 
 
 def run(cfg: DictConfig) -> int:
@@ -220,7 +220,7 @@ def run(cfg: DictConfig) -> int:
         return watch_from_outside(cfg, now)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         if cfg.action == "ended":
-            return tell_end(cfg, ledger, now)
+            return report_job_end(cfg, ledger, now)
         if cfg.action == "status":
             show(ledger, cfg.name, cfg.symbol.name)
             return 0

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lstm_ts import clock, ingest, process
 from lstm_ts.cli import compose, run_command
 from lstm_ts.configuration import processed_store
-from lstm_ts.errors import BrokerAway, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
+from lstm_ts.errors import BrokerUnavailable, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.plan import DAY, Plan, asset_prefix, last_closed_hour, why_closed
@@ -22,7 +22,7 @@ from lstm_ts.store.staging import UpsertResult
 SOURCE, TRAINING = "source", "training"  # pools
 AGAIN = "lstm_ts/again"  # tag of a run that fetches proven minutes, too
 SHOWN_HOURS = 50
-TRANSIENT = (BrokerAway, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
+TRANSIENT = (BrokerUnavailable, LedgerError, NoRows, NoSuchFile, RegistryError)  # errors that may go away by themselves
 
 
 def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsDefinition:
@@ -45,7 +45,7 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsD
         again = context.run.tags.get(AGAIN, "false")
         span = (f"span.start={start.isoformat()}", f"span.end={end.isoformat()}")
         overrides = plan.command("ingest", symbol.name, *span, f"again={again}")
-        with _mistakes_told():
+        with _fail_if_permanent():
             done = run_command("ingest", ingest.run, overrides)
         assert done is not None  # it was not asked for the status
         return _result(done, days=days, rejected=done.rejected)
@@ -63,7 +63,7 @@ def build_hourly_bars(
         description="`lstm_ts.process` of all minutes",
     )
     def hourly_bars() -> dg.MaterializeResult[Any]:
-        with _mistakes_told():
+        with _fail_if_permanent():
             done = run_command("process", process.run, plan.command("process", symbol.name))
         return _result(done.upsert, session_hours=done.session_hours, missing=done.missing)
 
@@ -82,7 +82,7 @@ def build_outcomes(
     def outcomes() -> dg.MaterializeResult[Any]:
         from lstm_ts import monitor  # see `model`
 
-        with _mistakes_told():
+        with _fail_if_permanent():
             code = run_command("monitor", monitor.run, plan.command("monitor", symbol.name))
         said = {monitor.RETRAIN: "a retraining is due", monitor.UNDELIVERED: "an alert did not arrive"}
         return dg.MaterializeResult(metadata={"says": said.get(code, "nothing to do")})
@@ -101,7 +101,7 @@ def build_model(cfg: DictConfig, plan: Plan, symbol: Symbol, hourly_bars: dg.Ass
     def model() -> dg.MaterializeResult[Any]:
         from lstm_ts import retrain  # seconds and 400 MB of libraries, of which the schedule needs none
 
-        with _mistakes_told():
+        with _fail_if_permanent():
             done = run_command("retrain", retrain.run, plan.command("retrain", symbol.name))
         return dg.MaterializeResult(
             metadata={
@@ -159,7 +159,7 @@ def _result(
 
 
 @contextmanager
-def _mistakes_told() -> Iterator[None]:
+def _fail_if_permanent() -> Iterator[None]:
     """Fail without a retry on errors that do not go away by themselves."""
     try:
         yield

@@ -36,7 +36,7 @@ def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.Sensor
     )
     def drift() -> dg.RunRequest | dg.SkipReason:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
-        asked_at = read_asked_retraining(cfg.registry.ledger, cfg.name)
+        asked_at = read_retraining_request(cfg.registry.ledger, cfg.name)
         return dg.RunRequest(run_key=asked_at) if asked_at else dg.SkipReason("The monitor has found no drift")
 
     return drift
@@ -46,7 +46,7 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
     """Build the sensors that report a run that failed for good as an incident, until a run of the same job succeeds."""
     running, prefix = dg.DefaultSensorStatus.RUNNING, asset_prefix(symbol.name)
 
-    def tell(run: dg.DagsterRun, health: Health, sentence: str) -> None:
+    def report_run(run: dg.DagsterRun, health: Health, sentence: str) -> None:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
         finding = Finding("pipeline_failed", run.job_name, health, sentence, f"Dagster, run {run.run_id}")
         with closing(Ledger(cfg.registry.ledger)) as ledger:
@@ -55,7 +55,7 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
     @dg.run_failure_sensor(name=f"{prefix}_failed", monitored_jobs=list(jobs), default_status=running)
     def failed(context: dg.RunFailureSensorContext) -> None:
         why = " ".join((context.failure_event.message or "nothing is known of it").split())
-        tell(context.dagster_run, Health.BAD, f"The run of {context.dagster_run.job_name} has failed: {why}")
+        report_run(context.dagster_run, Health.BAD, f"The run of {context.dagster_run.job_name} has failed: {why}")
 
     @dg.run_status_sensor(
         name=f"{prefix}_succeeded",
@@ -64,12 +64,12 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
         default_status=running,
     )
     def succeeded(context: dg.RunStatusSensorContext) -> None:
-        tell(context.dagster_run, Health.GOOD, f"A run of {context.dagster_run.job_name} has succeeded.")
+        report_run(context.dagster_run, Health.GOOD, f"A run of {context.dagster_run.job_name} has succeeded.")
 
     return [failed, succeeded]
 
 
-def read_asked_retraining(url: str, name: str) -> str | None:
+def read_retraining_request(url: str, name: str) -> str | None:
     """Return when the monitor last requested a retraining, ISO; None: never.    Raises    LedgerError"""
     with closing(Ledger(url)) as ledger, ledger.transaction() as connection:
         state = read_states(connection, name, 0).get(RETRAINING)

@@ -45,7 +45,7 @@ def has_code(host: str, port: int) -> bool:
         connection.close()
 
 
-def tell_once_it_answers(host: str, port: int, ended: threading.Event) -> None:
+def print_address_when_ready(host: str, port: int, ended: threading.Event) -> None:
     while not ended.wait(PAUSE_S):
         if answers(host, port):
             shown = f"[{host}]" if ":" in host else host
@@ -77,7 +77,7 @@ def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
     ended, lost = threading.Event(), threading.Event()
 
     def watch() -> None:
-        tell_once_it_answers(host, port, ended)
+        print_address_when_ready(host, port, ended)
         wait_while_it_has_code(host, port, ended)
         if not ended.is_set():
             print("Error: the process with the schedule's code has ended, and the schedule with it", file=sys.stderr)

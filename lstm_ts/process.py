@@ -18,7 +18,7 @@ from lstm_ts.configuration import construct, processed_store, raw_store
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
-from lstm_ts.market.completeness import classify, known_hours, untold
+from lstm_ts.market.completeness import classify, known_hours, unanswered
 from lstm_ts.market.session import Session, utc
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
@@ -85,8 +85,8 @@ def _known(
     told = known_hours(hours, segments, max_unknown_share=max_unknown_share)
     sessions = session.spans(first - DAY, last + DAY)  # whole ones
     older = hours.join_asof(
-        sessions.with_columns(untold=untold(sessions, answers)), left_on="opens_at", right_on="opens"
-    )["untold"]
+        sessions.with_columns(unanswered=unanswered(sessions, answers)), left_on="opens_at", right_on="opens"
+    )["unanswered"]
     closes_at = pl.col("closes_at")
     spanned = closes_at <= bars_ts[-1] + MINUTE
     vouched = closes_at <= complete_until if complete_until else pl.lit(False)

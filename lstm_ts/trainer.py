@@ -66,7 +66,7 @@ class Progress(RichProgressBar):
         return columns[:-1]  # the last one tells batches a second
 
 
-class StayStopped(Callback):
+class ResumeEarlyStopping(Callback):
     """A run that had stopped, and is resumed, trains no further epoch, unless it is to wait longer."""
 
     def __init__(self, patience: int) -> None:
@@ -90,7 +90,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     callbacks: list[Callback] = [
         _average(cfg),
         EarlyStopping("val/loss", patience=cfg.patience),
-        StayStopped(cfg.patience),
+        ResumeEarlyStopping(cfg.patience),
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
         Losses(),

@@ -17,11 +17,11 @@ from lstm_ts.lifetime import end_with
 from lstm_ts.logs import configure
 from lstm_ts.model.flags import of_training
 from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
-from serve.loop import AnswerLoop, Context, try_out
+from serve.loop import AnswerLoop, Context, warm_up
 from serve.process_figures import report_process
 from serve.registry_process import SOCKET, RemoteRegistry
 from serve.reply import make_reply, make_row
-from serve.settings import Ask, SymbolSettings, WorkerAnswer, WorkerState
+from serve.settings import SymbolSettings, WorkerAnswer, WorkerRequest, WorkerState
 from serve.traffic import Arm
 from serve.window import InvalidWindow, read_window, symbol_of
 
@@ -69,7 +69,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         from serve.stored_bars import StoredBars
 
         configure(self.settings.logging)
-        self._told, self._telling = dict[str, tuple[Worker, Input | None, int]](), Lock()
+        self._states, self._states_lock = dict[str, tuple[Worker, Input | None, int]](), Lock()
         report_process("worker", self.settings.poll_s)
         skills = LiveSkills(self.ledger, self._loaded_versions)
         self.find_skill = skills.find
@@ -81,9 +81,9 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
             each.symbol: RegistryWatcher(
                 each,
                 RemoteRegistry(self.registry_socket, each.registry_uri),
-                try_out=partial(self._try_out, each.symbol),
-                asked=self._newest_call,
-                tell=partial(self._tell, each.symbol),
+                warm_up=partial(self._warm_up, each.symbol),
+                newest_call=self._newest_call,
+                on_change=partial(self._publish_state, each.symbol),
             )
             for each in self._of_symbols
         }
@@ -101,7 +101,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def socket(self, worker: int) -> Path:
         return self._sockets / f"{worker}.sock"
 
-    def decode_request(self, request: Ask, context: Context) -> "Bars":
+    def decode_request(self, request: WorkerRequest, context: Context) -> "Bars":
         """Check the window that was sent, or take the store's latest bars; give the last `tsteps`.
 
         Raises    InvalidWindow; DataError: of the store
@@ -128,40 +128,40 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
 
     def encode_response(self, output: tuple["Bars", "Forecast"], context: Context) -> WorkerAnswer:
         """Return the reply as JSON, and its row for the ledger."""
-        (bars, forecast), ask, serving = output, context.ask, context.serving
-        source = self.stored[context.symbol].source if ask.body is None else ""
+        (bars, forecast), request, serving = output, context.request, context.serving
+        source = self.stored[context.symbol].source if request.body is None else ""
         flags = [
             *of_training(serving.forecaster.provenance, source),
             *self.settings.flags.find(forecast, serving.forecaster.spec.tsteps, context.now),
         ]
         skill = self.find_skill(serving.model, forecast.symbol)
-        reply = make_reply(ask, serving.model, forecast, context.now, skill=skill, flags=flags)
+        reply = make_reply(request, serving.model, forecast, context.now, skill=skill, flags=flags)
         body = reply.model_dump_json().encode()
-        row = make_row(ask, reply, bars, context.now)
-        return WorkerAnswer(200, str(serving.model.version), ask.arm, "", 0.0, row, body)
+        row = make_row(request, reply, bars, context.now)
+        return WorkerAnswer(200, str(serving.model.version), request.arm, "", 0.0, row, body)
 
-    def symbol_of(self, ask: Ask) -> str:
+    def symbol_of(self, request: WorkerRequest) -> str:
         """Return the request's symbol; the first one if it names none that is served, which `read_window` refuses."""
         if len(self.symbols) == 1:
             return self.symbols[0]
-        symbol = ask.symbol if ask.body is None else symbol_of(ask.body)
+        symbol = request.symbol if request.body is None else symbol_of(request.body)
         return symbol if symbol in self.symbols else self.symbols[0]
 
     def _newest_call(self) -> int:
         return int(self.shared_state.get(CALL, 0))
 
-    def _try_out(self, symbol: str, serving: "LoadedVersion") -> None:
-        example = try_out(self, symbol, serving)
+    def _warm_up(self, symbol: str, serving: "LoadedVersion") -> None:
+        example = warm_up(self, symbol, serving)
         if serving.model.alias == Arm.CHAMPION and symbol == self.symbols[0]:
             self.shared_state[EXAMPLE] = example
 
-    def _tell(self, symbol: str, loaded: "LoadedModels", looked: int) -> None:
+    def _publish_state(self, symbol: str, loaded: "LoadedModels", answered_call: int) -> None:
         """Report what is loaded for one symbol, with the last reports of the others; each symbol has a thread."""
         serving, worker = loaded.champion.serving, loaded.worker.model_copy(update={"symbol": symbol})
-        with self._telling:
-            self._told[symbol] = worker, serving.input if serving else None, looked
-            if len(self._told) == len(self.symbols):
-                workers, inputs, calls = zip(*(self._told[each] for each in self.symbols), strict=True)
+        with self._states_lock:
+            self._states[symbol] = worker, serving.input if serving else None, answered_call
+            if len(self._states) == len(self.symbols):
+                workers, inputs, calls = zip(*(self._states[each] for each in self.symbols), strict=True)
                 self.shared_state[int(os.environ["LITSERVE_WORKER_ID"])] = WorkerState(workers, inputs, min(calls))
 
 

@@ -29,14 +29,14 @@ from serve.http_process import HttpProcess
 from serve.process_figures import report_process
 
 WATCH_S = 0.2
-TOLD_S = 1.0  # within which a SIGTERM that is sent to all processes reaches the last one
+SIGTERM_S = 1.0  # within which a SIGTERM that is sent to all processes reaches the last one
 CLOSE_S = 30
 SEND_BUFFER_BYTES = 131072  # kernel buffer of a reply that its client does not read; else it grows to megabytes
 
 log = logging.getLogger(__name__)
 
 
-def _outlast() -> None:
+def _ignore_sigterm() -> None:
     """Ignore SIGTERM in the shared state's process, which must outlive the others when all get one at once."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -72,8 +72,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Start LitServe's manager so that it ends with the server and holds the shared state."""
         configure(self.lit_api.settings.logging)  # again: LitServe has configured its own log since
         manager = SyncManager()
-        with _sigterm_put_off():  # a SIGTERM before `_outlast` would end the manager
-            manager.start(initializer=_outlast)
+        with _sigterm_put_off():  # a SIGTERM before `_ignore_sigterm` would end the manager
+            manager.start(initializer=_ignore_sigterm)
         self.transport_config.manager, self.transport_config.num_consumers = manager, num_api_servers
         self.workers_setup_status, self._shutdown_event = manager.dict(), manager.Event()
         self.lit_api.shared_state, self._http.setup_status = manager.dict(), self.workers_setup_status
@@ -123,7 +123,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
                 self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
-                time.sleep(TOLD_S)
+                time.sleep(SIGTERM_S)
                 if self.stopping:  # every process got a SIGTERM, one after the other
                     return
                 log.critical("A process that all others need has ended, and the server with it")

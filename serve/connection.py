@@ -33,7 +33,7 @@ def protocol_of(connections: Connections) -> type[asyncio.Protocol]:
     return Limited
 
 
-class GentleTransport(asyncio.Transport):
+class TransportProxy(asyncio.Transport):
     """The transport of uvicorn's protocol: its `Connection` decides what is read and how the socket closes."""
 
     def __init__(self, transport: asyncio.Transport, connection: "Connection") -> None:
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         refusal = self._connections.admit(self)
         assert self._uvicorn
-        self._uvicorn.connection_made(GentleTransport(self._transport, self))
+        self._uvicorn.connection_made(TransportProxy(self._transport, self))
         if refusal:
             self._refuse(refusal, may_reply=True)
 
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
     # requests
 
     def _feed(self, piece: bytes) -> None:
-        may_reply = self._owes_nothing()
+        may_reply = self._all_answered()
         self._waiting += self._parser.feed(piece)
         violation = self._parser.violation or self._hold()
         if len(self._waiting) > PIPELINED:
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
             self._hold()
             self._settle()
 
-    def _owes_nothing(self) -> bool:
+    def _all_answered(self) -> bool:
         return not self._answering_bytes and not self._waiting
 
     def _hold(self) -> Violation | None:
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.CLOSING or self._uvicorn is None:
             return
         unfinished = self._parser.reading or Phase.IDLE
-        phase = Phase.SENDING if self._sending else unfinished if self._owes_nothing() else Phase.ANSWERING
+        phase = Phase.SENDING if self._sending else unfinished if self._all_answered() else Phase.ANSWERING
         if phase is not self.phase:
             self._connections.move(self, phase)
             self.phase, self._since = phase, time.monotonic()
@@ -184,17 +184,17 @@ class Connection(asyncio.Protocol):
                 self.close()
             case Phase.HEADERS if waited_s > limits.header_s:
                 text = f"Expected all headers within {limits.header_s:g} s, got a part of them; send them at once"
-                self._refuse(Violation(408, "header_timeout", text), may_reply=self._owes_nothing())
+                self._refuse(Violation(408, "header_timeout", text), may_reply=self._all_answered())
             case Phase.BODY if waited_s > limits.body_deadline_s(self._parser.body_bytes()):
                 rate = f"{limits.body_bytes_per_s:g} bytes/s"
                 text = f"Expected the body within {limits.body_s:g} s, or at {rate}, got a part of it; send it again"
-                self._refuse(Violation(408, "body_timeout", text), may_reply=self._owes_nothing())
+                self._refuse(Violation(408, "body_timeout", text), may_reply=self._all_answered())
 
     def evict(self, kind: str) -> None:
         """Close, to make room for another connection."""
         if self.phase is not Phase.CLOSING:  # else it was counted already
             self._connections.count_refusal(kind, self.address)
-        if self.phase in UNFINISHED and self._owes_nothing():
+        if self.phase in UNFINISHED and self._all_answered():
             self._reply(Violation(503, kind, "Expected fewer connections at a time, got too many; ask again"))
         self._leave()
         if self._transport.get_write_buffer_size():

@@ -79,7 +79,7 @@ class ForecastLog:
             with closing(Ledger(self._url, make=make)) as ledger:
                 self._identity = ledger.identity
         except LedgerError as error:
-            self._say(str(error))
+            self._set_trouble(str(error))
 
     @property
     def address(self) -> LedgerAddress:
@@ -111,7 +111,7 @@ class ForecastLog:
             elif len(self._queue) in (1, self._batch):
                 self._changed.notify()
 
-    def tell(self, traffic: Sequence[TrafficRow]) -> None:
+    def queue_traffic(self, traffic: Sequence[TrafficRow]) -> None:
         """Queue the service's traffic report, in place of an earlier one."""
         with self._changed:
             self._traffic = traffic
@@ -157,12 +157,12 @@ class ForecastLog:
                 self._write_traffic(self._open())
                 self._write_batch(self._open())
             except LedgerError as error:
-                self._say(str(error))
+                self._set_trouble(str(error))
             except Exception as error:  # whatever a database does, the thread that writes to it goes on
                 log.debug("Writing failed", exc_info=True)
-                self._say(f"Expected the ledger to take forecasts, got {type(error).__name__}: {error}")
+                self._set_trouble(f"Expected the ledger to take forecasts, got {type(error).__name__}: {error}")
             else:
-                self._say(None)
+                self._set_trouble(None)
                 return
             self._let_go()
             with self._changed:
@@ -182,7 +182,7 @@ class ForecastLog:
             self._ledger.close()
         self._ledger = None
 
-    def _say(self, trouble: str | None) -> None:
+    def _set_trouble(self, trouble: str | None) -> None:
         """Store the trouble, and log each sentence once; None: the ledger answers."""
         with self._changed:
             before, self._trouble, queued = self._trouble, trouble, len(self._queue)

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 
 from lstm_ts.ledger.rows import ForecastRow
-from serve.settings import Ask, WorkerAnswer
+from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
 
 SIZES = struct.Struct("!II")
 PING = SIZES.pack(0, 0)
-ASK_HEAD = TypeAdapter(tuple[str, Arm, float, bool, str])
+REQUEST_HEAD = TypeAdapter(tuple[str, Arm, float, bool, str])
 ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
-def write_ask(ask: Ask) -> bytes:
-    head = (ask.request_id, ask.arm, ask.asked_at, ask.body is None, ask.symbol)
-    return _frame(ASK_HEAD.dump_json(head), ask.body or b"")
+def write_request(request: WorkerRequest) -> bytes:
+    head = (request.request_id, request.arm, request.asked_at, request.body is None, request.symbol)
+    return _frame(REQUEST_HEAD.dump_json(head), request.body or b"")
 
 
-def read_ask(head: bytes, body: bytes) -> Ask:
-    request_id, arm, asked_at, empty, symbol = ASK_HEAD.validate_json(head)
-    return Ask(request_id, arm, asked_at, None if empty else body, symbol)
+def read_request(head: bytes, body: bytes) -> WorkerRequest:
+    request_id, arm, asked_at, empty, symbol = REQUEST_HEAD.validate_json(head)
+    return WorkerRequest(request_id, arm, asked_at, None if empty else body, symbol)
 
 
 def write_answer(answer: WorkerAnswer) -> bytes:

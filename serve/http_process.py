@@ -21,13 +21,13 @@ from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_
 from serve.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
-from serve.settings import Ask, WorkerAnswer
+from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm, Traffic
 from serve.worker_pool import NoAnswer, WorkerPool
 from serve.worker_states import WorkerStates
 
 WATCH_S = 0.2
-TELL_EVERY = timedelta(hours=1)  # interval of reports to the monitor
+REPORT_EVERY = timedelta(hours=1)  # interval of reports to the monitor
 
 log = logging.getLogger(__name__)
 
@@ -84,36 +84,36 @@ class HttpProcess:
 
     async def _watch(self) -> None:
         stopped = self._rollout.stopped
-        told_at = self._tell_traffic()
+        reported_at = self._report_traffic()
         while True:
             LOG_DEPTH.set(self._forecast_log.counts().queued)
             LEDGER_AWAY.set(self.ledger_trouble is not None)
             await self.workers.read()
             self._pool.prefer(self.workers.loaded_sockets())
             self._rollout.agree()
-            if self._rollout.stopped != stopped or clock.now() - told_at >= TELL_EVERY:
-                stopped, told_at = self._rollout.stopped, self._tell_traffic()
+            if self._rollout.stopped != stopped or clock.now() - reported_at >= REPORT_EVERY:
+                stopped, reported_at = self._rollout.stopped, self._report_traffic()
             await asyncio.sleep(WATCH_S)
 
-    def _tell_traffic(self) -> datetime:
+    def _report_traffic(self) -> datetime:
         """Report the traffic to the monitor, which then expects requests at the challenger; return the time."""
         now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
-        says = self._address, now, self._traffic.needs_challenger, version, reason
-        self._forecast_log.tell([TrafficRow(name, *says) for name in self.api.names])
+        report = self._address, now, self._traffic.needs_challenger, version, reason
+        self._forecast_log.queue_traffic([TrafficRow(name, *report) for name in self.api.names])
         return now
 
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)
 
-    async def ask(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
+    async def request(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
         """Get a worker's answer, count it, and queue its forecast for the ledger.
 
         symbol    of the stored bars to forecast from, if there is no body
         Raises    NoAnswer
         """
-        ask = Ask(request_id, arm, time.monotonic(), body, symbol)
+        request = WorkerRequest(request_id, arm, time.monotonic(), body, symbol)
         try:
-            answer = await self._pool.ask(ask, self.api.settings.answer_s)
+            answer = await self._pool.request(request, self.api.settings.answer_s)
         except NoAnswer:
             self._rollout.count(arm, None)
             raise
@@ -123,11 +123,11 @@ class HttpProcess:
         if answer.row:
             self._forecast_log.add(answer.row)
             if arm is Arm.CHAMPION and self._rollout.shadow:
-                self._ask_shadow(ask)
+                self._request_shadow(request)
         return answer
 
-    def _ask_shadow(self, ask: Ask) -> None:
-        if later := self._pool.ask_later(ask._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
+    def _request_shadow(self, request: WorkerRequest) -> None:
+        if later := self._pool.request_later(request._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
             later.add_done_callback(self._keep_shadow)
         else:
             SHADOWED.labels("dropped").inc()

@@ -60,23 +60,23 @@ class LedgerReader(Generic[Value]):
         while True:
             wanted = self._wanted()
             if wanted != known or time.monotonic() - read_at >= self._address.poll_s:
-                self._look(wanted)
+                self._refresh(wanted)
                 known, read_at = wanted, time.monotonic()
             time.sleep(min(TICK_S, self._address.poll_s))
 
-    def _look(self, wanted: frozenset[VersionKey]) -> None:
+    def _refresh(self, wanted: frozenset[VersionKey]) -> None:
         before = self.last
         try:
             self.last = Reading(self._read(self._open(), wanted), time.monotonic())
         except LedgerError as error:
-            self._say(str(error))
+            self._set_trouble(str(error))
         except Exception as error:  # whatever the database raises, the thread continues
             log.debug("Reading failed", exc_info=True)
-            self._say(f"Expected the ledger to say what the monitor knows, got {type(error).__name__}: {error}")
+            self._set_trouble(f"Expected the ledger to say what the monitor knows, got {type(error).__name__}: {error}")
         if before.trouble and not self.last.trouble:
             log.info("The ledger is read again")
 
-    def _say(self, trouble: str) -> None:
+    def _set_trouble(self, trouble: str) -> None:
         """Log each sentence once, and close the ledger."""
         if trouble != self.last.trouble:
             log.warning("What the monitor knows is not read: %s", trouble)

@@ -23,10 +23,10 @@ from lstm_ts.market.session import HOUR
 from lstm_ts.request_body import write_request
 from serve.metrics import PART_SECONDS
 from serve.reply import refuse
-from serve.settings import Ask, Example, WorkerAnswer
+from serve.settings import Example, WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
 from serve.window import InvalidWindow
-from serve.worker_server import answer_until_told
+from serve.worker_server import answer_until_sigterm
 
 if TYPE_CHECKING:
     from lstm_ts.model.forecaster import Forecaster
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class Context:
     """A request's data for the hooks, beside the values that they pass to each other."""
 
-    ask: Ask
+    request: WorkerRequest
     symbol: str
     serving: "LoadedVersion"
     now: datetime
@@ -50,20 +50,20 @@ class Context:
 
 class AnswerLoop(LitLoop):  # type: ignore[misc]
     def run(self, lit_api: "ForecastApi", device: str, worker_id: int, *_: object) -> None:
-        answer_until_told(lit_api.socket(worker_id), partial(self.answer, lit_api))
+        answer_until_sigterm(lit_api.socket(worker_id), partial(self.answer, lit_api))
         raise SystemExit(0)
 
-    def answer(self, api: "ForecastApi", ask: Ask) -> WorkerAnswer:
+    def answer(self, api: "ForecastApi", request: WorkerRequest) -> WorkerAnswer:
         """Return an answer whatever fails; a worker that hangs is ended by SIGALRM."""
         seconds: dict[str, float] = {}
-        waited_s, start = time.monotonic() - ask.asked_at, time.perf_counter()
+        waited_s, start = time.monotonic() - request.asked_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, api.settings.answer_s)
         try:
-            symbol = api.symbol_of(ask)
-            with log_context(request_id=ask.request_id, symbol=symbol):
-                answer = answer_by_arm(api, ask, symbol, api.watchers[symbol].loaded, seconds)
+            symbol = api.symbol_of(request)
+            with log_context(request_id=request.request_id, symbol=symbol):
+                answer = answer_by_arm(api, request, symbol, api.watchers[symbol].loaded, seconds)
         except Exception:
-            log.exception("The champion has failed", extra={"event": "failed", "request_id": ask.request_id})
+            log.exception("The champion has failed", extra={"event": "failed", "request_id": request.request_id})
             return WorkerAnswer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -74,58 +74,58 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
 
 
 def answer_by_arm(
-    api: "ForecastApi", ask: Ask, symbol: str, loaded: "LoadedModels", seconds: dict[str, float]
+    api: "ForecastApi", request: WorkerRequest, symbol: str, loaded: "LoadedModels", seconds: dict[str, float]
 ) -> WorkerAnswer:
     """Answer with the request's arm; the champion steps in for a missing or failed challenger, but not for a shadow.
 
     seconds   receives the seconds that each part took
     """
     champion, challenger = loaded.champion.serving, loaded.challenger.serving
-    if ask.arm is not Arm.CHAMPION and challenger:
-        answer = _try(api, ask, symbol, challenger, seconds)
-        if answer.status == 200 or ask.arm is Arm.SHADOW:
+    if request.arm is not Arm.CHAMPION and challenger:
+        answer = _try(api, request, symbol, challenger, seconds)
+        if answer.status == 200 or request.arm is Arm.SHADOW:
             return answer
-    first, ask = ask.arm, ask._replace(arm=Arm.CHAMPION)
+    first, request = request.arm, request._replace(arm=Arm.CHAMPION)
     if champion is None:
-        return refuse(503, loaded.champion.reason or "no model is loaded yet", ask)
-    answer = answer_with(api, ask, symbol, champion, seconds)
+        return refuse(503, loaded.champion.reason or "no model is loaded yet", request)
+    answer = answer_with(api, request, symbol, champion, seconds)
     tried = first is not Arm.CHAMPION and challenger and answer.status == 200
     return answer._replace(fell_back=str(challenger.model.version)) if challenger and tried else answer
 
 
 def _try(
-    api: "ForecastApi", ask: Ask, symbol: str, challenger: "LoadedVersion", seconds: dict[str, float]
+    api: "ForecastApi", request: WorkerRequest, symbol: str, challenger: "LoadedVersion", seconds: dict[str, float]
 ) -> WorkerAnswer:
     """Answer with the challenger; return a refusal if it raises."""
     try:
-        return answer_with(api, ask, symbol, challenger, seconds)
+        return answer_with(api, request, symbol, challenger, seconds)
     except Exception as error:
-        facts = {"event": "failed", "version": str(challenger.model.version), "arm": str(ask.arm)}
-        log.error("Version %d has failed as %s: %r", challenger.model.version, ask.arm, error, extra=facts)
+        facts = {"event": "failed", "version": str(challenger.model.version), "arm": str(request.arm)}
+        log.error("Version %d has failed as %s: %r", challenger.model.version, request.arm, error, extra=facts)
         log.debug("It failed here", exc_info=True)
-        return refuse(500, "the challenger has failed", ask, str(challenger.model.version))
+        return refuse(500, "the challenger has failed", request, str(challenger.model.version))
 
 
 def answer_with(
-    api: "ForecastApi", ask: Ask, symbol: str, serving: "LoadedVersion", seconds: dict[str, float]
+    api: "ForecastApi", request: WorkerRequest, symbol: str, serving: "LoadedVersion", seconds: dict[str, float]
 ) -> WorkerAnswer:
     """Return one version's answer; another thread may try out a version at the same time."""
-    version, context = str(serving.model.version), Context(ask, symbol, serving, clock.now())
+    version, context = str(serving.model.version), Context(request, symbol, serving, clock.now())
     seconds.clear()
     try:
         with _timed("check", seconds):
-            bars = api.decode_request(ask, context)
+            bars = api.decode_request(request, context)
         with _timed("features", seconds):
             forecast = api.predict(bars, context)
         with _timed("encode", seconds):
             answer = api.encode_response((bars, forecast), context)
     except InvalidWindow as refused:
-        if ask.body is None:
-            return refuse(503, refused.problems[0].problem, ask, version)
-        problems = http_schema.Problems(problems=refused.problems, request_id=ask.request_id)
-        return WorkerAnswer(422, version, ask.arm, "", 0.0, None, problems.model_dump_json().encode())
+        if request.body is None:
+            return refuse(503, refused.problems[0].problem, request, version)
+        problems = http_schema.Problems(problems=refused.problems, request_id=request.request_id)
+        return WorkerAnswer(422, version, request.arm, "", 0.0, None, problems.model_dump_json().encode())
     except DataError as error:  # of the store: the request is not to blame
-        return refuse(503, str(error), ask, version)
+        return refuse(503, str(error), request, version)
     seconds["network"] = serving.forecaster.network.seconds
     seconds["features"] -= seconds["network"]
     return answer
@@ -138,11 +138,11 @@ def _timed(part: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[part] = time.perf_counter() - start
 
 
-def try_out(api: "ForecastApi", symbol: str, serving: "LoadedVersion") -> Example:
+def warm_up(api: "ForecastApi", symbol: str, serving: "LoadedVersion") -> Example:
     """Answer warm-up requests as a client's.    Raises    ArtifactError: the version gives no forecast"""
     body = _warm_up_body(serving.forecaster)
-    ask = Ask("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
-    answers = [answer_with(api, ask, symbol, serving, {}) for _ in range(WARM_UPS)]
+    request = WorkerRequest("00000000-0000-0000-0000-000000000000", Arm.CHAMPION, time.monotonic(), body)
+    answers = [answer_with(api, request, symbol, serving, {}) for _ in range(WARM_UPS)]
     if answers[-1].status != 200:
         raise ArtifactError(f"Expected a forecast from the warm-up, got {answers[-1].body.decode()}; train again")
     return Example(body, answers[-1].body)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lstm_ts.logs import LineLimit, audit, log_context
+from lstm_ts.logs import RateLimit, audit, log_context
 from lstm_ts.monitoring.service_counters import ROUTES
 from serve.metrics import FAILED, REQUEST_SECONDS, REQUESTS
 from serve.platforms import COUNTED_AS, HEALTH_ROUTES
@@ -20,7 +20,7 @@ PAGE_POLICY = (
     b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
 
-REFUSALS = LineLimit(10)  # a minute and status
+REFUSALS = RateLimit(10)  # a minute and status
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Counted:
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:
-                _tell_refusal(facts, str(state.get("reason", "refused")), scope)
+                _log_refusal(facts, str(state.get("reason", "refused")), scope)
             else:
                 quiet = route in PROBES and status == 200
                 log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra={"event": "answered", **facts})
@@ -76,7 +76,7 @@ class Counted:
                 connection.answered()
 
 
-def _tell_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
+def _log_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
     """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
     probe = facts["route"] in PROBES
     if (left_out := REFUSALS.admit((facts["status"], probe))) is None:

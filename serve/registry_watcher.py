@@ -90,23 +90,23 @@ class RegistryWatcher:
         settings: SymbolSettings,
         registry: RemoteRegistry,
         *,
-        try_out: Callable[[LoadedVersion], None],
-        asked: Callable[[], int],
-        tell: Callable[[LoadedModels, int], None],
+        warm_up: Callable[[LoadedVersion], None],
+        newest_call: Callable[[], int],
+        on_change: Callable[[LoadedModels, int], None],
     ) -> None:
-        """try_out   raises if a version gives no forecast
-        asked     returns the number of the newest call to poll the registry at once
-        tell      receives the loaded models after a change, and the number of the last call that was followed
+        """warm_up       raises if a version gives no forecast
+        newest_call   returns the number of the newest call to poll the registry at once
+        on_change     receives the loaded models after a change, and the number of the last call that was followed
         """
         self._settings, self._registry = settings, registry
-        self._try_out, self._asked, self._tell = try_out, asked, tell
-        self._looked = 0
+        self._warm_up, self._newest_call, self._on_change = warm_up, newest_call, on_change
+        self._last_call = 0
         self._followed = FOLLOWED.labels(settings.name)
         self.loaded = LoadedModels()
 
     def start(self) -> None:
         """Poll once, then continue in the background."""
-        self._look_and_tell(self._asked())
+        self._poll_and_report(self._newest_call())
         threading.Thread(target=self._follow, name="watcher", daemon=True).start()
 
     def _follow(self) -> None:
@@ -114,21 +114,21 @@ class RegistryWatcher:
         while True:
             pause.wait(TICK_S)
             waited_s += TICK_S
-            call = self._asked()
-            if call != self._looked or waited_s >= self._settings.poll_s:
+            call = self._newest_call()
+            if call != self._last_call or waited_s >= self._settings.poll_s:
                 waited_s = 0.0
-                self._look_and_tell(call)
+                self._poll_and_report(call)
 
-    def _look_and_tell(self, call: int) -> None:
-        before, looked = self.loaded, self._looked
-        self.loaded, self._looked = self._look(before), call
+    def _poll_and_report(self, call: int) -> None:
+        before, last_call = self.loaded, self._last_call
+        self.loaded, self._last_call = self._poll(before), call
         for old, new in ((before.champion, self.loaded.champion), (before.challenger, self.loaded.challenger)):
             if new.reason and new.reason != old.reason:
                 log.error("%s", new.reason, extra={"serving": new.serving and new.serving.model.version})
-        if (self.loaded, call) != (before, looked) or self.loaded.champion.serving is None:
-            self._tell(self.loaded, call)
+        if (self.loaded, call) != (before, last_call) or self.loaded.champion.serving is None:
+            self._on_change(self.loaded, call)
 
-    def _look(self, loaded: LoadedModels) -> LoadedModels:
+    def _poll(self, loaded: LoadedModels) -> LoadedModels:
         """Return the models after a poll. Without a champion alias the last champion stays; a challenger is dropped."""
         name, wanted = self._settings.name, None
         try:
@@ -153,7 +153,7 @@ class RegistryWatcher:
             return AliasState(state.serving)
         try:
             serving = load(self._registry, version, alias, self._settings.symbol)
-            self._try_out(serving)
+            self._warm_up(serving)
         except Exception as error:  # whatever fails while a version loads, the previous one stays
             LOAD_FAILURES.labels("load").inc()
             log.debug("Loading failed", exc_info=True)

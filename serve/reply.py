@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from lstm_ts import http_schema
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
-from serve.settings import Ask, WorkerAnswer
+from serve.settings import WorkerAnswer, WorkerRequest
 
 if TYPE_CHECKING:
     from lstm_ts.model.features import Bars
@@ -19,7 +19,7 @@ PATH = TypeAdapter(list[http_schema.Step])
 
 
 def make_reply(
-    ask: Ask,
+    request: WorkerRequest,
     model: http_schema.Model,
     forecast: "Forecast",
     now: datetime,
@@ -38,13 +38,13 @@ def make_reply(
         path=path,
         predicted_price=path[-1].price,
         model=model,
-        arm=ask.arm,
+        arm=request.arm,
         skill=skill[0],
         skill_reason=skill[1],
         season_day=forecast.season_day,
         data_age_s=(now - forecast.origin_ts).total_seconds(),
         flags=list(flags),
-        request_id=ask.request_id,
+        request_id=request.request_id,
     )
 
 
@@ -68,11 +68,11 @@ def _make_path(forecast: "Forecast") -> list[http_schema.Step]:
     return PATH.validate_python(steps)
 
 
-def make_row(ask: Ask, reply: http_schema.ForecastReply, bars: "Bars", now: datetime) -> ForecastRow:
+def make_row(request: WorkerRequest, reply: http_schema.ForecastReply, bars: "Bars", now: datetime) -> ForecastRow:
     """Return the row that the ledger keeps of a reply; of the window, it has the hash."""
     columns = zip(*((step.target_ts, step.price, step.lower_80, step.upper_80) for step in reply.path), strict=True)
     return ForecastRow(
-        request_id=ask.request_id,
+        request_id=request.request_id,
         arm=reply.arm,
         at=now,
         name=reply.model.name,
@@ -82,11 +82,11 @@ def make_row(ask: Ask, reply: http_schema.ForecastReply, bars: "Bars", now: date
         last_close=reply.last_close,
         path=ServedPath(*columns),
         flags=tuple(reply.flags),
-        latency_ms=(time.monotonic() - ask.asked_at) * 1000,
+        latency_ms=(time.monotonic() - request.asked_at) * 1000,
         input_sha256=bars.sha256,
     )
 
 
-def refuse(status: int, reason: str, ask: Ask, version: str = "") -> WorkerAnswer:
-    refusal = http_schema.Refusal(reason=reason, request_id=ask.request_id)
-    return WorkerAnswer(status, version, ask.arm, "", 0.0, None, refusal.model_dump_json().encode())
+def refuse(status: int, reason: str, request: WorkerRequest, version: str = "") -> WorkerAnswer:
+    refusal = http_schema.Refusal(reason=reason, request_id=request.request_id)
+    return WorkerAnswer(status, version, request.arm, "", 0.0, None, refusal.model_dump_json().encode())

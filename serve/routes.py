@@ -175,7 +175,7 @@ class Routes:
                 raise RequestRefused(503, health.reason or "no model is loaded yet")
         state = request.state
         state.arm = self._http.choose_arm(request.headers.get("x-api-key") or state.request_id)
-        answer = await self._http.ask(body, state.request_id, state.arm, symbol)
+        answer = await self._http.request(body, state.request_id, state.arm, symbol)
         state.symbol = answer.row.symbol if answer.row else symbol
         state.version, state.arm, state.fell_back = answer.version, answer.arm, answer.fell_back
         if answer.status == 500:

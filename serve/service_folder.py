@@ -49,7 +49,7 @@ def noted(folder: Path, rows: Sequence[ForecastRow], written: int) -> Iterator[N
             note.unlink()
 
 
-def take_lost(port: int, ledger_url: str) -> int:
+def collect_lost(port: int, ledger_url: str) -> int:
     """Count the forecasts that earlier services at this port lost, and remove their folders."""
     lost = 0
     for folder in Path(gettempdir()).glob(f"{_prefix(port)}*"):

@@ -29,7 +29,7 @@ class SymbolSettings:
     logging: Mapping[str, Any]
 
 
-class Ask(NamedTuple):
+class WorkerRequest(NamedTuple):
     """A request on its way to a worker."""
 
     request_id: str
@@ -59,4 +59,4 @@ class WorkerState(NamedTuple):
 
     workers: tuple[Worker, ...]  # one a symbol, in the order of `symbols`
     inputs: tuple[Input | None, ...]
-    looked: int  # the newest call to look at the registry that it has answered
+    answered_call: int  # the newest call to look at the registry that it has answered

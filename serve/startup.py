@@ -23,7 +23,7 @@ from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol
 from serve.keys import Keys
 from serve.limits import Limits
-from serve.service_folder import LOST, own_folder, take_lost
+from serve.service_folder import LOST, collect_lost, own_folder
 from serve.settings import SymbolSettings
 from serve.traffic import Arm, Traffic
 
@@ -220,6 +220,6 @@ def _count_lost(port: int, ledger_url: str) -> None:
     """Count the forecasts that were lost with services at this port before."""
     from serve.metrics import LOGGED
 
-    if lost := take_lost(port, ledger_url):
+    if lost := collect_lost(port, ledger_url):
         LOGGED.labels(LOST).inc(lost)
         log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)

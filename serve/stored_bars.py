@@ -37,22 +37,22 @@ class StoredBars:
         self._store = BarStore(folder, HOURLY_SCHEMA)
         self._last: _Read | None = None
 
-    def follow(self, poll_s: float, tell: Callable[[datetime | None], None]) -> None:
+    def follow(self, poll_s: float, on_read: Callable[[datetime | None], None]) -> None:
         """Read in the background from now on; wait at most FIRST_S for the first read.
 
-        tell    receives after each read when the last bar closed; None: there is none
+        on_read    receives after each read when the last bar closed; None: there is none
         """
         read = threading.Event()
-        threading.Thread(target=self._follow, args=(poll_s, read, tell), name="bars", daemon=True).start()
+        threading.Thread(target=self._follow, args=(poll_s, read, on_read), name="bars", daemon=True).start()
         read.wait(FIRST_S)
 
-    def _follow(self, poll_s: float, read: threading.Event, tell: Callable[[datetime | None], None]) -> None:
+    def _follow(self, poll_s: float, read: threading.Event, on_read: Callable[[datetime | None], None]) -> None:
         while True:
             with suppress(DataError, OSError):  # empty, or being repaired: the last read stays
                 self._refresh()
             read.set()
             with suppress(ConfigError):  # an unknown calendar
-                tell(self._last.bars.ts_N[-1].item().replace(tzinfo=UTC) + HOUR if self._last else None)
+                on_read(self._last.bars.ts_N[-1].item().replace(tzinfo=UTC) + HOUR if self._last else None)
             time.sleep(poll_s)
 
     def latest(self, count: int) -> Bars:

@@ -15,9 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from serve.frames import PING, Frames, read_answer, write_ask
+from serve.frames import PING, Frames, read_answer, write_request
 from serve.metrics import WAITING
-from serve.settings import Ask, WorkerAnswer
+from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
 
 AHEAD = 2  # requests that a worker may hold at a time, so that it need not wait for the next one
@@ -34,7 +34,7 @@ class NoAnswer(Exception):
 
 @dataclass(eq=False)
 class PendingRequest:
-    ask: Ask
+    request: WorkerRequest
     answer: asyncio.Future[WorkerAnswer]
     repeated: bool = False  # sent to a second worker; not to a third, since the request itself may stall them
 
@@ -64,7 +64,7 @@ class WorkerConnection(asyncio.Protocol):
         if not self.sent:
             self._waits_since = time.monotonic()
         self.sent.append(pending)
-        self._transport.write(write_ask(pending.ask) if pending else PING)
+        self._transport.write(write_request(pending.request) if pending else PING)
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
@@ -115,13 +115,13 @@ class WorkerPool:
         self._ready = ready
         self.dispatch()
 
-    async def ask(self, ask: Ask, within_s: float) -> WorkerAnswer:
+    async def request(self, request: WorkerRequest, within_s: float) -> WorkerAnswer:
         """Raises    NoAnswer: the worker ended during the request, none was free in time, or too many requests wait"""
         if self._none_answers():
             raise NoAnswer(self._silence())
         if len(self._waiting) >= self._max_waiting:
             raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; ask later")
-        pending = PendingRequest(ask, asyncio.get_running_loop().create_future())
+        pending = PendingRequest(request, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self.dispatch()
         try:
@@ -133,11 +133,11 @@ class WorkerPool:
             if pending in self._waiting:
                 self._waiting.remove(pending)
 
-    def ask_later(self, ask: Ask) -> asyncio.Future[WorkerAnswer] | None:
+    def request_later(self, request: WorkerRequest) -> asyncio.Future[WorkerAnswer] | None:
         """Request an answer from a worker once one is idle; None: too many requests wait for that."""
         if len(self._later) >= LATER:
             return None
-        pending = PendingRequest(ask, asyncio.get_running_loop().create_future())
+        pending = PendingRequest(request, asyncio.get_running_loop().create_future())
         self._later.append(pending)
         self.dispatch()
         return pending.answer
@@ -201,7 +201,7 @@ class WorkerPool:
 
     def _repeat(self, connection: WorkerConnection) -> None:
         unanswered = [pending for pending in connection.sent if pending and not pending.answer.done()]
-        again = [each for each in unanswered if not each.repeated and each.ask.arm is not Arm.SHADOW]
+        again = [each for each in unanswered if not each.repeated and each.request.arm is not Arm.SHADOW]
         for pending in again:
             pending.repeated = True
         self._waiting.extendleft(reversed(again))

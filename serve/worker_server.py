@@ -8,15 +8,18 @@ from typing import cast
 
 import uvloop
 
-from serve.frames import PING, Frames, read_ask, write_answer
-from serve.settings import Ask, WorkerAnswer
+from serve.frames import PING, Frames, read_request, write_answer
+from serve.settings import WorkerAnswer, WorkerRequest
 
 
 class WorkerProtocol(asyncio.Protocol):
     """One connection of the worker, which answers one request at a time over all connections."""
 
     def __init__(
-        self, answer: Callable[[Ask], WorkerAnswer], connected: set["WorkerProtocol"], lost: Callable[[], None]
+        self,
+        answer: Callable[[WorkerRequest], WorkerAnswer],
+        connected: set["WorkerProtocol"],
+        lost: Callable[[], None],
     ) -> None:
         self._answer, self._connected, self._lost, self._frames = answer, connected, lost, Frames()
 
@@ -30,27 +33,27 @@ class WorkerProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for head, body in self._frames.feed(data):
-            self._transport.write(write_answer(self._answer(read_ask(head, body))) if head else PING)
+            self._transport.write(write_answer(self._answer(read_request(head, body))) if head else PING)
 
 
-def answer_until_told(socket: Path, answer: Callable[[Ask], WorkerAnswer]) -> None:
+def answer_until_sigterm(socket: Path, answer: Callable[[WorkerRequest], WorkerAnswer]) -> None:
     """Answer until SIGTERM, then until no client is connected: HTTP processes drain first, whoever gets SIGTERM."""
 
     async def listen() -> None:
-        loop, told, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        loop, stopping, idle = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         connected: set[WorkerProtocol] = set()
 
-        def look() -> None:
-            if told.is_set() and not connected:
+        def check_idle() -> None:
+            if stopping.is_set() and not connected:
                 idle.set()
 
-        def tell() -> None:
-            told.set()
-            look()
+        def stop() -> None:
+            stopping.set()
+            check_idle()
 
-        loop.add_signal_handler(signal.SIGTERM, tell)
+        loop.add_signal_handler(signal.SIGTERM, stop)
         socket.unlink(missing_ok=True)  # left by the previous worker
-        server = await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, look), socket)
+        server = await loop.create_unix_server(lambda: WorkerProtocol(answer, connected, check_idle), socket)
         await idle.wait()
         server.close()  # referenced until here: uvloop closes an unreferenced server
 

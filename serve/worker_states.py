@@ -51,7 +51,7 @@ class WorkerStates:
         await asyncio.to_thread(self._shared.__setitem__, CALL, call)
         while time.monotonic() < until:
             await self.read()
-            if all(state and state.looked >= call for state in self.last):
+            if all(state and state.answered_call >= call for state in self.last):
                 return True
             await asyncio.sleep(RELOAD_CHECK_S)
         return False

@@ -89,7 +89,7 @@ def delay_answers(page: Page, delay_ms: int) -> None:
 
 
 @contextmanager
-def looking(browser: Browser, url: str, *, width: int = 1280, dark: bool = False, script: str = "") -> Iterator[Page]:
+def open_page(browser: Browser, url: str, *, width: int = 1280, dark: bool = False, script: str = "") -> Iterator[Page]:
     """A new visitor, in Berlin; `script` runs before those of a page.
 
     A window that an earlier visitor has left is taken again, since a new one reads all scripts anew, for seconds.

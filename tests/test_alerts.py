@@ -33,9 +33,9 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.incidents import Told, report
-from lstm_ts.monitoring.ledger_away import telling_of_ledger
-from lstm_ts.monitoring.messages import SHOWN, News, write_message
+from lstm_ts.monitoring.incidents import ReportResult, report
+from lstm_ts.monitoring.ledger_outage import alert_on_outage
+from lstm_ts.monitoring.messages import SHOWN, Notification, write_message
 
 AT = datetime(2026, 11, 25, 14, 4, tzinfo=UTC)  # a Wednesday
 HOUR = timedelta(hours=1)
@@ -70,7 +70,9 @@ def alerts(*urls: str, timeout_s: float = 20, **rules: dict[str, object]) -> Ale
     return make_alerts(rules=made, **given)
 
 
-def run(ledger: Ledger, settings: Alerts, hours: float, *findings: Finding, closed: tuple[str, ...] = ()) -> Told:
+def run(
+    ledger: Ledger, settings: Alerts, hours: float, *findings: Finding, closed: tuple[str, ...] = ()
+) -> ReportResult:
     return report(ledger, settings, findings, now=AT + hours * HOUR, closed=closed)
 
 
@@ -245,7 +247,7 @@ def test_incidents_that_ended_long_ago_are_counted_by_day_and_removed(ledger: Le
 
 def test_a_flood_is_one_message_that_says_how_many_more() -> None:
     row = IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "Full.", "df", AT, None)
-    message = write_message([News(row, "opened", None)] * (SHOWN + 5))
+    message = write_message([Notification(row, "opened", None)] * (SHOWN + 5))
     assert message.body.count("Full.") == SHOWN
     assert message.body.endswith("And 5 more. All of them: python -m lstm_ts.alerts")
 
@@ -450,7 +452,7 @@ def test_a_sender_that_ends_at_once_is_no_delivery(
 def test_many_receivers_that_fail_at_the_same_moment_are_all_told_apart() -> None:
     urls = name_receivers([f"nonsense://host/{number}" for number in range(64)])
     message = write_message(
-        [News(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)]
+        [Notification(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)]
     )
     for _ in range(2):
         told = dict(deliver({name: (url, message) for name, url in urls.items()}, 60))
@@ -542,7 +544,7 @@ def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, h
     file = tmp_path / "ledger.db"
 
     def look(hours: float) -> None:
-        with telling_of_ledger(settings, folder, AT + hours * HOUR), closing(Ledger(f"sqlite:///{file}", make=False)):
+        with alert_on_outage(settings, folder, AT + hours * HOUR), closing(Ledger(f"sqlite:///{file}", make=False)):
             pass
 
     hook.status = 503
@@ -571,7 +573,7 @@ def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, h
 
 def test_what_was_noted_of_an_outage_and_is_damaged_is_written_anew(tmp_path: Path, hook: Webhook) -> None:
     (tmp_path / "ledger_away.json").write_text('{"since": 3}')
-    with pytest.raises(LedgerError), telling_of_ledger(alerts(hook.url), tmp_path, AT):
+    with pytest.raises(LedgerError), alert_on_outage(alerts(hook.url), tmp_path, AT):
         raise LedgerError("away")
     assert len(hook.received) == 1
 

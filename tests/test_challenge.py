@@ -59,13 +59,13 @@ def test_a_challenger_without_an_hour_to_judge_it_by_is_halted_too(silver: Sessi
     ],
 )
 def test_a_verdict_gives_way_to_a_graver_one_alone(verdict: str, later: set[str]) -> None:
-    assert {each for each in ChallengeVerdict if ChallengeVerdict(verdict).gives_way_to(each)} == later
+    assert {each for each in ChallengeVerdict if ChallengeVerdict(verdict).can_change_to(each)} == later
 
 
 def test_one_that_becomes_challenger_again_keeps_its_evidence_and_waits_anew() -> None:
     halted = replace(CHALLENGE, verdict=ChallengeVerdict.HALTED)
-    assert halted.went_live(LIVE) == halted
-    again = halted.went_live(LIVE + 80 * HOUR)
+    assert halted.resume(LIVE) == halted
+    again = halted.resume(LIVE + 80 * HOUR)
     assert again == replace(CHALLENGE, since=LIVE + 80 * HOUR, last_pair=LIVE + 80 * HOUR)
     harmful = replace(CHALLENGE, verdict=ChallengeVerdict.HARM)
-    assert harmful.went_live(LIVE + HOUR).verdict is ChallengeVerdict.HARM
+    assert harmful.resume(LIVE + HOUR).verdict is ChallengeVerdict.HARM

@@ -17,7 +17,7 @@ from lstm_ts.market.completeness import (
     known_hours,
     merge,
     span_of,
-    untold,
+    unanswered,
 )
 from lstm_ts.market.session import Session
 
@@ -148,8 +148,13 @@ def test_an_edge_is_known_where_stored_minutes_bridge_a_gap_of_two(silver: Sessi
 
 def test_sessions_that_no_answer_touches_are_told_apart() -> None:
     sessions = open_spans((0, 10), (10, 20), (30, 40), (50, 60))
-    assert untold(sessions, [answer(10, 12), answer(20, 30), answer(39, 41)]).to_list() == [True, False, False, True]
-    assert untold(sessions, []).to_list() == [True] * 4
+    assert unanswered(sessions, [answer(10, 12), answer(20, 30), answer(39, 41)]).to_list() == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert unanswered(sessions, []).to_list() == [True] * 4
 
 
 def test_a_tenth_of_an_hours_minutes_may_be_unknown_within_it(silver: Session) -> None:

@@ -17,7 +17,7 @@ import panel as pn
 import polars as pl
 import pytest
 from bokeh.server.connection import ServerConnection
-from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_the_right, looking, shown, violations
+from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_the_right, open_page, shown, violations
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
@@ -64,7 +64,7 @@ def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, dashboard.url) as page:
+    with open_page(browser, dashboard.url) as page:
         yield page
 
 
@@ -203,7 +203,7 @@ def test_a_tip_is_dark_in_both_themes(page: Page, service: Server) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard, dark: bool) -> None:
-    with looking(browser, dashboard.url, width=390, dark=dark) as page:
+    with open_page(browser, dashboard.url, width=390, dark=dark) as page:
         forecast_of(page)
         heights = {
             name: (figure_of(page, name).bounding_box() or {"y": 0})["y"] for name in ("80 %", "Price now", "Median")
@@ -262,7 +262,7 @@ KEY_MS = 80  # between two keys
 def test_what_is_typed_stays_however_late_the_server_answers(
     browser: Browser, dashboard: Dashboard, tmp_path: Path, delay_ms: int
 ) -> None:
-    with looking(browser, dashboard.url, script=LATE) as page:
+    with open_page(browser, dashboard.url, script=LATE) as page:
         forecast_of(page)
         delay_answers(page, delay_ms)  # the table's stylesheets, too, of which each draws it again
         choose(page, "Type it in")
@@ -429,8 +429,8 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
         url, port = str(first.client.base_url), first.client.base_url.port
         with (
             shown(Dashboard(folder, url)) as dashboard,
-            looking(browser, dashboard.url) as page,
-            looking(browser, dashboard.url) as typing,
+            open_page(browser, dashboard.url) as page,
+            open_page(browser, dashboard.url) as typing,
         ):
             wait_for(lambda: first.health().ready)
             choose(typing, "Type it in")
@@ -468,9 +468,9 @@ def test_a_wrong_key_and_no_champion_are_said_in_words(
             shown(Dashboard(tmp_path, str(unready.client.base_url))) as dashboard,
             shown(Dashboard(folder, str(service.client.base_url), key="wrong")) as refused,
         ):
-            with looking(browser, refused.url) as page:
+            with open_page(browser, refused.url) as page:
                 expect(page.get_by_text("refuses this dashboard's key. Set LSTM_TS_API_KEY")).to_be_visible()
-            with looking(browser, dashboard.url) as page:
+            with open_page(browser, dashboard.url) as page:
                 told = page.get_by_text("The service has no forecast to give").last
                 expect(told).to_contain_text("champion", timeout=60_000)  # the worker starts meanwhile
                 promote(registry, 1)
@@ -484,7 +484,7 @@ def test_a_wrong_key_and_no_champion_are_said_in_words(
 def test_every_way_in_is_accessible_and_fits_the_screen(
     browser: Browser, dashboard: Dashboard, hourly_bars: pl.DataFrame, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    with looking(browser, dashboard.url, width=width, dark=dark) as page:
+    with open_page(browser, dashboard.url, width=width, dark=dark) as page:
         forecast_of(page)
         assert violations(page) == []
         choose(page, "Type it in")
@@ -587,7 +587,7 @@ def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path
     reply = httpx.get(dashboard.url, trust_env=False)
     assert reply.status_code == 302
     assert "/login" in reply.headers["location"]
-    with looking(browser, dashboard.url) as page:
+    with open_page(browser, dashboard.url) as page:
         assert violations(page) == []
         page.get_by_label("Password").fill("guess-1")
         page.keyboard.press("Enter")
@@ -605,7 +605,7 @@ def test_a_file_over_the_limit_is_refused_and_not_kept(
 ) -> None:
     dashboard, temporary = strict
     (tmp_path / "much.csv").write_text("time,open,high,low,close\n" * 60_000)
-    with looking(browser, dashboard.url) as page:
+    with open_page(browser, dashboard.url) as page:
         log_in(page)
         upload(page, tmp_path / "much.csv")
         expect(page.get_by_text("File is too large").first).to_be_visible()
@@ -620,7 +620,7 @@ def test_a_file_over_the_limit_is_refused_and_not_kept(
 def test_no_page_asks_another_host_for_anything_nor_breaks_its_own_policy(
     browser: Browser, dashboard: Dashboard
 ) -> None:
-    with looking(browser, "about:blank") as page:
+    with open_page(browser, "about:blank") as page:
         asked: list[str] = []
         refused: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

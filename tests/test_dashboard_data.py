@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from browsing import PLACE, Dashboard, hidden_at_the_right, looking, shown, violations
+from browsing import PLACE, Dashboard, hidden_at_the_right, open_page, shown, violations
 from playwright.sync_api import Browser, Page, expect
 from serving import wait_for
 
@@ -64,7 +64,7 @@ def url(raw: BarStore) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    with looking(browser, url) as page:
+    with open_page(browser, url) as page:
         expect(page.get_by_role("alert")).to_contain_text("No bars of XAUUSD are stored. Run python -m lstm_ts.ingest")
         page.get_by_label("Symbol").select_option("XAGUSD")
         yield page
@@ -206,7 +206,7 @@ def test_a_hand_that_drags_sees_where_it_is_and_a_day_that_is_not_stored_is_refu
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
 def test_both_views_are_accessible_and_fit_the_screen(browser: Browser, url: str, width: int, dark: bool) -> None:
-    with looking(browser, url, width=width, dark=dark) as page:
+    with open_page(browser, url, width=width, dark=dark) as page:
         page.get_by_label("Symbol").select_option("XAGUSD")
         expect(page.locator(".calendar")).to_be_visible()
         assert violations(page) == []

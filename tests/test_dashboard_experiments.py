@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import wandb
 from bokeh.models import LogAxis
-from browsing import Dashboard, click_at, hidden_at_the_right, looking, open_browser, shown, violations
+from browsing import Dashboard, click_at, hidden_at_the_right, open_browser, open_page, shown, violations
 from omegaconf import OmegaConf
 from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
@@ -192,7 +192,7 @@ def row_of(page: Page, region: str, text: str) -> str:
 def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Path) -> None:
     with open_browser() as browser, shown(Dashboard(tmp_path, "http://127.0.0.1:9")) as dashboard:
         url = f"{dashboard.url}/?page=experiments"
-        with looking(browser, url) as page:
+        with open_page(browser, url) as page:
             expect(page.get_by_text("python -m lstm_ts.train +experiment=quickstart")).to_be_visible()
             shutil.copytree(outputs / "train", tmp_path / "train")
             expect(page.get_by_role("region", name="2 runs, newest first").locator("tbody tr")).to_have_count(2)
@@ -226,7 +226,7 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             assert json.loads(download.value.path().read_text())["n"] == 61
             expect(page.get_by_text("Report", exact=True)).not_to_be_visible()  # there is none
             assert violations(page) == []
-        with looking(browser, url, width=390, dark=True) as page:
+        with open_page(browser, url, width=390, dark=True) as page:
             expect(page.get_by_role("region", name="What runs differ in")).to_be_visible()
             assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= 390

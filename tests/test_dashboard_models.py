@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, open_page, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, Server, registry_of, running, save_model, wait_for
 from test_configs import compose
@@ -22,10 +22,10 @@ from dashboard.client import Client
 from dashboard.models import page as models
 from dashboard.models.model_comparison import choose_pair
 from dashboard.models.model_comparison import why_not as comparison_why
-from dashboard.models.promotion_panel import OFF, PromotionPanel, may_become
+from dashboard.models.promotion_panel import OFF, PromotionPanel, can_assign
 from dashboard.models.promotion_panel import why_not as promotion_why
 from dashboard.models.registry_client import RegistryClient
-from dashboard.models.timeline import marks, reigns
+from dashboard.models.timeline import marks, step_line
 from dashboard.models.version_tables import difference_words
 from dashboard.operator import NotAllowed, Operator
 from dashboard.server import read_settings
@@ -90,13 +90,13 @@ def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, f"{dashboard.url}/?page=models") as page:
+    with open_page(browser, f"{dashboard.url}/?page=models") as page:
         yield loaded(page)
 
 
 @pytest.fixture
 def narrow(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, f"{dashboard.url}/?page=models", width=390, dark=True) as page:
+    with open_page(browser, f"{dashboard.url}/?page=models", width=390, dark=True) as page:
         yield loaded(page)
 
 
@@ -132,7 +132,7 @@ def test_what_makes_no_sense_is_off_and_says_why() -> None:
 
     plain, champion, challenger = version(), version("champion"), version("challenger")
     may = {
-        each.aliases: [may_become(alias, each) for alias in ("champion", "challenger")]
+        each.aliases: [can_assign(alias, each) for alias in ("champion", "challenger")]
         for each in (plain, champion, challenger)
     }
     assert may == {(): [True, True], ("champion",): [False, False], ("challenger",): [True, False]}
@@ -293,7 +293,7 @@ def change(hour: int, action: str, before: int | None, after: int | None) -> Ali
 
 def test_a_reign_lasts_until_the_next_change_and_the_last_one_until_now() -> None:
     changes = [change(0, "promote", None, 1), change(2, "found", 1, None), change(3, "rollback", None, 1)]
-    corners = reigns(changes, NOON + 5 * HOUR, BERLIN)
+    corners = step_line(changes, NOON + 5 * HOUR, BERLIN)
     assert [f"{x:%H}" for x in corners["x"]] == ["13", "15", "16", "18"]
     assert np.array_equal(corners["y"], [1, np.nan, 1, 1], equal_nan=True)
     drawn = marks(changes, BERLIN, {"": "black"})

@@ -11,7 +11,7 @@ import numpy as np
 import panel as pn
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, looking, shown, violations
+from browsing import Dashboard, hidden_at_the_right, open_page, shown, violations
 from playwright.sync_api import Browser, Locator, Page, expect
 from prometheus_client.samples import Sample
 from serving import Server, running, wait_for
@@ -89,7 +89,7 @@ def started(folder: Path, now: datetime) -> Iterator[tuple[Server, Dashboard]]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
-    with looking(browser, f"{dashboard.url}/?page=monitoring") as page:
+    with open_page(browser, f"{dashboard.url}/?page=monitoring") as page:
         yield page
 
 
@@ -214,7 +214,7 @@ def test_skill_has_an_interval_after_some_days_and_is_claimed_over_the_best_base
 def test_the_page_is_accessible_and_fits_the_screen(
     browser: Browser, dashboard: Dashboard, width: int, dark: bool
 ) -> None:
-    with looking(browser, f"{dashboard.url}/?page=monitoring", width=width, dark=dark) as page:
+    with open_page(browser, f"{dashboard.url}/?page=monitoring", width=width, dark=dark) as page:
         expect(page.get_by_text("forecasts of this span")).to_be_visible()
         expect(page.get_by_text("lay within the 80 % interval.")).to_be_visible()
         assert violations(page) == []

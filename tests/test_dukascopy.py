@@ -23,12 +23,12 @@ from processes import child, free_port, wait_for
 from test_ib import Place
 
 from lstm_ts import ingest
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, DataError
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, DataError
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
 from lstm_ts.sources.backfill import plan_days
-from lstm_ts.sources.candles import NonsenseError, decode
+from lstm_ts.sources.candles import InvalidAnswer, decode
 from lstm_ts.sources.dukascopy import Dukascopy
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
@@ -207,7 +207,9 @@ def test_retry_after_is_waited_for_as_seconds_and_as_a_date(place: Place, feed: 
 def test_a_wish_to_be_left_alone_for_long_ends_the_run(place: Place, feed: FakeFeed, base: str) -> None:
     feed.retry_after = "86400"
     feed.plan(f"BID/{TUESDAY}", "429")
-    with pytest.raises(BrokerAway, match=r"patience_s=5 s, got status 429 and a wish .* for 86400 s; try again then"):
+    with pytest.raises(
+        BrokerUnavailable, match=r"patience_s=5 s, got status 429 and a wish .* for 86400 s; try again then"
+    ):
         place.fill(make_broker(base))
     came = ["2015-03-01", "2015-03-02", "2015-03-05"]
     assert place.raw.read_stamps().dt.strftime("%Y-%m-%d").unique(maintain_order=True).to_list() == came
@@ -219,7 +221,7 @@ def test_it_gives_up_on_a_feed_that_answers_three_days_in_a_row_with_errors(
     place: Place, feed: FakeFeed, base: str
 ) -> None:
     feed.plan("ASK", "503", forever=True)
-    with pytest.raises(BrokerAway, match=r"Expected answers .* got none: status 503 from .*; try later"):
+    with pytest.raises(BrokerUnavailable, match=r"Expected answers .* got none: status 503 from .*; try later"):
         place.fill(make_broker(base))
     assert len(feed.asked) == 3 * (1 + 3)  # of each day a bid, and three tries at its ask
 
@@ -393,7 +395,7 @@ def test_an_empty_day_that_has_just_ended_proves_nothing(place: Place, base: str
 def test_nobody_there_is_said_at_once(place: Place) -> None:
     base = f"http://127.0.0.1:{free_port()}/v1"
     retries = {"attempts": 9, "first_s": 1000.0, "longest_s": 1000.0}
-    with pytest.raises(BrokerAway, match=f"answers from Dukascopy's feed at {base}, got none: no connection to"):
+    with pytest.raises(BrokerUnavailable, match=f"answers from Dukascopy's feed at {base}, got none: no connection to"):
         place.fill(make_broker(base, retries=retries))
 
 
@@ -578,7 +580,7 @@ def test_whatever_stands_in_a_field_is_candles_or_nonsense(
     answer = encode(bars, first_ms=FIRST_MS, multiplier=unit) | {field: value}
     try:
         decoded = decode(answer, first_ms=FIRST_MS, until_ms=FIRST_MS + 1440 * MINUTE_MS)
-    except NonsenseError:
+    except InvalidAnswer:
         return
     assert decoded.schema == BAR_SCHEMA and decoded["ts"].is_sorted() and decoded["ts"].is_unique().all()
 

@@ -34,7 +34,7 @@ from lstm_ts.ledger.database import migrate
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from serve.forecast_log import ForecastLog, LogCounts
-from serve.service_folder import take_lost
+from serve.service_folder import collect_lost
 
 SETTINGS: dict[str, Any] = {
     "folder": Path(gettempdir()),
@@ -468,8 +468,8 @@ def test_what_a_killed_process_was_writing_is_lost_where_the_ledger_has_it_not(
     port = free_port()
     assert run(KILLED, ledger_url, str(port), moment) == -signal.SIGKILL
     assert kept(ledger_url) == ids(*range(9 - lost))
-    assert take_lost(port, ledger_url) == lost
-    assert take_lost(port, ledger_url) == 0
+    assert collect_lost(port, ledger_url) == lost
+    assert collect_lost(port, ledger_url) == 0
 
 
 def run(script: str, ledger_url: str, *arguments: str) -> int:

@@ -23,7 +23,7 @@ import pytest
 from processes import ROOT, WAIT_S, child, output, read_line, wait_for
 
 from benchmarks.ingestion import survive
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError, NoRows, WrongZone
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, NoRows, WrongZone
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.completeness import State, classify, coverage
@@ -299,7 +299,7 @@ def test_ib_that_stays_away_after_the_greeting_is_waited_for_as_long_as_an_outag
     two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="unsettled@1", outage=30) as tws:
         broker, began = make_broker(tws.port, retries=two_tries, outage_s=0.4), time.monotonic()
-        with pytest.raises(BrokerAway, match=r"got none: IB still away after 0\.4 s; try later"):
+        with pytest.raises(BrokerUnavailable, match=r"got none: IB still away after 0\.4 s; try later"):
             broker.connect()
         assert time.monotonic() - began > 0.4
         broker.close()
@@ -312,7 +312,7 @@ def test_a_farm_of_history_disturbs_no_other_request() -> None:
         line = broker._line
         assert line is not None
         for code in (2105, 2107):
-            line._hear(-1, code, "HMDS data farm connection is broken:euhmds")
+            line._on_error(-1, code, "HMDS data farm connection is broken:euhmds")
         assert broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
         broker.close()
 
@@ -352,7 +352,7 @@ def test_sessions_that_are_never_answered_keep_nobody_from_the_others(place: Pla
 def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:
     retries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     said = r"Expected answers from IB at .*, got none: .*; try later"
-    with serving(faults="refused@3", outage=30) as tws, pytest.raises(BrokerAway, match=said):
+    with serving(faults="refused@3", outage=30) as tws, pytest.raises(BrokerUnavailable, match=said):
         place.fill(make_broker(tws.port, retries=retries), commit_s=1000)
     assert len(place.answers()) == 2
     assert 0 < place.raw.read().height < TRUTH.height
@@ -406,10 +406,10 @@ def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
         broker.connect()
         line = broker._line
         assert line is not None
-        line._hear(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
+        line._on_error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
         with pytest.raises(ib.RetryableError, match="IB is away"):
             broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
-        line._hear(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
+        line._on_error(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
         assert line.unsure
         assert [batch.bars.height > 0 for batch in broker.fetch_batches([(END - timedelta(hours=1), END)])] == [True]
         assert not line.unsure
@@ -461,7 +461,7 @@ def test_a_second_pacing_violation_in_a_row_waits_for_the_whole_window() -> None
         broker, pauses = make_broker(tws.port), []
         broker.connect()
         broker.pacing.identical_s, broker.pacing.window_s = 0.01, 0.02
-        asked = partial(broker._ask, partial(broker._history, END), END)
+        asked = partial(broker._request, partial(broker._history, END), END)
         for _ in range(4):
             try:
                 asked()
@@ -586,7 +586,7 @@ def test_nobody_there_is_said_with_where_it_looked_and_the_usual_reasons(place: 
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
         with pytest.raises(
-            BrokerAway, match=rf"Expected TWS at 127\.0\.0\.1:{port}, got .*; start it and log in, enab"
+            BrokerUnavailable, match=rf"Expected TWS at 127\.0\.0\.1:{port}, got .*; start it and log in, enab"
         ):
             place.fill(make_broker(port))
 
@@ -594,7 +594,7 @@ def test_nobody_there_is_said_with_where_it_looked_and_the_usual_reasons(place: 
 def test_a_port_that_is_no_tws_is_said(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with pytest.raises(BrokerAway, match=rf"at 127\.0\.0\.1:{port}, got no greeting from there; start it"):
+        with pytest.raises(BrokerUnavailable, match=rf"at 127\.0\.0\.1:{port}, got no greeting from there; start it"):
             place.fill(make_broker(port, connect_s=0.3))
 
 
@@ -603,7 +603,7 @@ def test_it_gives_up_on_a_broker_that_tells_not_even_the_time(place: Place, monk
     with serving(faults="silence:1") as tws:
         broker = make_broker(tws.port, retries=one_try, answer_s=0.2)
         monkeypatch.setattr(broker, "_is_there", lambda: False)
-        with pytest.raises(BrokerAway, match=r"got none: no answer within 0\.2 s; try later"):
+        with pytest.raises(BrokerUnavailable, match=r"got none: no answer within 0\.2 s; try later"):
             place.fill(broker)
         assert tws.status().messages["historical_data"] == ib.GIVE_UP
 

@@ -27,7 +27,7 @@ from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.ledger.monitor_tables import put_daily_scores, read_daily_losses
 from lstm_ts.ledger.rows import AliasChange, DecisionRow, ForecastRow, ServedPath
 from lstm_ts.ledger.served_days import ServedDay, fold_served, read_served_days
-from lstm_ts.ledger.traffic import TrafficRow, put_traffic, read_traffic, remove_unheard
+from lstm_ts.ledger.traffic import TrafficRow, put_traffic, read_traffic, remove_inactive
 from lstm_ts.market.bars import AnsweredSpan
 
 AT = datetime(2015, 7, 1, 21, 0, 0, 123456, tzinfo=UTC)
@@ -349,10 +349,10 @@ def test_the_word_of_a_service_not_heard_of_is_forgotten_where_another_one_speak
     with ledger.transaction() as connection:
         put_traffic(connection, [moved, replace(moved, name="XAUUSD")])
         put_traffic(connection, [here])
-        remove_unheard(connection, "XAGUSD", before=AT + hours)
+        remove_inactive(connection, "XAGUSD", before=AT + hours)
         assert read_traffic(connection, "XAGUSD") == [moved, here]  # of neither was heard
         put_traffic(connection, [replace(here, since=AT + 2 * hours)])
-        remove_unheard(connection, "XAGUSD", before=AT + hours)
+        remove_inactive(connection, "XAGUSD", before=AT + hours)
         assert read_traffic(connection, "XAGUSD") == [here]
         assert read_traffic(connection, "XAUUSD") == [replace(moved, name="XAUUSD")]
 

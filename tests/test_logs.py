@@ -21,7 +21,7 @@ from serving import Body, Server, make_bars, make_servable, running, wait_for
 
 from lstm_ts import clock
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.logs import JsonLines, LineLimit, TextLines, audit, log_context
+from lstm_ts.logs import JsonLines, RateLimit, TextLines, audit, log_context
 from lstm_ts.market.session import Session
 
 REQUIRED = {"time", "level", "logger", "message", "command", "run", "pid"}
@@ -251,7 +251,7 @@ def test_text_tells_a_records_own_fields_after_its_message() -> None:
 
 
 def test_so_many_lines_of_a_kind_and_how_many_were_left_out() -> None:
-    limit = LineLimit(2, per_s=0.2)
+    limit = RateLimit(2, per_s=0.2)
     assert [limit.admit(401) for _ in range(5)] == [0, 0, None, None, None]
     assert limit.admit(404) == 0
     wait_for(lambda: (left_out := limit.admit(401)) is not None and left_out >= 3, 5)

@@ -46,7 +46,7 @@ from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.monitor import make_settings, open_run
 from lstm_ts.monitoring.challenge import Challenge
-from lstm_ts.monitoring.checks import asks_retraining, check_skew
+from lstm_ts.monitoring.checks import check_skew, request_retraining
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.run import load_watched, watch_versions
@@ -504,7 +504,7 @@ def test_drift_asks_for_a_retraining_once_a_day(folder: Path, hourly_bars: pl.Da
     with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
 
         def asked(ts: datetime, *findings: Finding) -> bool:
-            return asks_retraining(ledger, "XAGUSD", findings, ts)
+            return request_retraining(ledger, "XAGUSD", findings, ts)
 
         assert not asked(LATER, replace(bad, health=Health.GOOD), replace(bad, subject="XAGUSD challenger"))
         assert [asked(LATER + hours * HOUR, bad) for hours in (0, 1, 23, 24, 25)] == [True, False, False, True, False]

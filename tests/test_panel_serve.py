@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import looking, open_browser
+from browsing import open_browser, open_page
 from playwright.sync_api import expect
 from processes import ROOT, WAIT_S, child
 from serving import wait_for
@@ -37,7 +37,7 @@ def test_panel_serve_shows_the_pages_on_this_machines_own_address_alone(
     environment = os.environ | {"LSTM_TS_SERVICE": "http://127.0.0.1:9"}
     with child(command, cwd=tmp_path, env=environment) as served:
         wait_for(lambda: answers(address, port))
-        with open_browser() as browser, looking(browser, f"http://{address}:{port}/app") as page:
+        with open_browser() as browser, open_page(browser, f"http://{address}:{port}/app") as page:
             expect(page.get_by_text(told)).to_be_visible()
         served.terminate()
         served.wait(WAIT_S)

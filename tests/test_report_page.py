@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browsing import hidden_at_the_right, looking, violations
+from browsing import hidden_at_the_right, open_page, violations
 from playwright.sync_api import Browser
 from test_report import make_record
 
@@ -15,7 +15,7 @@ from lstm_ts.scoring.scores import compute_scores
 def test_a_phone_shows_a_rows_scores_with_their_headings(browser: Browser, tmp_path: Path) -> None:
     record = make_record()
     path = write_report(tmp_path, record, compute_scores(record), "files")
-    with looking(browser, path.as_uri(), width=390) as page:
+    with open_page(browser, path.as_uri(), width=390) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert hidden_at_the_right(page) == []
         card = page.get_by_role("region", name="Scores, 1 hour ahead").locator("tbody tr").first

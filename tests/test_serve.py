@@ -61,11 +61,11 @@ from lstm_ts.store.manifest import MANIFEST
 from serve.api import ForecastApi
 from serve.keys import Keys
 from serve.ledger_reader import LedgerAddress
-from serve.loop import answer_by_arm, try_out
+from serve.loop import answer_by_arm, warm_up
 from serve.metrics import PARTS
 from serve.registry_process import lacks_challenger
 from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion
-from serve.settings import Ask, SymbolSettings
+from serve.settings import SymbolSettings, WorkerRequest
 from serve.startup import check, check_challenger, read_settings
 from serve.stored_bars import StoredBars
 from serve.traffic import Arm
@@ -545,9 +545,9 @@ def test_a_version_is_tried_out_while_another_thread_answers(
     sys.setswitchinterval(before / 20)  # threads take turns as often as in many more tries
     with ThreadPoolExecutor(1) as pool, ExitStack() as afterwards:
         afterwards.callback(sys.setswitchinterval, before)
-        trying = pool.submit(lambda: [try_out(api, "XAGUSD", new) for _ in range(60)])
+        trying = pool.submit(lambda: [warm_up(api, "XAGUSD", new) for _ in range(60)])
         while not trying.done():
-            ask = Ask("r", Arm.CHAMPION, time.monotonic(), body)
+            ask = WorkerRequest("r", Arm.CHAMPION, time.monotonic(), body)
             assert answer_by_arm(api, ask, "XAGUSD", LoadedModels(AliasState(old)), seconds).status == 200
             assert seconds.keys() == set(PARTS) - {"queue"}
         assert len(trying.result(WAIT_S)) == 60
@@ -558,7 +558,7 @@ def test_a_store_too_short_for_a_window_is_not_its_clients_fault(
 ) -> None:
     with BarStore(tmp_path / "store", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars.head(5))
-    ask = Ask("r", Arm.CHAMPION, time.monotonic(), None)
+    ask = WorkerRequest("r", Arm.CHAMPION, time.monotonic(), None)
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
     answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})
     assert (answer.status, b"session hours for one window, got 5" in answer.body) == (503, True)
@@ -575,7 +575,7 @@ def test_bars_of_hours_to_come_are_flagged(
         staging.add(frame(coming))
     monkeypatch.delenv("LSTM_TS_CLOCK")
     loaded = LoadedModels(AliasState(compile_version(load_forecaster(models[0]))))
-    ask = Ask("r", Arm.CHAMPION, 0.0, None)
+    ask = WorkerRequest("r", Arm.CHAMPION, 0.0, None)
     answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})
     flags = http_schema.ForecastReply.model_validate_json(answer.body).flags
     assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags

@@ -24,7 +24,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.service import NO_COUNTS, ServiceLimits, ServiceLook, check_service, watch_service
+from lstm_ts.monitoring.service import NO_COUNTS, ServiceCheck, ServiceLimits, check_service, watch_service
 from serve.middleware import Counted
 from serve.platforms import INVOCATIONS
 
@@ -263,7 +263,7 @@ def test_what_is_no_service_is_no_answer(pages: Pages, page: bytes) -> None:
 )
 def test_metrics_that_are_none_are_unknown(pages: Pages, page: bytes) -> None:
     pages.pages["/metrics"] = page
-    found, counts = check_service(pages.url, limits(), [ServiceLook(AT, 0.0, NO_COUNTS)], now=AT)
+    found, counts = check_service(pages.url, limits(), [ServiceCheck(AT, 0.0, NO_COUNTS)], now=AT)
     assert healths(found)["service_no_answer"] is Health.GOOD
     assert (healths(found)["service_errors"], counts) == (Health.UNKNOWN, None)
 

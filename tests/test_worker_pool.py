@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
-from serve.frames import Frames, read_answer, read_ask, write_answer, write_ask
-from serve.settings import Ask, WorkerAnswer
+from serve.frames import Frames, read_answer, read_request, write_answer, write_request
+from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
 from serve.worker_pool import NoAnswer, WorkerPool
 from serve.worker_server import WorkerProtocol
@@ -21,11 +21,13 @@ BODIES = st.binary(max_size=50)
 
 @given(bodies=st.lists(st.none() | BODIES, max_size=5), cut=st.integers(1, 30))
 def test_what_is_asked_arrives_however_the_bytes_are_cut(bodies: list[bytes | None], cut: int) -> None:
-    asks = [Ask(f"é{n}", Arm.CHALLENGER, 0.1 + n, body, "SPY" * (body is None)) for n, body in enumerate(bodies)]
-    sent = b"".join(map(write_ask, asks))
+    asks = [
+        WorkerRequest(f"é{n}", Arm.CHALLENGER, 0.1 + n, body, "SPY" * (body is None)) for n, body in enumerate(bodies)
+    ]
+    sent = b"".join(map(write_request, asks))
     frames, found = Frames(), []
     for start in range(0, len(sent), cut):
-        found += [read_ask(*message) for message in frames.feed(sent[start : start + cut])]
+        found += [read_request(*message) for message in frames.feed(sent[start : start + cut])]
     assert found == asks
 
 
@@ -40,7 +42,7 @@ def test_an_answer_arrives_with_its_row_to_the_microsecond(body: bytes) -> None:
 def test_no_more_wait_than_may(tmp_path: Path) -> None:
     async def ask_all() -> list[BaseException | WorkerAnswer]:
         pool = WorkerPool([tmp_path / "nobody.sock"], max_waiting=2, health_s=5)
-        asks = [pool.ask(Ask("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
+        asks = [pool.request(WorkerRequest("r", Arm.CHAMPION, 0.0, b""), 0.1) for _ in range(3)]
         return await asyncio.gather(*asks, return_exceptions=True)
 
     with closing(asyncio.new_event_loop()) as loop:  # asyncio.run would leave none behind, and ib_insync needs one
@@ -61,8 +63,8 @@ async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[Base
         await over.wait()
         writer.close()
 
-    def answer(ask: Ask) -> WorkerAnswer:
-        return WorkerAnswer(200, "1", ask.arm, "", 0.0, None, b"")
+    def answer(request: WorkerRequest) -> WorkerAnswer:
+        return WorkerAnswer(200, "1", request.arm, "", 0.0, None, b"")
 
     sockets = [folder / f"{number}.sock" for number in range(silent + answering)]
     servers: list[asyncio.Server] = [await asyncio.start_unix_server(say_nothing, path) for path in sockets[:silent]]
@@ -71,7 +73,7 @@ async def ask_workers(folder: Path, *, silent: int, answering: int) -> list[Base
     pool = WorkerPool(sockets, max_waiting=10, health_s=1)
     pool.start()
     await asyncio.sleep(0.1)
-    asks = [pool.ask(Ask(str(number), Arm.CHAMPION, 0.0, b""), 20) for number in range(4)]
+    asks = [pool.request(WorkerRequest(str(number), Arm.CHAMPION, 0.0, b""), 20) for number in range(4)]
     answers = await asyncio.gather(*asks, return_exceptions=True)
     pool.end()
     over.set()

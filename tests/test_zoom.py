@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from bokeh.plotting import figure
 
-from dashboard.data.zoom import candles_of, choose_width, price_range
+from dashboard.data.zoom import candles_of, choose_timeframe, price_range
 from dashboard.ui.open_time import OpenTime, join_spans
 from dashboard.ui.time_axis import DAY, MONTH, WEEK, YEAR, TimeAxis, rank
 from dashboard.ui.time_span import clip
@@ -44,12 +44,12 @@ def bars(*minutes: int) -> pl.DataFrame:
 def test_candles_are_as_narrow_as_the_room_allows_and_no_narrower_than_a_bar(
     hours_open: float, span: timedelta, bar: timedelta, words: str
 ) -> None:
-    assert choose_width(60.0 * hours_open, span, bar, at_most=280).words == words
+    assert choose_timeframe(60.0 * hours_open, span, bar, at_most=280).words == words
 
 
 def test_a_candle_opens_with_its_first_bar_and_closes_with_its_last() -> None:
-    width = choose_width(1000.0, DAYS, MINUTE, at_most=280)
-    candles = candles_of(bars(10, 11, 13, 15), MINUTE, TEN, TEN + 15 * MINUTE, width)
+    timeframe = choose_timeframe(1000.0, DAYS, MINUTE, at_most=280)
+    candles = candles_of(bars(10, 11, 13, 15), MINUTE, TEN, TEN + 15 * MINUTE, timeframe)
     assert candles.rows() == [(TEN + 10 * MINUTE, TEN + 15 * MINUTE, 10, 15, 9, 14, 6, 34 / 24)]
 
 
@@ -59,9 +59,9 @@ def test_a_day_is_one_of_trading_and_a_week_holds_its_sunday(silver: Session) ->
     assert days.to_list() == [date(2015, 3, 6)] * 2 + [date(2015, 3, 9)] * 2
     week = bars(0, 1, 2, 3).with_columns(ts, days)
     for span, words in ((300 * DAYS, "1 day"), (1500 * DAYS, "1 week")):
-        width = choose_width(1e6, span, MINUTE, at_most=280)
-        assert width.words == words
-        found = candles_of(week, MINUTE, FRIDAY - DAYS, SUNDAY + DAYS, width)
+        timeframe = choose_timeframe(1e6, span, MINUTE, at_most=280)
+        assert timeframe.words == words
+        found = candles_of(week, MINUTE, FRIDAY - DAYS, SUNDAY + DAYS, timeframe)
         assert found["ts"].to_list() == [FRIDAY - MINUTE, SUNDAY]
         assert found["until"].to_list() == [FRIDAY + MINUTE, SUNDAY + 3 * HOUR + MINUTE]
 

@@ -10,7 +10,7 @@ from bokeh.models import ColumnDataSource, CrosshairTool, CustomJS, HoverTool, R
 from bokeh.models.annotations import Title
 
 from dashboard.data.bar_cache import HOURS, MINUTES, CachedBars, stored
-from dashboard.data.zoom import Width, candles_of, choose_width, price_range
+from dashboard.data.zoom import Timeframe, candles_of, choose_timeframe, price_range
 from dashboard.ui.blocks import alert, html, legend
 from dashboard.ui.candles import CANDLE, candle_columns, draw_candles
 from dashboard.ui.open_time import OpenTime
@@ -174,7 +174,7 @@ class Explorer:
             self._refuse(f"Stored are {first:%Y-%m-%d} to {last:%Y-%m-%d}; choose a day of these.")
             return
         time, until = self._held.time, day + (DAY if self._kind == MINUTES else 7 * DAY)
-        self._span.look_at(time.place(day), time.place(until))
+        self._span.zoom_to(time.place(day), time.place(until))
 
     def _refuse(self, text: str) -> None:
         self._wrong.object = alert(text) if text else ""
@@ -202,19 +202,18 @@ class Explorer:
         self._pending = False
         (start, end), open_time, bar = self._span.seen, self._held.time, BAR[self._kind]
         seen = open_time.moment(start), open_time.moment(end, ends=True)
-        width = choose_width(end - start, seen[1] - seen[0], bar, at_most=self._width_px // CANDLE_PX)
+        timeframe = choose_timeframe(end - start, seen[1] - seen[0], bar, at_most=self._width_px // CANDLE_PX)
         beside = MARGIN * (end - start)
         drawn = open_time.moment(start - beside), open_time.moment(end + beside, ends=True)
-        candles = candles_of(self._held.bars, bar, *drawn, width)
+        candles = candles_of(self._held.bars, bar, *drawn, timeframe)
         unknown = self._unknown.filter(pl.col("end") > drawn[0], pl.col("start") < drawn[1])
         self._chart.show(candles, open_time, unknown, (start, end))
-        said = _said(*seen, width) + " Volume stands below it." * self._chart.has_volume
-        self._says.object = f'{self._chart.legend()}<p class="quiet">{said}</p>'
+        caption = _caption(*seen, timeframe) + " Volume stands below it." * self._chart.has_volume
+        self._says.object = f'{self._chart.legend()}<p class="quiet">{caption}</p>'
         self._first_seen = self._day.value = f"{seen[0]:%Y-%m-%d}"
         self._drawn_s = time.monotonic()
 
 
-def _said(start: datetime, end: datetime, width: Width) -> str:
-    return (
-        f"{start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC. A candlestick for every {width.words.removeprefix('1 ')}."
-    )
+def _caption(start: datetime, end: datetime, timeframe: Timeframe) -> str:
+    every = timeframe.words.removeprefix("1 ")
+    return f"{start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC. A candlestick for every {every}."

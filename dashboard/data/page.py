@@ -21,7 +21,7 @@ from dashboard.data.coverage import (
     waiting_words,
 )
 from dashboard.data.explorer import Explorer
-from dashboard.ui.blocks import Choice, Ways, html, problem, symbol_list
+from dashboard.ui.blocks import ButtonChoice, Choice, html, problem, symbol_list
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.views import shade
@@ -51,7 +51,7 @@ class Coverage:
         self._show()
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            html(in_words(known.status) + came(context, known)), picture,
+            html(in_words(known.status) + describe_source(context, known)), picture,
             html(state_legend(self._colours) + waiting_words(known.status.coverage)),
             self._month, self._says, self._calendar, *listed, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
@@ -68,15 +68,15 @@ class Coverage:
         self._calendar.object = calendar(self._days, month, self._colours)
 
 
-def came(context: PageContext, known: Known) -> str:
+def describe_source(context: PageContext, known: Known) -> str:
     """Return a sentence about the source of the bars, their last change, and the last answer of a source."""
     zone = context.zone
-    told = f"The bars come from {escape(known.source)}. They changed last on {known.changed_at.astimezone(zone):{TIME}}"
+    text = f"The bars come from {escape(known.source)}. They changed last on {known.changed_at.astimezone(zone):{TIME}}"
     if not known.answers:
-        return f'<p class="quiet">{told} ({escape(zone.key)}); no source has vouched for what is missing.</p>'
+        return f'<p class="quiet">{text} ({escape(zone.key)}); no source has vouched for what is missing.</p>'
     at, until = max(answer.at for answer in known.answers), max(answer.end for answer in known.answers)
     answered = f"a source last answered on {at.astimezone(zone):{TIME}} ({escape(zone.key)}), until {until:{TIME}} UTC"
-    return f'<p class="quiet">{told}; {answered}.</p>'
+    return f'<p class="quiet">{text}; {answered}.</p>'
 
 
 def lists(known: Known, quote: Quote | None) -> list[Viewable]:
@@ -93,10 +93,10 @@ class Prices:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol, self._made = context, symbol, dict[str, Explorer]()
         kinds = stored(context.settings).kinds(symbol)
-        self._kind = Ways(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
-        self._unknown, told = self._read_unknown() if MINUTES in kinds else (NONE_UNKNOWN, "")
+        self._kind = ButtonChoice(name="Bars", options=kinds, value=kinds[0], margin=(8, 0))
+        self._unknown, text = self._read_unknown() if MINUTES in kinds else (NONE_UNKNOWN, "")
         selected = SelectedView(self._build, self._kind, min_height=560)
-        self.view = pn.Column(self._kind, html(told), selected.view, sizing_mode="stretch_width", margin=0)
+        self.view = pn.Column(self._kind, html(text), selected.view, sizing_mode="stretch_width", margin=0)
 
     def _read_unknown(self) -> tuple[pl.DataFrame, str]:
         """Return the unknown spans, or none and the reason why they cannot be read: prices need no ledger."""
@@ -117,7 +117,7 @@ class Prices:
 
 def page(context: PageContext) -> Viewable:
     symbol = symbol_list(stored(context.settings).symbols())
-    way = Ways(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
+    way = ButtonChoice(name="View", options=["Coverage", "Prices"], margin=(26, 0, 0, 0))
     prices: dict[str, Prices] = {}
 
     def build(name: str, wanted: str) -> Viewable:

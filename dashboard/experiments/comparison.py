@@ -8,7 +8,7 @@ from bokeh.models import BasicTicker, BasicTickFormatter, ColumnDataSource, Hove
 from bokeh.plotting import figure
 
 from dashboard.experiments.runs import Run, differing
-from dashboard.experiments.scoreboard import NONE, label, score_cells, steps_of, told
+from dashboard.experiments.scoreboard import NONE, format_value, label, score_cells, steps_of
 from dashboard.ui.blocks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, legend, table
 from dashboard.ui.views import DARK, Shade, plain_figure
 
@@ -52,7 +52,7 @@ def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:
     rows = [
         (
             f'<span class="wrap">{escape(label(run, zone))}</span>',
-            *(escape(told(run.config[name])) if name in run.config else NONE for name in settings),
+            *(escape(format_value(run.config[name])) if name in run.config else NONE for name in settings),
             *score_cells(run, steps),
             run.span or NONE,
         )

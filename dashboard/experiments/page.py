@@ -28,7 +28,7 @@ them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
 
 
 class Experiments:
-    """View of the runs, which `look` reads again, and draws again if a run was added or has changed."""
+    """View of the runs, which `refresh` reads again, and draws again if a run was added or has changed."""
 
     def __init__(self, context: PageContext) -> None:
         self._context, self._reading, self._offering = context, Lock(), False
@@ -87,7 +87,7 @@ class Experiments:
 
         return drawn
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         if not self._reading.acquire(blocking=False):
             return
         try:
@@ -187,6 +187,6 @@ def _invitation(context: PageContext) -> str:
 
 def page(context: PageContext) -> Viewable:
     experiments = Experiments(context)
-    experiments.look()
-    pn.state.add_periodic_callback(experiments.look, period=int(1000 * context.settings.poll_s))
+    experiments.refresh()
+    pn.state.add_periodic_callback(experiments.refresh, period=int(1000 * context.settings.poll_s))
     return experiments.view

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, TapTool
 
 from dashboard.experiments.runs import Run, Value
-from dashboard.experiments.scoreboard import NONE, label, told
+from dashboard.experiments.scoreboard import NONE, format_value, label
 from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.scoring.records import SHOWN_STEPS
 from lstm_ts.scoring.scores import HorizonScores, step_name
@@ -80,11 +80,11 @@ class Scatter:
         if ticks := _ticks(numbers):
             plot.xaxis.ticker = ticks
         self._columns: dict[str, Sequence[Any]] = {
-            "x": numbers or [told(value) for value in values],
+            "x": numbers or [format_value(value) for value in values],
             "y": [score.of(run) for run in self._runs],
             "baseline": [score.baseline(run) for run in self._runs],
             "run": [label(run, zone) for run in self._runs],
-            "value": [told(value) for value in values],
+            "value": [format_value(value) for value in values],
             "span": [run.span or NONE for run in self._runs],
         }
         source, self._ring = ColumnDataSource(self._columns), ColumnDataSource({"x": [], "y": []})
@@ -116,7 +116,7 @@ def _numbers(values: Sequence[Value]) -> list[float]:
 def _axis(values: Sequence[Value]) -> dict[str, Any]:
     numbers = _numbers(values)
     if not numbers:
-        return {"x_range": sorted({told(value) for value in values})}
+        return {"x_range": sorted({format_value(value) for value in values})}
     return {"x_axis_type": "log"} if _by_decades(numbers) else {}
 
 

@@ -38,8 +38,8 @@ def label(run: Run, zone: ZoneInfo) -> str:
 
 def matches(run: Run, wanted: str, zone: ZoneInfo) -> bool:
     """Return whether the run's label, overrides, trouble and span contain all of the words."""
-    told = " ".join((label(run, zone), *run.overrides, run.trouble, run.span)).lower()
-    return all(word in told for word in wanted.lower().split())
+    text = " ".join((label(run, zone), *run.overrides, run.trouble, run.span)).lower()
+    return all(word in text for word in wanted.lower().split())
 
 
 def groups(runs: Sequence[Run], zone: ZoneInfo) -> dict[str, list[Run]]:
@@ -107,7 +107,7 @@ def _skill(horizon: HorizonScores, baseline: str) -> str:
     return percent(horizon.skill.get(baseline, math.nan), signed=True)
 
 
-def told(value: Value) -> str:
+def format_value(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -156,8 +156,8 @@ def _difference_table(run: Run, others: Sequence[Run]) -> str:
     """Return a table of the parameters that differ among the runs that are shown."""
     rows = []
     for parameter in differing([run, *others]):
-        here = told(run.config[parameter]) if parameter in run.config else NONE
-        counts = Counter(told(other.config[parameter]) for other in others if parameter in other.config)
+        here = format_value(run.config[parameter]) if parameter in run.config else NONE
+        counts = Counter(format_value(other.config[parameter]) for other in others if parameter in other.config)
         elsewhere = ", ".join(f"{value} ({count})" for value, count in counts.most_common(COMMONEST))
         elsewhere += f" and {len(counts) - COMMONEST} more" * (len(counts) > COMMONEST)
         rows.append((escape(parameter), _wrapped(here), _wrapped(elsewhere)))

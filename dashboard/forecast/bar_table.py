@@ -73,7 +73,7 @@ class BarTable(AtOnce, pn.widgets.Tabulator):
 
 
 @dataclass(frozen=True)
-class Look:
+class CheckResult:
     """Result of a check of the rows."""
 
     needs: Input
@@ -144,10 +144,10 @@ class TypedBars:
     def _check_rows(self, rows: list[list[str]]) -> None:
         found, failed = None, [""]
         with error_boundary(failed.append), loading(self._count):
-            found = self._look(rows)
+            found = self._run_check(rows)
         pn.state.execute(lambda: self._end_check(found, failed[-1]))
 
-    def _end_check(self, found: Look | None, failed: str) -> None:
+    def _end_check(self, found: CheckResult | None, failed: str) -> None:
         self._checking = False
         if self._changed:
             self._check()
@@ -156,20 +156,20 @@ class TypedBars:
         else:
             self._count.object = alert(failed)
 
-    def _look(self, rows: list[list[str]]) -> Look:
+    def _run_check(self, rows: list[list[str]]) -> CheckResult:
         """Check the rows.    Raises    ServiceError: the service does not say what it needs"""
         needs = self._context.client.needs(self._symbol)
         checked = check(rows, self._context.settings.session_of(self._symbol), needs, clock.now())
         lack = checked.lacks(needs)
-        return Look(needs, checked, checked.bad, [lack] if lack else [])
+        return CheckResult(needs, checked, checked.bad, [lack] if lack else [])
 
-    def _show(self, found: Look) -> None:
+    def _show(self, found: CheckResult) -> None:
         self._table.mark(found.bad)
         self._count.object = _sentences(found)
 
     def _send(self) -> None:
         with self._result.asking():
-            found = self._look(self._table.rows)
+            found = self._run_check(self._table.rows)
             pn.state.execute(lambda: self._show(found))
             if found.bad or found.whole:
                 self._result.fail("Nothing was sent: correct what is marked in the table first.")
@@ -184,7 +184,7 @@ class TypedBars:
                 self._result.fail("The service refuses these hours, for what is marked in the table.")
 
 
-def _sentences(found: Look) -> str:
+def _sentences(found: CheckResult) -> str:
     bad, needs, checked = found.bad, found.needs, found.checked
     listed = [f"Row {cell.row + 1}, {cell.column}: {cell.reason}" for cell in bad[:LISTED]]
     listed += [f"and {len(bad) - LISTED} more"] * (len(bad) > LISTED)

@@ -131,10 +131,10 @@ class FanChart:
         ]
         self._of_steps.tooltips = [("Closes", "@ts{custom}"), ("Median", "@median{custom}"), *told,
                                    ("Persistence", "@persistence{custom}")]  # fmt: skip
-        self._tell_hours("")
-        self._look_at(1 - len(hours), len(forecast.path))
+        self._set_hour_tooltips("")
+        self._set_bounds(1 - len(hours), len(forecast.path))
 
-    def _look_at(self, first: int, last: int) -> None:
+    def _set_bounds(self, first: int, last: int) -> None:
         """Bound the view; it keeps its position if that is within the bounds and the horizon is the same."""
         start = self._places.start
         assert isinstance(start, int | float)
@@ -143,7 +143,7 @@ class FanChart:
         self._places.bounds = (first - 0.5, last + EDGE)
         self._steps = last
 
-    def _tell_hours(self, past: str) -> None:
+    def _set_hour_tooltips(self, past: str) -> None:
         """past    label of the past forecasts of these hours; empty: there are none"""
         told = [(price.capitalize(), f"@{price}{{custom}}") for price in PRICES]
         volume = [("Volume", "@volume{0,0}")] * bool(np.isfinite(self._hours["volume"]).any())
@@ -166,7 +166,7 @@ class FanChart:
         self._hours = {**self._hours, **past, "past_middle": (low + high) / 2, "past_height": high - low}
         self._candles.data = self._hours
         known = np.isfinite(past["past_low"]).any()
-        self._tell_hours(f"80 % forecast {step} h before" if known else "")
+        self._set_hour_tooltips(f"80 % forecast {step} h before" if known else "")
 
     def mark(self, step: int) -> None:
         path, at = self._path.data, step - 1

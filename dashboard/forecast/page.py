@@ -13,7 +13,7 @@ from dashboard.client import ServiceError
 from dashboard.forecast.bar_table import TypedBars
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload import Upload
-from dashboard.ui.blocks import Ways, html, symbol_list
+from dashboard.ui.blocks import ButtonChoice, html, symbol_list
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.text import moments
@@ -74,7 +74,7 @@ def page(context: PageContext) -> Viewable:
         "Type it in": lambda name: TypedBars(context, name),
         "Upload": lambda name: Upload(context, name),
     }
-    way = Ways(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
+    way = ButtonChoice(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
     made: dict[tuple[str, str], LatestForecast | TypedBars | Upload] = {}
 
     def build(chosen: str, name: str) -> Viewable:

@@ -52,13 +52,13 @@ class Result:
             self._window,
         )
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
-        self._told = pn.Column(
+        self._details = pn.Column(
             self._legend, pn.FlexBox(self._pick, html(HINT)), self._scored, self._table, self._trust, self._files,
             self._curl, visible=False, **wide,
         )  # fmt: skip
         self._picture = pn.Column(pn.pane.Bokeh(self._chart.plot, **wide), visible=False, **wide)
         room = pn.Column(self._picture, min_height=self._chart.plot.height, **wide)
-        self.view = pn.Column(self._wrong, self._figures, self._flags, room, self._told, **wide)
+        self.view = pn.Column(self._wrong, self._figures, self._flags, room, self._details, **wide)
 
     def _file(self, label: str, name: str, content: Callable[[Answer], str]) -> pn.widgets.FileDownload:
         def write() -> StringIO:
@@ -91,7 +91,7 @@ class Result:
             self._curl.object = f'<p class="quiet">The same on a command line:</p><pre>{escape(command)}</pre>'
             self._window.visible = body is not None
             self._draw_step()
-            self._picture.visible = self._told.visible = True
+            self._picture.visible = self._details.visible = True
 
         pn.state.execute(draw)
 
@@ -145,7 +145,7 @@ class Result:
             if not keep:
                 self._answer = None
                 self._figures.object = self._flags.object = ""
-                self._picture.visible = self._told.visible = False
+                self._picture.visible = self._details.visible = False
 
         pn.state.execute(draw)
 

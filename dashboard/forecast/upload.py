@@ -63,14 +63,14 @@ class Upload:
             pn.FlexBox(self._zone, self._dates, self._decimal, self._stamps, self._origin), self._picture,
             self._result.view, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self._drop.param.watch(lambda _: self._came(), "state")
+        self._drop.param.watch(lambda _: self._on_state_change(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
         for choice in (self._zone, self._dates, self._decimal, self._stamps):
             choice.param.watch(lambda _: self._start_reading(), "value")
         self._origin.param.watch(lambda _: self._start_asking(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
 
-    def _came(self) -> None:
+    def _on_state_change(self) -> None:
         state = self._drop.state
         self._progress.visible = state == COMING
         if state == COMING:
@@ -101,7 +101,7 @@ class Upload:
             unzip(path, name, settings.upload)
             found = recognise_file(path, name, self._symbol, options)
             pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
-            done = read(path, name, self._symbol, options, settings, self._tell)
+            done = read(path, name, self._symbol, options, settings, self._show_progress)
             needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:
             self._refuse(error)
@@ -113,7 +113,7 @@ class Upload:
         for choice in (self._dates, self._decimal, self._stamps):
             choice.disabled = False
 
-    def _tell(self, rows: int) -> None:
+    def _show_progress(self, rows: int) -> None:
         pn.state.execute(lambda: setattr(self._says, "object", f'<p class="quiet">{rows:,} rows read…</p>'))
 
     def _refuse(self, error: LstmTsError) -> None:

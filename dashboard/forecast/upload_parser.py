@@ -86,9 +86,14 @@ def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions) -> 
 
 
 def read(
-    path: Path, name: str, symbol: str, options: ReadOptions, settings: DashboardSettings, tell: Callable[[int], None]
+    path: Path,
+    name: str,
+    symbol: str,
+    options: ReadOptions,
+    settings: DashboardSettings,
+    on_progress: Callable[[int], None],
 ) -> UploadedBars:
-    """tell      called with the number of rows read so far
+    """on_progress    called with the number of rows read so far
     Raises    DataError, with `name` for the path; OverLimit
     """
     zoned = recognise_file(path, name, symbol, options).zoned
@@ -105,7 +110,7 @@ def read(
     )
     session = settings.session_of(symbol)
     with _named(path, name):
-        batches = _within(settings.upload, files, tell)
+        batches = _within(settings.upload, files, on_progress)
         hourly_bars = check_hours(
             batches,
             session,
@@ -134,7 +139,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
         raise type(error)(f"{text}. {choose}{at_close}." if choose else str(error).replace(str(path), name)) from None
 
 
-def _within(limits: UploadLimits, files: Files, tell: Callable[[int], None]) -> list[BarBatch]:
+def _within(limits: UploadLimits, files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
     batches, rows, until = [], 0, time.monotonic() + limits.max_s
     for batch in files.read_batches():
         batches.append(batch)
@@ -143,5 +148,5 @@ def _within(limits: UploadLimits, files: Files, tell: Callable[[int], None]) -> 
             raise OverLimit(f"Expected at most {limits.max_rows:,} rows, got more; send the latest part of the file.")
         if time.monotonic() > until:
             raise OverLimit(f"Reading took longer than {limits.max_s:g} s; send the latest part of the file.")
-        tell(rows)
+        on_progress(rows)
     return batches

@@ -86,17 +86,17 @@ class Models:
             return
         self._chosen = number
         version = next(each for each in self._versions if each.number == number)
-        self._tell('<p class="quiet">Reading the version…</p>')  # not what is known of another one
-        with asking(self._about, lambda text: self._tell(alert(text))):
+        self._set_about('<p class="quiet">Reading the version…</p>')  # not what is known of another one
+        with asking(self._about, lambda text: self._set_about(alert(text))):
             self._moves.aim(version, self._versions)
             details = self._registered.details(version)
-            self._tell(
+            self._set_about(
                 facts(version, details.forecaster, details.gate, self._context.zone)
                 + checks_table(version, details.gate)
                 + scores_table(version, details.forecaster.scores)
             )
 
-    def _tell(self, text: str) -> None:
+    def _set_about(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._about, "object", text))
 
 

@@ -45,7 +45,7 @@ class PromotionPanel:
         holders = {alias: each.number for each in versions for alias in each.aliases}
         back = self._registered.rollback_of(self._name)
         possible = {alias: Move(PROMOTE, alias, holders.get(alias), version.number) for alias in ALIASES}
-        self._possible = {alias: move for alias, move in possible.items() if may_become(alias, version)}
+        self._possible = {alias: move for alias, move in possible.items() if can_assign(alias, version)}
         self._possible |= {ROLLBACK: back} if back else {}
         self._judged = verdict(version)
         why = why_not(version, can_go_back=back is not None)
@@ -72,17 +72,17 @@ class PromotionPanel:
         return done(self._name, wanted)
 
 
-def may_become(alias: str, version: Version) -> bool:
+def can_assign(alias: str, version: Version) -> bool:
     return alias not in version.aliases and CHAMPION not in version.aliases
 
 
 def why_not(version: Version, *, can_go_back: bool) -> str:
     """Why buttons are off, in words; empty where none is."""
     number = version.number
-    told = [f"Version {number} is champion already, and a version has one role."] * (CHAMPION in version.aliases)
-    told += [f"Version {number} is challenger already."] * (CHALLENGER in version.aliases)
-    told += ["There is no earlier champion to roll back to."] * (not can_go_back)
-    return f'<p class="quiet">{escape(" ".join(told))}</p>' if told else ""
+    reasons = [f"Version {number} is champion already, and a version has one role."] * (CHAMPION in version.aliases)
+    reasons += [f"Version {number} is challenger already."] * (CHALLENGER in version.aliases)
+    reasons += ["There is no earlier champion to roll back to."] * (not can_go_back)
+    return f'<p class="quiet">{escape(" ".join(reasons))}</p>' if reasons else ""
 
 
 def question(name: str, move: Move, judged: str) -> str:

@@ -24,7 +24,7 @@ MARKERS = {PROMOTE: "triangle", ROLLBACK: "inverted_triangle"}  # anything else:
 HEIGHT = 220
 
 
-def reigns(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo) -> dict[str, list[object]]:
+def step_line(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo) -> dict[str, list[object]]:
     """Return the corners of the steps: x wall time of the zone, y version; NaN while there was none.
 
     changes    of one alias, oldest first
@@ -66,7 +66,7 @@ def timeline(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo, *, d
     plot.yaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1, num_minor_ticks=0), NumeralTickFormatter()
     plot.xaxis.axis_label, plot.yaxis.axis_label = zone.key, "Version"
     plot.y_range = DataRange1d(range_padding=0.5, range_padding_units="absolute")
-    plot.step("x", "y", source=ColumnDataSource(reigns(changes, now, zone)), mode="after", color=colours.ink,
+    plot.step("x", "y", source=ColumnDataSource(step_line(changes, now, zone)), mode="after", color=colours.ink,
               line_width=2)  # fmt: skip
     tints = {PROMOTE: colours.rising, ROLLBACK: colours.falling, "": colours.fan}
     drawn = plot.scatter(

@@ -43,7 +43,7 @@ def incidents_table(caption: str, rows: Sequence[IncidentRow], alarms: Alarms, z
             f"<small>{row.number}, {escape(row.severity)}</small></div>",
             f'<div class="prose">{escape(row.sentence)}<br><small>{escape(row.command)}</small></div>',
             since_words(row, zone),
-            told_words(row, alarms, zone),
+            receivers_html(row, alarms, zone),
         )
         for row in rows
     ]
@@ -57,7 +57,7 @@ def since_words(row: IncidentRow, zone: ZoneInfo) -> str:
     return short(row.began_at, zone) + ended
 
 
-def told_words(incident: IncidentRow, alarms: Alarms, zone: ZoneInfo) -> str:
+def receivers_html(incident: IncidentRow, alarms: Alarms, zone: ZoneInfo) -> str:
     """Return HTML: the deliveries to each receiver, and a silence in force."""
     silence = None if incident.ended_at else find_silence(incident, alarms.silences)
     lines = [f"silenced until {short(silence.until, zone)}"] if silence else []

@@ -61,7 +61,7 @@ class LedgerViews:
         self.view = pn.Column(
             html("<h2>Alerts</h2>"), self.alerts.view, self._name, self._place, sizing_mode="stretch_width", margin=0
         )
-        self._name.param.watch(lambda _: self._look(), "value")
+        self._name.param.watch(lambda _: self._show_model(), "value")
         names = self._list_names()
         offer(self._name, {name: name for name in names}, names[0])
 
@@ -78,7 +78,7 @@ class LedgerViews:
         """Return the registered names; the configured one comes first, even if it was never watched."""
         return list(dict.fromkeys([self._context.settings.name, *self._ledger.names()]))
 
-    def _look(self) -> None:
+    def _show_model(self) -> None:
         with self._changing, asking(self._place, self._fail):  # what was chosen last is shown last
             name = self._name.value
             shown = self._models.get(name) or ModelView(self._context, self._ledger, name)
@@ -110,8 +110,8 @@ class Monitoring:
             trouble: list[str] = []
             with error_boundary(lambda text: trouble.append(alert(f"{text} {AGAIN}"))):
                 self._load_ledger()
-            self._tell(self._trouble, "".join(trouble))
-            with error_boundary(lambda text: self._tell(self._service, alert(text))):
+            self._set_html(self._trouble, "".join(trouble))
+            with error_boundary(lambda text: self._set_html(self._service, alert(text))):
                 self._load_health()
         finally:
             self._polling.release()
@@ -128,10 +128,10 @@ class Monitoring:
 
     def _load_health(self) -> None:
         context, beats = self._context, self._views.alerts.heartbeats if self._views else ()
-        self._tell(self._service, service_view(context.client))
-        self._tell(self._data, data_view(context.client, beats, context.zone, clock.now()))
+        self._set_html(self._service, service_view(context.client))
+        self._set_html(self._data, data_view(context.client, beats, context.zone, clock.now()))
 
-    def _tell(self, place: pn.pane.HTML, text: str) -> None:
+    def _set_html(self, place: pn.pane.HTML, text: str) -> None:
         if place.object != text:
             pn.state.execute(lambda: setattr(place, "object", text))
 

@@ -182,7 +182,7 @@ class PastForecasts:
         self._take(path)
         self._chart.show(path, self._place_N)
         self._span.grow()
-        self._say()
+        self._describe_span()
 
     def _find_whole(self) -> tuple[float, float]:
         """Return the whole span, at least a day long."""
@@ -190,8 +190,8 @@ class PastForecasts:
         return min(first, last - DAY_PLACES), last
 
     def _moved(self, attr: str, old: float, new: float) -> None:
-        self._say()
+        self._describe_span()
 
-    def _say(self) -> None:
+    def _describe_span(self) -> None:
         start, end = (1000 * self._time.moment(place).timestamp() for place in self._span.seen)
         self._says.object = f"{self._chart.legend()}<p>{describe(self._path, start, end)}</p>"

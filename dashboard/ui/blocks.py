@@ -31,7 +31,7 @@ class Choice(AtOnce, pn.widgets.Select):
         super().__init__(**params)  # type: ignore[no-untyped-call]
 
 
-class Ways(AtOnce, pn.widgets.RadioButtonGroup):
+class ButtonChoice(AtOnce, pn.widgets.RadioButtonGroup):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)  # type: ignore[no-untyped-call]
 

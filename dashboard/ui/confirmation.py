@@ -47,7 +47,7 @@ class Confirmation:
 
     def _confirm(self) -> None:
         done = ""
-        with asking(self._form, lambda text: self._say(done + alert(text))):
+        with asking(self._form, lambda text: self._set_message(done + alert(text))):
             act, reason = self._act, (self._reason.value or "").strip()
             if act is None:  # a second click
                 return
@@ -61,7 +61,7 @@ class Confirmation:
             finally:
                 self._after()
                 pn.state.execute(lambda: self.show("", None))
-            self._say(done)
+            self._set_message(done)
 
-    def _say(self, text: str) -> None:
+    def _set_message(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._said, "object", text))

@@ -24,21 +24,21 @@ def asking(view: Any, fail: Callable[[str], None]) -> Iterator[None]:
 @contextmanager
 def loading(view: Any) -> Iterator[None]:
     """Show the view's loading indicator once the block takes longer than WAIT_S; in a visitor's thread."""
-    doc, said = pn.state.curdoc, Event()
+    doc, shown = pn.state.curdoc, Event()
     assert doc
 
-    def say() -> None:
-        said.set()
+    def show() -> None:
+        shown.set()
         doc.add_next_tick_callback(lambda: setattr(view, "loading", True))
 
-    slow = Timer(WAIT_S, say)
+    slow = Timer(WAIT_S, show)
     slow.start()
     try:
         yield
     finally:
         slow.cancel()
         slow.join()  # else an indicator that is being shown just now would stay
-        if said.is_set():
+        if shown.is_set():
             pn.state.execute(lambda: setattr(view, "loading", False))
 
 

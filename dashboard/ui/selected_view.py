@@ -7,7 +7,7 @@ from typing import Any
 import panel as pn
 from panel.viewable import Viewable
 
-from dashboard.ui.blocks import Choice, Ways, problem, waiting
+from dashboard.ui.blocks import ButtonChoice, Choice, problem, waiting
 from dashboard.ui.loading import asking
 
 
@@ -17,7 +17,7 @@ class SelectedView:
     build     takes the widgets' values; a view that is expensive to build is kept by the caller
     """
 
-    def __init__(self, build: Callable[..., Viewable], *widgets: Choice | Ways, min_height: int) -> None:
+    def __init__(self, build: Callable[..., Viewable], *widgets: Choice | ButtonChoice, min_height: int) -> None:
         self._build, self._widgets, self._building = build, widgets, Lock()
         self.view = pn.Column(sizing_mode="stretch_width", margin=0, min_height=min_height)
         for widget in widgets:

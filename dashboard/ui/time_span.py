@@ -48,7 +48,7 @@ class TimeSpan:
         moving: Callable[[], None] = lambda: None,
     ) -> None:
         """whole      what there is
-        moving     called before a button or `look_at` changes the span
+        moving     called before a button or `zoom_to` changes the span
         """
         self._whole, self._narrowest, self._moving = whole, narrowest, moving
         self.range = Range1d(start=span[0], end=span[1], bounds=whole(), min_interval=narrowest)
@@ -57,7 +57,7 @@ class TimeSpan:
         self.buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*MOVES, "Whole span")]
         for button, move in zip(self.buttons, MOVES.values(), strict=False):
             button.on_click(partial(self._move, *move))
-        self.buttons[-1].on_click(lambda _: self.look_at(*self._whole()))
+        self.buttons[-1].on_click(lambda _: self.zoom_to(*self._whole()))
 
     @property
     def seen(self) -> tuple[float, float]:
@@ -65,7 +65,7 @@ class TimeSpan:
         assert isinstance(start, float | int) and isinstance(end, float | int)
         return start, end
 
-    def look_at(self, start: float, end: float) -> None:
+    def zoom_to(self, start: float, end: float) -> None:
         """Show the span as far as there is something, no narrower than the eye needs."""
         self._moving()
         start, end = clip(start, end, self._whole(), self._narrowest)
@@ -81,7 +81,7 @@ class TimeSpan:
         def move() -> None:  # from what is seen when it is this click's turn: clicks may come faster than they are done
             start, end = self.seen
             middle, length = (start + end) / 2 + shift * (end - start), factor * (end - start)
-            self.look_at(middle - length / 2, middle + length / 2)
+            self.zoom_to(middle - length / 2, middle + length / 2)
 
         pn.state.execute(move)
 

@@ -51,10 +51,10 @@ def read_latest(connection: Connection, *, limit: int) -> list[IncidentRow]:
     return [IncidentRow(**row._mapping) for row in connection.execute(wanted)]
 
 
-def read_untold(connection: Connection, receivers: Sequence[str]) -> list[IncidentRow]:
+def read_unsent(connection: Connection, receivers: Sequence[str]) -> list[IncidentRow]:
     """Return open incidents, and ended ones whose end was not sent to one of the receivers; the oldest first."""
     is_active = INCIDENTS.c.ended_at.is_(None)
-    return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), is_active | _end_is_untold(receivers))
+    return _read_incidents(connection, INCIDENTS.c.opened_at.is_not(None), is_active | _end_is_unsent(receivers))
 
 
 def _read_incidents(connection: Connection, *where: sa.ColumnElement[bool]) -> list[IncidentRow]:
@@ -62,13 +62,15 @@ def _read_incidents(connection: Connection, *where: sa.ColumnElement[bool]) -> l
     return [IncidentRow(**row._mapping) for row in found]
 
 
-def _end_is_untold(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
+def _end_is_unsent(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
     """Make the condition that the opening was, or may have been, sent to one of the receivers, and the end was not."""
-    told, over = DELIVERIES.alias(), DELIVERIES.alias()
-    same = (over.c.number == told.c.number) & (over.c.receiver == told.c.receiver)
-    is_over = sa.exists().where(same, over.c.kind == RESOLVED, over.c.sent_at.is_not(None)).correlate(told)
-    is_told = (told.c.number == INCIDENTS.c.number) & (told.c.kind == OPENED) & told.c.receiver.in_(receivers)
-    return sa.exists().where(is_told, ~is_over).correlate(INCIDENTS)
+    opening, end = DELIVERIES.alias(), DELIVERIES.alias()
+    same = (end.c.number == opening.c.number) & (end.c.receiver == opening.c.receiver)
+    end_sent = sa.exists().where(same, end.c.kind == RESOLVED, end.c.sent_at.is_not(None)).correlate(opening)
+    opening_sent = (
+        (opening.c.number == INCIDENTS.c.number) & (opening.c.kind == OPENED) & opening.c.receiver.in_(receivers)
+    )
+    return sa.exists().where(opening_sent, ~end_sent).correlate(INCIDENTS)
 
 
 def put_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None:

@@ -143,7 +143,7 @@ class Database:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._say_waiting(what)
+                self._log_waiting(what)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -153,7 +153,7 @@ class Database:
         key = int.from_bytes(digest, signed=True)
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
-                self._say_waiting(what)
+                self._log_waiting(what)
                 connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
             try:
                 yield
@@ -161,7 +161,7 @@ class Database:
                 with self._answering():
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
 
-    def _say_waiting(self, what: str) -> None:
+    def _log_waiting(self, what: str) -> None:
         log.info("Waiting for %s in the ledger %s: another process holds it", what, self._shown)
 
 

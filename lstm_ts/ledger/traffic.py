@@ -24,7 +24,7 @@ class TrafficRow:
 
 
 @dataclass(frozen=True)
-class _HeardRow(TrafficRow):
+class _ReportRow(TrafficRow):
     heard_at: datetime  # time of its last report
 
 
@@ -45,12 +45,12 @@ def put_traffic(connection: Connection, rows: Sequence[TrafficRow]) -> None:
     """Record what each service reports now; a repeated report keeps the `since` of the first one."""
     found = [row for name in {row.name for row in rows} for row in read_traffic(connection, name)]
     before = {(row.name, row.service): row for row in found}
-    put_rows(connection, TRAFFIC, [_hear(before.get((row.name, row.service)), row) for row in rows])
+    put_rows(connection, TRAFFIC, [_merge(before.get((row.name, row.service)), row) for row in rows])
 
 
-def _hear(before: TrafficRow | None, row: TrafficRow) -> _HeardRow:
-    says_the_same = before is not None and replace(before, since=row.since) == row
-    return _HeardRow(**vars(before if before and says_the_same else row), heard_at=row.since)
+def _merge(before: TrafficRow | None, row: TrafficRow) -> _ReportRow:
+    unchanged = before is not None and replace(before, since=row.since) == row
+    return _ReportRow(**vars(before if before and unchanged else row), heard_at=row.since)
 
 
 def read_traffic(connection: Connection, name: str) -> list[TrafficRow]:
@@ -60,7 +60,7 @@ def read_traffic(connection: Connection, name: str) -> list[TrafficRow]:
     return [TrafficRow(**row._mapping) for row in connection.execute(wanted)]
 
 
-def remove_unheard(connection: Connection, name: str, *, before: datetime) -> None:
+def remove_inactive(connection: Connection, name: str, *, before: datetime) -> None:
     """Remove services without a report since `before`, if another service has one: they have moved or ended.
 
     If no service has, the last reports stay: a challenger without requests is noticed by what they expected.

@@ -69,7 +69,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Reach:
+class AvailableSpan:
     """Time span of which a broker can deliver bars: from its first bar to its last closed minute."""
 
     head: datetime
@@ -84,7 +84,7 @@ class Broker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
+    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
         """asked_at   times of requests by other processes, ascending: a broker may limit the rate of requests
 
         Raises    BrokerError

@@ -167,7 +167,7 @@ def _wide(segments: pl.DataFrame) -> pl.DataFrame:
     return runs.filter((state == State.UNKNOWN) & ~bridged).drop("run")
 
 
-def untold(sessions: pl.DataFrame, answers: Sequence[AnsweredSpan]) -> pl.Series:
+def unanswered(sessions: pl.DataFrame, answers: Sequence[AnsweredSpan]) -> pl.Series:
     """Return for each session (`opens, closes`) whether no answer covers any of its minutes."""
     starts, ends = (pl.Series([getattr(answer, edge) for answer in answers], dtype=TS) for edge in ("start", "end"))
     begun = np.searchsorted(starts.sort().to_physical().to_numpy(), sessions["closes"].to_physical().to_numpy())

@@ -1,6 +1,6 @@
 """Spacing of the bars of a file, determined from all of its stamps, whatever their order.
 
-The spacing is the most frequent difference of successive stamps. It may change on the way: a stretch of bars further
+The spacing is the most frequent difference of successive stamps. It may change on the way: a segment of bars further
 apart counts as one where finer bars would hardly fall on its grid by chance. Times are microseconds since 1970.
 
 Legend: N stamps, D differences of successive stamps.
@@ -23,16 +23,16 @@ PERIOD = re.compile(
 )
 ON_GRID = 0.9  # of the stamps; the others are damaged rows
 SURE = 1e3  # to one that finer bars would not all have fallen on the grid
-SURE_OF_A_CHANGE = 1e9  # the same for a stretch that may begin at any bar of a file
+SURE_OF_A_CHANGE = 1e9  # the same for a segment that may begin at any bar of a file
 FREQUENT = 3  # differences that make a spacing
 CANDIDATES = 12
-STRAY = 8  # differences in a row that are damaged rows within a stretch, not a stretch of their own
+SHORT_RUN = 8  # differences in a row that are damaged rows within a segment, not a segment of their own
 
 Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     first: int  # stamp
     spacing: int
     certain: bool  # otherwise there are too few bars to tell
@@ -78,22 +78,22 @@ def at_minute(stamp: int) -> str:
     return datetime.fromtimestamp(stamp / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def find_stretches(stamps_N: Times) -> list[Stretch]:
+def find_segments(stamps_N: Times) -> list[Segment]:
     """stamps_N   ascending and unique"""
     gaps_D = np.diff(stamps_N)
-    spacing_D = _stretch_spacings(gaps_D)
+    spacing_D = _segment_spacings(gaps_D)
     starts = np.append(0, np.flatnonzero(np.diff(spacing_D)) + 1)
-    stretches = []
+    segments = []
     for start, end in zip(starts, [*starts[1:], len(spacing_D)], strict=True):
         # The difference across a border belongs to the coarser side, whose last bar it follows or precedes.
         first = start + 1 if start and spacing_D[start - 1] > spacing_D[start] else start
         last = end if end < len(spacing_D) and spacing_D[end] > spacing_D[start] else end + 1
-        stretches.append(_stretch(stamps_N[first : max(last, first + 1)]))
-    return stretches or [_stretch(stamps_N)]
+        segments.append(_segment(stamps_N[first : max(last, first + 1)]))
+    return segments or [_segment(stamps_N)]
 
 
-def _stretch_spacings(gaps_D: Times) -> Times:
-    """Return the spacing of the stretch of each difference; 0 for all if fewer than two spacings are frequent."""
+def _segment_spacings(gaps_D: Times) -> Times:
+    """Return the spacing of the segment of each difference; 0 for all if fewer than two spacings are frequent."""
     values, counts = np.unique(gaps_D, return_counts=True)
     frequent = np.sort(values[counts >= FREQUENT][np.argsort(counts[counts >= FREQUENT])[-CANDIDATES:]])
     spacing_D = np.zeros(len(gaps_D), np.int64)
@@ -105,18 +105,18 @@ def _stretch_spacings(gaps_D: Times) -> Times:
         for start, end in _runs((spacing_D == 0) & on_grid, at_least=max(shortest, FREQUENT)):
             if 2 * (gaps_D[start:end] == candidate).sum() >= end - start:
                 spacing_D[start:end] = candidate
-    _absorb_strays(spacing_D)
+    _absorb_short_runs(spacing_D)
     finer = gaps_D[spacing_D == 0]
     if len(finer):
         spacing_D[spacing_D == 0] = _mode(finer)
     return spacing_D
 
 
-def _absorb_strays(spacing_D: Times) -> None:
+def _absorb_short_runs(spacing_D: Times) -> None:
     if not spacing_D.any():
         return
     for start, end in _runs(spacing_D == 0):
-        if end - start < STRAY and end - start < len(spacing_D):
+        if end - start < SHORT_RUN and end - start < len(spacing_D):
             spacing_D[start:end] = spacing_D[start - 1] if start else spacing_D[end]
 
 
@@ -131,27 +131,27 @@ def _mode(gaps_D: Times) -> int:
     return int(values[counts.argmax()])
 
 
-def _stretch(stamps_N: Times) -> Stretch:
+def _segment(stamps_N: Times) -> Segment:
     gaps_D, first = np.diff(stamps_N), int(stamps_N[0])
     if not len(gaps_D):
-        return Stretch(first, MINUTE_US, certain=False, phase=0)
+        return Segment(first, MINUTE_US, certain=False, phase=0)
     spacing = _mode(gaps_D)
     if spacing == MINUTE_US:
-        return Stretch(first, MINUTE_US, certain=True, phase=0)
+        return Segment(first, MINUTE_US, certain=True, phase=0)
     grid = int(np.gcd(spacing, HOUR_US)) if spacing > HOUR_US else spacing
     phases, counts = np.unique(stamps_N % grid, return_counts=True)
     whole = (gaps_D % spacing == 0).mean()  # bars of 7 minutes begin anew each day
     phase, on_grid = int(phases[counts.argmax()]), max(counts.max() / len(stamps_N), whole)
     if spacing < MINUTE_US:
-        return Stretch(first, spacing, certain=len(gaps_D) >= FREQUENT, phase=0)
+        return Segment(first, spacing, certain=len(gaps_D) >= FREQUENT, phase=0)
     finest = int(np.gcd.reduce(gaps_D))
     sure = len(gaps_D) * np.log(spacing / MINUTE_US) >= np.log(SURE)
     if on_grid >= ON_GRID:
         # One minute bar an hour is as well a thin file of minutes, where there are but two of them.
         if sure:
-            return Stretch(first, spacing, True, phase)
+            return Segment(first, spacing, True, phase)
         usual = not phase and (HOUR_US % spacing == 0 or spacing % HOUR_US == 0)
-        return Stretch(first, MINUTE_US, certain=False, phase=0, likely=spacing if usual else MINUTE_US)
+        return Segment(first, MINUTE_US, certain=False, phase=0, likely=spacing if usual else MINUTE_US)
     if finest <= MINUTE_US or not sure:
-        return Stretch(first, MINUTE_US, certain=finest == MINUTE_US, phase=0)
-    return Stretch(first, spacing, certain=True, phase=0, mixed=int(gaps_D.min()))
+        return Segment(first, MINUTE_US, certain=finest == MINUTE_US, phase=0)
+    return Segment(first, spacing, certain=True, phase=0, mixed=int(gaps_D.min()))

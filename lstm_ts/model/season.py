@@ -62,15 +62,15 @@ def compute_states(
     day_S, of_day_G = np.unique(day_G, return_inverse=True)
     hour_of_day_G = hour_of_week_G % HOURS_OF_DAY
     size_G = size_G.clip(max=MAX_SIZE)
-    factor_SD = _learn(size_G, of_day_G, hour_of_day_G, HOURS_OF_DAY, half_life_hours, prior_returns)
+    factor_SD = _decayed_means(size_G, of_day_G, hour_of_day_G, HOURS_OF_DAY, half_life_hours, prior_returns)
     before_SD = np.concatenate([np.ones((1, HOURS_OF_DAY)), factor_SD])
     left_G = size_G / before_SD[of_day_G, hour_of_day_G]
     prior = max(prior_returns, WEEK_PRIOR_RETURNS)
-    week_SW = _learn(left_G, of_day_G, hour_of_week_G, HOURS_OF_WEEK, WEEK_MEMORY * half_life_hours, prior)
+    week_SW = _decayed_means(left_G, of_day_G, hour_of_week_G, HOURS_OF_WEEK, WEEK_MEMORY * half_life_hours, prior)
     return SeasonStates(day_S.astype("datetime64[us]"), factor_SD[:, np.arange(HOURS_OF_WEEK) % HOURS_OF_DAY] * week_SW)
 
 
-def _learn(
+def _decayed_means(
     size_G: Array,
     of_day_G: NDArray[np.int64],
     group_G: NDArray[np.int64],

@@ -46,7 +46,7 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waits:
+class Backoff:
     """Wait before a receiver that took no message is tried again; it doubles each time."""
 
     first_s: float
@@ -65,7 +65,7 @@ class Alerts:
     causes: Mapping[str, str]  # rule → the rule that causes it
     receivers: tuple[str, ...] = field(repr=False)
     timeout_s: float  # for a message to all receivers
-    waits: Waits
+    waits: Backoff
 
 
 def make_alerts(
@@ -87,14 +87,14 @@ def make_alerts(
         )
     made = {name: _make_rule(name, values) for name, values in rules.items()}
     _check_causes(causes)
-    told = _read_receivers(receivers)
-    return Alerts(rules=made, causes=dict(causes), receivers=told, timeout_s=timeout_s, waits=_make_waits(waits))
+    urls = _read_receivers(receivers)
+    return Alerts(rules=made, causes=dict(causes), receivers=urls, timeout_s=timeout_s, waits=_make_backoff(waits))
 
 
-def _make_waits(values: Mapping[str, float]) -> Waits:
+def _make_backoff(values: Mapping[str, float]) -> Backoff:
     if set(values) != {"first_s", "longest_s"} or not 0 <= values["first_s"] <= values["longest_s"]:
         raise ConfigError(f"Expected alerts.waits with 0 <= first_s <= longest_s, got {dict(values)}; correct it")
-    return Waits(**values)
+    return Backoff(**values)
 
 
 def _check_causes(causes: Mapping[str, str]) -> None:

@@ -51,7 +51,7 @@ class Challenge:
             Evidence(**evidence) if evidence else None,
         )
 
-    def went_live(self, at: datetime) -> Self:
+    def resume(self, at: datetime) -> Self:
         """Return the challenge after its version became challenger again: evidence stays, waiting times start anew."""
         if at <= self.since:
             return self
@@ -102,7 +102,7 @@ def continue_challenge(
     traffic: ChallengerTraffic,
     now: datetime,
 ) -> Challenge:
-    """Add the pairs whose outcome became known in this run, and judge; for final verdicts see `gives_way_to`."""
+    """Add the pairs whose outcome became known in this run, and judge; for final verdicts see `can_change_to`."""
     state, last_pair = challenge.state, challenge.last_pair
     for origin_ts, difference, bound in find_pairs(challenger, champion):
         state, last_pair = update(state, difference, bound, settings), max(last_pair, origin_ts)
@@ -114,7 +114,7 @@ def continue_challenge(
         hours_without_request=count_hours(session, expected, now) if (expected := traffic.expected_since) else None,
     )
     challenge = replace(challenge, state=state, last_pair=last_pair, evidence=ruling.evidence)
-    if not challenge.verdict.gives_way_to(ruling.verdict):
+    if not challenge.verdict.can_change_to(ruling.verdict):
         return challenge
     return replace(challenge, verdict=ruling.verdict, sentence=ruling.sentence)
 

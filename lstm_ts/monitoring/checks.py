@@ -225,7 +225,7 @@ def record_findings(
         tables.remove_findings(connection, sorted(forgotten))
 
 
-def asks_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
+def request_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
     """Return whether to request a retraining, and record it: the champion has drifted, without a request for a day."""
     drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}
     if f"{name} {CHAMPION}" not in drifted:

@@ -97,7 +97,7 @@ def _send_one(letter: dict[str, str]) -> None:
         trouble = _notify(letter)
     except Exception as error:  # of any of a hundred services; its text may hold the URL
         trouble = f"an error in apprise, {type(error).__name__}"
-    _say(letter, trouble)
+    _print_result(letter, trouble)
 
 
 def _notify(letter: dict[str, str]) -> str | None:
@@ -118,7 +118,7 @@ def _notify(letter: dict[str, str]) -> str | None:
     return f"status {statuses[-1]}" if statuses else "no answer, or none that means yes"
 
 
-def _say(letter: dict[str, str], trouble: str | None) -> None:
+def _print_result(letter: dict[str, str], trouble: str | None) -> None:
     with STDOUT_LOCK:  # threads would write into each other's lines
         print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
 
@@ -131,7 +131,7 @@ def _main() -> None:
         import apprise  # noqa: F401
     except ImportError:
         for letter in order["letters"]:
-            _say(letter, "apprise is not installed: pip install 'lstm_ts[monitor]'")
+            _print_result(letter, "apprise is not installed: pip install 'lstm_ts[monitor]'")
     else:
         _send_all(order["letters"])
 

@@ -4,7 +4,7 @@ An intent is written before a message is sent, and its receipt after. A process 
 the next run sends the message again. A message arrives twice only if the kill falls between the receiver's answer and
 the commit that follows it (milliseconds), or if the answer is late or lost; the second one says that it may be a
 repetition. A message that a receiver did not take is sent again by a later run, after a wait that doubles each time
-(`alerts.waits`), or together with newer news.
+(`alerts.waits`), or together with newer ones.
 """
 
 import logging
@@ -21,17 +21,17 @@ from lstm_ts.ledger.alert_tables import (
     read_active,
     read_deliveries,
     read_silences,
-    read_untold,
+    read_unsent,
 )
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.monitoring.alerts import Alerts, Severity, Waits, find_changes
+from lstm_ts.monitoring.alerts import Alerts, Backoff, Severity, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding
 from lstm_ts.monitoring.messages import (
-    News,
+    Notification,
     after_sending,
     describe_undelivered,
-    find_news,
+    find_notifications,
     format_time,
     write_message,
 )
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportResult:
     opened: tuple[IncidentRow, ...]  # by these findings
     ended: tuple[IncidentRow, ...]
     sent: int  # messages
@@ -49,7 +49,7 @@ class Told:
 
 def report(
     ledger: Ledger, alerts: Alerts, findings: Sequence[Finding], *, now: datetime, closed: Collection[str] = ()
-) -> Told:
+) -> ReportResult:
     """Record the findings, and send every message that is pending, also from earlier runs.
 
     closed    subjects whose market is closed now
@@ -67,53 +67,55 @@ def report(
             log.log(level, "%s of %s: %s", row.rule, row.subject, row.sentence, extra=_facts("incident_opened", row))
         for row in ended:
             log.info("%s of %s is over: %s", row.rule, row.subject, row.sentence, extra=_facts("incident_ended", row))
-        sent, undelivered = _tell(ledger, alerts, now)
-    return Told(opened, ended, sent, undelivered)
+        sent, undelivered = _send_pending(ledger, alerts, now)
+    return ReportResult(opened, ended, sent, undelivered)
 
 
 def _facts(event: str, row: IncidentRow) -> dict[str, Any]:
     return {"event": event, "incident": row.number, "rule": row.rule, "subject": row.subject}
 
 
-def _tell(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
+def _send_pending(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, tuple[str, ...]]:
     receivers = name_receivers(alerts.receivers)
-    found = _find_news(ledger, list(receivers), alerts.causes, now)
-    news = {name: mine for name, mine in found.items() if any(each.is_due(alerts.waits, now) for each in mine)}
-    waiting = [_describe_waiting(name, mine, alerts.waits) for name, mine in found.items() if name not in news]
-    intents = {name: [each.intend(name, now) for each in mine] for name, mine in news.items()}
+    found = _find_notifications(ledger, list(receivers), alerts.causes, now)
+    pending = {name: mine for name, mine in found.items() if any(each.is_due(alerts.waits, now) for each in mine)}
+    waiting = [_describe_waiting(name, mine, alerts.waits) for name, mine in found.items() if name not in pending]
+    intents = {name: [each.intend(name, now) for each in mine] for name, mine in pending.items()}
     with ledger.transaction() as connection:
         put_deliveries(connection, [row for rows in intents.values() for row in rows])
-    letters = {name: (receivers[name], write_message(mine)) for name, mine in news.items()}
+    letters = {name: (receivers[name], write_message(mine)) for name, mine in pending.items()}
     sent, undelivered = 0, waiting
     for name, trouble in deliver(letters, alerts.timeout_s):
         with ledger.transaction() as connection:
             put_deliveries(connection, after_sending(intents[name], trouble, now))
         sent += trouble is None
         if trouble:
-            undelivered.append(describe_undelivered(name, trouble, _list_numbers(news[name])))
+            undelivered.append(describe_undelivered(name, trouble, _list_numbers(pending[name])))
             log.error(undelivered[-1])
     return sent, tuple(undelivered)
 
 
-def _find_news(
+def _find_notifications(
     ledger: Ledger, receivers: Sequence[str], causes: Mapping[str, str], now: datetime
-) -> dict[str, list[News]]:
-    """Return the pending news by receiver, without receivers that have none."""
+) -> dict[str, list[Notification]]:
+    """Return the pending notifications by receiver, without receivers that have none."""
     with ledger.transaction() as connection:
-        incidents = read_untold(connection, receivers)
+        incidents = read_unsent(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
-    if not receivers and (untold := sum(row.severity != Severity.NONE for row in incidents)):
-        log.warning("Incidents that nobody is told of: %d; set LSTM_TS_ALERT_URLS", untold)
-    found = {name: find_news(incidents, deliveries, silences, name, causes) for name in receivers}
-    return {name: news for name, news in found.items() if news}
+    if not receivers and (unreported := sum(row.severity != Severity.NONE for row in incidents)):
+        log.warning("Incidents that nobody is told of: %d; set LSTM_TS_ALERT_URLS", unreported)
+    found = {name: find_notifications(incidents, deliveries, silences, name, causes) for name in receivers}
+    return {name: pending for name, pending in found.items() if pending}
 
 
-def _describe_waiting(receiver: str, news: Sequence[News], waits: Waits) -> str:
-    due = min(each.due_at(waits) for each in news)
-    said = f"{receiver} has not taken a message about {_list_numbers(news)}: a run after {format_time(due)} tries again"
-    log.warning("%s", said)
-    return said
+def _describe_waiting(receiver: str, pending: Sequence[Notification], waits: Backoff) -> str:
+    due = min(each.due_at(waits) for each in pending)
+    sentence = (
+        f"{receiver} has not taken a message about {_list_numbers(pending)}: a run after {format_time(due)} tries again"
+    )
+    log.warning("%s", sentence)
+    return sentence
 
 
-def _list_numbers(news: Sequence[News]) -> str:
-    return "incident " + ", ".join(str(each.incident.number) for each in news[:5]) + ", …" * (len(news) > 5)
+def _list_numbers(pending: Sequence[Notification]) -> str:
+    return "incident " + ", ".join(str(each.incident.number) for each in pending[:5]) + ", …" * (len(pending) > 5)

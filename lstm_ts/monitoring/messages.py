@@ -1,11 +1,11 @@
-"""The news that each receiver lacks, and the one message that holds all of it. Pure."""
+"""The notifications that each receiver lacks, and the one message that holds them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
-from lstm_ts.monitoring.alerts import Severity, Waits
+from lstm_ts.monitoring.alerts import Backoff, Severity
 from lstm_ts.monitoring.grouping import group_incidents, is_held
 
 SHOWN = 20  # incidents in a message
@@ -16,7 +16,7 @@ ORDER = [*Severity]
 
 
 @dataclass(frozen=True)
-class News:
+class Notification:
     """A pending notification of one receiver about one incident."""
 
     incident: IncidentRow
@@ -28,18 +28,18 @@ class News:
         attempts = self.delivery.attempts if self.delivery else 0
         return DeliveryRow(self.incident.number, receiver, self.kind, now, attempts + 1, sent_at=None, trouble=None)
 
-    def is_due(self, waits: Waits, now: datetime) -> bool:
+    def is_due(self, waits: Backoff, now: datetime) -> bool:
         """Return whether to try now: at once if nothing was tried, or the result of the last attempt is not known."""
         if self.delivery is None or self.delivery.trouble is None:
             return True
         return not self.delivery.intended_at <= now < self.due_at(waits)  # a clock may have been ahead
 
-    def due_at(self, waits: Waits) -> datetime:
+    def due_at(self, waits: Backoff) -> datetime:
         assert self.delivery
         return self.delivery.intended_at + waits.after(self.delivery.attempts)
 
     @property
-    def perhaps_told(self) -> bool:
+    def maybe_received(self) -> bool:
         """True if the receiver may have the message already: an earlier attempt without a receipt can have arrived."""
         return self.delivery is not None
 
@@ -51,43 +51,49 @@ class Message:
     kind: str  # failure | warning | success: apprise's words
 
 
-def find_news(
+def find_notifications(
     incidents: Sequence[IncidentRow],
     deliveries: Sequence[DeliveryRow],
     silences: Sequence[SilenceRow],
     receiver: str,
     causes: Mapping[str, str],
-) -> list[News]:
-    """Return the news that one receiver lacks: openings, most severe first, then resolutions.
+) -> list[Notification]:
+    """Return the notifications that one receiver lacks: openings, most severe first, then resolutions.
 
     A resolution goes to each receiver that the opening was, or may have been, sent to. A silence delays messages; only
     an incident that ends while it is silenced is never sent. Of incidents with one cause (see `grouping`) one is sent.
     """
     known = {(row.number, row.kind): row for row in deliveries if row.receiver == receiver}
-    loud = [row for row in incidents if row.severity != Severity.NONE and find_silence(row, silences) is None]
-    news = [each for group in group_incidents(loud, causes) for each in _find_news_of_group(group, known)]
-    return sorted(news, key=_gravest_first)
+    unsilenced = [row for row in incidents if row.severity != Severity.NONE and find_silence(row, silences) is None]
+    notifications = [each for group in group_incidents(unsilenced, causes) for each in _find_of_group(group, known)]
+    return sorted(notifications, key=_by_severity)
 
 
-def _find_news_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str], DeliveryRow]) -> list[News]:
+def _find_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str], DeliveryRow]) -> list[Notification]:
     """Return the resolutions that are due, and one opening for all open incidents unless one of them was sent."""
 
-    def is_told(row: IncidentRow, kind: str) -> bool:
+    def is_sent(row: IncidentRow, kind: str) -> bool:
         return (row.number, kind) in known and known[row.number, kind].sent_at is not None
 
-    over = [row for row in group if row.ended_at and (row.number, OPENED) in known and not is_told(row, RESOLVED)]
-    news = [News(row, RESOLVED, known.get((row.number, RESOLVED))) for row in over if not is_held(row, group)]
+    over = [row for row in group if row.ended_at and (row.number, OPENED) in known and not is_sent(row, RESOLVED)]
+    notifications = [
+        Notification(row, RESOLVED, known.get((row.number, RESOLVED))) for row in over if not is_held(row, group)
+    ]
     running = [row for row in group if row.ended_at is None]
     waiting = [row for row in over if is_held(row, group)]
-    if running and not any(is_told(row, OPENED) for row in (*running, *waiting)):
+    if running and not any(is_sent(row, OPENED) for row in (*running, *waiting)):
         first = next((row for row in running if (row.number, OPENED) in known), running[0])
         others = tuple(row for row in running if row is not first)
-        news.append(News(first, OPENED, known.get((first.number, OPENED)), others))
-    return news
+        notifications.append(Notification(first, OPENED, known.get((first.number, OPENED)), others))
+    return notifications
 
 
-def _gravest_first(news: News) -> tuple[bool, int, int]:
-    return news.kind == RESOLVED, ORDER.index(Severity(news.incident.severity)), news.incident.number
+def _by_severity(notification: Notification) -> tuple[bool, int, int]:
+    return (
+        notification.kind == RESOLVED,
+        ORDER.index(Severity(notification.incident.severity)),
+        notification.incident.number,
+    )
 
 
 def find_silence(incident: IncidentRow, silences: Sequence[SilenceRow]) -> SilenceRow | None:
@@ -96,39 +102,39 @@ def find_silence(incident: IncidentRow, silences: Sequence[SilenceRow]) -> Silen
     return next(fits, None)
 
 
-def write_message(news: Sequence[News]) -> Message:
-    """Return one message with all news of one receiver, which come most severe first."""
-    first = news[0]
-    more = f" and {len(news) - 1} more" if len(news) > 1 else ""
+def write_message(notifications: Sequence[Notification]) -> Message:
+    """Return one message with all notifications of one receiver, which come most severe first."""
+    first = notifications[0]
+    more = f" and {len(notifications) - 1} more" if len(notifications) > 1 else ""
     state = "resolved" if first.kind == RESOLVED else first.incident.severity
-    shown = [_describe(each) for each in news[:SHOWN]]
-    if len(news) > SHOWN:
-        shown.append(f"And {len(news) - SHOWN} more. All of them: {ALL}")
+    shown = [_describe(each) for each in notifications[:SHOWN]]
+    if len(notifications) > SHOWN:
+        shown.append(f"And {len(notifications) - SHOWN} more. All of them: {ALL}")
     return Message(
         title=f"[{state}] {first.incident.rule} of {first.incident.subject}{more}",
         body="\n\n".join(shown),
-        kind=_kind(news),
+        kind=_kind(notifications),
     )
 
 
-def _kind(news: Sequence[News]) -> str:
-    opened = {each.incident.severity for each in news if each.kind == OPENED}
+def _kind(notifications: Sequence[Notification]) -> str:
+    opened = {each.incident.severity for each in notifications if each.kind == OPENED}
     return "failure" if Severity.CRITICAL in opened else "warning" if opened else "success"
 
 
-def _describe(news: News) -> str:
+def _describe(notification: Notification) -> str:
     """Return the sentence a person needs first, the command that shows more, then the incident's number and age."""
-    incident = news.incident
+    incident = notification.incident
     sentence = _shorten(incident.sentence)
     lines = [sentence, f"More: {incident.command}"]
-    told = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
-    if news.kind == RESOLVED:
+    summary = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
+    if notification.kind == RESOLVED:
         assert incident.ended_at is not None
         lines[0] = f"Over since {format_time(incident.ended_at)}. Last found: {sentence}"
-        told += f", for {format_span(incident.ended_at - incident.began_at)}"
-    repeated = "; you may have been told before" if news.perhaps_told else ""
-    lines.append(f"Incident {incident.number}: {told}{repeated}")
-    lines += [f"With it, incident {row.number}: {row.rule}: {_shorten(row.sentence)}" for row in news.others]
+        summary += f", for {format_span(incident.ended_at - incident.began_at)}"
+    repeated = "; you may have been told before" if notification.maybe_received else ""
+    lines.append(f"Incident {incident.number}: {summary}{repeated}")
+    lines += [f"With it, incident {row.number}: {row.rule}: {_shorten(row.sentence)}" for row in notification.others]
     return "\n".join(lines)
 
 

@@ -23,7 +23,7 @@ def decide(
     hours_without_outcome: int,
     hours_without_request: int | None,
 ) -> Ruling:
-    """Judge after every hour; the first final verdict counts, see `gives_way_to`.
+    """Judge after every hour; the first final verdict counts, see `can_change_to`.
 
     age_hours               since the challenger went live, by the clock
     hours_without_outcome   session hours since the last known pair, or since the challenger went live

@@ -25,7 +25,7 @@ from lstm_ts.monitoring.hourly import list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
 from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings
-from lstm_ts.monitoring.versions import REFERENCE, Kept, Update, WatchedVersion, measure, update_version
+from lstm_ts.monitoring.versions import REFERENCE, StoredRows, Update, WatchedVersion, measure, update_version
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHALLENGER
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
@@ -108,11 +108,11 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
     since = min(starts, default=run.now)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
-    kept = [_read_kept(run, each.watched, since) for each in loaded]
+    stored = [_read_stored(run, each.watched, since) for each in loaded]
     outcomes = find_new_outcomes(run, known, since=since)
     close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
     updates = []
-    for each, its, start in zip(loaded, kept, starts, strict=True):
+    for each, its, start in zip(loaded, stored, starts, strict=True):
         there = {row.origin_ts for row in its.forecasts}
         made = forecast_hours(run, each.watched.number, each.forecaster, Span(start, run.now + MICROSECOND))
         new = [row for row in made if row.origin_ts not in there]
@@ -122,7 +122,7 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
             updates.append(_without_reference(each.watched, str(error)))
             continue
         updates.append(update_version(each.watched, its, new, close_by_target, reference, settings.drift, run.now))
-    challenge = follow_challenge(run, loaded, kept, updates, settings.verdict)
+    challenge = follow_challenge(run, loaded, stored, updates, settings.verdict)
     with run.ledger.transaction() as connection:  # a run that is killed has written all of this or nothing
         tables.add_outcomes(connection, outcomes)
         for update in updates:
@@ -135,10 +135,10 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
     return updates
 
 
-def _read_kept(run: MonitorRun, watched: WatchedVersion, since: datetime) -> Kept:
+def _read_stored(run: MonitorRun, watched: WatchedVersion, since: datetime) -> StoredRows:
     since = max(since, watched.decision.at)
     with run.ledger.transaction() as connection:
-        return Kept(
+        return StoredRows(
             tables.read_forecasts(connection, watched.name, watched.number, since=since),
             tables.read_scores(connection, watched.name, watched.number, since=midnight(since)),
             tables.read_states(connection, watched.name, watched.number),
@@ -173,7 +173,7 @@ def _evaluate_holdout(run: MonitorRun, loaded: LoadedModel, judged: WatchedVersi
 def follow_challenge(
     run: MonitorRun,
     loaded: Sequence[LoadedModel],
-    kept: Sequence[Kept],
+    stored: Sequence[StoredRows],
     updates: Sequence[Update],
     settings: VerdictSettings,
 ) -> list[MonitorState]:
@@ -181,7 +181,7 @@ def follow_challenge(
         return []
     champion, challenger = loaded
     traffic = find_traffic(run, challenger.watched)
-    challenge = _read_challenge(run, champion, challenger, kept[1], traffic.live_since, settings)
+    challenge = _read_challenge(run, champion, challenger, stored[1], traffic.live_since, settings)
     if challenge is None:
         return []
     challenge = challenges.continue_challenge(
@@ -193,24 +193,24 @@ def follow_challenge(
 def find_traffic(run: MonitorRun, challenger: WatchedVersion) -> challenges.ChallengerTraffic:
     live_since = run.registry.history(run.name, CHALLENGER)[-1].at
     with run.ledger.transaction() as connection:
-        said = read_traffic(connection, run.name)
+        reports = read_traffic(connection, run.name)
     answered_at = run.ledger.last_answer(run.name, challenger.number)
-    return challenges.find_traffic(said, challenger.number, live_since=live_since, answered_at=answered_at)
+    return challenges.find_traffic(reports, challenger.number, live_since=live_since, answered_at=answered_at)
 
 
 def _read_challenge(
     run: MonitorRun,
     champion: LoadedModel,
     challenger: LoadedModel,
-    kept: Kept,
+    stored: StoredRows,
     live_since: datetime,
     settings: VerdictSettings,
 ) -> Challenge | None:
     """Return the running challenge, or begin one; None if no hours are stored that neither model was trained on."""
-    if CHALLENGE in kept.states:
-        challenge = Challenge.from_json(kept.states[CHALLENGE])
+    if CHALLENGE in stored.states:
+        challenge = Challenge.from_json(stored.states[CHALLENGE])
         if challenge.champion == champion.watched.number and challenge.state.fits(settings):
-            return challenge.went_live(live_since)
+            return challenge.resume(live_since)
     try:
         held_out = _compare_holdout(run, champion, challenger)
         return challenges.begin(champion.watched, live_since, held_out, settings)

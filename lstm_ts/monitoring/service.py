@@ -54,7 +54,7 @@ class Counts:
     slow: float
     lost: float  # forecasts that will never reach the ledger
 
-    def is_anew(self, before: "Counts") -> bool:
+    def reset_since(self, before: "Counts") -> bool:
         """Return whether the service has started again since `before`: a counter is lower."""
         return any(own < other for own, other in zip(astuple(self), astuple(before), strict=True))
 
@@ -66,7 +66,7 @@ NO_COUNTS = Counts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class ServiceLook:
+class ServiceCheck:
     """One check of a service, or of a replica of it."""
 
     at: datetime
@@ -77,43 +77,43 @@ class ServiceLook:
         return {"at": self.at.isoformat(), "started": self.started, "counts": asdict(self.counts)}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ServiceLook":
+    def from_json(cls, values: Mapping[str, Any]) -> "ServiceCheck":
         return cls(datetime.fromisoformat(values["at"]), values["started"], Counts(**values["counts"]))
 
 
 def watch_service(ledger: Ledger, url: str, limits: ServiceLimits, *, now: datetime) -> list[Finding]:
     """Check the service, and keep its counters for the next check."""
-    looks = [look for look in _read_looks(ledger, url) if now - look.at < FORGOTTEN]
-    findings, look = check_service(url, limits, looks, now=now)
-    if look is None:
+    checks = [check for check in _read_checks(ledger, url) if now - check.at < FORGOTTEN]
+    findings, check = check_service(url, limits, checks, now=now)
+    if check is None:
         return findings
-    before = find_before(looks, look.started)
-    current = before if before and (now - before.at).total_seconds() < limits.window_s else look
-    kept = [current, *(each for each in looks if each.started != look.started)]
+    before = find_before(checks, check.started)
+    current = before if before and (now - before.at).total_seconds() < limits.window_s else check
+    kept = [current, *(each for each in checks if each.started != check.started)]
     ledger.record_heartbeat(Heartbeat(COMPONENT, url, now, json.dumps([each.to_json() for each in kept])))
     return findings
 
 
-def _read_looks(ledger: Ledger, url: str) -> list[ServiceLook]:
+def _read_checks(ledger: Ledger, url: str) -> list[ServiceCheck]:
     found = (beat for beat in ledger.heartbeats() if (beat.component, beat.subject) == (COMPONENT, url))
     detail: Any = next((json.loads(beat.detail) for beat in found), [])
-    return [ServiceLook.from_json(each) for each in detail] if isinstance(detail, list) else []  # else an older one
+    return [ServiceCheck.from_json(each) for each in detail] if isinstance(detail, list) else []  # else an older one
 
 
-def find_before(looks: Sequence[ServiceLook], started: float) -> ServiceLook | None:
+def find_before(checks: Sequence[ServiceCheck], started: float) -> ServiceCheck | None:
     """Return the earlier check with this start; zero counts at the start if that is after every check; else None."""
-    same = next((look for look in looks if look.started == started), None)
-    if same is None and looks and started > max(look.at for look in looks).timestamp():
-        return ServiceLook(datetime.fromtimestamp(started, UTC), started, NO_COUNTS)
+    same = next((check for check in checks if check.started == started), None)
+    if same is None and checks and started > max(check.at for check in checks).timestamp():
+        return ServiceCheck(datetime.fromtimestamp(started, UTC), started, NO_COUNTS)
     return same
 
 
 def check_service(
-    url: str, limits: ServiceLimits, looks: Sequence[ServiceLook], *, now: datetime
-) -> tuple[list[Finding], ServiceLook | None]:
+    url: str, limits: ServiceLimits, checks: Sequence[ServiceCheck], *, now: datetime
+) -> tuple[list[Finding], ServiceCheck | None]:
     """Request a service's health and counters, and judge them.
 
-    looks      earlier checks
+    checks     earlier checks
     Returns    findings, and this check; None: the service gave no counters
     """
     base = check_url(url, "a service such as http://127.0.0.1:8000")
@@ -123,12 +123,12 @@ def check_service(
         if isinstance(health, str):
             return _without_answer(base, health), None
         found = [_finding("service_no_answer", base, Health.GOOD, "It answers."), _check_champion(base, health)]
-        told = client.counters()
-    if isinstance(told, str):
-        return found + [_finding(rule, base, Health.UNKNOWN, told) for rule in (FAILED, LATE, LOG)], None
-    look, before = ServiceLook(now, told.started, _count(told, limits)), find_before(looks, told.started)
-    is_away = told.is_above_0("lstm_ts_ledger_away")
-    return found + _check_counts(base, look.counts, before.counts if before else None, is_away, limits), look
+        counters = client.counters()
+    if isinstance(counters, str):
+        return found + [_finding(rule, base, Health.UNKNOWN, counters) for rule in (FAILED, LATE, LOG)], None
+    check, before = ServiceCheck(now, counters.started, _count(counters, limits)), find_before(checks, counters.started)
+    is_away = counters.is_above_0("lstm_ts_ledger_away")
+    return found + _check_counts(base, check.counts, before.counts if before else None, is_away, limits), check
 
 
 def _without_answer(base: str, why: str) -> list[Finding]:
@@ -148,12 +148,12 @@ def _check_champion(base: str, health: Mapping[str, Any]) -> Finding:
     return _finding("service_no_champion", base, Health.BAD, sentence)
 
 
-def _count(told: ServiceCounters, limits: ServiceLimits) -> Counts:
+def _count(counters: ServiceCounters, limits: ServiceLimits) -> Counts:
     """Return the counts; a request is slow beyond the first border of the histogram that is at least `slow_s`."""
-    timed, within = told.total("lstm_ts_request_seconds_count"), told.within()
+    timed, within = counters.total("lstm_ts_request_seconds_count"), counters.within()
     nearest = min((border for border in within if border >= limits.slow_s), default=None)
     slow = 0.0 if nearest is None else timed - within[nearest]
-    return Counts(told.requests, told.failed, timed, slow, told.lost)
+    return Counts(counters.requests, counters.failed, timed, slow, counters.lost)
 
 
 def _check_counts(
@@ -162,7 +162,7 @@ def _check_counts(
     if before is None:
         first = "It was looked at for the first time: there is nothing to compare with."
         return [_finding(rule, base, Health.UNKNOWN, first) for rule in (FAILED, LATE, LOG)]
-    new = counts if counts.is_anew(before) else counts.since(before)
+    new = counts if counts.reset_since(before) else counts.since(before)
     failed = _check_share(new.failed, new.requests, limits.max_failed, limits)
     slow = _check_share(new.slow, new.timed, limits.max_slow, limits)
     return [

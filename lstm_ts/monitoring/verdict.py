@@ -38,7 +38,7 @@ class ChallengeVerdict(StrEnum):
     def final(self) -> bool:
         return self not in (ChallengeVerdict.RUNNING, ChallengeVerdict.HALTED)
 
-    def gives_way_to(self, later: "ChallengeVerdict") -> bool:
+    def can_change_to(self, later: "ChallengeVerdict") -> bool:
         """Return whether a later verdict replaces this one: a version that stays challenger may turn out harmful."""
         return not self.final or later in {
             ChallengeVerdict.NO_WORSE: (ChallengeVerdict.HARM, ChallengeVerdict.BETTER),

@@ -43,7 +43,7 @@ class WatchedVersion:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRows:
     """The ledger's rows of a version for the days that may change."""
 
     forecasts: Sequence[HourlyForecast]
@@ -74,7 +74,7 @@ def measure(record: ForecastRecord, settings: DriftSettings) -> dict[str, Any]:
 
 def update_version(
     watched: WatchedVersion,
-    kept: Kept,
+    stored: StoredRows,
     new: Sequence[HourlyForecast],
     close_by_target: Mapping[datetime, float],
     reference: Mapping[str, Any],
@@ -82,14 +82,14 @@ def update_version(
     now: datetime,
 ) -> Update:
     """Score a version's forecasts and update its drift test; `new` are forecasts that the ledger lacks."""
-    forecasts = sorted([*kept.forecasts, *new], key=lambda row: row.origin_ts)
+    forecasts = sorted([*stored.forecasts, *new], key=lambda row: row.origin_ts)
     record = make_record(forecasts, close_by_target) if forecasts else None
-    scored = {(score.origin_ts, score.step) for score in kept.scores}
+    scored = {(score.origin_ts, score.step) for score in stored.scores}
     numbers = {"name": watched.name, "version": watched.number, "edges": reference["edges"], "at": now}
     scores = list_scores(record, scored, **numbers) if record else []
     days = {day_of(score) for score in scores}
-    sums = sum_days(score for score in [*kept.scores, *scores] if day_of(score) in days)
-    drift, finding = _follow_drift(watched, kept, record, scores, reference["drift"], settings)
+    sums = sum_days(score for score in [*stored.scores, *scores] if day_of(score) in days)
+    drift, finding = _follow_drift(watched, stored, record, scores, reference["drift"], settings)
     states = {REFERENCE: reference, DRIFT: drift}
     rows = [MonitorState(watched.name, watched.number, kind, now, dict(state)) for kind, state in states.items()]
     return Update(new, scores, sums, rows, record, [finding])
@@ -97,7 +97,7 @@ def update_version(
 
 def _follow_drift(
     watched: WatchedVersion,
-    kept: Kept,
+    stored: StoredRows,
     record: ForecastRecord | None,
     scores: Sequence[Score],
     reference: Mapping[str, Any] | None,
@@ -111,7 +111,7 @@ def _follow_drift(
         )
         return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
     detector = Detector(DriftReference(**reference), settings)
-    state = detector.resume(kept.states[DRIFT]) if kept.states.get(DRIFT) else detector.start()
+    state = detector.resume(stored.states[DRIFT]) if stored.states.get(DRIFT) else detector.start()
     for origin, d in find_differences(record, scores, detector.reference.baseline) if record else []:
         state = detector.update(state, d, origin.isoformat())
     health = Health.BAD if state.alarm else Health.GOOD if state.n else Health.UNKNOWN

@@ -50,7 +50,7 @@ class Aliases:
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
             log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
-            _tell(row)
+            _audit_change(row)
         return self._store.aliases(name).get(alias)
 
     def move(self, name: str, alias: str, current: int | None, number: int | None, **why: str) -> None:
@@ -62,7 +62,7 @@ class Aliases:
         else:
             self._store.set_alias(name, alias, number)
         self._ledger.record_alias(replace(change, state=DONE))
-        _tell(change)
+        _audit_change(change)
 
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:
         rows, current = self._ledger.alias_changes(name, alias), self._store.aliases(name).get(alias)
@@ -74,7 +74,7 @@ class Aliases:
         return missing_row(rows, name=name, alias=alias, current=current, now=clock.now())
 
 
-def _tell(change: AliasChange) -> None:
+def _audit_change(change: AliasChange) -> None:
     audit(
         EVENTS[change.action],
         f"The {change.alias} of {change.name} is version {change.to_version or 'none'}",

@@ -191,7 +191,7 @@ def _draw_skill_by_horizon(record: ForecastRecord, scores: Scores) -> Figure:
 
 
 def _draw_skill(axes: Axes, record: ForecastRecord, scores: Scores, name: str, color: str) -> None:
-    steps = [step for step in range(1, record.horizon + 1) if name in record.beside_at(step)]
+    steps = [step for step in range(1, record.horizon + 1) if name in record.others_at(step)]
     skill = np.array([100 * scores.horizons[str(step)].skill[name] for step in steps])
     half = np.array([_half_width(record, name, step) for step in steps])
     faces = [color if scores.horizons[str(step)].dm_p[name] < CLAIM_P else "white" for step in steps]
@@ -210,7 +210,7 @@ def _half_width(record: ForecastRecord, name: str, step: int) -> float:
 
 def _draw_skill_through_time(record: ForecastRecord) -> Figure:
     """Upper row by month; the lower row adds up each origin's share of the skill, so it ends at the table's figure."""
-    always = [name for name in record.relative_losses if all(name in record.beside_at(s) for s in record.shown_steps)]
+    always = [name for name in record.relative_losses if all(name in record.others_at(s) for s in record.shown_steps)]
     names = (always[0], PERSISTENCE)
     figure, panels = _panels(f"{record.symbol}: skill of {record.model} through time", 2, 2, height=6.6, sharex=True)
     for column, name in enumerate(names):

@@ -102,7 +102,7 @@ class ForecastRecord:
     def relative_losses(self) -> dict[str, float]:
         """Loss of each forecaster but the model over that of persistence, mean over the steps; the best first."""
         losses: dict[str, float] = {}
-        for name in dict.fromkeys(name for step in range(1, self.horizon + 1) for name in self.beside_at(step)):
+        for name in dict.fromkeys(name for step in range(1, self.horizon + 1) for name in self.others_at(step)):
             known_H = ~np.isnan(self.pinball_NH[name]).all(axis=0)
             loss_H, none_H = (np.nanmean(self.pinball_NH[n][:, known_H], axis=0) for n in (name, PERSISTENCE))
             losses[name] = float(np.mean(loss_H / none_H))
@@ -120,7 +120,7 @@ class ForecastRecord:
         """Return the baseline with the least loss at the step."""
         return min(self.baselines, key=lambda name: np.nan_to_num(self.pinball_bps(name, step), nan=np.inf))
 
-    def beside_at(self, step: int) -> list[str]:
+    def others_at(self, step: int) -> list[str]:
         """Return the forecasters beside the model that forecast the step."""
         return [name for name, q in self.quantiles.items() if name != self.model and not np.isnan(q[0, step - 1, 0])]
 

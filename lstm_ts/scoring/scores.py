@@ -120,7 +120,7 @@ def compute_scores(record: ForecastRecord) -> Scores:
 
 
 def _score_horizon(record: ForecastRecord, step: int) -> HorizonScores:
-    baselines = {name: _score_step(record, name, step) for name in record.beside_at(step)}
+    baselines = {name: _score_step(record, name, step) for name in record.others_at(step)}
     skill, dm_p = compare(record, step)
     ours, best = _score_step(record, record.model, step), record.best_baseline(step)
     return HorizonScores(**vars(ours), best=best, baselines=baselines, skill=skill, dm_p=dm_p)
@@ -150,7 +150,7 @@ def compare(
     """Return the skill of one forecaster, the model by default, over each other one, and the Diebold-Mariano p."""
     ours = record.pinball_NH[name or record.model][rows_N, step - 1]
     skill, dm_p = {}, {}
-    for baseline in record.beside_at(step):
+    for baseline in record.others_at(step):
         theirs = record.pinball_NH[baseline][rows_N, step - 1]
         reference = metrics.mean_of_known(theirs)
         skill[baseline] = 1 - metrics.mean_of_known(ours) / reference if reference > 0 else math.nan

@@ -19,7 +19,7 @@ from lstm_ts import clock
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
-from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, BarBatch, Broker, Reach
+from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker
 from lstm_ts.market.completeness import State, classify, count_within, span_of
 from lstm_ts.market.session import Session
 from lstm_ts.sources.stored_series import SeriesLimits
@@ -84,8 +84,8 @@ def backfill(
     with ledger.exclusive_ingestion(symbol):
         try:
             recent = clock.now() - clock.speed() * RECENT
-            reach = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
-            spans = _plan(raw, session, ledger.answers(symbol, raw.id), reach, start, end, again=again)
+            available = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
+            spans = _plan(raw, session, ledger.answers(symbol, raw.id), available, start, end, again=again)
             return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, limits, rejects_csv)
         finally:
             broker.close()
@@ -95,7 +95,7 @@ def _plan(
     raw: BarStore,
     session: Session,
     answers: Sequence[AnsweredSpan],
-    reach: Reach,
+    available: AvailableSpan,
     start: datetime | None,
     end: datetime | None,
     *,
@@ -106,12 +106,12 @@ def _plan(
     first = start or (known[0] if known else None)
     if first is None:
         raise ConfigError("Expected span.start for a store that holds nothing yet, got none; add span.start=2024-01-01")
-    closed = reach.now.replace(second=0, microsecond=0)
-    first, last = max(first, _next_minute(reach.head)), min(end or closed, closed)
+    closed = available.now.replace(second=0, microsecond=0)
+    first, last = max(first, _next_minute(available.head)), min(end or closed, closed)
     if first >= last:
         return []
     sessions = session.spans(first, last)
-    if reach.by_day:
+    if available.by_day:
         return plan_days(sessions, (first, last), bars_ts, answers, again=again)
     return plan_spans(sessions, bars_ts, answers, again=again)
 

@@ -14,11 +14,11 @@ class NoConnection(RetryableError):
     """Failure to connect to the server."""
 
 
-class Damaged(RetryableError):
+class DamagedAnswer(RetryableError):
     """A proxy's page, or a truncated answer."""
 
 
-class TooMuch(RetryableError):
+class AnswerTooLarge(RetryableError):
     """An answer over the size limit."""
 
 
@@ -86,7 +86,7 @@ class BoundedHttp:
         except httpx.ConnectError:
             raise NoConnection(f"no connection to {url}") from None
         except httpx.DecodingError as error:
-            raise Damaged(f"a damaged answer from {url}: {error}") from None
+            raise DamagedAnswer(f"a damaged answer from {url}: {error}") from None
         except httpx.RequestError as error:
             raise RetryableError(f"the connection to {url} was lost: {error}") from None
 
@@ -95,5 +95,5 @@ class BoundedHttp:
         async for part in response.aiter_bytes():
             body += part
             if len(body) > self._max_bytes:
-                raise TooMuch(f"more than {self._max_bytes} bytes from {response.url}")
+                raise AnswerTooLarge(f"more than {self._max_bytes} bytes from {response.url}")
         return bytes(body)

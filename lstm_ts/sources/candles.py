@@ -26,28 +26,28 @@ CROSSED = "bid above ask"
 Numbers = NDArray[np.float64]
 
 
-class NonsenseError(ValueError):
+class InvalidAnswer(ValueError):
     """Answer without candles of the requested span; the message continues "Expected "."""
 
 
 def decode(answer: Any, *, first_ms: int, until_ms: int) -> pl.DataFrame:
     """Decode an answer to BAR_SCHEMA, ascending and unique in `ts`.
 
-    Raises    NonsenseError: another shape, or a time outside first_ms <= time < until_ms
+    Raises    InvalidAnswer: another shape, or a time outside first_ms <= time < until_ms
     """
     if not isinstance(answer, dict):
-        raise NonsenseError(f"an object with lists of candles, got {_shown(answer)}")
+        raise InvalidAnswer(f"an object with lists of candles, got {_shown(answer)}")
     columns = {name: _read_numbers(answer, name) for name in COLUMNS}
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         each = ", ".join(f"{len(column)} {name}" for name, column in columns.items())
-        raise NonsenseError(f"lists of one length, got {each}")
+        raise InvalidAnswer(f"lists of one length, got {each}")
     if lengths == {0}:
         return pl.DataFrame(schema=BAR_SCHEMA)
     times_ms = _read_times_ms(answer, columns["times"], first_ms, until_ms)
     multiplier = _read_number(answer, "multiplier")
     if not 0 < multiplier < LARGEST:
-        raise NonsenseError(f"multiplier above 0, got {multiplier:g}")
+        raise InvalidAnswer(f"multiplier above 0, got {multiplier:g}")
     plain = {name: _read_number(answer, name) + np.cumsum(columns[f"{name}s"]) * multiplier for name in PRICES}
     prices = {name: _round(price_N, price_N) for name, price_N in plain.items()}
     volume = np.where(columns["volumes"] >= 0, columns["volumes"], np.nan)
@@ -58,17 +58,17 @@ def decode(answer: Any, *, first_ms: int, until_ms: int) -> pl.DataFrame:
 def _read_times_ms(answer: dict[str, Any], times_N: Numbers, first_ms: int, until_ms: int) -> NDArray[np.int64]:
     shift = _read_number(answer, "shift")
     if shift != MINUTE_MS:
-        raise NonsenseError(f"shift {MINUTE_MS}, as of minutes, got {shift:g}")
+        raise InvalidAnswer(f"shift {MINUTE_MS}, as of minutes, got {shift:g}")
     if times_N[0] < 0 or (times_N[1:] < 1).any():
-        raise NonsenseError(f"times that ascend, got steps down to {times_N.min():g}")
+        raise InvalidAnswer(f"times that ascend, got steps down to {times_N.min():g}")
     times_ms = _read_number(answer, "timestamp") + np.cumsum(times_N) * MINUTE_MS
     if times_ms[0] < first_ms or times_ms[-1] >= until_ms:
-        raise NonsenseError(
+        raise InvalidAnswer(
             f"times of {_moment(first_ms)} to {_moment(until_ms)}, got {_moment(times_ms[0])} to "
             f"{_moment(times_ms[-1])}"
         )
     if (times_ms % MINUTE_MS).any():
-        raise NonsenseError(f"times of whole minutes, got timestamp {answer['timestamp']}")
+        raise InvalidAnswer(f"times of whole minutes, got timestamp {answer['timestamp']}")
     return times_ms.astype(np.int64)
 
 
@@ -84,18 +84,18 @@ def _round(values_N: Numbers, prices_N: Numbers) -> Numbers:
 def _read_numbers(answer: dict[str, Any], name: str) -> Numbers:
     values = answer.get(name)
     if not isinstance(values, list):
-        raise NonsenseError(f"a list of {name}, got {_shown(values)}")
+        raise InvalidAnswer(f"a list of {name}, got {_shown(values)}")
     for value in values:
         if not _is_number(value) or (name != "volumes" and value != int(value)):
             kind = "numbers" if name == "volumes" else "whole numbers"
-            raise NonsenseError(f"{kind} in {name}, got {_shown(value)}")
+            raise InvalidAnswer(f"{kind} in {name}, got {_shown(value)}")
     return np.array(values, dtype=np.float64)
 
 
 def _read_number(answer: dict[str, Any], name: str) -> float:
     value: Any = answer.get(name)
     if not _is_number(value):
-        raise NonsenseError(f"a number as {name}, got {_shown(value)}")
+        raise InvalidAnswer(f"a number as {name}, got {_shown(value)}")
     return float(value)
 
 

@@ -14,8 +14,8 @@ from lstm_ts.sources.zones import Zone
 
 FUTURE = "after now: in the future, or in another zone"
 APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars
-LONELY_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
-STRAY = 23 * 60 * MINUTE_US  # at least, for a wrong day, by which a row breaks the order of its file
+ISOLATED_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
+WRONG_DAY = 23 * 60 * MINUTE_US  # at least, for a wrong day, by which a row breaks the order of its file
 NEAR = 0.1  # of that break: what may lie between the rows about it
 BULK = 10  # bars that others can be far from
 
@@ -50,22 +50,22 @@ def make_rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:
     )
 
 
-def find_lonely(stamps_N: Times) -> list[tuple[int, int]]:
+def find_isolated(stamps_N: Times) -> list[tuple[int, int]]:
     """Return the first and last stamp of each group of few stamps far from the bulk of their file.
 
     stamps_N   ascending and unique, microseconds
     """
     borders = np.flatnonzero(np.diff(stamps_N) > APART) + 1
     clusters = np.split(stamps_N, borders)
-    few = max(1, int(LONELY_SHARE * len(stamps_N)))
-    lonely = [cluster for cluster in clusters if len(cluster) <= few]
-    bulk = len(stamps_N) - sum(map(len, lonely))
+    few = max(1, int(ISOLATED_SHARE * len(stamps_N)))
+    isolated = [cluster for cluster in clusters if len(cluster) <= few]
+    bulk = len(stamps_N) - sum(map(len, isolated))
     if bulk < BULK or bulk < 0.9 * len(stamps_N):
         return []
-    return [(int(cluster[0]), int(cluster[-1])) for cluster in lonely]
+    return [(int(cluster[0]), int(cluster[-1])) for cluster in isolated]
 
 
-def find_strays(stamps_N: Times) -> NDArray[np.int64]:
+def find_out_of_order(stamps_N: Times) -> NDArray[np.int64]:
     """Return the positions of the few rows that lie days off the order of their file, which then goes on as before.
 
     stamps_N   in the order of the file, microseconds
@@ -74,5 +74,5 @@ def find_strays(stamps_N: Times) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     there, back = np.diff(stamps_N)[:-1], np.diff(stamps_N)[1:]
     shortest = np.minimum(abs(there), abs(back))
-    strays: NDArray[np.int64] = 1 + np.flatnonzero((shortest >= STRAY) & (abs(there + back) <= NEAR * shortest))
-    return strays if len(strays) <= max(1, LONELY_SHARE * len(stamps_N)) else strays[:0]
+    found: NDArray[np.int64] = 1 + np.flatnonzero((shortest >= WRONG_DAY) & (abs(there + back) <= NEAR * shortest))
+    return found if len(found) <= max(1, ISOLATED_SHARE * len(stamps_N)) else found[:0]

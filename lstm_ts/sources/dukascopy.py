@@ -16,11 +16,11 @@ from uuid import uuid4
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach, describe_rejects, make_answers, make_rejects
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
+from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch, describe_rejects, make_answers, make_rejects
 from lstm_ts.scoring.tables import percent
-from lstm_ts.sources.bounded_http import Damaged, NoConnection
-from lstm_ts.sources.candles import NonsenseError, decode, make_mid, rate
+from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
+from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
 from lstm_ts.sources.retries import GIVE_UP, Retries, RetryableError
 
@@ -74,22 +74,22 @@ class Dukascopy:
     def name(self) -> str:
         return f"Dukascopy {self.code} {self.prices} bars"
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
+    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
         """asked_at    unused: the feed says itself when it is asked too often
 
-        Raises    BrokerAway: nobody there; BrokerError: nonsense, or a clock that is off
+        Raises    BrokerUnavailable: nobody there; BrokerError: nonsense, or a clock that is off
         """
         try:
             reply = self._get(f"instruments/{self.code}")
         except NotFound as unknown:
             log.warning("%s; its candles are asked for all the same", unknown)
-            return Reach(EPOCH, clock.now(), by_day=True)
+            return AvailableSpan(EPOCH, clock.now(), by_day=True)
         except RetryableError as why:
-            raise self._away(why) from why
+            raise self._unavailable(why) from why
         self._check_clock(reply.at)
         head = self._read(reply, _read_head)
         self._known = head is not None
-        return Reach(head or EPOCH, clock.now(), by_day=True)
+        return AvailableSpan(head or EPOCH, clock.now(), by_day=True)
 
     def close(self) -> None:
         self._client.close()
@@ -103,7 +103,7 @@ class Dukascopy:
             except RetryableError as why:
                 failed += 1
                 if failed == GIVE_UP:
-                    raise self._away(why) from why
+                    raise self._unavailable(why) from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
                 batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
             yield batch
@@ -157,8 +157,8 @@ class Dukascopy:
         Raises    RetryableError: as often as `retries` allows; BrokerError: asking again is no use
         """
         try:
-            return self.retries.persist(partial(self._ask, path, query or {}), sleep=time.sleep)
-        except Damaged as why:
+            return self.retries.call(partial(self._ask, path, query or {}), sleep=time.sleep)
+        except DamagedAnswer as why:
             raise BrokerError(f"Expected JSON from Dukascopy's feed, got {why}; correct source.base") from why
 
     def _ask(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
@@ -169,14 +169,14 @@ class Dukascopy:
         except NoConnection as why:
             if self._answered:
                 raise
-            raise self._away(why) from None
+            raise self._unavailable(why) from None
         self._answered = True
         return reply
 
     def _read(self, reply: JsonReply, read: Callable[[Any], Result]) -> Result:
         try:
             return read(reply.value)
-        except NonsenseError as why:
+        except InvalidAnswer as why:
             raise BrokerError(
                 f"Expected {why} in the answer of {reply.url}; nothing of it was stored; try later, or correct "
                 f"source.base"
@@ -188,29 +188,29 @@ class Dukascopy:
         if abs(ahead_s) / clock.speed() > self.max_skew_s + 1:  # theirs is in whole seconds
             raise BrokerError(
                 f"Expected the clock of {self._client.base} within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-ahead_s:+.0f} s from it; {clock.mend()}"
+                f"{-ahead_s:+.0f} s from it; {clock.fix_hint()}"
             )
 
-    def _away(self, why: RetryableError) -> BrokerAway:
-        return BrokerAway(
+    def _unavailable(self, why: RetryableError) -> BrokerUnavailable:
+        return BrokerUnavailable(
             f"Expected answers from Dukascopy's feed at {self._client.base}, got none: {why}; try later, or correct "
             f"source.base"
         )
 
 
 def _read_head(instrument: Any) -> datetime | None:
-    """The first minute of an instrument; None where the feed does not say.    Raises    NonsenseError"""
+    """The first minute of an instrument; None where the feed does not say.    Raises    InvalidAnswer"""
     if not isinstance(instrument, dict):
-        raise NonsenseError("an object that describes the instrument, got none")
+        raise InvalidAnswer("an object that describes the instrument, got none")
     histories = instrument.get("histories", [])
     if not isinstance(histories, list) or not all(isinstance(history, dict) for history in histories):
-        raise NonsenseError("a list of objects as histories, got something else")
+        raise InvalidAnswer("a list of objects as histories, got something else")
     heads = [history.get("from") for history in histories if history.get("period") == "MINUTE"]
     if not heads:
         return None
     head = heads[0]
     if type(head) is not int or not 0 <= head <= _epoch_ms(clock.now()):
-        raise NonsenseError(f"the first moment of its minutes as epoch ms, got {str(head)[:40]}")
+        raise InvalidAnswer(f"the first moment of its minutes as epoch ms, got {str(head)[:40]}")
     return EPOCH + timedelta(milliseconds=head)
 
 

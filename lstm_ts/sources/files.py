@@ -1,6 +1,6 @@
 """Bars and ticks from files, a block at a time, so one may be larger than memory.
 
-A file's rows are spooled to learn what they are (`learnt.py`), then delivered. Ticks become minute bars of the mid
+A file's rows are spooled to find what they are (`file_scan.py`), then delivered. Ticks become minute bars of the mid
 price and of their spread. Rows that are refused are delivered beside the bars, with file, line and reason.
 """
 
@@ -22,8 +22,8 @@ from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
 from lstm_ts.sources.file_evidence import FileEvidence
 from lstm_ts.sources.file_paths import check_paths, find_files
+from lstm_ts.sources.file_scan import ScannedFile, scan_file
 from lstm_ts.sources.formats import DATES
-from lstm_ts.sources.learnt import LearntFile, learn_file
 from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
 from lstm_ts.sources.repeated_hour import AMBIGUOUS
@@ -107,7 +107,7 @@ class Files:
             for part in parts:
                 with Spool() as spool:
                     try:
-                        file = self._learn(part, spool, (first, last), before)
+                        file = self._scan(part, spool, (first, last), before)
                     except OtherSymbol as error:
                         others.append(error)
                         continue
@@ -119,7 +119,7 @@ class Files:
                 notes = tuple(map(describe_left_out, others))
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE_US) // MINUTE_US, notes=notes)
 
-    def _read_part(self, file: LearntFile, overlap: Overlap) -> Iterator[BarBatch]:
+    def _read_part(self, file: ScannedFile, overlap: Overlap) -> Iterator[BarBatch]:
         evidence = FileEvidence()
         batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, evidence)
         yield from _with_answers(batches, evidence, file, overlap)
@@ -130,12 +130,12 @@ class Files:
     def _open(self, path: Path) -> list[Chunks]:
         return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
 
-    def _learn(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> LearntFile:
+    def _scan(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> ScannedFile:
         path = Path(opened.name)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")
         self._check_names(opened, path)
-        return learn_file(
+        return scan_file(
             path,
             opened,
             spool,
@@ -175,7 +175,7 @@ class Files:
             opened.notes.append(f"Stamps of {path} are taken as {zone}, which it names")
         return zone
 
-    def _bar_batches(self, file: LearntFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
+    def _bar_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the bars of each block; of several rows with one stamp the last one counts."""
         seen = SeenBars()
         for rows in file.read_rows():
@@ -190,7 +190,7 @@ class Files:
             yield BarBatch(bars, minutes=file.spacing // MINUTE_US, rejects=make_rejects(rows, file.path))
         file.notes.extend(seen.describe(file.path))
 
-    def _tick_batches(self, file: LearntFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
+    def _tick_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the rejects of each block, then all minutes, since any block may have ticks of them."""
         partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
         for rows in file.read_rows():
@@ -210,7 +210,7 @@ class Files:
         mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
         return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
 
-    def _without_repeats(self, file: LearntFile, partials: pl.DataFrame) -> pl.DataFrame:
+    def _without_repeats(self, file: ScannedFile, partials: pl.DataFrame) -> pl.DataFrame:
         """Remove repeated ticks of the minutes that are visited again, a group of minutes at a time, from the disk."""
         again = find_visited_again(partials)
         if again.is_empty():
@@ -235,7 +235,7 @@ def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_answers(
-    batches: Iterator[BarBatch], evidence: FileEvidence, file: LearntFile, overlap: Overlap
+    batches: Iterator[BarBatch], evidence: FileEvidence, file: ScannedFile, overlap: Overlap
 ) -> Iterator[BarBatch]:
     """Add to the last batch the answers that the file proves, and notes; longer bars prove nothing about minutes."""
     held = None

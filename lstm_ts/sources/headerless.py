@@ -25,12 +25,12 @@ def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
         widths = Counter(len(row) for row in split if len(row) >= 4)
         for width, _ in widths.most_common(2):
             rows = [row for row in split if len(row) == width]
-            if layout := _by_look(separator, rows, file=file):
+            if layout := _infer_layout(separator, rows, file=file):
                 return layout
     return None
 
 
-def _by_look(separator: str, rows: Sequence[Sequence[str]], *, file: str) -> Layout | None:
+def _infer_layout(separator: str, rows: Sequence[Sequence[str]], *, file: str) -> Layout | None:
     """A stamp, or a day and its time, before them perhaps a symbol, behind them numbers."""
     columns = list(zip(*rows, strict=True))
     for at in range(min(3, len(columns) - 3)):
@@ -43,7 +43,7 @@ def _by_look(separator: str, rows: Sequence[Sequence[str]], *, file: str) -> Lay
             days = recognise_stamp([f"{a.strip()} {b.strip()}" for a, b in zip(*columns[at : at + 2], strict=True)])
         if days is None:
             continue
-        names = _names_by_look(columns, stamp)
+        names = _infer_names(columns, stamp)
         if names is None:
             return None
         found = find_columns(names, rows)
@@ -60,7 +60,7 @@ def _is_clock(cell: str) -> bool:
     return bool(CLOCK_CELL.fullmatch(cell) or DIGITS_CELL.fullmatch(cell))
 
 
-def _names_by_look(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tuple[str, ...] | None:
+def _infer_names(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tuple[str, ...] | None:
     """Names for the columns of a file without a header; null where the numbers are neither bars nor ticks."""
     before = [
         "symbol" if all(re.search("[A-Za-z]", cell) for cell in column) else "x" for column in columns[: stamp[0]]

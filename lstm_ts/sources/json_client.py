@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from lstm_ts import __version__, clock
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
-from lstm_ts.sources.bounded_http import BoundedHttp, Damaged, Head, TooMuch, check_url
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
+from lstm_ts.sources.bounded_http import AnswerTooLarge, BoundedHttp, DamagedAnswer, Head, check_url
 from lstm_ts.sources.retries import RetryableError
 
 SHOWN = 80  # bytes of an answer that is no JSON, in the error
@@ -45,12 +45,12 @@ class JsonClient:
         self._http.close()
 
     def get(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
-        """Raises    RetryableError: no whole answer; NotFound; BrokerError: a refusal, or too much; BrokerAway"""
+        """Raises    RetryableError: no whole answer; NotFound; BrokerError: refused, or too much; BrokerUnavailable"""
         try:
             head, body = self._http.fetch(f"{self.base}/{path}", query, check=self._check_status)
-        except TooMuch as much:
+        except AnswerTooLarge as error:
             raise BrokerError(
-                f"Expected at most source.max_bytes={self._max_bytes} bytes, got {much}; correct source.base; nothing "
+                f"Expected at most source.max_bytes={self._max_bytes} bytes, got {error}; correct source.base; nothing "
                 f"of this answer was stored"
             ) from None
         return JsonReply(head.url, _parse(body, head.url), _date(head.headers.get("Date", "")))
@@ -67,10 +67,10 @@ class JsonClient:
         raise BrokerError(f"Expected an answer from {url}, got status {status}{moved}; correct source.base")
 
     def _pause_s(self, head: Head) -> float:
-        """Raises    BrokerAway: the server wants to be left alone for longer than `patience_s`"""
+        """Raises    BrokerUnavailable: the server wants to be left alone for longer than `patience_s`"""
         pause_s = _retry_after_s(head.headers.get("Retry-After", ""))
         if pause_s > self._patience_s:
-            raise BrokerAway(
+            raise BrokerUnavailable(
                 f"Expected {self.base} to answer within source.patience_s={self._patience_s:g} s, got status "
                 f"{head.status} and a wish to be left alone for {pause_s:.0f} s; try again then"
             )
@@ -81,7 +81,7 @@ def _parse(body: bytes, url: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise Damaged(f"{body[:SHOWN]!r} from {url}") from None
+        raise DamagedAnswer(f"{body[:SHOWN]!r} from {url}") from None
 
 
 def _date(text: str) -> datetime | None:

@@ -32,16 +32,16 @@ class Retries:
         if self.attempts < 1 or min(self.first_s, self.longest_s) < 0:
             raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
 
-    def persist(self, ask: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
-        """Raises    RetryableError: that of the last of `attempts`; any other error of `ask`"""
+    def call(self, request: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
+        """Raises    RetryableError: that of the last of `attempts`; any other error of `request`"""
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             retry=tenacity.retry_if_exception_type(RetryableError),
             wait=self._wait_s,
             sleep=sleep,
-            before_sleep=_say,
+            before_sleep=_log_retry,
             reraise=True,
-        )(ask)
+        )(request)
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         jittered = tenacity.wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
@@ -54,6 +54,6 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception()
 
 
-def _say(state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     assert state.next_action is not None
     log.info("Again in %.1f s, after attempt %d: %s", state.next_action.sleep, state.attempt_number, _error(state))

@@ -114,13 +114,13 @@ def _find(
         return []
     start, end = starts_S[0], ends_S[-1] - 1
     return [
-        *_beside(stamps_N[:start], stamps_N[start], open_N[start]),
+        *_outside(stamps_N[:start], stamps_N[start], open_N[start]),
         *_between(stamps_N, open_N, close_N, ends_S[:-1] - 1, starts_S[1:]),
-        *_beside(stamps_N[end + 1 :], stamps_N[end], close_N[end]),
+        *_outside(stamps_N[end + 1 :], stamps_N[end], close_N[end]),
     ]
 
 
-def _beside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[int, int, float, float]]:
+def _outside(stamps_N: Times, stamp: np.int64, level: np.float32) -> list[tuple[int, int, float, float]]:
     """Return the span before the first stretch or after the last, given the stretch's nearest stamp and level."""
     if not len(stamps_N):
         return []

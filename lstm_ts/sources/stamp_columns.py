@@ -73,7 +73,7 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
         best = next((i for i in named if shapes[i].utc), (named or whole)[0])
         return StampColumns((best,), shapes[best])
     if days and clocks:
-        return _beside(cells, days[0], clocks[0])
+        return _combine(cells, days[0], clocks[0])
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
 
@@ -101,7 +101,7 @@ def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return all(pattern.fullmatch(cell) for cell in cells if cell)
 
 
-def _beside(cells: Mapping[int, Sequence[str]], day: int, clock: int) -> StampColumns | None:
+def _combine(cells: Mapping[int, Sequence[str]], day: int, clock: int) -> StampColumns | None:
     joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in (day, clock)))
     stamps = recognise_stamp(joined.to_list())
     return StampColumns((day, clock), stamps) if stamps else None

@@ -39,8 +39,8 @@ def find_symbol(names: Mapping[int, str], cells: Mapping[int, Sequence[str]]) ->
     named = (
         i for i in few if NAME.fullmatch(names[i]) and not any("." in cell for cell in filled[i] if _is_number(cell))
     )
-    looking = (i for i in few if not OTHER_NAME.fullmatch(names[i]) and any(map(_is_symbol, filled[i])))
-    return next(named, next(looking, None))
+    open_page = (i for i in few if not OTHER_NAME.fullmatch(names[i]) and any(map(_is_symbol, filled[i])))
+    return next(named, next(open_page, None))
 
 
 def _is_number(cell: str) -> bool:

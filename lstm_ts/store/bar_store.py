@@ -135,11 +135,11 @@ class BarStore:
                 staging.folder.mkdir()
                 yield staging
                 staging.result, staging.store_id = self._commit(staging, source, session)
-                self._tell(staging, source)
+                self._log_stored(staging, source)
             finally:
                 self._remove_leftovers()
 
-    def _tell(self, staging: Staging, source: str) -> None:
+    def _log_stored(self, staging: Staging, source: str) -> None:
         """Log where the bars came from: docs/LOGS.md traces a bar by these lines."""
         done, (first, last) = staging.result, staging.span or (None, None)
         if first and last:

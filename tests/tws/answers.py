@@ -3,7 +3,7 @@
 import polars as pl
 
 from .market import LONG_NAMES, Market, Span, bars_text, stamp_text, trading_hours
-from .wire import Ask, Tell, error, frame, frame_text
+from .wire import RequestType, ResponseType, error, frame, frame_text
 
 Message = tuple[int, str]
 
@@ -45,21 +45,21 @@ REFUSALS = {
 
 # What an empty account answers: only the end of the list; with the request's number, or without.
 ENDS = {
-    Ask.OPEN_ORDERS: Tell.OPEN_ORDERS_END,
-    Ask.ALL_OPEN_ORDERS: Tell.OPEN_ORDERS_END,
-    Ask.POSITIONS: Tell.POSITIONS_END,
+    RequestType.OPEN_ORDERS: ResponseType.OPEN_ORDERS_END,
+    RequestType.ALL_OPEN_ORDERS: ResponseType.OPEN_ORDERS_END,
+    RequestType.POSITIONS: ResponseType.POSITIONS_END,
 }
 ENDS_OF_REQUEST = {
-    Ask.EXECUTIONS: Tell.EXECUTIONS_END,
-    Ask.ACCOUNT_SUMMARY: Tell.ACCOUNT_SUMMARY_END,
-    Ask.ACCOUNT_UPDATES_MULTI: Tell.ACCOUNT_UPDATES_MULTI_END,
+    RequestType.EXECUTIONS: ResponseType.EXECUTIONS_END,
+    RequestType.ACCOUNT_SUMMARY: ResponseType.ACCOUNT_SUMMARY_END,
+    RequestType.ACCOUNT_UPDATES_MULTI: ResponseType.ACCOUNT_UPDATES_MULTI_END,
 }
 UNANSWERED = {
-    Ask.AUTO_OPEN_ORDERS,
-    Ask.CANCEL_POSITIONS,
-    Ask.CANCEL_ACCOUNT_SUMMARY,
-    Ask.CANCEL_ACCOUNT_UPDATES_MULTI,
-    Ask.CANCEL_HEAD_TIMESTAMP,
+    RequestType.AUTO_OPEN_ORDERS,
+    RequestType.CANCEL_POSITIONS,
+    RequestType.CANCEL_ACCOUNT_SUMMARY,
+    RequestType.CANCEL_ACCOUNT_UPDATES_MULTI,
+    RequestType.CANCEL_HEAD_TIMESTAMP,
 }
 
 
@@ -74,7 +74,9 @@ def refusal(name: str, request: int, symbol: str) -> bytes:
 
 def history(request: int, rows: pl.DataFrame, span: Span, *, format_date: str) -> bytes:
     """One frame with all bars; up to version 195 it is its own end."""
-    head = "\0".join([str(int(Tell.HISTORICAL_DATA)), str(request), stamp_text(span.start), stamp_text(span.end)])
+    head = "\0".join(
+        [str(int(ResponseType.HISTORICAL_DATA)), str(request), stamp_text(span.start), stamp_text(span.end)]
+    )
     return frame_text(f"{head}\0{rows.height}\0{bars_text(rows, format_date=format_date)}")
 
 
@@ -82,7 +84,7 @@ def contract_details(request: int, market: Market, symbol: str, *, now: int, zon
     """Field by field as `Decoder.contractDetails` reads them from version 164 on."""
     hours, exchange = trading_hours(now, zone), "LME" if second else "SMART"
     return frame(
-        Tell.CONTRACT_DATA, request, symbol, "CMDTY", "", "0", "", exchange, "USD", symbol,
+        ResponseType.CONTRACT_DATA, request, symbol, "CMDTY", "", "0", "", exchange, "USD", symbol,
         symbol, symbol, market.con_ids[symbol] + second, "0.001",
         "1", "ACTIVETIM,LMT,MKT", exchange, "1", "0", LONG_NAMES.get(symbol, symbol), "", "", "", "", "",
         zone, hours, hours, "", "0", 0,
@@ -92,22 +94,22 @@ def contract_details(request: int, market: Market, symbol: str, *, now: int, zon
 
 def head_timestamp(request: int, epoch: int, *, format_date: str) -> bytes:
     text = stamp_text(epoch).removesuffix(" UTC").replace(" ", "-")
-    return frame(Tell.HEAD_TIMESTAMP, request, epoch if format_date == "2" else text)
+    return frame(ResponseType.HEAD_TIMESTAMP, request, epoch if format_date == "2" else text)
 
 
-def of_account(ask: Ask | None, fields: list[str], *, account: str, now: int) -> bytes | None:
+def of_account(request_type: RequestType | None, fields: list[str], *, account: str, now: int) -> bytes | None:
     """The clock, and an account that holds nothing and has never traded; None for what is not known."""
-    match ask:
-        case Ask.CURRENT_TIME:
-            return frame(Tell.CURRENT_TIME, 1, now)
-        case Ask.MANAGED_ACCOUNTS:
-            return frame(Tell.MANAGED_ACCOUNTS, 1, account)
-        case Ask.ACCOUNT_UPDATES:
-            return frame(Tell.ACCOUNT_DOWNLOAD_END, 1, account)
-        case Ask.COMPLETED_ORDERS:
-            return frame(Tell.COMPLETED_ORDERS_END)
-    if ask in ENDS:
-        return frame(ENDS[ask], 1)
-    if ask in ENDS_OF_REQUEST:
-        return frame(ENDS_OF_REQUEST[ask], 1, fields[2])
-    return b"" if ask in UNANSWERED else None
+    match request_type:
+        case RequestType.CURRENT_TIME:
+            return frame(ResponseType.CURRENT_TIME, 1, now)
+        case RequestType.MANAGED_ACCOUNTS:
+            return frame(ResponseType.MANAGED_ACCOUNTS, 1, account)
+        case RequestType.ACCOUNT_UPDATES:
+            return frame(ResponseType.ACCOUNT_DOWNLOAD_END, 1, account)
+        case RequestType.COMPLETED_ORDERS:
+            return frame(ResponseType.COMPLETED_ORDERS_END)
+    if request_type in ENDS:
+        return frame(ENDS[request_type], 1)
+    if request_type in ENDS_OF_REQUEST:
+        return frame(ENDS_OF_REQUEST[request_type], 1, fields[2])
+    return b"" if request_type in UNANSWERED else None

@@ -13,7 +13,7 @@ from .history import Asked, History, Pace
 from .journal import Clock, Journal
 from .line import OUTAGES, Connection, Line, Outage
 from .market import DAY_S, BadRequest, Market, parse_span
-from .wire import Tell, contract_fields, error, frame
+from .wire import ResponseType, contract_fields, error, frame
 
 
 class Desk:
@@ -42,7 +42,7 @@ class Desk:
         for second in (False, True) if fault == "two_contracts" else (False,):
             details = answers.contract_details(request, self.market, symbol, now=now, zone=zone, second=second)
             await connection.send(details)
-        await connection.send(frame(Tell.CONTRACT_DATA_END, 1, request))
+        await connection.send(frame(ResponseType.CONTRACT_DATA_END, 1, request))
 
     async def head_timestamp(self, connection: Connection, fields: list[str]) -> None:
         request, symbol = int(fields[1]), self.market.find(contract_fields(fields[2:14]))

@@ -14,7 +14,7 @@ from .history import Pace
 from .journal import Clock, Journal
 from .line import Connection, Line
 from .market import Market
-from .wire import ORDERS, Ask, Tell, error, frame, read_frame, read_handshake
+from .wire import ORDERS, RequestType, ResponseType, error, frame, read_frame, read_handshake
 
 log = logging.getLogger("tws")
 
@@ -41,11 +41,11 @@ class Server:
         self.line = Line(self._accept, outage_s=settings.outage_s)
         pace = Pace(settings.pace)
         self.desk = Desk(market, schedule, pace, line=self.line, clock=self.clock, journal=self.journal)
-        self._handlers: dict[Ask, Callable[[Connection, list[str]], Awaitable[None]]] = {
-            Ask.CONTRACT_DETAILS: self.desk.contract_details,
-            Ask.HISTORICAL_DATA: self.desk.historical_data,
-            Ask.CANCEL_HISTORICAL_DATA: self.desk.cancel_historical_data,
-            Ask.HEAD_TIMESTAMP: self.desk.head_timestamp,
+        self._handlers: dict[RequestType, Callable[[Connection, list[str]], Awaitable[None]]] = {
+            RequestType.CONTRACT_DETAILS: self.desk.contract_details,
+            RequestType.HISTORICAL_DATA: self.desk.historical_data,
+            RequestType.CANCEL_HISTORICAL_DATA: self.desk.cancel_historical_data,
+            RequestType.HEAD_TIMESTAMP: self.desk.head_timestamp,
         }
 
     async def reset_daily(self, at: time) -> None:
@@ -85,7 +85,7 @@ class Server:
             return
         await connection.send(frame(version, f"{datetime.fromtimestamp(self.clock.now, UTC):%Y%m%d %H:%M:%S UTC}"))
         start = await read_frame(connection.reader)
-        if Ask(int(start[0])) is not Ask.START_API or not await self._start(connection, int(start[2])):
+        if RequestType(int(start[0])) is not RequestType.START_API or not await self._start(connection, int(start[2])):
             return
         while True:
             await self._dispatch(connection, await read_frame(connection.reader))
@@ -98,8 +98,8 @@ class Server:
             await connection.send(answers.notice(answers.ID_IN_USE))
             return False
         connection.client = client
-        await connection.send(frame(Tell.MANAGED_ACCOUNTS, 1, self.settings.account))
-        await connection.send(frame(Tell.NEXT_VALID_ID, 1, 1))
+        await connection.send(frame(ResponseType.MANAGED_ACCOUNTS, 1, self.settings.account))
+        await connection.send(frame(ResponseType.NEXT_VALID_ID, 1, 1))
         lost = self.line.outage is not None and self.line.outage.lost
         broken = lost or fault == "unsettled"
         for message in (answers.BROKEN,) if broken else (*answers.FARMS_OK, answers.SECDEF_OK):
@@ -112,16 +112,16 @@ class Server:
 
     async def _dispatch(self, connection: Connection, fields: list[str]) -> None:
         number = int(fields[0])
-        ask = Ask(number) if number in Ask.__members__.values() else None
-        self.journal.messages[ask.name.lower() if ask else f"message_{number}"] += 1
+        request_type = RequestType(number) if number in RequestType.__members__.values() else None
+        self.journal.messages[request_type.name.lower() if request_type else f"message_{number}"] += 1
         account = self.settings.account
         if self._too_fast(connection):
             await connection.send(answers.notice(answers.TOO_FAST))
-        elif ask in ORDERS:
-            await self._refuse_order(connection, ask, fields)
-        elif ask in self._handlers:
-            await self._handlers[ask](connection, fields)
-        elif (empty := answers.of_account(ask, fields, account=account, now=int(self.clock.now))) is not None:
+        elif request_type in ORDERS:
+            await self._refuse_order(connection, request_type, fields)
+        elif request_type in self._handlers:
+            await self._handlers[request_type](connection, fields)
+        elif (empty := answers.of_account(request_type, fields, account=account, now=int(self.clock.now))) is not None:
             await connection.send(empty)
         else:
             await connection.send(error(-1, 321, f"This simulator does not answer message {number}"))
@@ -133,9 +133,13 @@ class Server:
             connection.asked.popleft()
         return self.settings.pace > 0 and len(connection.asked) > MESSAGES_A_SECOND
 
-    async def _refuse_order(self, connection: Connection, ask: Ask, fields: list[str]) -> None:
-        self.journal.orders.append(ask.name.lower())
-        log.warning("refused an order message: %s", ask.name)
-        with_version = ask in (Ask.CANCEL_ORDER, Ask.EXERCISE_OPTIONS)
-        request = -1 if ask in (Ask.GLOBAL_CANCEL, Ask.REPLACE_FA) else int(fields[2 if with_version else 1])
+    async def _refuse_order(self, connection: Connection, request_type: RequestType, fields: list[str]) -> None:
+        self.journal.orders.append(request_type.name.lower())
+        log.warning("refused an order message: %s", request_type.name)
+        with_version = request_type in (RequestType.CANCEL_ORDER, RequestType.EXERCISE_OPTIONS)
+        request = (
+            -1
+            if request_type in (RequestType.GLOBAL_CANCEL, RequestType.REPLACE_FA)
+            else int(fields[2 if with_version else 1])
+        )
         await connection.send(error(request, *answers.READ_ONLY))

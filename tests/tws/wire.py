@@ -13,7 +13,7 @@ SERVER_VERSIONS = range(164, 179)  # 164 begins the contract details' present la
 MAX_FRAME = 1 << 20
 
 
-class Ask(IntEnum):
+class RequestType(IntEnum):
     """What a client sends."""
 
     PLACE_ORDER = 3
@@ -44,15 +44,15 @@ class Ask(IntEnum):
 
 
 ORDERS = {
-    Ask.PLACE_ORDER,
-    Ask.CANCEL_ORDER,
-    Ask.REPLACE_FA,
-    Ask.EXERCISE_OPTIONS,
-    Ask.GLOBAL_CANCEL,
+    RequestType.PLACE_ORDER,
+    RequestType.CANCEL_ORDER,
+    RequestType.REPLACE_FA,
+    RequestType.EXERCISE_OPTIONS,
+    RequestType.GLOBAL_CANCEL,
 }
 
 
-class Tell(IntEnum):
+class ResponseType(IntEnum):
     """What the server sends."""
 
     ERROR = 4
@@ -84,7 +84,7 @@ def frame_text(text: str) -> bytes:
 
 def error(request: int, code: int, text: str) -> bytes:
     """`request` is -1 for a notice about the connection; the last field is for orders only (from version 166)."""
-    return frame(Tell.ERROR, 2, request, code, text, "")
+    return frame(ResponseType.ERROR, 2, request, code, text, "")
 
 
 def contract_fields(fields: Iterable[str]) -> dict[str, str]:

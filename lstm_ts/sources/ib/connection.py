@@ -32,14 +32,14 @@ class TwsConnection:
         self.closed = False
         self.down: set[str] = set()  # servers that TWS cannot reach: "IB", or names of data farms
         self.unsure = True  # new, or back after an outage, and IB's clock not checked since
-        self._greeted = False
+        self._connected = False
         self._history = False  # whether the current request is for history
-        self._said: TwsError | None = None
+        self._error: TwsError | None = None
         self._before = -1  # the highest id of a finished request
         self._why = ""
-        self._disturbed = asyncio.Event()
+        self._interrupted = asyncio.Event()
         self._restored = asyncio.Event()
-        ib.errorEvent += self._hear
+        ib.errorEvent += self._on_error
         ib.client.apiError += self._hang_up
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
@@ -47,14 +47,14 @@ class TwsConnection:
 
         Raises    TwsError; OSError, TimeoutError: no TWS at the address
         """
-        greeted = asyncio.ensure_future(self.ib.client.connectAsync(host, port, client_id, timeout_s))
-        await self._first(greeted, timeout_s + 1)
-        if self._said:
-            raise self._said
-        if not greeted.done() or greeted.cancelled():
+        connected = asyncio.ensure_future(self.ib.client.connectAsync(host, port, client_id, timeout_s))
+        await self._first(connected, timeout_s + 1)
+        if self._error:
+            raise self._error
+        if not connected.done() or connected.cancelled():
             raise ConnectionAbortedError(self._why or "no greeting")
-        await greeted
-        self._greeted = True
+        await connected
+        self._connected = True
 
     def away(self, *, history: bool) -> set[str]:
         """Return the unreachable servers that a request needs: only history comes from a data farm."""
@@ -64,15 +64,15 @@ class TwsConnection:
         """Await an answer.    Raises    TwsError; RetryableError: no answer, or an error message disturbed it"""
         if away := self.away(history=history):
             raise RetryableError(f"{', '.join(sorted(away))} is away")
-        self._said, self._why, self._history = None, "", history
-        self._disturbed.clear()
+        self._error, self._why, self._history = None, "", history
+        self._interrupted.clear()
         try:
             self._before = self.ib.client.getReqId()
             answer: asyncio.Future[Result] = asyncio.ensure_future(start())
             await self._first(answer, timeout_s)
-            if self._said:
-                raise self._said
-            if self._disturbed.is_set():
+            if self._error:
+                raise self._error
+            if self._interrupted.is_set():
                 raise RetryableError(self._why)
             if not answer.done() or answer.cancelled():
                 if history:
@@ -96,36 +96,36 @@ class TwsConnection:
         return not self.down and not self.closed
 
     async def _first(self, answer: "asyncio.Future[Any]", timeout_s: float) -> None:
-        disturbed = asyncio.ensure_future(self._disturbed.wait())
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
-            await asyncio.wait({answer, disturbed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answer, interrupted}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            disturbed.cancel()
+            interrupted.cancel()
             if not answer.done():
                 answer.cancel()
                 await asyncio.wait({answer}, timeout=1)
             if answer.done() and not answer.cancelled():
                 answer.exception()  # retrieved, since asyncio warns about an exception that never was
 
-    def _hear(self, request: int, code: int, text: str, *_: object) -> None:
+    def _on_error(self, request: int, code: int, text: str, *_: object) -> None:
         meaning, what = explain(code, text), place(code, text)
         if meaning.action is Action.UP:
-            self._come_up(what)
+            self._restore(what)
         elif meaning.action is Action.DOWN:
             self.down.add(what)
-            if self._greeted and what in self.away(history=self._history):
-                self._disturb(text)
+            if self._connected and what in self.away(history=self._history):
+                self._interrupt(text)
         elif request > self._before or meaning.action is Action.NEXT_ID or code in (100, 503):
             if meaning.action is not Action.INFORM:
-                self._said = TwsError(code, text)
-                self._disturb(text)
+                self._error = TwsError(code, text)
+                self._interrupt(text)
         elif request == -1 and meaning.action is Action.LOST:
             self.closed = True
-            self._disturb(text)
+            self._interrupt(text)
         elif request == -1 and meaning.action is Action.PROBE and self._history:
-            self._disturb(text)
+            self._interrupt(text)
 
-    def _come_up(self, what: str) -> None:
+    def _restore(self, what: str) -> None:
         self.unsure |= bool(self.down)
         self.down = set() if what == "IB" else self.down - {what}
         if not self.down:
@@ -133,12 +133,12 @@ class TwsConnection:
 
     def _hang_up(self, why: str) -> None:
         self.closed = True
-        self._disturb(why or "the connection was closed")
+        self._interrupt(why or "the connection was closed")
         self._restored.set()
 
-    def _disturb(self, why: str) -> None:
+    def _interrupt(self, why: str) -> None:
         self._why = self._why or why
-        self._disturbed.set()
+        self._interrupted.set()
 
 
 class EventLoopRunner:

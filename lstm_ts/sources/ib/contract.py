@@ -8,11 +8,11 @@ from lstm_ts.sources.ib.connection import TwsConnection, TwsError
 from lstm_ts.sources.retries import RetryableError
 
 NO_CONTRACT = 200
-Ask = Callable[[Callable[[TwsConnection], Awaitable[Any]]], Any]
+RunRequest = Callable[[Callable[[TwsConnection], Awaitable[Any]]], Any]
 
 
-def find_contract(api: Any, fields: Mapping[str, str | int], persist: Ask, ask_once: Ask) -> Any:
-    """persist   asks until there is an answer
+def find_contract(api: Any, fields: Mapping[str, str | int], retry: RunRequest, request_once: RunRequest) -> Any:
+    """retry     requests until there is an answer
 
     Raises    ConfigError: fields that no contract has; BrokerError: none, or several; RetryableError
     """
@@ -22,22 +22,22 @@ def find_contract(api: Any, fields: Mapping[str, str | int], persist: Ask, ask_o
         raise ConfigError(f"Expected fields of IB's Contract in symbol.contract, got: {error}") from None
     shown = " ".join(map(str, fields.values()))
     try:
-        found = persist(lambda line: line.ib.reqContractDetailsAsync(wanted))
+        found = retry(lambda line: line.ib.reqContractDetailsAsync(wanted))
     except BrokerError as error:
         if not isinstance(error.__cause__, TwsError) or error.__cause__.code != NO_CONTRACT:
             raise
-        raise BrokerError(f"{error}; IB knows {_list_similar(fields, ask_once)}") from None
+        raise BrokerError(f"{error}; IB knows {_list_similar(fields, request_once)}") from None
     if len(found) != 1:
-        candidates = ", ".join(_shown(details.contract) for details in found) or _list_similar(fields, ask_once)
+        candidates = ", ".join(_shown(details.contract) for details in found) or _list_similar(fields, request_once)
         raise BrokerError(f"Expected one contract for {shown}, got {len(found)}: {candidates}; set symbol.contract")
     contract = found[0].contract
     contract.exchange = fields.get("exchange", contract.exchange)
     return contract
 
 
-def _list_similar(fields: Mapping[str, str | int], ask_once: Ask) -> str:
+def _list_similar(fields: Mapping[str, str | int], request_once: RunRequest) -> str:
     try:
-        similar = ask_once(lambda line: line.ib.reqMatchingSymbolsAsync(fields["symbol"])) or []
+        similar = request_once(lambda line: line.ib.reqMatchingSymbolsAsync(fields["symbol"])) or []
     except (RetryableError, TwsError):
         similar = []
     return ", ".join(_shown(found.contract) for found in similar) or "nothing similar"

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from lstm_ts.errors import BrokerAway, BrokerError
+from lstm_ts.errors import BrokerError, BrokerUnavailable
 from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
 from lstm_ts.sources.ib.errors import Action, explain
 
@@ -15,31 +15,31 @@ REASONS = (
 
 
 def log_in(wire: EventLoopRunner, address: str, client_id: int, *, live: bool) -> TwsConnection:
-    """Raises    BrokerAway: nobody there; BrokerError: a live account; TwsError: anything else"""
-    line = _greet(wire, address, client_id)
+    """Raises    BrokerUnavailable: nobody there; BrokerError: a live account; TwsError: anything else"""
+    line = _connect(wire, address, client_id)
     try:
         check_account(line.ib.client.getAccounts(), address, live=live)
     except (BrokerError, ConnectionError) as error:
         line.ib.disconnect()
         if isinstance(error, ConnectionError):
-            raise BrokerAway(f"Expected TWS at {address}, got its hang-up: {error}; {REASONS}") from None
+            raise BrokerUnavailable(f"Expected TWS at {address}, got its hang-up: {error}; {REASONS}") from None
         raise
     return line
 
 
-def _greet(wire: EventLoopRunner, address: str, first: int) -> TwsConnection:
+def _connect(wire: EventLoopRunner, address: str, first: int) -> TwsConnection:
     last = first + CLIENT_IDS - 1
     for client_id in range(first, last + 1):
         try:
             return wire.connect(client_id)
-        except TwsError as said:
-            if explain(said.code, said.text).action is not Action.NEXT_ID:
+        except TwsError as error:
+            if explain(error.code, error.text).action is not Action.NEXT_ID:
                 raise
         except TimeoutError:
-            raise BrokerAway(f"Expected TWS at {address}, got no greeting from there; {REASONS}") from None
+            raise BrokerUnavailable(f"Expected TWS at {address}, got no greeting from there; {REASONS}") from None
         except OSError as error:
-            raise BrokerAway(f"Expected TWS at {address}, got {_why(error)}; {REASONS}") from None
-    raise BrokerAway(
+            raise BrokerUnavailable(f"Expected TWS at {address}, got {_why(error)}; {REASONS}") from None
+    raise BrokerUnavailable(
         f"Expected a free client id in {first}..{last} at {address}, got all in use; "
         f"close other programs or set another source.client_id"
     )

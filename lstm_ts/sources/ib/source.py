@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.errors import BrokerAway, BrokerError, ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, Reach
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
+from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch
 from lstm_ts.market.session import Session
 from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
 from lstm_ts.sources.ib.contract import find_contract
@@ -79,19 +79,19 @@ class InteractiveBrokers:
 
     # Connection
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> Reach:
-        """Raises    BrokerAway: no answer; BrokerError: a live account, a wrong clock, no such contract"""
+    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
+        """Raises    BrokerUnavailable: no answer; BrokerError: a live account, a wrong clock, no such contract"""
         try:
             self._line = self._open()
             self._contract = self._find_contract()
-            head = self._persist(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
+            head = self._retry(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
         except RetryableError as why:
-            raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+            raise BrokerUnavailable(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
         now, real = self._now(), time.monotonic()
         self.pacing.recall(real - (now - at).total_seconds() / clock.speed() for at in asked_at)
-        return Reach(head.astimezone(UTC), now)
+        return AvailableSpan(head.astimezone(UTC), now)
 
     def close(self) -> None:
         self._wire.close(self._line)
@@ -100,8 +100,8 @@ class InteractiveBrokers:
     def _open(self) -> TwsConnection:
         try:
             line = log_in(self._wire, self.address, self.client_id, live=self.live)
-        except TwsError as said:
-            raise self._explained(said) from None
+        except TwsError as error:
+            raise self._explained(error) from None
         log.info("Connected to IB at %s, connection %s", self.address, line.observer)
         return line
 
@@ -109,13 +109,13 @@ class InteractiveBrokers:
         """Check IB's clock, and thereby that IB answers at all."""
         try:
             stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
-        except TwsError as said:
-            raise RetryableError(str(said)) from None
+        except TwsError as error:
+            raise RetryableError(str(error)) from None
         self._behind = clock.now() - stamp.astimezone(UTC)
         if abs(self._behind.total_seconds()) / clock.speed() > self.max_skew_s + 1:  # IB's time is in whole seconds
             raise BrokerError(
                 f"Expected IB's clock within {self.max_skew_s:g} s of this machine's, got one "
-                f"{-self._behind.total_seconds():+.0f} s from it; {clock.mend()}"
+                f"{-self._behind.total_seconds():+.0f} s from it; {clock.fix_hint()}"
             )
         line.unsure = False
 
@@ -125,9 +125,9 @@ class InteractiveBrokers:
     def _find_contract(self) -> Any:
         assert self._line is not None
         api = import_module(type(self._line.ib).__module__.partition(".")[0])
-        return find_contract(api, self.contract, self._persist, self._ask_once)
+        return find_contract(api, self.contract, self._retry, self._request_once)
 
-    def _ask_once(self, request: Callable[[TwsConnection], Awaitable[Any]]) -> Any:
+    def _request_once(self, request: Callable[[TwsConnection], Awaitable[Any]]) -> Any:
         assert self._line is not None
         return self._wire.run(self._line.ask(partial(request, self._line), timeout_s=self.answer_s))
 
@@ -138,13 +138,15 @@ class InteractiveBrokers:
         failed = 0
         for start, end in spans:
             try:
-                rows = self._persist(partial(self._history, end), key=end)
+                rows = self._retry(partial(self._history, end), key=end)
                 failed = 0
                 yield self._read(rows, start, end)
             except RetryableError as why:
                 failed = 0 if self._is_there() else failed + 1  # one span without an answer must not block the rest
                 if self._line is None or failed == GIVE_UP:
-                    raise BrokerAway(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+                    raise BrokerUnavailable(
+                        f"Expected answers from IB at {self.address}, got none: {why}; try later"
+                    ) from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
 
@@ -159,14 +161,14 @@ class InteractiveBrokers:
     def _history(self, end: datetime, line: TwsConnection) -> Awaitable[Any]:
         return line.ib.reqHistoricalDataAsync(self._contract, endDateTime=end, **HISTORY)  # type: ignore[no-any-return]
 
-    def _persist(self, request: Callable[[TwsConnection], Awaitable[Any]], *, key: datetime | None = None) -> Any:
+    def _retry(self, request: Callable[[TwsConnection], Awaitable[Any]], *, key: datetime | None = None) -> Any:
         """Repeat a request until an undisturbed answer; a request for history has a key.
 
         Raises    RetryableError: no answer in as many attempts as `retries` allows; BrokerError: repeating is useless
         """
-        return self.retries.persist(partial(self._ask, request, key), sleep=self._wire.sleep)
+        return self.retries.call(partial(self._request, request, key), sleep=self._wire.sleep)
 
-    def _ask(self, request: Callable[[TwsConnection], Awaitable[Any]], key: datetime | None) -> Any:
+    def _request(self, request: Callable[[TwsConnection], Awaitable[Any]], key: datetime | None) -> Any:
         if key:
             self._wire.sleep(self.pacing.delay(key, time.monotonic()))
         line = self._ready_line(history=key is not None)
@@ -176,14 +178,14 @@ class InteractiveBrokers:
             answer = self._wire.run(line.ask(lambda: request(line), timeout_s=self.answer_s, history=key is not None))
             self._too_fast &= key is None
             return answer
-        except TwsError as said:
-            action = explain(said.code, said.text).action
+        except TwsError as error:
+            action = explain(error.code, error.text).action
             if action is Action.EMPTY:
                 return []
             if action in (Action.FATAL, Action.ALERT):
-                log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", said)
-                raise self._explained(said) from said
-            raise RetryableError(str(said), self._pause_s() if action is Action.WAIT else 0.0) from None
+                log.log(logging.ERROR if action is Action.ALERT else logging.INFO, "IB: %s", error)
+                raise self._explained(error) from error
+            raise RetryableError(str(error), self._pause_s() if action is Action.WAIT else 0.0) from None
 
     def _pause_s(self) -> float:
         """Return the pause after a pacing violation; after two in a row the whole window, as others must use it too."""
@@ -207,8 +209,8 @@ class InteractiveBrokers:
             self._line = None
             try:
                 self._line = self._open()
-            except BrokerAway as away:
-                raise RetryableError(str(away), self._reconnect_s()) from None
+            except BrokerUnavailable as error:
+                raise RetryableError(str(error), self._reconnect_s()) from None
         line = self._line
         if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
             raise RetryableError(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
@@ -221,8 +223,8 @@ class InteractiveBrokers:
         now = self._now()
         return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
 
-    def _explained(self, said: TwsError) -> BrokerError:
-        advice = explain(said.code, said.text).advice
+    def _explained(self, error: TwsError) -> BrokerError:
+        advice = explain(error.code, error.text).advice
         return BrokerError(
-            f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {said}; {advice}"
+            f"Expected {' '.join(map(str, self.contract.values()))} from IB at {self.address}, got {error}; {advice}"
         )

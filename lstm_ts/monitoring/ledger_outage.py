@@ -27,7 +27,7 @@ class Outage:
 
 
 @contextmanager
-def telling_of_ledger(alerts: Alerts, folder: Path, now: datetime) -> Iterator[None]:
+def alert_on_outage(alerts: Alerts, folder: Path, now: datetime) -> Iterator[None]:
     """Send an alert if the block raises LedgerError, and the all-clear after the first block without an error.
 
     folder    of the file that records who was notified
@@ -36,25 +36,25 @@ def telling_of_ledger(alerts: Alerts, folder: Path, now: datetime) -> Iterator[N
     try:
         yield
     except LedgerError as error:
-        _tell_away(alerts, folder, str(error), now)
+        _alert_outage(alerts, folder, str(error), now)
         raise
     if (folder / FILE).exists():
-        _tell_back(alerts, folder, now)
+        _alert_recovery(alerts, folder, now)
 
 
-def _tell_away(alerts: Alerts, folder: Path, why: str, now: datetime) -> None:
+def _alert_outage(alerts: Alerts, folder: Path, why: str, now: datetime) -> None:
     body = f"The ledger is away, and with it monitor and alerts: {why}\nMore: python -m lstm_ts.alerts"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, fcntl.LOCK_EX):
         outage = _read(folder) or Outage(now.isoformat(), ())
         _write(folder, outage)
-        untold = [name for name in name_receivers(alerts.receivers) if name not in outage.told]
-        for name in _deliver(alerts, untold, Message("[critical] the ledger is away", body, "failure")):
+        unsent = [name for name in name_receivers(alerts.receivers) if name not in outage.told]
+        for name in _deliver(alerts, unsent, Message("[critical] the ledger is away", body, "failure")):
             outage = replace(outage, told=(*outage.told, name))
             _write(folder, outage)
 
 
-def _tell_back(alerts: Alerts, folder: Path, now: datetime) -> None:
+def _alert_recovery(alerts: Alerts, folder: Path, now: datetime) -> None:
     with locked(folder / LOCK, fcntl.LOCK_EX):
         if (outage := _read(folder)) is None:
             return

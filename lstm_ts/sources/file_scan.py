@@ -22,25 +22,25 @@ from lstm_ts.market.spacing import (
     SECOND_US,
     Times,
     at_minute,
-    find_stretches,
+    find_segments,
     in_words,
     parse_period,
 )
-from lstm_ts.sources.checks import check_rows, find_lonely, find_strays, refuse
+from lstm_ts.sources.checks import check_rows, find_isolated, find_out_of_order, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.zones import Zone
 
-LONELY = "far from the rest of its file"
-STRAY = "a day or more from the rows about it"
+ISOLATED = "far from the rest of its file"
+OUT_OF_ORDER = "a day or more from the rows about it"
 UNCLOSED = "not closed yet"
 SEEN_OF_A_ROW = ["ts", "late", "reason", *PRICES]
 
 
 @dataclass(frozen=True)
-class LearntFile:
+class ScannedFile:
     path: Path
     spool: Spool
     repeated: RepeatedHour
@@ -50,33 +50,37 @@ class LearntFile:
     span: tuple[datetime, datetime]
     now: datetime
     notes: list[str]
-    lonely: Sequence[tuple[int, int]] = ()
+    isolated: Sequence[tuple[int, int]] = ()
     shift: int = 0  # from a bar's open to its stamp
     spikes: Spikes | None = None
-    strays: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # among the good rows
+    out_of_order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # among the good rows
 
     def read_rows(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of the span in the order of the file, with the reason of each refused row.
 
         columns   to read, at least SEEN_OF_A_ROW; None: all
         """
-        for block in self._refuse_strays(self.repeated.apply(self.spool.read(columns))):
-            rows = self._of_span(self._at_open(self._refuse_lonely(block)))
+        for block in self._refuse_out_of_order(self.repeated.apply(self.spool.read(columns))):
+            rows = self._of_span(self._at_open(self._refuse_isolated(block)))
             rows = rows if self.ticks else self._refuse_off_grid(rows)
             yield rows if self.spikes is None else refuse(rows, self.spikes.find(rows), SPIKE)
 
-    def _refuse_strays(self, blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    def _refuse_out_of_order(self, blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         seen = 0
         for rows in blocks:
-            good = (rows["reason"].is_null() & rows["late"].is_null()).arg_true() if len(self.strays) else pl.Series([])
-            within = self.strays[(self.strays >= seen) & (self.strays < seen + len(good))] - seen
+            good = (
+                (rows["reason"].is_null() & rows["late"].is_null()).arg_true()
+                if len(self.out_of_order)
+                else pl.Series([])
+            )
+            within = self.out_of_order[(self.out_of_order >= seen) & (self.out_of_order < seen + len(good))] - seen
             seen += len(good)
-            stray = pl.int_range(pl.len()).is_in(good.gather(within).to_list())
-            yield refuse(rows, stray, STRAY) if len(within) else rows
+            is_out_of_order = pl.int_range(pl.len()).is_in(good.gather(within).to_list())
+            yield refuse(rows, is_out_of_order, OUT_OF_ORDER) if len(within) else rows
 
-    def _refuse_lonely(self, rows: pl.DataFrame) -> pl.DataFrame:
-        for first, last in self.lonely:
-            rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last), LONELY)
+    def _refuse_isolated(self, rows: pl.DataFrame) -> pl.DataFrame:
+        for first, last in self.isolated:
+            rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last), ISOLATED)
         return rows
 
     def _at_open(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -98,7 +102,7 @@ class LearntFile:
         return refuse(rows, pl.col("ts") > pl.lit(self.now) - pl.duration(microseconds=self.spacing), UNCLOSED)
 
 
-def learn_file(
+def scan_file(
     path: Path,
     opened: Chunks,
     spool: Spool,
@@ -110,7 +114,7 @@ def learn_file(
     at_close: bool,
     keep_spikes: bool,
     on_rows: Callable[[int], None],
-) -> LearntFile:
+) -> ScannedFile:
     """Spool all rows of a file, and find its spacing and its damaged rows.
 
     before     spacing of the previous file
@@ -128,11 +132,11 @@ def learn_file(
         spool.add(rows)
         on_rows(rows.height)
     in_order_N = np.concatenate(stamps)
-    strays = find_strays(in_order_N) if not opened.ticks else np.empty(0, np.int64)
+    out_of_order = find_out_of_order(in_order_N) if not opened.ticks else np.empty(0, np.int64)
     resolved_N = _physical(repeated.resolve(), ticks=opened.ticks)
-    stamps_N = _unique(np.concatenate([np.delete(in_order_N, strays), resolved_N]))
-    lonely = find_lonely(stamps_N)
-    stamps_N = _within(stamps_N, lonely, span)
+    stamps_N = _unique(np.concatenate([np.delete(in_order_N, out_of_order), resolved_N]))
+    isolated = find_isolated(stamps_N)
+    stamps_N = _within(stamps_N, isolated, span)
     stamps_N = _at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
     spacing = MINUTE_US
@@ -140,12 +144,12 @@ def learn_file(
         named = next(iter(map(parse_period, opened.periods)), None)
         spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N))
     shift = spacing if at_close else 0
-    parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, lonely, shift)
-    file = LearntFile(*parts, strays=strays)
+    parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
+    file = ScannedFile(*parts, out_of_order=out_of_order)
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
 
-def _find_spikes(file: LearntFile) -> Spikes | None:
+def _find_spikes(file: ScannedFile) -> Spikes | None:
     levels = Levels(ticks=file.ticks)
     for rows in file.read_rows(SEEN_OF_A_ROW):
         levels.add(rows.filter(pl.col("reason").is_null()))
@@ -163,9 +167,9 @@ def _physical(ts: pl.Series, *, ticks: bool) -> Times:
     return (ts.dt.truncate("1m").unique() if ticks else ts).to_physical().to_numpy()
 
 
-def _within(stamps_N: Times, lonely: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
+def _within(stamps_N: Times, isolated: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
     kept_N = np.ones(len(stamps_N), np.bool_)
-    for first, last in lonely:
+    for first, last in isolated:
         kept_N &= (stamps_N < first) | (stamps_N > last)
     ts = pl.Series(stamps_N).cast(TS)
     kept_N &= ((ts >= span[0]) & (ts < span[1])).to_numpy()
@@ -194,15 +198,15 @@ def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], 
     """
     if named and _fits(stamps_N, named):
         return named
-    stretches = find_stretches(stamps_N)
+    segments = find_segments(stamps_N)
     unfit = in_words(named) if named and HOUR_US % named else ""
-    last = stretches[-1]
-    if len(stretches) > 1:
-        since, until = at_minute(last.first), at_minute(stretches[-2].first)
+    last = segments[-1]
+    if len(segments) > 1:
+        since, until = at_minute(last.first), at_minute(segments[-2].first)
         edge = "start" if last.usable else "end"
         part = "them from then on" if last.usable else "those before"
         raise UnknownFormat(
-            f"Expected bars of one spacing in {file}, got {stretches[-2]} from {until} and {last} from {since} UTC on; "
+            f"Expected bars of one spacing in {file}, got {segments[-2]} from {until} and {last} from {since} UTC on; "
             f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
         )
     if not last.usable or unfit:
