@@ -101,18 +101,18 @@ def check_oauth(cfg: DictConfig) -> None:
 
 
 def is_real_error(record: logging.LogRecord) -> bool:
-    """Filter out the tracebacks that asyncio logs when a visitor leaves before a page is sent completely.
+    """Filter out the tracebacks that are logged when a visitor leaves before a page is sent completely.
 
-    If a visitor leaves before the session begins, Bokeh closes it twice and fails an assertion.
+    If a visitor leaves before the session begins, or with changes on their way, Bokeh fails an assertion.
     """
     _, error, trace = record.exc_info or (None, None, None)
     *_, last = None, *traceback.extract_tb(trace)
-    left_twice = isinstance(error, AssertionError) and last and last.filename.endswith("bokeh/server/connection.py")
-    return not (isinstance(error, WebSocketClosedError) or left_twice)
+    has_left = isinstance(error, AssertionError) and last and last.filename.endswith("bokeh/server/connection.py")
+    return not (isinstance(error, WebSocketClosedError) or has_left)
 
 
 def set_up_panel(threads: int) -> None:
-    for name in ("asyncio", "tornado.application"):
+    for name in ("asyncio", "bokeh.server.protocol_handler", "tornado.application"):
         logging.getLogger(name).addFilter(is_real_error)
     busy = pn.state.param.busy
     busy.readonly = busy.constant = False  # Panel switches these in several threads at once, which fails

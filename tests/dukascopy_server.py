@@ -51,7 +51,7 @@ class FakeFeed:
 
     def __init__(self, minutes: pl.DataFrame, *, code: str = "XAG-USD", history_ms: int = 0) -> None:
         self.sides, self.code, self.history_ms = make_sides(minutes), code, history_ms
-        self.retry_after = ""
+        self.retry_after: str | timedelta = ""  # a timedelta: as a date so long after the answer
         self.clock_ahead = timedelta()
         self.requests: list[tuple[float, str]] = []
         self.held = threading.Event()  # what slow answers wait for
@@ -62,6 +62,10 @@ class FakeFeed:
     def plan(self, part: str, *faults: str | Change, forever: bool = False) -> None:
         self._faults[part] = list(faults)
         self._forever = self._forever | {part} if forever else self._forever - {part}
+
+    def format_retry_after(self) -> str:
+        after = self.retry_after
+        return after if isinstance(after, str) else f"{datetime.now(UTC) + after:%a, %d %b %Y %H:%M:%S GMT}"
 
     def behave(self) -> None:
         self._faults.clear()
@@ -128,7 +132,7 @@ def _make_handler(feed: FakeFeed) -> type[BaseHTTPRequestHandler]:
                 body = b"[" + b"0," * 3_000_000 + b"0]"
             self.send_response(status)
             if status in (429, 503) and feed.retry_after:
-                self.send_header("Retry-After", feed.retry_after)
+                self.send_header("Retry-After", feed.format_retry_after())
             if fault == "unframed cut":
                 self.send_header("Connection", "close")
             else:

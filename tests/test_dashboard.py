@@ -524,9 +524,11 @@ def test_a_visitor_who_leaves_is_no_error() -> None:
     nothing: Any = None
     connection = ServerConnection(nothing, nothing, nothing, session)
     connection.detach_session()
-    with pytest.raises(AssertionError) as left_twice:
+    with pytest.raises(AssertionError) as has_left:
         _ = connection.session
-    assert not is_real_error(record(left_twice.value))
+    set_up_panel(threads=2)
+    for name in ("asyncio", "bokeh.server.protocol_handler"):  # a session closed twice, a change that came too late
+        assert not logging.getLogger(name).filter(record(has_left.value))
     with pytest.raises(AssertionError) as other:
         raise AssertionError
     assert is_real_error(record(other.value))
