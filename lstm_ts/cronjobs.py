@@ -15,7 +15,7 @@ from lstm_ts.cli import entry_point, typed_overrides
 from lstm_ts.errors import ConfigError
 from lstm_ts.plan import Plan, asset_prefix, make_plan
 
-IMAGE = "lstm_ts/jobs"  # kustomize says which one that is
+IMAGE = "lstm_ts/jobs"  # replaced by kustomize
 MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pods, whose host names differ
 WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters

@@ -29,7 +29,7 @@ TEXT, JSON = FORMATS = ("text", "json")
 RUN = "LSTM_TS_RUN"  # a run's id: child processes inherit it, and who starts several commands may set it
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 RESERVED = {*RESERVED_ATTRS, "taskName", "color_message"}  # of every record, and uvicorn's copy of a message
-STDERR_LOGGER = "stderr"  # the logger that what is printed there is told by
+STDERR_LOGGER = "stderr"  # logger of what libraries print there
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
 _audit = logging.getLogger("lstm_ts.audit")
@@ -97,7 +97,7 @@ class JsonLines(JsonFormatter):
         log_data |= {name: value for name, value in message_dict.items() if name not in ("exc_info", "stack_info")}
         if record.exc_info and record.exc_info[0]:
             log_data |= {"error": record.exc_info[0].__name__, "traceback": message_dict.get("exc_info")}
-        with suppress(ConfigError):  # which is told
+        with suppress(ConfigError):  # the command itself reports it
             log_data |= {"clock": clock.now()} if clock.read_clock() else {}
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class Progress(RichProgressBar):
 
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
         columns: list[Any] = super().configure_columns(trainer)
-        return columns[:-1]  # the last one tells batches a second
+        return columns[:-1]  # the last one shows batches a second
 
 
 class ResumeEarlyStopping(Callback):

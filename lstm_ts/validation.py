@@ -39,7 +39,7 @@ def check_names(cfg: DictConfig, chosen: str) -> None:
     """Put each name that becomes part of a path into `cfg` as text.    Raises    ConfigError: it is no such name"""
     cfg.symbol.name = check_symbol(cfg.symbol.name)
     check_file_name(chosen, cfg.symbol.name)
-    construct(cfg.symbol)  # says what it does not take
+    construct(cfg.symbol)  # raises ConfigError
     if "name" in cfg:
         cfg.name = check_name(cfg.name)
     for kind, path in cfg.paths.items():

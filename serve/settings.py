@@ -36,7 +36,7 @@ class WorkerRequest(NamedTuple):
     arm: Arm
     asked_at: float  # time.monotonic
     body: bytes | None  # None: forecast from the store's latest bars
-    symbol: str = ""  # of those bars; a body says its own
+    symbol: str = ""  # of those bars; a body contains its own
 
 
 class WorkerAnswer(NamedTuple):

@@ -20,7 +20,7 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.features import Bars
 
-MAX_PROBLEMS = 100  # told at once: more are not read, and what explains them is larger than what was sent
+MAX_PROBLEMS = 100  # in one reply: with more, the reply would be larger than the request
 BARS = TypeAdapter(Annotated[list[Bar], FailFast()])
 PRICES_OF = attrgetter(*PRICES)
 Numbered = tuple[int, Bar]

@@ -31,7 +31,7 @@ class Models:
         self._versions: list[Version] = []
         self._chosen, self._choosing = 0, Lock()
         self._list, self._about, self._changes = html(height=80), html(height=200), html()
-        self._version = pn.widgets.Select(label="Version", width=280, margin=(4, 0))
+        self._version = Choice(label="Version", width=280, margin=(4, 0))
         self._moves = PromotionPanel(context, registered, name, self.load)
         self._pair = ModelComparison(context, registered, name)
         self._picture = pn.Column(sizing_mode="stretch_width", margin=0, min_height=HEIGHT)
@@ -42,7 +42,7 @@ class Models:
             html("<h2>Two versions side by side</h2>"), self._pair.view,
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self._version.param.watch(lambda _: self._listen(), "value")
+        self._version.param.watch(lambda _: pn.state.execute(self._load_chosen, schedule="thread"), "value")
         self.load()
 
     def load(self) -> None:
@@ -75,8 +75,8 @@ class Models:
         plot = timeline(champions, clock.now(), context.zone, dark=context.dark)
         return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
-    def _listen(self) -> None:
-        if self._version.value == self._chosen:  # `load` has said so
+    def _load_chosen(self) -> None:
+        if self._version.value == self._chosen:  # set by `load`
             return
         with self._choosing:  # or the version that is read longest would be shown, not the one chosen last
             self._choose(self._version.value)

@@ -78,8 +78,8 @@ class ModelView:
             html("<h2>Challenger beside champion</h2>"), self._challenger,
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
-        self._version.param.watch(lambda _: self._listen(self._version, "version"), "value")
-        self._step.param.watch(lambda _: self._listen(self._step, "step"), "value")
+        self._version.param.watch(lambda _: self._change(self._version, "version"), "value")
+        self._step.param.watch(lambda _: self._change(self._step, "step"), "value")
 
     def load(self) -> None:
         """Raises    LedgerError"""
@@ -99,10 +99,13 @@ class ModelView:
             self._seen = seen
             pn.state.execute(draw)
 
-    def _listen(self, widget: Choice, field: str) -> None:
-        if self._seen and widget.value != getattr(self._seen, field):  # else `_draw` has said so
-            with asking(self._fans, lambda text: self._fail(text)):
-                self.load()
+    def _change(self, widget: Choice, field: str) -> None:
+        if self._seen and widget.value != getattr(self._seen, field):  # else set by `draw`
+            pn.state.execute(self._load, schedule="thread")
+
+    def _load(self) -> None:
+        with asking(self._fans, self._fail):
+            self.load()
 
     def _fail(self, text: str) -> None:
         pn.state.execute(lambda: setattr(self._said, "object", alert(text)))

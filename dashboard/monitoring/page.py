@@ -61,9 +61,10 @@ class LedgerViews:
         self.view = pn.Column(
             html("<h2>Alerts</h2>"), self.alerts.view, self._name, self._place, sizing_mode="stretch_width", margin=0
         )
-        self._name.param.watch(lambda _: self._show_model(), "value")
         names = self._list_names()
         offer(self._name, {name: name for name in names}, names[0])
+        self._show_model()
+        self._name.param.watch(lambda _: pn.state.execute(self._show_model, schedule="thread"), "value")
 
     def load(self) -> None:
         """Raises    LedgerError"""

@@ -17,7 +17,7 @@ from lstm_ts.monitoring.confidence import describe_confidence
 from lstm_ts.scoring.records import PERSISTENCE
 from lstm_ts.scoring.tables import percent
 
-STALE = "stale input"  # how a flag of the service begins that tells of the time since the last bar
+STALE = "stale input"  # start of the service's flag on the time since the last bar
 CSV_DECIMALS = 3  # beyond those that are shown
 
 

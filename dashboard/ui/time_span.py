@@ -13,7 +13,7 @@ MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zo
 # A finger on the picture scrolls the page.
 TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
 HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours have no room."
-# A moment in the zones of `args`, told without a word from the server; of the second only where it is another time.
+# A moment in the zones of `args`, formatted in the browser; in the second zone only if it is another time there.
 MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
 const told = (zone, options) => new Date(value).toLocaleString("en-GB",
   {timeZone: zone, hour: "2-digit", minute: "2-digit", ...options})

@@ -11,7 +11,7 @@ from sqlalchemy import Dialect
 
 from lstm_ts.ledger.rows import SCHEMA, UtcTime
 
-OPENED, RESOLVED = "opened", "resolved"  # what a delivery tells
+OPENED, RESOLVED = "opened", "resolved"  # events that are delivered
 MONITOR = "monitor"  # component of its heartbeats, whose subjects are registered models
 
 

@@ -35,7 +35,7 @@ Times = NDArray[np.int64]
 class Segment:
     first: int  # stamp
     spacing: int
-    certain: bool  # otherwise there are too few bars to tell
+    certain: bool  # False: too few bars to be sure
     phase: int  # of the stamps within the spacing, or within the hour where it is longer
     mixed: int = 0  # another spacing that bars off the grid have
     likely: int = MINUTE_US  # the spacing of bars that are too few to be certain of it

@@ -33,7 +33,7 @@ class Symbol:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_symbol(self.name))  # YAML reads 7203 as a number
-        assert self.quote  # says what it does not take
+        assert self.quote  # raises ConfigError
 
     @property
     def quote(self) -> Quote:

@@ -32,7 +32,7 @@ class Provenance:
     """The origin of a model, in JSON types."""
 
     symbol: str
-    source: str  # what delivered the bars; says so where they are synthetic
+    source: str  # of the bars; marks synthetic ones
     data_start: str  # the first hourly bar seen in training, ISO
     data_end: str  # neither training nor validation has seen a bar from here on
     data_sha256: str

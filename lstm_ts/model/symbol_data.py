@@ -22,7 +22,7 @@ from lstm_ts.model.windows import Origins, Windows, WindowSpec, find_origins, in
 class SymbolBars:
     symbol: Symbol
     hourly_bars: pl.DataFrame
-    source: str  # what delivered them; says so where they are synthetic
+    source: str  # of the bars; marks synthetic ones
 
     @property
     def decisive(self) -> list[str]:

@@ -14,7 +14,7 @@ class Verdict(StrEnum):
 @dataclass(frozen=True)
 class GateCheck:
     name: str
-    passed: bool | None  # None: the data cannot tell
+    passed: bool | None  # None: undecidable from the data
     reason: str
 
 

@@ -34,7 +34,7 @@ class Chunks:
     words: str = "Parquet"  # what was recognised
     closing: str = ""  # see Columns
     unit: str = ""  # see Columns
-    periods: set[str] = field(default_factory=set)  # of the bars, as their column says; whole once the rows are read
+    periods: set[str] = field(default_factory=set)  # of the bars, from their column; complete once the rows are read
     name: str = ""  # of the file, or of the one within an archive
 
 

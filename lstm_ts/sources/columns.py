@@ -49,8 +49,8 @@ class Columns:
     period: int | None = None
     complete: int | None = None  # false of a bar that is not finished
     spread: int | None = None  # in the unit of the prices
-    unit: str = ""  # the name of a price, where it tells a unit that is no currency
-    closing: str = ""  # the name of the stamps' column, where it says that bars close then
+    unit: str = ""  # the name of a price column whose unit is not a currency
+    closing: str = ""  # the name of the stamps' column if it marks closing times
 
     @property
     def ticks(self) -> bool:

@@ -19,7 +19,7 @@ from lstm_ts.sources.stamps import recognise_stamp
 def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
     for separator in SEPARATORS:
         split = [split_line(line, separator) for line in sample]
-        # Names in words that are not known: which price is which cannot be told by the look of the rows.
+        # Unknown names in words: the rows do not show which price is which.
         if any(len(row) >= 5 and not re.search(r"\d", "".join(row)) for row in split[:HEADER_LINES]):
             return None
         widths = Counter(len(row) for row in split if len(row) >= 4)

@@ -33,7 +33,7 @@ MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])Z?")
 class StampColumns:
     at: tuple[int, ...]  # of the stamps, or of the day and of the time
     stamps: Stamp
-    closing: bool = False  # their name says that they are the closes of bars
+    closing: bool = False  # the column's name marks closing times
 
 
 def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) -> tuple[str, str] | None:

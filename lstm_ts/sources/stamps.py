@@ -57,7 +57,7 @@ FORMS = "2025-01-07 14:00, 7.1.2025 14:00:00, 20250107 140000, Jan 7, 2025 2:00 
 class Stamp:
     """Format of the stamps of one file."""
 
-    date: str  # a key of DATE_PARTS, or epoch; dmy where day and month are not told apart
+    date: str  # a key of DATE_PARTS, or epoch; dmy if day and month are ambiguous
     usual: str | None = None  # strptime format; null: every row is read by its parts
     unit: str = ""  # of an epoch; d counts from 1899-12-30
     digits: int = 0  # of a clock without colons
