@@ -22,8 +22,15 @@ def end_with(parent: int, number: signal.Signals) -> None:
 def exit_at_signals() -> Iterator[None]:
     """End this process at SIGTERM and Ctrl-C as `sys.exit` does, so that what it has begun is undone; until the block
     ends or sets handlers of its own.
+
+    Objects whose construction a signal interrupts may fail in `__del__`; these errors are not printed.
     """
-    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def leave(*_: object) -> None:
+        sys.unraisablehook = lambda _: None
+        sys.exit(0)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -60,3 +60,26 @@ def test_a_server_that_is_told_to_end_while_it_starts_leaves_nothing(
     ended_well = server.returncode == 0 or (moment < BEFORE and server.returncode == -signal.SIGTERM)
     assert ended_well, (server.returncode, log.read_text()[-3000:])
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+
+
+INTERRUPTED = """
+import os, signal
+from lstm_ts.lifetime import exit_at_signals
+
+class Loop:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.socket = None
+
+    def __del__(self):
+        self.socket
+
+with exit_at_signals():
+    Loop()
+print("not reached")
+"""
+
+
+def test_a_signal_within_a_constructor_ends_the_process_without_a_traceback() -> None:
+    ended = subprocess.run(python("-c", INTERRUPTED), capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
