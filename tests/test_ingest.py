@@ -45,9 +45,10 @@ class Stores:
         max_reject_share: float = 0.1,
         span: tuple[datetime | None, datetime | None] = (None, None),
         allow_revisions: bool = False,
+        batch_rows: int = 1000,
     ) -> IngestResult:
         return ingest(
-            make_files(str(path), zone=zone),
+            make_files(str(path), zone=zone, batch_rows=batch_rows),
             raw=self.raw,
             processed=self.processed,
             session=session,
@@ -432,7 +433,7 @@ def test_status_of_nothing_says_what_to_run(stores: Stores, silver: Session) -> 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_silver_fits_its_sessions(stores: Stores, real_minutes: str, silver: Session) -> None:
-    result = stores.ingest(Path(real_minutes), silver)
+    result = stores.ingest(Path(real_minutes), silver, batch_rows=500_000)
     assert result.upserts[stores.raw.folder].new == 1_687_457
     assert result.rejected == 0
     assert result.mismatch.total < 0.005
