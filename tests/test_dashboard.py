@@ -400,6 +400,7 @@ def test_dates_that_do_not_tell_are_asked_for(page: Page, hourly_bars: pl.DataFr
     bars.write_csv(tmp_path / "hours.csv")
     upload(page, tmp_path / "hours.csv")
     expect(page.get_by_text("Choose whether the day or the month comes first")).to_be_visible()
+    expect(page.get_by_label("Dates such as").locator("option:checked")).to_have_text("as the file tells")
     page.get_by_label("Dates such as").select_option("day first")
     expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
     forecast_of(page)

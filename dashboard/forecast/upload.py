@@ -3,6 +3,7 @@
 from datetime import datetime
 from html import escape
 from threading import Lock
+from typing import Any
 from zoneinfo import available_timezones
 
 import panel as pn
@@ -24,8 +25,8 @@ from lstm_ts.request_body import write_request
 from lstm_ts.sources.files import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from
-DATE_ORDERS = {"as the file tells": None, "day first": "dayfirst", "month first": "monthfirst"}
-DECIMAL_SIGNS = {"as the file tells": None, "a comma": "comma", "a point": "point"}
+DATE_ORDERS = {"as the file tells": "", "day first": "dayfirst", "month first": "monthfirst"}
+DECIMAL_SIGNS = {"as the file tells": "", "a comma": "comma", "a point": "point"}
 USUAL_ZONES = ("UTC", "Europe/London", "America/New_York", "America/New_York+7h")
 
 
@@ -44,11 +45,12 @@ class Upload:
             margin=(4, 0),
         )
         zones = dict.fromkeys([*USUAL_ZONES, context.zone.key, *sorted(available_timezones())])
-        self._zone = Choice(name="Zone of the file's stamps", options=list(zones), width=240, disabled=True)
-        self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=180, disabled=True)
-        self._decimal = Choice(name="Decimal sign of prices", options=DECIMAL_SIGNS, width=180, disabled=True)
-        self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=180, disabled=True)
-        self._origin = Choice(name="Forecast made at", options={}, width=300, disabled=True)
+        look: dict[str, Any] = {"disabled": True, "margin": (4, 16, 4, 0)}
+        self._zone = Choice(name="Zone of the file's stamps", options=list(zones), width=240, **look)
+        self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=200, **look)
+        self._decimal = Choice(name="Decimal sign of prices", options=DECIMAL_SIGNS, width=180, **look)
+        self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=220, **look)
+        self._origin = Choice(name="Forecast made at", options={}, width=300, **look)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
             f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
@@ -95,7 +97,9 @@ class Upload:
 
     def _read_file(self) -> None:
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
-        options = ReadOptions(self._zone.value, self._dates.value, self._decimal.value, self._stamps.value)
+        options = ReadOptions(
+            self._zone.value, self._dates.value or None, self._decimal.value or None, self._stamps.value
+        )
         pn.state.execute(self._offer_options)
         try:
             unzip(path, name, settings.upload)
