@@ -69,10 +69,8 @@ def alert(text: str) -> str:
     return f'<p role="alert">{escape(text)}</p>'
 
 
-def waiting(text: str = "Loading") -> Viewable:
-    return pn.Row(
-        pn.indicators.LoadingSpinner(value=True, size=24, margin=4), html(f'<p class="quiet">{escape(text)}…</p>')
-    )
+def waiting() -> Viewable:
+    return pn.Row(pn.indicators.LoadingSpinner(value=True, size=24, margin=4), html('<p class="quiet">Loading…</p>'))
 
 
 def folded(summary: str, content: str) -> str:

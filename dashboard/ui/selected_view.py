@@ -18,7 +18,7 @@ class SelectedView:
     """
 
     def __init__(self, build: Callable[..., Viewable], *widgets: Choice | ButtonChoice, min_height: int) -> None:
-        self._build, self._widgets, self._building = build, widgets, Lock()
+        self._build, self._widgets, self._building, self._changed = build, widgets, Lock(), True
         self.view = pn.Column(sizing_mode="stretch_width", margin=0, min_height=min_height)
         for widget in widgets:
             widget.param.watch(lambda _: self._change(), "value")
@@ -29,11 +29,15 @@ class SelectedView:
         return tuple(widget.value for widget in self._widgets)
 
     def _change(self) -> None:
+        self._changed = True
         self.view[:] = [waiting()]  # not what belongs to another selection
         pn.state.execute(self._fill, schedule="thread")
 
     def _fill(self) -> None:
         with self._building:
+            if not self._changed:  # an earlier thread has built the last selection's view
+                return
+            self._changed = False  # before the values are read: a later change leads to another build
             values = self.values
             with asking(self.view, lambda text: self._show(values, problem(text))):
                 self._show(values, self._build(*values))
