@@ -1,8 +1,6 @@
 """Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
 
-from datetime import datetime
 from html import escape
-from threading import Lock
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -15,6 +13,7 @@ from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileU
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
 from dashboard.ui.blocks import Choice, alert, html
+from dashboard.ui.loading import Coalesced
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from dashboard.ui.views import plain_figure, shade, show_prices
@@ -34,7 +33,7 @@ class Upload:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol = context, symbol
         self._bars = pl.DataFrame()
-        self._reading, self._predicting = Lock(), Lock()
+        self._read, self._ask = Coalesced(self._read_file), Coalesced(self._predict)
         self._result = Result(context, symbol)
         limit = context.settings.upload.max_bytes
         self._drop = FileUpload(
@@ -68,8 +67,8 @@ class Upload:
         self._drop.param.watch(lambda _: self._on_state_change(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
         for choice in (self._zone, self._dates, self._decimal, self._stamps):
-            choice.param.watch(lambda _: self._start_reading(), "value")
-        self._origin.param.watch(lambda _: self._start_asking(), "value")
+            choice.param.watch(lambda _: self._read(), "value")
+        self._origin.param.watch(lambda _: self._ask(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
 
     def _on_state_change(self) -> None:
@@ -81,21 +80,15 @@ class Upload:
             limit = self._context.settings.upload.max_bytes // 1_000_000
             self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
         elif state == THERE:
-            self._start_reading()
+            self._read()
         elif state == GONE:
             self._says.object = ""
             for choice in (self._zone, self._dates, self._decimal, self._stamps, self._origin):
                 choice.disabled = True
 
-    def _start_reading(self) -> None:
-        pn.state.execute(self._read, schedule="thread")
-
-    def _read(self) -> None:
-        with self._reading:  # the options chosen last are read last
-            if self._drop.state == THERE:
-                self._read_file()
-
     def _read_file(self) -> None:
+        if self._drop.state != THERE:
+            return
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
         options = ReadOptions(
             self._zone.value, self._dates.value or None, self._decimal.value or None, self._stamps.value
@@ -149,22 +142,16 @@ class Upload:
         again = self._origin.value == closings[-1]
         self._origin.param.update(options=options, value=closings[-1])
         if again:
-            self._start_asking()
+            self._ask()
 
     def _tapped(self, event: Event) -> None:
         assert isinstance(event, Tap)
         if (ts := self._overview.closing_at(event.x)) and not self._origin.disabled:
             self._origin.value = ts
 
-    def _start_asking(self) -> None:
-        pn.state.execute(self._ask, schedule="thread")
-
-    def _ask(self) -> None:
-        with self._predicting:  # the hour chosen last is forecast last
-            if origin := self._origin.value:
-                self._predict(origin)
-
-    def _predict(self, origin: datetime) -> None:
+    def _predict(self) -> None:
+        if (origin := self._origin.value) is None:
+            return
         with self._result.asking():
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin

@@ -12,7 +12,7 @@ from dashboard.monitoring.service import data_view, service_view
 from dashboard.monitoring.silence_panel import SilencePanel
 from dashboard.monitoring.watched import Alarms, WatchedLedger, watched_at
 from dashboard.ui.blocks import Choice, alert, html, offer
-from dashboard.ui.loading import asking, error_boundary
+from dashboard.ui.loading import Coalesced, asking, error_boundary
 from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
 from lstm_ts.ledger.alert_rows import Heartbeat
@@ -54,7 +54,7 @@ class LedgerViews:
 
     def __init__(self, context: PageContext, ledger: WatchedLedger) -> None:
         self._context, self._ledger = context, ledger
-        self.alerts, self._changing = AlertsView(context, ledger), Lock()
+        self.alerts = AlertsView(context, ledger)
         self._name = Choice(label="Model", width=200, margin=(12, 0, 4, 0))
         self._models: dict[str, ModelView] = {}
         self._place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
@@ -64,7 +64,8 @@ class LedgerViews:
         names = self._list_names()
         offer(self._name, {name: name for name in names}, names[0])
         self._show_model()
-        self._name.param.watch(lambda _: pn.state.execute(self._show_model, schedule="thread"), "value")
+        show_chosen = Coalesced(self._show_model)
+        self._name.param.watch(lambda _: show_chosen(), "value")
 
     def load(self) -> None:
         """Raises    LedgerError"""
@@ -80,7 +81,7 @@ class LedgerViews:
         return list(dict.fromkeys([self._context.settings.name, *self._ledger.names()]))
 
     def _show_model(self) -> None:
-        with self._changing, asking(self._place, self._fail):  # what was chosen last is shown last
+        with asking(self._place, self._fail):
             name = self._name.value
             shown = self._models.get(name) or ModelView(self._context, self._ledger, name)
             shown.load()

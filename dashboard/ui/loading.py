@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Timer
+from threading import Event, Lock, Timer
 from typing import Any
 
 import panel as pn
@@ -13,6 +13,23 @@ from lstm_ts.errors import LstmTsError
 WAIT_S = 0.3  # shorter waits show no indicator
 
 log = logging.getLogger(__name__)
+
+
+class Coalesced:
+    """Call a function in a visitor's threads, one call at a time; calls made while one runs become one more."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function, self._running, self._asked = function, Lock(), Event()
+
+    def __call__(self) -> None:
+        self._asked.set()
+        pn.state.execute(self._run, schedule="thread")
+
+    def _run(self) -> None:
+        with self._running:
+            if self._asked.is_set():
+                self._asked.clear()
+                self._function()
 
 
 @contextmanager

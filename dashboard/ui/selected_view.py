@@ -1,14 +1,13 @@
 """The view of what a visitor has selected, such as a symbol."""
 
 from collections.abc import Callable
-from threading import Lock
 from typing import Any
 
 import panel as pn
 from panel.viewable import Viewable
 
 from dashboard.ui.blocks import ButtonChoice, Choice, problem, waiting
-from dashboard.ui.loading import asking
+from dashboard.ui.loading import Coalesced, asking
 
 
 class SelectedView:
@@ -18,7 +17,7 @@ class SelectedView:
     """
 
     def __init__(self, build: Callable[..., Viewable], *widgets: Choice | ButtonChoice, min_height: int) -> None:
-        self._build, self._widgets, self._building, self._changed = build, widgets, Lock(), True
+        self._build, self._widgets, self._refill = build, widgets, Coalesced(self._fill)
         self.view = pn.Column(sizing_mode="stretch_width", margin=0, min_height=min_height)
         for widget in widgets:
             widget.param.watch(lambda _: self._change(), "value")
@@ -29,18 +28,13 @@ class SelectedView:
         return tuple(widget.value for widget in self._widgets)
 
     def _change(self) -> None:
-        self._changed = True
         self.view[:] = [waiting()]  # not what belongs to another selection
-        pn.state.execute(self._fill, schedule="thread")
+        self._refill()
 
     def _fill(self) -> None:
-        with self._building:
-            if not self._changed:  # an earlier thread has built the last selection's view
-                return
-            self._changed = False  # before the values are read: a later change leads to another build
-            values = self.values
-            with asking(self.view, lambda text: self._show(values, problem(text))):
-                self._show(values, self._build(*values))
+        values = self.values
+        with asking(self.view, lambda text: self._show(values, problem(text))):
+            self._show(values, self._build(*values))
 
     def _show(self, values: tuple[Any, ...], view: Viewable) -> None:
         def draw() -> None:

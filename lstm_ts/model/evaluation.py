@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from lstm_ts.errors import NoRows
+from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.model.features import compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.windows import find_origins
@@ -18,10 +18,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Span:
-    """Origins with start <= origin_ts < end, UTC; None is open."""
+    """Origins with start <= origin_ts < end, UTC; None is open.    Raises    ConfigError: it ends before it starts"""
 
     start: datetime | None
     end: datetime | None
+
+    def __post_init__(self) -> None:
+        if self.start and self.end and self.start >= self.end:
+            raise ConfigError(
+                f"Expected a span that ends after its start, {self.start} (where none is given, the end of the "
+                f"model's bars), got {self.end}; move span"
+            )
 
 
 def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> ForecastRecord:
