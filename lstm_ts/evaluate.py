@@ -84,7 +84,7 @@ def main(cfg: DictConfig) -> None:
     for note in describe_adoption(forecaster):
         print(f"Note: {note}.")
     extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=forecaster.spec.horizon)
-    span = Span(start or utc(forecaster.provenance.data_end), utc(cfg.span.end))
+    span = Span.given(start, utc(cfg.span.end), forecaster)
     folder = run_folder() / "scores"
     if folder.exists():
         raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")

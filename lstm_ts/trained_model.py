@@ -181,7 +181,7 @@ class TrainedModel:
         bars, first = hours.symbol_bars, utc(start)
         forecaster = self._choose(bars, first)
         seen_until = utc(forecaster.provenance.data_end)
-        record = evaluate(forecaster, bars.hourly_bars, Span(first or seen_until, utc(end)))
+        record = evaluate(forecaster, bars.hourly_bars, Span.given(first, utc(end), forecaster))
         if seen_until and first and first < seen_until:
             log.warning(
                 "In sample: the span begins before %s, up to where the model was trained and chosen", seen_until

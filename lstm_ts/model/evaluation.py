@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -18,17 +19,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Span:
-    """Origins with start <= origin_ts < end, UTC; None is open.    Raises    ConfigError: it ends before it starts"""
+    """Origins with start <= origin_ts < end, UTC; None is open."""
 
     start: datetime | None
     end: datetime | None
 
-    def __post_init__(self) -> None:
-        if self.start and self.end and self.start >= self.end:
-            raise ConfigError(
-                f"Expected a span that ends after its start, {self.start} (where none is given, the end of the "
-                f"model's bars), got {self.end}; move span"
-            )
+    @classmethod
+    def given(cls, start: datetime | None, end: datetime | None, forecaster: Forecaster) -> Self:
+        """Check a span that a user gives; by default it starts at the end of the model's bars.
+
+        Raises    ConfigError: it ends before it starts
+        """
+        first = start or datetime.fromisoformat(forecaster.provenance.data_end)
+        if end and end <= first:
+            which = "" if start else ", the end of the model's bars"
+            raise ConfigError(f"Expected a span that ends after its start ({first}{which}), got {end}; move span")
+        return cls(first, end)
 
 
 def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> ForecastRecord:
