@@ -64,13 +64,14 @@ PIPELINE := paths.data=data/pipeline paths.outputs=outputs/pipeline first_day=20
 pipeline: install  ## the schedule on synthetic bars: Dagster on http://127.0.0.1:3000; PIPELINE='…' for other settings
 	@$(RUN) lstm_ts.pipeline $(PIPELINE)
 
+ONE_THREAD := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1  # in each of several processes
 TESTERS = $(shell expr $$(nproc) + 1)  # tests wait for servers and pages
 
 test: install  ## the suite, but for the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+	$(ONE_THREAD) $(RUN) pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-slow: install  ## the slow tests
-	OMP_NUM_THREADS=1 $(RUN) pytest -m slow --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+slow: install  ## the slow tests; TESTS="tests/test_a*.py …" for those of some files
+	$(ONE_THREAD) $(RUN) pytest $(TESTS) -m slow --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 # Beside the lock, whose client it replaces: the two cannot be installed together.
 .venv-ib_async/installed: .venv/installed
@@ -80,7 +81,7 @@ slow: install  ## the slow tests
 	touch $@
 
 broker: .venv-ib_async/installed  ## the tests of source=ib with ib_async, the successor of ib_insync
-	OMP_NUM_THREADS=1 .venv-ib_async/bin/python -m pytest --numprocesses auto tests/test_ib.py
+	$(ONE_THREAD) .venv-ib_async/bin/python -m pytest --numprocesses auto tests/test_ib.py
 
 lint: install  ## ruff, imports, deploy/ and workflows
 	$(BIN)/ruff check .
@@ -93,7 +94,7 @@ lowest:  ## the suite with the lowest versions of the ranges
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check uv==0.9.30
 	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet --resolution lowest-direct --all-extras \
 		--requirement pyproject.toml --editable .
-	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
+	$(ONE_THREAD) .venv-lowest/bin/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 types: install  ## mypy, strict
 	$(BIN)/mypy
