@@ -43,7 +43,7 @@ class Dashboard:
             port = free.getsockname()[1]
         paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}", f"service.url={url}")
         databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
-        command = [sys.executable, "-m", "dashboard.server", *paths, *databases, "poll_s=0.2", *overrides]
+        command = [sys.executable, "-m", "dashboard.server", *paths, *databases, "poll_s=0.5", *overrides]
         secrets = {"LSTM_TS_API_KEY": key, "LSTM_TS_DASHBOARD_PASSWORD": password}
         self.url, self.log = f"http://127.0.0.1:{port}", folder / f"dashboard-{port}.log"
         with self.log.open("wb") as log:

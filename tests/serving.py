@@ -34,7 +34,7 @@ from lstm_ts.store.bar_store import BarStore
 from serve.registry_process import PROCESS_NAME
 
 TSTEPS, HORIZON, MAX_MISSING = 24, 4, 6
-QUICK = ("poll_s=0.2", "body_limit_bytes=20000")
+QUICK = ("poll_s=0.5", "body_limit_bytes=20000")
 Body = dict[str, Any]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,21 @@ def place(tmp_path: Path, model: Path, hourly_bars: pl.DataFrame, silver: Sessio
     return place
 
 
+@pytest.fixture(scope="module")
+def written(model: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    place = place_of(folder)
+    fill(place, model, hourly_bars, silver)
+    write(place, folder / "backup")
+    return folder / "backup"
+
+
+@pytest.fixture
+def backup(written: Path, tmp_path: Path) -> Path:
+    """One that a test may damage."""
+    return Path(shutil.copytree(written, tmp_path / "backup"))
+
+
 def test_what_is_restored_is_what_was_there(
     make_ledger: Callable[[Path], str], model: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
 ) -> None:
@@ -154,9 +170,8 @@ def test_everything_goes_on_while_a_backup_is_written(
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added"])
-def test_a_damaged_backup_is_named_and_restores_nothing(place: Place, tmp_path: Path, damage: str) -> None:
-    write(place, tmp_path / "backup")
-    file = next((tmp_path / "backup/bars/processed/XAGUSD").glob("2014-*.parquet"))
+def test_a_damaged_backup_is_named_and_restores_nothing(backup: Path, tmp_path: Path, damage: str) -> None:
+    file = next((backup / "bars/processed/XAGUSD").glob("2014-*.parquet"))
     match damage:
         case "changed":
             file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -166,7 +181,7 @@ def test_a_damaged_backup_is_named_and_restores_nothing(place: Place, tmp_path: 
             file = file.with_name("more.parquet")
             file.touch()
     with pytest.raises(DataError, match=f"Expected {file} as it was written"):
-        restore(tmp_path / "backup", place_of(tmp_path / "there"))
+        restore(backup, place_of(tmp_path / "there"))
     assert not (tmp_path / "there").exists()
 
 
@@ -181,18 +196,17 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
             check(folder)
 
 
-def test_a_restore_into_another_kind_of_place_copies_nothing(place: Place, tmp_path: Path) -> None:
-    write(place, tmp_path / "backup")
+def test_a_restore_into_another_kind_of_place_copies_nothing(backup: Path, tmp_path: Path) -> None:
     there = place_of(tmp_path / "there")
     served = replace(there, registry="http://127.0.0.1:5000")
     of_another_kind = replace(there, ledger="postgresql+psycopg://a@127.0.0.1:1/b")
     with pytest.raises(ConfigError, match=r"a place for ledger.dump and registry.dump, got one for ledger.dump: "):
-        restore(tmp_path / "backup", served)
+        restore(backup, served)
     with pytest.raises(LedgerError, match="Expected a sqlite database, of which this is a backup, got postgresql"):
-        restore(tmp_path / "backup", of_another_kind)
-    leave_out_registry(tmp_path / "backup")
+        restore(backup, of_another_kind)
+    leave_out_registry(backup)
     with pytest.raises(ConfigError, match=r"a place for ledger.dump, got one for ledger.dump and registry.dump: "):
-        restore(tmp_path / "backup", there)
+        restore(backup, there)
     assert not (tmp_path / "there").exists()
 
 
@@ -206,17 +220,16 @@ def leave_out_registry(backup: Path) -> None:
     (backup / SUMMARY).write_text(json.dumps(summary))
 
 
-def test_a_restore_that_fails_half_way_can_be_repeated(place: Place, tmp_path: Path) -> None:
-    summary = write(place, tmp_path / "backup")
+def test_a_restore_that_fails_half_way_can_be_repeated(backup: Path, tmp_path: Path) -> None:
     there = place_of(tmp_path / "there")
     in_the_way = tmp_path / "there/registry"
     there = replace(there, registry=f"sqlite:///{in_the_way}/mlflow.db")
     in_the_way.parent.mkdir()
     in_the_way.touch()
     with pytest.raises(OSError, match=str(in_the_way)):
-        restore(tmp_path / "backup", there)
+        restore(backup, there)
     in_the_way.unlink()
-    assert restore(tmp_path / "backup", there) == summary
+    assert restore(backup, there) == check(backup)
 
 
 def test_damaged_bars_are_not_backed_up(place: Place, tmp_path: Path) -> None:

@@ -291,6 +291,7 @@ for module in modules:
 """
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(tmp_path: Path) -> None:
     command = python("-c", RUN_ALL, tmp_path, ",".join(SLOW), *ENTRY_POINTS)
     environment = os.environ | {"LSTM_TS_LOG": "text"}
@@ -301,6 +302,7 @@ def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(tmp_path: Path
     assert all(line.startswith("Error: ") and "sourcee" in line for line in said)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """Neither while libraries are imported nor at work."""
     paths = f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"

@@ -132,6 +132,7 @@ def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
     assert json.loads((tmp_path / "forecast.json").read_text())["path"] == reply["path"]
 
 
+@pytest.mark.slow
 def test_new_bars_are_shown_when_they_are_stored(
     page: Page, folder: Path, hourly_bars: pl.DataFrame, silver: Session
 ) -> None:
@@ -332,6 +333,7 @@ def test_an_uploaded_file_is_scored_against_what_came_next(
     expect(page.get_by_text("Stale input")).to_have_count(0)  # of hours that someone has chosen
 
 
+@pytest.mark.slow
 def test_the_hour_of_a_forecast_is_chosen_on_the_files_chart(
     page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -345,6 +347,7 @@ def test_the_hour_of_a_forecast_is_chosen_on_the_files_chart(
     expect(page.get_by_text("hours that followed")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Server) -> None:
     latest = forecast_of(page)
     for way in ("Type it in", "Forecast"):
@@ -361,6 +364,7 @@ def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Serv
     assert forecast_of(page) == latest
 
 
+@pytest.mark.slow
 def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     local = hourly_bars.with_columns(ts=pl.col("ts") + 7 * HOUR)
     upload(page, write_csv(tmp_path / "hours.csv", local))
@@ -370,6 +374,7 @@ def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: p
     forecast_of(page)
 
 
+@pytest.mark.slow
 def test_of_several_choices_in_a_row_the_last_one_is_shown(
     page: Page, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:

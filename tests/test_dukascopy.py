@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from conftest import REAL_DATA
 from dukascopy_server import MINUTE_MS, PRICES, FakeFeed, encode, serving
-from hypothesis import given, settings
+from hypothesis import given
 from processes import child, free_port, wait_for
 from test_ib import Place
 
@@ -191,6 +191,7 @@ def test_a_fault_that_stays_proves_nothing_and_keeps_from_no_other_day(
     assert feed.asked[before:] == [f"XAG-USD/{side}/{TUESDAY}" for side in ("BID", "ASK")]
 
 
+@pytest.mark.slow
 def test_retry_after_is_waited_for_as_seconds_and_as_a_date(place: Place, feed: FakeFeed, base: str) -> None:
     def wait_s(retry_after: str | timedelta) -> float:
         feed.retry_after = retry_after
@@ -556,7 +557,6 @@ FIRST_MS = int(START.timestamp() * 1000)
 
 
 @given(candles())
-@settings(max_examples=200)
 def test_what_is_encoded_is_decoded_to_the_last_bit_and_back(given_candles: tuple[pl.DataFrame, float]) -> None:
     bars, unit = given_candles
     text = json.dumps(encode(bars, first_ms=FIRST_MS, multiplier=unit))

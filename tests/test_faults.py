@@ -234,6 +234,7 @@ def test_a_log_that_cannot_be_written_is_no_traceback(tmp_path: Path, command: C
     assert (done.code, "Traceback" in done.err, "Logging error" in done.err) == (0, False, False)
 
 
+@pytest.mark.slow
 def test_a_second_pipeline_on_the_same_store_is_refused(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,8 +163,7 @@ NONE = ["", "nan", "NaN", "None", "null", "NULL", "-", "n/a", "N/A", "#N/A", "NA
 
 
 @pytest.mark.parametrize("word", NONE)
-@pytest.mark.parametrize("minutes", [1, 60])
-@pytest.mark.parametrize("header", ["time,open,high,low,close,volume\n", ""], ids=["header", "headerless"])
+@pytest.mark.parametrize(("minutes", "header"), [(1, "time,open,high,low,close,volume\n"), (60, "")])
 def test_a_vendors_word_for_none_in_bars_of_any_spacing(tmp_path: Path, word: str, minutes: int, header: str) -> None:
     """In a volume it is null; a row of such prices is no bar, and one that has some of its prices is damaged."""
     lines = [f"{FIRST + timedelta(minutes=minutes * i):%Y-%m-%d %H:%M:%S},{PRICES},3" for i in range(40)]

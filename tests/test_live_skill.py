@@ -43,7 +43,7 @@ from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-SOON_S = 10  # a busy machine's, for what takes poll_s, 0.2 s for the servers of tests
+SOON_S = 10  # a busy machine's, for what takes poll_s, half a second for the servers of tests
 SETTINGS = construct(compose("train", "+live_skill=default").live_skill)
 
 

@@ -355,6 +355,7 @@ def open_rules(ledger: Ledger) -> set[str]:
         return {row.rule for row in read_active(connection)} & {"performance_drop", "concept_drift"}
 
 
+@pytest.mark.slow
 def test_a_challenger_that_is_its_champion_is_not_stopped(
     folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,6 +490,7 @@ def test_a_challenger_without_outcomes_or_that_its_service_has_stopped_is_halted
     assert "has stopped its requests: 4 of the challenger's 10 requests failed." in history(folder)
 
 
+@pytest.mark.slow
 def test_status_repeats_what_the_last_run_found(folder: Path, hourly_bars: pl.DataFrame) -> None:
     assert "has not looked at XAGUSD yet" in monitor(folder, REGISTERED, "action=status")
     bars_until(folder, hourly_bars, LATER)

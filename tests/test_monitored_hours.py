@@ -127,6 +127,7 @@ def list_logged(watch: Watch) -> dict[str, list[tuple[str, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_mlflow_gets_a_day_once_all_its_steps_are_scored_whenever_the_monitor_runs(watch: Watch) -> None:
     for i in range(8):  # two runs a day, the first of them right after midnight
         watch.at(DECIDED + 12 * i * HOUR + SOON)
@@ -148,6 +149,7 @@ def test_a_day_that_lacks_a_bar_waits_for_it_and_is_logged_once_it_comes_too_lat
     assert logged[3][:3] == ["2014-07-07", "2014-07-08", "2014-07-09"]
 
 
+@pytest.mark.slow
 def test_a_version_that_is_champion_again_after_the_retention_counts_no_hour_twice(watch: Watch) -> None:
     watch.at(DECIDED + 5 * DAY, days=14)
     watch.promote(2, DECIDED + 5 * DAY)
@@ -160,6 +162,7 @@ def test_a_version_that_is_champion_again_after_the_retention_counts_no_hour_twi
     assert n == in_days > 3 * first  # the weeks in which it was none, too
 
 
+@pytest.mark.slow
 def test_a_challenger_decided_on_long_ago_makes_no_hour_of_the_champion_again(watch: Watch) -> None:
     for days in (5, 25):
         watch.at(DECIDED + days * DAY, days=14)
@@ -169,6 +172,7 @@ def test_a_challenger_decided_on_long_ago_makes_no_hour_of_the_champion_again(wa
     assert n == in_days == of_challenger
 
 
+@pytest.mark.slow
 def test_a_feed_that_is_away_longer_than_the_retention_makes_no_hour_count_twice(watch: Watch) -> None:
     before = DECIDED + 4 * DAY + 5 * HOUR
     watch.at(before, days=14)
@@ -192,6 +196,7 @@ def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_w
     assert n == in_days == before[0] + 1
 
 
+@pytest.mark.slow
 def test_a_closure_of_ten_days_costs_no_score(empty: Path, tmp_path: Path) -> None:
     """Tokyo closes from April 27 to May 6, 2019; 24 of its hours are more than three days."""
     tokyo = Session(calendar="JPX", zone="Asia/Tokyo")

@@ -213,6 +213,7 @@ def test_a_source_that_comes_late_is_asked_again(start: Start, tmp_path: Path) -
     assert pipeline.minutes().equals(day)
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_come_fails_after_the_last_try(start: Start) -> None:
     pipeline = start("ingest='source=files source.paths=nowhere.csv'", "retries.first_delay_s=0", "retries.most=2")
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
@@ -345,6 +346,7 @@ def test_a_schedule_that_cannot_be_is_a_mistake_of_the_configuration(override: s
         build_definitions([override])
 
 
+@pytest.mark.slow
 def test_the_command_says_a_mistake_in_one_sentence_before_anything_starts(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lstm_ts.pipeline", f"paths.outputs={tmp_path}", "retrain='+experiment=nope'"],

@@ -106,6 +106,7 @@ def test_prometheus_and_alertmanager_accept_their_files() -> None:
     check("amtool", "check-config", "alertmanager.yml")
 
 
+@pytest.mark.slow
 def test_each_alert_does_what_its_unit_tests_say() -> None:
     check("promtool", "test", "rules", "rules_test.yml")
 

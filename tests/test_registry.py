@@ -682,6 +682,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_not_there_is_said_and_not_made(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 2

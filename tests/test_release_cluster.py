@@ -15,6 +15,7 @@ from processes import ROOT, WAIT_S
 from test_prometheus import program
 
 STUB = Path(__file__).with_name("kubectl_stub.py")
+pytestmark = pytest.mark.slow
 KEY = "a key"
 FIGURES = """lstm_ts_requests_total{{route="/predict",status="200"}} {good}
 lstm_ts_requests_total{{route="/predict",status="500"}} {bad}

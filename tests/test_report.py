@@ -147,6 +147,7 @@ def test_the_report_names_what_was_scored_and_explains_its_words(tmp_path):
     assert '<meta name="viewport"' in page
 
 
+@pytest.mark.slow
 def test_synthetic_data_is_labelled_and_real_data_is_not(tmp_path):
     record = make_record()
     scores = compute_scores(record)

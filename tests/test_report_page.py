@@ -12,6 +12,7 @@ from lstm_ts.scoring.scores import compute_scores
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_a_phone_shows_a_rows_scores_with_their_headings(browser: Browser, tmp_path: Path) -> None:
     record = make_record()
     path = write_report(tmp_path, record, compute_scores(record), "files")

@@ -129,6 +129,7 @@ def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_pa
     again.ledger.close()
 
 
+@pytest.mark.slow
 def test_a_first_model_without_skill_serves_as_an_experiment(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     loop.retrain(20)
     assert loop.champion == 1
@@ -184,6 +185,7 @@ def test_a_rejected_candidate_is_kept_and_serves_nobody(turned: Loop) -> None:
     assert {check["name"]: check["passed"] for check in gate["checks"]}["anchor"] is False
 
 
+@pytest.mark.slow
 def test_with_too_few_origins_there_is_no_champion(loop: Loop) -> None:
     loop.retrain(20, "gate.min_origins=2000")
     assert (loop.champion, loop.verdicts) == (None, ["insufficient_evidence"])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import fit_rows
 
@@ -26,6 +26,11 @@ def grid(silver: Session, hourly_bars: pl.DataFrame) -> Grid:
 def fit(grid: Grid, rows: int, memory_hours: float = 6000) -> Scaler:
     settings = {"half_life_hours": 4.0, "half_lives_hours": (1.0, 4.0), "memory_hours": memory_hours}
     return fit_rows(grid, rows, SPEC, **settings)
+
+
+@pytest.fixture(scope="module")
+def plain(grid: Grid) -> Scaler:
+    return fit(grid, 1500)
 
 
 def test_training_returns_have_unit_profile(grid: Grid) -> None:
@@ -120,9 +125,10 @@ def test_an_announcement_widens_its_hour_by_as_much_as_in_training(grid: Grid) -
 
 
 @given(factor=st.floats(0.01, 100))
-def test_the_scaler_follows_the_unit_of_returns(grid: Grid, factor: float) -> None:
+@settings(max_examples=50)
+def test_the_scaler_follows_the_unit_of_returns(grid: Grid, plain: Scaler, factor: float) -> None:
     wild = replace(grid, body_G=grid.body_G * factor, gap_G=grid.gap_G * factor, range_G=grid.range_G * factor)
-    plain, scaled = fit(grid, 1500), fit(wild, 1500)
+    scaled = fit(wild, 1500)
     assert scaled.return_unit == pytest.approx(plain.return_unit * factor)
     np.testing.assert_allclose(scaled.return_profile_W, plain.return_profile_W)
     np.testing.assert_allclose(
@@ -130,6 +136,7 @@ def test_the_scaler_follows_the_unit_of_returns(grid: Grid, factor: float) -> No
     )
 
 
+@settings(max_examples=50)
 @given(row=st.integers(20, 2000), value=st.sampled_from([np.nan, 1e9]))
 def test_later_bars_change_no_statistic(grid: Grid, row: int, value: float) -> None:
     later = np.arange(len(grid.ts_G)) >= row

@@ -534,6 +534,7 @@ def test_a_version_that_gives_no_finite_forecast_leaves_the_old_one_serving(
     assert server.ask(now_bars).model.version == 1
 
 
+@pytest.mark.slow
 def test_a_version_is_tried_out_while_another_thread_answers(
     models: list[Path], now_bars: list[Body], silver: Session
 ) -> None:
@@ -622,6 +623,7 @@ def test_serving_goes_on_while_the_registry_is_away(server: Server, folder: Path
     assert followed < server.metric("lstm_ts_followed_timestamp_seconds") <= time.time()
 
 
+@pytest.mark.slow
 def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Server, now_bars: list[Body]) -> None:
     before, workers = server.registry_process(), server.workers()
     assert before
@@ -656,6 +658,7 @@ def test_a_killed_worker_is_replaced_and_health_says_so_meanwhile(server: Server
     assert first not in server.workers()
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_model_is_not_asked(server: Server, folder: Path, now_bars: list[Body]) -> None:
     before = server.workers()
     (folder / "mlflow.db").rename(folder / "away.db")

@@ -354,6 +354,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: Bar
     assert {p.name for p in store.folder.iterdir()} == named | {"manifest.json", "writer.lock", "reader.lock"}
 
 
+@pytest.mark.slow
 def test_competing_writers_end_with_the_union_and_readers_never_see_half_an_upsert(store: BarStore) -> None:
     writers = start_processes(COMPETITOR, store.folder, [str(i) for i in range(4)])
     upsert(store, bars([20.0], datetime(2014, 1, 1, tzinfo=UTC)), bars([20.0], datetime(2014, 2, 1, tzinfo=UTC)))

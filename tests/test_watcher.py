@@ -152,6 +152,7 @@ def test_limits_that_are_none_are_said() -> None:
         SilenceLimits(ingest_hours=2, monitor_hours=0)
 
 
+@pytest.mark.slow
 def test_pods_that_come_and_go_are_one_machine_and_what_nobody_looks_at_is_forgotten(
     ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Pat
     assert "hunter2" not in hook.received[0]["message"]
 
 
+@pytest.mark.slow
 def test_the_failed_end_of_a_job_is_told_until_one_ends_well(tmp_path: Path) -> None:
     def end(*arguments: str) -> list[str]:
         done = run("monitor", tmp_path, "action=ended", *arguments, LSTM_TS_ALERT_URLS=hook.url)
