@@ -176,6 +176,7 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
     assert "INFO" not in done.stdout
 
 
+@pytest.mark.slow
 def test_one_symbols_mistake_stops_no_other_symbol(tmp_path: Path) -> None:
     succeed("ingest", tmp_path, "symbol=SPY", "source.start=2022-01-31", "source.end=2022-02-02")
     done = run("process", tmp_path, "-m", "symbol=XAGUSD,SPY,XAUUSD")

@@ -66,6 +66,7 @@ def test_both_do_the_same_at_the_same_times() -> None:
     assert steps["crontab"] == steps["kubernetes"]
 
 
+@pytest.mark.slow
 def test_the_cronjobs_are_those_that_their_first_line_writes() -> None:
     text = CRONJOBS.read_text()
     _, _, written_by = text.partition("\n")[0].partition("lstm_ts.cronjobs ")
@@ -73,6 +74,7 @@ def test_the_cronjobs_are_those_that_their_first_line_writes() -> None:
     assert done.stdout == text, done.stderr
 
 
+@pytest.mark.slow
 def test_each_symbol_has_cronjobs_of_its_own() -> None:
     done = write_cronjobs("symbols=[XAGUSD,SPY]", "first_day=2024-01-01", "cron.weekly=1 2 * * 0", "retries.most=7")
     jobs = list(yaml.safe_load_all(done.stdout))

@@ -316,6 +316,7 @@ def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: 
         expect(page.get_by_text(f"{TSTEPS} session hours are needed, these rows span")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_uploaded_file_is_scored_against_what_came_next(
     page: Page, hourly_bars: pl.DataFrame, service: Server, tmp_path: Path
 ) -> None:

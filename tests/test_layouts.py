@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -287,8 +288,7 @@ def minutes_of_quotes() -> list[object]:
 
 @pytest.mark.parametrize("none", ["", "null", "NaN", "-", "N/A"])
 @pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
-@pytest.mark.parametrize("rows", [1, 2, 7])
-@pytest.mark.parametrize("other", [False, True], ids=["alone", "beside another symbol"])
+@pytest.mark.parametrize(("rows", "other"), [(1, False), (2, True), (7, True)])  # beside another symbol, or alone
 def test_a_side_that_a_tick_leaves_blank_is_the_last_one(
     tmp_path: Path, none: str, order: int, rows: int, other: bool
 ) -> None:
@@ -331,8 +331,9 @@ VOLUMES = [
 ]
 
 
-@pytest.mark.parametrize("name", VOLUMES)
-@pytest.mark.parametrize("mean", ["Volume MA", "vol_sma_20", "quote_volume", "volumeto"])
+@pytest.mark.parametrize(
+    ("name", "mean"), [*zip(VOLUMES, cycle(["Volume MA", "vol_sma_20", "quote_volume", "volumeto"]), strict=False)]
+)
 def test_a_volume_has_many_names_and_its_mean_is_none(tmp_path: Path, name: str, mean: str) -> None:
     header = f"time,open,high,low,close,{mean},{name}"
     (tmp_path / "bars.csv").write_text(table(header, "%Y-%m-%d %H:%M", f"{PRICES},777,3"))

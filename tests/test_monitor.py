@@ -181,6 +181,7 @@ def test_a_late_hour_is_scored_once_it_is_there_and_a_revised_one_changes_no_sco
     assert sum(row[4]["n"] for row in after["daily_scores"]) == len(after["scores"])
 
 
+@pytest.mark.slow
 def test_old_hours_are_folded_and_their_sums_stay(folder: Path, hourly_bars: pl.DataFrame) -> None:
     bars_until(folder, hourly_bars, REGISTERED + timedelta(days=30))
     served = [serve(REGISTERED + timedelta(days=day)) for day in (1, 29)]

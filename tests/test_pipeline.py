@@ -222,6 +222,7 @@ def test_a_source_that_does_not_come_fails_after_the_last_try(start: Start) -> N
     assert not pipeline.files()
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_configuration_is_not_tried_again(start: Start) -> None:
     pipeline = start("ingest='source.signal=nonsense'", QUICK)
     result = pipeline.run("XAGUSD_bars", "2022-02-01")
@@ -369,6 +370,7 @@ def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_schedule_alone_loads_no_network_library() -> None:
     code = (
         "import sys, lstm_ts.pipeline as p; p.definitions(); print({'torch', 'mlflow', 'lightning'} & set(sys.modules))"

@@ -92,6 +92,7 @@ def test_each_symbol_has_its_own_sessions() -> None:
     assert opened == [[True, False, True], [False, False, True]]  # 08:00 in New York
 
 
+@pytest.mark.slow
 def test_a_symbol_of_ones_own_folder_is_planned_like_any_other(own_conf: Path) -> None:
     mine = plan(f"hydra.searchpath=['file://{own_conf}']", "symbols=[XAGUSD,7203]")
     mine.check()

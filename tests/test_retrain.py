@@ -177,6 +177,7 @@ def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop
     assert moves == [(None, 1, "retrain"), (1, 2, "retrain"), (2, 1, "a person")]
 
 
+@pytest.mark.slow
 def test_a_rejected_candidate_is_kept_and_serves_nobody(turned: Loop) -> None:
     turned.retrain(24, "gate.anchor=[0.9999999,1.0000001]")
     assert (turned.champion, turned.verdicts) == (1, ["promote", "reject"])
