@@ -37,6 +37,7 @@ OPTIONS = {  # of each action, beside `days`
     "unsilence": ("rule", "subject"),
     "close": ("number", "reason"),
 }
+MOST_DAYS = 36_500
 NO_RECEIVER = "set LSTM_TS_ALERT_URLS to one or more, such as mailto://… or slack://…"
 
 
@@ -60,6 +61,8 @@ def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) ->
               DeliveryError: a receiver did not take the test
     """
     check_action(asked, OPTIONS)
+    if not 0 <= asked.days <= MOST_DAYS:
+        raise ConfigError(f"Expected days from 0 to {MOST_DAYS}, got {asked.days:g}")
     match asked.action:
         case "list":
             return _list(ledger, alerts, asked, at)

@@ -12,6 +12,7 @@ those before it or newer, as after a process killed between two writes: the next
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -25,7 +26,7 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("backup")  # before what is slow to import
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__, clock
 from lstm_ts.backup_place import SCHEMAS, Place, check_empty, check_parts
@@ -54,6 +55,12 @@ def write(place: Place, folder: Path) -> dict[str, Any]:
     """
     if folder.exists():
         raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
+    if folder.resolve().is_relative_to(place.data.resolve()):
+        raise ConfigError(
+            f"Expected a folder outside of {place.data}, which is backed up, got {folder}; give another one"
+        )
+    if not any(place.data.glob("*/*")):
+        raise ConfigError(f"Expected bars to back up in paths.data={place.data}, got none; correct paths.data")
     check_there(place.registry)
     staged = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
@@ -178,6 +185,8 @@ def _describe(summary: Mapping[str, Any]) -> Iterator[str]:
 @entry_point("backup")
 def main(cfg: DictConfig) -> None:
     check_registry(cfg)
+    if OmegaConf.is_list(cfg.folder) or re.match(r"\w+:(?!//)", str(cfg.folder)):
+        raise ConfigError(f"Expected a folder or a URL such as s3://bucket/folder, got folder={cfg.folder}; correct it")
     place = Place(Path(cfg.paths.data), cfg.registry.uri, cfg.registry.ledger)
     match cfg.action:
         case "write":

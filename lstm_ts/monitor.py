@@ -59,7 +59,7 @@ from lstm_ts.registry.version import CHAMPION
 log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
 INACTIVE = timedelta(days=7)  # without a report, after which a service is removed if another one reports
-MIN_DAYS = 14  # shortest retention: longer than bars may be late
+MIN_DAYS, MOST_DAYS = 14, 36_500  # of a retention: bars may be late, and dates end
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
 ACTIONS = ("run", "status", "watch", "ended")
 ON_VERDICT = ("tell", PROMOTE := "promote")
@@ -90,6 +90,8 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
         hours, scores = len(update.forecasts), len(update.scores)
         print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
     if not loaded:
+        if cfg.name != cfg.symbol.name and not run.registry.versions(cfg.name):
+            raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
     challenger, move = check_challenger(run, loaded, settings)
     skew, checked = check_skew(run)
@@ -210,8 +212,8 @@ def run(cfg: DictConfig) -> int:
     check_registry(cfg)
     if cfg.action not in ACTIONS:
         raise ConfigError(f"Expected action={', '.join(ACTIONS)}, got {cfg.action}")
-    if not isinstance(cfg.retention_days, int) or cfg.retention_days < MIN_DAYS:
-        raise ConfigError(f"Expected retention_days of at least {MIN_DAYS}, got {cfg.retention_days}")
+    if not isinstance(cfg.retention_days, int) or not MIN_DAYS <= cfg.retention_days <= MOST_DAYS:
+        raise ConfigError(f"Expected retention_days from {MIN_DAYS} to {MOST_DAYS}, got {cfg.retention_days}")
     for key in PROMOTING:
         if cfg[key] not in ON_VERDICT:
             raise ConfigError(f"Expected {key}={' or '.join(ON_VERDICT)}, got {cfg[key]}")

@@ -123,6 +123,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"Expected format={', '.join(FORMATS)}, got {cfg.format}; choose one of them")
     forecasters = load_forecasters(model_folder(cfg))
     if cfg.bars is None:
+        _check_no_file(cfg)
         check_adoptable(forecasters, cfg.symbol.name)
         store = processed_store(cfg)
         hourly_bars, source = store.read(), store.source
@@ -143,6 +144,13 @@ def main(cfg: DictConfig) -> None:
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
     else:
         print(format_forecast(forecast, source, [*marked, *limits.of_window(forecast, tsteps)], now))
+
+
+def _check_no_file(cfg: DictConfig) -> None:
+    """Raises    ConfigError: options of a file, and no file"""
+    usual = {"zone": None, "dates": None, "decimal": None, "stamps": "open", "price_factor": 1}
+    if set_ := [f"{option}={cfg[option]}" for option, value in usual.items() if cfg[option] != value]:
+        raise ConfigError(f"Expected bars=<file> with {set_[0]}, got none; add it, or leave {set_[0]} out")
 
 
 def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:

@@ -83,7 +83,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
     if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
         raise ConfigError(
-            f"Expected weight_averaging within 0..1, patience and threads >= 1, "
+            f"Expected weight_averaging from 0 to below 1, patience and threads >= 1, "
             f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
         )
     torch.set_num_threads(min(cfg.threads, count_processors()))

@@ -2,6 +2,8 @@
 a path, nothing missing.
 """
 
+import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,19 @@ def check_configuration(cfg: DictConfig, hydra_node: Any) -> None:
     _check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
     check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)
+    if "trainer" in cfg:
+        _check_training(cfg)
+
+
+def _check_training(cfg: DictConfig) -> None:
+    """Raises    ConfigError: values at which NumPy or Lightning fail, or processes that the machine cannot run"""
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(f"Expected seed from 0 to {2**32 - 1}, got {cfg.seed}")
+    epochs, devices, most = cfg.trainer.max_epochs, cfg.trainer.devices, os.cpu_count() or 1
+    if isinstance(epochs, int) and epochs < 1:
+        raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={epochs}")
+    if isinstance(devices, int) and devices > most:
+        raise ConfigError(f"Expected trainer.devices of at most {most}, as many as processors, got {devices}")
 
 
 def check_names(cfg: DictConfig, chosen: str) -> None:
@@ -68,11 +83,21 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
         if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in UNCHECKED_GROUPS:
             continue
         found = look_up(key, command, choices)
+        _check_finite(cfg, key, found[1] if found else 0, text)
         if found is None:
             if not _is_read(cfg, key):
                 raise ConfigError(unknown_key(key, text, cfg, command, choices))
             continue
         _check_value(cfg, key, found[1], text)
+
+
+def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:
+    """Raises    ConfigError: a number that is not finite, where the default is one, or a list of some"""
+    value = OmegaConf.select(cfg, key)
+    values = list(value) if OmegaConf.is_list(value) else [value]
+    numeric = isinstance(default, int | float | list)
+    if numeric and any(isinstance(each, float) and not math.isfinite(each) for each in values):
+        raise ConfigError(f"Expected a finite number for {key}, got {text}; write it as in {key}={show_value(default)}")
 
 
 def _is_read(cfg: DictConfig, key: str) -> bool:

@@ -711,6 +711,11 @@ def test_what_cannot_be_done_is_said(quick: Ledger, options: dict[str, object], 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("days", ["-1", "99999999999"])
+def test_days_that_cannot_be_are_refused(tmp_path: Path, days: str) -> None:
+    assert "Expected days from 0 to 36500" in mistake(run_command("alerts", tmp_path, f"days={days}"))
+
+
 def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path, hook: Webhook) -> None:
     done = run_process("alerts", tmp_path, "action=test", LSTM_TS_ALERT_URLS=hook.url)
     assert done.returncode == 0, done.stderr

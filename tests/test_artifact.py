@@ -332,7 +332,7 @@ OLD_MANIFESTS: dict[str, tuple[Callable[[Values], object], str]] = {
     "units beyond any number": (assign("net.hidden", 10**400), "at most 64 layers"),
     "layers beyond time": (assign("net.layers", 10**9), "at most 64 layers"),
     "more units than weights": (assign("net.hidden", 60_000), "float32 numbers, got"),
-    "a dropout of all": (assign("net.dropout", 1), "dropout in 0..1"),
+    "a dropout of all": (assign("net.dropout", 1), "dropout from 0 to below 1"),
     "quantiles of others": (
         assign("reference.volatility_HQ", [[-2.0, 0.0, 2.0]] * 4),
         "base_HQ as the manifest's quantiles make it",

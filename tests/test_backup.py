@@ -17,6 +17,7 @@ from uuid import uuid4
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from commands import mistake, run
 from serving import Server, frame, make_bars, make_servable, running, save_model, wait_for
 from test_ledger import FORECAST
 from test_registry import promote, register
@@ -191,9 +192,18 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
         write(place, tmp_path / "backup")
     with pytest.raises(ConfigError, match=r"an empty place.*processed/XAGUSD.*artifacts, ledger.dump, registry"):
         restore(tmp_path / "backup", place)
+    with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.data}"):
+        write(place, place.data / "backup")
+    with pytest.raises(ConfigError, match=f"Expected bars to back up in paths.data={tmp_path}/nowhere, got none"):
+        write(replace(place, data=tmp_path / "nowhere"), tmp_path / "another")
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=f"Expected a backup in {folder}, got no {SUMMARY}"):
             check(folder)
+
+
+@pytest.mark.parametrize("folder", ["s3:bucket", "[a]"])
+def test_what_is_neither_a_folder_nor_a_url_is_refused(tmp_path: Path, folder: str) -> None:
+    assert "a URL such as s3://bucket/folder" in mistake(run("backup", tmp_path, f"folder={folder}"))
 
 
 def test_a_restore_into_another_kind_of_place_copies_nothing(backup: Path, tmp_path: Path) -> None:

@@ -102,6 +102,12 @@ def test_a_model_keeps_the_closes_of_its_training_hours_and_predict_names_anothe
     assert [line for line in said if re.fullmatch(flag, line)]
 
 
+@pytest.mark.parametrize("option", ["zone=UTC", "stamps=close", "price_factor=0.01"])
+def test_an_option_of_a_file_without_the_file_is_refused(stored: Path, trained: Path, option: str) -> None:
+    said = mistake(run("predict", stored, f"model={trained}", option))
+    assert said == f"Expected bars=<file> with {option}, got none; add it, or leave {option} out"
+
+
 def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, csv: Path, tmp_path: Path) -> None:
     asked = (f"model={trained}", f"bars={csv}", "format=json")
     without_store = json.loads("\n".join(succeed("predict", tmp_path, *asked)))

@@ -506,6 +506,11 @@ def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_pa
         assert found[1].rejects["text"].item().endswith(",29.0,28.0,29.0,29.0")
 
 
+def test_no_clock_is_four_days_ahead_of_another() -> None:
+    with pytest.raises(WrongZone, match=r"a shift of at most 14 hours, got source\.zone=UTC\+99h"):
+        make_files("bars.csv", zone="UTC+99h")
+
+
 def test_a_file_without_a_zone_needs_one_and_parquet_too(tmp_path: Path) -> None:
     path, message = write(tmp_path, mt4("2025.01.06,22:00")), r"Expected source\.zone for .*bars\.csv"
     with pytest.raises(WrongZone, match=message):

@@ -49,6 +49,7 @@ def epochs(per_second: int) -> str:
 
 
 BARS = "time,open,high,low,close,volume"
+OHLCV = BARS.removeprefix("time,")
 PLAIN = table(BARS, "%Y-%m-%d %H:%M:%S")
 READ = {
     "quotes beside the bars": table("time,open,high,low,close,bid,ask,volume", "%Y-%m-%d %H:%M", PRICES + ",29,30,3"),
@@ -872,3 +873,91 @@ def test_rows_that_begin_with_a_letter_cost_little(tmp_path: Path, odd: str) -> 
     assert time.process_time() - began < 5
     assert sum(batch.bars.height for batch in found) == 300
     assert sum(batch.rejects.height for batch in found) == (100_000 if "{i}" in odd else 0)
+
+
+def rows_of(*lines: str) -> str:
+    """Lines, the last of them for each of 40 minutes: `{}` is its stamp, `{day}` and `{clock}` are its parts."""
+    stamps = [FIRST + timedelta(minutes=n) for n in range(40)]
+    rows = [lines[-1].format(f"{ts:%F %T}", day=f"{ts:%F}", clock=f"{ts:%T}") for ts in stamps]
+    return "\n".join([*lines[:-1], *rows]) + "\n"
+
+
+BESIDE = {
+    "a row within a minute": rows_of(f"{{}},{PRICES}").replace("14:05:00", "14:05:27", 1),
+    "a contract's day": rows_of(f"start_date,date,time,{OHLCV}", f"2024-12-02,{{day}},{{clock}},{PRICES},3"),
+    "open interest": rows_of(f"time,{OHLCV},OpenInt", f"{{}},{PRICES},3,45123.0"),
+    "the start of a session": rows_of(f"session_start,time,{OHLCV}", f"2025-01-07 09:00,{{}},{PRICES},3"),
+    "a length": rows_of(f"date,interval,time,{OHLCV}", f"{{day}},00:01:00,{{clock}},{PRICES},3"),
+    "an offset": rows_of(f"date,utc_offset,time,{OHLCV}", f"{{day}},00:00,{{clock}},{PRICES},3"),
+    "days with an offset": rows_of(f"date,time,{OHLCV}", f"{{day}} 00:00:00+00:00,{{clock}},{PRICES},3"),
+    "lines that a spreadsheet fills up": rows_of(
+        "Security,XAG Curncy,,,,", "Start Date,01/07/2025 00:00,,,,", ",,,,,", f"Date,{OHLCV}", f"{{}},{PRICES},3"
+    ),
+    "a last price": rows_of("Date\tOpen\tHigh\tLow\tLast Price\tVolume", f"{{}}\t{PRICES}\t3".replace(",", "\t")),
+    "a volume in dollars": rows_of(f"date,{OHLCV} XAG,Volume USD", f"{{}},{PRICES},3,88.65"),
+    "dollars first": rows_of("date,open,high,low,close,Volume USD,Volume XAG", f"{{}},{PRICES},88.65,3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE.keys())
+def test_what_stands_beside_the_bars_is_not_taken_for_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bars.csv").write_text(text)
+    batches = read(tmp_path / "bars.csv", rows=1000)
+    bars = pl.concat([batch.bars for batch in batches])
+    odd = "14:05:27" in text
+    assert (bars.height, sum(batch.rejects.height for batch in batches)) == (40 - odd, odd)
+    assert bars["ts"][0] == FIRST and bars["ts"][-1] == FIRST + timedelta(minutes=39)
+    assert bars["close"].unique().to_list() == [29.55]
+    assert bars["volume"].drop_nulls().unique().to_list() == ([] if odd else [3])
+
+
+@pytest.mark.parametrize("name", ["ts_event", "timestamp_ms", "unix_ms", "UnixTimeStamp", "date_unix", "mts"])
+def test_an_epoch_is_known_under_any_usual_name(tmp_path: Path, name: str) -> None:
+    rows = [f"{int((FIRST + timedelta(minutes=n)).timestamp() * 1000)},{PRICES},3" for n in range(15)]
+    (tmp_path / "bars.csv").write_text("\n".join([f"{name},{OHLCV}", *rows]))
+    assert bars_of(read(tmp_path / "bars.csv", zone=None)) == expected()
+
+
+def test_prices_of_the_ask_are_no_volume(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(rows_of("{},29.5,29.6,29.4,29.55,29.52,29.62,29.42,29.57"))
+    assert {row[5] for row in bars_of(read(tmp_path / "bars.csv"))} == {None}
+
+
+def test_closes_without_a_header_are_closes_on_request(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(rows_of(f"{{}},{PRICES}").replace(":00,", ":59,"))
+    with pytest.raises(UnknownFormat, match=r"set source\.stamps=close"):
+        read(tmp_path / "bars.csv")
+
+
+@pytest.mark.parametrize("name", ["granularity", "resolution"])
+def test_bars_of_two_periods_are_not_mixed(tmp_path: Path, name: str) -> None:
+    text = rows_of(f"time,{name},open,high,low,close", f"{{}},M1,{PRICES}")
+    (tmp_path / "bars.csv").write_text(f"{text}2025-01-07 14:00:00,H1,29.5,31,28,29.9\n")
+    with pytest.raises(UnknownFormat, match="Expected one timeframe, got H1, M1"):
+        read(tmp_path / "bars.csv")
+
+
+def test_two_series_in_one_file_are_refused(tmp_path: Path) -> None:
+    sides = [rows_of(f"{{}},{side},{prices},3") for side, prices in (("BID", PRICES), ("ASK", "29.6,29.7,29.5,29.65"))]
+    (tmp_path / "bars.csv").write_text(f"time,side,{OHLCV}\n{''.join(sides)}")
+    with pytest.raises(UnknownFormat, match=r"got 40 bars and 40 again with other prices in .*, as of two series"):
+        read(tmp_path / "bars.csv", rows=1000)
+
+
+def test_a_column_of_zones_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(rows_of(f"date,time,timezone,{OHLCV}", f"{{day}},{{clock}},EST,{PRICES},3"))
+    notes = [note for batch in read(path) for note in batch.notes]
+    assert notes == [f"Column timezone of {path} is not read: source.zone says the zone of its stamps"]
+
+
+def test_a_name_that_a_header_lacks_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(rows_of("time,open,high,low,close", f"{{}},{PRICES},3"))
+    with pytest.raises(UnknownFormat, match="Expected 5 columns as the header names them, got rows of 6"):
+        read(tmp_path / "bars.csv")
+
+
+def test_a_date_of_excel_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    rows = [f"{45664 + (14 * 60 + n) / 1440:.9f};29.5;29.6;29.4;29.55;3".replace(".", ",") for n in range(15)]
+    (tmp_path / "bars.csv").write_text("\n".join(["Date;Open;High;Low;Close;Volume", *rows]))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected()

@@ -277,8 +277,14 @@ def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, 
     assert any(line.startswith("bad      data_stale of XAGUSD") for line in lines)
 
 
-@pytest.mark.parametrize("days", ["13", "0", "1.5", "x"])
-def test_a_retention_that_is_too_short_is_refused(tmp_path: Path, days: str) -> None:
+def test_a_name_that_is_not_registered_is_refused(tmp_path: Path, hourly_bars: pl.DataFrame) -> None:
+    bars_until(tmp_path, hourly_bars, LATER)
+    said = mistake(run("monitor", tmp_path, "name=GOLD"))
+    assert said == "Expected name to be one that is registered, got GOLD; correct or leave out name"
+
+
+@pytest.mark.parametrize("days", ["13", "0", "1.5", "x", "99999999999"])
+def test_a_retention_that_cannot_be_is_refused(tmp_path: Path, days: str) -> None:
     assert "retention_days" in mistake(run("monitor", tmp_path, f"retention_days={days}"))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, Outcome, Score
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
 from lstm_ts.market.bars import BAR_SCHEMA
@@ -48,6 +49,12 @@ LIMITS = FeedLimits(
     spike_sizes=30,
     spread_sizes=3,
 )
+
+
+@pytest.mark.parametrize(("name", "value"), [("stale_hours", -1), ("missing_share", 2.0), ("spike_sizes", -1.0)])
+def test_a_limit_of_the_feed_that_cannot_be_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"Expected feed.{name} of at "):
+        replace(LIMITS, **{name: value})
 
 
 def hours(*closes: float | None) -> pl.DataFrame:

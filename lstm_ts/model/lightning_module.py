@@ -23,7 +23,7 @@ class Optimisation:
     def __init__(self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float, final_epochs: int) -> None:
         if lr <= 0 or min(weight_decay, final_epochs) < 0 or not 0 < warm_up < 1:
             raise ConfigError(
-                f"Expected lr > 0, weight_decay and final_epochs >= 0 and warm_up within 0..1, "
+                f"Expected lr > 0, weight_decay and final_epochs >= 0 and warm_up between 0 and 1, "
                 f"got {lr}, {weight_decay}, {final_epochs} and {warm_up}"
             )
         self.lr = lr

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
@@ -26,6 +27,15 @@ class FeedLimits:
     stuck_minutes: int  # bars in a row at one price
     spike_sizes: float  # size, in usual moves, of a minute's move that the next minute reverses
     spread_sizes: float  # median spread of a day over that of the weeks before
+
+    def __post_init__(self) -> None:
+        least = {"stale_hours": 1, "grace_minutes": 0, "recent_hours": 1, "stuck_minutes": 2}
+        least |= {"missing_share": 0, "spike_sizes": 1, "spread_sizes": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ConfigError(f"Expected feed.{name} of at least {value}, got {getattr(self, name)}")
+        if self.missing_share > 1:
+            raise ConfigError(f"Expected feed.missing_share of at most 1, got {self.missing_share}")
 
 
 def check_staleness(

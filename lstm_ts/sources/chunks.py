@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.columns import Columns, normalise
+from lstm_ts.sources.columns import Columns, normalise, printable
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout, find_zone
@@ -118,7 +118,12 @@ def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chun
 
 def _zone_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
     label = columns.stamps.label
-    return [f"{label} of the stamps in {file} is no one zone: source.zone says theirs"] if label and not zone else []
+    notes = [f"{label} of the stamps in {file} is no one zone: source.zone says theirs"] if label and not zone else []
+    if columns.zone and not columns.stamps.utc:
+        notes.append(
+            f"Column {printable([columns.zone])} of {file} is not read: source.zone says the zone of its stamps"
+        )
+    return notes
 
 
 def _symbol_column(known: Table | Layout) -> str:

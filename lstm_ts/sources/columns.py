@@ -22,17 +22,20 @@ VOLUME_OF = re.compile(
 )
 COMPLETE_NAMES = ("complete", "is complete", "completed", "is final", "final", "closed", "is closed", "confirm")
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
-PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf")
+PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf", "granularity", "resolution", "bar size", "barsize")
+ZONE_COLUMN = re.compile(r"(time ?)?(zone|tz)|(utc|gmt|tz|zone) offset")
+QUOTES = re.compile(r".* (usd[tc]?|busd|eur|gbp|jpy|chf)")  # a volume in the quote's currency
 
 NO_UNIT = re.compile(
     r"(?!USX|GBX|EUX|ZAC|ILA|CENT)([A-Z\d][A-Z\d/:=.]+|[$€£¥]|US[$])([ /].*)?|(?i:bid|ask|mid|last|price)"
 )
 LETTERS = ("o", "h", "l", "c")
 WORDINGS = ("{}", "{} price", "{}price", "mid {}", "{} mid", "bid {}", "{} bid", "bid{}", "{}bid")
+CLOSES = ("close", "last", "close/last", "last price", "price")
 PRICE_NAMES = tuple(
     tuple(wording.format(word) for word in words)
     for wording in WORDINGS
-    for words in (PRICES, (*PRICES[:3], "last"), (*PRICES[:3], "close/last"), (*PRICES[:3], "price"), LETTERS)
+    for words in (*((*PRICES[:3], close) for close in CLOSES), LETTERS)
 )
 TICK_NAMES = (("bid", "ask"), ("bid price", "ask price"), ("bidprice", "askprice"))
 
@@ -51,6 +54,7 @@ class Columns:
     spread: int | None = None  # in the unit of the prices
     unit: str = ""  # the name of a price column whose unit is not a currency
     closing: str = ""  # the name of the stamps' column if it marks closing times
+    zone: str = ""  # the name of a column of zones or offsets, which is not read
 
     @property
     def ticks(self) -> bool:
@@ -124,6 +128,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
         unit=next((names[i] for i in prices if _has_unit(names[i])), ""),
         closing=names[stamp[0]] if found.closing else "",
+        zone=next((names[i] for i, name in others.items() if ZONE_COLUMN.fullmatch(name) and any(cells[i])), ""),
     )
 
 
@@ -137,5 +142,6 @@ def _are_flags(cells: Sequence[str]) -> bool:
 
 def _find_volume(positions: dict[str, int]) -> int | None:
     """Find the volume by name, or by one such as `volume btc`; quote volume and a mean are other things."""
-    known = (*VOLUME_NAMES, *filter(VOLUME.fullmatch, positions), *filter(VOLUME_OF.fullmatch, positions))
+    names = sorted(positions, key=lambda name: (QUOTES.fullmatch(name) is not None, positions[name]))
+    known = (*VOLUME_NAMES, *filter(VOLUME.fullmatch, names), *filter(VOLUME_OF.fullmatch, names))
     return _first(positions, known)

@@ -15,6 +15,9 @@ from lstm_ts.sources.numbers import decimal_comma, parse_numbers
 from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
 from lstm_ts.sources.stamps import recognise_stamp
 
+WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|59)\d\d|:00[.,]\d*[1-9]\d*$")  # 59: a bar's close
+PRICE_LIKE = 0.01  # relative distance from the close
+
 
 def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
     for separator in SEPARATORS:
@@ -70,17 +73,17 @@ def _infer_names(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tu
     numbers = pl.DataFrame(
         {
             str(i): parse_numbers(pl.Series(list(column), dtype=pl.String), comma=comma)
-            for i, column in enumerate(behind[:4])
+            for i, column in enumerate(behind[:5])
         }
     )
     a, b, c, d = (pl.col(str(i)) for i in range(4))
     kinds: tuple[str, ...]
     if len(behind) >= 4 and _mostly(numbers, (b >= pl.max_horizontal(a, d)) & (c <= pl.min_horizontal(a, d))):
-        within_seconds = any(
-            re.search(r":\d\d:(?!00(?:[.,]0*)?\b)\d\d|\.\d*[1-9]\d*$", cell) for cell in columns[stamp[-1]]
-        )
-        tick = len(behind) == 4 and (within_seconds or not _mostly(numbers, c > b / 2))
-        kinds = ("bid", "ask", "bid volume", "ask volume") if tick else (*PRICES, "volume")
+        clocks = columns[stamp[-1]]
+        within_minutes = 2 * sum(WITHIN_MINUTE.search(cell) is not None for cell in clocks) > len(clocks)
+        tick = len(behind) == 4 and (within_minutes or not _mostly(numbers, c > b / 2))
+        is_price = len(behind) > 4 and _mostly(numbers, (pl.col("4") / d - 1).abs() < PRICE_LIKE)
+        kinds = ("bid", "ask", "bid volume", "ask volume") if tick else (*PRICES, "x" if is_price else "volume")
     elif len(behind) in (3, 4) and _mostly(numbers, (a <= b) & (a > b / 2)):
         kinds = ("bid", "ask", "volume") if len(behind) == 3 else ("bid", "ask", "bid volume", "ask volume")
     else:

@@ -9,13 +9,14 @@ from lstm_ts.sources.cells import split_line
 from lstm_ts.sources.columns import (
     PRICE_NAMES,
     TICK_NAMES,
+    Columns,
     find_columns,
     find_prices,
     normalise,
     printable,
 )
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
-from lstm_ts.sources.stamp_columns import CLOCK_CELL, find_unread
+from lstm_ts.sources.stamp_columns import CLOCK_CELL, find_unread, has_stamps
 from lstm_ts.sources.stamps import FORMS, recognise_stamp
 
 
@@ -64,11 +65,15 @@ def _below_header(sample: Sequence[str], at: int, separator: str, names: Sequenc
             f"{separator.join(rows[0])[:SHOWN_CHARS]!r} in {file}; name one of them time"
         )
     lines = ((line, split_line(line, separator)) for line in sample[:at])
-    above = [line for line, cells in lines if len(cells) != len(names) or is_header(cells)]
+    above = [line for line, cells in lines if len(cells) != len(names) or not _is_row(cells, columns)]
     skipped = {sample[at], *above, *(line for line in sample[at + 1 :] if split_line(line, separator) in notes)}
     return finish_layout(
         Layout(separator, tuple(names), columns, file, header=True, first=sample[at], skipped=frozenset(skipped)), rows
     )
+
+
+def _is_row(cells: Sequence[str], columns: Columns) -> bool:
+    return recognise_stamp([cells[columns.stamp[0]].strip()]) is not None
 
 
 def is_header(cells: Sequence[str]) -> bool:
@@ -92,7 +97,7 @@ def _fit(names: Sequence[str], rows: Sequence[Sequence[str]], *, file: str) -> l
                 return [*names[: i + 1], "time", *names[i + 1 :]]
         if all(re.fullmatch(r"\d{1,7}", row[0].strip()) for row in rows):
             return ["row", *names]
-        if recognise_stamp([row[0].strip() for row in rows]):
+        if recognise_stamp([row[0].strip() for row in rows]) and not has_stamps(map(normalise, names)):
             return ["time", *names]
     raise UnknownFormat(
         f"Expected {len(names)} columns as the header names them, got rows of {width} in {file}; correct the header"

@@ -3,7 +3,10 @@
 import numpy as np
 import polars as pl
 
+from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
+
+FEW = 10  # bars, of which most may come again
 
 
 class SeenBars:
@@ -35,9 +38,17 @@ class SeenBars:
         return pl.Series(new)
 
     def describe(self, file: object) -> list[str]:
-        """Return a note on the repeated bars; empty if there are none."""
+        """Return a note on the repeated bars; empty if there are none.
+
+        Raises    UnknownFormat: most bars come again with other prices
+        """
         if not self._repeated:
             return []
+        if 2 * self._differing > len(self._stamps) >= FEW:
+            raise UnknownFormat(
+                f"Expected one row for each bar, got {len(self._stamps):,} bars and {self._differing:,} again with "
+                f"other prices in {file}, as of two series; leave one of them in the file"
+            )
         return [
             f"{file} has {self._repeated:,} bars again, {self._differing:,} of them with other prices; the last one in "
             "it is taken"

@@ -15,7 +15,13 @@ STAMP_NAMES = (
     "time stamp", "ts", "unix timestamp", "unix time", "unixtime", "unix", "epoch", "local time", "time", "date", "dt",
     "index level 0", "index", "", "t",
 )  # fmt: skip
-OPENING = re.compile(r"(?!.*interest)(.+ )?(open|start|begin)(ing)?( .+)?|starts?")
+EPOCHS = re.compile(
+    r"(event |unix |epoch )?(time ?stamp|time|date|ts|unix|epoch)"
+    r"( (unix|event|key|[mun]?s|sec(onds)?|millis|micros|nanos))*|mts"
+)
+OPENING = re.compile(
+    r"(?!.*\b(int|interest|oi|contracts?|balance|positions?)\b)(.+ )?(open|start|begin)(ing)?( .+)?|starts?"
+)
 CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time")
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
@@ -26,7 +32,7 @@ CLOCK_CELL = re.compile(
 )
 DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
-MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])Z?")
+MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) 
     """Return a column that is named like stamps, and one of its cells."""
     known = (i for i, name in enumerate(plain) if name and _rank(name) is not None and name not in PRICES)
     return next(((names[i], row[i]) for i in known), None)
+
+
+def has_stamps(plain: Iterable[str]) -> bool:
+    """Test whether a column is named like stamps."""
+    return any(_rank(name) is not None and name not in PRICES for name in plain)
 
 
 def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
@@ -64,10 +75,13 @@ def _closes(name: str) -> bool:
 def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
     known = sorted((i for i in cells if _rank(plain[i]) is not None), key=lambda i: _rank(plain[i]) or 0)
     others = [i for i in cells if i not in known]
-    clocks = [i for i in cells if _is_clock(plain[i], cells[i])]
+    clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
+    clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
     days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
+    days.sort(key=lambda i: OPENING.fullmatch(plain[i]) is not None)
     whole = [i for i in shapes if i not in days and i not in clocks and (i in known or shapes[i].date != "epoch")]
+    whole = _varied(whole, cells)
     named = [i for i in whole if i in known]
     if named or (whole and not any(i in known for i in days if clocks)):
         best = next((i for i in named if shapes[i].utc), (named or whole)[0])
@@ -77,11 +91,19 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
 
+def _varied(columns: Sequence[int], cells: Mapping[int, Sequence[str]]) -> list[int]:
+    """Leave out columns of much fewer different cells than another, such as the start of a session beside bars'."""
+    most = max((len(set(cells[i])) for i in columns), default=0)
+    return [i for i in columns if 2 * len(set(cells[i])) > most]
+
+
 def _rank(name: str) -> int | None:
     """Return the rank among names of stamps; None: it is none of them."""
     if name in STAMP_NAMES:
         return STAMP_NAMES.index(name)
-    return 0 if OPENING.fullmatch(name) else None
+    if OPENING.fullmatch(name):
+        return 0
+    return STAMP_NAMES.index("unix timestamp") if EPOCHS.fullmatch(name) else None
 
 
 def _shape(cells: Sequence[str]) -> Stamp | None:

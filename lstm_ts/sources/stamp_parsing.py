@@ -36,7 +36,8 @@ def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
 def _parse_epoch(text: pl.Series, unit: str) -> pl.Series:
     text = text.str.strip_chars()
     if unit == "d":
-        seconds = ((text.cast(pl.Float64, strict=False) - DAYS_TO_1970) * 86_400).round()
+        days = text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+        seconds = ((days - DAYS_TO_1970) * 86_400).round()
         return (seconds * 1e6).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
     shortest, longest = EPOCH_DIGITS[unit]
     count = text.str.extract(rf"^(\d{{{shortest},{longest}}})(?:\.0*)?$").cast(pl.Int64)

@@ -49,7 +49,7 @@ EPOCH_DIGITS = {"s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}
 PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
 EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.\d*)?")
 SCIENTIFIC = re.compile(r"\d\.\d+[Ee]\+?\d\d")
-EXCEL = re.compile(r"[2-7]\d{4}\.\d+")  # days since 1899-12-30
+EXCEL = re.compile(r"[2-7]\d{4}[.,]\d+")  # days since 1899-12-30
 FORMS = "2025-01-07 14:00, 7.1.2025 14:00:00, 20250107 140000, Jan 7, 2025 2:00 PM, seconds since 1970, a date of Excel"
 
 
@@ -163,9 +163,10 @@ def _offset_format(parts: dict[str, str]) -> str | None:
 
 
 def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series:
-    """Join texts to stamps: days without their midnight, times without a day such as 1970-01-01."""
+    """Join texts to stamps: days without their midnight, whose offset stays, times without a day such as 1970-01-01."""
     if day.str.contains(":", literal=True).any():
-        day = day.str.replace(r"[T ]\s*(00?:00|12:00)[^+-]*$", "")
+        clock = clock + day.str.extract(r":\d\d([+-]\d\d:?\d\d)$").fill_null("")
+        day = day.str.replace(r"[T ]\s*(00?:00|12:00).*$", "")
     if clock.str.contains(DATED).any():
         clock = clock.str.replace(DATED, "")
     return day + " " + clock.str.strip_chars()

@@ -35,10 +35,15 @@ class Zone:
         return early, pl.when(early != late).then(late)
 
 
+MOST_HOURS = 14  # that a clock is ahead of another one, as Kiritimati's of UTC
+
+
 def parse_zone(text: str) -> Zone:
     """Raises   WrongZone: not a name of the time zone database, with or without a shift such as +7h"""
     shifted = re.fullmatch(r"(.+)([+-]\d{1,2})h", text)
     name, hours = (shifted[1], int(shifted[2])) if shifted else (text, 0)
+    if abs(hours) > MOST_HOURS:
+        raise WrongZone(f"Expected a shift of at most {MOST_HOURS} hours, got source.zone={text}")
     try:
         pl.Series([datetime(2000, 1, 1)]).dt.replace_time_zone(name)
     except pl.exceptions.ComputeError:
