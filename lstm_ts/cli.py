@@ -29,6 +29,7 @@ from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
 from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
+from lstm_ts.lifetime import repeat_lost
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -61,6 +62,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             _replace_interrupt(signal.SIG_DFL, signal.default_int_handler)
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
+            repeat_lost(signal.SIGINT, KeyboardInterrupt, sys.unraisablehook)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):

@@ -3,11 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import CDLL
+from threading import Timer, main_thread
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+AGAIN_S = 0.05
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
@@ -18,6 +21,22 @@ def end_with(parent: int, number: signal.Signals) -> None:
             os._exit(1)
 
 
+def repeat_lost(number: signal.Signals, error: type[BaseException], otherwise: Callable[[Any], object]) -> None:
+    """Repeat a signal whose exception Python cannot raise, since a destructor or a callback of weakref was running.
+
+    error       what the signal's handler raises
+    otherwise   hook for other exceptions that cannot be raised
+    """
+
+    def hook(lost: Any) -> None:
+        if isinstance(lost.exc_value, error):
+            Timer(AGAIN_S, signal.pthread_kill, [main_thread().ident, number]).start()
+        else:
+            otherwise(lost)
+
+    sys.unraisablehook = hook
+
+
 @contextmanager
 def exit_at_signals() -> Iterator[None]:
     """End this process at SIGTERM and Ctrl-C as `sys.exit` does, so that what it has begun is undone; until the block
@@ -26,8 +45,8 @@ def exit_at_signals() -> Iterator[None]:
     Objects whose construction a signal interrupts may fail in `__del__`; these errors are not printed.
     """
 
-    def leave(*_: object) -> None:
-        sys.unraisablehook = lambda _: None
+    def leave(number: int, _: object) -> None:
+        repeat_lost(signal.Signals(number), SystemExit, lambda _: None)
         sys.exit(0)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}

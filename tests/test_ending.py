@@ -83,3 +83,30 @@ print("not reached")
 def test_a_signal_within_a_constructor_ends_the_process_without_a_traceback() -> None:
     ended = subprocess.run(python("-c", INTERRUPTED), capture_output=True, text=True, timeout=WAIT_S)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+LOST = """
+import os, signal, sys, time
+from lstm_ts.lifetime import exit_at_signals, repeat_lost
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{number})
+
+if signal.{number} == signal.SIGINT:
+    repeat_lost(signal.SIGINT, KeyboardInterrupt, sys.__unraisablehook__)
+    try:
+        Closing()
+        time.sleep(100)
+    except KeyboardInterrupt:
+        sys.exit(0)
+with exit_at_signals():
+    Closing()
+    time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_within_a_destructor_is_not_lost(number: str) -> None:
+    command = python("-c", LOST.format(number=number))
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
