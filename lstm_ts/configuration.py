@@ -68,6 +68,8 @@ def require(asked: Any, option: str) -> Any:
     value = getattr(asked, option)
     if value is None or not str(value).strip():
         raise ConfigError(f"Expected {option}=… for action={asked.action}, got none")
+    if OmegaConf.is_list(value):
+        raise ConfigError(f"Expected one {option} for action={asked.action}, got {value}")
     return value
 
 
@@ -115,11 +117,11 @@ def model_folder(cfg: DictConfig) -> Path:
     folder = Path(str(cfg.model))
     if (folder / "model" / "manifest.json").is_file():
         return folder / "model"  # a run's folder, which holds one
-    if folder.is_dir():
+    if folder.is_dir() and str(cfg.model).strip():
         return folder
     newest = newest_model(Path(cfg.paths.outputs))
     advice = f"model={newest} is the newest" if newest else "run python -m lstm_ts.train first"
-    raise ArtifactError(f"Expected a model folder, as train prints it, got model={folder}; {advice}")
+    raise ArtifactError(f"Expected a model folder, as train prints it, got model={cfg.model}; {advice}")
 
 
 def newest_model(outputs: Path) -> Path | None:

@@ -150,6 +150,8 @@ def show_value(value: Any) -> str:
 
 def describe_error(error: Exception) -> str | None:
     """Return a sentence for a user's mistake or a fault of the machine; None: anything else."""
+    if isinstance(error, InstantiationException) and str(error).startswith("Error locating target"):
+        return f"Expected _target_ as the name of a class or function that exists, got: {str(error).splitlines()[0]}"
     mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
         return describe_fault(error)

@@ -84,6 +84,7 @@ def test_a_signal_within_a_constructor_ends_the_process_without_a_traceback() ->
     ended = subprocess.run(python("-c", INTERRUPTED), capture_output=True, text=True, timeout=WAIT_S)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
+
 LOST = """
 import os, signal, sys, time
 from lstm_ts.lifetime import exit_at_signals, repeat_lost

@@ -133,6 +133,7 @@ READ = {
     "a comment of fewer columns": f"# columns: time, open, high, low, close\n{PLAIN}",
     "a header in a comment": f"# {PLAIN}",
     "R's names of rows": PLAIN.replace("time,", "", 1),
+    "no name of the stamps": PLAIN.replace(BARS, "Open Price,High Price,Low Price,Last Price,Volume", 1),
     "many lines above": "".join(f"# note {i}\n" for i in range(30)) + PLAIN,
     "carriage returns alone": PLAIN.replace("\n", "\r"),
     "NULs at the end": PLAIN + "\0" * 400,

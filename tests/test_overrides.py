@@ -228,6 +228,7 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
         (dashboard, "host=8.8.8.8 auth.basic=x", "Expected host to be an address of this machine, got 8.8.8.8"),
         (ingest.main, "source=ib source.client=ib_async.IB", "Expected a value for one of source.client._target_"),
         (ingest.main, "source=ib source.client._target_=ib_asink.IB", "pip install ib_asink, or correct"),
+        (ingest.main, "source._target_=lstm_ts.sources.synthetic.No", "Expected _target_ as the name of a class"),
         (ingest.main, "source=ib source.connect_s=-1", "above 0, got 30, -1 and 60; correct them"),
         (
             ingest.main,

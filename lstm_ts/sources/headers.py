@@ -97,7 +97,9 @@ def _fit(names: Sequence[str], rows: Sequence[Sequence[str]], *, file: str) -> l
                 return [*names[: i + 1], "time", *names[i + 1 :]]
         if all(re.fullmatch(r"\d{1,7}", row[0].strip()) for row in rows):
             return ["row", *names]
-        if recognise_stamp([row[0].strip() for row in rows]) and not has_stamps(map(normalise, names)):
+        plain = [normalise(name) for name in names]
+        others = [name for i, name in enumerate(plain) if i not in (find_prices(plain) or ())]
+        if recognise_stamp([row[0].strip() for row in rows]) and not has_stamps(others):
             return ["time", *names]
     raise UnknownFormat(
         f"Expected {len(names)} columns as the header names them, got rows of {width} in {file}; correct the header"

@@ -49,8 +49,8 @@ def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) 
 
 
 def has_stamps(plain: Iterable[str]) -> bool:
-    """Test whether a column is named like stamps."""
-    return any(_rank(name) is not None and name not in PRICES for name in plain)
+    """Test whether a column that holds no prices is named like stamps."""
+    return any(_rank(name) is not None for name in plain)
 
 
 def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
