@@ -165,8 +165,9 @@ def _offset_format(parts: dict[str, str]) -> str | None:
 def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series:
     """Join texts to stamps: days without their midnight, whose offset stays, times without a day such as 1970-01-01."""
     if day.str.contains(":", literal=True).any():
-        clock = clock + day.str.extract(r":\d\d([+-]\d\d:?\d\d)$").fill_null("")
-        day = day.str.replace(r"[T ]\s*(00?:00|12:00).*$", "")
+        parts = day.str.extract_groups(r"^(.+?)[T ]\s*(?:00?:00|12:00)[^+-]*?((?: ?(?:UTC|GMT))?[+-]\d\d:?\d\d)?$")
+        clock = clock + parts.struct.field("2").fill_null("")
+        day = parts.struct.field("1").fill_null(day)
     if clock.str.contains(DATED).any():
         clock = clock.str.replace(DATED, "")
     return day + " " + clock.str.strip_chars()
