@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
+from lstm_ts.market.prices import CURRENCIES
 from lstm_ts.sources.stamp_columns import find_stamps
 from lstm_ts.sources.stamps import Stamp
 from lstm_ts.sources.symbol_column import find_symbol
@@ -24,7 +25,7 @@ COMPLETE_NAMES = ("complete", "is complete", "completed", "is final", "final", "
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf", "granularity", "resolution", "bar size", "barsize")
 ZONE_COLUMN = re.compile(r"(time ?)?(zone|tz)|(utc|gmt|tz|zone) offset")
-QUOTES = re.compile(r".* (usd[tc]?|busd|eur|gbp|jpy|chf)")  # a volume in the quote's currency
+QUOTES = {*CURRENCIES.lower().split(), "usdt", "usdc", "busd"}  # that a volume of money is in
 
 NO_UNIT = re.compile(
     r"(?!USX|GBX|EUX|ZAC|ILA|CENT)([A-Z\d][A-Z\d/:=.]+|[$€£¥]|US[$])([ /].*)?|(?i:bid|ask|mid|last|price)"
@@ -142,6 +143,6 @@ def _are_flags(cells: Sequence[str]) -> bool:
 
 def _find_volume(positions: dict[str, int]) -> int | None:
     """Find the volume by name, or by one such as `volume btc`; quote volume and a mean are other things."""
-    names = sorted(positions, key=lambda name: (QUOTES.fullmatch(name) is not None, positions[name]))
+    names = sorted(positions, key=lambda name: (name.split(" ")[-1] in QUOTES, positions[name]))
     known = (*VOLUME_NAMES, *filter(VOLUME.fullmatch, names), *filter(VOLUME_OF.fullmatch, names))
     return _first(positions, known)

@@ -15,7 +15,7 @@ from lstm_ts.sources.numbers import decimal_comma, parse_numbers
 from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
 from lstm_ts.sources.stamps import recognise_stamp
 
-WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|59)\d\d|:00[.,]\d*[1-9]\d*$")  # 59: a bar's close
+WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|59)\d\d|(?<!:59)[.,]\d*[1-9]\d*$")  # 59: a bar's close
 PRICE_LIKE = 0.01  # relative distance from the close
 
 
