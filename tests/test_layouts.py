@@ -962,3 +962,49 @@ def test_a_date_of_excel_may_have_a_decimal_comma(tmp_path: Path) -> None:
     rows = [f"{45664 + (14 * 60 + n) / 1440:.9f};29.5;29.6;29.4;29.55;3".replace(".", ",") for n in range(15)]
     (tmp_path / "bars.csv").write_text("\n".join(["Date;Open;High;Low;Close;Volume", *rows]))
     assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+def test_epochs_may_change_their_unit_on_the_way(tmp_path: Path) -> None:
+    seconds, milliseconds, microseconds = (epochs(unit).splitlines() for unit in (1, 1_000, 1_000_000))
+    (tmp_path / "bars.csv").write_text("\n".join(seconds[:4] + milliseconds[4:9] + microseconds[9:]))
+    assert bars_of(read(tmp_path / "bars.csv", zone=None)) == expected()
+
+
+@pytest.mark.parametrize("name", ["hour", "Hour", "hr"])
+@pytest.mark.parametrize("day", ["%Y-%m-%d", "%d/%m/%Y", "%Y%m%d", "%Y-%m-%d 00:00:00"])
+def test_a_day_and_its_hour_are_a_stamp(tmp_path: Path, name: str, day: str) -> None:
+    hours = [FIRST + timedelta(hours=i) for i in range(90)]
+    rows = [f"{ts.strftime(day)},{ts.hour},{PRICES},3\n" for ts in hours]
+    (tmp_path / "bars.csv").write_text(f"date,{name},{OHLCV}\n" + "".join(rows))
+    assert bars_of(read(tmp_path / "bars.csv")) == [(ts, 29.5, 29.6, 29.4, 29.55, 3) for ts in hours]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "XAG/USD,{:%Y%m%d %H:%M:%S}.123,29.5,29.6",  # TrueFX
+        "{:%m/%d/%Y,%H:%M:%S},29.55,29.5,29.6,100",  # Kibot
+        "{:%Y%m%d %H%M%S}123,29.5,29.6,0",  # HistData
+        "{:%Y-%m-%d %H:%M:%S.250},29.5,29.6",
+        "{:%s}250,29.5,29.6,1.5,2.5",
+    ],
+)
+def test_ticks_without_a_header_are_known_by_their_rows(tmp_path: Path, row: str) -> None:
+    rows = [row.format(FIRST + timedelta(days=i // 60, seconds=20 * i)) for i in range(120)]
+    (tmp_path / "ticks.csv").write_text("\n".join(rows))
+    batches = read(tmp_path / "ticks.csv", rows=1000)
+    bars = pl.concat([batch.bars for batch in batches])
+    assert [batch.rejects.height for batch in batches] == [0] * len(batches)
+    assert bars["ts"].to_list() == [FIRST + timedelta(days=i // 20, minutes=i) for i in range(40)]
+    assert bars["close"].round(9).unique().to_list() == [29.55] and bars["spread"].round(9).unique().to_list() == [0.1]
+
+
+def test_a_file_that_is_named_like_another_symbol_is_told(tmp_path: Path) -> None:
+    (tmp_path / "xauusd-2025.csv").write_text(PLAIN)
+    found = read(tmp_path / "xauusd-2025.csv")
+    assert bars_of(found) == expected()
+    assert notes_of(found) == [f"{tmp_path}/xauusd-2025.csv is named like xauusd; its rows are taken as XAGUSD"]
+    named = PLAIN.replace("\n", ",XAGUSD\n").replace("volume,XAGUSD", "volume,symbol")
+    for name, text in (("XAUUSD.csv", named), ("xag_usd.csv", PLAIN)):
+        (tmp_path / name).write_text(text)
+        assert notes_of(read(tmp_path / name)) == []

@@ -16,6 +16,7 @@ from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
 from lstm_ts.sources.stamps import recognise_stamp
 
 WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|59)\d\d|(?<!:59)[.,]\d*[1-9]\d*$")  # 59: a bar's close
+WIDEST = 0.05  # spread of quotes, of the ask
 PRICE_LIKE = 0.01  # relative distance from the close
 
 
@@ -25,7 +26,7 @@ def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
         # Unknown names in words: the rows do not show which price is which.
         if any(len(row) >= 5 and not re.search(r"\d", "".join(row)) for row in split[:HEADER_LINES]):
             return None
-        widths = Counter(len(row) for row in split if len(row) >= 4)
+        widths = Counter(len(row) for row in split if len(row) >= 3)
         for width, _ in widths.most_common(2):
             rows = [row for row in split if len(row) == width]
             if layout := _infer_layout(separator, rows, file=file):
@@ -36,7 +37,7 @@ def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
 def _infer_layout(separator: str, rows: Sequence[Sequence[str]], *, file: str) -> Layout | None:
     """A stamp, or a day and its time, before them perhaps a symbol, behind them numbers."""
     columns = list(zip(*rows, strict=True))
-    for at in range(min(3, len(columns) - 3)):
+    for at in range(min(3, len(columns) - 2)):
         days = recognise_stamp([cell.strip() for cell in columns[at]])
         if days is None:
             continue
@@ -86,6 +87,10 @@ def _infer_names(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tu
         kinds = ("bid", "ask", "bid volume", "ask volume") if tick else (*PRICES, "x" if is_price else "volume")
     elif len(behind) in (3, 4) and _mostly(numbers, (a <= b) & (a > b / 2)):
         kinds = ("bid", "ask", "volume") if len(behind) == 3 else ("bid", "ask", "bid volume", "ask volume")
+    elif len(behind) in (3, 4) and _mostly(numbers, (b <= a) & (a <= c) & (b > c * (1 - WIDEST))):
+        kinds = ("x", "bid", "ask", "volume")
+    elif len(behind) == 2 and _mostly(numbers, (a <= b) & (a > b * (1 - WIDEST))):
+        kinds = ("bid", "ask")
     else:
         return None
     stamps = ("date", "time")[: len(stamp)] if len(stamp) == 2 else ("time",)

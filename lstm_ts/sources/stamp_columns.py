@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -24,12 +24,14 @@ OPENING = re.compile(
 )
 CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time")
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
+HOUR_NAMES = ("hour", "hr", "hour of day", "hour utc", "hh", "stunde")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 
 CLOCK_CELL = re.compile(
     r"(\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
     rf"[{BLANKS}]?([AaPp]\.?[Mm]\.?)?( ?[A-Z]{{1,5}})?"
 )
+HOUR_CELL = re.compile(r"[01]?\d|2[0-4]")
 DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
 MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]\d\d:?\d\d)?")
@@ -77,6 +79,8 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
     others = [i for i in cells if i not in known]
     clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
     clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
+    if not clocks and "minute" not in plain:
+        clocks = [i for i in cells if _is_hour(plain[i], cells[i])]
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
     days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
     days.sort(key=lambda i: OPENING.fullmatch(plain[i]) is not None)
@@ -87,7 +91,7 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
         best = next((i for i in named if shapes[i].utc), (named or whole)[0])
         return StampColumns((best,), shapes[best])
     if days and clocks:
-        return _combine(cells, days[0], clocks[0])
+        return _combine(cells, days[0], clocks[0], hours_only=_is_hour(plain[clocks[0]], cells[clocks[0]]))
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
 
@@ -119,11 +123,17 @@ def _is_clock(name: str, cells: Sequence[str]) -> bool:
     return 2 * sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in filled) > len(filled)
 
 
+def _is_hour(name: str, cells: Sequence[str]) -> bool:
+    return name in HOUR_NAMES and _all(HOUR_CELL, cells)
+
+
 def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return all(pattern.fullmatch(cell) for cell in cells if cell)
 
 
-def _combine(cells: Mapping[int, Sequence[str]], day: int, clock: int) -> StampColumns | None:
+def _combine(cells: Mapping[int, Sequence[str]], day: int, clock: int, *, hours_only: bool) -> StampColumns | None:
     joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in (day, clock)))
     stamps = recognise_stamp(joined.to_list())
+    if stamps and hours_only:
+        stamps = replace(stamps, digits=2, usual=None)
     return StampColumns((day, clock), stamps) if stamps else None

@@ -11,10 +11,9 @@ from lstm_ts.sources.stamps import (
     CLOCK,
     DATE_PARTS,
     DIGITS,
-    EPOCH_DIGITS,
+    EPOCHS,
     JOINT,
     OFFSET,
-    PER_MICROSECOND,
     Stamp,
 )
 
@@ -24,7 +23,7 @@ DAYS_TO_1970 = 25_569  # of Excel
 def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
     """Parse texts as datetimes in microseconds: naive, or UTC if `stamp.utc`; null if a text has another form."""
     if stamp.date == "epoch":
-        return _parse_epoch(text, stamp.unit)
+        return _parse_excel(text) if stamp.excel else _parse_epoch(text)
     usual = _parse_usual(text, stamp)
     odd = usual.is_null() & text.is_not_null()
     if odd.any():
@@ -33,22 +32,26 @@ def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
     return usual
 
 
-def _parse_epoch(text: pl.Series, unit: str) -> pl.Series:
+def _parse_excel(text: pl.Series) -> pl.Series:
+    days = text.str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+    seconds = ((days - DAYS_TO_1970) * 86_400).round()
+    return (seconds * 1e6).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
+
+
+def _parse_epoch(text: pl.Series) -> pl.Series:
+    """Find the unit of each row by its digits: some vendors have changed theirs on the way."""
     text = text.str.strip_chars()
-    if unit == "d":
-        days = text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
-        seconds = ((days - DAYS_TO_1970) * 86_400).round()
-        return (seconds * 1e6).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
-    shortest, longest = EPOCH_DIGITS[unit]
-    count = text.str.extract(rf"^(\d{{{shortest},{longest}}})(?:\.0*)?$").cast(pl.Int64)
-    microseconds = count // 1000 if unit == "ns" else count * PER_MICROSECOND[unit]
-    odd = (microseconds.is_null() & text.is_not_null()).arg_true()
-    if len(odd):
-        fraction = text.gather(odd).cast(pl.Float64, strict=False)
-        fraction = fraction.set(~fraction.is_between(10 ** (shortest - 1), 10**longest), None)
-        scaled = fraction / 1000 if unit == "ns" else fraction * PER_MICROSECOND[unit]
-        microseconds = microseconds.scatter(odd, scaled.round().cast(pl.Int64))
-    return microseconds.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    whole = text.str.extract(r"^(\d+)(?:\.0*)?$").cast(pl.Int64, strict=False)
+    other = text.set(whole.is_not_null(), None).cast(pl.Float64, strict=False)
+    microseconds = pl.coalesce(_to_microseconds(pl.lit(whole)), _to_microseconds(pl.lit(other)).cast(pl.Int64))
+    return pl.select(microseconds).to_series().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def _to_microseconds(count: pl.Expr) -> pl.Expr:
+    return pl.coalesce(
+        pl.when(count.is_between(10.0 ** (shortest - 1), 10.0**longest, closed="left")).then(count * factor // divisor)
+        for (shortest, longest), (factor, divisor) in EPOCHS.items()
+    )
 
 
 def _parse_usual(text: pl.Series, stamp: Stamp) -> pl.Series:

@@ -45,8 +45,8 @@ DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DIGIT_CLOCKS = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%3f"}
 
-EPOCH_DIGITS = {"s": (9, 10), "ms": (12, 13), "us": (15, 16), "ns": (18, 19)}
-PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
+# Digits of an epoch → factor and divisor that make it microseconds.
+EPOCHS = {(9, 10): (1_000_000, 1), (12, 13): (1_000, 1), (15, 16): (1, 1), (18, 19): (1, 1_000)}
 EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.\d*)?")
 SCIENTIFIC = re.compile(r"\d\.\d+[Ee]\+?\d\d")
 EXCEL = re.compile(r"[2-7]\d{4}[.,]\d+")  # days since 1899-12-30
@@ -59,7 +59,7 @@ class Stamp:
 
     date: str  # a key of DATE_PARTS, or epoch; dmy if day and month are ambiguous
     usual: str | None = None  # strptime format; null: every row is read by its parts
-    unit: str = ""  # of an epoch; d counts from 1899-12-30
+    excel: bool = False  # an epoch that counts days from 1899-12-30
     digits: int = 0  # of a clock without colons
     clock: bool = True  # with a time of day
     utc: bool = False  # with an offset, or counted from 1970
@@ -76,7 +76,7 @@ def recognise_stamp(stamps: Sequence[str]) -> Stamp | None:
 
 def _shape(text: str) -> Stamp | None:
     if EXCEL.fullmatch(text):
-        return Stamp("epoch", unit="d")
+        return Stamp("epoch", excel=True)
     if epoch := EPOCH.fullmatch(f"{float(text):.0f}" if SCIENTIFIC.fullmatch(text) else text):
         return _shape_of_digits(epoch[1])
     for kind in ("ymd", "dmy", "compact", "dby", "bdy"):
@@ -92,8 +92,7 @@ def _shape_of_digits(text: str) -> Stamp:
         return Stamp("compact", digits=4, usual="%Y%m%d%H%M")
     if parts and len(text) == 10 and text >= "19" and int(parts["c"]) < 24:
         return Stamp("compact", digits=2)
-    unit = next(unit for unit, digits in EPOCH_DIGITS.items() if len(text) in digits)
-    return Stamp("epoch", unit=unit, utc=True)
+    return Stamp("epoch", utc=True)
 
 
 def _parts(kind: str, text: str) -> dict[str, str] | None:

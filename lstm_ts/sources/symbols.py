@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import polars as pl
 
@@ -31,13 +32,18 @@ class OtherSymbol(UnknownFormat):
 
 def check_name(name: str, symbol: str, label: str) -> None:
     """Raises    OtherSymbol: a sheet or a file within an archive is named like another symbol, and not like this one"""
-    words = [name, *re.split(r"[\s_\-.]+", name)]
-    others = [word for word in words if guess_quote(word.replace("/", ""))]
-    if others and not any(same_symbol(word, symbol) for word in words):
+    if other := other_symbol(name, symbol):
         raise OtherSymbol(
-            f"Expected rows of {symbol}, got those of {printable(others[:1])} by the name of {label}; correct symbol, "
+            f"Expected rows of {symbol}, got those of {other} by the name of {label}; correct symbol, "
             "or set source.symbol to that name"
         )
+
+
+def other_symbol(name: str, symbol: str) -> str | None:
+    """Return the symbol that a name contains; None if it is this one, or none."""
+    words = [name, *re.split(r"[\s_\-.]+", name)]
+    others = [word for word in words if guess_quote(word.replace("/", "").upper())]
+    return others[0] if others and not any(same_symbol(word, symbol) for word in words) else None
 
 
 class SymbolFilter:
@@ -91,7 +97,12 @@ class SymbolFilter:
         Raises    UnknownFormat: all are of other symbols
         """
         unfinished = f"{self._unfinished:,} rows of {self.file} are of unfinished bars and are left out"
-        return [*self._notes_of_others(), *([unfinished] if self._unfinished else [])]
+        return [*self._notes_of_others(), *self._note_of_name(), *([unfinished] if self._unfinished else [])]
+
+    def _note_of_name(self) -> list[str]:
+        """A column of symbols goes before the file's name."""
+        other = None if self._ours else other_symbol(Path(self.file).stem, self._symbol)
+        return [f"{self.file} is named like {other}; its rows are taken as {self._symbol}"] if other else []
 
     def _notes_of_others(self) -> list[str]:
         if not self._others:
