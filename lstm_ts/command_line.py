@@ -5,7 +5,9 @@ import itertools
 import os
 import re
 import shlex
+from collections import deque
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from lstm_ts.explanations import explain_group
 from lstm_ts.market.symbol import check_symbol
 from lstm_ts.overrides import SYMBOL, as_typed, is_group, key_of, look_up, parse, quote, value_of
 
-FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun", "-i", "--info"}
-FLAGS |= {"-sc", "--shell-completion"}
+FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"}
 SHOWN = ("job", "hydra", "all")  # by --cfg
 FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
-FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
+FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun", "-sc", "--shell-completion"}
+INFO = ("-i", "--info")  # whose value may be left out
+INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+NEAR_FLAG = 0.8
 PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
 
 
@@ -32,32 +36,48 @@ def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
     """
     flags: list[str] = []
     words: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
+    rest = deque(arguments)
+    while rest:
+        word = rest.popleft()
         name, equals, value = word.partition("=")
         if name in FLAGS:
             flags.append(word)
+        elif name in INFO:
+            value = value if equals else rest.popleft() if rest and rest[0] in INFOS else INFOS[0]
+            _check_flag(name, value)
+            flags.append(f"--info={value}")
         elif name in FLAGS_WITH_VALUE:
-            value = value if equals else next(rest, "")
+            value = value if equals else rest.popleft() if rest else ""
             _check_flag(name, value)
             flags += [word] if equals else [name, value]
         elif word.startswith("-"):
-            name = word.lstrip("-")
-            raise ConfigError(
-                f"Expected key=value, got {word}; write it without dashes: {name}{'' if '=' in name else '=…'}"
-            )
+            raise ConfigError(_advise_on_dashes(word))
         else:
             words.append(word)
+    if "--resolve" in flags and not {"-c", "--cfg", "-h", "--help"} & {flag.partition("=")[0] for flag in flags}:
+        raise ConfigError("Expected --cfg job beside --resolve, got none; add it")
     words = _join_paths(words)
     return flags + [_read(word, words, command) for word in words]
+
+
+def _advise_on_dashes(word: str) -> str:
+    name = word.lstrip("-")
+    flags = [flag for flag in {*FLAGS, *FLAGS_WITH_VALUE, *INFO} if flag.startswith("--")]
+    if near := get_close_matches(f"--{name.partition('=')[0]}", flags, 1, NEAR_FLAG):
+        return f"Expected a flag that exists, or key=value, got {word}; did you mean {near[0]}?"
+    return f"Expected key=value, got {word}; write it without dashes: {name}{'' if '=' in name else '=…'}"
 
 
 def _check_flag(name: str, value: str) -> None:
     """Raises    ConfigError: no value that the flag takes"""
     if name in ("-c", "--cfg") and value not in SHOWN:
         raise ConfigError(f"Expected {name} job, {name} hydra or {name} all, got {value or 'none'}")
+    if name in INFO and value not in INFOS:
+        raise ConfigError(f"Expected {name} with one of {', '.join(INFOS)}, got {value or 'none'}")
     if name in ("-cd", "--config-dir") and not Path(value).is_dir():
         raise ConfigError(f"Expected a folder after {name}, got {value or 'none'}; name one that exists")
+    if name in ("-sc", "--shell-completion") and not re.match(r"(install|uninstall|query)=\w", value):
+        raise ConfigError(f"Expected {name} install=bash, install=fish or install=zsh, got {value or 'none'}")
 
 
 def _join_paths(words: Sequence[str]) -> list[str]:

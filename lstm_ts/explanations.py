@@ -47,6 +47,8 @@ def _explain(error: Exception, command: str, overrides: Sequence[str]) -> str:
         return unknown_key(found[1], _find(overrides, found[1]), cfg, command, cfg.hydra.runtime.choices)
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         return explain_group(found[1], found[2], listed=re.findall(r"\n\t(\S+)(?=\n)", text.partition("Config se")[0]))
+    if found := re.search(r"Cannot find primary config '([^']+)'", text):
+        return f"Expected --config-name with a file in {CONF} or in --config-dir, got {found[1]}; leave it out"
     if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
         key, value = found[1].partition("=")[::2]
         if is_group(key):

@@ -18,10 +18,12 @@ from lstm_ts.clock import read_clock
 from lstm_ts.configuration import check_file_name, construct, newest_model
 from lstm_ts.errors import ConfigError
 from lstm_ts.explanations import show_value, unknown_key
+from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import check_name, check_symbol
 from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, value_of
 
 CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
+DATES = ("start", "end", "valid_from", "test_from", "test_until", "complete_until", "first_day", "at")
 KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
@@ -46,6 +48,9 @@ def _check_training(cfg: DictConfig) -> None:
     epochs, devices, most = cfg.trainer.max_epochs, cfg.trainer.devices, os.cpu_count() or 1
     if isinstance(epochs, int) and epochs < 1:
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={epochs}")
+    for name in ("max_steps", "limit_train_batches", "max_time"):
+        if cfg.trainer.get(name) == 0:
+            raise ConfigError(f"Expected something to train on, got trainer.{name}=0; leave it out")
     if isinstance(devices, int) and devices > most:
         raise ConfigError(f"Expected trainer.devices of at most {most}, as many as processors, got {devices}")
 
@@ -89,6 +94,7 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
                 raise ConfigError(unknown_key(key, text, cfg, command, choices))
             continue
         _check_value(cfg, key, found[1], text)
+        _check_date(cfg, key, found[1])
 
 
 def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:
@@ -98,6 +104,17 @@ def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     numeric = isinstance(default, int | float | list)
     if numeric and any(isinstance(each, float) and not math.isfinite(each) for each in values):
         raise ConfigError(f"Expected a finite number for {key}, got {text}; write it as in {key}={show_value(default)}")
+
+
+def _check_date(cfg: DictConfig, key: str, default: Any) -> None:
+    value, takes_fraction = OmegaConf.select(cfg, key), isinstance(default, float)
+    if key.rpartition(".")[2] not in DATES or (takes_fraction and not isinstance(value, str)):
+        return
+    try:
+        utc(value)
+    except ConfigError:
+        fraction = " or a fraction such as 0.7" if takes_fraction else ""
+        raise ConfigError(f"Expected an ISO date or time such as 2015-01-01{fraction} for {key}, got {value}") from None
 
 
 def _is_read(cfg: DictConfig, key: str) -> bool:

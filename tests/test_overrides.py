@@ -38,6 +38,11 @@ from serve.startup import main as serve
         ("process", "  ", "got an empty argument; leave it out"),
         ("process", "~paths.data", "got ~paths.data, which deletes one; leave it out"),
         ("registry", "version=<run>", "got <run>, which stands for one; put your own in its place"),
+        ("train", "--hlep", "got --hlep; did you mean --help?"),
+        ("train", "-cfg=job", "got -cfg=job; did you mean --cfg?"),
+        ("train", "--info=foo", "Expected --info with one of all, config"),
+        ("train", "--resolve", "Expected --cfg job beside --resolve"),
+        ("train", "--shell-completion", "Expected --shell-completion install=bash"),
         (
             "process",
             "--config-dir=/nowhere",
@@ -48,6 +53,12 @@ from serve.startup import main as serve
 def test_an_argument_that_is_no_override_is_told_as_one_would_type_it(command: str, typed: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
         read_command_line([typed], command)
+
+
+def test_info_may_stand_before_overrides() -> None:
+    assert read_command_line(["--info", "seed=3"], "train") == ["--info=all", "seed=3"]
+    assert read_command_line(["seed=3", "-i", "config"], "train") == ["--info=config", "seed=3"]
+    assert read_command_line(["--cfg", "job", "--resolve"], "train") == ["--cfg", "job", "--resolve"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +135,10 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("retrain", "seed=null", "Expected a whole number for seed"),
         ("retrain", "seed=-1", "Expected seed from 0 to 4294967295, got -1"),
         ("train", "trainer.max_epochs=-1", "Expected at least one epoch to train, got trainer.max_epochs=-1"),
+        ("train", "+trainer.max_steps=0", "Expected something to train on, got trainer.max_steps=0"),
+        ("train", "split.valid_from=2024-13-01", "such as 0.7 for split.valid_from, got 2024-13-01"),
+        ("ingest", "span.start=2024-02-30", "such as 2015-01-01 for span.start, got 2024-02-30"),
+        ("ingest", "source.start=2020", "for source.start, got 2020"),
         ("train", "trainer.devices=1000", "Expected trainer.devices of at most"),
         ("train", "optimisation.lr=nan", "Expected a finite number for optimisation.lr, got optimisation.lr=nan"),
         ("train", "levels=[0.1,0.5,inf]", "Expected a finite number for levels"),

@@ -23,10 +23,11 @@ class Flags:
     volatility: Sequence[float]
 
     def __post_init__(self) -> None:
-        low, high = self.volatility
+        low, high = self.volatility if len(self.volatility) == 2 else (0.0, 0.0)
         if self.stale_hours < 1 or not 0 <= self.missing_share <= 1 or not 0 < low < high:
             raise ConfigError(
-                f"Expected stale_hours >= 1, missing_share in 0..1 and two ascending borders of volatility, got {self}"
+                f"Expected flags.stale_hours >= 1, missing_share in 0..1 and two ascending borders of volatility, "
+                f"got {self.stale_hours}, {self.missing_share} and {list(self.volatility)}"
             )
 
     def find(self, forecast: "Forecast", tsteps: int, now: datetime) -> list[str]:

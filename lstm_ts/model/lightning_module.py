@@ -21,9 +21,9 @@ class Optimisation:
     """AdamW with one-cycle, how much each step weighs in the loss, and epochs on all hours at the end."""
 
     def __init__(self, *, lr: float, weight_decay: float, warm_up: float, step_decay: float, final_epochs: int) -> None:
-        if lr <= 0 or min(weight_decay, final_epochs) < 0 or not 0 < warm_up < 1:
+        if not 0 < lr <= 1 or min(weight_decay, final_epochs) < 0 or not 0 < warm_up < 1:
             raise ConfigError(
-                f"Expected lr > 0, weight_decay and final_epochs >= 0 and warm_up between 0 and 1, "
+                f"Expected lr > 0 and <= 1, weight_decay and final_epochs >= 0 and warm_up between 0 and 1, "
                 f"got {lr}, {weight_decay}, {final_epochs} and {warm_up}"
             )
         self.lr = lr

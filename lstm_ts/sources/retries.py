@@ -30,7 +30,10 @@ class Retries:
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or min(self.first_s, self.longest_s) < 0:
-            raise ConfigError(f"Expected source.retries of at least one attempt, and waits of seconds, got {self}")
+            raise ConfigError(
+                f"Expected source.retries with attempts >= 1, first_s and longest_s >= 0, got {self.attempts}, "
+                f"{self.first_s} and {self.longest_s}"
+            )
 
     def call(self, request: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:
         """Raises    RetryableError: that of the last of `attempts`; any other error of `request`"""

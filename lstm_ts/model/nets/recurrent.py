@@ -26,7 +26,10 @@ class RecurrentConfig:
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers, self.decoder) < 1 or not 0 <= self.dropout < 1:
-            raise ConfigError(f"Expected hidden, layers and decoder >= 1 and dropout from 0 to below 1, got {self}")
+            raise ConfigError(
+                f"Expected hidden, layers and decoder >= 1 and dropout from 0 to below 1, got {self.hidden}, "
+                f"{self.layers}, {self.decoder} and {self.dropout}"
+            )
 
     @property
     def between_layers(self) -> float:
