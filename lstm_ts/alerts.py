@@ -22,6 +22,7 @@ from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences
 from lstm_ts.ledger.incident_days import IncidentDay, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.logs import audit, user
 from lstm_ts.market.session import utc
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
@@ -146,7 +147,18 @@ def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
     rule, until, reason = _rule(asked), read_until(require(asked, "until"), at), require(asked, "reason")
     row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
     silence(ledger, row)
-    return f"Nobody is told of {describe_scope(row)} until {format_time(until)}."
+    return f"Nobody is told of {describe_scope(row)} until {format_time(until)}.{_advise_on_subject(ledger, row, at)}"
+
+
+def _advise_on_subject(ledger: Ledger, silenced: SilenceRow, at: datetime) -> str:
+    """Return a note if nothing has been found of the subject yet, as if it is mistyped."""
+    with ledger.transaction() as connection:
+        known = {row.subject for row in read_findings(connection) if row.rule == silenced.rule}
+        incidents = read_incidents(connection, since=at - timedelta(days=MOST_DAYS))
+    known |= {row.subject for row in incidents if row.rule == silenced.rule}
+    if silenced.subject is None or silenced.subject in known:
+        return ""
+    return f" {silenced.rule} has been found of {', '.join(sorted(known)) or 'nothing'} yet, not of {silenced.subject}."
 
 
 def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:

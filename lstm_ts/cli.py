@@ -30,6 +30,7 @@ from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
 from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
 from lstm_ts.lifetime import repeat_lost
+from lstm_ts.overrides import key_of, value_of
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -116,7 +117,7 @@ def _handle_help(config_name: str) -> None:
 
 def _log_format(config_name: str, arguments: Sequence[str]) -> str:
     """Read `log` from this command line, or else the environment or the command's file, before Hydra does."""
-    typed = [argument.partition("=")[2] for argument in arguments if argument.startswith("log=")]
+    typed = [value_of(argument).strip("'\"") for argument in arguments if key_of(argument) == "log"]
     files = (OmegaConf.load(Path(CONF) / f"{name}.yaml") for name in (config_name, "project"))
     return typed[-1] if typed else next(str(file.log) for file in files if "log" in file)
 

@@ -49,15 +49,14 @@ from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.moved import find_gone, settle
-from lstm_ts.monitoring.run import MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.run import DAY, MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.version import CHAMPION
+from lstm_ts.registry.version import ALIASES, CHAMPION
 
 log = logging.getLogger(__name__)
-DAY = timedelta(days=1)
 INACTIVE = timedelta(days=7)  # without a report, after which a service is removed if another one reports
 MIN_DAYS, MOST_DAYS = 14, 36_500  # of a retention: bars may be late, and dates end
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
@@ -117,44 +116,45 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
             apply_move(run, move)
 
     where = run.ledger, run.registry, run.name, findings
-    over_hours = settings.drift.over_hours
-    settled = settle(*where, session=run.symbol.session, over_hours=over_hours, now=run.now)
+    settled = settle(*where, session=run.symbol.session, over_hours=settings.drift.over_hours, now=run.now)
     return RunFindings(findings, settled, find_gone(*where), finish)
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
     """Raises    NoRows: no hour is stored"""
     hourly_bars = processed_store(cfg, symbol).read(end=now - HOUR + MICROSECOND)  # that have closed
-    return MonitorRun(
-        ledger,
-        Registry(cfg.registry.uri, ledger),
-        symbol,
-        cfg.name,
-        hourly_bars,
-        now,
-        find_kept_from(cfg, now),
-    )
+    registry, kept_from = Registry(cfg.registry.uri, ledger), find_kept_from(cfg, now)
+    return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, kept_from)
 
 
 def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:
     return midnight(now - cfg.retention_days * DAY)
 
 
-def show(ledger: Ledger, name: str, symbol: str) -> None:
+def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
+    """Print when the monitor last ran, and what it found."""
+    name, symbol = cfg.name, cfg.symbol.name
     with ledger.transaction() as connection:
         found = tables.read_findings(connection)
     own = [row for row in found if row.subject.split()[0] in (name, symbol)]
-    for row in own:
-        print(f"{row.health:<8} {row.rule} of {row.subject}, since {row.since:%Y-%m-%d %H:%M} UTC: {row.sentence}")
     if not own:
         print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor symbol={symbol}")
+        return
+    for finding in watch_market(cfg, ledger, construct(cfg.checks), now):
+        print(f"{finding.health:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
+    for row in own:
+        print(f"{row.health:<8} {row.rule} of {row.subject}, since {row.since:%Y-%m-%d %H:%M} UTC: {row.sentence}")
+
+
+def watch_market(cfg: DictConfig, ledger: Ledger, checks: WatchLimits, now: datetime) -> list[Finding]:
+    market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg))
+    return watch(ledger, [market], checks.silence, now=now)
 
 
 def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
     """Check from outside whether monitor, pipeline and service work, and the machine's disk and memory."""
     checks: WatchLimits = construct(cfg.checks)
-    market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg))
-    findings = watch(ledger, [market], checks.silence, now=now)
+    findings = watch_market(cfg, ledger, checks, now)
     findings += check_machine([Path(cfg.paths.data), Path(cfg.paths.outputs)], checks.machine)
     return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
 
@@ -165,7 +165,8 @@ def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: da
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, found.findings, now, gone=found.gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
-    closed = () if symbol.session.is_open(now) else {symbol.name, cfg.name}
+    subjects = {symbol.name, cfg.name, *(f"{cfg.name} {alias}" for alias in ALIASES)}
+    closed = () if symbol.session.is_open(now) else subjects
     result = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
     return not result.undelivered
 
@@ -224,7 +225,7 @@ def run(cfg: DictConfig) -> int:
         if cfg.action == "ended":
             return report_job_end(cfg, ledger, now)
         if cfg.action == "status":
-            show(ledger, cfg.name, cfg.symbol.name)
+            show(cfg, ledger, now)
             return 0
         with ledger.exclusive(f"monitoring of {cfg.name}"):
             return act(cfg, ledger, now)

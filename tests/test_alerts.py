@@ -30,6 +30,7 @@ from lstm_ts.ledger.alert_tables import (
 )
 from lstm_ts.ledger.incident_days import IncidentDay, fold_incidents, read_incident_days
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.monitor import RunFindings, report_findings
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
@@ -652,6 +653,27 @@ def ask(ledger: Ledger, action: str, **options: object) -> str:
     """What `python -m lstm_ts.alerts` does once its command line is read."""
     nothing = dict.fromkeys(("rule", "subject", "until", "number", "reason"))
     return answer(ledger, alerts(), AlertRequest(action=action, days=7, **nothing | options), AT)
+
+
+def test_a_silence_of_a_subject_that_nothing_was_found_of_is_told(quick: Ledger) -> None:
+    options = {"rule": "concept_drift", "until": "4h", "reason": "a test"}
+    assert ask(quick, "silence", subject="xagusd", **options).endswith(
+        "UTC. concept_drift has been found of nothing yet, not of xagusd."
+    )
+    report(quick, alerts(), [DRIFT], now=AT)
+    assert "found of XAGUSD yet, not of XAGUSDD." in ask(quick, "silence", subject="XAGUSDD", **options)
+    assert ask(quick, "silence", subject="XAGUSD", **options).endswith("UTC.")
+
+
+def test_skill_proves_nothing_more_while_the_market_is_closed(tmp_path: Path) -> None:
+    cfg = compose("monitor", [f"paths.data={tmp_path}", f"paths.outputs={tmp_path}"])
+    worse = replace(DRIFT, rule="performance_drop", subject="XAGUSD champion", health=Health.BAD)
+    saturday = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        for now, opened in ((saturday, 0), (saturday + timedelta(days=2), 1)):
+            report_findings(cfg, ledger, RunFindings([worse], [worse]), now)
+            with ledger.transaction() as connection:
+                assert len(read_active(connection)) == opened
 
 
 def test_who_silences_ends_a_silence_or_closes_stands_in_the_audit(

@@ -82,6 +82,7 @@ def test_a_text_log_has_the_same_facts_and_no_json(ingested: tuple[Path, Done]) 
     [
         (("log=json", "sourcee=files"), {}, "Expected a key of ingest, got sourcee=files; did you mean"),
         (("log=json", "source=files", "source.paths=none.csv"), {}, "none.csv"),
+        (('++log="json"', "sourcee=files"), {}, "got sourcee=files; did you mean"),
         (("symbol=NONE",), {"LSTM_TS_LOG": "json"}, "Expected symbol= with one of"),
         (("log=json",), {"LSTM_TS_CLOCK": "noon"}, "Expected LSTM_TS_CLOCK as"),
     ],

@@ -1,6 +1,7 @@
 """`python -m lstm_ts.monitor` over stored bars, hour after hour."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from webhook import open_webhook
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
+from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import (
@@ -44,7 +46,7 @@ from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.export import export
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
-from lstm_ts.monitor import make_settings, open_run
+from lstm_ts.monitor import RunFindings, make_settings, open_run, report_findings, show
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.checks import check_skew, request_retraining
 from lstm_ts.monitoring.findings import Finding, Health
@@ -264,6 +266,19 @@ def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Pa
     said = monitor(folder, LATER + 2 * HOUR)
     assert "bad      skew of XAGUSD: Of 1 served forecasts" in said and "request r2" in said
     assert "unknown  skew of XAGUSD:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))
+
+
+def test_status_says_when_the_monitor_last_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = compose("monitor", [f"paths.data={tmp_path}", f"paths.outputs={tmp_path}"])
+    stale = Finding("data_stale", "XAGUSD", Health.GOOD, "Bars come.", "python -m lstm_ts.ingest")
+    with closing(Ledger(cfg.registry.ledger)) as ledger:
+        ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", LATER, "1 findings"))
+        report_findings(cfg, ledger, RunFindings([stale], [stale]), LATER)
+        capsys.readouterr()
+        show(cfg, ledger, LATER + timedelta(days=90))
+    assert re.search(
+        r"^bad      monitor_silent of XAGUSD: .* 14\d\d.\d session hours, since", capsys.readouterr().out, re.M
+    )
 
 
 def test_without_an_hour_the_feed_is_unknown(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lstm_ts.model.features import Bars
 from lstm_ts.monitoring.daily import interval_score, sum_days
 from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import Health
-from lstm_ts.monitoring.hourly import list_forecasts, list_scores, make_record
+from lstm_ts.monitoring.hourly import Closes, list_forecasts, list_scores, make_record
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.skew import check_served
 
@@ -83,7 +83,7 @@ def test_a_revised_bar_makes_another_row_each_time_it_changes() -> None:
 
 
 def scores_of(close: float, *forecasts: HourlyForecast) -> list[Score]:
-    record = make_record(forecasts or [FORECAST], {MONDAY + HOUR: close})
+    record = make_record(forecasts or [FORECAST], Closes({MONDAY + HOUR: close}, {MONDAY + HOUR: close}))
     return list_scores(record, (), name="XAGUSD", version=3, edges=[1.0, 2.0], at=MONDAY + HOUR)
 
 
@@ -97,15 +97,32 @@ def test_a_score_is_that_of_its_levels() -> None:
 
 
 def test_only_what_has_an_outcome_and_no_score_is_scored() -> None:
-    assert make_record([FORECAST], {}).pinball_NH["model"].shape == (1, 2)
-    record = make_record([FORECAST], {MONDAY + 2 * HOUR: 16.0})
+    assert make_record([FORECAST], Closes({}, {})).pinball_NH["model"].shape == (1, 2)
+    record = make_record([FORECAST], Closes({MONDAY + 2 * HOUR: 16.0}, {MONDAY + 2 * HOUR: 16.0}))
     assert list_scores(record, (), name="XAGUSD", version=3, edges=[1.0, 2.0], at=MONDAY) == []
-    record = make_record([FORECAST], {MONDAY + HOUR: 16.0})
+    record = make_record([FORECAST], Closes({MONDAY + HOUR: 16.0}, {MONDAY + HOUR: 16.0}))
     assert list_scores(record, {(MONDAY, 1)}, name="XAGUSD", version=3, edges=[1.0, 2.0], at=MONDAY) == []
 
 
+@pytest.mark.parametrize(
+    ("first", "latest", "scored"),
+    [
+        ({1: 32.1}, {0: 32.0, 1: 32.1}, False),  # a split between origin and outcome
+        ({1: 16.1}, {0: 32.0, 1: 32.2}, True),  # a split after both
+        ({1: 8.05}, {0: 16.0, 1: 16.1}, False),  # a late hour, forecast from the new bars
+        ({1: 16.1}, {0: 16.001, 1: 16.1}, True),  # a correction
+        ({1: 16.1}, {1: 16.1}, True),
+    ],
+)
+def test_a_return_between_two_series_is_no_outcome(
+    first: dict[int, float], latest: dict[int, float], *, scored: bool
+) -> None:
+    closes = Closes(*({MONDAY + hour * HOUR: close for hour, close in each.items()} for each in (first, latest)))
+    assert np.isfinite(make_record([FORECAST], closes).y_NH[0, 0]) == scored
+
+
 def test_forecasts_that_were_kept_are_those_that_were_made() -> None:
-    record = make_record([FORECAST, replace(FORECAST, origin_ts=MONDAY + HOUR)], {})
+    record = make_record([FORECAST, replace(FORECAST, origin_ts=MONDAY + HOUR)], Closes({}, {}))
     bars = Bars(np.array(["2015-03-01T22", "2015-03-01T23", "2015-03-02T00"], "datetime64[us]"), np.ones((4, 3)))
     first, second = list_forecasts(record, bars, name="XAGUSD", version=3, tsteps=2, at=FORECAST.at)
     for field, value in vars(FORECAST).items():

@@ -17,6 +17,7 @@ from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
+from lstm_ts.errors import LedgerError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
@@ -194,6 +195,26 @@ def test_a_clock_that_was_ahead_for_a_while_makes_no_hour_count_twice_and_none_w
     watch.at(now + DAY + HOUR, days=14)
     n, in_days = watch.count()
     assert n == in_days == before[0] + 1
+
+
+def test_a_split_of_the_prices_makes_no_outcome_of_two_series(watch: Watch) -> None:
+    now = DECIDED + 2 * DAY + 5 * HOUR
+    watch.at(now)
+    doubled = watch.bars.with_columns(pl.col("open", "high", "low", "close") * 2)
+    for days in (1, 2):
+        watch.at(now + days * DAY, bars=doubled)
+    with watch.run.ledger.transaction() as connection:
+        scores = read_scores(connection, "XAGUSD", 1, since=DECIDED)
+    assert max(abs(score.y) for score in scores) < 0.3  # not log 2
+    across = [score for score in scores if score.origin_ts <= now < score.origin_ts + score.step * HOUR]
+    assert across == [] and any(score.origin_ts > now and score.step == 24 for score in scores)
+
+
+def test_a_champion_without_a_decision_in_the_ledger_is_not_passed_over(watch: Watch, tmp_path: Path) -> None:
+    with opened(tmp_path / "another") as ledger:
+        watch.run = replace(watch.run, ledger=ledger)
+        with pytest.raises(LedgerError, match="the gate's decision on version 1 of XAGUSD, the champion, in"):
+            watch.at(DECIDED + DAY)
 
 
 @pytest.mark.slow

@@ -4,16 +4,19 @@ Legend: N origins, H steps, S steps that are scored, B baselines, Q levels.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lstm_ts.ledger.monitor_rows import HourlyForecast, Score
-from lstm_ts.model.features import Bars
+from lstm_ts.ledger.monitor_rows import HourlyForecast, Outcome, Score
+from lstm_ts.model.features import Array, Bars
 from lstm_ts.scoring.metrics import level_index
 from lstm_ts.scoring.records import TERCILES, ForecastRecord
 
 INTERVAL = 0.1, 0.9
+MAX_SHIFT = 0.1  # of the interval: a return that revisions have changed by more is of two series
 MODEL = "model"  # whatever its network
 
 
@@ -49,19 +52,40 @@ def list_forecasts(
     ]
 
 
-def make_record(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[datetime, float]) -> ForecastRecord:
+@dataclass(frozen=True)
+class Closes:
+    """The close of each hour by the time of its close: as first seen complete, and after the last revision."""
+
+    first: Mapping[datetime, float]
+    latest: Mapping[datetime, float]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> "Closes":
+        """outcomes   the revisions of each hour ascending"""
+        return cls(
+            {outcome.target_ts: outcome.close for outcome in outcomes if outcome.revision == 0},
+            {outcome.target_ts: outcome.close for outcome in outcomes},
+        )
+
+
+def make_record(forecasts: Sequence[HourlyForecast], closes: Closes) -> ForecastRecord:
     """Join the forecasts of one version with their outcomes; baselines are NaN at steps that are not scored.
 
-    forecasts        ascending by origin, at least one
-    close_by_target  as each hour was when it was complete
+    forecasts   ascending by origin, at least one
+    Returns     outcomes as each hour was when it was complete; NaN where it is unknown, or where the bars were revised
+                between origin and outcome, such as by a split
     """
     first = forecasts[0]
     horizon, columns = len(first.q_HQ), [step - 1 for step in first.steps]
     target_ts_NH = np.stack([forecast.target_ts_H for forecast in forecasts])
-    close_NH = np.array(
-        [[close_by_target.get(ts.replace(tzinfo=UTC), np.nan) for ts in row] for row in target_ts_NH.tolist()]
-    )
+    origins = [forecast.origin_ts for forecast in forecasts]
     last_close_N = np.array([forecast.last_close for forecast in forecasts])
+    stored_N = np.array([closes.latest.get(ts, close) for ts, close in zip(origins, last_close_N, strict=True)])
+    y_NH = np.log(_join(target_ts_NH, closes.first) / last_close_N[:, None])
+    stored_y_NH = np.log(_join(target_ts_NH, closes.latest) / stored_N[:, None])
+    low, high = (level_index(first.levels, level) for level in INTERVAL)
+    width_NH = np.stack([forecast.q_HQ[:, high] - forecast.q_HQ[:, low] for forecast in forecasts])
+    y_NH[np.abs(y_NH - stored_y_NH) > MAX_SHIFT * width_NH] = np.nan
     quantiles = {MODEL: np.stack([forecast.q_HQ for forecast in forecasts]).astype(np.float64)}
     for i, name in enumerate(first.baselines):
         quantiles[name] = np.full_like(quantiles[MODEL], np.nan)
@@ -69,10 +93,10 @@ def make_record(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[da
     return ForecastRecord(
         symbol=first.symbol,
         levels=first.levels,
-        origin_ts_N=np.array([forecast.origin_ts.replace(tzinfo=None) for forecast in forecasts], "datetime64[us]"),
+        origin_ts_N=np.array([ts.replace(tzinfo=None) for ts in origins], "datetime64[us]"),
         target_ts_NH=target_ts_NH,
         last_close_N=last_close_N,
-        y_NH=np.log(close_NH / last_close_N[:, None]),
+        y_NH=y_NH,
         quantiles=quantiles,
         baselines=first.baselines,
         window_volatility_N=np.array([forecast.volatility for forecast in forecasts]),
@@ -80,6 +104,11 @@ def make_record(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[da
         hour_of_day_N=np.array([forecast.hour_of_day for forecast in forecasts]),
         mase_scale_H=np.full(horizon, np.nan),
     )
+
+
+def _join(target_ts_NH: NDArray[np.datetime64], close_by_target: Mapping[datetime, float]) -> Array:
+    rows = target_ts_NH.tolist()
+    return np.array([[close_by_target.get(ts.replace(tzinfo=UTC), np.nan) for ts in row] for row in rows])
 
 
 def find_edges(record: ForecastRecord) -> list[float]:

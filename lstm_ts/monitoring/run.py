@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from lstm_ts.errors import NoRows
+from lstm_ts.errors import LedgerError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
@@ -21,7 +21,7 @@ from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.concept_drift import DriftSettings
 from lstm_ts.monitoring.confidence import SkillSettings
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
-from lstm_ts.monitoring.hourly import list_forecasts
+from lstm_ts.monitoring.hourly import Closes, list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
 from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings
@@ -66,14 +66,18 @@ class MonitorSettings:
 
 
 def load_watched(run: MonitorRun) -> list[LoadedModel]:
-    """Load the versions that hold an alias, except those whose gate decision is not recorded yet."""
+    """Load the versions that hold an alias.    Raises    LedgerError: it lacks the gate's decision on one"""
     decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}
-    holders = [(alias, run.registry.holder(run.name, alias)) for alias in ALIASES]
-    return [
-        LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version))
-        for alias, version in holders
-        if version and version.number in decisions
-    ]
+    found = []
+    for alias in ALIASES:
+        if version := run.registry.holder(run.name, alias):
+            if version.number not in decisions:
+                raise LedgerError(
+                    f"Expected the gate's decision on {version}, the {alias}, in the ledger, got none; restore the "
+                    f"ledger if it is lost, else python -m lstm_ts.retrain records what a killed run has not"
+                )
+            found.append(LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version)))
+    return found
 
 
 def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:
@@ -98,7 +102,12 @@ def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> dateti
 def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
     found = find_outcomes(run.symbol.name, run.hourly_bars, known, since=since, now=run.now)
     if revised := sum(outcome.revision > 0 for outcome in found):
-        log.warning("%d outcomes of %s were revised; scores stay as they were", revised, run.symbol.name)
+        log.warning(
+            "%d outcomes of %s were revised; scores stay as they were, and a forecast whose return a revision changes "
+            "by more than a tenth of its interval gets none",
+            revised,
+            run.symbol.name,
+        )
     return found
 
 
@@ -110,7 +119,7 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
     stored = [_read_stored(run, each.watched, since) for each in loaded]
     outcomes = find_new_outcomes(run, known, since=since)
-    close_by_target = {outcome.target_ts: outcome.close for outcome in known + outcomes if outcome.revision == 0}
+    closes = Closes.of(known + outcomes)
     updates = []
     for each, its, start in zip(loaded, stored, starts, strict=True):
         there = {row.origin_ts for row in its.forecasts}
@@ -121,7 +130,7 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
         except NoRows as error:
             updates.append(_without_reference(each.watched, str(error)))
             continue
-        updates.append(update_version(each.watched, its, new, close_by_target, reference, settings.drift, run.now))
+        updates.append(update_version(each.watched, its, new, closes, reference, settings.drift, run.now))
     challenge = follow_challenge(run, loaded, stored, updates, settings.verdict)
     with run.ledger.transaction() as connection:  # a run that is killed has written all of this or nothing
         tables.add_outcomes(connection, outcomes)

@@ -11,7 +11,7 @@ from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.monitoring.concept_drift import Detector, DriftReference, DriftSettings, compute_d_N, make_reference
 from lstm_ts.monitoring.daily import day_of, sum_days
 from lstm_ts.monitoring.findings import STATUS, Finding, Health
-from lstm_ts.monitoring.hourly import find_edges, list_scores, make_record
+from lstm_ts.monitoring.hourly import Closes, find_edges, list_scores, make_record
 from lstm_ts.scoring.records import ForecastRecord
 
 REFERENCE, DRIFT = "reference", "drift"  # kinds of states: from the gate's hours; from the hours since
@@ -76,14 +76,14 @@ def update_version(
     watched: WatchedVersion,
     stored: StoredRows,
     new: Sequence[HourlyForecast],
-    close_by_target: Mapping[datetime, float],
+    closes: Closes,
     reference: Mapping[str, Any],
     settings: DriftSettings,
     now: datetime,
 ) -> Update:
     """Score a version's forecasts and update its drift test; `new` are forecasts that the ledger lacks."""
     forecasts = sorted([*stored.forecasts, *new], key=lambda row: row.origin_ts)
-    record = make_record(forecasts, close_by_target) if forecasts else None
+    record = make_record(forecasts, closes) if forecasts else None
     scored = {(score.origin_ts, score.step) for score in stored.scores}
     numbers = {"name": watched.name, "version": watched.number, "edges": reference["edges"], "at": now}
     scores = list_scores(record, scored, **numbers) if record else []
