@@ -41,7 +41,7 @@ def _parse_excel(text: pl.Series) -> pl.Series:
 def _parse_epoch(text: pl.Series) -> pl.Series:
     """Find the unit of each row by its digits: some vendors have changed theirs on the way."""
     text = text.str.strip_chars()
-    whole = text.str.extract(r"^(\d+)(?:\.0*)?$").cast(pl.Int64, strict=False)
+    whole = text.cast(pl.Int64, strict=False)
     other = text.set(whole.is_not_null(), None).cast(pl.Float64, strict=False)
     microseconds = pl.coalesce(_to_microseconds(pl.lit(whole)), _to_microseconds(pl.lit(other)).cast(pl.Int64))
     return pl.select(microseconds).to_series().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
