@@ -11,7 +11,6 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("evaluate")  # before what is slow to import
 
-import numpy as np
 import polars as pl
 from omegaconf import DictConfig
 
@@ -23,8 +22,8 @@ from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
-from lstm_ts.model.evaluation import Span, evaluate
-from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.evaluation import Span, describe_in_sample, evaluate
+from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring.records import ForecastRecord, to_frame
 from lstm_ts.scoring.report import format_table, write_report
@@ -44,7 +43,8 @@ def write_scores(
 ) -> Path:
     """Write scores.json, forecasts.parquet, report.html and its pictures; return the path of scores.json.
 
-    The report begins with `about` and `notes`. The files appear once all are written, scores.json last.
+    The report begins with `about` and `notes`; scores.json has the notes, too. The files appear once all are written,
+    scores.json last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".") as staging:
@@ -52,7 +52,7 @@ def write_scores(
         to_frame(record).write_parquet(staged / "forecasts.parquet")
         report = write_report(staged, record, scores, source, about=about, notes=notes)
         path = staged / "scores.json"
-        path.write_text(json.dumps(scores.to_json(), indent=1, allow_nan=False))
+        path.write_text(json.dumps({**scores.to_json(), "notes": list(notes)}, indent=1, allow_nan=False))
         for written in sorted(staged.iterdir(), key=lambda other: other == path):
             written.replace(folder / written.name)
     log.info("Pictures and tables: %s", folder / report.name)
@@ -62,16 +62,23 @@ def write_scores(
 def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -> dict[str, str]:
     """Return what a report shows about the model that it scores, by title; empty texts are left out."""
     its = forecaster.provenance
+    network = forecaster.learnt or (its,)
+    last = network[-1]
     told = {
         "Model": f"{its.symbol}, {forecaster.spec.tsteps} hours in, {forecaster.spec.horizon} session hours ahead",
         "Version": version or "none: read from a folder",
         "Folder": str(folder),
-        "Trained on": f"{its.source}, {its.data_start[:10]} to {its.trained_until[:10]}",
-        "Stopped on": f"hours until {its.data_end[:10]}" if its.data_end != its.trained_until else "",
+        "Trained on": "; ".join(map(_describe_bars, network)),
+        "Stopped on": f"hours until {last.data_end[:10]}" if last.data_end != last.trained_until else "",
+        "Statistics of": _describe_bars(its) if forecaster.learnt else "",
         "Seed": str(its.seed),
         "Code": its.code_revision,
     }
     return {name: text for name, text in told.items() if text}
+
+
+def _describe_bars(provenance: Provenance) -> str:
+    return f"{provenance.source}, {provenance.data_start[:10]} to {provenance.trained_until[:10]}"
 
 
 @entry_point("evaluate")
@@ -108,10 +115,10 @@ def score(
     if is_synthetic(source) != is_synthetic(forecaster.provenance.source):
         source += f" (the model was trained on {forecaster.provenance.source})"
     print(f"Bars: {source}\n{format_table(scores)}")
-    trained_until = forecaster.provenance.data_end
-    if record.origin_ts_N[0] < np.datetime64(trained_until.removesuffix("+00:00")):
-        print(f"In sample: the span begins before {trained_until}, up to where this model was trained and chosen.")
-    print(write_scores(folder, record, scores, source, about=describe_model(forecaster, model)))
+    notes = describe_in_sample(forecaster, record)
+    for note in notes:
+        print(note)
+    print(write_scores(folder, record, scores, source, about=describe_model(forecaster, model), notes=notes))
     return scores
 
 

@@ -25,7 +25,7 @@ from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.adoption import choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters, save_forecasters
-from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.evaluation import Span, describe_in_sample, evaluate
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.symbol_data import SymbolBars
@@ -180,12 +180,9 @@ class TrainedModel:
     def _evaluate(self, hours: HourlyBars[Any], start: Moment, end: Moment) -> ForecastRecord:
         bars, first = hours.symbol_bars, utc(start)
         forecaster = self._choose(bars, first)
-        seen_until = utc(forecaster.provenance.data_end)
         record = evaluate(forecaster, bars.hourly_bars, Span.given(first, utc(end), forecaster))
-        if seen_until and first and first < seen_until:
-            log.warning(
-                "In sample: the span begins before %s, up to where the model was trained and chosen", seen_until
-            )
+        for note in describe_in_sample(forecaster, record):
+            log.warning("%s", note)
         return record
 
 

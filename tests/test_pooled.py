@@ -16,12 +16,15 @@ from test_configs import compose, without_hydra
 
 from lstm_ts import http_schema
 from lstm_ts.errors import ArtifactError, NotEnoughBars
+from lstm_ts.evaluate import score
+from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.gate_inputs import choose_names
 from lstm_ts.market.session import Session
 from lstm_ts.model.adoption import choose_forecaster
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
+from lstm_ts.model.evaluation import Span
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets.lstm import LSTMConfig
@@ -145,6 +148,21 @@ def test_the_location_of_a_symbol_that_is_not_learnt_weighs_as_the_least_where_n
     early = {n: replace(f, provenance=replace(f.provenance, trained_until=trained_until)) for n, f in known.items()}
     adopted = choose_forecaster(early, other, until=VALID_FROM)
     assert adopted.location_weight == 0.0  # the network is not trained: its medians are worth nothing
+
+
+def test_a_symbol_that_is_not_learnt_is_scored_in_sample_where_the_network_has_learnt_later_hours(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Path
+) -> None:
+    known = {each.provenance.symbol: each for each in forecasters_of(pooled)}
+    other, until = symbol_bars(hourly_bars, silver, "UKOIL"), datetime(2014, 3, 15, tzinfo=UTC)
+    adopted = choose_forecaster(known, other, until=until)
+    span, extra = Span.given(until, VALID_FROM, adopted), ExtraBaselines((), False, horizon=4)
+    score(adopted, hourly_bars, span, source="test hours", extra=extra, folder=tmp_path, model=tmp_path)
+    (note,) = json.loads((tmp_path / "scores.json").read_text())["notes"]
+    assert note.startswith("In sample: the span begins before 2014-04-01")
+    report = (tmp_path / "report.html").read_text()
+    assert f"<p>{note}</p>" in report and "<dt>Trained on</dt><dd>test hours,  to 2014-04-01; test hours" in report
+    assert "<dt>Statistics of</dt><dd>test hours, 2014-01-" in report and "to 2014-03-15</dd>" in report
 
 
 def test_a_symbol_with_too_few_bars_is_named(

@@ -21,7 +21,6 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Windows, find_origins, in_span, make_windows
 
 MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
-ADOPTED = "adopted"  # key in the provenance's configuration: the symbols that the network was trained on
 
 
 def check_adoptable(known: Mapping[str, Forecaster], symbol: str) -> None:
@@ -76,8 +75,8 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
             data_end=until.isoformat(),
             data_sha256=hash_bars(seen),
             trained_until=until.isoformat(),
-            config={**provenance.config, ADOPTED: list(known)},
         ),
+        learnt=tuple(each.provenance for each in known.values()),
     )
 
 
@@ -99,9 +98,10 @@ def _weigh_location(
 def describe_adoption(forecaster: Forecaster) -> list[str]:
     """Return a sentence if the network was not trained on the symbol."""
     provenance = forecaster.provenance
-    if not (learnt := provenance.config.get(ADOPTED)):
+    if not forecaster.learnt:
         return []
+    learnt = ", ".join(each.symbol for each in forecaster.learnt)
     return [
-        f"the network has learnt {', '.join(learnt)} and not {provenance.symbol}, whose own bars before "
-        f"{provenance.data_end} give the statistics"
+        f"the network has learnt {learnt} and not {provenance.symbol}, whose own bars before {provenance.data_end} "
+        f"give the statistics"
     ]

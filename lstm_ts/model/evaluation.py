@@ -30,8 +30,8 @@ class Span:
 
         Raises    ConfigError: it ends before it starts
         """
-        first = start or datetime.fromisoformat(forecaster.provenance.data_end)
-        if end and end <= first:
+        first = start or forecaster.seen_until
+        if first and end and end <= first:
             which = "" if start else ", the end of the model's bars"
             raise ConfigError(f"Expected a span that ends after its start ({first}{which}), got {end}; move span")
         return cls(first, end)
@@ -70,3 +70,13 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         mase_scale_H=forecaster.reference.mase_scale_H,
         quote=forecaster.quote,
     )
+
+
+def describe_in_sample(forecaster: Forecaster, record: ForecastRecord) -> list[str]:
+    """Return a sentence if the record begins with an hour that the model has seen, as a bar of any of its symbols."""
+    seen_until = forecaster.seen_until
+    if not seen_until or record.origin_ts_N[0] >= np.datetime64(seen_until.replace(tzinfo=None)):
+        return []
+    return [
+        f"In sample: the span begins before {seen_until.isoformat()}, up to where this model was trained and chosen."
+    ]

@@ -71,7 +71,7 @@ class Forecast:
         return np.asarray(self.last_close * np.exp(self.q_HQ[:, columns]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecaster:
     network: Network
     scaler: Scaler
@@ -83,6 +83,16 @@ class Forecaster:
     closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
     quote: Quote | None = None  # of the symbol; None: nobody knows it
     location_weight: float = 1.0  # of the network's median, see `location.py`
+    learnt: tuple[Provenance, ...] = ()  # the network's own, if it is applied to a symbol that it was not trained on
+
+    @property
+    def seen_until(self) -> datetime | None:
+        """The first moment from which on the model has seen no bar of any symbol; None: it does not know its span."""
+        ends = (each.data_end for each in (self.provenance, *self.learnt))
+        return max((datetime.fromisoformat(end) for end in ends if end), default=None)
+
+    def __repr__(self) -> str:
+        return f"<{self.network.name} of {self.provenance.symbol}, trained until {self.provenance.trained_until}>"
 
     def grid(self, hourly_bars: pl.DataFrame | Bars) -> Grid:
         return make_grid(hourly_bars, self.session, ahead=self.spec.horizon)
