@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 import lightning as L
+import numpy as np
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
@@ -22,6 +24,7 @@ from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span
 from lstm_ts.model.export import export
+from lstm_ts.model.features import compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.location import weigh_location
@@ -74,8 +77,14 @@ def build_module(
 
 
 def train(model: ForecastModule, data: BarsDataModule, trainer: L.Trainer, *, ckpt_path: Path | None) -> None:
-    """Fit the model, then restore the weights of the epoch with the lowest validation loss."""
-    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    """Fit the model, then restore the weights of the epoch with the lowest validation loss.
+
+    Raises    ConfigError: no epoch to train, or settings that Lightning refuses, as fewer epochs than a checkpoint has
+    """
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     if not checkpoint.best_model_path:
@@ -189,7 +198,7 @@ def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) ->
 
 
 def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
-    """Find each symbol's span after the validation, or the validation's span if no origin comes after it.
+    """Find each symbol's span after the validation, or the validation's if no origin there has all of its outcomes.
 
     Raises    ConfigError: the validation's span is to be trained on, too
     """
@@ -197,19 +206,19 @@ def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
     for each, span in zip(data.symbols, spans, strict=True):
         if span.start != data.test_from and cfg.optimisation.final_epochs:
             raise ConfigError(
-                f"Expected bars of {each.name} after split.test_from={data.split.test_from} to score, got none; "
-                f"move it, or set optimisation.final_epochs=0"
+                f"Expected bars of {each.name} after split.test_from={data.split.test_from} to score, got none, or too "
+                f"few for one horizon; move it, or set optimisation.final_epochs=0"
             )
     return spans
 
 
 def _find_test_span(data: SymbolData, split: Split) -> Span:
     after = find_origins(data.grid, data.spec, start=data.test_from, end=split.test_until)
-    if len(after.rows_N):
+    if np.isfinite(compute_returns_GH(data.grid, horizon=data.spec.horizon)[after.rows_N]).all(axis=1).any():
         return Span(data.test_from, split.test_until)
     log.warning(
-        "No bars of %s after split.test_from: the scores are those of the validation span, on which the epoch was "
-        "chosen",
+        "No forecast of %s after split.test_from has outcomes at all of its steps: the scores are those of the "
+        "validation span, on which the epoch was chosen",
         data.name,
     )
     return Span(data.valid_from, data.test_from)

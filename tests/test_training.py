@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
@@ -17,8 +18,9 @@ from test_cli import TINY
 from test_configs import compose, without_hydra
 
 from dashboard.experiments.runs import read_runs
+from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import make_hourly_bars
-from lstm_ts.market.session import Session, utc
+from lstm_ts.market.session import Moment, Session, utc
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.export import export
@@ -30,7 +32,7 @@ from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.trainer import build_trainer
-from lstm_ts.training import build_module, fit, train
+from lstm_ts.training import build_module, find_test_spans, fit, train
 from lstm_ts.training import make_data as make_training_data
 
 
@@ -84,6 +86,23 @@ def test_a_run_that_had_stopped_early_trains_no_further_epoch(
         assert resumed.forecaster.network.graph == stopped.forecaster.network.graph
     cfg.patience = 2
     assert len(fit(cfg, data, build_trainer(cfg, tmp_path / "longer"), ckpt_path=last).losses) > len(stopped.losses)
+    cfg.trainer.max_epochs = 1
+    with pytest.raises(ConfigError, match=r"under trainer, got: You restored a checkpoint with current_epoch=\d+, but"):
+        fit(cfg, data, build_trainer(cfg, tmp_path / "shorter"), ckpt_path=last)
+
+
+@pytest.mark.parametrize("test_from", [1.0, "2030-01-01"])
+def test_without_a_whole_horizon_after_test_from_the_validation_is_scored_and_no_later_hour_counts_as_seen(
+    hourly_bars: pl.DataFrame, silver: Session, test_from: Moment
+) -> None:
+    cfg = without_hydra(compose("train", *TINY, "symbols=[XAGUSD]"))
+    split = Split(valid_from="2014-04-01", test_from=test_from, test_until=None)
+    data = make_training_data(cfg, [symbol_bars(hourly_bars, silver)], split)
+    assert find_test_spans(cfg, data) == [Span(utc("2014-04-01"), data.test_from)]
+    assert data.test_from <= hourly_bars["ts"][-1] + timedelta(hours=1)
+    cfg.optimisation.final_epochs = 1
+    with pytest.raises(ConfigError, match="or too few for one horizon; move it"):
+        find_test_spans(cfg, data)
 
 
 @pytest.mark.slow

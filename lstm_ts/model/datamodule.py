@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.session import Moment, moment, utc
+from lstm_ts.market.session import HOUR, Moment, moment, utc
 from lstm_ts.model.baselines import Reference
 from lstm_ts.model.features import Array
 from lstm_ts.model.scaler import Scaler, ScalerSettings
@@ -40,14 +40,17 @@ class Split:
         return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in vars(self).items()}
 
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
-        """Raises    ConfigError: first < valid_from < test_from does not hold"""
+        """Return the starts of validation and test, the latter no later than the end of the last bar.
+
+        Raises    ConfigError: first < valid_from < test_from does not hold
+        """
         valid_from, test_from = (moment(value, first, last) for value in (self.valid_from, self.test_from))
         if not first < valid_from < test_from < (self.test_until or datetime.max.replace(tzinfo=UTC)):
             raise ConfigError(
                 f"Expected split.valid_from, test_from and test_until in order after the first bar of {first}, "
                 f"got {self.valid_from}, {self.test_from} and {self.test_until}"
             )
-        return valid_from, test_from
+        return valid_from, test_from if valid_from > last else min(test_from, last + HOUR)
 
 
 class BatchOrder(Sampler[Tensor]):
