@@ -37,6 +37,11 @@ FORMATS = ("table", "json", "request")
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
     """Format the path beside persistence, the flags of its window, the age of the bars, and the last hour in words."""
+    if not set(INTERVAL) <= set(forecast.levels):
+        raise ConfigError(
+            f"Expected a model of the levels 0.1 and 0.9 for format=table, got one of {list(forecast.levels)}; add "
+            f"format=json, which shows these"
+        )
     prices = price_format(forecast.quote, forecast.last_close)
     close = prices.number(forecast.last_close)
     rows = [("step", "target (UTC)", "median", "80 % interval", "persistence")]

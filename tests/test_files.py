@@ -358,7 +358,9 @@ def test_a_file_of_too_few_bars_has_the_spacing_of_the_file_before_it(tmp_path: 
     quarters = write(tmp_path, mt4(*spaced(15, 96)), "a.csv")
     rest = write(tmp_path, mt4("2025.01.07,00:00"), "b.csv")
     assert [batch.minutes for batch in batches([quarters, rest], "UTC")] == [15, 15]
-    assert [batch.minutes for batch in batches([rest, quarters], "UTC")] == [1, 15]
+    first, *others = batches([rest, quarters], "UTC")
+    assert [batch.minutes for batch in (first, *others)] == [1, 15]
+    assert first.notes == ("The one bar of b.csv is taken for a minute; add a column timeframe with H1 if it is not",)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(q
     assert f"XAGUSD stands at {said} 80 % probability" in lines[-1]
 
 
+def test_a_model_without_the_levels_of_the_table_is_asked_for_json():
+    quartiles = replace(make_forecast(), levels=(0.25, 0.5, 0.75))
+    with pytest.raises(ConfigError, match=r"levels 0\.1 and 0\.9 for format=table, got one of \[0\.25, .*format=json"):
+        format_forecast(quartiles, "files", [], NOW)
+
+
 def test_a_forecast_says_how_old_it_is_and_its_date_in_full():
     lines = format_forecast(make_forecast(), "files", [], datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
     assert lines[-2] == "From bars that end 2026-01-05 09:00 UTC, 10 years 10 months ago."

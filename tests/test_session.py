@@ -150,6 +150,10 @@ def test_a_bar_at_the_very_close_of_the_week_and_a_late_start_are_no_other_zone(
     check_zone(FX, counts, max_mismatch=0.02)
 
 
+def test_bars_of_the_first_hour_of_a_week_alone_pass() -> None:
+    check_zone(FX, counted(FX, FX.hours(at(6, 4, 0), at(6, 8, 0))["ts"][-2], 1).head(1), max_mismatch=0.02)
+
+
 def test_true_bars_of_spot_fx_pass_with_thin_hours_holidays_and_half_days() -> None:
     year = counted(FX, at(1, 4, 0), 360)
     thin = year.sample(fraction=0.985, seed=2)

@@ -134,7 +134,7 @@ def _mode(gaps_D: Times) -> int:
 def _segment(stamps_N: Times) -> Segment:
     gaps_D, first = np.diff(stamps_N), int(stamps_N[0])
     if not len(gaps_D):
-        return Segment(first, MINUTE_US, certain=False, phase=0)
+        return Segment(first, MINUTE_US, certain=False, phase=0, likely=int(np.gcd(first, HOUR_US)))
     spacing = _mode(gaps_D)
     if spacing == MINUTE_US:
         return Segment(first, MINUTE_US, certain=True, phase=0)

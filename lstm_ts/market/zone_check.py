@@ -113,7 +113,7 @@ def _edge_shifts(session: Session, counts: pl.DataFrame) -> pl.Series:
     begins = found.select(late_begin=(pl.col("bar_after") - pl.col("begin")).dt.total_hours(), first="share_after")
     whole = pl.concat([ends, begins], how="horizontal").drop_nulls()
     if whole.is_empty():
-        whole = pl.concat([ends.drop_nulls().head(1), begins.drop_nulls().tail(1)], how="horizontal").drop_nulls()
+        whole = ends.drop_nulls().head(1).join(begins.drop_nulls().tail(1), how="cross")
     late_end, late_begin = pl.col("late_end"), pl.col("late_begin")
     half = (late_end - late_begin == 1) & pl.col("last").is_between(*HALF_FULL) & pl.col("first").is_between(*HALF_FULL)
     off = pl.when((late_end == late_begin) | half).then((late_end + late_begin) / 2).otherwise(0.0)

@@ -142,7 +142,7 @@ def scan_file(
     spacing = MINUTE_US
     if len(stamps_N) and not opened.ticks:
         named = next(iter(map(parse_period, opened.periods)), None)
-        spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N))
+        spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N), opened.notes)
     shift = spacing if at_close else 0
     parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
     file = ScannedFile(*parts, out_of_order=out_of_order)
@@ -190,9 +190,10 @@ def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
     return np.where(late_N, stamps_N - stamps_N % MINUTE_US + MINUTE_US, stamps_N) if at_close else stamps_N
 
 
-def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], int | None]) -> int:
+def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], int | None], notes: list[str]) -> int:
     """named   spacing that the file names
     near    returns the spacing of the bars around, which too few bars have if their stamps allow it
+    notes   gets another one where nothing tells the spacing of one bar
 
     Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
@@ -215,21 +216,29 @@ def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], 
             f"{f'bars of {unfit}' if unfit else last} in {file}; "
             f"export M1 or H1"
         )
-    return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near())
+    return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near(), notes)
 
 
 def _fits(stamps_N: Times, spacing: int) -> bool:
     return HOUR_US % spacing == 0 and not (stamps_N % spacing).any()
 
 
-def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None) -> int:
-    """Raises    UnknownFormat: nothing tells bars of a longer spacing from a few minutes"""
+def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None, notes: list[str]) -> int:
+    """Take one bar for a minute, with a note.
+
+    Raises    UnknownFormat: nothing tells bars of a longer spacing from a few minutes
+    """
     if near and _fits(stamps_N, near):
         return near
-    if likely != MINUTE_US:
-        period = "H1" if likely >= HOUR_US else f"M{likely // MINUTE_US}"
-        raise UnknownFormat(
-            f"Expected enough bars to tell minutes from longer ones, got {len(stamps_N)} bars {in_words(likely)} apart "
-            f"in {file}; add a column timeframe with {period}, or with M1 if they are minutes"
+    if likely == MINUTE_US:
+        return MINUTE_US
+    period = "H1" if likely >= HOUR_US else f"M{likely // MINUTE_US}"
+    if len(stamps_N) == 1:
+        notes.append(
+            f"The one bar of {file.name} is taken for a minute; add a column timeframe with {period} if it is not"
         )
-    return MINUTE_US
+        return MINUTE_US
+    raise UnknownFormat(
+        f"Expected enough bars to tell minutes from longer ones, got {len(stamps_N)} bars {in_words(likely)} apart "
+        f"in {file}; add a column timeframe with {period}, or with M1 if they are minutes"
+    )
