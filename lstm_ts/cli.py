@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lstm_ts import logs
@@ -38,6 +40,7 @@ TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; work
 INTERRUPTED = 128 + signal.SIGINT
 SEARCHPATH = "hydra.searchpath"
 OWN_FOLDERS = ("command-line", "hydra.searchpath in command-line")  # Hydra's names of where a folder was named
+HYDRA = RLock()
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
@@ -140,12 +143,25 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
     Raises    ConfigError: a value is missing, of another kind, or no name; or an override fits nothing
     """
-    with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=config_name):
+    with _own_hydra(config_name):
         cfg = _compose(config_name, overrides)
         check_configuration(cfg, cfg.hydra)
     with open_dict(cfg):
         del cfg.hydra
     return cfg
+
+
+@contextmanager
+def _own_hydra(job_name: str) -> Iterator[None]:
+    """Let Hydra, which is one for the process, read this package's files, one thread at a time; then restore it."""
+    with HYDRA:
+        others, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(CONF, version_base="1.3", job_name=job_name):
+                yield
+        finally:
+            GlobalHydra.instance().hydra, VersionBase.instance().version_base = others, base
 
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point, typed_overrides
@@ -98,7 +97,6 @@ def build_cronjob(cfg: DictConfig, name: str, schedule: str | None, script: str)
 @entry_point("cronjobs")
 def main(cfg: DictConfig) -> None:
     overrides = typed_overrides()
-    GlobalHydra.instance().clear()  # this command's own, in the way of composing the steps'
     plan = make_plan(cfg, overrides)
     plan.check()
     jobs = build_cronjobs(cfg, plan)

@@ -38,7 +38,7 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> Train
     from lstm_ts import trainer, training  # import PyTorch
 
     cfg = _compose([bars, *more], settings)
-    with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"):
+    with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"), trainer.restored_process():
         data = training.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
         spans = training.find_test_spans(cfg, data)
         start = training.load_start(cfg, data) if cfg.warm_start else None
@@ -56,7 +56,13 @@ def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> An
     """The configuration of a training on these bars, whose symbols need no file."""
     if wrong := sorted(settings.keys() & NOT_HERE):
         raise ConfigError(f"Expected values that say how to train, got {', '.join(wrong)}; leave them out")
+    if foreign := [type(each).__name__ for each in bars if not isinstance(each, HourlyBars)]:
+        raise ConfigError(
+            f"Expected bars as lstm_ts.read_bars gives them, got {foreign[0]}; read_bars(…, symbol=…) first"
+        )
     names, quiet = [each.symbol.name for each in bars], {"trainer.enable_progress_bar": False}
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Expected bars of several symbols, each once, got {', '.join(names)}; join those of each")
     cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}))
     cfg.symbol = describe_symbol(bars[0].symbol)
     cfg.logger = None  # of curves, into a folder that nobody has named

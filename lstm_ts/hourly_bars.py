@@ -4,8 +4,10 @@ A frame of pandas gives frames of pandas back, anything else frames of polars.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -70,7 +72,7 @@ def read_bars(
     data: str | Path,
     *,
     symbol: str | Symbol,
-    zone: str | None = None,
+    zone: str | tzinfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,
@@ -82,7 +84,7 @@ def read_bars(
     data: Frame,
     *,
     symbol: str | Symbol,
-    zone: str | None = None,
+    zone: str | tzinfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,
@@ -93,7 +95,7 @@ def read_bars(
     data: Any,
     *,
     symbol: str | Symbol,
-    zone: str | None = None,
+    zone: str | tzinfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,
@@ -105,7 +107,7 @@ def read_bars(
     data     a frame with open, high, low, close and stamps, in columns of any usual names or in pandas' index; or the
              path of files that `python -m lstm_ts.ingest source=files` reads, a glob too
     symbol   a name of conf/symbol, or a Symbol of your own; its sessions count
-    zone     of stamps without a zone, such as "UTC" or "America/New_York"
+    zone     of stamps without a zone, such as "UTC", "America/New_York" or a ZoneInfo
     stamps   "close" where bars are stamped when they close
     dates    "dayfirst" or "monthfirst", where dates as text do not tell
     decimal  "comma" or "point", where prices as text do not tell
@@ -115,7 +117,7 @@ def read_bars(
     Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
     """
     found = symbol if isinstance(symbol, Symbol) else _read_symbol(symbol)
-    settings: dict[str, Any] = {"symbol": found.name, "zone": zone, "dates": dates, "decimal": decimal}
+    settings: dict[str, Any] = {"symbol": found.name, "zone": zone and str(zone), "dates": dates, "decimal": decimal}
     settings |= {"price_factor": price_factor, "stamps": stamps}
     with own_keys():
         return _read(_open(data, source, settings), found, pandas=is_pandas(data))
@@ -136,7 +138,8 @@ def _read_limits() -> dict[str, float]:
 
 def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
     if isinstance(data, str | Path):
-        return Files(paths=str(data), batch_rows=BATCH_ROWS, keep_spikes=False, **settings)
+        path = os.path.expanduser(data)  # noqa: PTH111 - a Path holds no URL
+        return Files(paths=path, batch_rows=BATCH_ROWS, keep_spikes=False, **settings)
     return FrameSource(to_polars(data), name=name or "a frame", **settings)
 
 

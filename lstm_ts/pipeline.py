@@ -19,7 +19,6 @@ if __name__ == "__main__":
     check_arguments("pipeline")  # before what is slow to import
 
 import dagster as dg
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.cli import compose, entry_point, typed_overrides
@@ -119,7 +118,6 @@ def make_home(home: Path, dagster_yaml: str) -> Path:
 @entry_point("pipeline")
 def main(cfg: DictConfig) -> None:
     overrides = typed_overrides()
-    GlobalHydra.instance().clear()  # else the steps' configurations could not be composed
     build_definitions(overrides)  # reports a mistake now, not on a Saturday
     check_port(cfg.host, cfg.port)
     if not str(cfg.home or "").strip():

@@ -47,7 +47,7 @@ def load(folder: str | Path) -> "TrainedModel":
 
     Raises    ArtifactError: no such folder, or not as it was saved
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     return TrainedModel(load_forecasters(path / "model" if (path / "model").is_dir() else path))
 
 
@@ -119,11 +119,17 @@ class TrainedModel:
         return draw_forecast(forecast.symbol, unit, hours.source, _closes(hours), ahead, forecast.levels)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a model folder, for `load` and for the commands.    Raises    ConfigError: it exists already"""
-        path = Path(folder)
+        """Write a model folder, for `load` and for the commands.
+
+        Raises    ConfigError: it exists already, or cannot be written
+        """
+        path = Path(folder).expanduser()
         if path.exists():
             raise ConfigError(f"Expected a new folder, got {path}, which exists; name another one, or remove it")
-        save_forecasters(list(self.forecasters.values()), path)
+        try:
+            save_forecasters(list(self.forecasters.values()), path)
+        except OSError as error:
+            raise ConfigError(f"Expected a folder to write, got {path}: {error.strerror}; name another one") from error
         return path
 
     @property

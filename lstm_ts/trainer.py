@@ -1,6 +1,8 @@
 """Lightning's trainer by configuration, with what every training here does, and what it leaves on the disk."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     WeightAveraging,
 )
+from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -77,6 +80,15 @@ class ResumeEarlyStopping(Callback):
         assert stopping
         stopping.patience = self.patience  # the checkpoint had its own
         trainer.should_stop = stopping.wait_count >= self.patience
+
+
+@contextmanager
+def restored_process() -> Iterator[None]:
+    """Give the process its random numbers and PyTorch's threads back after a training."""
+    threads = torch.get_num_threads()
+    with isolate_rng():
+        yield
+    torch.set_num_threads(threads)
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:

@@ -1,19 +1,28 @@
 """What `import lstm_ts` offers in Python, beside the commands."""
 
 import json
+import pickle
+import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import hydra
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from commands import succeed
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import getbase
 from matplotlib.figure import Figure
 
 import lstm_ts
+from lstm_ts.cli import compose
 from lstm_ts.errors import ArtifactError, ConfigError, DataError
 from lstm_ts.sources.frames import to_pandas, to_polars
 
@@ -108,11 +117,30 @@ def test_scores_are_those_of_evaluate(
 def test_pandas_in_is_pandas_out_with_the_same_numbers(model: lstm_ts.TrainedModel, hours: pl.DataFrame) -> None:
     indexed = to_pandas(hours).set_index("ts")
     local = indexed.tz_convert("Asia/Tokyo")
-    for frame in (indexed, local, indexed.reset_index()):
+    kept = indexed.reset_index().set_index("ts", drop=False)
+    seconds = kept.assign(ts=kept["ts"].dt.as_unit("s"))
+    arrow = kept.convert_dtypes(dtype_backend="pyarrow")
+    for frame in (indexed, local, indexed.reset_index(), kept, seconds, arrow):
         found = model.forecast(frame)
         assert isinstance(found, pd.DataFrame)
         assert to_polars(found).equals(model.forecast(hours))
     assert isinstance(lstm_ts.read_bars(indexed, symbol="XAGUSD").frame, pd.DataFrame)
+
+
+def test_options_of_bars_are_numbers_and_zones(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
+    naive = hours.with_columns(pl.col("ts").dt.replace_time_zone(None))
+    assert lstm_ts.read_bars(naive, symbol="XAGUSD", zone=ZoneInfo("UTC")).frame.equals(bars.frame)
+    with pytest.raises(ConfigError, match="Expected a positive number, got price_factor='2'"):
+        lstm_ts.read_bars(hours, symbol="XAGUSD", price_factor="2")  # type: ignore[call-overload]
+
+
+def test_configurations_are_read_in_threads_and_within_another_program_of_hydra() -> None:
+    names = ["XAGUSD", "XAUUSD", "NZDUSD", "UKOIL"]
+    with hydra.initialize(config_path=None, version_base="1.2"), ThreadPoolExecutor(4) as pool:
+        theirs = GlobalHydra.instance().hydra
+        found = pool.map(lambda name: compose("project", [f"symbol={name}"]).symbol.name, names)
+        assert list(found) == names
+        assert GlobalHydra.instance().hydra is theirs and str(getbase()) == "1.2"
 
 
 def test_minutes_make_the_hours_that_process_makes(stored: Path, hours: pl.DataFrame) -> None:
@@ -158,7 +186,12 @@ def test_what_is_unusual_is_told(
 
 def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
     mine = lstm_ts.Symbol(name="MINE", session=lstm_ts.Session(**SILVER), currency="EUR", decimals=2)
+    random.seed(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
     pooled = lstm_ts.fit(bars, lstm_ts.read_bars(hours, symbol=mine, source="synthetic, mine"), **TINY)
+    assert random.random() == random.Random(1).random() and torch.get_num_threads() == 3
+    torch.set_num_threads(threads)
     assert list(pooled.forecasters) == ["XAGUSD", "MINE"]
     assert pooled.forecasters["MINE"].quote is not None and pooled.forecasters["MINE"].quote.currency == "EUR"
     with pytest.raises(ConfigError, match=r"which of XAGUSD, MINE they are of, got DataFrame; read them by"):
@@ -177,6 +210,12 @@ def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.H
         (lambda hours: hours.with_columns(pl.lit("EURUSD").alias("symbol")), "Expected rows of XAGUSD"),
         (lambda hours: hours.gather_every(3).head(5), "Expected"),
         (lambda hours: hours["close"], "Expected a frame of polars or pandas, or a path, got Series"),
+        (lambda hours: hours.lazy(), "got a LazyFrame; give frame.collect()"),
+        (lambda hours: to_pandas(hours.select("open", "close")).set_axis(["a", "a"], axis=1), "named a;"),
+        (
+            lambda hours: pd.concat({"XAGUSD": to_pandas(hours)}, axis=1),
+            "got such as ('XAGUSD', 'ts'); choose one symbol's",
+        ),
         (lambda hours: "nowhere/*.csv", "Expected a file, or a glob that matches one, got bars=nowhere"),
     ],
 )
@@ -207,17 +246,37 @@ def test_a_setting_that_fit_does_not_know_is_one_sentence(
     assert words in str(refused.value)
 
 
+def test_each_market_is_fitted_once_and_from_bars(bars: lstm_ts.HourlyBars[pl.DataFrame], hours: pl.DataFrame) -> None:
+    with pytest.raises(ConfigError, match="each once, got XAGUSD, XAGUSD; join those of each"):
+        lstm_ts.fit(bars, bars)
+    with pytest.raises(ConfigError, match=r"as lstm_ts\.read_bars gives them, got DataFrame"):
+        lstm_ts.fit(hours)  # type: ignore[arg-type]
+
+
+def test_a_model_is_copied_and_its_parts_are_shown_in_a_line(
+    model: lstm_ts.TrainedModel, bars: lstm_ts.HourlyBars[pl.DataFrame]
+) -> None:
+    assert pickle.loads(pickle.dumps(model)).forecast(bars).equals(model.forecast(bars))
+    assert repr(model.forecasters).startswith("{'XAGUSD': <lstm of XAGUSD, trained until 2019-")
+
+
 def test_a_setting_may_name_the_file_of_its_group(bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
     with pytest.raises(DataError, match="session hours"):
         lstm_ts.fit(bars, trainer="default", tsteps=20000)
 
 
 def test_a_folder_is_loaded_whole_and_written_once(
-    model: lstm_ts.TrainedModel, trained: Path, hours: pl.DataFrame, tmp_path: Path
+    model: lstm_ts.TrainedModel, trained: Path, hours: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert repr(lstm_ts.load(trained.parent)) == repr(model)
     with pytest.raises(ConfigError, match="Expected a new folder"):
         model.save(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"Expected a folder to write, got .*manifest\.json/below: Not a directory; name"
+    ):
+        model.save(trained / "manifest.json" / "below")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert model.save("~/mine") == tmp_path / "mine" and repr(lstm_ts.load("~/mine")) == repr(model)
     with pytest.raises(ArtifactError, match="Expected a model folder"):
         lstm_ts.load(tmp_path)
     with pytest.raises(ConfigError, match="Expected a picture among forecast,"):

@@ -38,18 +38,18 @@ class Network:
         self.name = str(config.get("name", "network"))  # in tables and pictures
         self.graph, self.config, self.weights = graph, config, weights
         self.seconds = 0.0  # of the last call
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # two threads gain nothing, at any batch size
-        options.log_severity_level = SILENT
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise ArtifactError(f"Expected an ONNX graph, got this: {_first_line(error)}") from error
+        self._session = _open_session(graph)
         found = {node.name: node.shape[1:] for node in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._inputs = [name for name in INPUTS if name in found]
         self.volatilities = volatilities if INPUTS[-1] in found else 0  # that it reads
         if found != (expected := _shapes(spec, volatilities, self._inputs)):
             raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_session"}  # which no process can hand on
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _session=_open_session(state["graph"]))
 
     def quantiles(self, windows: Windows[NDArray[Any]]) -> NDArray[np.float32]:
         """z_NHQ, less the drift."""
@@ -64,6 +64,16 @@ class Network:
         z_BHQ: NDArray[np.float32] = self._session.run(None, dict(zip(self._inputs, window, strict=False)))[0]
         self.seconds = time.perf_counter() - start
         return z_BHQ
+
+
+def _open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # two threads gain nothing, at any batch size
+    options.log_severity_level = SILENT
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no class in common
+        raise ArtifactError(f"Expected an ONNX graph, got this: {_first_line(error)}") from error
 
 
 def _shapes(spec: WindowSpec, volatilities: int, inputs: Sequence[str]) -> dict[str, list[int]]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
@@ -70,8 +71,8 @@ class Files:
         self.stored: Callable[[Times], int | None] = lambda stamps_N: (
             None
         )  # returns the spacing of the stored bars around
-        if not (price_factor > 0 and math.isfinite(price_factor)):
-            raise ConfigError(f"Expected a positive factor, got source.price_factor={price_factor}")
+        if not (isinstance(price_factor, float | int | np.number) and price_factor > 0 and math.isfinite(price_factor)):
+            raise ConfigError(f"Expected a positive number, got source.price_factor={price_factor!r}")
         if batch_rows < 1:
             raise ConfigError(f"Expected at least one row, got source.batch_rows={batch_rows}")
         self.patterns = check_paths(paths)

@@ -1,6 +1,7 @@
 """Bars and ticks from a frame of polars or pandas, read as a Parquet file of it would be; results of the same kind."""
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "the frame"  # in sentences
+MICROSECONDS = {"M": "datetime64[us]", "m": "timedelta64[us]"}  # by kind: polars has no seconds
 
 
 class FrameSource(Files):
@@ -66,26 +68,43 @@ def is_pandas(frame: object) -> bool:
 def to_polars(frame: object) -> pl.DataFrame:
     """Convert a frame to polars; an index of pandas that is more than row numbers becomes the first column.
 
-    Raises    ConfigError: no frame
+    Raises    ConfigError: no frame, or one whose columns have several levels or a name twice
     """
     if isinstance(frame, pl.DataFrame):
         return frame
+    if isinstance(frame, pl.LazyFrame):
+        raise ConfigError("Expected a frame with its rows, got a LazyFrame; give frame.collect()")
     if not is_pandas(frame):
         raise ConfigError(f"Expected a frame of polars or pandas, or a path, got {type(frame).__name__}; give one")
-    table: Any = frame if type(frame.index).__name__ == "RangeIndex" else frame.reset_index()  # type: ignore[attr-defined]
-    return pl.DataFrame([_series(str(name), table[name]) for name in table.columns])
+    return _from_pandas(frame)
+
+
+def _from_pandas(frame: Any) -> pl.DataFrame:
+    if frame.columns.nlevels > 1:
+        raise ConfigError(
+            f"Expected columns with one name each, got such as {frame.columns[0]}; choose one symbol's, and leave its "
+            f"name out, as by frame.droplevel(1, axis=1)"
+        )
+    is_column_too = set(frame.index.names) <= set(frame.columns)
+    numbered = type(frame.index).__name__ == "RangeIndex"
+    table = frame if numbered or is_column_too else frame.reset_index(allow_duplicates=True)
+    names = [str(name) for name in table.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"Expected every column once, got several named {twice[0]}; rename them, or leave one")
+    return pl.DataFrame([_series(name, table[label]) for name, label in zip(names, table.columns, strict=True)])
 
 
 def _series(name: str, column: Any) -> pl.Series:
     """Convert a column of pandas to polars without pyarrow, which pandas does not require."""
-    zone = getattr(column.dtype, "tz", None)
-    if zone is not None:
-        return pl.Series(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()).dt.replace_time_zone("UTC")
-    if column.dtype.kind == "O":  # text, dates, or a mixture
+    kind = column.dtype.kind
+    if kind == "O" or column.dtype.type is date:  # text, dates, or a mixture
         return pl.Series(
             name, [str(cell) if known else None for cell, known in zip(column, column.notna(), strict=True)]
         )
-    return pl.Series(name, column.to_numpy())
+    zone = column.dt.tz if kind == "M" else None
+    naive = column if zone is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+    series = pl.Series(name, naive.to_numpy(MICROSECONDS.get(kind)))
+    return series if zone is None else series.dt.replace_time_zone("UTC")
 
 
 def to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
