@@ -220,7 +220,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
     [
         (("optimisation.lr=-1",), "Expected lr > 0"),
         (("optimisation.lr=1e99",), "Expected lr > 0 and <= 1"),
-        (("horizon=1000000",), "of 100,000 at most"),
+        (("horizon=1000000",), "Expected horizon of at most 100000, got 1000000"),
         (("split.valid_from=2030-01-01",), "in order after the first bar"),
         (("trainer.precision=3-bit",), "precision"),
         (("tsteps=20000",), "Expected at least 20012 session hours"),
