@@ -23,13 +23,13 @@ BATCH = "batch_"  # prefix of a process's note of the rows that it is writing
 
 @contextmanager
 def own_folder(port: int) -> Iterator[Path]:
-    """Make a folder for the service at this port; remove it at the end unless forecasts were lost."""
+    """Make a folder for the service at this port; remove it at the end unless forecasts of its own were lost."""
     folder = Path(mkdtemp(prefix=_prefix(port)))
     try:
         with locked(folder / LOCK, fcntl.LOCK_EX):
             yield folder
     finally:
-        if not _count_lost(folder):
+        if not _count_lost(folder)[0]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -49,29 +49,33 @@ def noted(folder: Path, rows: Sequence[ForecastRow], written: int) -> Iterator[N
             note.unlink()
 
 
-def collect_lost(port: int, ledger_url: str) -> int:
-    """Count the forecasts that earlier services at this port lost, and remove their folders."""
-    lost = 0
+def collect_lost(port: int, ledger_url: str) -> tuple[int, int]:
+    """Count the forecasts that earlier services at this port lost, and remove their folders.
+
+    Returns   those that nobody has counted, and those that a service had counted before it was itself killed
+    """
+    lost, counted = 0, 0
     for folder in Path(gettempdir()).glob(f"{_prefix(port)}*"):
         with suppress(OSError):
             if folder.stat().st_uid == os.geteuid():
                 with locked(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                    lost += _count_lost(folder) - _count_written(folder, ledger_url)
+                    own, earlier = _count_lost(folder)
+                    lost, counted = lost + own - _count_written(folder, ledger_url), counted + earlier
                     shutil.rmtree(folder)
-    return lost
+    return lost, counted
 
 
 def _prefix(port: int) -> str:
     return f"lstm_ts_{port}_"
 
 
-def _count_lost(folder: Path) -> int:
-    """Return the forecasts without an outcome by the folder's counters, plus those counted as lost already."""
+def _count_lost(folder: Path) -> tuple[int, int]:
+    """Return the forecasts without an outcome by the folder's counters, and those of earlier services."""
     samples = _read_counts(folder, "*.db")
     made = sum(each.value for each in samples if each.name == "lstm_ts_forecasts_total")
     became = {each.labels["outcome"]: each.value for each in samples if each.name == LOGGED}
-    known = became.pop(LOST, 0)
-    return int(made - sum(became.values()) + known)
+    earlier = became.pop(LOST, 0)
+    return int(made - sum(became.values())), int(earlier)
 
 
 def _count_written(folder: Path, ledger_url: str) -> int:

@@ -217,9 +217,14 @@ def _serve(
 
 
 def _count_lost(port: int, ledger_url: str) -> None:
-    """Count the forecasts that were lost with services at this port before."""
+    """Count the forecasts that were lost with services at this port before; log those that are new."""
     from serve.metrics import LOGGED
 
-    if lost := collect_lost(port, ledger_url):
-        LOGGED.labels(LOST).inc(lost)
-        log.error("%d forecasts are not in the ledger: the service that made them was killed", lost)
+    lost, counted = collect_lost(port, ledger_url)
+    LOGGED.labels(LOST).inc(lost + counted)
+    if lost:
+        log.error(
+            "%d forecasts are not in the ledger: the service that made them was killed, or ended before they were "
+            "written",
+            lost,
+        )

@@ -70,6 +70,16 @@ for i in range(250):
     log.add(replace(FORECAST, request_id=f"{i:04}"))
 log.close()
 """
+COUNTED = """
+import os, signal, sys
+from serve.service_folder import own_folder
+with own_folder(int(sys.argv[2])) as folder:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    from serve.metrics import LOGGED
+    LOGGED.labels("lost").inc(9)
+    if sys.argv[3] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 KILLED = """
 import os, signal, sys
 from dataclasses import replace
@@ -468,8 +478,18 @@ def test_what_a_killed_process_was_writing_is_lost_where_the_ledger_has_it_not(
     port = free_port()
     assert run(KILLED, ledger_url, str(port), moment) == -signal.SIGKILL
     assert kept(ledger_url) == ids(*range(9 - lost))
-    assert collect_lost(port, ledger_url) == lost
-    assert collect_lost(port, ledger_url) == 0
+    assert collect_lost(port, ledger_url) == (lost, 0)
+    assert collect_lost(port, ledger_url) == (0, 0)
+
+
+@pytest.mark.parametrize(("end", "counted"), [("killed", 9), ("in order", 0)])
+def test_a_loss_that_a_service_has_counted_is_counted_on_only_if_that_was_killed(
+    tmp_path: Path, end: str, counted: int
+) -> None:
+    port, url = free_port(), f"sqlite:///{tmp_path}/ledger.db"
+    assert run(COUNTED, url, str(port), end) == (-signal.SIGKILL if counted else 0)
+    assert [*Path(gettempdir()).glob(f"lstm_ts_{port}_*")] == [] or counted
+    assert collect_lost(port, url) == (0, counted)
 
 
 def run(script: str, ledger_url: str, *arguments: str) -> int:

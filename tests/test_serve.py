@@ -852,6 +852,7 @@ def test_forecasts_that_ended_with_a_killed_service_are_counted_by_the_next_one(
     with running(Server(folder, port=port)) as server:
         wait_for(lambda: server.health().ready)
         assert server.metric('lstm_ts_forecast_log_total{outcome="lost"}') == 5
+        assert "2 forecasts are not in the ledger" in server.log.read_text()
         server.ask(now_bars)
         wait_for(lambda: server.metric('lstm_ts_forecast_log_total{outcome="written"}') == 1)
 

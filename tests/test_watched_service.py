@@ -1,6 +1,7 @@
 """A service looked at from outside: a real one while it serves and once it is gone; and answers that none gives."""
 
 import asyncio
+import re
 import shutil
 import threading
 import time
@@ -213,6 +214,15 @@ def test_after_a_restart_a_service_is_not_compared_with_the_process_before(pages
     assert look(2, 119, 3) is Health.BAD  # 3 of 122, and only 2 of 21 beyond the old ones
     assert look(17, 200, 5) is Health.BAD
     assert look(18, 210, 5) is Health.GOOD
+
+
+def test_a_loss_is_found_once_also_where_the_service_after_counts_it_on(pages: Pages, ledger: Ledger) -> None:
+    found = []
+    for number, lost in enumerate([0, 3, 3, 5, 0, 2]):  # 3 lost; killed; killed with 2; ended in order; killed with 2
+        at = AT + timedelta(hours=number)
+        pages.pages["/metrics"] = metrics(good=10, lost=lost, started=at.timestamp() - 1800)
+        found.append(sentence(watch_service(ledger, pages.url, limits(), now=at), "forecast_log_dropping"))
+    assert [re.findall(r"lost (\d+)", text) for text in found] == [[], ["3"], [], ["2"], [], ["2"]]
 
 
 def test_of_replicas_behind_one_address_each_is_compared_with_itself(pages: Pages, ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ ledger keeps: one URL may lead to several replicas.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,10 +101,15 @@ def _read_checks(ledger: Ledger, url: str) -> list[ServiceCheck]:
 
 
 def find_before(checks: Sequence[ServiceCheck], started: float) -> ServiceCheck | None:
-    """Return the earlier check with this start; zero counts at the start if that is after every check; else None."""
+    """Return the earlier check with this start; if that is after every check, the counts it began with; else None.
+
+    These are zero, but a service goes on counting the lost forecasts that a killed one had counted.
+    """
     same = next((check for check in checks if check.started == started), None)
-    if same is None and checks and started > max(check.at for check in checks).timestamp():
-        return ServiceCheck(datetime.fromtimestamp(started, UTC), started, NO_COUNTS)
+    last = max(checks, key=lambda check: check.at, default=None)
+    if same is None and last and started > last.at.timestamp():
+        counts = replace(NO_COUNTS, lost=last.counts.lost)
+        return ServiceCheck(datetime.fromtimestamp(started, UTC), started, counts)
     return same
 
 
