@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lstm_ts.cli import check_arguments, compose, entry_point
-from lstm_ts.configuration import check_port, check_registry, construct, read_symbols, to_json
+from lstm_ts.configuration import check_port, check_registry, construct, read_symbols, show_address, to_json
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -122,7 +122,10 @@ def set_up_panel(threads: int) -> None:
 def check(cfg: DictConfig) -> None:
     check_registry(cfg)
     if not str(cfg.service.url).startswith(("http://", "https://")):
-        raise ConfigError(f"Expected service.url such as http://127.0.0.1:8000, got {cfg.service.url!r}; correct it")
+        raise ConfigError(
+            f"Expected service.url such as http://127.0.0.1:8000, got {cfg.service.url!r}; correct it, or "
+            f"LSTM_TS_SERVICE"
+        )
     for origin in cfg.origins:
         if not ORIGIN.fullmatch(str(origin)):
             raise ConfigError(
@@ -174,7 +177,7 @@ def main(cfg: DictConfig) -> None:
     with exit_at_signals(), TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
-        log.info("The dashboard is on http://%s:%d", cfg.host, cfg.port)
+        log.info("The dashboard is on http://%s", show_address(cfg.host, cfg.port))
         import_later()
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # at which Panel ends its loop
         pn.serve(

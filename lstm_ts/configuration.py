@@ -179,18 +179,27 @@ def check_registry(cfg: DictConfig) -> None:
             )
 
 
+def show_address(host: str, port: int) -> str:
+    """Return host and port as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def check_port(host: str, port: int) -> None:
     """Raises    ConfigError: another process has it, or there is none of that number, or no such host here"""
     if not isinstance(port, int) or not 0 < port < 65536:
         raise ConfigError(f"Expected port to be a whole number within 1..65535, got {port}")
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        if ":" in host:  # :: listens on IPv4 too
+            both = socket.has_dualstack_ipv6()
+            socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=both).close()
+        else:
+            socket.create_server((host, port)).close()
     except OSError as error:
         if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # negative: of names
             raise ConfigError(
                 f"Expected host to be an address of this machine, got {host}; set host=127.0.0.1, or leave it out"
             ) from None
+        why = os.strerror(error.errno or 0)
         raise ConfigError(
-            f"Expected a free port, got {host}:{port}: {os.strerror(error.errno or 0)}; is it running already? "
-            f"If not, set port=…"
+            f"Expected a free port, got {show_address(host, port)}: {why}; is it running already? If not, set port=…"
         ) from None

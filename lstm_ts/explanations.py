@@ -1,6 +1,7 @@
 """Explain errors of Hydra, of a class it makes, or of the machine in one sentence: what exists and what to type."""
 
 import inspect
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from lstm_ts.overrides import SYMBOL, UNCHECKED_GROUPS, as_typed, flatten, is_gr
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6
+DECODED = "${oc.decode:"  # begins a value that is no text and that the environment may give
 
 
 @contextmanager
@@ -159,5 +161,18 @@ def describe_error(error: Exception) -> str | None:
         return describe_fault(error)
     text = " ".join(str(mistake).split()).split(" full_key: ")[0]
     if isinstance(mistake, OmegaConfBaseException):
+        if sentence := _explain_variable(mistake):
+            return sentence
         return f"Expected values that the configuration can hold, got: {text}; correct them on the command line"
     return text
+
+
+def _explain_variable(error: OmegaConfBaseException) -> str | None:
+    """Return a sentence for a value that a variable of the environment has given; None: none has."""
+    values = OmegaConf.to_container(error.parent_node) if isinstance(error.parent_node, DictConfig) else {}
+    raw = str(values.get(error.key)) if isinstance(values, dict) else ""
+    given = [name for name in re.findall(r"oc\.env:(\w+)", raw) if name in os.environ]
+    if not given or not raw.startswith(DECODED):
+        return None
+    usual, got = raw.rpartition(",")[2].rstrip("}"), os.environ[given[0]]
+    return f"Expected {given[0]} such as {usual}, for {error.full_key}, got {got!r}; correct it, or unset it"

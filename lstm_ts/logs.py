@@ -39,7 +39,7 @@ _uncaught = logging.getLogger("lstm_ts.uncaught")
 def check_format(kind: object) -> None:
     """Raises    ConfigError"""
     if kind not in FORMATS:
-        raise ConfigError(f"Expected log=text or log=json, got {kind}; choose one of them")
+        raise ConfigError(f"Expected log=text or log=json, got {kind or 'none'}; choose one of them")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.served_days import fold_served
 from lstm_ts.ledger.traffic import remove_inactive
 from lstm_ts.market.session import HOUR
-from lstm_ts.market.symbol import Symbol
+from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.monitoring.checks import (
     apply_move,
     check_challenger,
@@ -91,7 +91,8 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     if not loaded:
         if cfg.name != cfg.symbol.name and not run.registry.versions(cfg.name):
             raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
-        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain makes one")
+        chosen = name_model(cfg.symbol.name, cfg.name)
+        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {chosen} makes one")
     challenger, move = check_challenger(run, loaded, settings)
     skew, checked = check_skew(run)
     findings = [
@@ -138,7 +139,7 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
         found = tables.read_findings(connection)
     own = [row for row in found if row.subject.split()[0] in (name, symbol)]
     if not own:
-        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor symbol={symbol}")
+        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor {name_model(symbol, name)}")
         return
     for finding in watch_market(cfg, ledger, construct(cfg.checks), now):
         print(f"{finding.health:<8} {finding.rule} of {finding.subject}: {finding.sentence}")

@@ -17,7 +17,7 @@ from lstm_ts import logs
 from lstm_ts.clock import read_clock
 from lstm_ts.configuration import check_file_name, construct, newest_model
 from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import show_value, unknown_key
+from lstm_ts.explanations import DECODED, show_value, unknown_key
 from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import check_name, check_symbol
 from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, value_of
@@ -134,7 +134,7 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in value_of(text):
         return
     value = holder[name] if not OmegaConf.is_missing(holder, name) else None
-    if isinstance(default, str) and default.startswith("${oc.decode:"):  # a number that the environment may give
+    if isinstance(default, str) and default.startswith(DECODED):  # a number that the environment may give
         default = OmegaConf.create({name: default})[name]
     default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
     if _fits(value, default) or key.startswith(CHECKED_BY_LIGHTNING) or type(value) in _allowed(holder, name):
@@ -143,6 +143,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
         OmegaConf.update(cfg, key, value_of(text))
         return
     kind = next((words for known, words in KINDS.items() if type(default) is known), "text")
+    if isinstance(default, list) and OmegaConf.is_list(value):
+        kind = "numbers"
     if isinstance(default, list) and (not default or "${" in str(default)):
         default = [value_of(text)]
     raise ConfigError(f"Expected {kind} for {key}, got {text}; write it as in {key}={show_value(default)}")
@@ -152,7 +154,8 @@ def _fits(value: Any, default: Any) -> bool:
     if default is None or default == "???" or (isinstance(default, str) and "${" in default):
         return True
     if isinstance(default, list):
-        return OmegaConf.is_list(value)
+        numeric = default and all(type(each) in (int, float) for each in default)
+        return OmegaConf.is_list(value) and not (numeric and any(type(each) not in (int, float) for each in value))
     if isinstance(default, float):
         return type(value) in (int, float)
     return type(value) is type(default)

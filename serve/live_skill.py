@@ -10,6 +10,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState
+from lstm_ts.market.symbol import name_model
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from serve.ledger_reader import LedgerAddress, LedgerReader, VersionKey
 
@@ -39,10 +40,9 @@ class LiveSkills:
             return skill, last.trouble and f"it may not be the newest: {last.trouble}"
         if last.trouble or last.value is None:
             return None, last.trouble or NOT_READ
-        named = "" if model.name == symbol else f" name={model.name}"
         return None, (
             f"no outcome of version {model.version} is scored yet; "
-            f"python -m lstm_ts.monitor symbol={symbol}{named} does so after each session hour"
+            f"python -m lstm_ts.monitor {name_model(symbol, model.name)} does so after each session hour"
         )
 
     def last_run(self, name: str) -> datetime | None:

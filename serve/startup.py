@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_port, check_registry, choose_symbols, construct, processed_store
+from lstm_ts.configuration import check_port, check_registry, choose_symbols, construct, processed_store, show_address
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
-from lstm_ts.market.symbol import Symbol
+from lstm_ts.market.symbol import Symbol, name_model
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.service_folder import LOST, collect_lost, own_folder
@@ -94,7 +94,10 @@ def check(cfg: DictConfig) -> None:
     if not isinstance(cfg.api_keys.given, str):
         raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
     if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
-        raise ConfigError(f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got {cfg.host}:{cfg.port}")
+        raise ConfigError(
+            f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got port={cfg.port} and host={cfg.host}; "
+            f"correct them, or LSTM_TS_PORT and LSTM_TS_HOST"
+        )
     check_registry(cfg)
     check_port(cfg.host, cfg.port)
     if len(os.fsencode(gettempdir())) > MAX_TMPDIR:
@@ -143,7 +146,8 @@ def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
         if pool.apply(_lacks_challenger, (cfg.registry.uri, cfg.name)):
             raise ConfigError(
                 f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
-                f"python -m lstm_ts.registry action=promote alias=challenger version=…, or serve with traffic=champion"
+                f"python -m lstm_ts.registry action=promote {name_model(cfg.symbol.name, cfg.name)} alias=challenger "
+                f"version=…, or serve with traffic=champion"
             )
 
 
@@ -188,6 +192,7 @@ def _serve(
     from serve.routes import Routes
 
     _count_lost(cfg.port, cfg.forecast_log.url)
+    address = show_address(cfg.host, cfg.port)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     http = HttpProcess(
         ForecastApi(settings, folder, forecast_log.address),
@@ -203,7 +208,7 @@ def _serve(
     server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
     Routes(http, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
     server.stop_on_signals()
-    log.info("Serving on http://%s:%d, documented at /docs", cfg.host, cfg.port)
+    log.info("Serving on http://%s, documented at /docs", address)
     server.run(
         host=cfg.host,
         port=cfg.port,

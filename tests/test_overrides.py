@@ -156,6 +156,7 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("retrain", "paths=data/real", "Expected a value for one of paths.data, paths.outputs, got paths=data/real"),
         ("retrain", "paths.data=${nowhere}", "Interpolation key 'nowhere' not found"),
         ("serve", "port=x", "write it as in port=8000"),
+        ("serve", "flags.volatility=[a,b]", "Expected numbers for flags.volatility, got flags.volatility=[a,b]"),
         (
             "pipeline",
             "symbols=XAGUSD",
@@ -264,6 +265,8 @@ def test_a_port_in_use_is_told_in_the_systems_words() -> None:
         port = busy.getsockname()[1]
         with pytest.raises(ConfigError) as told:
             check_port("127.0.0.1", port)
+        with pytest.raises(ConfigError, match=rf"Expected a free port, got \[::\]:{port}: Address already in use"):
+            check_port("::", port)
     said = (
         f"Expected a free port, got 127.0.0.1:{port}: Address already in use; is it running already? If not, set port=…"
     )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from omegaconf.errors import OmegaConfBaseException
 from serving import Body, Server, make_bars, make_servable, running, wait_for
 
 from lstm_ts.cli import compose
+from lstm_ts.explanations import describe_error
 from lstm_ts.market.session import Session
 from serve.platforms import NoInstances, join_predictions, split_instances
 
@@ -44,6 +46,14 @@ def test_the_environment_says_where_the_service_listens(
         monkeypatch.setenv(name, value)
     cfg = compose("serve", [])
     assert (cfg.host, cfg.port) == address
+
+
+@pytest.mark.parametrize("name", ["LSTM_TS_PORT", "AIP_HTTP_PORT"])
+def test_a_variable_of_the_environment_that_holds_no_port_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(OmegaConfBaseException) as raised:
+        _ = compose("serve", []).port
+    assert describe_error(raised.value) == f"Expected {name} such as 8000, for port, got ''; correct it, or unset it"
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,11 @@ def check_name(value: object) -> str:
     return text
 
 
+def name_model(symbol: str, name: str) -> str:
+    """Return the overrides, as one types them, that choose a symbol and its registered model."""
+    return f"symbol={symbol}" if name == symbol else f"symbol={symbol} name={name}"
+
+
 def _to_text(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

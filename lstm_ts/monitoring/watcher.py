@@ -11,6 +11,7 @@ from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.symbol import name_model
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.machine import MachineLimits
 from lstm_ts.monitoring.messages import format_time
@@ -79,7 +80,7 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
 
 def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, now: datetime) -> Finding:
     name = market.name
-    command = f"python -m lstm_ts.monitor symbol={market.symbol}" + (f" name={name}" if name != market.symbol else "")
+    command = f"python -m lstm_ts.monitor {name_model(market.symbol, name)}"
     if at is None:
         sentence = f"The monitor has never looked at {name}."
         return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
