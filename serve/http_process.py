@@ -16,6 +16,7 @@ from lstm_ts.ledger.traffic import TrafficRow
 from serve.api import ForecastApi, end_with_parent
 from serve.connections import Connections
 from serve.forecast_log import ForecastLog
+from serve.keys import Keys
 from serve.ledger_reader import LedgerReader, Reading
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
 from serve.monitored import Monitored, MonitoredReader
@@ -47,6 +48,7 @@ class HttpProcess:
         traffic: Traffic,
         forecast_log: ForecastLog,
         connections: Connections,
+        keys: Keys,
         *,
         address: str,
         slots: int,
@@ -55,7 +57,7 @@ class HttpProcess:
         """slots    number of workers"""
         self.api, self.slots = api, slots
         self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
-        self._address, self._max_waiting = address, max_waiting
+        self._keys, self._address, self._max_waiting = keys, address, max_waiting
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -86,6 +88,7 @@ class HttpProcess:
         stopped = self._rollout.stopped
         reported_at = self._report_traffic()
         while True:
+            self._keys.follow_file()  # not at a request alone: what one process has not seen, it would take for valid
             LOG_DEPTH.set(self._forecast_log.counts().queued)
             LEDGER_AWAY.set(self.ledger_trouble is not None)
             await self.workers.read()

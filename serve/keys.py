@@ -3,26 +3,36 @@
 import codecs
 import hashlib
 import hmac
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from lstm_ts.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 
 class Keys:
     """Keys given directly, and those of a file, which is read again when it changes. An empty file admits nobody."""
 
     def __init__(self, given: str, file: str | None) -> None:
-        """given   separated by commas    Raises    ConfigError: no such file, or none among those given"""
+        """given    separated by commas
+        file     with one a line; None: no file
+        Raises    ConfigError: none among those given, or no such file
+        """
         self._given = _digests(os.fsencode(given).split(b","))
         if given and not self._given:
             raise ConfigError(f"Expected at least one key in api_keys.given, got {given!r}; leave it empty for none")
-        self._file = Path(file) if file else None
+        if file is not None and not (isinstance(file, str) and Path(file).is_file()):
+            raise ConfigError(
+                f"Expected api_keys.file as a file with one API key a line, without comments, got {file!r}; write it "
+                f"first, or leave it out"
+            )
+        self._file = None if file is None else Path(file)
         self._stamp: tuple[int, int, int] | None = None
         self._of_file: list[bytes] = []
-        if self._file and not self._file.is_file():
-            raise ConfigError(f"Expected a file with one API key a line, got none at {file}; write it first")
+        self._read()
 
     @property
     def are_set(self) -> bool:
@@ -30,21 +40,32 @@ class Keys:
 
     def accept(self, key: str | None) -> bool:
         """Return whether the key is known; every key is compared, even after a match."""
+        self.follow_file()
         offered = hashlib.sha256((key or "").encode("latin-1", "replace").strip()).digest()  # of the bytes that came
-        return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._read()]]) > 0
+        return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._of_file]]) > 0
 
-    def _read(self) -> list[bytes]:
-        if self._file is None:
-            return []
+    def follow_file(self) -> None:
+        """Read the file again if it has changed; while it is away or in another encoding, its last keys stay valid."""
         try:
-            found = self._file.stat()
-            stamp = found.st_mtime_ns, found.st_size, found.st_ino
-            if stamp != self._stamp:
-                lines = self._file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
-                self._of_file, self._stamp = _digests(lines), stamp
-        except OSError:  # while the file is away, its last keys stay valid
+            self._read()
+        except OSError:
             pass
-        return self._of_file
+        except ConfigError as error:
+            log.error("The last keys stay valid: %s", error)
+
+    def _read(self) -> None:
+        """Raises    OSError; ConfigError: the file, which has changed, is not in UTF-8"""
+        if self._file is None:
+            return
+        found = self._file.stat()
+        stamp = found.st_mtime_ns, found.st_size, found.st_ino
+        if stamp == self._stamp:
+            return
+        content = self._file.read_bytes()
+        self._stamp = stamp
+        if b"\0" in content:
+            raise ConfigError(f"Expected API keys in UTF-8 in {self._file}, got NUL as in UTF-16; save it as UTF-8")
+        self._of_file = _digests(content.removeprefix(codecs.BOM_UTF8).splitlines())
 
 
 def _digests(keys: Iterable[bytes]) -> list[bytes]:

@@ -199,7 +199,8 @@ def _serve(
         traffic,
         forecast_log,
         connections,
-        address=f"{cfg.host}:{cfg.port}",
+        keys,
+        address=address,
         slots=cfg.workers_per_device,
         max_waiting=cfg.max_waiting,
     )

@@ -42,6 +42,11 @@ class Traffic:
     def __post_init__(self) -> None:
         if not 0 <= self.challenger_share <= 1:
             raise ConfigError(f"Expected traffic.challenger_share in 0..1, got {self.challenger_share}")
+        if not isinstance(self.guardrails, Guardrails | None):
+            raise ConfigError(
+                f"Expected traffic.guardrails as null or as in traffic=canary, got {self.guardrails}; leave it out, or "
+                f"set its values, such as traffic.guardrails.slow_ms"
+            )
 
     @property
     def needs_challenger(self) -> bool:

@@ -427,6 +427,29 @@ def test_keys_of_the_file_are_changed_without_a_restart(started: Server, folder:
     assert codes == [200, 200, 401, 200]
 
 
+def test_a_change_of_the_file_is_seen_without_a_request(started: Server, folder: Path) -> None:
+    """Or else each HTTP process would go on with the keys that it had last needed, once the file is away."""
+    (folder / "keys").write_text("fresh\n")
+    time.sleep(1)
+    (folder / "keys").unlink()
+    codes = [started.client.get("/info", headers={"X-API-Key": key}).status_code for key in ("fresh", "from-a-file")]
+    (folder / "keys").write_text("from-a-file\n")
+    assert codes == [200, 401]
+
+
+def test_keys_in_utf_16_are_refused_at_the_start_and_later_leave_the_last_ones(tmp_path: Path, caplog: Any) -> None:
+    file = tmp_path / "keys"
+    file.write_text("first\n")
+    keys = Keys("", str(file))
+    file.write_text("second\n", encoding="utf-16")
+    assert keys.accept("first") and keys.accept("first")
+    assert caplog.messages == [
+        f"The last keys stay valid: Expected API keys in UTF-8 in {file}, got NUL as in UTF-16; save it as UTF-8"
+    ]
+    with pytest.raises(ConfigError, match="API keys in UTF-8"):
+        Keys("", str(file))
+
+
 def test_keys_are_bytes(started: Server, folder: Path) -> None:
     """A file that begins with a mark of its encoding, and holds what no text is."""
     (folder / "keys.new").write_bytes(b"\xef\xbb\xbffirst\r\n gr\xc3\xbcn \n\xff\n")
@@ -882,6 +905,9 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         ("api_keys.given=123", "api_keys.given as text, got 123"),
         ('api_keys.given=" , "', "at least one key in api_keys.given"),
         ("api_keys.file=nowhere", "one API key a line"),
+        ("api_keys.file=", "one API key a line, without comments, got ''"),
+        ("api_keys.file=false", "one API key a line, without comments, got False"),
+        ("api_keys.file=5", "one API key a line, without comments, got 5"),
     ],
 )
 def test_a_value_out_of_range_is_named(override: str, words: str, tmp_path: Path) -> None:

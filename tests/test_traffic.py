@@ -171,6 +171,7 @@ def test_an_option_is_a_value(option: str, share: float, shadow: bool, guarded: 
         ("guardrails.max_more_errors=1", "max_more_errors"),
         ("guardrails.max_more_slow=-0.1", "max_more_slow"),
         ("guardrails.slow_ms=0", "slow_ms > 0, got 0"),
+        ("guardrails=5", "traffic.guardrails as null or as in traffic=canary, got 5"),
         ("guardrails.slow_ms=x", "values that serve.traffic.Traffic accepts"),
     ],
 )
