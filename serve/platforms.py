@@ -10,6 +10,10 @@ import json
 import os
 from collections.abc import Sequence
 
+import jiter
+
+from lstm_ts.http_schema import Problem, Problems
+
 PING, INVOCATIONS = "/ping", "/invocations"
 HEALTH_ROUTES = (PING, *filter(None, [os.environ.get("AIP_HEALTH_ROUTE")]))
 INSTANCES_ROUTES = tuple(filter(None, [os.environ.get("AIP_PREDICT_ROUTE")]))
@@ -22,13 +26,23 @@ class NoInstances(Exception):
 
 def split_instances(body: bytes) -> list[bytes]:
     """Return the bodies of the requests that `body` holds.    Raises    NoInstances"""
+    expected = 'Expected {"instances": [{"symbol": …, "bars": […]}, …]}, got'
     try:
-        instances = json.loads(body)["instances"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        instances = None
+        content = jiter.from_json(body, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise NoInstances(f"{expected} no JSON: {error}") from None
+    instances = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(instances, list) or not instances:
-        raise NoInstances('Expected {"instances": [{"symbol": …, "bars": […]}, …]}, got another body')
+        raise NoInstances(f"{expected} another body")
     return [json.dumps(instance).encode() for instance in instances]
+
+
+def problems_of_instance(number: int, refusal: bytes) -> list[Problem]:
+    """Return the problems that `refusal`, the reply to one instance, lists, with the instance in their paths."""
+    place = f"instances[{number}]"
+    problems = Problems.model_validate_json(refusal).problems
+    paths = (place if each.path == "body" else f"{place}.{each.path}" for each in problems)
+    return [each.model_copy(update={"path": path}) for each, path in zip(problems, paths, strict=True)]
 
 
 def join_predictions(answers: Sequence[bytes]) -> bytes:

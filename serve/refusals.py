@@ -1,6 +1,7 @@
 """Requests that get no forecast: refusals before a worker sees them, and the replies to clients."""
 
 from collections.abc import Callable, Mapping
+from email.message import Message
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -46,15 +47,16 @@ def _check_content(request: Request) -> None:
         raise RequestRefused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
     if not (given := request.headers.get("content-type")):
         return
-    kind, _, parameters = given.lower().partition(";")
-    charset = parameters.partition("charset=")[2].strip(' "')
-    if not (kind.strip() == "application/json" or kind.strip().endswith("+json")) or charset not in ("", "utf-8"):
+    header = Message()
+    header["Content-Type"] = given
+    kind, charset = header.get_content_type(), str(header.get_param("charset", "")).lower()
+    if not (kind == "application/json" or kind.endswith("+json")) or charset not in ("", "utf-8"):
         raise RequestRefused(
             415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named"
         )
 
 
-def _problems(request: Request, problems: list[Problem]) -> Response:
+def refuse_problems(request: Request, problems: list[Problem]) -> Response:
     request.state.reason = f"{problems[0].path}: {problems[0].problem}"
     content = Problems(problems=problems, request_id=request.state.request_id)
     return Response(content.model_dump_json(), 422, media_type="application/json")
@@ -77,11 +79,11 @@ def _on_no_answer(request: Request, error: Exception) -> Response:
 
 
 def _on_no_instances(request: Request, error: Exception) -> Response:
-    return _problems(request, [Problem(path="instances", problem=str(error))])
+    return refuse_problems(request, [Problem(path="instances", problem=str(error))])
 
 
 def _on_unknown_symbol(request: Request, error: Exception) -> Response:
-    return _problems(request, [Problem(path="symbol", problem=str(error))])
+    return refuse_problems(request, [Problem(path="symbol", problem=str(error))])
 
 
 def on_error(request: Request, error: Exception | None) -> Response:
@@ -93,7 +95,7 @@ def _on_http(request: Request, error: Exception) -> Response:
     refusal = _refusal(request, error.status_code, f"{error.detail}; /docs lists what there is")
     refusal.headers.update(error.headers or {})
     if "GET" in (allowed := refusal.headers.get("Allow", "").split(", ")):
-        refusal.headers["Allow"] = ", ".join([*allowed, "HEAD"])
+        refusal.headers["Allow"] = ", ".join(sorted({*allowed, "HEAD"}))
     return refusal
 
 
@@ -101,7 +103,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
     """A query without its symbol."""
     assert isinstance(error, RequestValidationError)
     text = "Expected a value in the query, got none or another kind; see /docs"
-    return _problems(request, [Problem(path=str(found["loc"][-1]), problem=text) for found in error.errors()])
+    return refuse_problems(request, [Problem(path=str(found["loc"][-1]), problem=text) for found in error.errors()])
 
 
 HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response]] = {

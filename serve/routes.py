@@ -23,9 +23,10 @@ from serve.platforms import (
     INSTANCES_ROUTES,
     INVOCATIONS,
     join_predictions,
+    problems_of_instance,
     split_instances,
 )
-from serve.refusals import HANDLERS, RETRY_S, RequestRefused, UnknownSymbol, on_error, read_body
+from serve.refusals import HANDLERS, RETRY_S, RequestRefused, UnknownSymbol, on_error, read_body, refuse_problems
 from serve.settings import Example
 from serve.window import unknown_symbol
 
@@ -77,14 +78,16 @@ class Routes:
 
     async def predict_instances(self, request: Request) -> Response:
         """Return the forecasts of several windows in their order, or the first answer that is not a forecast."""
-        first, answers = request.state.request_id, list[Response]()
+        answers = list[bytes]()
         for number, body in enumerate(split_instances(await read_body(request))):
-            request.state.request_id = f"{first}-{number}" if number else first
-            answer = await self._ask(request, body)
+            answer = await self._ask(request, body, instance=number)
+            content = bytes(answer.body)
+            if answer.status_code == 422:
+                return refuse_problems(request, problems_of_instance(number, content))
             if answer.status_code != 200:
-                return answer
-            answers.append(answer)
-        return Response(join_predictions([bytes(each.body) for each in answers]), media_type="application/json")
+                raise RequestRefused(answer.status_code, json.loads(content)["reason"])
+            answers.append(content)
+        return Response(join_predictions(answers), media_type="application/json")
 
     async def forecast(self, request: Request, symbol: Annotated[str, Query()]) -> Response:
         """Forecast the next session hours after the newest bars in the store."""
@@ -167,7 +170,8 @@ class Routes:
                 401, "Expected a valid key in the header X-API-Key, got another or none; ask the operator"
             )
 
-    async def _ask(self, request: Request, body: bytes | None, symbol: str = "") -> Response:
+    async def _ask(self, request: Request, body: bytes | None, symbol: str = "", instance: int = 0) -> Response:
+        """instance    number of the window in a request with several"""
         if not self._seen_ready:  # until the first model is there; from then on a worker answers, or none in time
             health = self._health()
             self._seen_ready = any(worker.model for worker in health.workers)
@@ -175,7 +179,8 @@ class Routes:
                 raise RequestRefused(503, health.reason or "no model is loaded yet")
         state = request.state
         state.arm = self._http.choose_arm(request.headers.get("x-api-key") or state.request_id)
-        answer = await self._http.request(body, state.request_id, state.arm, symbol)
+        request_id = f"{state.request_id}-{instance}" if instance else state.request_id
+        answer = await self._http.request(body, request_id, state.arm, symbol)
         state.symbol = answer.row.symbol if answer.row else symbol
         state.version, state.arm, state.fell_back = answer.version, answer.arm, answer.fell_back
         if answer.status == 500:

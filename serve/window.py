@@ -195,7 +195,8 @@ def _check_prices(bar: Bar) -> Iterator[tuple[str, str]]:
 
 def _check_hour(ts: datetime, newest: datetime, session: Session, now: datetime) -> Iterator[str]:
     if ts > now - HOUR:
-        yield f"Expected closed hours, got {_iso(ts)}, which closes after {_iso(now)}; leave it out until then"
+        until = _iso(now.replace(microsecond=0))
+        yield f"Expected closed hours, got {_iso(ts)}, which closes after {until}; leave it out until then"
     elif ts.minute or ts.second or ts.microsecond:
         yield f"Expected the open of an hour bar on the full hour, got {_iso(ts)}; send hourly bars"
     elif newest - ts > LONGEST_SPAN:
@@ -213,4 +214,4 @@ def _open_hours(session: Session, first_year: int, last_year: int) -> NDArray[np
 
 
 def _iso(ts: datetime) -> str:
-    return ts.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return ts.isoformat().replace("+00:00", "Z")

@@ -18,6 +18,8 @@ VERTEX = {
     "AIP_HEALTH_ROUTE": "/v1/endpoints/7/deployedModels/8",
     "AIP_PREDICT_ROUTE": "/v1/endpoints/7/deployedModels/8:predict",
 }
+WHOLE = '{"instances": [1]}'
+NO_JSON = [b'{"instances": [1], "instances": [1]}', WHOLE.encode("utf-8-sig"), WHOLE.encode("utf-16")]
 
 
 def test_instances_are_taken_apart_and_put_together() -> None:
@@ -25,7 +27,9 @@ def test_instances_are_taken_apart_and_put_together() -> None:
     assert json.loads(join_predictions([b'{"x": 1}', b"2"])) == {"predictions": [{"x": 1}, 2]}
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"1", b'{"instances": []}', b'{"instances": {}}', b"\xff", b"[" * 9999])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"1", b'{"instances": []}', b'{"instances": {}}', b"\xff", b"[" * 9999, *NO_JSON]
+)
 def test_another_body_is_named(body: bytes) -> None:
     with pytest.raises(NoInstances, match=r'Expected \{"instances"'):
         split_instances(body)
@@ -87,6 +91,7 @@ def test_vertex_ai_asks_for_several_windows_at_once(server: Server, window: Body
     shorter = {**window, "bars": window["bars"][:-1]}
     body = {"instances": [window, shorter], "parameters": {"confidence": 0.9}}
     reply = server.client.post(VERTEX["AIP_PREDICT_ROUTE"], json=body, headers={"X-Request-Id": "batch"})
+    assert reply.headers["X-Request-Id"] == "batch"
     first, second = reply.raise_for_status().json()["predictions"]
     assert first["path"] == server.predict(window).json()["path"]
     assert second["path"] == server.predict(shorter).json()["path"]
@@ -94,9 +99,11 @@ def test_vertex_ai_asks_for_several_windows_at_once(server: Server, window: Body
 
 
 def test_vertex_ai_is_told_what_is_wrong(server: Server, window: Body) -> None:
-    for body, path in ({"instances": [window, {"symbol": "XAGUSD"}]}, "bars"), (window, "instances"):
+    batches = ([window, {"symbol": "XAGUSD"}], "instances[1].bars"), ([window, 7], "instances[1]")
+    for body, path in *(({"instances": each}, path) for each, path in batches), (window, "instances"):
         reply = server.client.post(VERTEX["AIP_PREDICT_ROUTE"], json=body)
         assert (reply.status_code, reply.json()["problems"][0]["path"]) == (422, path)
+        assert reply.json()["request_id"] == reply.headers["X-Request-Id"]
 
 
 def test_azure_ml_takes_the_services_own_routes_and_documents_them_alone(server: Server) -> None:

@@ -221,6 +221,7 @@ CHANGES: dict[str, tuple[Callable[[list[Body]], object], str, str]] = {
     "not ascending": (lambda bars: bars.insert(4, bars.pop(3)), "bars[4].ts", "ascending hours"),
     "twice": (lambda bars: bars.insert(4, bars[3]), "bars[4].ts", "each hour once"),
     "half past": (lambda bars: bars[3].update(ts=bars[3]["ts"].replace(":00:00", ":30:00")), "bars[3].ts", "full hour"),
+    "half a second": (lambda bars: bars[3].update(ts=bars[3]["ts"].replace("Z", ".5Z")), "bars[3].ts", "00.500000Z;"),
     "the end of time": (lambda bars: bars[59].update(ts="9999-12-31T23:00:00Z"), "bars[59].ts", "closed hours, got"),
     "closed": (lambda bars: bars.insert(0, bars[0] | {"ts": saturday(bars)}), "bars[0].ts", "an open hour of"),
     "unclosed": (lambda bars: bars.append(bars[-1] | {"ts": this_hour()}), "bars[60].ts", "closed hours, got"),
