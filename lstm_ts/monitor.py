@@ -168,8 +168,7 @@ def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: da
     symbol = construct(cfg.symbol)
     subjects = {symbol.name, cfg.name, *(f"{cfg.name} {alias}" for alias in ALIASES)}
     closed = () if symbol.session.is_open(now) else subjects
-    result = report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed)
-    return not result.undelivered
+    return not report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed).undelivered
 
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
