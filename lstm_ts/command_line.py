@@ -95,6 +95,9 @@ def _join_paths(words: Sequence[str]) -> list[str]:
 
 def _read(text: str, words: Sequence[str], command: str) -> str:
     key, value = key_of(text), value_of(text)
+    if key in PATHS and value.startswith("~"):  # which shells expand only where it begins a word
+        value = os.path.expanduser(value)  # noqa: PTH111 - it may be a glob
+        text = f"{text.partition('=')[0]}={value}"
     if not text.strip():
         raise ConfigError("Expected key=value, got an empty argument; leave it out")
     if text.startswith("~") and not is_group(key):

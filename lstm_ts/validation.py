@@ -4,6 +4,7 @@ a path, nothing missing.
 
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ from lstm_ts.market.symbol import check_name, check_symbol
 from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, value_of
 
 CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
-DATES = ("start", "end", "valid_from", "test_from", "test_until", "complete_until", "first_day", "at")
+DATES = re.compile(
+    r"(span|walk|source)\.(start|end)|split\.(valid_from|test_from|test_until)|complete_until|first_day|at"
+)
 KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
@@ -108,7 +111,7 @@ def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:
 
 def _check_date(cfg: DictConfig, key: str, default: Any) -> None:
     value, takes_fraction = OmegaConf.select(cfg, key), isinstance(default, float)
-    if key.rpartition(".")[2] not in DATES or (takes_fraction and not isinstance(value, str)):
+    if not DATES.fullmatch(key) or (takes_fraction and not isinstance(value, str)):
         return
     try:
         utc(value)

@@ -82,6 +82,21 @@ def test_a_path_needs_no_quotes_where_it_exists(name: str, tmp_path: Path, monke
     assert compose("ingest", ["source=files", *by_shell]).source.paths == name
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of (x)")
+    typed = ["source=files", "paths.data=~/x", "source.paths=~/minutes/*.csv"]
+    assert read_command_line(typed, "ingest") == [
+        "source=files",
+        'paths.data="/home/of (x)/x"',
+        'source.paths="/home/of (x)/minutes/*.csv"',
+    ]
+
+
+@pytest.mark.parametrize("start", ["scratch", "champion", "both"])
+def test_what_a_retraining_starts_from_is_no_date(start: str) -> None:
+    assert compose("retrain", [f"retrain.start={start}"]).retrain.start == start
+
+
 def test_of_a_key_that_is_typed_twice_the_last_value_is_the_wrong_one() -> None:
     with pytest.raises(ConfigError, match="got seed=x; write it as in seed=0"):
         compose("train", ["seed=3", "seed=x"])

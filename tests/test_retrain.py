@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, redirect_stdout
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -249,6 +250,21 @@ def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
     process = fork(retrain_alone, loop.arguments(weeks, *settings), loop.folder / "said", True)
     process.join(WAIT_S)
     assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_registry_that_is_not_the_ledgers_is_refused_before_the_training(turned: Loop, databases: Path) -> None:
+    (decision,), own = turned.ledger.decisions("XAGUSD"), turned.ledger
+    shutil.copy(databases / "ledger.db", turned.folder / "another.db")
+    with closing(Ledger(f"sqlite:///{turned.folder}/another.db")) as another:
+        another.record_decision(replace(decision, data_sha256="of other bars"))
+        turned.ledger, turned.registry = another, Registry(turned.registry.uri, another)
+        with pytest.raises(RegistryError, match=r"set registry\.uri and registry\.ledger to two that belong together"):
+            turned.retrain(24)
+    shutil.copy(databases / "mlflow.db", turned.folder / "registry/mlflow.db")
+    turned.ledger, turned.registry = own, Registry(turned.registry.uri, own)
+    with pytest.raises(RegistryError, match="got another or an empty one"):
+        turned.retrain(24)
+    assert turned.verdicts == []
 
 
 @pytest.mark.slow

@@ -19,4 +19,8 @@ def load_registered(version: Version, folder: Path) -> Forecaster:
             raise ArtifactError(f"Expected {sums} as it was registered, got other bytes; restore it")
         return load_forecaster(folder, version.tags.get("symbol"))
     except ArtifactError as error:
-        raise RegistryError(f"Expected the files of {version} as they were registered, got this: {error}") from error
+        got = error if folder.is_dir() else f"none at {folder}"
+        raise RegistryError(
+            f"Expected the files of {version} as they were registered, got this: {got}; restore them from a backup, or "
+            f"promote another version"
+        ) from error

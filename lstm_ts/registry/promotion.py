@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lstm_ts import clock
+from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.registry.registry import Registry
@@ -15,13 +16,26 @@ from lstm_ts.scoring.decision import Verdict
 
 
 def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
-    """Carry out the gate's decisions that are not recorded yet, oldest version first."""
-    decided = {decision.version for decision in ledger.decisions(name)}
-    for version in registry.versions(name):
+    """Carry out the gate's decisions that are not recorded yet, oldest version first.
+
+    Raises    RegistryError: the ledger's decisions are on versions of another registry
+    """
+    decided, versions = {decision.version: decision for decision in ledger.decisions(name)}, registry.versions(name)
+    newest = versions[-1] if versions else None
+    if decided and (newest is None or _differs(registry, newest, decided.get(newest.number))):
+        raise RegistryError(
+            f"Expected the registry whose versions of {name} the ledger has decisions on, got another or an empty one; "
+            f"set registry.uri and registry.ledger to two that belong together, or name to a new one"
+        )
+    for version in versions:
         if version.number not in decided:
             gate = registry.read_gate(version)
             _promote(registry, version, gate)
             ledger.record_decision(_decision(version, gate))
+
+
+def _differs(registry: Registry, version: Version, decision: DecisionRow | None) -> bool:
+    return decision is not None and registry.read_gate(version)["data_sha256"] != decision.data_sha256
 
 
 def _promote(registry: Registry, version: Version, gate: Any) -> None:
