@@ -224,11 +224,13 @@ def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, ser
     latest = forecast_of(page)
     choose(page, "Type it in")
     expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
-    cell = page.locator(".tabulator-row").nth(1).locator(".tabulator-cell").nth(3)
+    row = page.locator(".tabulator-row").nth(1)
+    cell, wrong = row.locator(".tabulator-cell").nth(3), row.locator("[tabulator-field='What is wrong']")
     right = cell.inner_text()
     type_over(cell, "1")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Row 2, High: 1 is below the low")).to_be_visible()
+    expect(wrong).to_contain_text("High: 1 is below the low")
     expect(cell).to_have_css("background-color", "rgb(213, 94, 0)")
     asked = service.metric('lstm_ts_requests_total{arm="champion",route="/predict"')
     page.get_by_role("button", name="Forecast", exact=True).click()
@@ -237,6 +239,7 @@ def test_typed_hours_are_checked_cell_by_cell_and_only_then_sent(page: Page, ser
     type_over(cell, right)
     page.keyboard.press("Enter")
     expect(page.get_by_text("Row 2, High")).to_have_count(0)
+    expect(wrong).to_have_text("")
     page.get_by_role("button", name="Forecast", exact=True).click()
     assert forecast_of(page) == latest
 
@@ -307,13 +310,22 @@ def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: 
     choose(page, "Type it in")
     opens = page.locator(".tabulator-row .tabulator-cell[tabulator-field=Open]")
     expect(opens.first).to_be_visible()
-    for last in (hourly_bars.tail(TSTEPS - 2), hourly_bars.tail(TSTEPS).head(TSTEPS - 2)):  # fewer rows; as many
+    area = page.get_by_label("Paste rows")
+    older, newer = hourly_bars.tail(TSTEPS - 2), hourly_bars.tail(TSTEPS).head(TSTEPS - 2)
+    for last in (older, newer, newer):  # fewer rows; as many; the same, after those of the store
         rows = [f"{ts:%d.%m.%Y %H:%M}\t{o}\t{h}\t{lo}\t{c}" for ts, o, h, lo, c in last.select(
             "ts", "open", "high", "low", "close").iter_rows()]  # fmt: skip
-        page.get_by_label("Paste rows").fill("\n".join(["Time\tOpen\tHigh\tLow\tClose", *rows]))
-        page.get_by_label("Paste rows").blur()
+        area.fill("\n".join(["Time\tOpen\tHigh\tLow\tClose", *rows]))
+        area.blur()
         expect(opens.first).to_have_text(str(last["open"][0]))
         expect(page.get_by_text(f"{TSTEPS} session hours are needed, these rows span")).to_be_visible()
+        expect(area).to_have_value("")
+        if last is newer:
+            choose(page, "Latest hours again")
+            expect(opens).to_have_count(TSTEPS)
+    area.fill("Stunde\tSchluss\n2022-12-28 00:00\t1")
+    area.blur()
+    expect(page.get_by_text("Expected a header that names open")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
+from lstm_ts.errors import UnknownFormat
 from lstm_ts.http_schema import Input, Problem
 from lstm_ts.market.session import Session
 
@@ -43,6 +44,7 @@ def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
         ["soon", "x", "31", "29", "-1"],
         ["2026-01-06 08:00", "30", "28", "29", "30"],
         ["2026-01-06 09:00", "40", "31", "29", "30"],
+        ["2026-01-06 10:00", "67123.5", "67123.4", "67123.42", "67123.5"],
     )
     assert found == {
         (0, HOUR_UTC): "soon is no time; write 2026-01-05 14:00",
@@ -50,12 +52,47 @@ def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
         (0, "Close"): "-1 is no price: it must be above 0",
         (1, "High"): "28 is below the low, 29",
         (2, "Open"): "40 lies outside low to high, 29 to 31",
+        (3, "High"): "67123.4 is below the low, 67123.42",
     }
+
+
+@pytest.mark.parametrize(
+    "hour",
+    ["2026.01.06 08:00:00", "06.01.2026 08:00:00", "2026-01-06 8:00", "2026/01/06 08:00", "06 Jan 2026 8:00 AM",
+     "2026-01-06 09:00 CET", "13/01/2026 08:00", "01/13/2026 08:00"],
+)  # fmt: skip
+def test_times_are_read_as_other_programs_write_them(silver: Session, hour: str) -> None:
+    day = 13 if "13" in hour else 6
+    found = check([[hour, *PRICES]], silver, NEEDS, NOW.replace(day=14))
+    assert found.bars["ts"].to_list() == [datetime(2026, 1, day, 8, tzinfo=UTC)], found.bad
+
+
+AMBIGUOUS = ["1,234", "1,240", "1,230", "1,235"]
+
+
+@pytest.mark.parametrize(
+    ("other", "opens"),
+    [
+        (["1,234.5", "1,240", "1,230", "1,235.25"], [1234, 1234.5]),
+        (["1234.5", "1240", "1230", "1235"], [1234, 1234.5]),
+        (["1,2345", "1,240", "1,230", "1,235"], [1.234, 1.2345]),
+    ],
+)
+def test_other_prices_tell_whether_a_comma_separates_thousands(
+    silver: Session, other: list[str], opens: list[float]
+) -> None:
+    rows = ["2026-01-06 08:00", *AMBIGUOUS], ["2026-01-06 09:00", *other]
+    assert checked(silver, *rows).bars["open"].to_list() == opens
+    told = reasons(silver, rows[0], ["2026-01-06 09:00", "1230", "1240", "1230", "1235"])
+    assert len(told) == 4
+    assert told[0, "Open"] == "1,234 may hold thousands or decimals; write 1234 or 1.234"
 
 
 @pytest.mark.parametrize(
     ("hour", "reason"),
     [
+        ("05/01/2026 14:00", "may begin with the day or the month"),
+        ("2026-01-05 14:00 CST", "is no time"),  # of several zones
         ("2026-01-06 12:00", "has not closed yet"),
         ("2026-01-06 08:30", "on the full hour"),
         ("2026-01-03 12:00", "the market is closed"),  # a Saturday
@@ -87,10 +124,23 @@ def test_too_few_and_too_thin_hours_are_told_apart(silver: Session) -> None:
         "Time\tOpen\tHigh\tLow\tClose\n2026-01-06 08:00\t30\t31\t29\t30.5\n",
         "2026-01-06;08:00;30;31;29;30.5;1234",
         '"2026-01-06 08:00",30,31,29,30.5\n\n',
+        "Hour (UTC)\tClose\tHigh\tLow\tOpen\n2026-01-06 08:00\t30.5\t31\t29\t30",
+        "Vol;Close;<DATE>;<TIME>;High;Low;Open\n9;30.5;2026-01-06;08:00;31;29;30",
     ],
 )
 def test_a_clipboard_is_split_into_rows(text: str) -> None:
     assert split(text) == [["2026-01-06 08:00", *PRICES]]
+
+
+@pytest.mark.parametrize("header", ["Stunde\tSchluss\tHoch\tTief\tErster", "Time (EET)\tOpen\tHigh\tLow\tClose",
+                                    "Close time\tOpen\tHigh\tLow\tClose"])  # fmt: skip
+def test_a_header_that_does_not_name_the_columns_is_refused(header: str) -> None:
+    with pytest.raises(UnknownFormat, match="Expected a header that names open, high, low and close"):
+        split(f"{header}\n2026-01-06 08:00\t30\t31\t29\t30.5")
+
+
+def test_quoted_thousands_stay_one_cell() -> None:
+    assert split('2026-01-06 08:00,"1,234.5","1,240.0","1,230.0","1,235.0"')[0][1] == "1,234.5"
 
 
 def test_bars_come_back_as_they_were_shown(silver: Session) -> None:

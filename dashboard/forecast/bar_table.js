@@ -1,7 +1,7 @@
 // A table that is typed into. What the server says meanwhile neither redraws nor closes an open editor: rows wait until
 // it is closed, marks are set beside the data. What was typed since rows were last asked for is typed into them again.
 (function () {
-  const POLL_MS = 50, known = new WeakMap();
+  const POLL_MS = 50, PROBLEM = "What is wrong", known = new WeakMap();
   const frame = () => new Promise(resolve => requestAnimationFrame(resolve));
   const settled = link => new Promise(resolve => {
     for (const name of ["load", "error"]) link.addEventListener(name, resolve);
@@ -14,7 +14,7 @@
       this.marked = [];
     }
 
-    // Return the content of a row's last cell, what is wrong in the row, and mark the cells.
+    // Return the content of a cell that tells what is wrong in its row, and mark the row's cells.
     format(cell) {
       const row = cell.getRow();
       if (this.table !== cell.getTable()) this.adopt(cell.getTable());
@@ -78,7 +78,7 @@
       for (const index of new Set([...before, ...this.marked])) {
         const row = rows.get(index);
         if (!row) continue;
-        row.getCells().at(-1).getElement().textContent = this.reasons(row);
+        row.getCell(PROBLEM).getElement().textContent = this.reasons(row);
         this.markCells(row);
       }
     }

@@ -27,6 +27,7 @@ from lstm_ts.request_body import write_request
 PROBLEM = "What is wrong"
 MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
 FORGET = "typedTable.forget(table)"  # drops what was typed, since other rows take its place
+FORGET_IF_PASTED = f"if (cb_obj.value) {FORGET}"  # not when the server empties the area
 WIDTHS = [  # least pixels, and shares of the rest; a phone has no rest: it shows problems below the table only
     {"field": COLUMNS[0], "minWidth": 119, "widthGrow": 1.4},
     *({"field": column, "minWidth": 59, "widthGrow": 1} for column in COLUMNS[1:]),
@@ -105,7 +106,7 @@ class TypedBars:
         )  # fmt: skip
         self._table.param.watch(lambda _: self._check(), "value", onlychanged=False)
         self._paste.param.watch(lambda event: self._take_pasted(event.new), "value")
-        self._paste.jscallback({"table": self._table}, value=FORGET)
+        self._paste.jscallback({"table": self._table}, value=FORGET_IF_PASTED)
         again.js_on_click({"table": self._table}, FORGET)
         send.on_click(lambda _: self._send())
         more.on_click(lambda _: self._add_row())
@@ -125,10 +126,19 @@ class TypedBars:
 
     def _take_pasted(self, text: str) -> None:
         if text.strip():
-            self._fill(split(text))
+            with error_boundary(self._refuse):
+                self._fill(split(text))
+
+    def _refuse(self, why: str) -> None:
+        pn.state.execute(lambda: setattr(self._count, "object", alert(why)))
 
     def _fill(self, rows: list[list[str]]) -> None:
-        pn.state.execute(lambda: setattr(self._table, "rows", rows))
+        """Show rows, and empty the area, so that the same rows can be pasted again."""
+
+        def draw() -> None:
+            self._table.rows, self._paste.value = rows, ""
+
+        pn.state.execute(draw)
 
     def _add_row(self) -> None:
         pn.state.execute(lambda: setattr(self._table, "rows", [*self._table.rows, [""] * len(COLUMNS)]))

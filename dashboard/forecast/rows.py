@@ -1,21 +1,31 @@
 """Rows that a person has typed or pasted, read as hourly bars; each bad cell has a reason."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from math import isfinite
+from math import isfinite, nan
 
 import polars as pl
 
+from lstm_ts.errors import UnknownFormat
 from lstm_ts.http_schema import EARLIEST, LONGEST_SPAN, Input, Problem, wrong_prices
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
+from lstm_ts.sources.cells import split_line
+from lstm_ts.sources.columns import find_columns, find_prices, normalise, printable
+from lstm_ts.sources.day_order import date_pairs, day_first, with_order
+from lstm_ts.sources.layout import find_zone
+from lstm_ts.sources.numbers import LIKE_THOUSANDS, decimal_comma
+from lstm_ts.sources.stamp_columns import CLOCK_CELL
+from lstm_ts.sources.stamp_parsing import parse_stamps
+from lstm_ts.sources.stamps import Stamp, recognise_stamp
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))
-DAY_FIRST = ("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%Y.%m.%d %H:%M")
+EXAMPLE = "2026-01-05 14:00"
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -45,15 +55,32 @@ class Checked:
 
 
 def split(text: str) -> list[list[str]]:
-    """Return rows of five cells from a spreadsheet's clipboard or a CSV, without header, with date and time joined."""
-    rows = []
-    for line in filter(str.strip, text.splitlines()):
-        separator = next((mark for mark in "\t;" if mark in line), ",")
-        cells = [cell.strip().strip('"') for cell in line.split(separator)]
-        if len(cells) > 1 and re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", cells[1]):
-            cells = [f"{cells[0]} {cells[1]}", *cells[2:]]
-        rows.append((cells + [""] * len(COLUMNS))[: len(COLUMNS)])
-    return rows[1:] if rows and not re.search(r"\d", "".join(rows[0])) else rows
+    """Return rows of five cells from a spreadsheet's clipboard or a CSV, with date and time joined, without header.
+
+    Raises    UnknownFormat: a header that does not name the columns
+    """
+    lines = list(filter(str.strip, text.splitlines()))
+    rows = [
+        [cell.strip() for cell in split_line(line, next((mark for mark in "\t;" if mark in line), ","))]
+        for line in lines
+    ]
+    if rows and (find_prices([normalise(name) for name in rows[0]]) or not re.search(r"\d", lines[0])):
+        rows = _in_order(rows[0], rows[1:])
+    joined = ([" ".join(row[:2]), *row[2:]] if len(row) > 1 and CLOCK_CELL.fullmatch(row[1]) else row for row in rows)
+    return [(row + [""] * len(COLUMNS))[: len(COLUMNS)] for row in joined]
+
+
+def _in_order(names: Sequence[str], rows: Sequence[list[str]]) -> list[list[str]]:
+    """Return the cells of the columns that the header names, in the order of COLUMNS."""
+    cells = [(row + [""] * len(names))[: len(names)] for row in rows]
+    columns = find_columns(names, cells)
+    zone = find_zone(names, columns) if columns else None
+    if not columns or columns.ticks or columns.closing or columns.unit or (zone and zone.name != "UTC"):
+        raise UnknownFormat(
+            f"Expected a header that names open, high, low and close, and the UTC time when an hour opens, as "
+            f"{EXAMPLE}, got {printable(names)}; correct it, or paste hour, open, high, low, close without a header"
+        )
+    return [[" ".join(row[i] for i in columns.stamp), *(row[i] for i in columns.prices)] for row in cells]
 
 
 def to_rows(bars: pl.DataFrame, decimals: int) -> list[list[str]]:
@@ -71,12 +98,13 @@ def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: da
     """Check rows as hourly bars of the session; empty rows are ignored."""
     good: list[tuple[int, datetime, list[float]]] = []
     bad: list[Cell] = []
-    for number, row in enumerate(rows):
-        if not any(cell.strip() for cell in row):
-            continue
-        ts, prices, found = _read(number, row)
+    stripped = [[cell.strip() for cell in row] for row in rows]
+    filled = [number for number, row in enumerate(stripped) if any(row)]
+    comma = decimal_comma((cell for number in filled for cell in stripped[number][1:]), points_tell=False)
+    for number, ts in zip(filled, _stamps([stripped[number][0] for number in filled]), strict=True):
+        prices, found = _read(number, stripped[number], ts, comma)
         bad += found
-        if not found and ts is not None:
+        if not found and isinstance(ts, datetime):
             good.append((number, ts, prices))
     bad += _check_hours([(number, ts) for number, ts, _ in good], session, now)
     wrong = {cell.row for cell in bad}
@@ -104,56 +132,62 @@ def _place(cell: Cell) -> tuple[int, int]:
     return cell.row, COLUMNS.index(cell.column)
 
 
-def _read(number: int, row: Sequence[str]) -> tuple[datetime | None, list[float], list[Cell]]:
-    ts, prices = _stamp(row[0]), [_price(cell) for cell in row[1:]]
-    bad = []
-    if ts is None:
-        bad.append(Cell(number, HOUR_UTC, f"{row[0].strip() or 'nothing'} is no time; write 2026-01-05 14:00"))
-    elif ts < EARLIEST:
+def _read(number: int, row: Sequence[str], ts: datetime | str, comma: bool | None) -> tuple[list[float], list[Cell]]:
+    prices = {column: _price(cell, comma) for column, cell in zip(COLUMNS[1:], row[1:], strict=True)}
+    bad = [Cell(number, column, why) for column, why in {HOUR_UTC: ts, **prices}.items() if isinstance(why, str)]
+    if isinstance(ts, datetime) and ts < EARLIEST:
         bad.append(Cell(number, HOUR_UTC, f"hours before {EARLIEST.year} are not taken; leave it out"))
-    for column, cell, price in zip(COLUMNS[1:], row[1:], prices, strict=True):
-        if price is None:
-            bad.append(Cell(number, column, f"{cell.strip() or 'nothing'} is no number"))
-        elif not price > 0:
-            bad.append(Cell(number, column, f"{price:g} is no price: it must be above 0"))
-    known = [price for price in prices if price is not None]
+    known = [price for price in prices.values() if isinstance(price, float)]
     if not bad:
-        bar = dict(zip(PRICES, known, strict=True))
+        bar = dict(zip(PRICES, row[1:], strict=True))
         bad += [Cell(number, field.capitalize(), _contradiction(field, bar)) for field in wrong_prices(*known)]
-    return ts, known, bad
+    return known, bad
 
 
-def _contradiction(field: str, bar: Mapping[str, float]) -> str:
+def _contradiction(field: str, bar: Mapping[str, str]) -> str:
     if field == "high":
-        return f"{bar['high']:g} is below the low, {bar['low']:g}"
-    return f"{bar[field]:g} lies outside low to high, {bar['low']:g} to {bar['high']:g}"
+        return f"{bar['high']} is below the low, {bar['low']}"
+    return f"{bar[field]} lies outside low to high, {bar['low']} to {bar['high']}"
 
 
-def _stamp(text: str) -> datetime | None:
-    """Return the time in UTC, which is also assumed where no offset is written; None if the text is no time."""
-    text = text.strip()
-    try:
-        ts = datetime.fromisoformat(text)
-        return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return next((found.replace(tzinfo=UTC) for form in DAY_FIRST if (found := _strptime(text, form))), None)
+def _stamps(texts: Sequence[str]) -> list[datetime | str]:
+    """Return the times in UTC, which is also assumed where no offset is written, or why a text is none."""
+    found: list[datetime | str] = [f"{text or 'nothing'} is no time; write {EXAMPLE}" for text in texts]
+    places: dict[Stamp, list[int]] = {}
+    for place, text in enumerate(texts):
+        if (form := recognise_stamp([text])) and not form.label:
+            places.setdefault(form, []).append(place)
+    for form, those in places.items():
+        for place, ts in zip(those, _parse(pl.Series([texts[place] for place in those]), form), strict=True):
+            found[place] = ts or found[place]
+    return found
 
 
-def _strptime(text: str, form: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, form)
-    except ValueError:
-        return None
+def _parse(texts: pl.Series, form: Stamp) -> Iterable[datetime | str | None]:
+    """Day and month are not guessed, except that with points, as in 06.01.2026, the day comes first."""
+    first = day_first(date_pairs(texts)) if form.date == "dmy" else True
+    if first is None and not (form.usual or "").startswith("%d.%m.%Y"):
+        return [f"{text} may begin with the day or the month; write {EXAMPLE}" for text in texts]
+    return [ts and ts.replace(tzinfo=UTC) for ts in parse_stamps(texts, with_order(form, first is not False))]
 
 
-def _price(text: str) -> float | None:
-    """Return the price; its decimal sign may be a comma. None if the text is no finite number."""
-    text = text.strip()
+def _price(text: str, comma: bool | None) -> float | str:
+    """Return a price, or why the text is none.
+
+    comma   whether the comma of a price such as 1,234 is its decimal sign; None: unknown
+    """
+    ambiguous = "," in text and LIKE_THOUSANDS.fullmatch(text)
+    if ambiguous and comma is None:
+        return f"{text} may hold thousands or decimals; write {text.replace(',', '')} or {text.replace(',', '.')}"
+    if GROUPED.fullmatch(text) and not (ambiguous and comma):
+        text = text.replace(",", "")
     try:
         price = float(text if "." in text else text.replace(",", "."))
     except ValueError:
-        return None
-    return price if isfinite(price) else None
+        price = nan
+    if not isfinite(price):
+        return f"{text or 'nothing'} is no number"
+    return price if price > 0 else f"{text} is no price: it must be above 0"
 
 
 def _check_hours(stamps: Sequence[tuple[int, datetime]], session: Session, now: datetime) -> Iterator[Cell]:
