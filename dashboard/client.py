@@ -1,5 +1,6 @@
 """Client of the pages for the forecast service over HTTP and for the stored hourly bars."""
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ class Client:
     def __init__(self, settings: DashboardSettings) -> None:
         self.settings = settings
         service = settings.service
-        headers = {"X-API-Key": service.key} if service.key else {}
+        headers = {b"X-API-Key": os.fsencode(service.key)} if service.key else {}
         self._http = httpx.Client(base_url=service.url, headers=headers, timeout=service.timeout_s, trust_env=False)
 
     def needs(self, symbol: str) -> Input:

@@ -34,11 +34,13 @@ from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.overrides import to_overrides
+from lstm_ts.sources.bounded_http import check_url
 
 EXTENSIONS = ("tabulator", "filedropper")
 UPLOADS = "lstm_ts_uploads_"
 LOGIN_BYTES = 1 << 16  # of a request's body; uploads come over the websocket
 ORIGIN = re.compile(r"[^\s/:]+(:\d{1,5})?")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
@@ -56,13 +58,18 @@ def read_settings(cfg: DictConfig, uploads: Path) -> DashboardSettings:
         min_minutes_share=cfg.min_minutes_share,
         max_mismatch=cfg.max_mismatch,
         poll_s=cfg.poll_s,
-        service=Service(**to_json(cfg.service)),
+        service=Service(**(to_json(cfg.service) | {"key": (cfg.service.key or "").strip()})),
         upload=UploadLimits(**to_json(cfg.upload)),
         uploads=uploads,
         live_skill=construct(cfg.live_skill),
         verdict=construct(cfg.verdict),
-        operator_password=cfg.operator_password,
+        operator_password=_without_newline(cfg.operator_password),
     )
+
+
+def _without_newline(secret: str | None) -> str:
+    """Return a secret without the end of its line, which nobody can type."""
+    return (secret or "").rstrip("\r\n")
 
 
 def auth_of(cfg: DictConfig) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def auth_of(cfg: DictConfig) -> dict[str, Any]:
         return {}
     known: dict[str, Any] = {"cookie_secret": auth.cookie_secret or secrets.token_hex(32)}
     if auth.basic:
-        return known | {"auth_provider": PasswordProvider(auth.basic)}
+        return known | {"auth_provider": PasswordProvider(_without_newline(auth.basic))}
     if handler := AUTH_PROVIDERS.get(oauth.provider):  # else Panel refuses it
         secured: Any = type(handler.__name__, (SiteCookies, handler), {})
         AUTH_PROVIDERS[oauth.provider] = secured
@@ -121,10 +128,10 @@ def set_up_panel(threads: int) -> None:
 
 def check(cfg: DictConfig) -> None:
     check_registry(cfg)
-    if not str(cfg.service.url).startswith(("http://", "https://")):
+    check_url(cfg.service.url, "service.url, or LSTM_TS_SERVICE, such as http://127.0.0.1:8000")
+    if CONTROL.search((cfg.service.key or "").strip()):
         raise ConfigError(
-            f"Expected service.url such as http://127.0.0.1:8000, got {cfg.service.url!r}; correct it, or "
-            f"LSTM_TS_SERVICE"
+            "Expected service.key as one line, got control characters in it; correct it, or LSTM_TS_API_KEY"
         )
     for origin in cfg.origins:
         if not ORIGIN.fullmatch(str(origin)):

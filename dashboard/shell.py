@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, available_timezones
 
 import panel as pn
@@ -76,7 +77,7 @@ def shell(client: Client, settings: DashboardSettings) -> Template:
 
 
 def _zone() -> ZoneInfo:
-    name = pn.state.cookies.get("zone", "").replace("%2F", "/")
+    name = unquote(pn.state.cookies.get("zone", ""))
     return ZoneInfo(name if name in available_timezones() else "UTC")
 
 

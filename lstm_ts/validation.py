@@ -139,6 +139,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
     value = holder[name] if not OmegaConf.is_missing(holder, name) else None
     if isinstance(default, str) and default.startswith(DECODED):  # a number that the environment may give
         default = OmegaConf.create({name: default})[name]
+    elif isinstance(default, str) and default.startswith("${oc.env:") and not default.endswith(",null}"):
+        default = default if value is None else "…"  # what the environment gives is text
     default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
     if _fits(value, default) or key.startswith(CHECKED_BY_LIGHTNING) or type(value) in _allowed(holder, name):
         return

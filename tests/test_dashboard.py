@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import panel as pn
@@ -36,7 +37,7 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.store.bar_store import BarStore
 
 pytestmark = pytest.mark.browser
-KEY = "correct-horse"
+KEY = "ключ"
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,10 @@ def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_fac
 
 @pytest.fixture(scope="module")
 def started(folder: Path) -> Iterator[tuple[Server, Dashboard]]:
-    """Both at once."""
+    """Both at once; the dashboard's key ends as a line of a file does."""
     with (
-        running(Server(folder, keys=KEY)) as server,
-        shown(Dashboard(folder, str(server.client.base_url), key=KEY)) as dashboard,
+        running(Server(folder, keys=f"of-the-tests,{KEY}")) as server,
+        shown(Dashboard(folder, str(server.client.base_url), key=f"{KEY}\n")) as dashboard,
     ):
         wait_for(lambda: server.health().ready)
         yield server, dashboard
@@ -521,6 +522,12 @@ def test_every_way_in_is_accessible_and_fits_the_screen(
         assert colour == ("rgb(18, 18, 18)" if dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.parametrize("zone", ["Etc/GMT+8", "Europe/Berlin"])
+def test_a_page_is_laid_out_for_the_zone_that_its_cookie_names(dashboard: Dashboard, zone: str) -> None:
+    cookie = {"Cookie": f"zone={quote(zone, safe='')}"}
+    assert f'zone !== "{zone}"' in httpx.get(dashboard.url, headers=cookie, trust_env=False).text
+
+
 def test_the_theme_is_switched_by_keyboard_and_kept(page: Page) -> None:
     forecast_of(page)
     page.get_by_role("button", name="Dark theme").focus()
@@ -660,7 +667,9 @@ def test_no_page_asks_another_host_for_anything_nor_breaks_its_own_policy(
         assert (away, refused) == ([], [])
 
 
-@pytest.mark.parametrize("option", ["threads=0", "poll_s=-1", "service.timeout_s=0", "upload.max_rows=0"])
+@pytest.mark.parametrize(
+    "option", ["threads=0", "poll_s=-1", "service.timeout_s=0", "upload.max_rows=0", "service.key='a\tb'"]
+)
 def test_a_value_out_of_range_is_named(option: str) -> None:
     with pytest.raises(ConfigError, match=option.split("=")[0]):
         check(compose("dashboard", option))

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from processes import free_port
 
 from dashboard.server import main as dashboard
@@ -178,6 +179,7 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
             "Expected a list for symbols, got symbols=XAGUSD; write it as in symbols=[XAGUSD]",
         ),
         ("dashboard", "origins=a:80", "write it as in origins=[a:80]"),
+        ("dashboard", "auth.basic=[a,b]", "Expected text for auth.basic, got auth.basic=[a,b]"),
         ("process", "source=files", "Expected a key of process, got source=files; its keys are"),
         ("train", "+experiments=quickstart", "did you mean +experiment=quickstart?"),
         ("predict", "source.zone=UTC", "did you mean zone=null (conf/predict.yaml)?"),
@@ -202,6 +204,11 @@ def test_a_key_or_a_value_that_does_not_fit_is_told_with_what_exists(command: st
 )
 def test_a_value_of_another_kind_that_is_allowed_stays_allowed(command: str, typed: str) -> None:
     compose(command, [typed])
+
+
+@pytest.mark.parametrize("key", ["operator_password", "auth.basic", "auth.cookie_secret", "service.key"])
+def test_a_secret_of_digits_stays_as_it_was_typed(key: str) -> None:
+    assert OmegaConf.select(compose("dashboard", [f"{key}=12_345"]), key) == "12_345"
 
 
 @pytest.mark.parametrize(
@@ -245,6 +252,7 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
             "Expected the ledger as sqlite:///<file> or postgresql+psycopg://",
         ),
         (dashboard, "service.url=localhost:8000", "Expected service.url such as http://127.0.0.1:8000"),
+        (dashboard, "service.url=http://127.0.0.1:99999", "Expected service.url such as http://127.0.0.1:8000"),
         (dashboard, "auth.oauth.provider=githb", "Expected auth.oauth.provider as one of "),
         (dashboard, "auth.oauth.provider=github", "set LSTM_TS_OAUTH_KEY and LSTM_TS_OAUTH_SECRET"),
         (pipeline.main, "home=", "Expected home as a folder"),

@@ -35,7 +35,8 @@ def check_url(url: str, what: str) -> str:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
         parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query or parsed.fragment:
+    known = parsed.scheme in ("http", "https") and parsed.host and (parsed.port is None or 0 < parsed.port < 65536)
+    if not known or parsed.userinfo or parsed.query or parsed.fragment:
         raise ConfigError(f"Expected {what}, got something else; correct it")
     return str(url).rstrip("/")
 
