@@ -77,10 +77,13 @@ def test_damaged_and_half_written_runs_are_said_and_stop_nobody(runs: list[Run],
     (half / "scores/scores.json").write_text((half / "scores/scores.json").read_text()[:5000])
     torn = beside(tmp_path, runs[0], "2026-01-05/12-00-00")
     (torn / ".hydra/config.yaml").write_text("net: {hidden: 4\n  lr")
+    odd = beside(tmp_path, runs[0], "2026-01-05/12-30-00") / "scores/scores.json"
+    odd.write_text(json.dumps(json.loads(odd.read_text()) | {"span": ["<b>2026", "2026"]}))
     (tmp_path / "train/2026-01-05/13-00-00").mkdir()
     (tmp_path / "train/2026-01-05/no run").mkdir()
     found = read_runs(tmp_path)
-    words = ["Expected .hydra/config.yaml, got none", "to be YAML", "it is damaged, or of another", "is still running"]
+    damaged = "it is damaged, or of another"
+    words = ["Expected .hydra/config.yaml, got none", damaged, "to be YAML", damaged, "is still running"]
     assert all(word in run.trouble for word, run in zip(words, found, strict=True))
     table = listing(found, BERLIN)
     assert all(word in table for word in words)
@@ -145,6 +148,7 @@ def test_runs_are_found_by_all_words_of_what_is_told_of_them(runs: list[Run]) ->
 def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs: list[Run]) -> None:
     html = comparison_table(runs, BERLIN)
     assert all(text in html for text in ("optimisation.lr", "0.9900", "0.9999", runs[0].span))
+    assert "<b>" not in comparison_table([replace(runs[0], span="<b>")], BERLIN)
     plot = loss_curves(runs, LIGHT, BERLIN)
     drawn: Any = plot.renderers[1]
     assert drawn.data_source.data["loss"][1:] == [1.5, 0.99, 1.2]
@@ -209,6 +213,8 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             page.get_by_label("Filter").press_sequentially("lr=0.01")
             expect(page.get_by_role("region", name="1 run, newest first").locator("tbody tr")).to_have_count(1)
             page.get_by_label("Filter").fill("no run has this")
+            expect(page.get_by_text("No run has all of these words")).to_be_visible()
+            expect(page.get_by_text("There is nothing to compare yet")).not_to_be_visible()
             expect(page.get_by_text("Its files are in")).to_have_count(0)
             expect(page.get_by_text("Scores as JSON")).not_to_be_visible()
             page.get_by_label("Filter").fill("")

@@ -54,7 +54,7 @@ def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:
             f'<span class="wrap">{escape(label(run, zone))}</span>',
             *(escape(format_value(run.config[name])) if name in run.config else NONE for name in settings),
             *score_cells(run, steps),
-            run.span or NONE,
+            escape(run.span or NONE),
         )
         for run in runs
     ]

@@ -25,6 +25,7 @@ POINTS = """<p class="quiet">A point is a run, the dash above or below it the be
 validation loss that of har_rolling. Differences between runs are not tested.</p>"""
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
 them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
+NO_MATCH = '<p class="quiet">No run has all of these words: leave some out.</p>'
 
 
 class Experiments:
@@ -52,13 +53,12 @@ class Experiments:
         self._files = {path: self._file(name, path) for path, name in FILES.items()}
         scatter = pn.FlexBox(self._parameter, self._score, self._span)
         self._compared = pn.Column(scatter, self._picture, self._under, **wide)
-        self._some = pn.Column(
-            pn.FlexBox(self._show, self._filter), self._table,
+        self._matching = pn.Column(
             html("<h2>Runs side by side</h2>"), self._compare, self._curves, self._beside,
             html("<h2>Scores by parameter</h2>"), self._alike, self._compared,
-            html("<h2>One run</h2>"), self._run, pn.FlexBox(*self._files.values()), self._details,
-            visible=False, **wide,
+            html("<h2>One run</h2>"), self._run, pn.FlexBox(*self._files.values()), self._details, **wide,
         )  # fmt: skip
+        self._some = pn.Column(pn.FlexBox(self._show, self._filter), self._table, self._matching, visible=False, **wide)
         self.view = pn.Column(self._none, self._some, **wide)
         for widget, draw in (
             (self._show, self._draw_group),
@@ -116,7 +116,7 @@ class Experiments:
 
     def _draw_group(self) -> None:
         runs, zone = self._shown(), self._context.zone
-        self._table.object = listing(runs, zone)
+        self._table.object, self._matching.visible = listing(runs, zone) if runs else NO_MATCH, bool(runs)
         self._scores = {score.label: score for score in scores_of(runs)}
         parameters = differing([run for run in runs if run.horizons])
         labelled = {label(run, zone): str(run.folder) for run in runs}

@@ -142,13 +142,13 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
         raise ValueError("No scores: it is still running, or was cut off.")
     try:
         content = json.loads(path.read_text().replace('"mae_usd"', '"mae_price"'))  # of runs before symbols had files
-        first, last = content["span"]
+        first, last = map(datetime.fromisoformat, content["span"])
         named = {step: {**scored, "best": read_best(scored)} for step, scored in content["horizons"].items()}
         horizons = HORIZONS.validate_python(_known(named))
         for horizon in horizons.values():
             if not horizon.baselines.keys() == horizon.skill.keys() == horizon.dm_p.keys() > set():
                 raise KeyError("baselines")
-        return horizons, f"{first[:10]} to {last[:10]}"
+        return horizons, f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             "Expected scores/scores.json to hold the scores, got something else: it is damaged, or of another version."
