@@ -379,6 +379,27 @@ def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Serv
 
 
 @pytest.mark.slow
+def test_a_file_that_is_removed_while_it_is_read_is_silent(
+    page: Page, service: Server, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    everyone = (*service.children(), service.process.pid)
+    choose(page, "Upload")
+    expect(page.locator("input[type=file]")).to_be_attached()
+    try:
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        upload(page, write_csv(tmp_path / "hours.csv", hourly_bars))
+        expect(page.get_by_text("rows read…")).to_be_visible()
+        page.locator(".filepond--action-revert-item-processing").click()
+        expect(page.get_by_text("rows read…")).to_have_count(0)
+        page.wait_for_timeout(7000)  # longer than service.timeout_s
+        expect(page.get_by_text("takes too long to answer")).to_have_count(0)
+    finally:
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
 def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     local = hourly_bars.with_columns(ts=pl.col("ts") + 7 * HOUR)
     upload(page, write_csv(tmp_path / "hours.csv", local))

@@ -1,6 +1,7 @@
 """Uploaded files, read within limits."""
 
 import gzip
+import re
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from test_configs import compose
 from dashboard.forecast.upload_parser import OverLimit, ReadOptions, UploadedBars, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import DashboardSettings
-from lstm_ts.errors import DataError, NoRows, UnknownFormat, WrongZone
+from lstm_ts.errors import DataError, LstmTsError, NoRows, UnknownFormat, WrongZone
 from lstm_ts.market.session import HOUR, Session
 
 OPEN = ReadOptions()
@@ -134,6 +135,29 @@ def test_bars_stamped_when_they_close_are_doubted_and_shifted_on_request(
     assert doubt.endswith("the bars of 60 minutes seem to be stamped when they close")
     done = read_file(path, options=ReadOptions(stamps="close"))
     assert (done.hourly_bars["ts"].equals(whole["ts"]), done.doubts) == (True, [])
+
+
+TICKS = "time,bid,ask\n2014-06-02 00:00:01,1.5,1.6\n2014-06-02 00:00:02,1.5,1.6\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "stamps", "words"),
+    [
+        ("", "open", "got an empty file: mine.csv. Send another file."),
+        ("time,open,high,low,close\n", "open", "got only a header in mine.csv. Send another file."),
+        (TICKS, "close", "Expected bars stamped when they open for ticks, which do not close, got close for mine.csv"),
+        (
+            "time,symbol,open,high,low,close\n2014-06-02 00:00,XAUUSD,1,1,1,1\n",
+            "open",
+            "Choose that symbol, or leave out",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_pages_words(tmp_path: Path, text: str, stamps: str, words: str) -> None:
+    (tmp_path / "bars").write_text(text)
+    with pytest.raises(LstmTsError, match=re.escape(words)) as told:
+        read_file(tmp_path / "bars", options=ReadOptions(stamps=stamps))
+    assert "source." not in str(told.value)
 
 
 def test_a_small_gzip_of_much_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
 
+from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -52,7 +54,8 @@ class Upload:
         self._origin = Choice(name="Forecast made at", options={}, width=300, **look)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
-            f'<p class="quiet">CSV or Parquet, minutes or hours, up to {limit // 1_000_000} MB; it is not kept.</p>',
+            f'<p class="quiet">CSV or other text, xlsx or Parquet, also as gzip or zip: ticks, minutes or hours, up to '
+            f"{limit // 1_000_000} MB; it is not kept.</p>",
             height=28,
         )
         self._overview = _Overview(context, context.settings.quote_of(symbol))
@@ -93,36 +96,41 @@ class Upload:
         options = ReadOptions(
             self._zone.value, self._dates.value or None, self._decimal.value or None, self._stamps.value
         )
-        pn.state.execute(self._offer_options)
+        self._draw(path, self._offer_options)
         try:
             unzip(path, name, settings.upload)
             found = recognise_file(path, name, self._symbol, options)
-            pn.state.execute(lambda: setattr(self._zone, "disabled", found.zoned))
-            done = read(path, name, self._symbol, options, settings, self._show_progress)
+            self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
+            done = read(path, name, self._symbol, options, settings, lambda rows: self._show_progress(path, rows))
             needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:
-            self._refuse(error)
+            refusal = str(error)
+            self._draw(path, lambda: self._refuse(refusal))
+        except FileNotFoundError:  # removed meanwhile
             return
-        self._bars = done.hourly_bars
-        pn.state.execute(lambda: self._offer(done, needs.tsteps, found))
+        else:
+            self._draw(path, lambda: self._offer(done, needs.tsteps, found))
+
+    def _draw(self, path: Path, draw: Callable[[], None]) -> None:
+        """Draw what was read of a file, unless it has been removed, or another one has come."""
+        pn.state.execute(lambda: draw() if self._drop.state == THERE and self._drop.path == path else None)
 
     def _offer_options(self) -> None:
         for choice in (self._dates, self._decimal, self._stamps):
             choice.disabled = False
 
-    def _show_progress(self, rows: int) -> None:
-        pn.state.execute(lambda: setattr(self._says, "object", f'<p class="quiet">{rows:,} rows read…</p>'))
+    def _show_progress(self, path: Path, rows: int) -> None:
+        text = f'<p class="quiet">{rows:,} rows read…</p>'
+        self._draw(path, lambda: setattr(self._says, "object", text))
 
-    def _refuse(self, error: LstmTsError) -> None:
-        def draw() -> None:
-            self._says.object = alert(str(error))
-            self._origin.disabled, self._picture.visible = True, False
-
-        pn.state.execute(draw)
+    def _refuse(self, why: str) -> None:
+        self._says.object = alert(why)
+        self._origin.disabled, self._picture.visible = True, False
         self._result.fail("")
 
     def _offer(self, done: UploadedBars, tsteps: int, found: RecognisedFile) -> None:
         """The hours to forecast from; the latest is taken."""
+        self._bars = done.hourly_bars
         closings = (done.hourly_bars["ts"] + HOUR).to_list()[tsteps - 1 :][-ORIGINS:]
         zone, kind = self._context.zone, "minutes, made hours" if done.minutes else "hours"
         left_out = f", {done.rejected:,} of them bad and left out" if done.rejected else ""

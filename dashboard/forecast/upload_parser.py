@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from dashboard.settings import DashboardSettings, UploadLimits
-from lstm_ts.errors import DataError, LstmTsError
+from lstm_ts.errors import ConfigError, DataError, LstmTsError
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.close_stamps import describe_close_stamps
 from lstm_ts.market.hours import check_hours
@@ -21,13 +21,19 @@ from lstm_ts.sources.files import Files
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20
 RECOGNISED_ROWS = 100_000  # read at a time, where the dates of all rows tell their order
-CHOOSE = {
-    "zone": "Choose another zone",
-    "dates": "Choose whether the day or the month comes first",
-    "stamps": "Choose that its bars are stamped when they close",
-    "price_factor": "Send prices in the currency, or take the unit out of the header",
-    "decimal": "Choose the decimal sign",
+CHOOSE = {  # by the beginning of the advice to those who type commands
+    "set source.zone, or source.stamps=close": "Choose another zone, or that its bars are stamped when they close",
+    "set source.zone": "Choose another zone",
+    "set source.dates": "Choose whether the day or the month comes first",
+    "set source.stamps": "Choose that its bars are stamped when they close",
+    "set source.price_factor": "Send prices in the currency, or take the unit out of the header",
+    "set source.decimal": "Choose the decimal sign",
+    "leave it out of source.paths": "Send another file",
+    "correct symbol, or": "Choose that symbol, or give it another name",
+    "correct symbol, set": "Choose that symbol, or leave out that column if it names no symbol",
+    "add span.": "Send bars of one spacing alone",
 }
+PAGE_WORDS = {"source.stamps=open": "bars stamped when they open", "source.zone": "the chosen zone"}
 
 
 class OverLimit(LstmTsError):
@@ -79,7 +85,7 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
 
 
 def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions) -> RecognisedFile:
-    """Raises    DataError, with `name` for the path"""
+    """Raises    ConfigError, DataError, with `name` for the path"""
     with _named(path, name):
         parts = open_chunks(path, RECOGNISED_ROWS, symbol=symbol, dates=options.dates, decimal=options.decimal)
     return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts))
@@ -94,7 +100,7 @@ def read(
     on_progress: Callable[[int], None],
 ) -> UploadedBars:
     """on_progress    called with the number of rows read so far
-    Raises    DataError, with `name` for the path; OverLimit
+    Raises    ConfigError, DataError, with `name` for the path; OverLimit
     """
     zoned = recognise_file(path, name, symbol, options).zoned
     files = Files(
@@ -120,7 +126,7 @@ def read(
         )
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), session)
-    notes = [note.replace(str(path), name) for batch in batches for note in batch.notes]
+    notes = [_reword(note, path, name) for batch in batches for note in batch.notes]
     return UploadedBars(
         hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts, notes
     )
@@ -128,15 +134,19 @@ def read(
 
 @contextmanager
 def _named(path: Path, name: str) -> Iterator[None]:
-    """Raises    DataError, with `name` for the path, and what to choose on the page for the options of a command"""
+    """Raises    ConfigError, DataError, with `name` for the path, and what to do on the page for a command's options"""
     try:
         yield
-    except DataError as error:
-        text, *advice = str(error).replace(str(path), name).split("; set source.")
-        option = advice[0] if advice else ""
-        choose = next((words for key, words in CHOOSE.items() if option.startswith(key)), "")
-        at_close = ", or that its bars are stamped when they close" if "source.stamps=close" in option else ""
-        raise type(error)(f"{text}. {choose}{at_close}." if choose else str(error).replace(str(path), name)) from None
+    except (ConfigError, DataError) as error:
+        text, _, advice = str(error).rpartition("; ")
+        choose = next((words for beginning, words in CHOOSE.items() if advice.startswith(beginning)), "")
+        raise type(error)(_reword(f"{text}. {choose}." if choose else str(error), path, name)) from None
+
+
+def _reword(text: str, path: Path, name: str) -> str:
+    for theirs, ours in {str(path): name, **PAGE_WORDS}.items():
+        text = text.replace(theirs, ours)
+    return text
 
 
 def _within(limits: UploadLimits, files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
