@@ -128,7 +128,7 @@ def set_up_panel(threads: int) -> None:
 
 def check(cfg: DictConfig) -> None:
     check_registry(cfg)
-    check_url(cfg.service.url, "service.url, or LSTM_TS_SERVICE, such as http://127.0.0.1:8000")
+    check_url(cfg.service.url, "service.url such as http://127.0.0.1:8000 (LSTM_TS_SERVICE may give it)")
     if CONTROL.search((cfg.service.key or "").strip()):
         raise ConfigError(
             "Expected service.key as one line, got control characters in it; correct it, or LSTM_TS_API_KEY"

@@ -159,3 +159,21 @@ def test_the_services_problems_find_their_cells(silver: Session) -> None:
     assert cells == [Cell(2, "High", "too high"), Cell(2, HOUR_UTC, "odd")]
     assert whole == ["too few"]
     assert len(COLUMNS) == 5
+
+
+@pytest.mark.parametrize(
+    ("price", "known", "read"),
+    [
+        ("18,460", 18.7, 18.46),
+        ("18,460", 19_000.0, 18_460.0),
+        ("18,460", None, None),
+        ("18,460", 400.0, None),
+        ("18.460", 18.7, 18.46),
+    ],
+)
+def test_a_known_price_tells_decimals_from_thousands(
+    silver: Session, price: str, known: float | None, read: float | None
+) -> None:
+    found = check([["2026-01-06 08:00", *[price] * 4]], silver, NEEDS, NOW, known=known)
+    assert found.bars["close"].to_list() == ([read] if read else [])
+    assert len(found.bad) == (0 if read else 4)

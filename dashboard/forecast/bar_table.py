@@ -87,6 +87,7 @@ class TypedBars:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol = context, symbol
         self._checking = self._changed = False
+        self._last_close: float | None = None
         self._result = Result(context, symbol)
         self._table, self._count = BarTable(), html(height=28)
         self._paste = pn.widgets.TextAreaInput(
@@ -119,7 +120,8 @@ class TypedBars:
             self._result.fail("", keep=True)  # the service may have been away
             try:
                 bars = self._context.client.hourly_bars(self._symbol).tail(needs.tsteps)
-                prices = price_format(self._context.settings.quote_of(self._symbol), bars["close"][-1])
+                self._last_close = bars["close"][-1]
+                prices = price_format(self._context.settings.quote_of(self._symbol), self._last_close)
                 self._fill(to_rows(bars, prices.decimals))
             except NoRows:
                 self._fill([[""] * len(COLUMNS)] * needs.tsteps)
@@ -169,7 +171,8 @@ class TypedBars:
     def _run_check(self, rows: list[list[str]]) -> CheckResult:
         """Check the rows.    Raises    ServiceError: the service does not say what it needs"""
         needs = self._context.client.needs(self._symbol)
-        checked = check(rows, self._context.settings.session_of(self._symbol), needs, clock.now())
+        session = self._context.settings.session_of(self._symbol)
+        checked = check(rows, session, needs, clock.now(), known=self._last_close)
         lack = checked.lacks(needs)
         return CheckResult(needs, checked, checked.bad, [lack] if lack else [])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite, nan
+from statistics import median
 
 import polars as pl
 
@@ -24,6 +25,7 @@ from lstm_ts.sources.stamps import Stamp, recognise_stamp
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))
+NEAR = 10  # factor between prices of one symbol
 EXAMPLE = "2026-01-05 14:00"
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
@@ -94,13 +96,21 @@ def _shown(price: float, decimals: int) -> str:
     return text if float(text) == price else f"{Decimal(repr(price)):f}"
 
 
-def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: datetime) -> Checked:
-    """Check rows as hourly bars of the session; empty rows are ignored."""
+def check(
+    rows: Sequence[Sequence[str]], session: Session, needs: Input, now: datetime, *, known: float | None = None
+) -> Checked:
+    """Check rows as hourly bars of the session; empty rows are ignored.
+
+    known   a recent price, which tells the decimals of 18,460 from thousands; None: there is none
+    """
     good: list[tuple[int, datetime, list[float]]] = []
     bad: list[Cell] = []
     stripped = [[cell.strip() for cell in row] for row in rows]
     filled = [number for number, row in enumerate(stripped) if any(row)]
-    comma = decimal_comma((cell for number in filled for cell in stripped[number][1:]), points_tell=False)
+    cells = [cell for number in filled for cell in stripped[number][1:]]
+    comma = decimal_comma(cells, points_tell=False)
+    if comma is None and known and (ambiguous := [cell for cell in cells if "," in cell]):
+        comma = _is_comma_decimal(ambiguous, known)
     for number, ts in zip(filled, _stamps([stripped[number][0] for number in filled]), strict=True):
         prices, found = _read(number, stripped[number], ts, comma)
         bad += found
@@ -113,6 +123,12 @@ def check(rows: Sequence[Sequence[str]], session: Session, needs: Input, now: da
     bars = pl.DataFrame(columns, schema=HOURLY_SCHEMA, orient="row")
     hours, missing = _count(bars, session, needs)
     return Checked(bars, tuple(number for number, *_ in kept), tuple(sorted(bad, key=_place)), hours, missing)
+
+
+def _is_comma_decimal(prices: Sequence[str], known: float) -> bool | None:
+    """Return whether prices such as 18,460 are near the known one by their decimals; None: neither way."""
+    ratio = median(float(price.replace(",", ".")) / known for price in prices)
+    return next((comma for comma, size in ((True, ratio), (False, 1000 * ratio)) if 1 / NEAR < size < NEAR), None)
 
 
 def cells_of(problems: Sequence[Problem], checked: Checked, left_out: int) -> tuple[list[Cell], list[str]]:
