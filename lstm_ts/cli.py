@@ -32,7 +32,7 @@ from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
 from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
 from lstm_ts.lifetime import repeat_lost
-from lstm_ts.overrides import key_of, value_of
+from lstm_ts.overrides import key_of, task_overrides, value_of
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
 
@@ -228,7 +228,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=partial(_run_job, task), config=config
     )
-    runs = launcher.launch([[*hydra_node.overrides.task, *job] for job in jobs], initial_job_idx=0)
+    runs = launcher.launch([[*task_overrides(hydra_node), *job] for job in jobs], initial_job_idx=0)
     configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has closed the log
     for run in runs:
         _ = run.return_value
@@ -247,4 +247,4 @@ def typed_overrides() -> list[str]:
     node = HydraConfig.get()
     folders = [source.path for source in node.runtime.config_sources if source.provider in OWN_FOLDERS]
     searched = [f"{SEARCHPATH}=[{','.join(repr(f'file://{folder}') for folder in folders)}]"] if folders else []
-    return [*node.overrides.task, *searched]
+    return [*task_overrides(node), *searched]

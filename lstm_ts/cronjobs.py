@@ -3,8 +3,9 @@
 It takes the values of `lstm_ts.pipeline`. What pods have in common is added by deploy/k8s/base.
 """
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -19,6 +20,11 @@ MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pod
 WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
 RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
+MACROS = {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
+PART = re.compile(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/[1-9]\d{0,2})?")  # of a field, between commas
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+FIELDS = ((range(60), ()), (range(24), ()), (range(1, 32), ()), (range(1, 13), MONTHS), (range(7), DAYS))
 
 
 class Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -32,16 +38,49 @@ Dumper.add_representer(
 
 
 def build_cronjobs(cfg: DictConfig, plan: Plan) -> Iterator[dict[str, Any]]:
-    """Raises    ConfigError: a symbol is too long for the name of a CronJob"""
-    for symbol in plan.symbols:
+    """Raises    ConfigError: a symbol that is too long for the name of a CronJob, or two of one name; no times"""
+    check_times(cfg.cron)
+    seconds = cfg.instance.run_monitoring.max_runtime_seconds
+    if type(seconds) is not int or seconds < 1:
+        raise ConfigError(f"Expected instance.run_monitoring.max_runtime_seconds of at least 1, got {seconds}")
+    prefixes = {f"lstm-ts-{asset_prefix(each.name).replace('_', '-').lower()}": each for each in plan.symbols}
+    if len(prefixes) < len(plan.symbols):
+        raise ConfigError(
+            f"Expected symbols whose CronJobs have different names, which are in lower case, "
+            f"got symbols={[symbol.name for symbol in plan.symbols]}; write the CronJobs of each by itself"
+        )
+    for prefix, symbol in prefixes.items():
         for name, schedule, script in build_scripts(cfg, plan, symbol.name):
-            full_name = f"lstm-ts-{asset_prefix(symbol.name).replace('_', '-').lower()}-{name}"
+            full_name = f"{prefix}-{name}"
             if len(full_name) > LONGEST_NAME:
                 raise ConfigError(
                     f"Expected a symbol that fits into a CronJob's name of {LONGEST_NAME} characters, "
                     f"got {full_name}; rename {symbol.name}"
                 )
             yield build_cronjob(cfg, full_name, schedule, script)
+
+
+def check_times(times: Mapping[str, str]) -> None:
+    """Raises    ConfigError: a schedule that Kubernetes refuses"""
+    for name, text in times.items():
+        fields = text.lower().split()
+        whole = len(fields) == len(FIELDS) and all(map(_is_field, fields, *zip(*FIELDS, strict=True)))
+        if not whole and text not in MACROS:
+            raise ConfigError(
+                f"Expected cron.{name} as minute, hour, day, month and weekday (0 to 6, Sunday is 0), got {text!r}; "
+                f"write it as in cron.{name}='30 0 * * *'"
+            )
+
+
+def _is_field(text: str, values: range, names: Sequence[str]) -> bool:
+    """Return whether a field of cron holds `*`, values or spans of them, in numbers or names, each with any step."""
+    known = {str(value): value for value in values} | dict(zip(names, values, strict=False))
+    for part in text.split(","):
+        found = PART.fullmatch(part)
+        ends = [known.get(end.lstrip("0") or "0", -1) for end in found.groups() if end] if found else [-1]
+        if -1 in ends or ends != sorted(ends):
+            return False
+    return True
 
 
 def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[str, str | None, str]]:
@@ -99,7 +138,7 @@ def main(cfg: DictConfig) -> None:
     overrides = typed_overrides()
     plan = make_plan(cfg, overrides)
     plan.check()
-    jobs = build_cronjobs(cfg, plan)
+    jobs = list(build_cronjobs(cfg, plan))
     print(f"# Written by: python -m lstm_ts.cronjobs {shlex.join(overrides)}")
     print(yaml.dump_all(jobs, Dumper=Dumper, sort_keys=False, width=1000), end="")
 

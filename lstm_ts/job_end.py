@@ -10,6 +10,7 @@ from typing import Any
 from hydra.types import RunMode
 
 from lstm_ts.errors import LstmTsError
+from lstm_ts.overrides import task_overrides
 
 MISTAKE = 2  # exit code
 
@@ -31,7 +32,7 @@ def isolated_job(hydra_node: Any) -> Iterator[None]:
         raise JobRefused from None
     except Exception:
         if hydra_node.mode == RunMode.MULTIRUN:  # of which Hydra raises the first job's error alone
-            log.exception("A job of the multirun has failed: %s", " ".join(hydra_node.overrides.task))
+            log.exception("A job of the multirun has failed: %s", " ".join(task_overrides(hydra_node)))
         raise
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -21,6 +21,11 @@ PLAIN = re.compile(r"[\w.-]+")  # needs no quotes
 
 def is_group(key: str) -> bool:
     return (CONF / key).is_dir()
+
+
+def task_overrides(hydra_node: Any) -> list[str]:
+    """Return a command line's overrides as typed: `${symbol.name}` is resolved by what each one configures."""
+    return cast(list[str], OmegaConf.to_container(hydra_node.overrides.task))
 
 
 def key_of(text: str) -> str:

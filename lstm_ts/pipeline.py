@@ -36,7 +36,7 @@ from lstm_ts.pipeline_assets import (
     build_outcomes,
 )
 from lstm_ts.pipeline_automation import build_drift_sensor, build_run_sensors, build_schedules
-from lstm_ts.plan import Plan, asset_prefix, make_plan, read_symbols
+from lstm_ts.plan import Plan, asset_prefix, make_plan
 from lstm_ts.store.disk import hold_lock, write_whole
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # this command line's overrides, as JSON, for processes that Dagster starts
@@ -80,15 +80,16 @@ def build_symbol(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.Definitions:
     )
 
 
-def hold_stores(data: Path, symbols: Sequence[str], address: str) -> None:
+def hold_stores(plan: Plan, address: str) -> None:
     """Lock the stores for as long as this process lives.    Raises    ConfigError: another pipeline has one"""
-    data.mkdir(parents=True, exist_ok=True)
-    for symbol in symbols:
+    for symbol in plan.symbols:
+        data = Path(compose("process", plan.command("process", symbol.name)).paths.data)
+        data.mkdir(parents=True, exist_ok=True)
         try:
-            hold_lock(data / f"pipeline-{symbol}.lock", f"process {os.getpid()}, {address}")
+            hold_lock(data / f"pipeline-{symbol.name}.lock", f"process {os.getpid()}, {address}")
         except BlockingIOError as error:
             raise ConfigError(
-                f"Expected no other pipeline of {symbol} in {data}, got one that runs ({error}); "
+                f"Expected no other pipeline of {symbol.name} in {data}, got one that runs ({error}); "
                 f"stop that one, or set another paths.data"
             ) from None
 
@@ -122,7 +123,7 @@ def main(cfg: DictConfig) -> None:
     check_port(cfg.host, cfg.port)
     if not str(cfg.home or "").strip():
         raise ConfigError("Expected home as a folder for Dagster's run history, got none; set it, or leave it out")
-    hold_stores(Path(cfg.paths.data), read_symbols(cfg.symbols), f"http://{cfg.host}:{cfg.port}")
+    hold_stores(make_plan(cfg, overrides), f"http://{cfg.host}:{cfg.port}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
     log.info("Dagster starts; its address is told once it answers")

@@ -19,6 +19,7 @@ from lstm_ts.overrides import SYMBOL
 
 STEPS = ("ingest", "process", "monitor", "retrain")
 DAY = timedelta(days=1)
+MOST_RETRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:
             raise ConfigError(f"Expected at least one day, got {days}={cfg[days]}")
     if cfg.retries.most < 0 or cfg.retries.first_delay_s < 0:
         raise ConfigError(f"Expected retries.most and retries.first_delay_s of at least 0, got {cfg.retries}")
+    if cfg.retries.most > MOST_RETRIES:
+        raise ConfigError(f"Expected at most {MOST_RETRIES} retries, got retries.most={cfg.retries.most}")
     first_day = utc(cfg.first_day)
     if first_day is None:
         raise ConfigError("Expected the first day that can be ingested, got none; set first_day=2019-01-01")

@@ -21,7 +21,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.explanations import DECODED, show_value, unknown_key
 from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import check_name, check_symbol
-from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, value_of
+from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, task_overrides, value_of
 
 CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
 DATES = re.compile(
@@ -37,7 +37,7 @@ def check_configuration(cfg: DictConfig, hydra_node: Any) -> None:
     """
     read_clock()
     logs.check_format(cfg.log)
-    _check_values(cfg, hydra_node.job.config_name, hydra_node.overrides.task, hydra_node.runtime.choices)
+    _check_values(cfg, hydra_node.job.config_name, task_overrides(hydra_node), hydra_node.runtime.choices)
     check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)
     if "trainer" in cfg:

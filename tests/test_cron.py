@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import succeed
 from processes import ROOT
 from test_pipeline import synthetic_minutes
 
 from lstm_ts import cronjobs, monitor
 from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.plan import make_plan
 from lstm_ts.store.bar_store import BarStore
 
 CRONTAB = ROOT / "deploy" / "cron" / "crontab"
@@ -81,6 +84,43 @@ def test_each_symbol_has_cronjobs_of_its_own() -> None:
     assert len({job["metadata"]["name"] for job in jobs}) == len(jobs) == 10
     weekly = next(job["spec"] for job in jobs if job["metadata"]["name"] == "lstm-ts-spy-weekly")
     assert (weekly["schedule"], weekly["jobTemplate"]["spec"]["backoffLimit"]) == ("1 2 * * 0", 7)
+
+
+def test_a_text_of_each_symbol_stays_each_symbols_own(tmp_path: Path) -> None:
+    of_symbol = ("paths.data=bars/${symbol.name}", "ingest='source=files source.paths=${symbol.name}.csv'")
+    text = "\n".join(succeed("cronjobs", tmp_path, "symbols=[XAGUSD,XAUUSD]", *of_symbol))
+    hourly = [job for job in yaml.safe_load_all(text) if job["metadata"]["name"].endswith("hourly")]
+    for job, symbol in zip(hourly, ("XAGUSD", "XAUUSD"), strict=True):
+        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        _, *overrides = shlex.split(container["args"][0].splitlines()[1].partition("-m ")[2])
+        cfg = compose("ingest", overrides)
+        assert (cfg.source.paths, cfg.paths.data) == (f"{symbol}.csv", f"bars/{symbol}")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("cron.hourly='99 * * * *'", "Expected cron.hourly as minute, hour, day, month and weekday"),
+        ("cron.nightly='30 0 * * 7'", "Sunday is 0"),
+        ("cron.nightly='5-1 0 * * *'", "cron.nightly"),
+        ("cron.weekly=nonsense", "got 'nonsense'"),
+        ("cron.weekly=''", "got ''"),
+        ("symbols=[XAGUSD,xagusd]", "Expected symbols whose CronJobs have different names"),
+        ("instance.run_monitoring.max_runtime_seconds=long", "max_runtime_seconds of at least 1, got long"),
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused(override: str, words: str, tmp_path: Path) -> None:
+    text = (ROOT / "lstm_ts/conf/symbol/XAGUSD.yaml").read_text()
+    (tmp_path / "symbol").mkdir()
+    (tmp_path / "symbol/xagusd.yaml").write_text(text.replace("name: XAGUSD", "name: xagusd"))
+    overrides = [f"hydra.searchpath=['file://{tmp_path}']", override]
+    cfg = compose("cronjobs", overrides)
+    with pytest.raises(ConfigError, match=words):
+        list(cronjobs.build_cronjobs(cfg, make_plan(cfg, overrides)))
+
+
+def test_times_are_taken_in_each_form_of_cron() -> None:
+    cronjobs.check_times({"hourly": "*/10,5-7 * 1 JAN-mar 0", "nightly": "00 06 * * SAT", "weekly": "@weekly"})
 
 
 def test_a_step_that_would_be_refused_is_refused_before_it_is_scheduled() -> None:

@@ -24,8 +24,9 @@ from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.pipeline import build_definitions, make_home
+from lstm_ts.pipeline import build_definitions, hold_stores, make_home
 from lstm_ts.pipeline_assets import SOURCE, TRAINING
+from lstm_ts.plan import make_plan
 from lstm_ts.registry.registry import Registry
 from lstm_ts.store.bar_store import BarStore
 
@@ -345,6 +346,12 @@ def test_one_source_is_asked_and_one_model_trained_at_a_time_from_the_first_run_
 def test_a_schedule_that_cannot_be_is_a_mistake_of_the_configuration(override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_definitions([override])
+
+
+def test_each_store_is_locked_where_it_lies(tmp_path: Path) -> None:
+    overrides = ["symbols=[XAGUSD,XAUUSD]", f"paths.data={tmp_path}/${{symbol.name}}"]
+    hold_stores(make_plan(compose("pipeline", overrides), overrides), "http://127.0.0.1:3000")
+    assert {path.parent.name for path in tmp_path.glob("*/*.lock")} == {"XAGUSD", "XAUUSD"}
 
 
 @pytest.mark.slow

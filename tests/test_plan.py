@@ -116,6 +116,7 @@ def test_a_symbol_without_a_file_is_told() -> None:
         ("symbols=[EUR/USD]", "EUR/USD"),
         ("days_per_run=0", "days_per_run=0"),
         ("retries.most=-1", "Expected retries.most and retries.first_delay_s of at least 0"),
+        ("retries.most=99999999999", "Expected at most 1000 retries"),
         ("look_back_days=0", "look_back_days=0"),
         ("first_day=someday", "an ISO date"),
         ("first_day=null", "first_day=2019-01-01"),
