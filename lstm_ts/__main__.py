@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from lstm_ts import __version__
 from lstm_ts.commands import COMMANDS
 from lstm_ts.completion import FLAGS, complete
+from lstm_ts.lifetime import exit_without_reader
 
 
 def usage() -> str:
@@ -23,6 +24,7 @@ def usage() -> str:
     )
 
 
+@exit_without_reader()
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):

@@ -29,21 +29,30 @@ if __name__ == "__main__":
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__, clock
-from lstm_ts.backup_place import SCHEMAS, Place, check_empty, check_parts
+from lstm_ts.backup_place import (
+    BARS,
+    FORMAT,
+    SCHEMAS,
+    SUMMARY,
+    Place,
+    check_empty,
+    check_new,
+    check_parts,
+    list_moves,
+    read_summary,
+)
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
+from lstm_ts.ledger.database import check_begun
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.uri import ARTIFACTS, check_there
 from lstm_ts.store.bar_store import BarStore
-from lstm_ts.store.disk import fsync_folder, hash_file
+from lstm_ts.store.disk import fsync_folder, hash_file, locked_meanwhile
 from lstm_ts.store.manifest import stores_in
-from lstm_ts.store.object_storage import check_free, download, is_url, upload
-
-SUMMARY, BARS = "backup.json", "bars"
-FORMAT = 1
+from lstm_ts.store.object_storage import check_free, is_url, local_copy, upload
 
 log = logging.getLogger(__name__)
 
@@ -51,31 +60,57 @@ log = logging.getLogger(__name__)
 def write(place: Place, folder: Path) -> dict[str, Any]:
     """Write a backup, which appears as a whole; return the contents of `backup.json`.
 
-    Raises    ConfigError: the folder exists
+    Raises    ConfigError: the folder exists, lies in what is copied, or is one that another backup is written to
     """
-    if folder.exists():
-        raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
-    if folder.resolve().is_relative_to(place.data.resolve()):
-        raise ConfigError(
-            f"Expected a folder outside of {place.data}, which is backed up, got {folder}; give another one"
-        )
+    folder = folder.resolve()
+    check_new(folder, place)
     if not any(place.data.glob("*/*")):
         raise ConfigError(f"Expected bars to back up in paths.data={place.data}, got none; correct paths.data")
     check_there(place.registry)
     staged = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_name(f".{folder.name}.lock")), ExitStack() as left_over:
+        check_new(folder, place)  # another one may have been written meanwhile
+        _remove(staged)
+        left_over.callback(_remove, staged)
+        staged.mkdir()
+        summary = _write_parts(place, staged)
+        staged.replace(folder)
+    fsync_folder(folder.parent)
+    return summary
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Raises    ConfigError: another process writes a backup to this folder, or restores one into this place"""
+    try:
+        with locked_meanwhile(lock):
+            yield
+    except BlockingIOError:
+        raise ConfigError(
+            f"Expected no other backup or restore that holds {lock}, got one that runs; "
+            f"wait for its end, or give another folder"
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_parts(place: Place, staged: Path) -> dict[str, Any]:
     summary = {"format": FORMAT, "lstm_ts": __version__, "at": clock.now().isoformat(timespec="seconds")}
     summary |= {"databases": _write_databases(place, staged), "stores": _write_stores(place.data, staged / BARS)}
     summary["files"] = {path.relative_to(staged).as_posix(): hash_file(path) for path in _files_of(staged)}
     (staged / SUMMARY).write_text(json.dumps(summary, indent=1))
-    staged.replace(folder)
-    fsync_folder(folder.parent)
     return summary
 
 
 def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
     registry = Registry(place.registry, None)
+    check_begun(place.ledger)
     with closing(Ledger(place.ledger, make=False)) as ledger, ExitStack() as still:
         for name in registry.names():
             still.enter_context(ledger.exclusive(f"{name}'s aliases"))
@@ -97,14 +132,8 @@ def _write_stores(data: Path, folder: Path) -> dict[str, int]:
 
 def check(folder: Path) -> dict[str, Any]:
     """Check every file of a backup; return its summary.    Raises    DataError: it is not as it was written"""
-    try:
-        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
-        files: Mapping[str, str] = summary["files"]
-        known = summary["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"Expected a backup in {folder}, got no {SUMMARY} of one; give its folder") from None
-    if not known:
-        raise DataError(f"Expected a backup of format {FORMAT}, got {summary['format']}; use the lstm_ts that wrote it")
+    summary = read_summary(folder)
+    files: Mapping[str, str] = summary["files"]
     there = {path.relative_to(folder).as_posix(): path for path in _files_of(folder) if path != folder / SUMMARY}
     for name in sorted(files.keys() | there.keys()):
         if name not in there or files.get(name) != hash_file(there[name]):
@@ -124,26 +153,26 @@ def restore(folder: Path, place: Place) -> dict[str, Any]:
     """
     summary = check(folder)
     check_parts(summary, place)
-    check_empty(summary, place)
-    moves = [(folder / BARS / store, place.data / store) for store in summary["stores"]]
-    if (folder / ARTIFACTS).exists() and place.artifacts:
-        moves.append((folder / ARTIFACTS, place.artifacts))
-    moves += [(folder / file, path) for file, url in place.databases.items() if (path := dumps.sqlite_file(url))]
-    staged = [(_stage(source, target), target) for source, target in moves]
-    for file, url in place.databases.items():
-        if not dumps.sqlite_file(url):
-            dumps.restore(folder / file, url)
-    for part, target in staged:
-        part.replace(target)
+    moves = list_moves(summary, folder, place)
+    place.data.mkdir(parents=True, exist_ok=True)
+    with _alone(place.data / ".restore.lock"), ExitStack() as left_over:
+        check_empty(summary, place)
+        staged = [(_stage(source, target, left_over), target) for source, target in moves]
+        for file, url in place.databases.items():
+            if not dumps.sqlite_file(url):
+                dumps.restore(folder / file, url)
+        for part, target in staged:
+            part.replace(target)
     _compare(summary, place)
     return summary
 
 
-def _stage(source: Path, target: Path) -> Path:
-    """A copy beside the target."""
+def _stage(source: Path, target: Path, left_over: ExitStack) -> Path:
+    """Copy beside the target; `left_over` removes the copy unless it is moved."""
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
+    _remove(part)
+    left_over.callback(_remove, part)
     if source.is_dir():
         shutil.copytree(source, part)
     else:
@@ -185,17 +214,17 @@ def _describe(summary: Mapping[str, Any]) -> Iterator[str]:
 @entry_point("backup")
 def main(cfg: DictConfig) -> None:
     check_registry(cfg)
-    if OmegaConf.is_list(cfg.folder) or re.match(r"\w+:(?!//)", str(cfg.folder)):
+    if cfg.folder is None or OmegaConf.is_list(cfg.folder) or re.match(r"\w+:(?!//)", str(cfg.folder)):
         raise ConfigError(f"Expected a folder or a URL such as s3://bucket/folder, got folder={cfg.folder}; correct it")
     place = Place(Path(cfg.paths.data), cfg.registry.uri, cfg.registry.ledger)
     match cfg.action:
         case "write":
             summary, done = _write_to(str(cfg.folder), place), "Backed up as of {at} → {folder}"
         case "check":
-            with _on_this_machine(str(cfg.folder)) as folder:
+            with local_copy(str(cfg.folder)) as folder:
                 summary, done = check(folder), "{folder} of {at} is as it was written"
         case "restore":
-            with _on_this_machine(str(cfg.folder)) as folder:
+            with local_copy(str(cfg.folder)) as folder:
                 summary, done = restore(folder, place), "Restored as of {at} from {folder}"
         case _:
             raise ConfigError(f"Expected action=write, check or restore, got {cfg.action}")
@@ -211,17 +240,6 @@ def _write_to(folder: str, place: Place) -> dict[str, Any]:
         summary = write(place, Path(name) / "backup")
         upload(Path(name) / "backup", folder, last=SUMMARY)
     return summary
-
-
-@contextmanager
-def _on_this_machine(folder: str) -> Iterator[Path]:
-    """Yield the folder, or a local copy of the objects at a URL."""
-    if not is_url(folder):
-        yield Path(folder)
-        return
-    with TemporaryDirectory() as name:
-        download(folder, Path(name) / "backup")
-        yield Path(name) / "backup"
 
 
 if __name__ == "__main__":

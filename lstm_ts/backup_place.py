@@ -1,18 +1,39 @@
-"""The parts of an installation that a backup holds, and checks of the place that it is restored into."""
+"""The parts of an installation that a backup holds, its summary, and checks of the place that it is restored into."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lstm_ts.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.market.symbol import SYMBOL
 from lstm_ts.registry.uri import ARTIFACTS, sqlite_path
-from lstm_ts.store.manifest import stores_in
+from lstm_ts.store.manifest import MANIFEST, stores_in
 
 LEDGER, REGISTRY = "ledger.dump", "registry.dump"
+SUMMARY, BARS = "backup.json", "bars"
+FORMAT = 1
 SCHEMAS = {"processed": HOURLY_SCHEMA, "raw": BAR_SCHEMA}  # in the order they are written
+
+
+STORE = rf"^({'|'.join(SCHEMAS)})/{SYMBOL.pattern}$"
+
+
+class Summary(BaseModel):
+    """The contents of `backup.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: Literal[1]  # FORMAT
+    lstm_ts: str
+    at: str  # ISO
+    databases: dict[Literal["ledger.dump", "registry.dump"], dumps.Content]
+    stores: dict[Annotated[str, StringConstraints(pattern=STORE)], int]  # rows
+    files: dict[str, str]  # hashes
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,36 @@ class Place:
         return [f"Not in it: {what}; back that up next, by its own means"]
 
 
+def check_new(folder: Path, place: Place) -> None:
+    """Raises    ConfigError: the folder exists, or lies in what is copied into it"""
+    if folder.exists():
+        raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
+    for copied in filter(None, (place.data, place.artifacts)):
+        if folder.is_relative_to(copied.resolve()):
+            raise ConfigError(
+                f"Expected a folder outside of {copied}, which is backed up, got {folder}; give another one"
+            )
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Raises    DataError: the folder holds no backup, one of another format, or a summary of another content"""
+    try:
+        summary = Summary.model_validate_json((folder / SUMMARY).read_bytes()).model_dump()
+    except OSError:
+        raise DataError(f"Expected a backup in {folder}, got no {SUMMARY} of one; give its folder") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise DataError(
+            f"Expected {folder / SUMMARY} as this lstm_ts writes it, got {got}; "
+            f"use the lstm_ts that wrote it, or take another backup"
+        ) from None
+    named = {f"{BARS}/{store}/{MANIFEST}" for store in summary["stores"]} | summary["databases"].keys()
+    if lacking := named - summary["files"].keys():
+        raise DataError(f"Expected {min(lacking)} among the files of {folder / SUMMARY}, got none; take another backup")
+    return summary
+
+
 def check_parts(summary: Mapping[str, Any], place: Place) -> None:
     """Raises    ConfigError: the place has other databases than the backup; LedgerError: they are of another kind"""
     if summary["databases"].keys() != place.databases.keys():
@@ -67,3 +118,17 @@ def check_empty(summary: Mapping[str, Any], place: Place) -> None:
         raise ConfigError(
             f"Expected an empty place to restore into, got {', '.join(taken)}; set another paths.data and paths.outputs"
         )
+
+
+def list_moves(summary: Mapping[str, Any], folder: Path, place: Place) -> list[tuple[Path, Path]]:
+    """Return what is copied from where to where.    Raises    ConfigError: the place lies within the backup"""
+    moves = [(folder / BARS / store, place.data / store) for store in summary["stores"]]
+    if (folder / ARTIFACTS).exists() and place.artifacts:
+        moves.append((folder / ARTIFACTS, place.artifacts))
+    moves += [(folder / file, path) for file, url in place.databases.items() if (path := dumps.sqlite_file(url))]
+    for _, target in moves:
+        if target.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"Expected a place outside of the backup {folder}, got {target}; set paths.data and paths.outputs"
+            )
+    return moves

@@ -31,7 +31,7 @@ from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
 from lstm_ts.explanations import describe_error, explained
 from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
-from lstm_ts.lifetime import repeat_lost
+from lstm_ts.lifetime import exit_without_reader, repeat_lost
 from lstm_ts.overrides import key_of, task_overrides, value_of
 from lstm_ts.processors import wait_passively
 from lstm_ts.validation import check_configuration, check_names
@@ -184,12 +184,8 @@ def run_command(config_name: str, task: Callable[[DictConfig], Result], override
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     try:
-        yield
-        if sys.stdout:
-            sys.stdout.flush()
-    except BrokenPipeError:  # as by `| head`; the interpreter would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        with exit_without_reader():
+            yield
     except KeyboardInterrupt:
         log.warning("Stopped by Ctrl-C")
         sys.exit(INTERRUPTED)

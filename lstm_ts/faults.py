@@ -13,6 +13,7 @@ SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 FAULTS = FULL | FORBIDDEN | MISPLACED | DAMAGED | SCARCE
 # Rust's libraries and SQLite give the number in their text, or none.
 IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+KERNELS = ("/proc/", "/sys/")  # where nothing can be made, of which the system says that it is not there
 NO_TEMPORARY_FOLDER = "No usable temporary directory found"
 PHRASES = {
     "database or disk is full": errno.ENOSPC,
@@ -49,6 +50,8 @@ def _number(error: BaseException) -> int:
     text = str(error)
     if NO_TEMPORARY_FOLDER in text:
         return errno.EACCES
+    if isinstance(error, FileNotFoundError) and _path(error).startswith(KERNELS):
+        return errno.EROFS
     if isinstance(error, OSError) and error.errno:
         return error.errno
     if found := IN_TEXT.search(text):
@@ -61,13 +64,13 @@ def _sentence(number: int, error: BaseException) -> str:
     if number in FULL:
         where = f"the disk of {path}" if path else "the disk"
         return (
-            f"Expected room on {where}, got: {said}; free some, or set paths.data and paths.outputs to another disk, "
-            f"and run the same command again"
+            f"Expected room on {where}, got: {said}; free some, or set paths.data and paths.outputs, or a "
+            f"backup's folder, to another disk, and run the same command again"
         )
     if number in FORBIDDEN:
         return (
             f"Expected {path or 'files'} to be readable and writable by this user, got: {said}; "
-            f"change the rights, or set paths.data and paths.outputs to folders of this user"
+            f"change the rights, or set paths.data and paths.outputs, or a backup's folder, to folders of this user"
         )
     if number in MISPLACED:
         return f"Expected a place for {path or 'a file'}, got: {said}; move away what lies there, or set another path"

@@ -38,6 +38,18 @@ def repeat_lost(number: signal.Signals, error: type[BaseException], otherwise: C
 
 
 @contextmanager
+def exit_without_reader() -> Iterator[None]:
+    """Flush stdout at the end of the block; exit with 1 and without a word where its reader has ended, as `head`."""
+    try:
+        yield
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the interpreter would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@contextmanager
 def exit_at_signals() -> Iterator[None]:
     """End this process at SIGTERM and Ctrl-C as `sys.exit` does, so that what it has begun is undone; until the block
     ends or sets handlers of its own.

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
@@ -19,17 +20,20 @@ import pytest
 import sqlalchemy as sa
 from commands import mistake, run
 from serving import Server, frame, make_bars, make_servable, running, save_model, wait_for
+from test_faults import at_most
 from test_ledger import FORECAST
 from test_registry import promote, register
 
 from lstm_ts.backup import SUMMARY, Place, check, restore, write
 from lstm_ts.errors import ConfigError, DataError, LedgerError
+from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION
 from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.disk import locked_meanwhile
 
 LONG_AGO, FAR = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -194,6 +198,12 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
         restore(tmp_path / "backup", place)
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.data}"):
         write(place, place.data / "backup")
+    with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.artifacts}"):
+        write(place, (place.artifacts or tmp_path) / "backup")
+    with pytest.raises(ConfigError, match="Expected a new folder for the backup"):
+        write(place, tmp_path / "absent/..")
+    with pytest.raises(ConfigError, match=f"Expected a place outside of the backup {tmp_path}/backup"):
+        restore(tmp_path / "backup", place_of(tmp_path / "backup/there"))
     with pytest.raises(ConfigError, match=f"Expected bars to back up in paths.data={tmp_path}/nowhere, got none"):
         write(replace(place, data=tmp_path / "nowhere"), tmp_path / "another")
     for folder in (tmp_path, tmp_path / "nowhere"):
@@ -201,7 +211,62 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
             check(folder)
 
 
-@pytest.mark.parametrize("folder", ["s3:bucket", "[a]"])
+def test_one_backup_is_written_to_a_folder_and_one_restored_into_a_place_at_a_time(
+    written: Path, tmp_path: Path
+) -> None:
+    place = place_of(written.parent)
+    (tmp_path / "there/data").mkdir(parents=True)
+    locks = (tmp_path / ".another.lock", tmp_path / "there/data/.restore.lock")
+    with locked_meanwhile(locks[0]), pytest.raises(ConfigError, match="Expected no other backup or restore"):
+        write(place, tmp_path / "another")
+    with locked_meanwhile(locks[1]), pytest.raises(ConfigError, match="Expected no other backup or restore"):
+        restore(written, place_of(tmp_path / "there"))
+    assert not any(lock.exists() for lock in locks) and not (tmp_path / "another").exists()
+    assert write(place, tmp_path / "another")["stores"] == restore(written, place_of(tmp_path / "there"))["stores"]
+
+
+def test_a_full_disk_keeps_nothing_of_a_backup_or_restore(written: Path, tmp_path: Path) -> None:
+    here, there = place_of(written.parent), place_of(tmp_path / "to")
+    for action in (lambda: write(here, tmp_path / "to/another"), lambda: restore(written, there)):
+        with at_most(60_000), pytest.raises(Exception, match=r"disk|File too large"):
+            action()
+        assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda summary: summary.pop("at"), "at: Field required"),
+        (lambda summary: summary.update(format="1"), "format: Input should be 1"),
+        (lambda summary: summary.update(databases=[]), "databases: Input should be"),
+        (lambda summary: summary.update(stores={"../../../evil": 1}), "evil.*String should match"),
+        (lambda summary: summary.update(stores={"raw/..": 1}), "String should match"),
+        (lambda summary: summary["stores"].update({"raw/XAGUSD": 1}), "Expected bars/raw/XAGUSD/manifest.json among"),
+        (lambda summary: summary["files"].pop("ledger.dump"), "Expected ledger.dump among"),
+    ],
+)
+def test_a_summary_of_other_content_is_refused(
+    change: Callable[[Any], object], words: str, backup: Path, tmp_path: Path
+) -> None:
+    summary = json.loads((backup / SUMMARY).read_text())
+    change(summary)
+    (backup / SUMMARY).write_text(json.dumps(summary))
+    with pytest.raises(DataError, match=words):
+        restore(backup, place_of(tmp_path / "there"))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_database_without_a_ledger_is_refused_and_stays_empty(
+    make_ledger: Callable[[Path], str], written: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ledger.db").touch()
+    url = make_ledger(tmp_path)
+    with pytest.raises(LedgerError, match=r"Expected a ledger in .*, got a database without one"):
+        write(replace(place_of(written.parent), ledger=url), tmp_path / "backup")
+    assert dumps.is_empty(url)
+
+
+@pytest.mark.parametrize("folder", ["s3:bucket", "[a]", "null"])
 def test_what_is_neither_a_folder_nor_a_url_is_refused(tmp_path: Path, folder: str) -> None:
     assert "a URL such as s3://bucket/folder" in mistake(run("backup", tmp_path, f"folder={folder}"))
 

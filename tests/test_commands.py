@@ -42,6 +42,15 @@ def test_the_list_of_commands_is_shown_for_help_and_for_nothing() -> None:
     assert all(f"  {name} " in asked.stdout for name in COMMANDS)
 
 
+def test_a_reader_that_ends_early_sees_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lstm_ts", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_command_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
     refused = run("predct", "model=x")
     assert (refused.returncode, refused.stdout) == (2, "")

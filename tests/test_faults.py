@@ -123,7 +123,7 @@ def test_what_sqlite_says_is_known(said: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.ENOSPC, "Expected room on the disk of /a/b, got: No space left on device; free some"),
+        (errno.ENOSPC, "Expected room on the disk of /a/b, got: No space left on device; free some, or set paths.data"),
         (errno.EDQUOT, "Expected room on the disk of /a/b, got: Disk quota exceeded; free some"),
         (errno.EROFS, "Expected /a/b to be readable and writable by this user, got: Read-only file system; change"),
         (errno.EACCES, "Expected /a/b to be readable and writable by this user, got: Permission denied; change"),
@@ -136,6 +136,16 @@ def test_what_sqlite_says_is_known(said: str, words: str) -> None:
 )
 def test_the_path_and_what_to_do_are_said(number: int, sentence: str) -> None:
     assert str(describe_fault(OSError(number, os.strerror(number), "/a/b"))).startswith(sentence)
+
+
+def test_a_disk_that_only_a_backup_fills_is_told_with_what_helps() -> None:
+    assert "or a backup's folder, to another disk" in str(describe_fault(OSError(errno.ENOSPC, "full", "/a/b")))
+
+
+def test_a_folder_of_the_kernel_is_one_that_cannot_be_written() -> None:
+    with pytest.raises(FileNotFoundError) as told:
+        Path("/proc/a").mkdir()
+    assert str(describe_fault(told.value)).startswith("Expected /proc/a to be readable and writable by this user")
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("a"), FileNotFoundError(errno.ENOENT, "no", "/a")])

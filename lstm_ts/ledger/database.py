@@ -210,6 +210,18 @@ def has_place(url: str) -> bool:
     return read.get_backend_name() != "sqlite" or Path(read.database or "").parent.is_dir()
 
 
+def check_begun(url: str) -> None:
+    """Raises    LedgerError: no database answers, or one without the schema of a ledger, which opening would make"""
+    read = _read_url(url)
+    shown = without_secrets(read)
+    with answering(f"the ledger {shown}", "registry.ledger"), ExitStack() as after:
+        engine = _engine(read)
+        after.callback(engine.dispose)
+        begun = sa.inspect(engine).has_table(VERSION_TABLE)
+    if not begun:
+        raise LedgerError(f"Expected a ledger in {shown}, got a database without one; correct registry.ledger")
+
+
 def _engine(url: URL) -> Engine:
     """Create the engine; a SQLite file is opened for each transaction.
 

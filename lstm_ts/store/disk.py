@@ -47,6 +47,22 @@ def locked(path: Path, operation: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locked_meanwhile(path: Path) -> Iterator[None]:
+    """Hold a lock on a file that is there only until the block ends.
+
+    Raises    BlockingIOError: another process holds it
+    """
+    with _opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(descriptor).st_nlink:  # its holder has removed it since it was opened
+            raise BlockingIOError(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def hold_lock(path: Path, holder: str) -> None:
     """Hold the lock for as long as this process lives, or one that inherits it, and write the holder into its file.
 

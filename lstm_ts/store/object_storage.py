@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lstm_ts.errors import ConfigError, DataError
@@ -71,6 +72,17 @@ def download(url: str, folder: Path) -> None:
         if not there.exists():
             raise DataError(f"Expected objects at {url}, got none; correct the URL")
         there.download_to(folder)
+
+
+@contextmanager
+def local_copy(folder: str) -> Iterator[Path]:
+    """Yield the folder, or a copy of the objects at a URL.    Raises    as `download`"""
+    if not is_url(folder):
+        yield Path(folder)
+        return
+    with TemporaryDirectory() as name:
+        download(folder, Path(name) / "copy")
+        yield Path(name) / "copy"
 
 
 def check_free(url: str) -> None:
