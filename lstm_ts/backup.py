@@ -109,8 +109,8 @@ def _write_parts(place: Place, staged: Path) -> dict[str, Any]:
 
 
 def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
+    check_begun(place.ledger)  # before MLflow makes its tables, which may lie there, too
     registry = Registry(place.registry, None)
-    check_begun(place.ledger)
     with closing(Ledger(place.ledger, make=False)) as ledger, ExitStack() as still:
         for name in registry.names():
             still.enter_context(ledger.exclusive(f"{name}'s aliases"))

@@ -262,7 +262,7 @@ def test_a_database_without_a_ledger_is_refused_and_stays_empty(
     (tmp_path / "ledger.db").touch()
     url = make_ledger(tmp_path)
     with pytest.raises(LedgerError, match=r"Expected a ledger in .*, got a database without one"):
-        write(replace(place_of(written.parent), ledger=url), tmp_path / "backup")
+        write(replace(place_of(written.parent), ledger=url, registry=url), tmp_path / "backup")
     assert dumps.is_empty(url)
 
 
