@@ -38,9 +38,11 @@ class LocalPlace:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
-        self._place: dict[str, Any] = json.loads((folder / "place.json").read_text())
+        self._place = _read(folder / "place.json")
+        if not (isinstance(self._place.get("port"), int) and isinstance(self._place.get("arguments"), list)):
+            raise SystemExit(f"Expected port, a number, and arguments, a list, in {folder}/place.json, got others")
         self._file = folder / "state.json"
-        self._state: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._state = _read(self._file) if self._file.exists() else {}
 
     def start(self, version: str) -> None:
         if NEW in self._state:
@@ -139,6 +141,15 @@ class LocalPlace:
             until = time.monotonic() + END_S
             while _is_alive(replica["pid"]) and time.monotonic() < until:
                 time.sleep(0.1)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Raises    SystemExit: no file, or one without an object of JSON"""
+    try:
+        content: dict[str, Any] = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise SystemExit(f"Expected {file} as deploy/local_place.py says, got: {error}") from None
+    return content
 
 
 def _is_alive(pid: int) -> bool:

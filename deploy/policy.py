@@ -2,18 +2,29 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from compose_policy import IN_CLEAR, PINNED, check_compose, in_clear
 
-PINNED = re.compile(r".+(:(?!latest$)[\w.-]+|:\$\{\w+:-\w+\}|@sha256:[0-9a-f]{64})")
 ADAPTER = Path(__file__).parent / "monitoring" / "prometheus-adapter.yaml"
-SECRET = re.compile("PASSWORD|SECRET|KEY|URLS")  # in a variable's name
 NEEDED = {"cpu", "memory"}
-OTHERS = {"postgres", "ib-gateway"}  # images of others, which begin as root
-ENTRANCE = "nginx"
+RIGHTS = {  # by name: what a container must have, and what it could do otherwise
+    "runAsNonRoot": (True, "may run as root"),
+    "readOnlyRootFilesystem": (True, "may write to its root"),
+    "allowPrivilegeEscalation": (False, "keeps rights"),
+    "capabilities": ({"drop": ["ALL"]}, "keeps rights"),
+    "seccompProfile": ({"type": "RuntimeDefault"}, "may call the kernel as it likes"),
+}
+OWNERS = {"runAsUser", "runAsGroup"}
+OF_FILES = {"fsGroup", "fsGroupChangePolicy"}
+OF_THE_NODE = ("hostNetwork", "hostPID", "hostIPC", "nodeName")
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+GRACE_S = 30  # Kubernetes's own terminationGracePeriodSeconds
+INSIDE = {"/metrics", "/reload"}  # of the service
+EVERYONE: Sequence[Mapping[str, Any]] = ({}, {"podSelector": {}, "namespaceSelector": {}}, {"namespaceSelector": {}})
 
 Objects = Mapping[tuple[str, str], Any]  # by kind and name
 
@@ -21,12 +32,21 @@ Objects = Mapping[tuple[str, str], Any]  # by kind and name
 def check_kubernetes(objects: Objects) -> Iterator[str]:
     for (kind, name), each in objects.items():
         check = CHECKS.get(kind)
-        if check:
-            yield from (f"{kind} {name}: {found}" for found in check(each, objects))
+        found = check(each, objects) if check else ["is of a kind that nothing here checks"]
+        yield from (f"{kind} {name}: {fault}" for fault in found)
+    policies = [each["spec"] for (kind, _), each in objects.items() if kind == "NetworkPolicy"]
+    if not any(not p["podSelector"] and len(p.get("policyTypes", [])) == 2 and "ingress" not in p for p in policies):
+        yield "no NetworkPolicy closes all pods in both directions"
 
 
 def check_deployment(each: Any, objects: Objects) -> Iterator[str]:
-    yield from check_pod(each["spec"]["template"]["spec"], objects)
+    template = each["spec"]["template"]
+    yield from check_pod(template["spec"], objects)
+    if not selects(each["spec"]["selector"], template["metadata"]["labels"]):
+        yield "selects other pods than its own"
+    for container in template["spec"]["containers"]:
+        if "readinessProbe" not in container:
+            yield "has no readinessProbe"
 
 
 def check_cronjob(each: Any, objects: Objects) -> Iterator[str]:
@@ -34,60 +54,125 @@ def check_cronjob(each: Any, objects: Objects) -> Iterator[str]:
 
 
 def check_pod(spec: Any, objects: Objects) -> Iterator[str]:
-    account = spec.get("securityContext", {})
-    if not (account.get("runAsNonRoot") and account.get("runAsUser")):
-        yield "may run as root"
+    account, volumes = spec.get("securityContext", {}), {volume["name"]: volume for volume in spec.get("volumes", [])}
+    yield from (f"has {key}" for key in OF_THE_NODE if spec.get(key))
     if spec.get("automountServiceAccountToken") is not False:
         yield "gets a token of the cluster"
-    for container in spec["containers"]:
+    for container in (*spec["containers"], *spec.get("initContainers", [])):
+        yield from check_rights({**account, **container.get("securityContext", {})})
         yield from check_container(container)
-    for volume in spec["volumes"]:
+        yield from check_settings(container, objects)
+        yield from (f"mounts {m['name']}" for m in container.get("volumeMounts", []) if m["name"] not in volumes)
+        stop_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        if stop_s >= spec.get("terminationGracePeriodSeconds", GRACE_S):
+            yield "is killed before its preStop ends"
+    for name, volume in volumes.items():
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
         if claim and ("PersistentVolumeClaim", claim) not in objects:
             yield f"claims {claim}, which is not there"
+        if not volume.keys() <= {"name", "emptyDir", "persistentVolumeClaim"}:
+            yield f"has the volume {name} of another kind"
+
+
+def check_rights(rights: Mapping[str, Any]) -> Iterator[str]:
+    """Check what a container may do, where its own settings win over those of the pod."""
+    yield from {fault for name, (wanted, fault) in RIGHTS.items() if rights.get(name) != wanted}
+    yield from (f"may run as root, by {name}" for name in sorted(OWNERS) if not rights.get(name))
+    yield from (f"sets {name}" for name in sorted(rights.keys() - RIGHTS.keys() - OWNERS - OF_FILES))
 
 
 def check_container(container: Any) -> Iterator[str]:
-    rights, resources = container.get("securityContext", {}), container.get("resources", {})
-    if not rights.get("readOnlyRootFilesystem"):
-        yield "may write to its root"
-    if rights.get("allowPrivilegeEscalation") is not False or rights.get("capabilities") != {"drop": ["ALL"]}:
-        yield "keeps rights"
+    resources, open_ports = container.get("resources", {}), container_ports([container])
     for kind in ("requests", "limits"):
         yield from (f"has no {kind} of {lacking}" for lacking in NEEDED - set(resources.get(kind, {})))
     if not PINNED.fullmatch(container["image"]):
         yield f"image {container['image']} is not pinned"
-    yield from (f"holds {v['name']}" for v in container.get("env", []) if SECRET.search(v["name"]) and "value" in v)
+    if any("hostPort" in port for port in container.get("ports", [])):
+        yield "has a port of its node"
+    for probe in PROBES:
+        for asked in container.get(probe, {}).values():
+            if isinstance(asked, Mapping) and "port" in asked and asked["port"] not in open_ports:
+                yield f"is asked by its {probe} at {asked['port']}, which is no port of it"
+
+
+def check_settings(container: Any, objects: Objects) -> Iterator[str]:
+    """Check variables and arguments: no secret in clear, and nothing that is defined nowhere."""
+    known = {variable["name"] for variable in container.get("env", [])}
+    for source in container.get("envFrom", []):
+        name = source.get("configMapRef", {}).get("name")
+        if ("ConfigMap", name) not in objects:
+            yield f"reads settings of {name}, which is not there"
+        known |= set(objects.get(("ConfigMap", name), {}).get("data", {}))
+    yield from in_clear({each["name"]: each["value"] for each in container.get("env", []) if "value" in each})
+    for text in (*container.get("command", []), *container.get("args", [])):
+        yield from ["holds a secret in its arguments"] if IN_CLEAR.search(text) else []
+        yield from (f"is given {name}, which is set nowhere" for name in set(re.findall(r"\$\((\w+)\)", text)) - known)
 
 
 def check_service(service: Any, objects: Objects) -> Iterator[str]:
-    selector = service["spec"].get("selector", {}).items()
-    pods = [
-        each["spec"]["template"]["metadata"]["labels"] for (kind, _), each in objects.items() if kind == "Deployment"
-    ]
-    if service["spec"].get("type") != "ExternalName" and not any(selector <= labels.items() for labels in pods):
+    spec = service["spec"]
+    if spec.get("type", "ClusterIP") not in ("ClusterIP", "ExternalName") or spec.get("externalIPs"):
+        yield "is open to others than the cluster"
+    if spec.get("type") == "ExternalName":
+        return
+    pods = [pod for pod in pods_of(objects) if pod["metadata"]["labels"].items() >= spec.get("selector", {}).items()]
+    if not spec.get("selector") or not pods:
+        yield "selects no pod"
+    for port in spec["ports"]:
+        target = port.get("targetPort", port["port"])
+        if any(target not in container_ports(pod["spec"]["containers"]) for pod in pods):
+            yield f"leads to {target}, which is no port of its pods"
+
+
+def check_scaler(scaler: Any, objects: Objects) -> Iterator[str]:
+    spec = scaler["spec"]
+    known = {rule["name"]["as"] for rule in yaml.safe_load(ADAPTER.read_text())["rules"]["custom"]}
+    asked = {metric["pods"]["metric"]["name"] for metric in spec.get("metrics", []) if metric["type"] == "Pods"}
+    yield from (f"asks for {name}, which no adapter makes" for name in asked - known)
+    if (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) not in objects:
+        yield f"scales {spec['scaleTargetRef']['name']}, which is not there"
+    if spec.get("minReplicas", 1) > spec["maxReplicas"]:
+        yield "has more replicas at least than at most"
+
+
+def check_selector(each: Any, objects: Objects) -> Iterator[str]:
+    selector = each["spec"].get("selector")  # without one it is nobody's
+    if not selector or not any(selects(selector, pod["metadata"]["labels"]) for pod in pods_of(objects)):
         yield "selects no pod"
 
 
-def check_scaler(scaler: Any, _: Objects) -> Iterator[str]:
-    known = {rule["name"]["as"] for rule in yaml.safe_load(ADAPTER.read_text())["rules"]["custom"]}
-    asked = {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"] if metric["type"] == "Pods"}
-    yield from (f"asks for {name}, which no adapter makes" for name in asked - known)
+def check_network(policy: Any, objects: Objects) -> Iterator[str]:
+    spec = policy["spec"]
+    if not any(selects(spec["podSelector"], pod["metadata"]["labels"]) for pod in pods_of(objects)):
+        yield "selects no pod"
+    for rule in spec.get("ingress", []):
+        if not rule.get("from") or any(peer in EVERYONE or "ipBlock" in peer for peer in rule["from"]):
+            yield "lets everyone in"
+    for rule in (*spec.get("ingress", []), *spec.get("egress", [])):
+        if not rule.get("ports"):
+            yield "leaves all ports open"
 
 
 def check_ingress(ingress: Any, objects: Objects) -> Iterator[str]:
     secured = {host for tls in ingress["spec"].get("tls", []) for host in tls["hosts"]}
+    if "defaultBackend" in ingress["spec"]:
+        yield "has a defaultBackend, which gets every path"
     for rule in ingress["spec"]["rules"]:
-        if rule["host"] not in secured:
-            yield f"{rule['host']} has no TLS"
+        if rule.get("host") not in secured:
+            yield f"{rule.get('host')} has no TLS"
         for path in rule["http"]["paths"]:
             service = path["backend"]["service"]
-            if service["port"]["name"] not in ports(objects, service["name"]):
+            if service["port"].get("name", service["port"].get("number")) not in ports(objects, service["name"]):
                 yield f"{path['path']} leads nowhere"
+            if service["name"].startswith("serve") and (path["pathType"] != "Exact" or path["path"] in INSIDE):
+                yield f"{path['path']} shows what stays inside"
 
 
 def check_route(route: Any, objects: Objects) -> Iterator[str]:
     for rule in route["spec"]["rules"]:
+        paths = [match.get("path", {}) for match in rule.get("matches", [{}])]
+        if any(path.get("type") != "Exact" or path["value"] in INSIDE for path in paths):
+            yield "shows what stays inside"
         if sum(backend["weight"] for backend in rule["backendRefs"]) != 100:
             yield "weights are not 100 together"
         for backend in rule["backendRefs"]:
@@ -99,6 +184,26 @@ def check_secret(*_: Any) -> Iterator[str]:
     yield "is named here, and kept elsewhere"
 
 
+def check_settings_map(each: Any, _: Objects) -> Iterator[str]:
+    yield from in_clear(each.get("data", {}))
+
+
+def pods_of(objects: Objects) -> list[Any]:
+    """Return the templates of the pods."""
+    specs = [(kind, each["spec"]) for (kind, _), each in objects.items() if kind in ("Deployment", "CronJob")]
+    return [(spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"] for kind, spec in specs]
+
+
+def selects(selector: Any, labels: Mapping[str, str]) -> bool:
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
+def container_ports(containers: Iterable[Any]) -> set[str | int]:
+    """Return the names and numbers of the containers' ports."""
+    found = [port for container in containers for port in container.get("ports", [])]
+    return {value for port in found for value in (port.get("name"), port["containerPort"])}
+
+
 def ports(objects: Objects, service: str) -> set[str | int]:
     """Return the names and numbers of a service's ports."""
     found = objects.get(("Service", service), {"spec": {}})["spec"].get("ports", [])
@@ -106,46 +211,18 @@ def ports(objects: Objects, service: str) -> set[str | int]:
 
 
 CHECKS: Mapping[str, Any] = {
-    "Deployment": check_deployment,
+    "ConfigMap": check_settings_map,
     "CronJob": check_cronjob,
-    "Service": check_service,
+    "Deployment": check_deployment,
+    "HTTPRoute": check_route,
     "HorizontalPodAutoscaler": check_scaler,
     "Ingress": check_ingress,
-    "HTTPRoute": check_route,
+    "NetworkPolicy": check_network,
+    "PersistentVolumeClaim": lambda *_: (),
+    "PodDisruptionBudget": check_selector,
     "Secret": check_secret,
+    "Service": check_service,
 }
-
-
-def check_compose(composed: Any) -> Iterator[str]:
-    for name, service in composed["services"].items():
-        yield from (f"{name} {found}" for found in check_composed(name, service))
-        yield from (f"{name} {found}" for found in check_files(service, composed))
-
-
-def check_composed(name: str, service: Any) -> Iterator[str]:
-    if not PINNED.fullmatch(service["image"]):
-        yield f"image {service['image']} is not pinned"
-    if "mem_limit" not in service:
-        yield "has no limit of memory"
-    if name not in OTHERS and not (service.get("read_only") and service.get("cap_drop") == ["ALL"]):
-        yield "may write to its root, or keeps rights"
-    if service.get("privileged") or str(service.get("user", "")).split(":")[0] in ("root", "0"):
-        yield "runs as root"
-    for port in service.get("ports", []) if name != ENTRANCE else []:
-        if not str(port).startswith("127.0.0.1:"):
-            yield f"is open to others at {port}"
-
-
-def check_files(service: Any, composed: Any) -> Iterator[str]:
-    """Yield the configs and secrets that a service with a read-only root cannot use.
-
-    Compose mounts those that name a file; it writes all others into the root, and refuses if that is read-only.
-    """
-    for kind in ("configs", "secrets") if service.get("read_only") else ():
-        for given in service.get(kind, []):
-            name = given if isinstance(given, str) else given["source"]
-            if "file" not in composed[kind][name]:
-                yield f"has a read-only root, into which {name} of {kind} cannot be written: name a file"
 
 
 def check(kind: str, text: str) -> Sequence[str]:

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,102 @@ def test_a_planted_fault_is_found(path: str, good: str, bad: str, found: str, co
     done = check(copy)
     assert done.returncode != 0
     assert found in done.stdout + done.stderr
+
+
+POD = "spec.template.spec"
+MAIN = f"{POD}.containers.0"
+JOB = "spec.jobTemplate.spec.template.spec.containers.0"
+
+
+@pytest.fixture(scope="module")
+def production() -> dict[str, Any]:
+    """Its objects by kind and name, beside compose.yaml."""
+    command = [program("kubectl", "nothing: make install"), "kustomize", DEPLOY / "k8s/overlays/canary"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S)
+    objects = {f"{each['kind']} {each['metadata']['name']}": each for each in yaml.safe_load_all(done.stdout)}
+    command[-1] = DEPLOY / "k8s/overlays/production"
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S)
+    return objects | {f"{each['kind']} {each['metadata']['name']}": each for each in yaml.safe_load_all(done.stdout)}
+
+
+@pytest.mark.parametrize(
+    ("what", "path", "value", "found"),
+    [
+        ("Deployment serve", f"{MAIN}.securityContext.runAsUser", 0, "may run as root"),
+        ("Deployment serve", f"{MAIN}.securityContext.runAsNonRoot", False, "may run as root"),
+        ("Deployment serve", f"{MAIN}.securityContext.privileged", True, "sets privileged"),
+        ("Deployment serve", f"{MAIN}.securityContext.capabilities.add", ["NET_ADMIN"], "keeps rights"),
+        ("Deployment serve", f"{MAIN}.securityContext.seccompProfile", {"type": "Unconfined"}, "call the kernel"),
+        ("Deployment serve", f"{POD}.securityContext.seccompProfile", None, "call the kernel"),
+        ("Deployment serve", f"{POD}.securityContext.runAsGroup", 0, "may run as root, by runAsGroup"),
+        ("Deployment serve", f"{POD}.initContainers", [{"name": "a", "image": "busybox"}], "busybox is not pinned"),
+        ("Deployment serve", f"{POD}.hostNetwork", True, "has hostNetwork"),
+        ("CronJob lstm-ts-xagusd-watch", "spec.jobTemplate.spec.template.spec.hostPID", True, "has hostPID"),
+        ("Deployment serve", f"{POD}.volumes.0", {"name": "tmp", "hostPath": {"path": "/"}}, "tmp of another kind"),
+        ("Deployment serve", f"{POD}.volumes.0.name", "temp", "mounts tmp"),
+        ("Deployment serve", f"{POD}.terminationGracePeriodSeconds", 5, "killed before its preStop ends"),
+        ("Deployment serve", f"{MAIN}.readinessProbe", None, "has no readinessProbe"),
+        ("Deployment serve", f"{MAIN}.livenessProbe.tcpSocket.port", 8000, "livenessProbe at 8000"),
+        ("Deployment serve", f"{MAIN}.ports.0.hostPort", 80, "has a port of its node"),
+        ("Deployment serve", f"{MAIN}.envFrom.0.configMapRef.name", "other", "settings of other, which is not there"),
+        ("Deployment serve", f"{MAIN}.args.0", "$(MODE)", "is given MODE, which is set nowhere"),
+        ("Deployment mlflow", f"{MAIN}.args.0", "postgresql://a:b@c/d", "holds a secret in its arguments"),
+        ("CronJob lstm-ts-xagusd-watch", f"{JOB}.args.0", "PGPASSWORD=abc true", "holds a secret in its arguments"),
+        ("Deployment serve", "spec.selector.matchLabels.app", "other", "selects other pods than its own"),
+        ("ConfigMap lstm-ts", "data.PGPASSWORD", "abc", "holds PGPASSWORD"),
+        ("ConfigMap lstm-ts", "data.LSTM_TS_LEDGER", "postgresql://a:b@c/d", "holds LSTM_TS_LEDGER"),
+        ("Service serve", "spec.ports.0.targetPort", "web", "leads to web, which is no port of its pods"),
+        ("Service serve", "spec.type", "LoadBalancer", "is open to others than the cluster"),
+        ("HorizontalPodAutoscaler serve", "spec.scaleTargetRef.name", "service", "scales service"),
+        ("HorizontalPodAutoscaler serve", "spec.minReplicas", 20, "more replicas at least than at most"),
+        ("PodDisruptionBudget serve", "spec.selector.matchLabels.app", "other", "selects no pod"),
+        ("PodDisruptionBudget serve", "spec.selector", None, "selects no pod"),
+        ("NetworkPolicy deny-all-but-dns", "spec.podSelector", {"matchLabels": {"app": "job"}}, "closes all pods"),
+        ("NetworkPolicy deny-all-but-dns", "spec.egress.0", {}, "leaves all ports open"),
+        ("NetworkPolicy to-serve", "spec.ingress.0.from", None, "lets everyone in"),
+        ("NetworkPolicy to-serve", "spec.ingress.0.from.0", {"ipBlock": {"cidr": "0.0.0.0/0"}}, "lets everyone in"),
+        ("NetworkPolicy to-serve", "spec.podSelector.matchLabels.app", "server", "selects no pod"),
+        ("Ingress serve", "spec.rules.0.http.paths.0.path", "/metrics", "/metrics shows what stays inside"),
+        ("Ingress serve", "spec.rules.0.http.paths.0.pathType", "Prefix", "/predict shows what stays inside"),
+        ("Ingress serve", "spec.defaultBackend", {"service": {"name": "serve"}}, "has a defaultBackend"),
+        ("HTTPRoute serve", "spec.rules.0.matches.0.path.value", "/metrics", "shows what stays inside"),
+        ("Service serve", "kind", "StatefulSet", "is of a kind that nothing here checks"),
+        ("compose", "services.serve.image", "serve:${VERSION:-latest}", "serve image"),
+        ("compose", "services.serve.depends_on.redis", {"condition": "service_started"}, "needs redis, which is not"),
+        ("compose", "services.mlflow.healthcheck", None, "waits for the health of mlflow, which tells none"),
+        ("compose", "services.serve.networks.0", "within", "serve is in within, no network"),
+        ("compose", "services.serve.volumes.0", "bars:/srv", "serve mounts bars, which is neither"),
+        ("compose", "services.serve.volumes.0", "/var/run/docker.sock:/var/run/docker.sock", "docker.sock, which is"),
+        ("compose", "services.serve.environment.LSTM_TS_API_KEYS", "abc", "serve holds LSTM_TS_API_KEYS"),
+        ("compose", "services.grafana.environment.GF_SECURITY_ADMIN_PASSWORD", "${A:-abc}", "grafana holds GF_"),
+        ("compose", "services.mlflow.command.4", "--uri=postgresql://a:b@c/d", "holds a secret in its command"),
+        ("compose", "services.serve.cap_add", ["SYS_ADMIN"], "serve has cap_add"),
+        ("compose", "services.serve.network_mode", "host", "serve has network_mode"),
+        ("compose", "services.serve.pid", "host", "serve has pid"),
+        ("compose", "services.postgres.security_opt", None, "postgres may gain rights"),
+        ("compose", "services.grafana.ports.0", "127.0.0.1:5000:3000", "5000 is the port of two services"),
+        ("compose", "services.nginx.configs.0.source", "proxy", "has proxy of configs, which is not there"),
+    ],
+)  # fmt: skip
+def test_a_fault_that_no_schema_knows_is_found(
+    what: str, path: str, value: Any, found: str, production: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DEPLOY)
+    policy, tree = import_module("policy"), deepcopy({"compose": COMPOSE, **production})
+    plant(tree[what], path, value)
+    composed = tree.pop("compose")
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in tree.values()}
+    assert any(found in fault for fault in (*policy.check_kubernetes(objects), *policy.check_compose(composed)))
+
+
+def plant(tree: Any, path: str, value: Any) -> None:
+    """value   None: nothing"""
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    for key in parents:
+        tree = tree[key]
+    tree[last] = value
+    if value is None:
+        del tree[last]
 
 
 def commands() -> list[list[str]]:

@@ -30,7 +30,6 @@ RELEASE, SMOKE = ROOT / "deploy/release", ROOT / "deploy/smoke"
 REPLY = "serve/reply.py"
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PAUSE_S = 0.05  # below nginx's 50 requests a second of one address
-pytestmark = pytest.mark.slow
 
 
 class Place:
@@ -128,6 +127,7 @@ def place(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path: Pat
         place.end()
 
 
+@pytest.mark.slow
 def test_good_code_comes_in_and_bad_code_goes_out_and_no_request_is_lost(place: Place) -> None:
     install(place.folder, "good")
     line = "prices_HQ = forecast.price_HL(*forecast.levels).tolist()"
@@ -162,6 +162,7 @@ def test_good_code_comes_in_and_bad_code_goes_out_and_no_request_is_lost(place: 
     assert place.statuses[200] > 100
 
 
+@pytest.mark.slow
 def test_a_killed_replica_costs_no_client_its_answer_and_what_it_had_not_written_is_counted(place: Place) -> None:
     install(place.folder, "second")
     assert place.release("start", "second") == (0, "")
@@ -180,3 +181,13 @@ def test_a_killed_replica_costs_no_client_its_answer_and_what_it_had_not_written
     with place.started_again(killed) as client:
         (lost,) = re.findall(r'^lstm_ts_forecast_log_total\{outcome="lost"\} (\S+)', client.get("/metrics").text, re.M)
     assert missing <= float(lost) <= missing + 1, "the other replica may have made one anew"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "[1]", '{"port": 1}', '{"port": "1", "arguments": []}'])
+def test_a_place_that_is_none_is_one_sentence(content: str | None, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "place.json").write_text(content)
+    done = subprocess.run(
+        [sys.executable, RELEASE, "start", f"local:{tmp_path}", "1"], capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 1 and re.fullmatch(r"Expected .*place\.json.*\n", done.stderr)

@@ -1,0 +1,91 @@
+"""Requirements for compose.yaml that no schema checks, and for images and secrets anywhere; called by `policy.py`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+PINNED = re.compile(r".+(:(?!latest$)[\w.-]+|:\$\{\w+:-(?!latest\})[\w.-]+\}|@sha256:[0-9a-f]{64})")
+SECRET = re.compile("PASS|SECRET|TOKEN|KEY|URLS", re.IGNORECASE)  # in a variable's name
+GIVEN = re.compile(r"\$\{\w+(-|:-|:?\?[^}]*)?\}")  # a secret from outside, without a default
+IN_CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@$]+@|(?:password|secret|token|api[_-]?key)\w*[=:] *[^\s$]", re.IGNORECASE)
+OTHERS = {"postgres", "ib-gateway"}  # images of others, which begin as root
+ENTRANCE = "nginx"
+HOSTS = {"privileged", "cap_add", "network_mode", "pid", "ipc", "userns_mode", "devices", "cgroup", "uts"}
+
+
+def in_clear(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the variables whose name or value is that of a secret."""
+    yield from (f"holds {n}" for n, value in values.items() if SECRET.search(n) or IN_CLEAR.search(str(value)))
+
+
+def check_compose(composed: Any) -> Iterator[str]:
+    services = composed["services"]
+    for name, service in services.items():
+        yield from (f"{name} {found}" for found in check_composed(name, service))
+        yield from (f"{name} {found}" for found in check_settings(service))
+        yield from (f"{name} {found}" for found in check_files(service, composed))
+        yield from (f"{name} {found}" for found in check_references(service, composed))
+    taken = Counter(
+        re.findall(r"\d+", str(port))[-2:][0] for each in services.values() for port in each.get("ports", [])
+    )
+    yield from (f"{number} is the port of two services" for number, count in taken.items() if count > 1)
+
+
+def check_composed(name: str, service: Any) -> Iterator[str]:
+    if not PINNED.fullmatch(service["image"]):
+        yield f"image {service['image']} is not pinned"
+    if "mem_limit" not in service:
+        yield "has no limit of memory"
+    if name not in OTHERS and not (service.get("read_only") and service.get("cap_drop") == ["ALL"]):
+        yield "may write to its root, or keeps rights"
+    if service.get("security_opt") != ["no-new-privileges:true"]:
+        yield "may gain rights: its security_opt is not [no-new-privileges:true]"
+    yield from (f"has {key}" for key in sorted(HOSTS & service.keys()))
+    if str(service.get("user", "")).split(":")[0] in ("root", "0"):
+        yield "runs as root"
+    for port in service.get("ports", []) if name != ENTRANCE else []:
+        if not str(port).startswith("127.0.0.1:"):
+            yield f"is open to others at {port}"
+
+
+def check_settings(service: Any) -> Iterator[str]:
+    given = service.get("environment", {})
+    values = given if isinstance(given, Mapping) else dict(each.partition("=")[::2] for each in given)
+    yield from in_clear({n: value for n, value in values.items() if value and not GIVEN.fullmatch(str(value))})
+    for key in ("command", "entrypoint"):
+        if IN_CLEAR.search(str(service.get(key, ""))):
+            yield f"holds a secret in its {key}"
+
+
+def check_references(service: Any, composed: Any) -> Iterator[str]:
+    needed = service.get("depends_on", {})
+    for name in needed:
+        other = composed["services"].get(name)
+        if other is None:
+            yield f"needs {name}, which is not there"
+        elif isinstance(needed, Mapping) and needed[name].get("condition") == "service_healthy":
+            yield from (
+                [] if "test" in other.get("healthcheck", {}) else [f"waits for the health of {name}, which tells none"]
+            )
+    yield from (
+        f"is in {name}, no network" for name in service.get("networks", []) if name not in composed.get("networks", {})
+    )
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0] if isinstance(volume, str) else volume.get("source", "")
+        if source not in composed.get("volumes", {}) and (not source.startswith("./") or ".." in source):
+            yield f"mounts {source}, which is neither a volume nor a file of deploy/"
+
+
+def check_files(service: Any, composed: Any) -> Iterator[str]:
+    """Yield the configs and secrets that are not there, or that a service with a read-only root cannot use.
+
+    Compose mounts those that name a file; it writes all others into the root, and refuses if that is read-only.
+    """
+    for kind in ("configs", "secrets"):
+        for given in service.get(kind, []):
+            name = given if isinstance(given, str) else given["source"]
+            if name not in composed.get(kind, {}):
+                yield f"has {name} of {kind}, which is not there"
+            elif service.get("read_only") and "file" not in composed[kind][name]:
+                yield f"has a read-only root, into which {name} of {kind} cannot be written: name a file"
