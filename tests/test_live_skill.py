@@ -182,7 +182,8 @@ def test_a_ledger_that_is_away_leaves_what_was_read_and_the_reply_says_so(
     server: Server, folder: Path, now_bars: list[Body]
 ) -> None:
     measure(folder, 1, make_scores(1, days=25, model_loss=0.99))
-    wait_for(lambda: ask(server, now_bars)[1] and series(server, "lstm_ts_live_skill{"))
+    of_1 = 'lstm_ts_live_skill{name="XAGUSD",over="best",step="1",version="1"}'  # HTTP process and worker each read it
+    wait_for(lambda: ask(server, now_bars)[1] and round(series(server, of_1).get(of_1, 0), 3) == 0.01)
     before, file, away = ask(server, now_bars)[1], folder / "ledger.db", folder / "ledger.away"
     skills = series(server, "lstm_ts_live_skill{")
     move_ledger(file, away)
