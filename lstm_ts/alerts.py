@@ -151,14 +151,17 @@ def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
 
 
 def _advise_on_subject(ledger: Ledger, silenced: SilenceRow, at: datetime) -> str:
-    """Return a note if nothing has been found of the subject yet, as if it is mistyped."""
+    """Return a note if the subject is not among those known, which it may be because it is mistyped."""
     with ledger.transaction() as connection:
         known = {row.subject for row in read_findings(connection) if row.rule == silenced.rule}
         incidents = read_incidents(connection, since=at - timedelta(days=MOST_DAYS))
     known |= {row.subject for row in incidents if row.rule == silenced.rule}
     if silenced.subject is None or silenced.subject in known:
         return ""
-    return f" {silenced.rule} has been found of {', '.join(sorted(known)) or 'nothing'} yet, not of {silenced.subject}."
+    return (
+        f" So far {silenced.rule} is known of {', '.join(sorted(known)) or 'no subject'}; if {silenced.subject} is "
+        f"mistyped, end this silence with action=unsilence and silence the right one."
+    )
 
 
 def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:

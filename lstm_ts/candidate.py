@@ -89,6 +89,7 @@ def register(
             "trained_until": provenance.trained_until,
             "data_end": provenance.data_end,
             "request_sha256": request,
+            "data_sha256": held.data_sha256,
             "judged_against": inputs.against,
             "drift_since": inputs.drift_since_iso,
             "shortened": str(held.shortened).lower(),

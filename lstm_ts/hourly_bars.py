@@ -7,10 +7,10 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import tzinfo
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -72,7 +72,7 @@ def read_bars(
     data: str | Path,
     *,
     symbol: str | Symbol,
-    zone: str | tzinfo | None = None,
+    zone: str | ZoneInfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,
@@ -84,7 +84,7 @@ def read_bars(
     data: Frame,
     *,
     symbol: str | Symbol,
-    zone: str | tzinfo | None = None,
+    zone: str | ZoneInfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,
@@ -95,7 +95,7 @@ def read_bars(
     data: Any,
     *,
     symbol: str | Symbol,
-    zone: str | tzinfo | None = None,
+    zone: str | ZoneInfo | None = None,
     stamps: str = "open",
     dates: str | None = None,
     decimal: str | None = None,

@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 INACTIVE = timedelta(days=7)  # without a report, after which a service is removed if another one reports
 MIN_DAYS, MOST_DAYS = 14, 36_500  # of a retention: bars may be late, and dates end
 RETRAIN, UNDELIVERED = 3, 1  # exit codes
+WATCHED = ("pipeline_late", "monitor_silent")  # rules of `watch_market`
 ACTIONS = ("run", "status", "watch", "ended")
 ON_VERDICT = ("tell", PROMOTE := "promote")
 PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdict.NO_WORSE}
@@ -73,8 +74,6 @@ def make_settings(cfg: DictConfig) -> MonitorSettings:
 
 @dataclass(frozen=True)
 class RunFindings:
-    """Findings of one run."""
-
     findings: Sequence[Finding]
     settled: Sequence[Finding]  # the same, adjusted for the alerts
     gone: Sequence[Finding] = ()  # good findings about aliases that no version holds
@@ -137,7 +136,7 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
     name, symbol = cfg.name, cfg.symbol.name
     with ledger.transaction() as connection:
         found = tables.read_findings(connection)
-    own = [row for row in found if row.subject.split()[0] in (name, symbol)]
+    own = [row for row in found if row.subject.split()[0] in (name, symbol) and row.rule not in WATCHED]
     if not own:
         print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor {name_model(symbol, name)}")
         return

@@ -36,7 +36,10 @@ FORMATS = ("table", "json", "request")
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
-    """Format the path beside persistence, the flags of its window, the age of the bars, and the last hour in words."""
+    """Format the path beside persistence, the flags of its window, the age of the bars, and the last hour in words.
+
+    Raises    ConfigError: a model without the levels of INTERVAL
+    """
     if not set(INTERVAL) <= set(forecast.levels):
         raise ConfigError(
             f"Expected a model of the levels 0.1 and 0.9 for format=table, got one of {list(forecast.levels)}; add "

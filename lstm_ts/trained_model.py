@@ -4,6 +4,7 @@ The numbers are those of `python -m lstm_ts.train`, `evaluate` and `predict`.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +48,7 @@ def load(folder: str | Path) -> "TrainedModel":
 
     Raises    ArtifactError: no such folder, or not as it was saved
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for users unknown
     return TrainedModel(load_forecasters(path / "model" if (path / "model").is_dir() else path))
 
 
@@ -123,7 +124,7 @@ class TrainedModel:
 
         Raises    ConfigError: it exists already, or cannot be written
         """
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))  # noqa: PTH111
         if path.exists():
             raise ConfigError(f"Expected a new folder, got {path}, which exists; name another one, or remove it")
         try:

@@ -1,5 +1,6 @@
 """Lightning's trainer by configuration, with what every training here does, and what it leaves on the disk."""
 
+import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
@@ -18,7 +20,6 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     WeightAveraging,
 )
-from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -85,10 +86,14 @@ class ResumeEarlyStopping(Callback):
 @contextmanager
 def restored_process() -> Iterator[None]:
     """Give the process its random numbers and PyTorch's threads back after a training."""
-    threads = torch.get_num_threads()
-    with isolate_rng():
+    threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    try:
         yield
-    torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:

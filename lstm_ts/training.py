@@ -198,7 +198,7 @@ def find_obstacle(start: Forecaster, config: NetConfig, data: BarsDataModule) ->
 
 
 def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
-    """Find each symbol's span after the validation, or the validation's if no origin there has all of its outcomes.
+    """Find each symbol's span after the validation, or the validation's if some step has no outcome there.
 
     Raises    ConfigError: the validation's span is to be trained on, too
     """
@@ -214,10 +214,10 @@ def find_test_spans(cfg: DictConfig, data: BarsDataModule) -> list[Span]:
 
 def _find_test_span(data: SymbolData, split: Split) -> Span:
     after = find_origins(data.grid, data.spec, start=data.test_from, end=split.test_until)
-    if np.isfinite(compute_returns_GH(data.grid, horizon=data.spec.horizon)[after.rows_N]).all(axis=1).any():
+    if np.isfinite(compute_returns_GH(data.grid, horizon=data.spec.horizon)[after.rows_N]).any(axis=0).all():
         return Span(data.test_from, split.test_until)
     log.warning(
-        "No forecast of %s after split.test_from has outcomes at all of its steps: the scores are those of the "
+        "Forecasts of %s after split.test_from have no outcome at some of their steps: the scores are those of the "
         "validation span, on which the epoch was chosen",
         data.name,
     )

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -186,18 +187,28 @@ def test_what_is_unusual_is_told(
 
 def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
     mine = lstm_ts.Symbol(name="MINE", session=lstm_ts.Session(**SILVER), currency="EUR", decimals=2)
-    random.seed(1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
     pooled = lstm_ts.fit(bars, lstm_ts.read_bars(hours, symbol=mine, source="synthetic, mine"), **TINY)
-    assert random.random() == random.Random(1).random() and torch.get_num_threads() == 3
-    torch.set_num_threads(threads)
     assert list(pooled.forecasters) == ["XAGUSD", "MINE"]
     assert pooled.forecasters["MINE"].quote is not None and pooled.forecasters["MINE"].quote.currency == "EUR"
     with pytest.raises(ConfigError, match=r"which of XAGUSD, MINE they are of, got DataFrame; read them by"):
         pooled.forecast(hours)
     alone = lstm_ts.TrainedModel({"MINE": pooled.forecasters["MINE"]})
     assert alone.forecast(hours).height == TINY["horizon"]
+
+
+@pytest.mark.parametrize("settings", [TINY, TINY | {"trainer": {"max_epochs": 1, "gradient_clip_val": "much"}}])
+def test_a_fit_gives_random_numbers_and_threads_back(
+    bars: lstm_ts.HourlyBars[pl.DataFrame], settings: dict[str, Any]
+) -> None:
+    random.seed(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with suppress(ConfigError):
+            lstm_ts.fit(bars, **settings)
+        assert (random.random(), torch.get_num_threads()) == (random.Random(1).random(), 3)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +225,7 @@ def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.H
         (lambda hours: to_pandas(hours.select("open", "close")).set_axis(["a", "a"], axis=1), "named a;"),
         (
             lambda hours: pd.concat({"XAGUSD": to_pandas(hours)}, axis=1),
-            "got such as ('XAGUSD', 'ts'); choose one symbol's",
+            "got names of several levels, as ('XAGUSD', 'ts'); choose one",
         ),
         (lambda hours: "nowhere/*.csv", "Expected a file, or a glob that matches one, got bars=nowhere"),
     ],

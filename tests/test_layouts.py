@@ -979,6 +979,14 @@ def test_a_day_and_its_hour_are_a_stamp(tmp_path: Path, name: str, day: str) -> 
     assert bars_of(read(tmp_path / "bars.csv")) == [(ts, 29.5, 29.6, 29.4, 29.55, 3) for ts in hours]
 
 
+@pytest.mark.parametrize("beside", ["minute", "min", "mm", "AM/PM", "sec"])
+def test_an_hour_beside_a_finer_column_is_no_stamp(tmp_path: Path, beside: str) -> None:
+    rows = [f"2025-01-{7 + i:02},9,{'PM' if beside == 'AM/PM' else 30},{PRICES}\n" for i in range(15)]
+    (tmp_path / "bars.csv").write_text(f"date,hour,{beside},open,high,low,close\n" + "".join(rows))
+    with pytest.raises(UnknownFormat, match="stamps without a time of day"):
+        read(tmp_path / "bars.csv")
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -273,12 +273,13 @@ def test_status_says_when_the_monitor_last_ran(tmp_path: Path, capsys: pytest.Ca
     stale = Finding("data_stale", "XAGUSD", Health.GOOD, "Bars come.", "python -m lstm_ts.ingest")
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", LATER, "1 findings"))
-        report_findings(cfg, ledger, RunFindings([stale], [stale]), LATER)
+        watched = replace(stale, rule="monitor_silent", sentence="It looked an hour ago.")
+        report_findings(cfg, ledger, RunFindings([stale, watched], [stale, watched]), LATER)
         capsys.readouterr()
         show(cfg, ledger, LATER + timedelta(days=90))
-    assert re.search(
-        r"^bad      monitor_silent of XAGUSD: .* 14\d\d.\d session hours, since", capsys.readouterr().out, re.M
-    )
+    said = capsys.readouterr().out
+    assert re.search(r"^bad      monitor_silent of XAGUSD: .* 14\d\d\.\d session hours, since", said, re.MULTILINE)
+    assert "Bars come." in said and "an hour ago" not in said
 
 
 def test_without_an_hour_the_feed_is_unknown(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Forecast:
         return np.asarray(self.last_close * np.exp(self.q_HQ[:, columns]))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Forecaster:
     network: Network
     scaler: Scaler

@@ -46,7 +46,7 @@ class Network:
             raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_session"}  # which no process can hand on
+        return {name: value for name, value in vars(self).items() if name != "_session"}  # which cannot be pickled
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state, _session=_open_session(state["graph"]))

@@ -12,7 +12,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
 from lstm_ts.ledger.traffic import read_traffic
-from lstm_ts.market.symbol import Symbol
+from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
@@ -67,17 +67,19 @@ class MonitorSettings:
 
 def load_watched(run: MonitorRun) -> list[LoadedModel]:
     """Load the versions that hold an alias.    Raises    LedgerError: it lacks the gate's decision on one"""
-    decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}
-    found = []
-    for alias in ALIASES:
-        if version := run.registry.holder(run.name, alias):
-            if version.number not in decisions:
-                raise LedgerError(
-                    f"Expected the gate's decision on {version}, the {alias}, in the ledger, got none; restore the "
-                    f"ledger if it is lost, else python -m lstm_ts.retrain records what a killed run has not"
-                )
-            found.append(LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version)))
-    return found
+    holders = {alias: version for alias in ALIASES if (version := run.registry.holder(run.name, alias))}
+    decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}  # later than their moves
+    for alias, version in holders.items():
+        if version.number not in decisions:
+            raise LedgerError(
+                f"Expected the gate's decision on {version}, the {alias}, in the ledger, got none; restore the ledger "
+                f"if it is lost, else python -m lstm_ts.retrain {name_model(run.symbol.name, run.name)} records what a "
+                f"killed run has not"
+            )
+    return [
+        LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version))
+        for alias, version in holders.items()
+    ]
 
 
 def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:

@@ -22,7 +22,7 @@ def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
     """
     decided, versions = {decision.version: decision for decision in ledger.decisions(name)}, registry.versions(name)
     newest = versions[-1] if versions else None
-    if decided and (newest is None or _differs(registry, newest, decided.get(newest.number))):
+    if decided and (newest is None or _differs(newest, decided.get(newest.number))):
         raise RegistryError(
             f"Expected the registry whose versions of {name} the ledger has decisions on, got another or an empty one; "
             f"set registry.uri and registry.ledger to two that belong together, or name to a new one"
@@ -34,8 +34,9 @@ def promote_undecided(registry: Registry, ledger: Ledger, name: str) -> None:
             ledger.record_decision(_decision(version, gate))
 
 
-def _differs(registry: Registry, version: Version, decision: DecisionRow | None) -> bool:
-    return decision is not None and registry.read_gate(version)["data_sha256"] != decision.data_sha256
+def _differs(version: Version, decision: DecisionRow | None) -> bool:
+    judged_on = version.tags.get("data_sha256")  # which older versions lack
+    return decision is not None and judged_on not in (None, decision.data_sha256)
 
 
 def _promote(registry: Registry, version: Version, gate: Any) -> None:

@@ -82,8 +82,8 @@ def to_polars(frame: object) -> pl.DataFrame:
 def _from_pandas(frame: Any) -> pl.DataFrame:
     if frame.columns.nlevels > 1:
         raise ConfigError(
-            f"Expected columns with one name each, got such as {frame.columns[0]}; choose one symbol's, and leave its "
-            f"name out, as by frame.droplevel(1, axis=1)"
+            f"Expected columns with one name each, got names of several levels, as {frame.columns[0]}; choose one "
+            f"symbol's columns, and drop the level of its name, as by frame.droplevel(1, axis=1) if it is the second"
         )
     is_column_too = set(frame.index.names) <= set(frame.columns)
     numbered = type(frame.index).__name__ == "RangeIndex"

@@ -25,6 +25,7 @@ OPENING = re.compile(
 CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time")
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 HOUR_NAMES = ("hour", "hr", "hour of day", "hour utc", "hh", "stunde")
+OF_AN_HOUR = re.compile(r"min(ute)?s?|minuten?|mm|mi|sec(ond)?s?|ss|am\W?pm|meridiem")  # columns beside an hour's
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 
 CLOCK_CELL = re.compile(
@@ -79,8 +80,10 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
     others = [i for i in cells if i not in known]
     clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
     clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
-    if not clocks and "minute" not in plain:
-        clocks = [i for i in cells if _is_hour(plain[i], cells[i])]
+    hours = (
+        [] if clocks or any(map(OF_AN_HOUR.fullmatch, plain)) else [i for i in cells if _is_hour(plain[i], cells[i])]
+    )
+    clocks = clocks or hours
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
     days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
     days.sort(key=lambda i: OPENING.fullmatch(plain[i]) is not None)
@@ -91,7 +94,7 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
         best = next((i for i in named if shapes[i].utc), (named or whole)[0])
         return StampColumns((best,), shapes[best])
     if days and clocks:
-        return _combine(cells, days[0], clocks[0], hours_only=_is_hour(plain[clocks[0]], cells[clocks[0]]))
+        return _combine(cells, days[0], clocks[0], hours_only=bool(hours))
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
 
