@@ -75,7 +75,11 @@ def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> Bac
             end=end,
             again=cfg.again,
             commit_s=cfg.commit_s,
-            limits=SeriesLimits(allow_level_change=cfg.allow_level_change, allow_revisions=cfg.allow_revisions),
+            limits=SeriesLimits(
+                max_reject_share=cfg.max_reject_share,
+                allow_level_change=cfg.allow_level_change,
+                allow_revisions=cfg.allow_revisions,
+            ),
             rejects_csv=Path(cfg.paths.outputs) / "rejects.csv",
         )
 

@@ -86,7 +86,11 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
             end=utc(cfg.span.end),
             again=cfg.again,
             commit_s=cfg.commit_s,
-            limits=SeriesLimits(allow_level_change=cfg.allow_level_change, allow_revisions=cfg.allow_revisions),
+            limits=SeriesLimits(
+                max_reject_share=cfg.max_reject_share,
+                allow_level_change=cfg.allow_level_change,
+                allow_revisions=cfg.allow_revisions,
+            ),
             rejects_csv=rejects_csv,
         )
     except KeyboardInterrupt:

@@ -153,6 +153,8 @@ def test_status_says_what_of_the_sessions_is_stored(stored: Path) -> None:
         (["source=dukascopy", "source.retries.attempts=x"], "source.retries"),
         (["source=dukascopy", "symbol.feed_code=null"], "Expected symbol.feed_code as Dukascopy's code"),
         (["source=dukascopy", "source.base=http://127.0.0.1:1/v1", "span.start=2015-03-01"], "no connection to"),
+        (["source=dukascopy", "max_reject_share=2"], "Expected max_reject_share of at least 0 and below 1, got 2"),
+        (["source=ib", "max_reject_share=-1"], "Expected max_reject_share of at least 0 and below 1, got -1"),
     ],
 )
 def test_an_ingest_nobody_can_do_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import REAL_DATA
-from dukascopy_server import MINUTE_MS, PRICES, FakeFeed, encode, serving
+from dukascopy_server import MINUTE_MS, PRICES, UNIT, FakeFeed, encode, serving
 from hypothesis import given
 from processes import child, free_port, wait_for
 from test_ib import Place
@@ -73,7 +73,6 @@ def make_broker(base: str, **changes: Any) -> Dukascopy:
         "max_bytes": 1_000_000,
         "settled_s": 7200.0,
         "max_skew_s": 30.0,
-        "max_reject_share": 0.01,
         "retries": {"attempts": 3, "first_s": 0.01, "longest_s": 0.02},
     }
     return Dukascopy(**options | changes)
@@ -218,13 +217,20 @@ def test_a_wish_to_be_left_alone_for_long_ends_the_run(place: Place, feed: FakeF
     assert place.raw.read().equals(TRUTH)
 
 
+@pytest.mark.parametrize(
+    ("fault", "tries", "words"),
+    [
+        ("503", 3, r"Expected answers .* got none: status 503 from .*; try later"),
+        ("404", 1, r"2015/3/5 to exist, got status 404; correct symbol\.feed_code or source\.base"),
+    ],
+)
 def test_it_gives_up_on_a_feed_that_answers_three_days_in_a_row_with_errors(
-    place: Place, feed: FakeFeed, base: str
+    place: Place, feed: FakeFeed, base: str, fault: str, tries: int, words: str
 ) -> None:
-    feed.plan("ASK", "503", forever=True)
-    with pytest.raises(BrokerUnavailable, match=r"Expected answers .* got none: status 503 from .*; try later"):
+    feed.plan("ASK", fault, forever=True)
+    with pytest.raises(BrokerUnavailable if tries > 1 else BrokerError, match=words):
         place.fill(make_broker(base))
-    assert len(feed.asked) == 3 * (1 + 3)  # of each day a bid, and three tries at its ask
+    assert len(feed.asked) == 3 * (1 + tries)  # of each day a bid, and the tries at its ask
 
 
 def test_the_pace_is_kept_over_repetitions_too(place: Place, feed: FakeFeed, base: str) -> None:
@@ -288,6 +294,7 @@ NONSENSE = {
     "bid above ask": (swap_sides, "bid above ask"),
     "one side only": (lambda a: a | {name: [] for name in a if isinstance(a[name], list)}, "without an ask"),
     "redirected": ("301", "got status 301"),
+    "truncated": (lambda a: json.dumps(a).encode()[:-30], "got a truncated answer that ends with b'"),
     "forbidden": ("403", "got status 403; correct source.base"),
     "not found": ("404", "got status 404; correct symbol.feed_code or source.base"),
 }
@@ -304,9 +311,35 @@ def test_nonsense_is_one_sentence_and_nothing_of_it_is_stored(
     with pytest.raises(BrokerError) as said:
         place.fill(make_broker(base), end=tuesday + DAY)  # the newest day first
     assert words in str(said.value) and str(said.value).startswith("Expected ")
-    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < tuesday - DAY))
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < tuesday))
     assert SILVER.hours(tuesday, tuesday + DAY)["session_minutes"].sum() <= place.states()["unknown"]
     assert not [answer for answer in place.answers() if answer.start < tuesday + DAY and answer.end > tuesday]
+
+
+def times_ten(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer | {"multiplier": UNIT * 10} | {name: answer[name] * 10 for name in PRICES}
+
+
+@pytest.mark.parametrize("fault", ["404", without_last("highs"), times_ten], ids=["missing", "nonsense", "level"])
+def test_a_day_that_cannot_be_stored_is_named_stays_unknown_and_keeps_from_no_other_day(
+    place: Place, feed: FakeFeed, base: str, caplog: pytest.LogCaptureFixture, fault: Any
+) -> None:
+    tuesday = datetime(2015, 3, 3, tzinfo=UTC)
+    feed.plan(TUESDAY, fault, forever=True)
+    with pytest.raises((BrokerError, DataError), match=r"2015.0?3.0?3"):
+        place.fill(make_broker(base), commit_s=1000)
+    assert f"Left out {tuesday} to {tuesday + DAY}, whose minutes stay unknown: Expected " in caplog.text
+    assert place.raw.read().equals(without(tuesday))
+    assert place.states()["unknown"] == SILVER.hours(tuesday, tuesday + DAY)["session_minutes"].sum()
+
+
+def test_of_a_first_day_on_another_level_than_all_others_nothing_is_stored(
+    place: Place, feed: FakeFeed, base: str
+) -> None:
+    feed.plan("2015/3/5", times_ten, forever=True)
+    with pytest.raises(DataError, match="Expected prices of one level"):
+        place.fill(make_broker(base), commit_s=1000)
+    assert place.raw.read_stamps().is_empty() and place.answers() == []
 
 
 def test_a_bad_minute_of_a_day_is_left_out_named_and_stays_unknown(place: Place, feed: FakeFeed, base: str) -> None:

@@ -100,7 +100,7 @@ class Place:
             (folder / "ledger.db").write_bytes(empty_ledger())
         self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
-        self.limits = SeriesLimits(allow_level_change=False, allow_revisions=False)
+        self.limits = SeriesLimits(max_reject_share=0.01, allow_level_change=False, allow_revisions=False)
         self.session = session
 
     def fill(
@@ -426,6 +426,16 @@ def test_a_bar_that_cannot_be_is_named_and_its_minute_stays_unknown(place: Place
     named = pl.read_csv(place.rejects)
     assert named["reason"].to_list() == ["high below low"] * 2
     assert f"{TRUTH['ts'][100]:%Y-%m-%d %H:%M}" in named["text"][0]
+
+
+def test_of_a_session_with_too_many_bad_bars_nothing_is_stored_and_the_others_are(place: Place) -> None:
+    bad = pl.col("ts").is_between(END - timedelta(hours=24), END) & (pl.col("ts").dt.minute() == 7)
+    with (
+        serving(TRUTH.with_columns(high=pl.when(bad).then(1.0).otherwise("high"))) as tws,
+        pytest.raises(BrokerError, match=r"at most 1\.00 % bad rows in an answer of IB XAGUSD .*; max_reject_share"),
+    ):
+        place.fill(make_broker(tws.port), commit_s=1000)
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < END - timedelta(hours=25)))
 
 
 def test_another_client_id_is_tried_where_one_is_in_use(place: Place) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.errors import DataError
+from lstm_ts.errors import DataError, LstmTsError
 
 TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
@@ -48,6 +48,7 @@ class BarBatch:
     answers: tuple[AnsweredSpan, ...] = ()  # whole with this batch
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
     replaces: str = ""  # which bars of this source it brings again as another series: got of a sentence; empty if none
+    refused: LstmTsError | None = None  # why the answer for this span is of no use, though others may be
 
     @property
     def hourly(self) -> bool:

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstm_ts import clock
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker
 from lstm_ts.market.completeness import State, classify, count_within, span_of
 from lstm_ts.market.session import Session
+from lstm_ts.sources.retries import GIVE_UP
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
@@ -57,6 +58,21 @@ class _Step:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass
+class _Refusals:
+    """Spans of which nothing may be stored."""
+
+    first: LstmTsError | None = None
+    in_a_row: int = 0
+
+    def add(self, span: Span, why: LstmTsError) -> None:
+        """Raises    the first one: too many in a row"""
+        log.warning("Left out %s to %s, whose minutes stay unknown: %s", *span, why)
+        self.first, self.in_a_row = self.first or why, self.in_a_row + 1
+        if self.in_a_row == GIVE_UP:
+            raise self.first
+
+
 def backfill(
     broker: Broker,
     *,
@@ -75,8 +91,8 @@ def backfill(
 
     start, end   None: from the first minute stored or answered for, to the last closed one
     again        fetch proven minutes too, since the broker may have revised its bars
-    Raises    BrokerError, WrongZone: earlier steps are stored and recorded; DataError: another series than the stored
-              one, nothing of that step is stored; ConfigError: no such span or session
+    Raises    BrokerError, DataError: an answer of no use, or of another level, once the others are stored; another
+              series, nothing of its step is stored; WrongZone: earlier steps are stored; ConfigError: no such session
     """
     if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), clock.now()):
         raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
@@ -176,7 +192,7 @@ def _fetch(
     limits: SeriesLimits,
     rejects_csv: Path,
 ) -> BackfillResult:
-    result, step, began = BackfillResult(), _Step(), time.monotonic()
+    result, step, refusals, began = BackfillResult(), _Step(), _Refusals(), time.monotonic()
 
     def commit() -> None:
         nonlocal step
@@ -194,16 +210,22 @@ def _fetch(
     with _progress() as progress:
         task = progress.add_task(broker.name, total=len(spans))
         try:
-            for batch in broker.fetch_batches(spans):
+            for span, batch in zip(spans, broker.fetch_batches(spans), strict=True):
                 _count(result, batch, rejects_csv)
+                progress.advance(task)
+                if why := limits.find_fault(batch, step.bars, raw, broker.name):
+                    refusals.add(span, why)
+                    continue
+                refusals.in_a_row = 0 if batch.answers else refusals.in_a_row
                 step.bars.append(batch.bars)
                 step.answers.extend(batch.answers)
-                progress.advance(task)
                 if time.monotonic() - step.since >= commit_s:
                     commit()
         finally:  # keep the answers from before an error or Ctrl-C
             if step.bars:
                 commit()
+    if refusals.first:
+        raise refusals.first
     return result
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects
+from lstm_ts.errors import DataError, NoRows, TooManyRejects
 from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours
@@ -17,7 +17,7 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import Mismatch, check_zone
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
-from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, check_revisions, read_about
+from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, SeriesLimits, check_revisions, read_about
 from lstm_ts.store.bar_store import BarStore
 
 REMEDY = (
@@ -29,18 +29,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class IngestLimits:
+class IngestLimits(SeriesLimits):
     """Share of minutes that makes an hour, and limits beyond which nothing is stored."""
 
     min_minutes_share: float
-    max_reject_share: float
     max_mismatch: float
-    allow_level_change: bool
-    allow_revisions: bool
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_reject_share < 1:
-            raise ConfigError(f"Expected max_reject_share of at least 0 and below 1, got {self.max_reject_share}")
 
 
 class Delivery:

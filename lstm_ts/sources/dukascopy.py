@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -17,8 +18,7 @@ import polars as pl
 
 from lstm_ts import clock
 from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch, describe_rejects, make_answers, make_rejects
-from lstm_ts.scoring.tables import percent
+from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch, make_answers, make_rejects
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
 from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
@@ -46,7 +46,6 @@ class Dukascopy:
         max_bytes: int,
         settled_s: float,
         max_skew_s: float,
-        max_reject_share: float,
         retries: Mapping[str, float],
     ) -> None:
         if prices not in SIDES:
@@ -61,7 +60,7 @@ class Dukascopy:
                 f"{settled_s:g} and {max_skew_s:g}; correct them"
             )
         self.code, self.prices, self.sides = str(code), prices, SIDES[prices]
-        self.pace_s, self.max_skew_s, self.max_reject_share = pace_s, max_skew_s, max_reject_share
+        self.pace_s, self.max_skew_s = pace_s, max_skew_s
         self.settled = timedelta(seconds=settled_s)
         self.retries = Retries(**retries)  # type: ignore[arg-type]
         self._client = JsonClient(base, answer_s=answer_s, patience_s=patience_s, max_bytes=max_bytes)
@@ -95,9 +94,13 @@ class Dukascopy:
         self._client.close()
 
     def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
-        """Each span lies in one UTC day. One that stays without an answer is an empty batch."""
+        """Each span lies in one UTC day. One that stays without a usable answer is an empty batch.
+
+        Raises    BrokerUnavailable
+        """
         failed = 0
         for start, end in spans:
+            batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
             try:
                 batch, failed = self._fetch_day(start, end), 0
             except RetryableError as why:
@@ -105,7 +108,10 @@ class Dukascopy:
                 if failed == GIVE_UP:
                     raise self._unavailable(why) from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
-                batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+            except BrokerUnavailable:
+                raise
+            except BrokerError as why:
+                batch = replace(batch, refused=why)
             yield batch
 
     def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
@@ -115,7 +121,7 @@ class Dukascopy:
         if not settled:  # each as far as all have come
             end = min(end, *(max([start, *(ts + MINUTE for ts in bars["ts"].tail(1))]) for bars in sides))
         rows = make_mid(*sides) if len(sides) == 2 else rate(sides[0])
-        return self._judge(rows.filter(pl.col("ts") < end), start, end)
+        return self._make_batch(rows.filter(pl.col("ts") < end), start, end)
 
     def _fetch_side(self, side: str, day: datetime) -> pl.DataFrame:
         """BAR_SCHEMA."""
@@ -128,17 +134,10 @@ class Dukascopy:
             until = clock.now() + timedelta(seconds=self.max_skew_s)  # midnight may have passed
         return self._read(reply, partial(decode, first_ms=first_ms, until_ms=_epoch_ms(until)))
 
-    def _judge(self, rows: pl.DataFrame, start: datetime, end: datetime) -> BarBatch:
-        """Raises    BrokerError: more bad rows than `max_reject_share`"""
+    def _make_batch(self, rows: pl.DataFrame, start: datetime, end: datetime) -> BarBatch:
         bars = rows.filter(pl.col("reason").is_null())
         bad = rows.filter(pl.col("reason").is_not_null())
         rejects = make_rejects(bad, self.name)
-        if bad.height > self.max_reject_share * rows.height:
-            raise BrokerError(
-                f"Expected at most {percent(self.max_reject_share, 2)} bad rows in the {self.name} of "
-                f"{start:%Y-%m-%d}, got {bad.height} of {rows.height}: {describe_rejects(rejects)}; nothing of this "
-                f"day was stored; max_reject_share allows more"
-            )
         self._known |= bars.height > 0
         bars = bars.select(BAR_SCHEMA.names())
         if start >= end or not self._known:
@@ -159,7 +158,9 @@ class Dukascopy:
         try:
             return self.retries.call(partial(self._ask, path, query or {}), sleep=time.sleep)
         except DamagedAnswer as why:
-            raise BrokerError(f"Expected JSON from Dukascopy's feed, got {why}; correct source.base") from why
+            raise BrokerError(
+                f"Expected JSON from Dukascopy's feed, got {why}; try later, or correct source.base"
+            ) from why
 
     def _ask(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
         time.sleep(max(0.0, self._asked_at + self.pace_s - time.monotonic()))

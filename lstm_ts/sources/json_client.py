@@ -81,7 +81,9 @@ def _parse(body: bytes, url: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise DamagedAnswer(f"{body[:SHOWN]!r} from {url}") from None
+        cut = body.lstrip().startswith((b"{", b"[")) and not body.rstrip().endswith((b"}", b"]"))
+        what = f"a truncated answer that ends with {body[-SHOWN:]!r}" if cut else f"{body[:SHOWN]!r}"
+        raise DamagedAnswer(f"{what} from {url}") from None
 
 
 def _date(text: str) -> datetime | None:

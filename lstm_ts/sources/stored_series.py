@@ -1,17 +1,19 @@
-"""Check that new bars continue the stored ones: at the same price level, and as the same series."""
+"""Check that new bars are sound and continue the stored ones: at the same price level, and as the same series."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
 
-from lstm_ts.errors import DataError, NoRows
+from lstm_ts.errors import BrokerError, ConfigError, DataError, LstmTsError, NoRows
 from lstm_ts.market import spacing
-from lstm_ts.market.bars import PRICES, TS
+from lstm_ts.market.bars import PRICES, TS, BarBatch, describe_rejects
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.revisions import Revision, compare_bars
 from lstm_ts.market.spacing import Times
+from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 
 MINUTE, NEAR = timedelta(minutes=1), timedelta(days=7)
@@ -26,8 +28,17 @@ ANOTHER_SERIES = (
 
 @dataclass(frozen=True)
 class SeriesLimits:
+    """Limits beyond which nothing is stored."""
+
+    max_reject_share: float
     allow_level_change: bool
     allow_revisions: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_share < 1:
+            raise ConfigError(
+                f"Expected max_reject_share of at least 0 and below 1, got {self.max_reject_share}; correct it"
+            )
 
     def check(self, bars: pl.DataFrame, store: BarStore, name: str) -> None:
         """Raises    DataError: the bars of `name` have another price level than the stored ones, or another series"""
@@ -37,6 +48,35 @@ class SeriesLimits:
         if not self.allow_level_change:
             check_levels(bars, stored, name, remedy=REMEDY)
         check_revisions(bars, stored, store, name, allow=self.allow_revisions)
+
+    def find_fault(
+        self, batch: BarBatch, step: Sequence[pl.DataFrame], store: BarStore, name: str
+    ) -> LstmTsError | None:
+        """Return why nothing of a broker's batch may be stored beside the stored bars and those of this step."""
+        try:
+            self._check_rejects(batch, name)
+            self._check_level(batch.bars, step, store, name)
+        except (BrokerError, DataError) as why:
+            return why
+        return batch.refused
+
+    def _check_rejects(self, batch: BarBatch, name: str) -> None:
+        bad, rows = batch.rejects.height, batch.rejects.height + batch.bars.height
+        if bad > self.max_reject_share * rows:
+            raise BrokerError(
+                f"Expected at most {percent(self.max_reject_share, 2)} bad rows in an answer of {name}, got {bad} of "
+                f"{rows}: {describe_rejects(batch.rejects)}; nothing of it was stored; max_reject_share allows more"
+            )
+
+    def _check_level(self, bars: pl.DataFrame, step: Sequence[pl.DataFrame], store: BarStore, name: str) -> None:
+        if bars.is_empty() or self.allow_level_change:
+            return
+        stored, others = read_about(bars["ts"], store), [other for other in step if other.height]
+        if stored.is_empty() and len(others) < 2:
+            return  # of two levels either may be wrong: `check` refuses both
+        check_levels(
+            bars, pl.concat([stored, *(other.select(LEVEL_SCHEMA.names()) for other in others)]), name, remedy=REMEDY
+        )
 
 
 def read_about(ts: pl.Series, store: BarStore) -> pl.DataFrame:
