@@ -433,6 +433,29 @@ def test_nobody_there_is_said_at_once(place: Place) -> None:
         place.fill(make_broker(base, retries=retries))
 
 
+def test_what_fails_beside_the_connection_itself_is_said(place: Place, base: str) -> None:
+    with pytest.raises(BrokerUnavailable, match=r"no connection to https://.*: \[SSL.*; try later, or correct"):
+        place.fill(make_broker(base.replace("http", "https")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://me:secret@127.0.0.1:9"),
+        ("HTTP_PROXY", "http://me:secret@127.0.0.1:99999"),
+        ("HTTPS_PROXY", "secret@127.0.0.1:port"),
+        ("NO_PROXY", "http://[::"),
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+    ],
+)
+def test_an_environment_without_usable_proxies_or_certificates_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"^Expected {name} as (?!.*secret)"):
+        make_broker("http://127.0.0.1:1/v1").connect()
+
+
 @pytest.mark.parametrize(("minutes", "sign"), [(3, "+"), (-3, "-")])
 def test_a_clock_that_is_off_is_refused(place: Place, base: str, feed: FakeFeed, minutes: int, sign: str) -> None:
     feed.clock_ahead = timedelta(minutes=minutes)
@@ -476,6 +499,7 @@ def test_a_code_that_the_feed_does_not_know_is_said(place: Place, base: str) -> 
         {"base": "http://user:secret@127.0.0.1/v1"},
         {"base": ""},
         {"base": 7},
+        {"base": "http://127.0.0.1:99999/v1"},
         {"code": None},
         {"code": "../XAG-USD"},
         {"prices": "last"},
