@@ -777,7 +777,8 @@ def test_a_long_run_keeps_no_more_requests_than_the_rules_need() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"port": 0}, {"answer_s": 0}, {"retries": dict.fromkeys(
-    ("attempts", "first_s", "longest_s", "closed_s"), 0)}])  # fmt: skip
+    ("attempts", "first_s", "longest_s", "closed_s"), 0)}, {"contract": None}, {"session": None},
+    {"client": partial(os.getcwd)}])  # fmt: skip
 def test_a_value_out_of_range_is_a_config_error(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         make_broker(**{"port": 7497} | changes)

@@ -66,6 +66,7 @@ def test_bars_of_which_one_price_is_replaced_everywhere_are_another_series(name:
     revision = compare_bars(stored.with_columns(pl.col(name) * 1.001), stored)
     assert (revision.common, revision.differing, revision.replaces) == (200, 200, True)
     assert (revision.mean_bps, revision.size_bps) == pytest.approx((2.5, 2.5))  # over the four
+    assert ", by 10,000 bps on average" in str(compare_bars(stored.with_columns(pl.col(PRICES) * 2), stored))
 
 
 MINUTES = {"a minute": 1, "a night": 17.5 * 60, "a weekend": 65.5 * 60, "fifteen weeks": 15 * 7 * 1440}

@@ -33,8 +33,13 @@ class Revision:
         share = self.differing / max(self.common, 1)
         return (
             f"{self.differing:,} of {self.common:,} bars ({100 * share:.1f} %) with other prices, by "
-            f"{self.size_bps:.2g} bps on average (mean difference {self.mean_bps:+.2g} bps)"
+            f"{_shown(self.size_bps)} bps on average (mean difference {_shown(self.mean_bps, '+')} bps)"
         )
+
+
+def _shown(bps: float, sign: str = "") -> str:
+    """Round to two digits, written out."""
+    return f"{float(f'{bps:.2g}'):{sign},g}"
 
 
 def compare_bars(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:

@@ -22,7 +22,7 @@ from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch, make_answer
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
 from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
-from lstm_ts.sources.retries import GIVE_UP, Retries, RetryableError
+from lstm_ts.sources.retries import GIVE_UP, LONGEST_S, Retries, RetryableError
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}
@@ -54,10 +54,10 @@ class Dukascopy:
             raise ConfigError(
                 f"Expected symbol.feed_code as Dukascopy's code such as XAG-USD, got {code or 'none'}; set it"
             )
-        if min(pace_s, settled_s, max_skew_s) < 0:
+        if min(pace_s, settled_s, max_skew_s) < 0 or max(pace_s, settled_s, max_skew_s) > LONGEST_S:
             raise ConfigError(
-                f"Expected source.pace_s, source.settled_s and source.max_skew_s of at least 0, got {pace_s:g}, "
-                f"{settled_s:g} and {max_skew_s:g}; correct them"
+                f"Expected source.pace_s, source.settled_s and source.max_skew_s within 0..{LONGEST_S:g}, got "
+                f"{pace_s:g}, {settled_s:g} and {max_skew_s:g}; correct them"
             )
         self.code, self.prices, self.sides = str(code), prices, SIDES[prices]
         self.pace_s, self.max_skew_s = pace_s, max_skew_s
@@ -202,7 +202,7 @@ class Dukascopy:
 def _read_head(instrument: Any) -> datetime | None:
     """The first minute of an instrument; None where the feed does not say.    Raises    InvalidAnswer"""
     if not isinstance(instrument, dict):
-        raise InvalidAnswer("an object that describes the instrument, got none")
+        raise InvalidAnswer(f"an object that describes the instrument, got {str(instrument)[:40]}")
     histories = instrument.get("histories", [])
     if not isinstance(histories, list) or not all(isinstance(history, dict) for history in histories):
         raise InvalidAnswer("a list of objects as histories, got something else")

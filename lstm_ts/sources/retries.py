@@ -9,7 +9,8 @@ import tenacity
 
 from lstm_ts.errors import ConfigError
 
-GIVE_UP = 3  # spans in a row without an answer
+GIVE_UP = 3  # spans in a row without a usable answer
+LONGEST_S = 1e9  # of any wait; the machine counts no further than some centuries
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,11 @@ class Retries:
     longest_s: float
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or min(self.first_s, self.longest_s) < 0:
+        waits_s = self.first_s, self.longest_s
+        if self.attempts < 1 or min(waits_s) < 0 or max(waits_s) > LONGEST_S:
             raise ConfigError(
-                f"Expected source.retries with attempts >= 1, first_s and longest_s >= 0, got {self.attempts}, "
-                f"{self.first_s} and {self.longest_s}"
+                f"Expected source.retries with attempts >= 1, first_s and longest_s within 0..{LONGEST_S:g}, got "
+                f"{self.attempts}, {self.first_s} and {self.longest_s}"
             )
 
     def call(self, request: Callable[[], Result], *, sleep: Callable[[float], None]) -> Result:

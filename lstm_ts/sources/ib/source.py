@@ -60,7 +60,17 @@ class InteractiveBrokers:
                 f"Expected source.max_skew_s, source.connect_s and source.answer_s above 0, got {max_skew_s:g}, "
                 f"{connect_s:g} and {answer_s:g}; correct them"
             )
-        if not contract.get("symbol"):
+        maker: Any = client
+        if isinstance(maker, partial):
+            maker = maker.func
+        if not hasattr(maker, "reqHistoricalDataAsync"):
+            raise ConfigError(
+                f"Expected source.client as ib_insync.IB or ib_async.IB, got {maker!r}, which is neither; correct "
+                f"source.client._target_"
+            )
+        if not isinstance(session, Session):
+            raise ConfigError(f"Expected source.session as in symbol.session, got {session}; leave it out")
+        if not isinstance(contract, Mapping) or not contract.get("symbol"):
             raise ConfigError("Expected fields of IB's Contract in symbol.contract, got none of its symbol; give them")
         self.session, self.max_mismatch = session, max_mismatch
         self.contract = dict(contract)
