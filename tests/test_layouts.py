@@ -554,7 +554,10 @@ def test_a_file_of_another_symbol_or_of_two_like_ours_is_refused(
 REFUSED = {
     "closes alone": ("time,close\n2025-01-07 14:00,29.5\n", "got time, close"),
     "days": (table(BARS, "%Y-%m-%d"), "without a time of day"),
-    "a close twice": (table("time,open,high,low,close,Close", "%Y-%m-%d %H:%M"), "Expected one column close, got 2"),
+    "a close twice": (
+        table("time,open,high,low,close,Close", "%Y-%m-%d %H:%M"),
+        "Expected one column close, got 2; rename those",
+    ),
     "names in words that nobody knows": (
         table("Datum,Schluss,Hoch,Tief,Anfang,Umsatz", "%Y-%m-%d %H:%M"),
         "that names time, open, high",

@@ -59,7 +59,7 @@ def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
 @pytest.mark.parametrize(
     "hour",
     ["2026.01.06 08:00:00", "06.01.2026 08:00:00", "2026-01-06 8:00", "2026/01/06 08:00", "06 Jan 2026 8:00 AM",
-     "2026-01-06 09:00 CET", "13/01/2026 08:00", "01/13/2026 08:00"],
+     "2026-01-06 09:00 CET", "13/01/2026 08:00", "01/13/2026 08:00", "2026-01-06T08", "06 Jan 2026 8"],
 )  # fmt: skip
 def test_times_are_read_as_other_programs_write_them(silver: Session, hour: str) -> None:
     day = 13 if "13" in hour else 6
@@ -126,17 +126,39 @@ def test_too_few_and_too_thin_hours_are_told_apart(silver: Session) -> None:
         '"2026-01-06 08:00",30,31,29,30.5\n\n',
         "Hour (UTC)\tClose\tHigh\tLow\tOpen\n2026-01-06 08:00\t30.5\t31\t29\t30",
         "Vol;Close;<DATE>;<TIME>;High;Low;Open\n9;30.5;2026-01-06;08:00;31;29;30",
+        "Time (gmt)\tOpen\tHigh\tLow\tClose\n2026-01-06 08:00\t30\t31\t29\t30.5",
     ],
 )
 def test_a_clipboard_is_split_into_rows(text: str) -> None:
     assert split(text) == [["2026-01-06 08:00", *PRICES]]
 
 
-@pytest.mark.parametrize("header", ["Stunde\tSchluss\tHoch\tTief\tErster", "Time (EET)\tOpen\tHigh\tLow\tClose",
-                                    "Close time\tOpen\tHigh\tLow\tClose"])  # fmt: skip
+def test_a_header_alone_is_no_row_and_an_hour_of_its_own_column_is_read(silver: Session) -> None:
+    assert split("\t".join(COLUMNS)) == []
+    rows = split("Date,Open,High,Low,Close,Hour\n2026-01-06,30,31,29,30.5,8")
+    assert checked(silver, *rows).bars["ts"].to_list() == [datetime(2026, 1, 6, 8, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Stunde\tSchluss\tHoch\tTief\tErster",
+        *(
+            f"{time}\tOpen\tHigh\tLow\tClose"
+            for time in ("Time (EET)", "Time (EST)", "Time EST", "Time (New York)", "Time (UTC-5:30)", "Close time")
+        ),
+    ],
+)
 def test_a_header_that_does_not_name_the_columns_is_refused(header: str) -> None:
     with pytest.raises(UnknownFormat, match="Expected a header that names open, high, low and close"):
         split(f"{header}\n2026-01-06 08:00\t30\t31\t29\t30.5")
+
+
+def test_a_column_of_zones_is_refused_unless_the_stamps_have_offsets() -> None:
+    text = "Time,Timezone,Open,High,Low,Close\n2026-01-06 08:00{},EST,30,31,29,30.5"
+    assert split(text.format("Z")) == [["2026-01-06 08:00Z", *PRICES]]
+    with pytest.raises(UnknownFormat, match="the UTC time when an hour opens"):
+        split(text.format(""))
 
 
 def test_quoted_thousands_stay_one_cell() -> None:

@@ -15,18 +15,18 @@ from lstm_ts.http_schema import EARLIEST, LONGEST_SPAN, Input, Problem, wrong_pr
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.sources.cells import split_line
-from lstm_ts.sources.columns import find_columns, find_prices, normalise, printable
+from lstm_ts.sources.columns import Columns, find_columns, find_prices, named_zone, normalise, printable
 from lstm_ts.sources.day_order import date_pairs, day_first, with_order
-from lstm_ts.sources.layout import find_zone
 from lstm_ts.sources.numbers import LIKE_THOUSANDS, decimal_comma
 from lstm_ts.sources.stamp_columns import CLOCK_CELL
 from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import Stamp, recognise_stamp
+from lstm_ts.sources.stamps import UTC_NAMES, Stamp, recognise_stamp
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))
 NEAR = 10  # factor between prices of one symbol
 EXAMPLE = "2026-01-05 14:00"
+DAY_AND_HOUR = re.compile(r"(.*\d)[T ]\d{1,2}")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
@@ -66,8 +66,9 @@ def split(text: str) -> list[list[str]]:
         [cell.strip() for cell in split_line(line, next((mark for mark in "\t;" if mark in line), ","))]
         for line in lines
     ]
-    if rows and (find_prices([normalise(name) for name in rows[0]]) or not re.search(r"\d", lines[0])):
-        rows = _in_order(rows[0], rows[1:])
+    named = bool(rows) and find_prices([normalise(name) for name in rows[0]]) is not None
+    if rows and (named or not re.search(r"\d", lines[0])):
+        rows = [] if named and not rows[1:] else _in_order(rows[0], rows[1:])
     joined = ([" ".join(row[:2]), *row[2:]] if len(row) > 1 and CLOCK_CELL.fullmatch(row[1]) else row for row in rows)
     return [(row + [""] * len(COLUMNS))[: len(COLUMNS)] for row in joined]
 
@@ -76,13 +77,18 @@ def _in_order(names: Sequence[str], rows: Sequence[list[str]]) -> list[list[str]
     """Return the cells of the columns that the header names, in the order of COLUMNS."""
     cells = [(row + [""] * len(names))[: len(names)] for row in rows]
     columns = find_columns(names, cells)
-    zone = find_zone(names, columns) if columns else None
-    if not columns or columns.ticks or columns.closing or columns.unit or (zone and zone.name != "UTC"):
+    if not columns or columns.ticks or columns.closing or columns.unit or _in_other_zone(names, columns):
         raise UnknownFormat(
             f"Expected a header that names open, high, low and close, and the UTC time when an hour opens, as "
             f"{EXAMPLE}, got {printable(names)}; correct it, or paste hour, open, high, low, close without a header"
         )
     return [[" ".join(row[i] for i in columns.stamp), *(row[i] for i in columns.prices)] for row in cells]
+
+
+def _in_other_zone(names: Sequence[str], columns: Columns) -> bool:
+    """Test whether a header says that stamps without an offset are, or may be, in another zone than UTC."""
+    said = [zone for i in columns.stamp if (zone := named_zone(names[i]))]
+    return not columns.stamps.utc and bool(columns.zone or any(zone.upper() not in UTC_NAMES for zone in said))
 
 
 def to_rows(bars: pl.DataFrame, decimals: int) -> list[list[str]]:
@@ -170,13 +176,21 @@ def _stamps(texts: Sequence[str]) -> list[datetime | str]:
     """Return the times in UTC, which is also assumed where no offset is written, or why a text is none."""
     found: list[datetime | str] = [f"{text or 'nothing'} is no time; write {EXAMPLE}" for text in texts]
     places: dict[Stamp, list[int]] = {}
-    for place, text in enumerate(texts):
+    written = [_with_minutes(text) for text in texts]
+    for place, text in enumerate(written):
         if (form := recognise_stamp([text])) and not form.label:
             places.setdefault(form, []).append(place)
     for form, those in places.items():
-        for place, ts in zip(those, _parse(pl.Series([texts[place] for place in those]), form), strict=True):
+        for place, ts in zip(those, _parse(pl.Series([written[place] for place in those]), form), strict=True):
             found[place] = ts or found[place]
     return found
+
+
+def _with_minutes(text: str) -> str:
+    """Complete a day and an hour, whose one or two digits would be read as minutes."""
+    found = DAY_AND_HOUR.fullmatch(text)
+    day = recognise_stamp([found[1]]) if found else None
+    return f"{text}:00" if day and not day.clock else text
 
 
 def _parse(texts: pl.Series, form: Stamp) -> Iterable[datetime | str | None]:

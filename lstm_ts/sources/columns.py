@@ -8,7 +8,7 @@ from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
 from lstm_ts.sources.stamp_columns import find_stamps
-from lstm_ts.sources.stamps import Stamp
+from lstm_ts.sources.stamps import ABBREVIATIONS, Stamp
 from lstm_ts.sources.symbol_column import find_symbol
 
 VOLUME_NAMES = (
@@ -83,11 +83,11 @@ def printable(names: Sequence[str]) -> str:
 
 
 def named_zone(name: str) -> str | None:
-    """Return the zone in a stamp column's name: EET for `Time (EET)`; None if there is none."""
+    """Return the zone in a stamp column's name: EET for `Time (EET)` and `Time EET`; None if there is none."""
     found = re.search(r"[\[(]([^\])]+)[\])]", name)
     if found:
         return found[1].strip()
-    return "UTC" if {"gmt", "utc"} & set(normalise(name).split()) else None
+    return next((word for word in normalise(name).upper().split() if word in ABBREVIATIONS), None)
 
 
 def find_prices(names: Sequence[str]) -> tuple[int, ...] | None:
@@ -95,7 +95,9 @@ def find_prices(names: Sequence[str]) -> tuple[int, ...] | None:
     for wanted in (*PRICE_NAMES, *TICK_NAMES):
         if set(wanted) <= set(names):
             if twice := next((name for name in wanted if names.count(name) > 1), None):
-                raise UnknownFormat(f"Expected one column {twice}, got {names.count(twice)}")
+                raise UnknownFormat(
+                    f"Expected one column {twice}, got {names.count(twice)}; rename those that are not meant"
+                )
             return tuple(names.index(name) for name in wanted)
     return None
 
