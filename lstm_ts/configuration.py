@@ -184,13 +184,16 @@ def show_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises    ConfigError: another process has it, or there is none of that number, or no such host here"""
+def check_port(host: str, port: int, *, takes_ipv4: bool = False) -> None:
+    """Raises    ConfigError: another process has it, or there is none of that number, or no such host here
+
+    takes_ipv4   on :: the server takes IPv4 too, as uvicorn's own socket does; asyncio's and tornado's do not
+    """
     if not isinstance(port, int) or not 0 < port < 65536:
         raise ConfigError(f"Expected port to be a whole number within 1..65535, got {port}")
     try:
-        if ":" in host:  # :: listens on IPv4 too
-            both = socket.has_dualstack_ipv6()
+        if ":" in host:
+            both = takes_ipv4 and socket.has_dualstack_ipv6()
             socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=both).close()
         else:
             socket.create_server((host, port)).close()

@@ -22,7 +22,7 @@ import dagster as dg
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.cli import compose, entry_point, typed_overrides
-from lstm_ts.configuration import check_port
+from lstm_ts.configuration import check_port, show_address
 from lstm_ts.errors import ConfigError
 from lstm_ts.logs import JSON
 from lstm_ts.market.symbol import Symbol
@@ -123,7 +123,7 @@ def main(cfg: DictConfig) -> None:
     check_port(cfg.host, cfg.port)
     if not str(cfg.home or "").strip():
         raise ConfigError("Expected home as a folder for Dagster's run history, got none; set it, or leave it out")
-    hold_stores(make_plan(cfg, overrides), f"http://{cfg.host}:{cfg.port}")
+    hold_stores(make_plan(cfg, overrides), f"http://{show_address(cfg.host, cfg.port)}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
     log.info("Dagster starts; its address is told once it answers")

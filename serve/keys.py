@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 class Keys:
     """Keys given directly, and those of a file, which is read again when it changes. An empty file admits nobody."""
 
-    def __init__(self, given: str, file: str | None) -> None:
-        """given    separated by commas
+    def __init__(self, given: str | None, file: str | None) -> None:
+        """given    separated by commas; None or empty: none
         file     with one a line; None: no file
         Raises    ConfigError: none among those given, or no such file
         """
-        self._given = _digests(os.fsencode(given).split(b","))
+        self._given = _digests(os.fsencode(given or "").split(b","))
         if given and not self._given:
             raise ConfigError(f"Expected at least one key in api_keys.given, got {given!r}; leave it empty for none")
         if file is not None and not (isinstance(file, str) and Path(file).is_file()):

@@ -1,4 +1,4 @@
-"""Requests that get no forecast: refusals before a worker sees them, and the replies to clients."""
+"""Requests that get no forecast: their refusals, and the replies to clients."""
 
 from collections.abc import Callable, Mapping
 from email.message import Message
@@ -17,7 +17,7 @@ ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
 
 
 class RequestRefused(Exception):
-    """A request was refused before a worker saw it."""
+    """A request that gets no forecast, with the status and the reason of its reply."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

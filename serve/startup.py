@@ -85,21 +85,20 @@ def _without_files(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    for name in ("port", "workers_per_device", "api_servers", "body_limit_bytes", "max_waiting"):
+    for name in ("workers_per_device", "api_servers", "body_limit_bytes", "max_waiting"):
         if not isinstance(cfg[name], int) or cfg[name] <= 0:
             raise ConfigError(f"Expected {name} to be a whole number above 0, got {cfg[name]}")
     for name in ("answer_s", "health_s", "poll_s"):
         if not isinstance(cfg[name], int | float) or not 0 < cfg[name] <= LONGEST_S:
             raise ConfigError(f"Expected {name} above 0 and at most {LONGEST_S}, got {cfg[name]}")
-    if not isinstance(cfg.api_keys.given, str):
-        raise ConfigError(f"Expected api_keys.given as text, got {cfg.api_keys.given}; put it into quotes")
-    if not 1024 <= cfg.port <= 65535 or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
+    in_range = isinstance(cfg.port, int) and 1024 <= cfg.port <= 65535
+    if not in_range or cfg.host not in ("127.0.0.1", "0.0.0.0", "::"):
         raise ConfigError(
             f"Expected port in 1024..65535 and host 127.0.0.1, 0.0.0.0 or ::, got port={cfg.port} and host={cfg.host}; "
-            f"correct them, or LSTM_TS_PORT and LSTM_TS_HOST"
+            f"correct them, or LSTM_TS_PORT, AIP_HTTP_PORT and LSTM_TS_HOST"
         )
     check_registry(cfg)
-    check_port(cfg.host, cfg.port)
+    check_port(cfg.host, cfg.port, takes_ipv4=True)
     if len(os.fsencode(gettempdir())) > MAX_TMPDIR:
         raise ConfigError(
             f"Expected a folder for temporary files of at most {MAX_TMPDIR} bytes, as sockets lie there, "

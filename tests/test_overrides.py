@@ -253,6 +253,7 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
         ),
         (dashboard, "service.url=localhost:8000", "Expected service.url such as http://127.0.0.1:8000"),
         (dashboard, "service.url=http://127.0.0.1:99999", "Expected service.url such as http://127.0.0.1:8000"),
+        (dashboard, "service.url=http://me:secret@proxy", "may give it), without user, query or fragment, got"),
         (dashboard, "auth.oauth.provider=githb", "Expected auth.oauth.provider as one of "),
         (dashboard, "auth.oauth.provider=github", "set LSTM_TS_OAUTH_KEY and LSTM_TS_OAUTH_SECRET"),
         (pipeline.main, "home=", "Expected home as a folder"),
@@ -289,7 +290,8 @@ def test_a_port_in_use_is_told_in_the_systems_words() -> None:
         with pytest.raises(ConfigError) as told:
             check_port("127.0.0.1", port)
         with pytest.raises(ConfigError, match=rf"Expected a free port, got \[::\]:{port}: Address already in use"):
-            check_port("::", port)
+            check_port("::", port, takes_ipv4=True)
+        check_port("::", port)
     said = (
         f"Expected a free port, got 127.0.0.1:{port}: Address already in use; is it running already? If not, set port=…"
     )

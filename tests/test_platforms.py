@@ -10,9 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 from serving import Body, Server, make_bars, make_servable, running, wait_for
 
 from lstm_ts.cli import compose
+from lstm_ts.errors import ConfigError
 from lstm_ts.explanations import describe_error
 from lstm_ts.market.session import Session
 from serve.platforms import NoInstances, join_predictions, split_instances
+from serve.startup import check
 
 VERTEX = {
     "AIP_HEALTH_ROUTE": "/v1/endpoints/7/deployedModels/8",
@@ -54,6 +56,10 @@ def test_the_environment_says_where_the_service_listens(
 
 @pytest.mark.parametrize("name", ["LSTM_TS_PORT", "AIP_HTTP_PORT"])
 def test_a_variable_of_the_environment_that_holds_no_port_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for port in ("abc", "8000.5", "null", "80"):
+        monkeypatch.setenv(name, port)
+        with pytest.raises(ConfigError, match=f"got port=.* and host=127.0.0.1; correct them, or .*{name}"):
+            check(compose("serve", []))
     monkeypatch.setenv(name, "")
     with pytest.raises(OmegaConfBaseException) as raised:
         _ = compose("serve", []).port

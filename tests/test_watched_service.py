@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +26,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.service import NO_COUNTS, ServiceCheck, ServiceLimits, check_service, watch_service
+from lstm_ts.monitoring.service import NO_COUNTS, ServiceCheck, ServiceLimits, check_service, find_before, watch_service
 from serve.middleware import Counted
 from serve.platforms import INVOCATIONS
 
@@ -235,6 +236,15 @@ def test_of_replicas_behind_one_address_each_is_compared_with_itself(pages: Page
     assert Health.BAD not in found
     pages.pages["/metrics"] = metrics(good=960, failed=60, started=1.0)
     assert healths(watch_service(ledger, pages.url, limits(), now=at))["service_errors"] is Health.BAD
+
+
+def test_a_replica_that_starts_again_is_compared_with_the_fewest_losses_of_those_that_ran() -> None:
+    def look(started: float, lost: float, *, s: float) -> ServiceCheck:
+        return ServiceCheck(datetime.fromtimestamp(s, UTC), started, replace(NO_COUNTS, lost=lost))
+
+    replicas, restarted = [look(2, 5, s=100), look(1, 0, s=90)], [look(50, 5, s=100), look(1, 0, s=40)]
+    bases = [find_before(checks, 110) for checks in (replicas, restarted)]
+    assert [base and base.counts.lost for base in bases] == [0, 5]
 
 
 def test_failures_on_the_routes_of_hosting_platforms_are_failures_of_forecasts(pages: Pages, ledger: Ledger) -> None:

@@ -103,12 +103,14 @@ def _read_checks(ledger: Ledger, url: str) -> list[ServiceCheck]:
 def find_before(checks: Sequence[ServiceCheck], started: float) -> ServiceCheck | None:
     """Return the earlier check with this start; if that is after every check, the counts it began with; else None.
 
-    These are zero, but a service goes on counting the lost forecasts that a killed one had counted.
+    These are zero, but a service goes on counting the lost forecasts that a killed one had counted: of replicas that
+    ran at the same time, the fewest, as any of them may be the killed one.
     """
     same = next((check for check in checks if check.started == started), None)
     last = max(checks, key=lambda check: check.at, default=None)
     if same is None and last and started > last.at.timestamp():
-        counts = replace(NO_COUNTS, lost=last.counts.lost)
+        lost = (check.counts.lost for check in checks if check.at.timestamp() > last.started)
+        counts = replace(NO_COUNTS, lost=min(lost, default=0.0))
         return ServiceCheck(datetime.fromtimestamp(started, UTC), started, counts)
     return same
 

@@ -41,7 +41,7 @@ def check_url(url: str, what: str) -> str:
         parsed = httpx.URL("")
     unwanted = parsed.userinfo or parsed.query or parsed.fragment
     if parsed.scheme not in ("http", "https") or not parsed.host or not _is_port(parsed.port) or unwanted:
-        raise ConfigError(f"Expected {what}, got something else; correct it")
+        raise ConfigError(f"Expected {what}, without user, query or fragment, got something else; correct it")
     return str(url).rstrip("/")
 
 
