@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, split, to_rows
+from dashboard.forecast.pasted import split
+from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, to_rows
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.http_schema import Input, Problem
 from lstm_ts.market.session import Session
