@@ -13,8 +13,8 @@ import panel as pn
 from panel.io import JSCode
 
 from dashboard.client import InvalidRequest
-from dashboard.forecast.result import Result
 from dashboard.forecast.pasted import split
+from dashboard.forecast.result import Result
 from dashboard.forecast.rows import COLUMNS, Cell, Checked, cells_of, check, to_rows
 from dashboard.ui.blocks import AtOnce, alert, html
 from dashboard.ui.loading import error_boundary, loading
