@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 PINNED = re.compile(r".+(:(?!latest$)[\w.-]+|:\$\{\w+:-(?!latest\})[\w.-]+\}|@sha256:[0-9a-f]{64})")
-SECRET = re.compile("PASS|SECRET|TOKEN|KEY|URLS", re.IGNORECASE)  # in a variable's name
+SECRET = re.compile("(PASS(WORD|WD|PHRASE)?S?|SECRETS?|TOKENS?|KEYS?|URLS)(?![A-Z])", re.IGNORECASE)  # in a name
 GIVEN = re.compile(r"\$\{\w+(-|:-|:?\?[^}]*)?\}")  # a secret from outside, without a default
-IN_CLEAR = re.compile(r"://[^/\s:@]*:[^/\s@$]+@|(?:password|secret|token|api[_-]?key)\w*[=:] *[^\s$]", re.IGNORECASE)
+IN_CLEAR = re.compile(
+    r"://[^/\s:@]*:[^/\s@$]+@|(?:password|secret|token|api[_-]?key)s?(?![a-z])\w*[=:] *[^\s$]", re.IGNORECASE
+)
 OTHERS = {"postgres", "ib-gateway"}  # images of others, which begin as root
 ENTRANCE = "nginx"
 HOSTS = {"privileged", "cap_add", "network_mode", "pid", "ipc", "userns_mode", "devices", "cgroup", "uts"}
@@ -26,9 +28,8 @@ def check_compose(composed: Any) -> Iterator[str]:
         yield from (f"{name} {found}" for found in check_settings(service))
         yield from (f"{name} {found}" for found in check_files(service, composed))
         yield from (f"{name} {found}" for found in check_references(service, composed))
-    taken = Counter(
-        re.findall(r"\d+", str(port))[-2:][0] for each in services.values() for port in each.get("ports", [])
-    )
+    given = [short_form(port).rpartition(":")[0] for each in services.values() for port in each.get("ports", [])]
+    taken = Counter(found[1] for text in given if (found := re.search(r"(\d+)\}?$", text)))
     yield from (f"{number} is the port of two services" for number, count in taken.items() if count > 1)
 
 
@@ -45,8 +46,15 @@ def check_composed(name: str, service: Any) -> Iterator[str]:
     if str(service.get("user", "")).split(":")[0] in ("root", "0"):
         yield "runs as root"
     for port in service.get("ports", []) if name != ENTRANCE else []:
-        if not str(port).startswith("127.0.0.1:"):
+        if not short_form(port).startswith("127.0.0.1:"):
             yield f"is open to others at {port}"
+
+
+def short_form(port: Any) -> str:
+    """Return a port as `address:published:target`, of which each but the last may be absent."""
+    if isinstance(port, Mapping):
+        return ":".join(str(port.get(key, "")) for key in ("host_ip", "published", "target"))
+    return str(port)
 
 
 def check_settings(service: Any) -> Iterator[str]:
@@ -60,17 +68,17 @@ def check_settings(service: Any) -> Iterator[str]:
 
 def check_references(service: Any, composed: Any) -> Iterator[str]:
     needed = service.get("depends_on", {})
+    conditions = needed if isinstance(needed, Mapping) else {}
+    awaited = {name for name, each in conditions.items() if each.get("condition") == "service_healthy"}
     for name in needed:
         other = composed["services"].get(name)
         if other is None:
             yield f"needs {name}, which is not there"
-        elif isinstance(needed, Mapping) and needed[name].get("condition") == "service_healthy":
-            yield from (
-                [] if "test" in other.get("healthcheck", {}) else [f"waits for the health of {name}, which tells none"]
-            )
-    yield from (
-        f"is in {name}, no network" for name in service.get("networks", []) if name not in composed.get("networks", {})
-    )
+        elif name in awaited and "test" not in other.get("healthcheck", {}):
+            yield f"waits for the health of {name}, which has no healthcheck"
+    for name in service.get("networks", []):
+        if name not in composed.get("networks", {}):
+            yield f"is in the network {name}, which is not defined"
     for volume in service.get("volumes", []):
         source = volume.split(":")[0] if isinstance(volume, str) else volume.get("source", "")
         if source not in composed.get("volumes", {}) and (not source.startswith("./") or ".." in source):

@@ -16,12 +16,13 @@ RIGHTS = {  # by name: what a container must have, and what it could do otherwis
     "readOnlyRootFilesystem": (True, "may write to its root"),
     "allowPrivilegeEscalation": (False, "keeps rights"),
     "capabilities": ({"drop": ["ALL"]}, "keeps rights"),
-    "seccompProfile": ({"type": "RuntimeDefault"}, "may call the kernel as it likes"),
+    "seccompProfile": ({"type": "RuntimeDefault"}, "has no seccomp profile"),
 }
 OWNERS = {"runAsUser", "runAsGroup"}
 OF_FILES = {"fsGroup", "fsGroupChangePolicy"}
 OF_THE_NODE = ("hostNetwork", "hostPID", "hostIPC", "nodeName")
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+SELECTORS = ("selector", "podSelector")
 GRACE_S = 30  # Kubernetes's own terminationGracePeriodSeconds
 INSIDE = {"/metrics", "/reload"}  # of the service
 EVERYONE: Sequence[Mapping[str, Any]] = ({}, {"podSelector": {}, "namespaceSelector": {}}, {"namespaceSelector": {}})
@@ -34,6 +35,8 @@ def check_kubernetes(objects: Objects) -> Iterator[str]:
         check = CHECKS.get(kind)
         found = check(each, objects) if check else ["is of a kind that nothing here checks"]
         yield from (f"{kind} {name}: {fault}" for fault in found)
+        if any("matchExpressions" in each.get("spec", {}).get(key, {}) for key in SELECTORS):
+            yield f"{kind} {name}: selects by matchExpressions, which nothing here checks"
     policies = [each["spec"] for (kind, _), each in objects.items() if kind == "NetworkPolicy"]
     if not any(not p["podSelector"] and len(p.get("policyTypes", [])) == 2 and "ingress" not in p for p in policies):
         yield "no NetworkPolicy closes all pods in both directions"
@@ -105,7 +108,8 @@ def check_settings(container: Any, objects: Objects) -> Iterator[str]:
         known |= set(objects.get(("ConfigMap", name), {}).get("data", {}))
     yield from in_clear({each["name"]: each["value"] for each in container.get("env", []) if "value" in each})
     for text in (*container.get("command", []), *container.get("args", [])):
-        yield from ["holds a secret in its arguments"] if IN_CLEAR.search(text) else []
+        if IN_CLEAR.search(text):
+            yield "holds a secret in its arguments"
         yield from (f"is given {name}, which is set nowhere" for name in set(re.findall(r"\$\((\w+)\)", text)) - known)
 
 
@@ -165,14 +169,14 @@ def check_ingress(ingress: Any, objects: Objects) -> Iterator[str]:
             if service["port"].get("name", service["port"].get("number")) not in ports(objects, service["name"]):
                 yield f"{path['path']} leads nowhere"
             if service["name"].startswith("serve") and (path["pathType"] != "Exact" or path["path"] in INSIDE):
-                yield f"{path['path']} shows what stays inside"
+                yield f"publishes an internal path by {path['pathType']} {path['path']}"
 
 
 def check_route(route: Any, objects: Objects) -> Iterator[str]:
     for rule in route["spec"]["rules"]:
         paths = [match.get("path", {}) for match in rule.get("matches", [{}])]
         if any(path.get("type") != "Exact" or path["value"] in INSIDE for path in paths):
-            yield "shows what stays inside"
+            yield "publishes an internal path"
         if sum(backend["weight"] for backend in rule["backendRefs"]) != 100:
             yield "weights are not 100 together"
         for backend in rule["backendRefs"]:

@@ -129,8 +129,8 @@ def production() -> dict[str, Any]:
         ("Deployment serve", f"{MAIN}.securityContext.runAsNonRoot", False, "may run as root"),
         ("Deployment serve", f"{MAIN}.securityContext.privileged", True, "sets privileged"),
         ("Deployment serve", f"{MAIN}.securityContext.capabilities.add", ["NET_ADMIN"], "keeps rights"),
-        ("Deployment serve", f"{MAIN}.securityContext.seccompProfile", {"type": "Unconfined"}, "call the kernel"),
-        ("Deployment serve", f"{POD}.securityContext.seccompProfile", None, "call the kernel"),
+        ("Deployment serve", f"{MAIN}.securityContext.seccompProfile", {"type": "Unconfined"}, "no seccomp profile"),
+        ("Deployment serve", f"{POD}.securityContext.seccompProfile", None, "no seccomp profile"),
         ("Deployment serve", f"{POD}.securityContext.runAsGroup", 0, "may run as root, by runAsGroup"),
         ("Deployment serve", f"{POD}.initContainers", [{"name": "a", "image": "busybox"}], "busybox is not pinned"),
         ("Deployment serve", f"{POD}.hostNetwork", True, "has hostNetwork"),
@@ -154,20 +154,22 @@ def production() -> dict[str, Any]:
         ("HorizontalPodAutoscaler serve", "spec.minReplicas", 20, "more replicas at least than at most"),
         ("PodDisruptionBudget serve", "spec.selector.matchLabels.app", "other", "selects no pod"),
         ("PodDisruptionBudget serve", "spec.selector", None, "selects no pod"),
+        ("PodDisruptionBudget serve", "spec.selector.matchExpressions", [{"key": "a", "operator": "Exists"}],
+         "PodDisruptionBudget serve: selects by matchExpressions"),
         ("NetworkPolicy deny-all-but-dns", "spec.podSelector", {"matchLabels": {"app": "job"}}, "closes all pods"),
         ("NetworkPolicy deny-all-but-dns", "spec.egress.0", {}, "leaves all ports open"),
         ("NetworkPolicy to-serve", "spec.ingress.0.from", None, "lets everyone in"),
         ("NetworkPolicy to-serve", "spec.ingress.0.from.0", {"ipBlock": {"cidr": "0.0.0.0/0"}}, "lets everyone in"),
         ("NetworkPolicy to-serve", "spec.podSelector.matchLabels.app", "server", "selects no pod"),
-        ("Ingress serve", "spec.rules.0.http.paths.0.path", "/metrics", "/metrics shows what stays inside"),
-        ("Ingress serve", "spec.rules.0.http.paths.0.pathType", "Prefix", "/predict shows what stays inside"),
+        ("Ingress serve", "spec.rules.0.http.paths.0.path", "/metrics", "internal path by Exact /metrics"),
+        ("Ingress serve", "spec.rules.0.http.paths.0.pathType", "Prefix", "internal path by Prefix /predict"),
         ("Ingress serve", "spec.defaultBackend", {"service": {"name": "serve"}}, "has a defaultBackend"),
-        ("HTTPRoute serve", "spec.rules.0.matches.0.path.value", "/metrics", "shows what stays inside"),
+        ("HTTPRoute serve", "spec.rules.0.matches.0.path.value", "/metrics", "publishes an internal path"),
         ("Service serve", "kind", "StatefulSet", "is of a kind that nothing here checks"),
         ("compose", "services.serve.image", "serve:${VERSION:-latest}", "serve image"),
         ("compose", "services.serve.depends_on.redis", {"condition": "service_started"}, "needs redis, which is not"),
-        ("compose", "services.mlflow.healthcheck", None, "waits for the health of mlflow, which tells none"),
-        ("compose", "services.serve.networks.0", "within", "serve is in within, no network"),
+        ("compose", "services.mlflow.healthcheck", None, "health of mlflow, which has no healthcheck"),
+        ("compose", "services.serve.networks.0", "within", "serve is in the network within, which is not defined"),
         ("compose", "services.serve.volumes.0", "bars:/srv", "serve mounts bars, which is neither"),
         ("compose", "services.serve.volumes.0", "/var/run/docker.sock:/var/run/docker.sock", "docker.sock, which is"),
         ("compose", "services.serve.environment.LSTM_TS_API_KEYS", "abc", "serve holds LSTM_TS_API_KEYS"),
@@ -178,6 +180,7 @@ def production() -> dict[str, Any]:
         ("compose", "services.serve.pid", "host", "serve has pid"),
         ("compose", "services.postgres.security_opt", None, "postgres may gain rights"),
         ("compose", "services.grafana.ports.0", "127.0.0.1:5000:3000", "5000 is the port of two services"),
+        ("compose", "services.grafana.ports.0", {"target": 3000, "published": 5000}, "5000 is the port of two"),
         ("compose", "services.nginx.configs.0.source", "proxy", "has proxy of configs, which is not there"),
     ],
 )  # fmt: skip
@@ -190,6 +193,14 @@ def test_a_fault_that_no_schema_knows_is_found(
     composed = tree.pop("compose")
     objects = {(each["kind"], each["metadata"]["name"]): each for each in tree.values()}
     assert any(found in fault for fault in (*policy.check_kubernetes(objects), *policy.check_compose(composed)))
+
+
+def test_a_word_that_only_begins_as_that_for_a_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DEPLOY)
+    in_clear = import_module("compose_policy").in_clear
+    assert not list(in_clear({"LSTM_TS_PASSIVE_WAIT": "1", "KEYBOARD": "us", "OPTIONS": "--tokenizer=x"}))
+    held = {"DB_PASS": "a", "APIKEY": "a", "OPTIONS": "--token=x", "MORE": "PGPASSWORD=a", "URL": "api_key_id: a"}
+    assert [fault.split()[1] for fault in in_clear(held)] == list(held)
 
 
 def plant(tree: Any, path: str, value: Any) -> None:
