@@ -50,7 +50,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.uri import ARTIFACTS, check_there
 from lstm_ts.store.bar_store import BarStore
-from lstm_ts.store.disk import fsync_folder, hash_file, locked_meanwhile
+from lstm_ts.store.disk import fsync_folder, hash_file, temporary_lock
 from lstm_ts.store.manifest import stores_in
 from lstm_ts.store.object_storage import check_free, is_url, local_copy, upload
 
@@ -69,7 +69,7 @@ def write(place: Place, folder: Path) -> dict[str, Any]:
     check_there(place.registry)
     staged = folder.with_name(f".{folder.name}.part")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")), ExitStack() as left_over:
+    with _alone(folder.with_name(f".{folder.name}.lock"), "give another folder"), ExitStack() as left_over:
         check_new(folder, place)  # another one may have been written meanwhile
         _remove(staged)
         left_over.callback(_remove, staged)
@@ -81,16 +81,17 @@ def write(place: Place, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Raises    ConfigError: another process writes a backup to this folder, or restores one into this place"""
-    try:
-        with locked_meanwhile(lock):
-            yield
-    except BlockingIOError:
-        raise ConfigError(
-            f"Expected no other backup or restore that holds {lock}, got one that runs; "
-            f"wait for its end, or give another folder"
-        ) from None
+def _alone(lock: Path, advice: str) -> Iterator[None]:
+    """Raises    ConfigError: another process writes a backup to this folder, or restores one into this paths.data"""
+    with ExitStack() as held:
+        try:
+            held.enter_context(temporary_lock(lock))
+        except BlockingIOError:
+            raise ConfigError(
+                f"Expected no other backup or restore that holds {lock}, got one that runs; "
+                f"wait for its end, or {advice}"
+            ) from None
+        yield
 
 
 def _remove(path: Path) -> None:
@@ -154,9 +155,10 @@ def restore(folder: Path, place: Place) -> dict[str, Any]:
     summary = check(folder)
     check_parts(summary, place)
     moves = list_moves(summary, folder, place)
+    check_empty(summary, place)
     place.data.mkdir(parents=True, exist_ok=True)
-    with _alone(place.data / ".restore.lock"), ExitStack() as left_over:
-        check_empty(summary, place)
+    with _alone(place.data / ".restore.lock", "set another paths.data"), ExitStack() as left_over:
+        check_empty(summary, place)  # another one may have been restored meanwhile
         staged = [(_stage(source, target, left_over), target) for source, target in moves]
         for file, url in place.databases.items():
             if not dumps.sqlite_file(url):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -14,12 +14,12 @@ from lstm_ts.market.symbol import SYMBOL
 from lstm_ts.registry.uri import ARTIFACTS, sqlite_path
 from lstm_ts.store.manifest import MANIFEST, stores_in
 
-LEDGER, REGISTRY = "ledger.dump", "registry.dump"
+Dump = Literal["ledger.dump", "registry.dump"]
+LEDGER, REGISTRY = get_args(Dump)
 SUMMARY, BARS = "backup.json", "bars"
-FORMAT = 1
+Format = Literal[1]
+(FORMAT,) = get_args(Format)
 SCHEMAS = {"processed": HOURLY_SCHEMA, "raw": BAR_SCHEMA}  # in the order they are written
-
-
 STORE = rf"^({'|'.join(SCHEMAS)})/{SYMBOL.pattern}$"
 
 
@@ -28,10 +28,10 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    format: Literal[1]  # FORMAT
+    format: Format
     lstm_ts: str
     at: str  # ISO
-    databases: dict[Literal["ledger.dump", "registry.dump"], dumps.Content]
+    databases: dict[Dump, dumps.Content]
     stores: dict[Annotated[str, StringConstraints(pattern=STORE)], int]  # rows
     files: dict[str, str]  # hashes
 

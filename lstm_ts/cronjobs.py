@@ -21,7 +21,7 @@ WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
 RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
 MACROS = {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
-PART = re.compile(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/[1-9]\d{0,2})?")  # of a field, between commas
+PART = re.compile(r"(?:[*?]|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/[1-9]\d{0,2})?")  # of a field, between commas
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 FIELDS = ((range(60), ()), (range(24), ()), (range(1, 32), ()), (range(1, 13), MONTHS), (range(7), DAYS))
@@ -47,7 +47,7 @@ def build_cronjobs(cfg: DictConfig, plan: Plan) -> Iterator[dict[str, Any]]:
     if len(prefixes) < len(plan.symbols):
         raise ConfigError(
             f"Expected symbols whose CronJobs have different names, which are in lower case, "
-            f"got symbols={[symbol.name for symbol in plan.symbols]}; write the CronJobs of each by itself"
+            f"got symbols={[symbol.name for symbol in plan.symbols]}; rename one of them"
         )
     for prefix, symbol in prefixes.items():
         for name, schedule, script in build_scripts(cfg, plan, symbol.name):
@@ -61,9 +61,9 @@ def build_cronjobs(cfg: DictConfig, plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def check_times(times: Mapping[str, str]) -> None:
-    """Raises    ConfigError: a schedule that Kubernetes refuses"""
+    """Raises    ConfigError: a schedule that Kubernetes refuses, or one of its `@every`"""
     for name, text in times.items():
-        fields = text.lower().split()
+        fields = str(text).lower().split()
         whole = len(fields) == len(FIELDS) and all(map(_is_field, fields, *zip(*FIELDS, strict=True)))
         if not whole and text not in MACROS:
             raise ConfigError(
@@ -73,7 +73,7 @@ def check_times(times: Mapping[str, str]) -> None:
 
 
 def _is_field(text: str, values: range, names: Sequence[str]) -> bool:
-    """Return whether a field of cron holds `*`, values or spans of them, in numbers or names, each with any step."""
+    """Return whether a field of cron holds `*`, `?`, values or spans, in numbers or names, each with any step."""
     known = {str(value): value for value in values} | dict(zip(names, values, strict=False))
     for part in text.split(","):
         found = PART.fullmatch(part)

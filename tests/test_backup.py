@@ -24,8 +24,9 @@ from test_faults import at_most
 from test_ledger import FORECAST
 from test_registry import promote, register
 
-from lstm_ts.backup import SUMMARY, Place, check, restore, write
+from lstm_ts.backup import SUMMARY, Place, _alone, check, restore, write
 from lstm_ts.errors import ConfigError, DataError, LedgerError
+from lstm_ts.faults import describe_fault
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -33,7 +34,7 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION
 from lstm_ts.store.bar_store import BarStore
-from lstm_ts.store.disk import locked_meanwhile
+from lstm_ts.store.disk import temporary_lock
 
 LONG_AGO, FAR = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -196,6 +197,9 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
         write(place, tmp_path / "backup")
     with pytest.raises(ConfigError, match=r"an empty place.*processed/XAGUSD.*artifacts, ledger.dump, registry"):
         restore(tmp_path / "backup", place)
+    with pytest.raises(ConfigError, match=r"an empty place.*got .*artifacts, ledger.dump, registry"):
+        restore(tmp_path / "backup", replace(place, data=tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.data}"):
         write(place, place.data / "backup")
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.artifacts}"):
@@ -217,20 +221,26 @@ def test_one_backup_is_written_to_a_folder_and_one_restored_into_a_place_at_a_ti
     place = place_of(written.parent)
     (tmp_path / "there/data").mkdir(parents=True)
     locks = (tmp_path / ".another.lock", tmp_path / "there/data/.restore.lock")
-    with locked_meanwhile(locks[0]), pytest.raises(ConfigError, match="Expected no other backup or restore"):
+    held = "Expected no other backup or restore.*"
+    with temporary_lock(locks[0]), pytest.raises(ConfigError, match=f"{held}, or give another folder"):
         write(place, tmp_path / "another")
-    with locked_meanwhile(locks[1]), pytest.raises(ConfigError, match="Expected no other backup or restore"):
+    with temporary_lock(locks[1]), pytest.raises(ConfigError, match=f"{held}, or set another paths.data"):
         restore(written, place_of(tmp_path / "there"))
+    with pytest.raises(BlockingIOError, match="of the work"), _alone(locks[0], "wait"):
+        raise BlockingIOError("of the work")
     assert not any(lock.exists() for lock in locks) and not (tmp_path / "another").exists()
     assert write(place, tmp_path / "another")["stores"] == restore(written, place_of(tmp_path / "there"))["stores"]
 
 
 def test_a_full_disk_keeps_nothing_of_a_backup_or_restore(written: Path, tmp_path: Path) -> None:
     here, there = place_of(written.parent), place_of(tmp_path / "to")
-    for action in (lambda: write(here, tmp_path / "to/another"), lambda: restore(written, there)):
-        with at_most(60_000), pytest.raises(Exception, match=r"disk|File too large"):
-            action()
-        assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
+    with at_most(60_000), pytest.raises(LedgerError, match="got: disk I/O error"):
+        write(here, tmp_path / "to/another")
+    assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
+    with at_most(60_000), pytest.raises(OSError, match="File too large") as told:
+        restore(written, there)
+    assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
+    assert "or a backup's folder, to another disk" in str(describe_fault(told.value))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +274,13 @@ def test_a_database_without_a_ledger_is_refused_and_stays_empty(
     with pytest.raises(LedgerError, match=r"Expected a ledger in .*, got a database without one"):
         write(replace(place_of(written.parent), ledger=url, registry=url), tmp_path / "backup")
     assert dumps.is_empty(url)
+
+
+def test_a_ledger_that_is_missing_is_told_so(written: Path, tmp_path: Path) -> None:
+    missing = f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(LedgerError, match=f"Expected the ledger {missing}, got no file there; put it back"):
+        write(replace(place_of(written.parent), ledger=missing), tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["s3:bucket", "[a]", "null"])

@@ -105,7 +105,8 @@ def test_a_text_of_each_symbol_stays_each_symbols_own(tmp_path: Path) -> None:
         ("cron.nightly='5-1 0 * * *'", "cron.nightly"),
         ("cron.weekly=nonsense", "got 'nonsense'"),
         ("cron.weekly=''", "got ''"),
-        ("symbols=[XAGUSD,xagusd]", "Expected symbols whose CronJobs have different names"),
+        ("cron={hourly:5}", "got 5"),
+        ("symbols=[XAGUSD,xagusd]", "Expected symbols whose CronJobs have different names.*; rename one of them"),
         ("instance.run_monitoring.max_runtime_seconds=long", "max_runtime_seconds of at least 1, got long"),
     ],
 )
@@ -120,7 +121,9 @@ def test_what_kubernetes_would_refuse_is_refused(override: str, words: str, tmp_
 
 
 def test_times_are_taken_in_each_form_of_cron() -> None:
-    cronjobs.check_times({"hourly": "*/10,5-7 * 1 JAN-mar 0", "nightly": "00 06 * * SAT", "weekly": "@weekly"})
+    cronjobs.check_times(
+        {"hourly": "*/10,5-7 * 1 JAN-mar 0", "daily": "1 2 ? * 1", "nightly": "00 06 * * SAT", "weekly": "@weekly"}
+    )
 
 
 def test_a_step_that_would_be_refused_is_refused_before_it_is_scheduled() -> None:

@@ -138,10 +138,6 @@ def test_the_path_and_what_to_do_are_said(number: int, sentence: str) -> None:
     assert str(describe_fault(OSError(number, os.strerror(number), "/a/b"))).startswith(sentence)
 
 
-def test_a_disk_that_only_a_backup_fills_is_told_with_what_helps() -> None:
-    assert "or a backup's folder, to another disk" in str(describe_fault(OSError(errno.ENOSPC, "full", "/a/b")))
-
-
 def test_a_folder_of_the_kernel_is_one_that_cannot_be_written() -> None:
     with pytest.raises(FileNotFoundError) as told:
         Path("/proc/a").mkdir()

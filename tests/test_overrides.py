@@ -91,6 +91,8 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         'paths.data="/home/of (x)/x"',
         'source.paths="/home/of (x)/minutes/*.csv"',
     ]
+    assert read_command_line(["folder=~/x"], "backup") == ['folder="/home/of (x)/x"']
+    assert read_command_line(["home=~/x"], "pipeline") == ['home="/home/of (x)/x"']
 
 
 @pytest.mark.parametrize("start", ["scratch", "champion", "both"])

@@ -41,8 +41,9 @@ class Database:
         self._engine = _engine(self._url)
         with self._answering(), ExitStack() as failed:
             failed.callback(self.close)
-            if self._is_sqlite:
-                self._find_file(make=make)
+            if make and self._is_sqlite:
+                self._make_file()
+            _check_file(self._url)
             revision = self._revision()
             if identity:
                 self._check_revision(revision)
@@ -63,16 +64,10 @@ class Database:
                 raise self._replaced("another one")
             yield connection
 
-    def _find_file(self, *, make: bool) -> None:
-        if make:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            if not self._file.exists():
-                self._file.touch()
-        elif not self._file.exists():
-            raise LedgerError(
-                f"Expected the ledger {self._shown}, got no file there; put it back, or begin a new one with "
-                f"python -m lstm_ts.retrain and a restart"
-            )
+    def _make_file(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        if not self._file.exists():
+            self._file.touch()
 
     def _check_revision(self, revision: str | None) -> None:
         """Check that the schema is the newest; another database in this one's place may have any, and keeps it."""
@@ -102,8 +97,7 @@ class Database:
 
     @property
     def _file(self) -> Path:
-        assert self._url.database is not None
-        return Path(self._url.database)
+        return Path(self._url.database or "")
 
     def _answering(self) -> AbstractContextManager[None]:
         checks = "registry.ledger, and that its database is up, yours to write, and its disk not full"
@@ -210,11 +204,21 @@ def has_place(url: str) -> bool:
     return read.get_backend_name() != "sqlite" or Path(read.database or "").parent.is_dir()
 
 
+def _check_file(url: URL) -> None:
+    """Raises    LedgerError: a SQLite file is not there"""
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise LedgerError(
+            f"Expected the ledger {without_secrets(url)}, got no file there; put it back, or begin a new one with "
+            f"python -m lstm_ts.retrain and a restart"
+        )
+
+
 def check_begun(url: str) -> None:
     """Raises    LedgerError: no database answers, or one without the schema of a ledger, which opening would make"""
     read = _read_url(url)
     shown = without_secrets(read)
     with answering(f"the ledger {shown}", "registry.ledger"), ExitStack() as after:
+        _check_file(read)
         engine = _engine(read)
         after.callback(engine.dispose)
         begun = sa.inspect(engine).has_table(VERSION_TABLE)

@@ -48,7 +48,7 @@ def locked(path: Path, operation: int) -> Iterator[None]:
 
 
 @contextmanager
-def locked_meanwhile(path: Path) -> Iterator[None]:
+def temporary_lock(path: Path) -> Iterator[None]:
     """Hold a lock on a file that is there only until the block ends.
 
     Raises    BlockingIOError: another process holds it
