@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.session import HOUR, Moment, moment, utc
+from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Moment, moment, utc
 from lstm_ts.model.baselines import Reference
 from lstm_ts.model.features import Array
 from lstm_ts.model.scaler import Scaler, ScalerSettings
@@ -40,7 +40,7 @@ class Split:
         return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in vars(self).items()}
 
     def borders(self, first: datetime, last: datetime) -> tuple[datetime, datetime]:
-        """Return the starts of validation and test, the latter no later than the end of the last bar.
+        """Return the starts of validation and test; a test that begins long after the last bar begins at its end.
 
         Raises    ConfigError: first < valid_from < test_from does not hold
         """
@@ -50,7 +50,8 @@ class Split:
                 f"Expected split.valid_from, test_from and test_until in order after the first bar of {first}, "
                 f"got {self.valid_from}, {self.test_from} and {self.test_until}"
             )
-        return valid_from, test_from if valid_from > last else min(test_from, last + HOUR)
+        is_long_after = test_from > last + HOUR + LONGEST_CLOSURE
+        return valid_from, last + HOUR if is_long_after and valid_from <= last else test_from
 
 
 class BatchOrder(Sampler[Tensor]):
