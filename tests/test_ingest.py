@@ -665,6 +665,17 @@ def test_another_series_over_the_stored_one_is_refused(
     assert stores.raw.read_revisions()["close_revised"][0] == 20.02
 
 
+@pytest.mark.parametrize("common", [10, 60])
+def test_another_series_over_a_few_of_the_stored_bars_is_refused(
+    stores: Stores, tmp_path: Path, silver: Session, common: int
+) -> None:
+    stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
+    ask, before = offset(tmp_path / "ask.csv", 0.02, stamps=MINUTES[-common:]), stores.raw.read()
+    with pytest.raises(DataError, match=rf"got {common} of {common} bars .*allow_revisions=true"):
+        stores.ingest(ask, silver)
+    assert stores.raw.read().equals(before)
+
+
 def test_another_series_over_that_of_another_file_is_refused(
     stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -695,7 +706,8 @@ def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tm
         ({"by": 0.02, "from_row": 110}, "10 of 120 bars (8.3 %) with other prices, by 10 bps"),
         ({"by": 0.02, "from_row": 60}, "60 of 120 bars (50.0 %)"),
         ({"by": 0.0003}, "120 of 120 bars (100.0 %) with other prices, by 0.15 bps"),
-        ({"by": 0.02, "stamps": MINUTES[:60]}, "60 of 60 bars (100.0 %)"),
+        ({"by": 0.02, "stamps": MINUTES[:9]}, "9 of 9 bars (100.0 %)"),
+        ({"by": 0.02, "stamps": MINUTES[:20], "from_row": 2}, "18 of 20 bars (90.0 %)"),
         ({"by": -0.02, "from_row": 119}, "(mean difference -10 bps)"),
     ],
 )
