@@ -229,13 +229,15 @@ def test_a_pooled_model_is_trained_scored_and_asked_for_each_of_its_symbols_and_
         folder = Path(model).parent / "scores" / ("" if symbol == "XAGUSD" else symbol)
         assert json.loads((folder / "scores.json").read_text())["horizons"] == scores["horizons"]
         reply = json.loads("\n".join(succeed("predict", markets, f"model={model}", f"symbol={symbol}", "format=json")))
-        assert reply["symbol"] == symbol and not any("has learnt" in flag for flag in reply["flags"])
+        assert reply["symbol"] == symbol and not any("was trained on" in flag for flag in reply["flags"])
 
     kiwi = (f"model={model}", "symbol=NZDUSD")
     reply = json.loads("\n".join(succeed("predict", markets, *kiwi, "format=json")))
-    assert reply["flags"][0].startswith("the network has learnt XAGUSD, EURUSD and not NZDUSD, whose own bars before")
+    assert reply["flags"][0].startswith(
+        "the network was trained on XAGUSD, EURUSD, not on NZDUSD, whose own bars before"
+    )
     printed = succeed("evaluate", markets, *kiwi, "span.start=2026-01-15")
-    assert printed[0].startswith("Note: the network has learnt XAGUSD, EURUSD and not NZDUSD")
+    assert printed[0].startswith("Note: the network was trained on XAGUSD, EURUSD, not on NZDUSD")
     short = mistake(run("predict", markets, f"model={model}", "symbol=XAUUSD", "min_minutes_share=0.25"))
     assert "Expected at least 1000 windows of XAUUSD before" in short
     alone = succeed("train", markets, *GEAR, *SPECS, *borders, f"warm_start={model}", "symbol=EURUSD")[-1]

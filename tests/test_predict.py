@@ -168,7 +168,10 @@ def test_hours_beyond_the_table_of_announcements_are_said():
     at = replace(make_forecast(), target_ts_H=[end - HOUR, end])
     assert limits.of_window(at, 24) == []
     (flag,) = limits.of_window(replace(at, target_ts_H=[end, end + HOUR]), 24)
-    assert flag == f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any"
+    assert flag == (
+        f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade lstm_ts, or "
+        f"add rows to lstm_ts/market/announcements.csv"
+    )
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -4,8 +4,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from lstm_ts.model.baselines import BASELINES
 from lstm_ts.scoring.records import ForecastRecord
-from lstm_ts.scoring.report import format_table, write_report
+from lstm_ts.scoring.report import WORDS, format_table, write_report
 from lstm_ts.scoring.scores import HorizonScores, StepScores, compute_scores, describe_skill
 
 HOUR = np.timedelta64(1, "h")
@@ -44,6 +45,10 @@ def make_horizon(*, pinball_bps=8.0, skill, dm_p, **baselines_bps):
     baselines = {name: step(bps) for name, bps in baselines_bps.items()}
     best = min(baselines_bps.keys() - {"lightgbm"}, key=baselines_bps.__getitem__)
     return HorizonScores(**vars(step(pinball_bps)), best=best, baselines=baselines, skill=skill, dm_p=dm_p)
+
+
+def test_the_report_explains_every_baseline():
+    assert set(BASELINES) <= set(WORDS)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,6 @@ def describe_adoption(forecaster: Forecaster) -> list[str]:
         return []
     learnt = ", ".join(each.symbol for each in forecaster.learnt)
     return [
-        f"the network has learnt {learnt} and not {provenance.symbol}, whose own bars before {provenance.data_end} "
-        f"give the statistics"
+        f"the network was trained on {learnt}, not on {provenance.symbol}, whose own bars before "
+        f"{provenance.data_end} give the statistics"
     ]

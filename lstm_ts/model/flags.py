@@ -45,7 +45,10 @@ class Flags:
             many = "unusually many " * (missing > self.missing_share * tsteps)
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")
         if forecast.target_ts_H[-1] > (end := known_until()):
-            found.append(f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any")
+            found.append(
+                f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade "
+                f"lstm_ts, or add rows to lstm_ts/market/announcements.csv"
+            )
         return found
 
     def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:

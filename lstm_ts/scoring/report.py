@@ -61,8 +61,11 @@ WORDS = {
     "MAE": "the mean distance between the median and what came",
     "direction": "how often the median and what came lie on the same side of the last close",
     "in 80 % interval": "how often what came lay between the 10 % and the 90 % quantile; 80 % is right",
-    "persistence": "the forecast that the price stays; climatology: the usual spread by step; volatility: that spread, "
-    "scaled by how much the price moves lately and at that hour",
+    "persistence": "the forecast that the price stays",
+    "climatology": "the usual spread by step",
+    "volatility": "that spread, scaled by how much the price moves lately and at that hour",
+    "har": "the same by how much it moved in the last hour, hours and days",
+    "har_rolling": "har that keeps learning how much the price moves at each hour, and knows announcements",
 }
 
 
