@@ -313,6 +313,26 @@ def test_a_wrong_argument_is_said_before_what_is_slow_is_imported(tmp_path: Path
     assert all(line.startswith("Error: ") and "sourcee" in line for line in said)
 
 
+LIST = """
+import runpy, sys
+slow, *sys.argv = sys.argv[1:]
+try:
+    runpy.run_module("lstm_ts.registry", run_name="__main__", alter_sys=True)
+finally:
+    print(*(set(slow.split(",")) & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_a_list_of_versions_imports_no_library_of_training_service_or_pages(tmp_path: Path, empty: Path) -> None:
+    shutil.copytree(empty, tmp_path / "registry")
+    slow = ",".join(SLOW - {"mlflow", "pandas", "scipy", "sqlalchemy"})  # MLflow, what it and the calendars import
+    command = python("-c", LIST, slow, "registry", f"paths.outputs={tmp_path}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    assert "registers a first version" in done.stderr  # the registry has been asked
+    assert done.stdout.split() == []
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """Neither while libraries are imported nor at work."""
