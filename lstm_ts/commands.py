@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Command] = {
     "ingest": Command(
         "lstm_ts.ingest",
         "store the minute bars of files, a broker or a public feed",
-        "All of its bars are stored or none; a file names each bad row.",
+        "Files are stored as a whole or not at all; rejects.csv names each bad row.",
         "source=files 'source.paths=minutes/*.csv' source.zone=America/New_York paths.data=data/real",
     ),
     "process": Command(

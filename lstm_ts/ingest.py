@@ -1,4 +1,4 @@
-"""`python -m lstm_ts.ingest`: a source's bars into the store, all of them or none."""
+"""`python -m lstm_ts.ingest`: a source's bars into the store: of files all or none, of a broker step by step."""
 
 import logging
 import sys

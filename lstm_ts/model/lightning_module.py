@@ -74,7 +74,7 @@ class ForecastModule(L.LightningModule):
         return pinball_loss(batch.z_BH, q_BHQ, self.levels_Q, self.step_weight_H)
 
     def training_loss(self, batch: Batch[Tensor]) -> Tensor:
-        """The loss with half of the windows upside down: around the drift, a rise is as likely as a fall."""
+        """The loss with half of the windows flipped in sign: around the drift, a rise is as likely as a fall."""
         sign_B = torch.randint(0, 2, (len(batch.x_BTF),), device=batch.x_BTF.device) * 2.0 - 1
         return self._loss(flip_sign(batch, sign_B))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BODY, GAP, RANGE, POSITION = 0, 1, 2, 3
-SIGN_FLIPPED_COLUMNS = (BODY, GAP, POSITION)  # the columns that change their sign when prices are turned upside down
+SIGN_FLIPPED_COLUMNS = (BODY, GAP, POSITION)  # the columns whose sign changes where that of the returns is flipped
 BAR_COLUMNS = 5
 FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
 TARGET_COLUMNS = CALENDAR_COLUMNS + 2

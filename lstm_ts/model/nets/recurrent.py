@@ -2,7 +2,7 @@
 
 Legend: B batch, T tsteps, F features, C target columns, V volatilities, H steps, Q levels, D units.
 Every return is in units of the window's scale (see `scaler.py`). With its last layer at zero, as it
-starts, the network is the baseline `har_rolling`: the train quantiles times that scale.
+starts, the network is the baseline `har_rolling` made symmetric: the train quantiles, without skew, times that scale.
 """
 
 from dataclasses import dataclass
