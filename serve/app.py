@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -22,11 +21,11 @@ from litserve.transport.factory import create_transport_from_config
 from prometheus_client.multiprocess import mark_process_dead
 
 from lstm_ts.logs import configure
-from serve import registry_process
 from serve.api import end_with_parent
 from serve.assets import keep_in_memory
 from serve.http_process import HttpProcess
 from serve.process_figures import report_process
+from serve.registry_process import RegistryProcess
 
 WATCH_S = 0.2
 SIGTERM_S = 1.0  # within which a SIGTERM that is sent to all processes reaches the last one
@@ -53,7 +52,7 @@ def _sigterm_put_off() -> Iterator[None]:
 
 
 class ForecastServer(LitServer):  # type: ignore[misc]
-    def __init__(self, http: HttpProcess, registry: SpawnProcess) -> None:
+    def __init__(self, http: HttpProcess, registry: RegistryProcess) -> None:
         super().__init__(http.api, accelerator="cpu", devices=1, workers_per_device=http.slots)
         self._http, self._registry, self.stopping, self.broken = http, registry, False, False
         self._answer_s = http.api.settings.answer_s
@@ -121,7 +120,8 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             if not self._registry.is_alive() and not self.stopping:
                 mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
                 log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
-                self._registry = registry_process.start(self.lit_api.registry_socket, self.lit_api.settings)
+                self._registry = RegistryProcess()
+                self._registry.listen(self.lit_api.registry_socket, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(SIGTERM_S)
                 if self.stopping:  # every process got a SIGTERM, one after the other

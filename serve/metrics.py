@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -9,8 +10,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from lstm_ts import clock
-from lstm_ts.http_schema import Model, Worker
 from lstm_ts.monitoring.service_counters import OUTCOMES, ROUTES
+
+if TYPE_CHECKING:
+    from lstm_ts.http_schema import Model, Worker  # slow to import, and the registry process needs none of it
 
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 PARTS = ("queue", "check", "features", "network", "encode")  # of a request, in the order they happen
@@ -73,7 +76,7 @@ LOAD_FAILURES = Counter("lstm_ts_load_failures", "Times an alias could not be fo
 class LoadedWorkers(Collector):
     """Collector of what the workers have loaded at the moment of a scrape."""
 
-    def __init__(self, workers: Iterable[Worker], slots: int) -> None:
+    def __init__(self, workers: "Iterable[Worker]", slots: int) -> None:
         self._workers = tuple(workers)
         self._models = [model for worker in self._workers for model in (worker.model, worker.challenger) if model]
         self._slots = slots
@@ -96,7 +99,7 @@ class LoadedWorkers(Collector):
         yield lacking
 
 
-def _age_s(model: Model) -> float | None:
+def _age_s(model: "Model") -> float | None:
     if not model.trained_until:
         return None
     until = datetime.fromisoformat(model.trained_until)

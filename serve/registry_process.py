@@ -1,20 +1,21 @@
 """The one process that queries the registry, for all workers: no other one imports MLflow."""
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lstm_ts import logs
 from lstm_ts.errors import LstmTsError, RegistryError
 from lstm_ts.lifetime import end_with
-from lstm_ts.logs import configure
 from lstm_ts.registry.uri import check_there
 from lstm_ts.registry.version import CHALLENGER, CHAMPION, MODEL, Version
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from lstm_ts.registry.mlflow_store import MlflowStore
     from serve.settings import SymbolSettings
 
-START_S = 20.0  # until the process listens
+START_S = 60.0  # until the process listens
 RETRY_S = 0.02
 PROCESS_NAME = "registry"
 SOCKET = "registry.sock"
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
 
 class RegistryReader:
@@ -59,30 +61,58 @@ class RegistryManager(BaseManager):
 RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("find", "fetch"))
 
 
-def start(socket: Path, settings: "SymbolSettings") -> SpawnProcess:
-    """Start the process that listens at `socket`; it ends with the process that has started it."""
-    socket.unlink(missing_ok=True)
-    arguments = socket, dict(settings.logging), settings.poll_s
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
-    process.start()
-    return process
+class RegistryProcess:
+    """The process as its parent has it: it begins to import MLflow when it is made, and ends with its parent."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        settings, self._settings = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(settings, logs.are_json()), daemon=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the process inherits it: Ctrl-C is for its parent
+        self._process.start()
+        signal.signal(signal.SIGINT, before)
+        settings.close()
+
+    def listen(self, socket: Path, settings: "SymbolSettings") -> None:
+        """Have the process listen at `socket`, in the service's folder, once it has imported MLflow."""
+        socket.unlink(missing_ok=True)
+        with suppress(BrokenPipeError), self._settings:  # it has ended already, which `is_alive` tells
+            self._settings.send((socket, dict(settings.logging), settings.poll_s))
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
 
-def _serve(socket: Path, logging: dict[str, Any], poll_s: float) -> None:
+@cache
+def first_process() -> RegistryProcess:
+    """Return the service's first registry process, begun by the first call."""
+    return RegistryProcess()
+
+
+def _serve(settings: Connection, json: bool) -> None:
     parent = multiprocessing.parent_process()
     assert parent and parent.pid
     end_with(parent.pid, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
     with suppress(OSError):  # for `ps` and `top`, where the kernel is Linux
         Path("/proc/self/comm").write_text(PROCESS_NAME)
-    configure(logging)
-    server = RegistryManager(str(socket)).get_server()
-    import lstm_ts.registry.mlflow_store  # noqa: F401  # whoever connects meanwhile waits for it
+    logs.begin(logs.JSON if json else logs.TEXT, "serve")
+    import lstm_ts.registry.mlflow_store  # noqa: F401
+
+    socket, logging, poll_s = settings.recv()
+    logs.configure(logging)
+    os.environ[METRICS] = str(socket.parent)
     from serve.process_figures import report_process
 
     report_process(PROCESS_NAME, poll_s)
-
-    server.serve_forever()
+    RegistryManager(str(socket)).get_server().serve_forever()
 
 
 class RemoteRegistry:
@@ -129,10 +159,9 @@ class RemoteRegistry:
                 time.sleep(RETRY_S)
 
 
-def lacks_challenger(uri: str, name: str) -> bool:
+def lacks_challenger(registry: RegistryReader | RemoteRegistry, name: str) -> bool:
     """Return whether there is a champion but no challenger; False if the registry does not answer."""
     try:
-        reader = RegistryReader(uri)
-        return reader.find(name, CHAMPION) is not None and reader.find(name, CHALLENGER) is None
+        return registry.find(name, CHAMPION) is not None and registry.find(name, CHALLENGER) is None
     except LstmTsError:
         return False

@@ -4,6 +4,9 @@ if __name__ == "__main__":  # the processes that the service spawns import this 
     from lstm_ts.cli import check_arguments
 
     check_arguments("serve")  # before what is slow to import
+    from serve.registry_process import first_process
+
+    first_process()  # it takes longest to start, and does so while this one imports the rest
     from serve.startup import main
 
     main()

@@ -6,7 +6,6 @@ import resource
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, cast
@@ -16,21 +15,35 @@ from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_port, check_registry, choose_symbols, construct, processed_store, show_address
+from lstm_ts.configuration import (
+    check_port,
+    check_registry,
+    choose_symbols,
+    construct,
+    processed_store,
+    show_address,
+)
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol, name_model
 from serve.keys import Keys
 from serve.limits import Limits
+from serve.registry_process import (
+    METRICS,
+    SOCKET,
+    RegistryProcess,
+    RegistryReader,
+    RemoteRegistry,
+    first_process,
+    lacks_challenger,
+)
 from serve.service_folder import LOST, collect_lost, own_folder
 from serve.settings import SymbolSettings
 from serve.traffic import Arm, Traffic
 
 if TYPE_CHECKING:
     from serve.forecast_log import ForecastLog
-
-METRICS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it while it is imported, in every process
 
 LONGEST_S = 3600
 DAY_S = 86400
@@ -128,7 +141,7 @@ def allow_connections(count: int | None) -> tuple[int, int]:
     return count, min(BACKLOG, allowed - needed)
 
 
-def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
+def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RegistryReader | RemoteRegistry) -> None:
     """Refuse traffic for a challenger that there never was: one that became champion, or was taken away, stops nothing.
 
     Raises    ConfigError: traffic needs a challenger, and no version has ever been one
@@ -141,19 +154,12 @@ def check_challenger(cfg: DictConfig, traffic: Traffic) -> None:
                 return
     except LedgerError:
         return
-    with get_context("spawn").Pool(1) as pool:  # MLflow stays out of this process: others are forked of it
-        if pool.apply(_lacks_challenger, (cfg.registry.uri, cfg.name)):
-            raise ConfigError(
-                f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
-                f"python -m lstm_ts.registry action=promote {name_model(cfg.symbol.name, cfg.name)} alias=challenger "
-                f"version=…, or serve with traffic=champion"
-            )
-
-
-def _lacks_challenger(uri: str, name: str) -> bool:
-    from serve.registry_process import lacks_challenger
-
-    return lacks_challenger(uri, name)
+    if lacks_challenger(registry, cfg.name):
+        raise ConfigError(
+            f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
+            f"python -m lstm_ts.registry action=promote {name_model(cfg.symbol.name, cfg.name)} alias=challenger "
+            f"version=…, or serve with traffic=champion"
+        )
 
 
 @entry_point("serve")
@@ -164,15 +170,18 @@ def main(cfg: DictConfig) -> None:
     limits: Limits = construct(cfg.limits)
     with exit_at_signals(), own_folder(cfg.port) as folder:
         os.environ[METRICS] = str(folder)
+        registry = first_process()
+        registry.listen(folder / SOCKET, settings[0])
         forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
-        check_challenger(cfg, traffic)
+        check_challenger(cfg, traffic, RemoteRegistry(folder / SOCKET, cfg.registry.uri))
         forecast_log.find_ledger()
-        _serve(cfg, folder, settings, keys, traffic, forecast_log, limits)
+        _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
 
 
 def _serve(
     cfg: DictConfig,
     folder: Path,
+    registry: RegistryProcess,
     settings: Sequence[SymbolSettings],
     keys: Keys,
     traffic: Traffic,
@@ -180,9 +189,6 @@ def _serve(
     limits: Limits,
 ) -> None:
     most, backlog = allow_connections(limits.connections)
-    from serve import registry_process
-
-    registry = registry_process.start(folder / registry_process.SOCKET, settings[0])  # the slowest to start
     from serve.api import ForecastApi
     from serve.app import ForecastServer
     from serve.connection import protocol_of

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
@@ -63,7 +64,7 @@ from serve.keys import Keys
 from serve.ledger_reader import LedgerAddress
 from serve.loop import answer_by_arm, warm_up
 from serve.metrics import PARTS
-from serve.registry_process import lacks_challenger
+from serve.registry_process import SOCKET, RegistryProcess, RegistryReader, RemoteRegistry, lacks_challenger
 from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion
 from serve.settings import SymbolSettings, WorkerRequest
 from serve.startup import check, check_challenger, read_settings
@@ -660,6 +661,21 @@ def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Serv
     assert "The registry process has ended with -9; a new one starts" in server.log.read_text()
 
 
+def test_the_registry_process_imports_mlflow_before_it_is_told_where_to_listen(empty: Path, tmp_path: Path) -> None:
+    cfg = compose("serve", f"registry.uri=sqlite:///{empty}/mlflow.db")
+    cfg.hydra.runtime.output_dir = str(tmp_path)
+    HydraConfig.instance().set_config(cfg)
+    (settings,) = read_settings(cfg, construct(cfg.traffic))
+    process = RegistryProcess()
+    try:
+        os.kill(process.pid or 0, signal.SIGINT)  # Ctrl-C reaches every process; the first one ends this
+        wait_for(lambda: "/pandas/" in Path(f"/proc/{process.pid}/maps").read_text())  # which MLflow imports
+        process.listen(tmp_path / SOCKET, settings)
+        assert RemoteRegistry(tmp_path / SOCKET, settings.registry_uri).find("XAGUSD", "champion") is None
+    finally:
+        psutil.Process(process.pid).kill()
+
+
 def test_no_worker_imports_mlflow_or_pandas_or_pytorch() -> None:
     """Each has a copy of what it imports."""
     heavy = "mlflow", "pandas", "scipy", "torch", "hydra"
@@ -961,17 +977,18 @@ def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_th
         shutil.copy(empty / name, tmp_path / name)
     uris = f"registry.uri=sqlite:///{tmp_path}/mlflow.db", f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
     cfg = compose("serve", "traffic=canary", *uris)
-    check_challenger(cfg, construct(cfg.traffic))  # nor a champion: the service says what it waits for
+    reader = RegistryReader(uris[0].partition("=")[2])
+    check_challenger(cfg, construct(cfg.traffic), reader)  # nor a champion: the service says what it waits for
     with registry_of(tmp_path) as registry:
         register(registry, models[0])
         promote(registry, 1)
         with pytest.raises(ConfigError, match=r"Expected a challenger of XAGUSD for this traffic, got none; name one"):
-            check_challenger(cfg, construct(cfg.traffic))
+            check_challenger(cfg, construct(cfg.traffic), reader)
         register(registry, models[1])
         registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="to be tried")
         promote(registry, 2)
-    check_challenger(cfg, construct(cfg.traffic))
-    assert not lacks_challenger(f"sqlite:///{tmp_path}/nowhere.db", "XAGUSD")
+    check_challenger(cfg, construct(cfg.traffic), reader)
+    assert not lacks_challenger(RegistryReader(f"sqlite:///{tmp_path}/nowhere.db"), "XAGUSD")
 
 
 # Slow: whatever is sent, no error of the server's own
