@@ -20,6 +20,7 @@ MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pod
 WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
 RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
+KEEP_ON, TELL_FAILURE = "|| failed=$?", "exit ${failed:-0}"  # what follows runs all the same, such as the monitor
 MACROS = {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
 PART = re.compile(r"(?:[*?]|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/[1-9]\d{0,2})?")  # of a field, between commas
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -96,12 +97,14 @@ def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[st
         return f"trap {shlex.quote(command('monitor', 'action=ended', f'job={job}', shell='code=$? || :'))} EXIT"
 
     retraining = reporting("retraining")
-    drifted = f"{{ code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain}; }}"
+    drifted = f"( code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain} )"
     days = f"span.start=$(date -u -d '{cfg.look_back_days} days ago' +%F) span.end=$(date -u +%F) again=true"
     from_the_first_day = command("ingest", f"span.start={plan.first_day:%Y-%m-%d}")
-    yield "hourly", cfg.cron.hourly, _script(ingest, process, f"{command('monitor')} || {drifted}")
+    hourly = f"{ingest} {KEEP_ON}", f"{process} {KEEP_ON}", f"{command('monitor')} || {drifted}", TELL_FAILURE
+    yield "hourly", cfg.cron.hourly, _script(*hourly)
     yield "watch", WATCH, f"{MACHINE} {command('monitor', 'action=watch')}"
-    yield "nightly", cfg.cron.nightly, _script(reporting("nightly"), command("ingest", shell=days), process)
+    nightly = reporting("nightly"), command("ingest", shell=f"{days} {KEEP_ON}"), process, TELL_FAILURE
+    yield "nightly", cfg.cron.nightly, _script(*nightly)
     yield "weekly", cfg.cron.weekly, _script(retraining, retrain)
     yield "first", None, _script(from_the_first_day, process, retrain)
 
