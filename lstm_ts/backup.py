@@ -32,6 +32,7 @@ from lstm_ts import __version__, clock
 from lstm_ts.backup_place import (
     BARS,
     FORMAT,
+    LEDGER,
     SCHEMAS,
     SUMMARY,
     Place,
@@ -240,7 +241,7 @@ def _write_to(folder: str, place: Place) -> dict[str, Any]:
     check_free(folder)
     with TemporaryDirectory() as name:
         summary = write(place, Path(name) / "backup")
-        upload(Path(name) / "backup", folder, last=SUMMARY)
+        upload(Path(name) / "backup", folder, first=LEDGER, last=SUMMARY)
     return summary
 
 

@@ -17,10 +17,11 @@ from moto.server import ThreadedMotoServer
 from serving import Server, make_servable, running, wait_for
 from test_full_disk import RETRAIN
 
-from lstm_ts.errors import LstmTsError
+from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
+from lstm_ts.store.object_storage import local_copy, upload
 
 BUCKET = "bars-and-models"
 MINUTES = "ts,open,high,low,close\n2024-01-03T15:{:02}:00Z,20,21,19,20.5\n"
@@ -69,6 +70,19 @@ def test_a_parquet_file_is_read_by_its_url(bucket: Any, hourly_bars: pl.DataFram
 def test_a_url_that_gives_no_bars_is_one_sentence(bucket: Any, url: str, words: str) -> None:
     with pytest.raises(LstmTsError, match=words):
         next(make_files(url).read_batches())
+
+
+def test_of_two_uploads_to_one_url_at_once_the_second_is_refused(bucket: Any, tmp_path: Path) -> None:
+    url, folders = f"s3://{BUCKET}/backups/twice", [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+        for name in ("ledger.dump", "backup.json"):
+            (folder / name).write_text(folder.name)
+    upload(folders[0], url, first="ledger.dump", last="backup.json")
+    with pytest.raises(ConfigError, match=rf"nothing at {url} yet, got what another process uploads there"):
+        upload(folders[1], url, first="ledger.dump", last="backup.json")
+    with local_copy(url) as there:
+        assert {path.name: path.read_text() for path in there.iterdir()} == {"ledger.dump": "one", "backup.json": "one"}
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 from lstm_ts.errors import ConfigError, DataError
 
 WILD = frozenset("*?[")
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")  # codes of S3 where an object is, or is being made
 
 
 def is_url(path: str) -> bool:
@@ -58,12 +59,38 @@ def copy_matches(pattern: str) -> list[Path]:
         return [Path(each.fspath) for each in found if each.is_file()]
 
 
-def upload(folder: Path, url: str, *, last: str) -> None:
-    """Upload a folder; `last` is the file that goes last and marks it complete.    Raises    as `open_storage`"""
+def upload(folder: Path, url: str, *, first: str, last: str) -> None:
+    """Upload a folder.
+
+    first     file that every upload to this URL has, and begins with: only one can
+    last      file that goes last and marks the folder complete
+    Raises    as `open_storage`; also ConfigError: another upload has begun there
+    """
     with open_storage(url) as there:
+        _claim(there / first)
         files = [path for path in folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path == folder / last):
-            (there / path.relative_to(folder).as_posix()).upload_from(path)
+            claimed = path == folder / first or None
+            (there / path.relative_to(folder).as_posix()).upload_from(path, force_overwrite_to_cloud=claimed)
+
+
+def _claim(path: Any) -> None:
+    """Make an empty object, where there must be none; storages without such conditions make it all the same.
+
+    Raises    ConfigError: there is one
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        path.client.client.put_object(Bucket=path.bucket, Key=path.key, IfNoneMatch="*")
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in TAKEN:
+            raise ConfigError(
+                f"Expected nothing at {path.parent} yet, got what another process uploads there; give another URL"
+            ) from None
+        if code != "NotImplemented":
+            raise
 
 
 def download(url: str, folder: Path) -> None:
