@@ -13,7 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lstm_ts.cli import check_arguments, compose, entry_point
-from lstm_ts.configuration import check_port, check_registry, construct, read_symbols, show_address, to_json
+from lstm_ts.configuration import (
+    check_port,
+    check_registry,
+    construct,
+    read_symbols,
+    show_address,
+    to_json,
+    typed_paths,
+)
 
 if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
@@ -52,6 +60,7 @@ def read_settings(cfg: DictConfig, uploads: Path) -> DashboardSettings:
         name=cfg.name,
         data=Path(cfg.paths.data),
         outputs=Path(cfg.paths.outputs),
+        typed_paths=typed_paths(cfg.paths),
         registry_uri=cfg.registry.uri,
         ledger_url=cfg.registry.ledger,
         symbols=read_symbols(cfg),

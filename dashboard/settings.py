@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lstm_ts.market.prices import Quote, guess_quote
 from lstm_ts.market.session import Session
-from lstm_ts.market.symbol import Symbol, check_symbol
+from lstm_ts.market.symbol import Symbol, check_symbol, name_model
 from lstm_ts.monitoring.confidence import SkillSettings
 from lstm_ts.monitoring.verdict import VerdictSettings
 from lstm_ts.store.manifest import read_manifest
@@ -35,6 +35,7 @@ class DashboardSettings:
     name: str  # of the registered model
     data: Path
     outputs: Path
+    typed_paths: str  # overrides of both, as `lstm_ts.configuration.typed_paths` returns them
     registry_uri: str
     ledger_url: str
     symbols: Mapping[str, Symbol] = field(hash=False)  # that have a file, by name
@@ -55,6 +56,14 @@ class DashboardSettings:
             if manifest.calendar:
                 return Session(calendar=manifest.calendar, zone=manifest.zone)
         return self.symbols.get(symbol, self.symbols[self.symbol]).session
+
+    def command(self, module: str, name: str, symbol: str = "") -> str:
+        """Return the command, as one types it, for a registered model.
+
+        symbol    of the model; if empty, that of this dashboard's own model, else the name
+        """
+        symbol = symbol or (self.symbol if name == self.name else name)
+        return f"python -m lstm_ts.{module} {name_model(symbol, name)}{self.typed_paths}"
 
     def quote_of(self, symbol: str) -> Quote | None:
         """Return the quote of the symbol's file; without a file, a guess by the symbol's name."""

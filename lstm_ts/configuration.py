@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -19,7 +20,7 @@ from lstm_ts import conf_files
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.explanations import explain_group, explain_parameter
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.market.symbol import Symbol, check_symbol
+from lstm_ts.market.symbol import Symbol, check_symbol, name_model
 from lstm_ts.overrides import SYMBOL
 from lstm_ts.store.bar_store import BarStore
 
@@ -206,3 +207,14 @@ def check_port(host: str, port: int, *, takes_ipv4: bool = False) -> None:
         raise ConfigError(
             f"Expected a free port, got {show_address(host, port)}: {why}; is it running already? If not, set port=…"
         ) from None
+
+
+def typed_paths(paths: Mapping[str, Any]) -> str:
+    """Return overrides, as one types them, of paths that are not those of conf/project.yaml; a blank before each."""
+    usual = OmegaConf.load(Path(CONF) / "project.yaml").paths
+    return "".join(f" {shlex.quote(f'paths.{key}={path}')}" for key, path in paths.items() if path != usual[key])
+
+
+def typed_choice(cfg: DictConfig) -> str:
+    """Return the overrides, as one types them, of a command's symbol, registered model and folders."""
+    return name_model(cfg.symbol.name, cfg.name) + typed_paths(cfg.paths)

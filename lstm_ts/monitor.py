@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, construct, processed_store, raw_store
+from lstm_ts.configuration import check_registry, construct, processed_store, raw_store, typed_choice, typed_paths
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
@@ -44,7 +44,7 @@ from lstm_ts.monitoring.checks import (
     request_retraining,
 )
 from lstm_ts.monitoring.feed import check_staleness
-from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
@@ -90,8 +90,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     if not loaded:
         if cfg.name != cfg.symbol.name and not run.registry.versions(cfg.name):
             raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
-        chosen = name_model(cfg.symbol.name, cfg.name)
-        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {chosen} makes one")
+        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {typed_choice(cfg)} makes one")
     challenger, move = check_challenger(run, loaded, settings)
     skew, checked = check_skew(run)
     findings = [
@@ -138,7 +137,7 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
         found = tables.read_findings(connection)
     own = [row for row in found if row.subject.split()[0] in (name, symbol) and row.rule not in WATCHED]
     if not own:
-        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor {name_model(symbol, name)}")
+        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
         return
     for finding in watch_market(cfg, ledger, construct(cfg.checks), now):
         print(f"{finding.health:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
@@ -161,13 +160,15 @@ def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[F
 
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
-    for finding in found.findings:
+    chosen = name_model(cfg.symbol.name, cfg.name), typed_paths(cfg.paths)
+    findings, settled, gone = (complete(each, *chosen) for each in (found.findings, found.settled, found.gone))
+    for finding in findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
-    record_findings(ledger, found.findings, now, gone=found.gone, kept_from=find_kept_from(cfg, now))
+    record_findings(ledger, findings, now, gone=gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
     subjects = {symbol.name, cfg.name, *(f"{cfg.name} {alias}" for alias in ALIASES)}
     closed = () if symbol.session.is_open(now) else subjects
-    return not report(ledger, construct(cfg.alerts), [*found.settled, *found.gone], now=now, closed=closed).undelivered
+    return not report(ledger, construct(cfg.alerts), [*settled, *gone], now=now, closed=closed).undelivered
 
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:

@@ -22,11 +22,12 @@ from lstm_ts.configuration import (
     construct,
     processed_store,
     show_address,
+    typed_choice,
 )
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
-from lstm_ts.market.symbol import Symbol, name_model
+from lstm_ts.market.symbol import Symbol
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.registry_process import (
@@ -157,7 +158,7 @@ def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RegistryReader
     if lacks_challenger(registry, cfg.name):
         raise ConfigError(
             f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
-            f"python -m lstm_ts.registry action=promote {name_model(cfg.symbol.name, cfg.name)} alias=challenger "
+            f"python -m lstm_ts.registry action=promote {typed_choice(cfg)} alias=challenger "
             f"version=…, or serve with traffic=champion"
         )
 

@@ -139,9 +139,9 @@ def test_what_makes_no_sense_is_off_and_says_why() -> None:
     assert "Version 3 is champion already" in promotion_why(champion, can_go_back=True)
     assert "no earlier champion to roll back to" in promotion_why(challenger, can_go_back=False)
     assert promotion_why(plain, can_go_back=True) == ""
-    assert "retrain makes another" in comparison_why(1, 3, 3)
-    assert comparison_why(2, 3, 3) == "Choose two different versions."
-    assert comparison_why(2, 3, 2) == ""
+    assert "retrain makes another" in comparison_why(1, 3, 3, "lstm_ts.retrain")
+    assert comparison_why(2, 3, 3, "") == "Choose two different versions."
+    assert comparison_why(2, 3, 2, "") == ""
 
 
 @pytest.mark.browser

@@ -239,7 +239,8 @@ def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good
     model.load()
     said = [html.object for html in model.view.select(pn.pane.HTML)]
     text = "\n".join(said)
-    assert "The monitor has not run yet: <code>python -m lstm_ts.monitor symbol=XAGUSD</code>" in text
+    command = f"python -m lstm_ts.monitor symbol=XAGUSD paths.data={tmp_path}/data"
+    assert f"The monitor has not run yet: <code>{command}</code>" in text and text.count(command) == 5
     assert "an interval for the skill is there after 20 days" in text
     assert "No forecast is kept of it" in text and "No forecast has been scored yet: coverage by hour of day" in text
     assert "No version is challenger of XAGUSD" in text
@@ -248,6 +249,13 @@ def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good
     assert "No alert has been raised" in incidents_view(WatchedLedger(unwatched.url).alarms(NOON), BERLIN)
     assert "does not answer. Start it (make serve)" in service_view(unwatched.context.client)
     assert "none is stored" in data_view(unwatched.context.client, [], BERLIN, NOON)
+
+
+def test_a_command_that_is_shown_chooses_symbol_and_model(tmp_path: Path) -> None:
+    settings = read_settings(composed("dashboard", "symbol=SPY", "name=wide"), tmp_path)
+    assert settings.command("monitor", "wide") == "python -m lstm_ts.monitor symbol=SPY name=wide"
+    assert settings.command("monitor", "long", "XAUUSD") == "python -m lstm_ts.monitor symbol=XAUUSD name=long"
+    assert settings.command("retrain", "XAUUSD") == "python -m lstm_ts.retrain symbol=XAUUSD"
 
 
 def finding(**changes: object) -> FindingRow:
@@ -273,7 +281,7 @@ def test_findings_of_an_alias_that_nobody_holds_are_not_shown() -> None:
     moved = AliasChange(NOON, "XAGUSD", "champion", "promote", None, 1, "me", "so", "done")
     found = (finding(), finding(subject="XAGUSD challenger"), finding(subject="XAUUSD champion"))
     watched = Watched("XAGUSD", NOON, found, (1,), {"champion": moved}, None)
-    checks = find_checks(watched, "XAGUSD", is_late=False)
+    checks = find_checks(watched, "XAGUSD", "see", is_late=False)
     assert [(check.subject, check.health) for check in checks] == [
         *3 * [("", Health.UNKNOWN)], ("XAGUSD champion", Health.GOOD),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Silence, found from what a store and a ledger hold: late by session hours, never for a closed market."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +15,8 @@ from processes import ROOT, free_port
 from test_alerts import alerts
 from webhook import open_webhook
 
+from lstm_ts.cli import compose
+from lstm_ts.configuration import typed_paths
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active
@@ -21,7 +24,8 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
-from lstm_ts.monitoring.findings import Finding, Health
+from lstm_ts.market.symbol import name_model
+from lstm_ts.monitoring.findings import STATUS, Finding, Health, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.watcher import Market, SilenceLimits, watch
 from lstm_ts.store.bar_store import BarStore
@@ -123,6 +127,18 @@ def test_of_two_models_of_one_symbol_the_silent_one_is_found(ledger: Ledger, mar
     found = silent(ledger, replace(market, name="wide"), FRIDAY)
     assert (silent(ledger, market, FRIDAY).health, found.health, found.subject) == (Health.GOOD, Health.BAD, "wide")
     assert found.command == "python -m lstm_ts.monitor symbol=XAGUSD name=wide"
+
+
+def test_a_command_of_a_finding_works_as_typed() -> None:
+    typed = ["symbol=SPY", "name=wide", "paths.outputs=/srv/my outputs"]
+    paths = typed_paths(compose("monitor", typed).paths)
+    commands = STATUS, "python -m lstm_ts.ingest action=status symbol=SPY", "df -h /"
+    found = complete([Finding("", "", Health.GOOD, "", each) for each in commands], name_model("SPY", "wide"), paths)
+    assert [shlex.split(each.command)[2:] for each in found] == [
+        ["lstm_ts.monitor", "action=status", *typed],
+        ["lstm_ts.ingest", "action=status", "symbol=SPY", "paths.outputs=/srv/my outputs"],
+        ["/"],
+    ]
 
 
 def test_a_heartbeat_is_of_the_model_that_was_looked_at(ledger: Ledger, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def page(context: PageContext) -> Viewable:
     def build(name: str, wanted: str) -> Viewable:
         kinds = stored(context.settings).kinds(name)
         if not kinds:
-            return problem(f"No bars of {name} are stored. Run python -m lstm_ts.ingest, then load this page again.")
+            ingest = f"python -m lstm_ts.ingest symbol={name}{context.settings.typed_paths}"
+            return problem(f"No bars of {name} are stored. Run {ingest}, then load this page again.")
         if wanted == "Coverage" and MINUTES not in kinds:
             return problem(f"Hours of {name} are stored, but no minutes, of which it would be known what is missing.")
         if wanted == "Coverage":

@@ -24,7 +24,7 @@ AT_FIRST = 4  # runs that are compared
 POINTS = """<p class="quiet">A point is a run, the dash above or below it the best baseline on the same hours, of a
 validation loss that of har_rolling. Differences between runs are not tested.</p>"""
 ALIKE = """<p class="quiet">There is nothing to compare yet: no two scored runs have different parameters. A sweep makes
-them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity</pre>"""
+them:</p><pre>python -m lstm_ts.train +experiment=sweep_capacity{}</pre>"""
 NO_MATCH = '<p class="quiet">No run has all of these words: leave some out.</p>'
 
 
@@ -126,7 +126,7 @@ class Experiments:
         self._offer(self._run, labelled)
         self._offer_several(labelled)
         self._compared.visible = comparable = bool(parameters and self._scores)
-        self._alike.object = "" if comparable else ALIKE
+        self._alike.object = "" if comparable else ALIKE.format(escape(self._context.settings.typed_paths))
         self._under.object = POINTS
         self._draw_comparison()
         self._draw_picture()

@@ -1,6 +1,7 @@
 """Two versions side by side, on the same hours."""
 
 from datetime import timedelta
+from html import escape
 from threading import Lock
 
 import panel as pn
@@ -43,6 +44,7 @@ class ModelComparison:
 
     def offer(self, versions: list[Version]) -> None:
         """versions    newest first"""
+        self._retrain = self._context.settings.command("retrain", self._name, versions[0].tags.get("symbol", ""))
         options = {label(version): version.number for version in versions}
         first, second = choose_pair(versions)
         for widget, number in ((self._first, first), (self._second, second)):
@@ -51,8 +53,8 @@ class ModelComparison:
 
     def _judge(self) -> None:
         """Offer the comparison where there is one to make."""
-        why = why_not(len(self._first.options), self._first.value, self._second.value)
-        self._button.disabled, self._why.object = bool(why), f'<p class="quiet">{why}</p>' if why else ""
+        why = why_not(len(self._first.options), self._first.value, self._second.value, self._retrain)
+        self._button.disabled, self._why.object = bool(why), f'<p class="quiet">{escape(why)}</p>' if why else ""
 
     def _compare(self) -> None:
         with asking(self._found, lambda text: self._show(alert(text))):
@@ -81,10 +83,10 @@ class ModelComparison:
         pn.state.execute(lambda: setattr(self._found, "object", text))
 
 
-def why_not(count: int, first: int, second: int) -> str:
+def why_not(count: int, first: int, second: int, retrain: str) -> str:
     """Why nothing can be compared; empty where it can."""
     if count < 2:
-        return "There is one version, and nothing to compare it with; python -m lstm_ts.retrain makes another."
+        return f"There is one version, and nothing to compare it with; {retrain} makes another."
     return "Choose two different versions." if first == second else ""
 
 

@@ -20,7 +20,7 @@ from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.version import CHAMPION, Version
 
 LISTED = 20  # the newest; the others can be chosen too
-NO_VERSION = "No version of {} is registered yet; python -m lstm_ts.retrain trains and registers a first one."
+NO_VERSION = "No version of {} is registered yet; {} trains and registers a first one."
 
 
 class Models:
@@ -105,7 +105,7 @@ def page(context: PageContext) -> Viewable:
     registered = registered_at(settings.registry_uri, settings.ledger_url)
     names = registered.names()
     if not names:
-        raise RegistryError(NO_VERSION.format(settings.name))
+        raise RegistryError(NO_VERSION.format(settings.name, settings.command("retrain", settings.name)))
     first = settings.name if settings.name in names else names[0]
     name = Choice(label="Model", options=names, value=first, width=200, margin=(4, 0), disabled=len(names) == 1)
     selected = SelectedView(lambda chosen: Models(context, registered, chosen).view, name, min_height=560)

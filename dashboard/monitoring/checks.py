@@ -48,9 +48,10 @@ class ShownFinding:
     command: str
 
 
-def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[ShownFinding]:
+def find_checks(watched: Watched, symbol: str, command: str, *, is_late: bool) -> list[ShownFinding]:
     """Return the findings to show: the causes of drift first, even those without a finding.
 
+    command   that runs the monitor
     is_late   the monitor has not run for longer than it should
     """
     held = [f"{watched.name} {alias}" for alias in ALIASES if watched.version_of(alias)]
@@ -61,7 +62,6 @@ def find_checks(watched: Watched, symbol: str, *, is_late: bool) -> list[ShownFi
     for rule, title in (CAUSES | OTHERS).items():
         found = [make_check(title, row, watched.last_run, is_late=is_late) for row in mine if row.rule == rule]
         if not found and rule in CAUSES:
-            command = f"python -m lstm_ts.monitor symbol={symbol}"
             found = [ShownFinding(title, "", Health.UNKNOWN, NOT_YET[rule], None, command)]
         checks += found
     return checks

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from html import escape
 from threading import Lock
 
 import panel as pn
@@ -27,7 +28,7 @@ from lstm_ts.registry.version import ALIASES, CHAMPION
 
 LATE_HOURS = 2  # session hours that have closed since the monitor's last run
 NOT_RUN = (
-    "<p><strong>The monitor has not run yet: <code>python -m lstm_ts.monitor symbol={symbol}</code>, best after each "
+    "<p><strong>The monitor has not run yet: <code>{command}</code>, best after each "
     "<code>process</code>.</strong> It forecasts each session hour from the next one on, with the champion and the "
     "challenger. An hour later the first outcome is known, and with it coverage and skill begin; an interval for the "
     "skill is there after {days} days. Feed, regime and concept are checked in every run.</p>"
@@ -123,7 +124,7 @@ class ModelView:
         watched, zone, is_late = seen.watched, self._context.zone, seen.late_hours > LATE_HOURS
         verdict = self._context.settings.verdict
         symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else self._name
-        checks = find_checks(watched, symbol, is_late=is_late)
+        checks = find_checks(watched, symbol, self._command(seen), is_late=is_late)
         texts = (
             (self._said, self._describe(seen)),
             (self._checks, checks_table(f"What the monitor found of {self._name}", checks, zone)),
@@ -145,15 +146,19 @@ class ModelView:
 
         return draw
 
+    def _command(self, seen: Seen) -> str:
+        symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else ""
+        return self._context.settings.command("monitor", self._name, symbol)
+
     def _describe(self, seen: Seen) -> str:
         last, zone, settings = seen.watched.last_run, self._context.zone, self._context.settings
         if last is None:
-            return NOT_RUN.format(symbol=self._name, days=settings.live_skill.min_days)
+            return NOT_RUN.format(command=escape(self._command(seen)), days=settings.live_skill.min_days)
         text = f"The monitor has last run on {short(last, zone)} ({zone.key})."
         if seen.late_hours > LATE_HOURS:
             return alert(
                 f"{text} {seen.late_hours:,} session hours have closed since, of which nothing is known: run "
-                f"python -m lstm_ts.monitor symbol={self._name}"
+                f"{self._command(seen)}"
             )
         return f"<p>{text}</p>"
 

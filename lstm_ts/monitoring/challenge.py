@@ -153,7 +153,7 @@ def describe(
     challenger: WatchedVersion | None, name: str, challenge: Challenge | None, end: str | None = None
 ) -> Finding:
     """Return the finding about the challenger; `end` is the result of `find_end`."""
-    subject, command = f"{name} challenger", STATUS.format(name=name)
+    subject, command = f"{name} challenger", STATUS
     if challenger is None:
         return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.", command)
     health = Health.BAD if end else Health.GOOD if challenge else Health.UNKNOWN

@@ -150,9 +150,9 @@ def check_market(run: MonitorRun, champion: LoadedModel, settings: RegimeSetting
         read_hours(grid, windows, in_span(grid.origin_ts_G, *span)) for span in ((start, end), (end, None))
     )
     try:
-        return describe_regime(run.symbol.name, run.name, check_regime(training, recent, settings))
+        return describe_regime(run.symbol.name, check_regime(training, recent, settings))
     except NoRows as error:
-        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.", STATUS.format(name=run.name))
+        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.", STATUS)
 
 
 def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[Finding]:

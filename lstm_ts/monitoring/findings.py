@@ -1,9 +1,11 @@
 """`Finding`: the result of one check, as alerts, dashboard and log use it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-STATUS = "python -m lstm_ts.monitor action=status name={name}"
+PYTHON = "python -m lstm_ts."
+STATUS = f"{PYTHON}monitor action=status"  # of the run's symbol and model, which `complete` adds
 
 
 class Health(StrEnum):
@@ -19,3 +21,17 @@ class Finding:
     health: Health
     sentence: str  # what a person needs to know first, with its numbers
     command: str  # command that shows more
+
+
+def complete(findings: Sequence[Finding], chosen: str, paths: str) -> list[Finding]:
+    """Return the findings with commands that work as typed.
+
+    chosen   overrides of the symbol and its model, as `name_model` returns them
+    paths    overrides of the folders, as `typed_paths` returns them
+    """
+
+    def type_out(command: str) -> str:
+        whole = f"{STATUS} {chosen}" if command == STATUS else command
+        return whole + paths if whole.startswith(PYTHON) else whole
+
+    return [replace(each, command=type_out(each.command)) for each in findings]

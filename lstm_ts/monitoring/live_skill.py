@@ -101,7 +101,7 @@ def find_open_day(record: ForecastRecord | None) -> str | None:
 
 def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:
     """Return a bad finding if the interval of some step lies below zero: the best baseline is better."""
-    command = STATUS.format(name=watched.name)
+    command = STATUS
     known = [skill for skill in skills if not math.isnan(skill.over_best.high)]
     if not known:
         n = skills[0].over_best.n if skills else 0

@@ -26,9 +26,9 @@ def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.
     return Hours(grid.close_G[rows], grid.range_G[rows], inputs)
 
 
-def describe_regime(symbol: str, name: str, checks: Sequence[RegimeCheck]) -> Finding:
+def describe_regime(symbol: str, checks: Sequence[RegimeCheck]) -> Finding:
     outside = [check.sentence for check in checks if check.outside]
-    command = STATUS.format(name=name)
+    command = STATUS
     if outside:
         sentence = f"Another regime of {symbol} than in training, which is no drift by itself. {' '.join(outside)}"
         return Finding("regime", symbol, Health.BAD, sentence, command)

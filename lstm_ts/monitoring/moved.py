@@ -60,4 +60,4 @@ def _list_subjects(name: str) -> dict[str, str]:
 
 
 def _end(rule: str, subject: str, name: str, alias: str) -> Finding:
-    return Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.", STATUS.format(name=name))
+    return Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.", STATUS)

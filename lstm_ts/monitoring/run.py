@@ -157,7 +157,7 @@ def _read_stored(run: MonitorRun, watched: WatchedVersion, since: datetime) -> S
 
 
 def _without_reference(watched: WatchedVersion, why: str) -> Update:
-    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why, STATUS.format(name=watched.name))
+    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why, STATUS)
     return Update([], [], [], [], None, [finding])
 
 

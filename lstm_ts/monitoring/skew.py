@@ -21,7 +21,7 @@ def check_served(
     stored   by version and origin: what the store gave when the monitor saw the hour, and what it gives now
     """
     pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
-    command = STATUS.format(name=name)
+    command = STATUS
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
         return Finding("skew", name, Health.UNKNOWN, sentence, command)

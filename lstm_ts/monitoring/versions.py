@@ -104,7 +104,7 @@ def _follow_drift(
     settings: DriftSettings,
 ) -> tuple[dict[str, Any], Finding]:
     """Return the drift state after the new scores, and the finding."""
-    command = STATUS.format(name=watched.name)
+    command = STATUS
     if reference is None:
         sentence = (
             f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to tell drift."
