@@ -38,7 +38,6 @@ from lstm_ts.monitoring.checks import (
     check_challenger,
     check_feed,
     check_market,
-    check_skew,
     measure_skill,
     record_findings,
     request_retraining,
@@ -50,6 +49,7 @@ from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.moved import find_gone, settle
 from lstm_ts.monitoring.run import DAY, MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
@@ -92,7 +92,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
             raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
         print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {typed_choice(cfg)} makes one")
     challenger, move = check_challenger(run, loaded, settings)
-    skew, checked = check_skew(run)
+    skew, checked = check_skew(run, processed_store(cfg))
     findings = [
         *check_feed(run, raw_store(cfg), construct(cfg.feed)),
         *(check_market(run, each, settings.regime) for each in loaded if each.watched.alias == CHAMPION),

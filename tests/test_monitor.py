@@ -23,7 +23,7 @@ from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration import construct, processed_store
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
@@ -44,14 +44,16 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.export import export
+from lstm_ts.model.features import Bars
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.monitor import RunFindings, make_settings, open_run, report_findings, show
 from lstm_ts.monitoring.challenge import Challenge
-from lstm_ts.monitoring.checks import check_skew, request_retraining
+from lstm_ts.monitoring.checks import request_retraining
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.run import load_watched, watch_versions
+from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.verdict import measure
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
@@ -235,24 +237,46 @@ def start_monitor(folder: Path) -> "subprocess.Popen[bytes]":
     )
 
 
+def serve_from(folder: Path, bars: pl.DataFrame, now: datetime) -> ForecastRow:
+    """Return the row of a request, as a service with these bars would give it."""
+    forecaster = load_forecaster(next(folder.rglob("retrain/*/*/model")))
+    states, window = forecaster.season_states(forecaster.grid(bars)), bars.tail(forecaster.spec.tsteps)
+    forecast = forecaster.forecast(window, states)
+    path = ServedPath(tuple(forecast.target_ts_H), *(tuple(row) for row in forecast.price_HL(0.5, 0.1, 0.9).T.tolist()))
+    return ForecastRow(
+        "r1", "champion", now, "XAGUSD", "XAGUSD", 1, forecast.origin_ts,
+        forecast.last_close, path, (), 2.0, Bars.of(window).sha256,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("minute", "health"), [(2, Health.GOOD), (4, Health.BAD)])
+def test_a_window_between_two_revisions_is_no_skew_while_the_store_had_it(
+    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, minute: int, health: Health
+) -> None:
+    bars = hourly_bars.filter(pl.col("ts") < LATER)
+    bars_until(folder, bars, LATER)
+    monitor(folder, LATER)
+    dearer = (bars.with_columns(pl.col("open", "high", "low", "close") * by) for by in (1.001, 1.002))
+    revised = [pl.concat([bars.head(-1), each.tail(1)]) for each in dearer]
+    for minutes, each in zip((1, 3), revised, strict=True):
+        monkeypatch.setenv("LSTM_TS_CLOCK", (LATER + timedelta(minutes=minutes)).isoformat())
+        bars_until(folder, each, LATER)
+    with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
+        ledger.record_forecasts([serve_from(folder, revised[0], LATER + timedelta(minutes=minute))])
+    assert f"{health:<8} skew of XAGUSD" in monitor(folder, LATER + timedelta(minutes=5))
+
+
 @pytest.mark.slow
 def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Path, hourly_bars: pl.DataFrame) -> None:
     bars_until(folder, hourly_bars, LATER)
     monitor(folder, LATER)
-    forecaster = load_forecaster(next(folder.rglob("retrain/*/*/model")))
-    bars = hourly_bars.filter(pl.col("ts") < LATER)
-    states = forecaster.season_states(forecaster.grid(bars))
-    forecast = forecaster.forecast(bars.tail(forecaster.spec.tsteps), states)
-    path = ServedPath(tuple(forecast.target_ts_H), *(tuple(row) for row in forecast.price_HL(0.5, 0.1, 0.9).T.tolist()))
+    row = serve_from(folder, hourly_bars.filter(pl.col("ts") < LATER), LATER + timedelta(minutes=1))
     with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
         with ledger.transaction() as connection:
-            window = connection.scalar(
-                sa.select(HOURLY_FORECASTS.c.input_sha256).where(HOURLY_FORECASTS.c.origin_ts == forecast.origin_ts)
+            assert row.input_sha256 == connection.scalar(
+                sa.select(HOURLY_FORECASTS.c.input_sha256).where(HOURLY_FORECASTS.c.origin_ts == row.origin_ts)
             )
-        row = ForecastRow(
-            "r1", "champion", LATER + timedelta(minutes=1), "XAGUSD", "XAGUSD", 1, forecast.origin_ts,
-            forecast.last_close, path, (), 2.0, window,
-        )  # fmt: skip
         to_come = replace(row, request_id="r2", origin_ts=LATER + HOUR, at=LATER + timedelta(minutes=2))
         ledger.record_forecasts([row, to_come])
     said = monitor(folder, LATER + timedelta(minutes=5))
@@ -262,7 +286,8 @@ def test_served_forecasts_are_checked_and_those_of_hours_to_come_wait(folder: Pa
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         this = open_run(cfg, ledger, construct(cfg.symbol), LATER + 2 * HOUR)
         watch_versions(this, load_watched(this), make_settings(cfg))
-        assert {check_skew(this)[0].health for _ in range(2)} == {Health.BAD}  # a run that is killed before it tells
+        found = {check_skew(this, processed_store(cfg))[0].health for _ in range(2)}
+        assert found == {Health.BAD}  # a run that is killed before it tells
     said = monitor(folder, LATER + 2 * HOUR)
     assert "bad      skew of XAGUSD: Of 1 served forecasts" in said and "request r2" in said
     assert "unknown  skew of XAGUSD:" in monitor(folder, LATER + 2 * HOUR + timedelta(minutes=1))

@@ -1,7 +1,6 @@
 """Checks of the monitor beside the versions' forecasts (challenger, skill, regime, feed, skew), and their records."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,11 +11,8 @@ import polars as pl
 from lstm_ts.errors import NoRows, RegistryError
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, HourlyForecast, MonitorState
-from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, MonitorState
 from lstm_ts.market.bars import BAR_SCHEMA
-from lstm_ts.market.session import HOUR
-from lstm_ts.model.evaluation import Span
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
@@ -27,15 +23,11 @@ from lstm_ts.monitoring.findings import STATUS, Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
 from lstm_ts.monitoring.run import (
-    LATE,
-    MICROSECOND,
     LoadedModel,
     MonitorRun,
     MonitorSettings,
     find_traffic,
-    forecast_hours,
 )
-from lstm_ts.monitoring.skew import Key, check_served
 from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.versions import RETRAINING, WatchedVersion
@@ -47,7 +39,6 @@ DAY, MONTH = timedelta(days=1), timedelta(days=31)
 ACTOR = "monitor"  # of moved aliases
 LAST_DAY = date.max.isoformat()
 LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has
-SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 NO_ORIGINS = np.empty(0, dtype=np.int64)
 
 log = logging.getLogger(__name__)
@@ -166,41 +157,6 @@ def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[F
         check_staleness(run.symbol.name, stamps[-1], session, run.now, limits),
         check_quality(run.symbol.name, recent, minute_bars, session, run.now, limits),
     ]
-
-
-def check_skew(run: MonitorRun) -> tuple[Finding, MonitorState]:
-    """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
-
-    Returns    the finding, and the state that the next check starts from
-    """
-    with run.ledger.transaction() as connection:
-        state = tables.read_states(connection, run.name, 0).get(SERVED)
-    checked = datetime.fromisoformat(state["until"]) if state else None
-    since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
-    served = run.ledger.forecasts(run.name, since=since, until=run.now)
-    stored_until = run.hourly_bars["ts"][-1] + HOUR
-    until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
-    keys = {(row.version, row.origin_ts) for row in served}
-    with run.ledger.transaction() as connection:
-        found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
-    stored = {key: [row] for key, row in found.items() if row}
-    _add_revised(run, served, stored)
-    finding = check_served(run.name, served, stored, since=since)
-    return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
-
-
-def _add_revised(run: MonitorRun, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]) -> None:
-    """Add the store's current forecast to hours whose requests had other bars: a bar may have been revised since."""
-    origins = defaultdict(set)
-    for row in served:
-        key = row.version, row.origin_ts
-        if key in stored and row.input_sha256 != stored[key][0].input_sha256:
-            origins[row.version].add(row.origin_ts)
-    for version, its in origins.items():
-        forecaster = run.registry.load(run.registry.version(run.name, version))
-        for now in forecast_hours(run, version, forecaster, Span(min(its), max(its) + MICROSECOND)):
-            if now.origin_ts in its:
-                stored[version, now.origin_ts].append(now)
 
 
 def record_findings(

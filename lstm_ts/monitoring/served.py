@@ -1,0 +1,86 @@
+"""Served forecasts beside what the store gave: read from the ledger and the store, for `skew`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import polars as pl
+
+from lstm_ts.ledger import monitor_tables as tables
+from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
+from lstm_ts.ledger.rows import ForecastRow
+from lstm_ts.market.session import HOUR
+from lstm_ts.model.evaluation import Span
+from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.monitoring.findings import Finding
+from lstm_ts.monitoring.run import LATE, MICROSECOND, MonitorRun, forecast_hours
+from lstm_ts.monitoring.skew import Key, check_served, choose
+from lstm_ts.store.bar_store import BarStore
+
+SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
+
+
+def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]:
+    """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
+
+    store      of the hourly bars, whose revisions tell what it held at a request
+    Returns    the finding, and the state that the next check starts from
+    """
+    with run.ledger.transaction() as connection:
+        state = tables.read_states(connection, run.name, 0).get(SERVED)
+    checked = datetime.fromisoformat(state["until"]) if state else None
+    since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
+    served = run.ledger.forecasts(run.name, since=since, until=run.now)
+    stored_until = run.hourly_bars["ts"][-1] + HOUR
+    until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
+    keys = {(row.version, row.origin_ts) for row in served}
+    with run.ledger.transaction() as connection:
+        found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
+    stored = {key: [row] for key, row in found.items() if row}
+    _add_revised(run, store, served, stored)
+    finding = check_served(run.name, served, stored, since=since)
+    return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
+
+
+def _add_revised(
+    run: MonitorRun, store: BarStore, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]
+) -> None:
+    """Add the store's forecasts of now, and of the requests' time, to hours whose requests had other bars."""
+    others = defaultdict(list)
+    for row in served:
+        key = row.version, row.origin_ts
+        if key in stored and row.input_sha256 != stored[key][0].input_sha256:
+            others[row.version].append(row)
+    for version, rows in others.items():
+        forecaster = run.registry.load(run.registry.version(run.name, version))
+        origins = {row.origin_ts for row in rows}
+        for now in forecast_hours(run, version, forecaster, Span(min(origins), max(origins) + MICROSECOND)):
+            if now.origin_ts in origins:
+                stored[version, now.origin_ts].append(now)
+        _add_earlier(run, store.read_revisions(), forecaster, rows, stored)
+
+
+def _add_earlier(
+    run: MonitorRun,
+    revisions: pl.DataFrame,
+    forecaster: Forecaster,
+    rows: Sequence[ForecastRow],
+    stored: dict[Key, list[HourlyForecast]],
+) -> None:
+    """Add the forecasts of what the store held when requests came, once for each state of it."""
+    tried = set()
+    for row in rows:
+        key, since = (row.version, row.origin_ts), revisions.filter(pl.col("revised_at") > row.at)
+        is_known = choose(row, stored[key]).input_sha256 == row.input_sha256
+        if is_known or since.is_empty() or (row.origin_ts, since.height) in tried:
+            continue
+        tried.add((row.origin_ts, since.height))
+        then = replace(run, hourly_bars=undo(run.hourly_bars, since))
+        stored[key] += forecast_hours(then, row.version, forecaster, Span(row.origin_ts, row.origin_ts + MICROSECOND))
+
+
+def undo(bars: pl.DataFrame, revisions: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars as they were before these revisions, as `BarStore.read_revisions` returns them."""
+    before = revisions.sort("revised_at", maintain_order=True).unique("ts", keep="first", maintain_order=True)
+    return bars.update(before.select(bars.columns), on="ts", include_nulls=True)
