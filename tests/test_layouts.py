@@ -229,6 +229,13 @@ def test_midnight_may_be_24_hours_or_a_date_alone(tmp_path: Path) -> None:
         assert bars_of(read(tmp_path / "bars.csv")) == expected(first=datetime(2025, 1, 7, 23, 59, tzinfo=UTC), count=3)
 
 
+@pytest.mark.parametrize("stamp", ["%Y%m%dT%HZ", "%Y-%m-%dT%H", "%Y-%m-%d %H+00:00"])
+def test_a_clock_of_hours_alone_is_read_as_such(tmp_path: Path, stamp: str) -> None:
+    stamps = [FIRST + timedelta(hours=i) for i in range(5)]
+    (tmp_path / "bars.csv").write_text("\n".join([BARS, *(f"{ts.strftime(stamp)},{PRICES},3" for ts in stamps)]))
+    assert [bar[0] for bar in bars_of(read(tmp_path / "bars.csv"))] == stamps
+
+
 @pytest.mark.parametrize("per_hour", [100, 10_000], ids=["hhmm", "hhmmss"])
 def test_a_clock_whose_leading_zeros_are_lost_is_read_by_the_whole_file(tmp_path: Path, per_hour: int) -> None:
     clocks = [minute // 60 * per_hour + minute % 60 * (per_hour // 100) for minute in range(300)]

@@ -1,5 +1,6 @@
 """Rows as people type and paste them."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,7 @@ from dashboard.forecast.pasted import split
 from dashboard.forecast.rows import COLUMNS, HOUR_UTC, Cell, Checked, cells_of, check, to_rows
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.http_schema import Input, Problem
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import HOUR, Session
 
 NOW = datetime(2026, 1, 6, 12, 30, tzinfo=UTC)  # a Tuesday
 NEEDS = Input(symbol="XAGUSD", tsteps=3, max_missing=1, horizon=2, levels=[0.5], calendar="CMEGlobex_Silver")
@@ -60,7 +61,8 @@ def test_every_bad_cell_is_named_with_its_reason(silver: Session) -> None:
 @pytest.mark.parametrize(
     "hour",
     ["2026.01.06 08:00:00", "06.01.2026 08:00:00", "2026-01-06 8:00", "2026/01/06 08:00", "06 Jan 2026 8:00 AM",
-     "2026-01-06 09:00 CET", "13/01/2026 08:00", "01/13/2026 08:00", "2026-01-06T08", "06 Jan 2026 8"],
+     "2026-01-06 09:00 CET", "13/01/2026 08:00", "01/13/2026 08:00", "2026-01-06T08", "06 Jan 2026 8",
+     "2026-01-06T08Z", "2026-01-06 08Z", "20260106T08Z", "2026-01-06T09+01:00", "20260106T0900+0100"],
 )  # fmt: skip
 def test_times_are_read_as_other_programs_write_them(silver: Session, hour: str) -> None:
     day = 13 if "13" in hour else 6
@@ -103,12 +105,26 @@ def test_other_prices_tell_whether_a_comma_separates_thousands(
         ("1975-01-05 14:00", "hours before 1980 are not taken"),
         ("05.01.1975 14:00", "hours before 1980 are not taken"),
         ("0001-01-01T00:00+01:00", "is no time"),
+        ("2026-01-06 8 AM", "is no time"),
+        ("2026-01-06T08:00[Europe/Berlin]", "is no time"),  # its offset is not known
+        ("2026-01-06T08:00+530", "is no time"),
+        ("2026-W02-2T08:00Z", "is no time"),
     ],
 )
 def test_an_hour_that_cannot_be_is_explained(silver: Session, hour: str, reason: str) -> None:
     found = reasons(silver, ["2026-01-06 07:00", *PRICES], [hour, *PRICES])
     assert list(found) == [(1, HOUR_UTC)]
     assert reason in found[1, HOUR_UTC]
+
+
+def test_the_time_of_a_check_grows_with_its_rows_alone(silver: Session) -> None:
+    first, spent = NOW - 20_000 * HOUR, []
+    for count in (2_500, 20_000):
+        rows = [[f"{first + number * HOUR:%Y-%m-%d %H}:00", *PRICES] for number in range(20_000 - count, 20_000)]
+        began = time.process_time()
+        assert len(checked(silver, *rows).rows) > 1_000
+        spent.append(time.process_time() - began)
+    assert spent[1] < 14 * spent[0]
 
 
 def test_too_few_and_too_thin_hours_are_told_apart(silver: Session) -> None:

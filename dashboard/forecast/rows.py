@@ -187,15 +187,15 @@ def _check_hours(stamps: Sequence[tuple[int, datetime]], session: Session, now: 
     oldest = max(min(closed, default=now), newest - LONGEST_SPAN)
     hours = set(session.hours(oldest, newest + HOUR)["ts"])
     seen: dict[datetime, int] = {}
+    before = datetime.min.replace(tzinfo=UTC)
     for number, ts in stamps:
-        if reason := _wrong_hour(ts, hours, session, now, seen, newest):
+        if reason := _wrong_hour(ts, hours, session, now, newest) or _wrong_order(ts, seen, before):
             yield Cell(number, HOUR_UTC, reason)
         seen.setdefault(ts, number)
+        before = max(before, ts)
 
 
-def _wrong_hour(
-    ts: datetime, hours: set[datetime], session: Session, now: datetime, seen: dict[datetime, int], newest: datetime
-) -> str:
+def _wrong_hour(ts: datetime, hours: set[datetime], session: Session, now: datetime, newest: datetime) -> str:
     if ts > now - HOUR:
         return f"this hour has not closed yet; it is {now:%Y-%m-%d %H:%M} UTC"
     if ts.minute or ts.second or ts.microsecond:
@@ -204,11 +204,13 @@ def _wrong_hour(
         return f"this is more than {LONGEST_SPAN.days} days before the last row; leave it out"
     if ts not in hours:
         return f"the market is closed at this hour ({session.calendar}); leave it out"
+    return ""
+
+
+def _wrong_order(ts: datetime, seen: Mapping[datetime, int], before: datetime) -> str:
     if ts in seen:
         return f"this hour stands in row {seen[ts] + 1} already"
-    if seen and ts < max(seen):
-        return "hours must ascend; sort the rows"
-    return ""
+    return "hours must ascend; sort the rows" if ts < before else ""
 
 
 def _count(bars: pl.DataFrame, session: Session, needs: Input) -> tuple[int, int]:

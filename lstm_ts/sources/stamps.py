@@ -35,13 +35,15 @@ CLOCK = (
 )
 DIGITS = r"(?P<c>\d{1,9})"
 OFFSET = (
-    r"(?P<space> ?)(?P<o>(?:UTC|GMT)?[+-]\d{1,2}(?::?\d\d)?|[A-Z]{1,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)?(?:\[[\w/+-]+\])?"
+    r"(?P<space> ?)(?:(?P<o>(?:UTC|GMT)?[+-](?:\d{1,2}(?::\d\d)?|\d{4})|[A-Z]{1,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)"
+    r"(?:\[[\w/+-]+\])?)?"
 )
 JOINT = r"(?P<joint>T|[_-]| {1,3}|, ?| T)"
 CLOCK_REST, DIGITS_REST = rf"(?:{JOINT}{CLOCK}{OFFSET})?", rf"{JOINT}{DIGITS}{OFFSET}"
 GLUED_DIGITS = r"(?P<c>\d\d|\d{4}|\d{6}|\d{9})"
 DATED = r"^\s*\d+[-./]\d+[-./]\d+[T ]"
 DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "dby": "%d{0}%b{0}%Y", "bdy": ""}
+NOON = ("AM", "PM")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DIGIT_CLOCKS = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%3f"}
 
@@ -80,7 +82,7 @@ def _shape(text: str) -> Stamp | None:
     if epoch := EPOCH.fullmatch(f"{float(text):.0f}" if SCIENTIFIC.fullmatch(text) else text):
         return _shape_of_digits(epoch[1])
     for kind in ("ymd", "dmy", "compact", "dby", "bdy"):
-        if parts := _parts(kind, text):
+        if (parts := _parts(kind, text)) and parts.get("o") not in NOON:
             return _written(kind, text, parts)
     return None
 
@@ -134,8 +136,13 @@ def _day_format(kind: str, text: str, parts: dict[str, str]) -> str | None:
 
 
 def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
-    """Return the strptime format of the clock, None where there is none, and its digits, 0 with colons."""
+    """Return the strptime format of the clock, None where there is none, and its digits, 0 with colons.
+
+    One or two digits are the hour as ISO 8601 has it, in 20260105T14Z, else minutes whose leading zeros are lost.
+    """
     if digits := parts.get("c"):
+        if len(digits) <= 2 and (parts["o"] or parts["joint"].endswith("T")):
+            return None, 2
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return DIGIT_CLOCKS[width], width
     if "." in parts["p"] or not parts["gap"].isascii():
