@@ -345,6 +345,9 @@ def test_an_uploaded_file_is_scored_against_what_came_next(
     prices = price_format(Quote("USD", 3), expected.last_close)
     assert [row[2] for row in forecast_of(page)] == [prices.number(step.price) for step in expected.path]
     expect(page.get_by_text("Stale input")).to_have_count(0)  # of hours that someone has chosen
+    page.locator(".filepond--action-revert-item-processing").click()
+    expect(page.locator(".figures")).to_have_count(0)
+    expect(page.get_by_label("Forecast made at").locator("option")).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -539,6 +542,11 @@ def test_every_way_in_is_accessible_and_fits_the_screen(
         choose(page, "Type it in")
         expect(page.locator(".tabulator-row").first).to_be_visible()
         assert hidden_at_the_right(page) == []
+        hour = page.locator(".tabulator-cell[tabulator-field^=Hour]").first
+        type_over(hour, "2026-01-05 14:00:00")
+        page.keyboard.press("Enter")
+        expect(hour).to_have_text("2026-01-05 14:00:00")
+        assert hour.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert colour == ("rgb(18, 18, 18)" if dark else "rgb(255, 255, 255)")
 

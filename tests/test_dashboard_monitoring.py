@@ -26,7 +26,7 @@ from dashboard.monitoring.hourly_coverage import find_bounds
 from dashboard.monitoring.incidents import incidents_view
 from dashboard.monitoring.live_skill import describe_skill, skill_through_time
 from dashboard.monitoring.model_view import ModelView
-from dashboard.monitoring.past_forecasts import PastPath, describe, find_breaks
+from dashboard.monitoring.past_forecasts import PastPath, describe, fan_tips, find_breaks
 from dashboard.monitoring.service import data_view, duration, quantile, service_view
 from dashboard.monitoring.watched import Watched, WatchedLedger
 from dashboard.server import read_settings
@@ -309,9 +309,10 @@ def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None
 
 def test_misses_are_those_outside_of_80_percent_and_the_line_breaks_where_hours_lack() -> None:
     hours = np.array([1.0, 2.0, 3.0, 9.0, 10.0]) * 3.6e6
-    band_N2 = {"80": np.tile([15.0, 17.0], (5, 1))}
+    band_N2 = {"50": np.tile([15.5, 16.5], (5, 1)), "80": np.tile([15.0, 17.0], (5, 1))}
     path = PastPath(hours - 3.6e6, hours, np.full(5, 16.0), band_N2, np.array([16.0, 17.5, np.nan, 14.0, 16.5]))
     assert path.missed_N.tolist() == [False, True, False, True, False]
+    assert [name for name, _ in fan_tips(path)] == ["Target", "Forecast at", "Median", "50 %", "80 %"]
     line = find_breaks(path.target_ms_N / 6e4, path.close_N)
     assert np.array_equal(line["close"], [16.0, 17.5, np.nan, 14.0, 16.5], equal_nan=True)
     assert np.isnan(line["x"][2])

@@ -26,12 +26,15 @@ from lstm_ts.market.prices import price_format
 from lstm_ts.request_body import write_request
 
 PROBLEM = "What is wrong"
-MARK = ".tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }"
+MARK = """
+.tabulator-row .tabulator-cell.wrong { background-color: #D55E00; color: #000000; font-weight: 600 }
+.tabulator-row .tabulator-cell[tabulator-field^=Hour] { overflow-wrap: anywhere }
+"""
 FORGET = "typedTable.forget(table)"  # drops what was typed, since other rows take its place
 FORGET_IF_PASTED = f"if (cb_obj.value) {FORGET}"  # not when the server empties the area
 WIDTHS = [  # least pixels, and shares of the rest; a phone has no rest: it shows problems below the table only
-    {"field": COLUMNS[0], "minWidth": 119, "widthGrow": 1.4},
-    *({"field": column, "minWidth": 59, "widthGrow": 1} for column in COLUMNS[1:]),
+    {"field": COLUMNS[0], "minWidth": 95, "widthGrow": 1.4},
+    *({"field": column, "minWidth": 65, "widthGrow": 1} for column in COLUMNS[1:]),
     {"field": PROBLEM, "minWidth": 1, "widthGrow": 4},
 ]
 LISTED = 8  # problems below the table; all are marked in it
@@ -54,7 +57,7 @@ class BarTable(AtOnce, pn.widgets.Tabulator):
             editors={PROBLEM: None, **{column: {"type": "input", "selectContents": True} for column in COLUMNS}},
             text_align=dict.fromkeys(COLUMNS[1:], "right"),
             configuration={"columnDefaults": {"headerSort": False}, "columns": WIDTHS},
-            formatters={PROBLEM: JSCode("cell => typedTable.format(cell)")},
+            formatters={COLUMNS[0]: {"type": "textarea"}, PROBLEM: JSCode("cell => typedTable.format(cell)")},
             stylesheets=[MARK],
         )
         self.jscallback(tags="typedTable.mark(cb_obj)")

@@ -77,6 +77,8 @@ class Upload:
     def _on_state_change(self) -> None:
         state = self._drop.state
         self._progress.visible = state == COMING
+        if state != THERE:
+            self._clear()
         if state == COMING:
             self._says.object = '<p class="quiet">The file is on its way…</p>'
         elif state == TOO_LARGE:
@@ -86,8 +88,14 @@ class Upload:
             self._read()
         elif state == GONE:
             self._says.object = ""
-            for choice in (self._zone, self._dates, self._decimal, self._stamps, self._origin):
+            for choice in (self._zone, self._dates, self._decimal, self._stamps):
                 choice.disabled = True
+
+    def _clear(self) -> None:
+        """Leave nothing of the last file on the page."""
+        self._picture.visible, self._origin.disabled = False, True
+        self._origin.param.update(options={}, value=None)
+        self._result.fail("")
 
     def _read_file(self) -> None:
         if self._drop.state != THERE:
@@ -125,8 +133,7 @@ class Upload:
 
     def _refuse(self, why: str) -> None:
         self._says.object = alert(why)
-        self._origin.disabled, self._picture.visible = True, False
-        self._result.fail("")
+        self._clear()
 
     def _offer(self, done: UploadedBars, tsteps: int, found: RecognisedFile) -> None:
         """The hours to forecast from; the latest is taken."""
@@ -143,6 +150,7 @@ class Upload:
         self._says.object += "".join(map(alert, told))
         if not closings:
             self._says.object += alert(f"{tsteps} hours are needed for one window; send a longer file.")
+            self._clear()
             return
         self._overview.show(done.hourly_bars.tail(len(closings)))
         self._picture.visible, self._origin.disabled = True, False
@@ -165,8 +173,14 @@ class Upload:
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
             body = write_request(self._symbol, bars).encode()
-            self._result.show(client.predict(body), bars, body=body, after=after.head(needs.horizon))
-            pn.state.execute(lambda: self._overview.mark(origin))
+            answer = client.predict(body)
+
+            def draw() -> None:
+                if self._origin.value == origin:  # else another hour is chosen by now, or the file has been removed
+                    self._result.show(answer, bars, body=body, after=after.head(needs.horizon))
+                    self._overview.mark(origin)
+
+            pn.state.execute(draw)
 
 
 class _Overview:

@@ -94,6 +94,14 @@ def find_breaks(place_N: Floats, close_N: Floats) -> dict[str, Floats]:
     return {"x": np.insert(x, gaps, np.nan), "close": np.insert(y, gaps, np.nan)}
 
 
+def fan_tips(path: PastPath) -> list[tuple[str, str]]:
+    """Return what a chart tells of a past forecast: its times, its median, and every interval that is known of it."""
+    bands = [
+        (f"{name} %", f"@low_{name}{{%f}} to @high_{name}{{%f}}") for name in reversed(NAMES) if name in path.band_N2
+    ]
+    return [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}"), ("Median", "@median{%f}"), *bands]
+
+
 class PastChart:
     """The chart; `show` redraws it in place and must be called where the document may be changed."""
 
@@ -107,7 +115,7 @@ class PastChart:
         columns = ("x", "origin", "target", "left", "right", "median", "close", *edges)
         self._fans, self._line, self._missed = (
             ColumnDataSource({name: [] for name in names})
-            for names in (columns, ("x", "close"), ("x", "target", "close", "origin", "low_80", "high_80"))
+            for names in (columns, ("x", "close"), ("x", "origin", "target", "median", "close", *edges))
         )
         drawn: list[Any] = [
             plot.quad("left", "right", f"high_{name}", f"low_{name}", source=self._fans, fill_color=colours.fan,
@@ -116,19 +124,17 @@ class PastChart:
         ]  # fmt: skip
         plot.segment("left", "median", "right", "median", source=self._fans, color=colours.fan, line_width=2)
         plot.line("x", "close", source=self._line, color=colours.ink, line_width=1.2)
-        missed = plot.scatter("x", "close", source=self._missed, marker="x", size=9, line_width=2,
+        missed: Any = plot.scatter("x", "close", source=self._missed, marker="x", size=9, line_width=2,
                               color=colours.falling)  # fmt: skip
-        times = [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}")]
         moment = moment_hover(context.zone.key)
-        formatters: dict[str, Any] = {"@target": moment, "@origin": moment}
-        interval = ("80 %", "@low_80{%f} to @high_80{%f}")
-        told = [*times, ("Median", "@median{%f}"), interval, ("What came", "@close{%f}")]
-        plot.add_tools(HoverTool(renderers=drawn[:1], tooltips=told, formatters=formatters, visible=False))
-        told = [*times, interval, ("What came, outside", "@close{%f}")]
-        plot.add_tools(HoverTool(renderers=[missed], tooltips=told, formatters=formatters, visible=False))
+        told: dict[str, Any] = {"formatters": {"@target": moment, "@origin": moment}, "tooltips": [], "visible": False}
+        self._of_fans, self._of_missed = (HoverTool(renderers=each, **told) for each in (drawn[:1], [missed]))
+        plot.add_tools(self._of_fans, self._of_missed)
 
     def show(self, path: PastPath, place_N: Floats) -> None:
         quote = self._context.settings.quote_of(self._symbol)
+        self._of_fans.tooltips = [*fan_tips(path), ("What came", "@close{%f}")]
+        self._of_missed.tooltips = [*fan_tips(path), ("What came, outside", "@close{%f}")]
         show_prices(self.plot, price_format(quote, float(path.median_N[-1])))
         nothing = np.full(len(path.median_N), np.nan)
         edges = {
@@ -142,8 +148,7 @@ class PastChart:
         self._fans.data = dict(columns)
         self._line.data = dict(find_breaks(place_N, path.close_N))
         self._axis.show(place_N, [datetime.fromtimestamp(ms / 1000, UTC) for ms in path.target_ms_N])
-        wanted = ("x", "target", "close", "origin", "low_80", "high_80")
-        self._missed.data = {name: columns[name][path.missed_N] for name in wanted}
+        self._missed.data = {name: columns[name][path.missed_N] for name in self._missed.column_names}
 
     def legend(self) -> str:
         colours = self._colours
