@@ -1,10 +1,13 @@
 """Shell of the dashboard: pages, theme, and the message in place of a page that cannot be shown.
 
-A page is a function from a `PageContext` to a Panel viewable; it runs in a thread, after the shell is displayed.
+A page is a function from a `PageContext` to a Panel viewable; it runs in a thread, once the shell has been sent.
 """
 
+import gc
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -46,7 +49,12 @@ def _models(context: PageContext) -> Viewable:
 
 def import_later() -> None:
     """Import the models page in a thread, so that neither the start nor the page's first visitor waits for it."""
-    Thread(target=import_module, args=("dashboard.models.page",), daemon=True).start()
+    Thread(target=_import_models, daemon=True).start()
+
+
+def _import_models() -> None:
+    import_module("dashboard.models.page")
+    gc.freeze()  # imported objects stay: Panel scans all others after each visit, and no page is built meanwhile
 
 
 PAGES = (
@@ -72,7 +80,13 @@ def shell(client: Client, settings: DashboardSettings) -> Template:
     for name, value in variables.items():
         template.add_variable(name, value)
     pn.state.execute(lambda: setattr(pn.state.curdoc, "title", f"{page.title} · lstm_ts"), schedule=True)
-    pn.state.onload(lambda: _fill(place, page, context))
+    view: Future[Viewable] = Future()
+    build = partial(_build, page, context, view)
+    if "zone" in pn.state.cookies:  # else the browser may load the page once more, for its zone
+        pn.state.execute(lambda: pn.state.execute(build, schedule="thread"), schedule=True)
+    else:
+        pn.state.onload(build)
+    pn.state.onload(lambda: _show(place, view))
     return template
 
 
@@ -81,9 +95,12 @@ def _zone() -> ZoneInfo:
     return ZoneInfo(name if name in available_timezones() else "UTC")
 
 
-def _fill(place: pn.Column, page: Page, context: PageContext) -> None:
-    def show(view: Viewable) -> None:
-        place[:] = [view]
+def _build(page: Page, context: PageContext, view: Future[Viewable]) -> None:
+    """Build the page in a thread, while the browser reads the shell's scripts."""
+    with error_boundary(lambda text: view.set_result(problem(text))):
+        view.set_result(page.build(context))
 
-    with error_boundary(lambda text: show(problem(text))):
-        show(page.build(context))
+
+def _show(place: pn.Column, view: Future[Viewable]) -> None:
+    """Show it once the browser has the document: Panel loses changes that are made while it is sent."""
+    place[:] = [view.result()]

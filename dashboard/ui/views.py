@@ -61,9 +61,8 @@ def show_prices(plot: figure, prices: PriceFormat) -> None:
     """Format prices on the axis and in the tooltips, in which fields such as `@close{%f}` are prices."""
     plot.yaxis.axis_label = prices.unit
     plot.yaxis.formatter = PrintfTickFormatter(format=f"%.{prices.decimals}f")
-    hovers: list[Any] = list(plot.select(HoverTool))
-    tools = [tool for tool in hovers if tool.tooltips]
-    for tool in tools:
+    hovers: list[Any] = [tool for tool in plot.tools if isinstance(tool, HoverTool) and tool.tooltips]
+    for tool in hovers:
         tool.tooltips = [(name, PRICE.sub(rf"\1{{%.{prices.decimals}f}}", field)) for name, field in tool.tooltips]
         fields = [found[1] for _, field in tool.tooltips for found in PRICE.finditer(field)]
         tool.formatters = {**tool.formatters, **dict.fromkeys(fields, "printf")}
