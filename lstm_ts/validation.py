@@ -27,6 +27,7 @@ CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precisio
 DATES = re.compile(
     r"(span|walk|source)\.(start|end)|split\.(valid_from|test_from|test_until)|complete_until|first_day|at"
 )
+ALIAS = re.compile(r"\$\{([\w.]+)\}")  # a value that is another key's
 KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
@@ -90,14 +91,21 @@ def _check_values(cfg: DictConfig, command: str, overrides: Sequence[str], choic
         parsed = parse(text)
         if parsed is None or parsed.is_delete() or is_group(key) or key.split(".")[0].split("/")[0] in UNCHECKED_GROUPS:
             continue
-        found = look_up(key, command, choices)
+        found = _find_default(key, command, choices)
         _check_finite(cfg, key, found[1] if found else 0, text)
         if found is None:
             if not _is_read(cfg, key):
                 raise ConfigError(unknown_key(key, text, cfg, command, choices))
             continue
-        _check_value(cfg, key, found[1], text)
+        _check_value(cfg, key, *found, text)
         _check_date(cfg, key, found[1])
+
+
+def _find_default(key: str, command: str, choices: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """Return the key whose default counts, which is another one where its value is that key's, and this default."""
+    found = look_up(key, command, choices)
+    other = ALIAS.fullmatch(str(found[1])) if found else None
+    return (other and _find_default(other[1], command, choices)) or (found and (key, found[1]))
 
 
 def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:
@@ -127,12 +135,13 @@ def _is_read(cfg: DictConfig, key: str) -> bool:
     return any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
 
 
-def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
+def _check_value(cfg: DictConfig, key: str, source: str, default: Any, text: str) -> None:
+    """source   the key whose default it is"""
     parent, _, name = key.rpartition(".")
     holder = OmegaConf.select(cfg, parent) if parent else cfg
     if isinstance(default, dict) and not isinstance(OmegaConf.select(cfg, key), DictConfig):
         own = [option for option in default if not option.startswith("_")]
-        options = ", ".join(f"{key}.{option}" for option in own or default)
+        options = ", ".join(f"{source}.{option}" for option in own or default)
         raise ConfigError(f"Expected a value for one of {options}, got {text}; set that")
     if not isinstance(holder, DictConfig) or isinstance(default, dict) or "${" in value_of(text):
         return
@@ -141,6 +150,8 @@ def _check_value(cfg: DictConfig, key: str, default: Any, text: str) -> None:
         default = OmegaConf.create({name: default})[name]
     elif isinstance(default, str) and default.startswith("${oc.env:") and not default.endswith(",null}"):
         default = default if value is None else "…"  # what the environment gives is text
+    elif isinstance(default, str) and re.match(r"[^$].*\$\{|\$\{[\w.]+\}.", default):  # such as a path within another
+        default = "…"
     default = float(default) if name.endswith("_s") and type(default) is int else default  # parts of a second count
     if _fits(value, default) or key.startswith(CHECKED_BY_LIGHTNING) or type(value) in _allowed(holder, name):
         return

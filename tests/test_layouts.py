@@ -50,6 +50,8 @@ def epochs(per_second: int) -> str:
 
 BARS = "time,open,high,low,close,volume"
 OHLCV = BARS.removeprefix("time,")
+NANOS = "29500000000,29600000000,29400000000,29550000000"
+DATABENTO = f"ts_event,rtype,publisher_id,instrument_id,{OHLCV},symbol"
 PLAIN = table(BARS, "%Y-%m-%d %H:%M:%S")
 READ = {
     "quotes beside the bars": table("time,open,high,low,close,bid,ask,volume", "%Y-%m-%d %H:%M", PRICES + ",29,30,3"),
@@ -137,6 +139,8 @@ READ = {
     "many lines above": "".join(f"# note {i}\n" for i in range(30)) + PLAIN,
     "carriage returns alone": PLAIN.replace("\n", "\r"),
     "NULs at the end": PLAIN + "\0" * 400,
+    "Databento": table(DATABENTO, "%FT%T.000000000Z,33,1,42", "29.5,29.600000000,29.4,29.550000000,3,XAGUSD"),
+    "Databento's whole numbers": table(DATABENTO, "%s000000000,33,1,42", f"{NANOS},3,XAGUSD"),
 }  # fmt: skip
 
 
@@ -784,6 +788,9 @@ PARQUETS = {
     "a day with a midnight": FRAME.select(
         STAMP.dt.truncate("1d").alias("Date"), STAMP.dt.time().alias("Time"), pl.exclude("ts")
     ),
+    "Databento's whole numbers": FRAME.with_columns(
+        (pl.col("open", "high", "low", "close") * 1e9).round().cast(pl.Int64), publisher_id=1
+    ),
     "a symbol of categories": FRAME.with_columns(ticker=pl.lit("XAGUSD").cast(pl.Categorical)),
 }
 
@@ -1005,6 +1012,7 @@ def test_an_hour_beside_a_finer_column_is_no_stamp(tmp_path: Path, beside: str) 
         "{:%Y%m%d %H%M%S}123,29.5,29.6,0",  # HistData
         "{:%Y-%m-%d %H:%M:%S.250},29.5,29.6",
         "{:%s}250,29.5,29.6,1.5,2.5",
+        "{:%Y%m%d %H%M%S} 2500000;29.55;29.5;29.6;1",  # NinjaTrader
     ],
 )
 def test_ticks_without_a_header_are_known_by_their_rows(tmp_path: Path, row: str) -> None:
@@ -1015,6 +1023,22 @@ def test_ticks_without_a_header_are_known_by_their_rows(tmp_path: Path, row: str
     assert [batch.rejects.height for batch in batches] == [0] * len(batches)
     assert bars["ts"].to_list() == [FIRST + timedelta(days=i // 20, minutes=i) for i in range(40)]
     assert bars["close"].round(9).unique().to_list() == [29.55] and bars["spread"].round(9).unique().to_list() == [0.1]
+
+
+def test_databentos_undefined_prices_are_none_and_its_unit_is_told(tmp_path: Path) -> None:
+    path, undefined = tmp_path / "bars.csv", 2**63 - 1
+    path.write_text(table(DATABENTO, "%s000000000,33,1,42", f"{NANOS},3,XAGUSD"))
+    unit = f"Prices of {path} are taken as Databento's whole numbers of 1e-9"
+    assert notes_of(read(path)) == [unit]
+    path.write_text(path.read_text() + f"1736259300000000000,33,1,42,{','.join([str(undefined)] * 4)},0,XAGUSD\n")
+    assert bars_of(read(path)) == expected()
+    assert notes_of(read(path)) == [unit, f"1 rows of {path} have no prices and are left out"]
+    quotes = "ts_recv,ts_event,rtype,publisher_id,instrument_id,bid_px_00,ask_px_00,symbol"
+    path.write_text(f"""{quotes}
+1736258400000000009,1736258400000000000,1,1,42,29500000000,29600000000,XAGUSD
+1736258460000000009,1736258460000000000,1,1,42,29540000000,{undefined},XAGUSD
+""")
+    assert [bar[1:5] for bar in bars_of(read(path))] == [(29.55,) * 4, (29.57,) * 4]
 
 
 def test_a_file_that_is_named_like_another_symbol_is_told(tmp_path: Path) -> None:

@@ -185,11 +185,18 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("process", "source=files", "Expected a key of process, got source=files; its keys are"),
         ("train", "+experiments=quickstart", "did you mean +experiment=quickstart?"),
         ("predict", "source.zone=UTC", "did you mean zone=null (conf/predict.yaml)?"),
+        ("ingest", "source=ib source.max_mismatch=null", "write it as in source.max_mismatch=0.02"),
+        ("ingest", "source=ib source.max_mismatch=abc", "Expected a number for source.max_mismatch"),
+        ("ingest", "source.session=null", "Expected a value for one of symbol.session.calendar, symbol.session.zone"),
+        ("train", "spec.tsteps=null", "Expected a whole number for spec.tsteps, got spec.tsteps=null"),
+        ("serve", "forecast_log.poll_s=null", "Expected a number for forecast_log.poll_s"),
+        ("serve", "name=null", "Expected text for name, got name=null; write it as in name=XAGUSD"),
+        ("pipeline", "home=null", "Expected text for home, got home=null"),
     ],
 )
 def test_a_key_or_a_value_that_does_not_fit_is_told_with_what_exists(command: str, typed: str, words: str) -> None:
     with pytest.raises(Exception) as raised:
-        compose(command, [*(["model=x"] if command == "predict" else []), typed])
+        compose(command, [*(["model=x"] if command == "predict" else []), *typed.split()])
     assert words in str(raised.value)
     assert "append to your config" not in str(raised.value)
 
@@ -202,6 +209,9 @@ def test_a_key_or_a_value_that_does_not_fit_is_told_with_what_exists(command: st
         ("retrain", "+trainer.max_steps=5"),
         ("retrain", "trainer.precision=32"),
         ("pipeline", "retries.first_delay_s=0.2"),
+        ("serve", "forecast_log.poll_s=1"),
+        ("ingest", "source.session=${symbol.session}"),
+        ("pipeline", "home=dagster"),
     ],
 )
 def test_a_value_of_another_kind_that_is_allowed_stays_allowed(command: str, typed: str) -> None:

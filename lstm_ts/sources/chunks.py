@@ -80,7 +80,7 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     zone = find_zone(table.names, table.columns)
-    notes = _zone_notes(table.columns, zone, table.name)
+    notes = _column_notes(table.columns, zone, table.name)
     kept.column = _symbol_column(table)
     return Chunks(
         _kept(frames, kept, notes, ticks=table.columns.ticks),
@@ -98,7 +98,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
 def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chunks:
     kept = SymbolFilter(symbol, text.label)
     kept.column = _symbol_column(layout)
-    notes = _zone_notes(layout.columns, layout.zone, layout.file)
+    notes = _column_notes(layout.columns, layout.zone, layout.file)
     price = normalise(layout.names[layout.columns.prices[0]])
     if layout.header and not layout.ticks and "bid" in price:
         notes.append(f"Bars of {layout.file} are those of the bid ({price})")
@@ -116,13 +116,15 @@ def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chun
     )
 
 
-def _zone_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
+def _column_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
     label = columns.stamps.label
     notes = [f"{label} of the stamps in {file} is no one zone: source.zone says theirs"] if label and not zone else []
     if columns.zone and not columns.stamps.utc:
         notes.append(
             f"Column {printable([columns.zone])} of {file} is not read: source.zone says the zone of its stamps"
         )
+    if columns.nanos:
+        notes.append(f"Prices of {file} are taken as Databento's whole numbers of 1e-9")
     return notes
 
 

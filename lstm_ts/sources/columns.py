@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
+from lstm_ts.sources.numbers import NANOS
 from lstm_ts.sources.stamp_columns import find_stamps
 from lstm_ts.sources.stamps import ABBREVIATIONS, Stamp
 from lstm_ts.sources.symbol_column import find_symbol
@@ -38,7 +39,8 @@ PRICE_NAMES = tuple(
     for wording in WORDINGS
     for words in (*((*PRICES[:3], close) for close in CLOSES), LETTERS)
 )
-TICK_NAMES = (("bid", "ask"), ("bid price", "ask price"), ("bidprice", "askprice"))
+TICK_NAMES = (("bid", "ask"), ("bid price", "ask price"), ("bidprice", "askprice"), ("bid px 00", "ask px 00"))
+DATABENTO_NAMES = {"rtype", "publisher id"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Columns:
     complete: int | None = None  # false of a bar that is not finished
     spread: int | None = None  # in the unit of the prices
     unit: str = ""  # the name of a price column whose unit is not a currency
+    nanos: bool = False  # prices are whole numbers of 1e-9
     closing: str = ""  # the name of the stamps' column if it marks closing times
     zone: str = ""  # the name of a column of zones or offsets, which is not read
 
@@ -130,6 +133,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         complete=next((rest[name] for name in COMPLETE_NAMES if name in rest and _are_flags(cells[rest[name]])), None),
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
         unit=next((names[i] for i in prices if _has_unit(names[i])), ""),
+        nanos=bool(DATABENTO_NAMES & set(plain)) and _are_nanos([row[i] for row in rows for i in prices]),
         closing=names[stamp[0]] if found.closing else "",
         zone=next((names[i] for i, name in others.items() if ZONE_COLUMN.fullmatch(name) and any(cells[i])), ""),
     )
@@ -141,6 +145,10 @@ def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:
 
 def _are_flags(cells: Sequence[str]) -> bool:
     return all(cell.lower() in FLAGS for cell in cells if cell)
+
+
+def _are_nanos(cells: Sequence[str]) -> bool:
+    return any(cells) and all(NANOS.fullmatch(cell.strip()) for cell in cells if cell)
 
 
 def _find_volume(positions: dict[str, int]) -> int | None:

@@ -10,9 +10,11 @@ from lstm_ts.errors import ConfigError, UnknownFormat
 DASHES = "- -- --- \N{EN DASH} \N{EM DASH} . ?"
 WORDS = "undefined missing none nil nan nat null (null) na <na> n/a n.a."
 CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
-NO_VALUE = ("", "#n/a n/a", *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
+UNDEFINED = str(2**63 - 1)  # Databento's price for none
+NO_VALUE = ("", "#n/a n/a", UNDEFINED, *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
 NO_NUMBER = "unparseable price"
+NANOS = re.compile(r"-?\d{7,}")
 MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 MAX_SPREAD = 0.05  # of the close; more are points
 DECIMALS = ("comma", "point")
@@ -74,6 +76,14 @@ def parse_numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
         rows = odd.arg_true()
         found = found.scatter(rows, _parse_odd(cells.gather(rows), comma=comma))
     return found
+
+
+def parse_nanos(cells: pl.Series) -> pl.Series:
+    """Parse whole numbers of 1e-9 to Float64, null where a cell is no number or UNDEFINED."""
+    with_point = (
+        cells.str.strip_chars().replace(UNDEFINED, None).str.zfill(10).str.replace(r"^(-?\d+)(\d{9})$", "$1.$2")
+    )
+    return parse_numbers(with_point, comma=False)
 
 
 def _parse_odd(cells: pl.Series, *, comma: bool) -> pl.Series:

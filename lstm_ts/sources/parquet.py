@@ -20,6 +20,7 @@ from lstm_ts.sources.numbers import (
     decimal_comma,
     find_no_prices,
     only_spreads,
+    parse_nanos,
     parse_numbers,
     parse_volumes,
     split_missing,
@@ -144,7 +145,7 @@ def _within_years(stamps: pl.Series) -> pl.Series:
 
 def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
     columns = table.columns
-    prices = [_numbers(table.cells(block, i), comma=table.comma) for i in columns.prices]
+    prices = [_prices(table.cells(block, i), table) for i in columns.prices]
     volume, bad = pl.lit(None, pl.Float64), pl.lit(False)
     if columns.volume is not None and not columns.ticks:
         found, wrong = _volumes(table.cells(block, columns.volume), comma=table.comma)
@@ -187,6 +188,10 @@ def _stamps(block: pl.DataFrame, table: Table) -> pl.Series:
         found = parse_stamps(table.texts(block), table.columns.stamps)
     naive = isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone is None
     return found.dt.replace_time_zone("UTC") if table.utc and naive else found
+
+
+def _prices(cells: pl.Series, table: Table) -> pl.Series:
+    return parse_nanos(_text(cells)) if table.columns.nanos else _numbers(cells, comma=table.comma)
 
 
 def _numbers(cells: pl.Series, *, comma: bool) -> pl.Series:

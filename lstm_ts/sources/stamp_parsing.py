@@ -78,7 +78,10 @@ def _parse_by_parts(text: pl.Series, stamp: Stamp) -> pl.Series:
         digits = pl.col("c").fill_null("").str.zfill(stamp.digits)
         fits = pl.col("c").is_null() | (pl.col("c").str.len_bytes() <= stamp.digits)
         parts = parts.with_columns(
-            H=digits.str.slice(0, 2), M=digits.str.slice(2, 2), S=digits.str.slice(4, 2), f=digits.str.slice(6)
+            H=digits.str.slice(0, 2),
+            M=digits.str.slice(2, 2),
+            S=digits.str.slice(4, 2),
+            f=digits.str.slice(6) + pl.col("f").fill_null(""),
         ).with_columns(pl.when(fits).then(pl.col("y")).alias("y"), p=pl.lit(None, pl.String))
     return parts.select(_assemble(stamp)).to_series()
 

@@ -33,7 +33,7 @@ CLOCK = (
     rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:[.,](?P<f>\d{{1,9}}))?)?"
     rf"(?P<gap>[{BLANKS}]?)(?P<p>[AaPp]\.?[Mm]\.?)?"
 )
-DIGITS = r"(?P<c>\d{1,9})"
+DIGITS = r"(?P<c>\d{1,9})(?: (?P<f>\d{7}))?"  # f: of NinjaTrader
 OFFSET = (
     r"(?P<space> ?)(?:(?P<o>(?:UTC|GMT)?[+-](?:\d{1,2}(?::\d\d)?|\d{4})|[A-Z]{1,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)"
     r"(?:\[[\w/+-]+\])?)?"
@@ -144,7 +144,7 @@ def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
         if len(digits) <= 2 and (parts["o"] or parts["joint"].endswith("T")):
             return None, 2
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
-        return DIGIT_CLOCKS[width], width
+        return None if parts.get("f") else DIGIT_CLOCKS[width], width
     if "." in parts["p"] or not parts["gap"].isascii():
         return None, 0
     hours, noon = ("%I", f"{parts['gap']}%p") if parts["p"] else ("%H", "")

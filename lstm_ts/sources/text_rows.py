@@ -13,6 +13,7 @@ from lstm_ts.sources.numbers import (
     NO_PRICES,
     find_no_prices,
     only_spreads,
+    parse_nanos,
     parse_numbers,
     parse_volumes,
     split_missing,
@@ -34,7 +35,8 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """
     cells, comma = split_cells(lines["text"], layout), bool(layout.comma)
     columns, count = layout.columns, len(layout.names)
-    prices = [parse_numbers(cells[i], comma=comma) for i in columns.prices]
+    price_cells = [cells[i] for i in columns.prices]
+    prices = [parse_nanos(cell) if columns.nanos else parse_numbers(cell, comma=comma) for cell in price_cells]
     stamp = parse_stamps(join_stamps(cells, layout), columns.stamps)
     if layout.utc and not columns.stamps.utc:
         stamp = stamp.dt.replace_time_zone("UTC")
@@ -46,9 +48,9 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         spread = only_spreads(parse_numbers(cells[columns.spread], comma=comma), prices[3])
     empty = bad_price = pl.Series([False])
     if layout.ticks:
-        prices, bad_price = split_missing(prices, [cells[i] for i in columns.prices])
+        prices, bad_price = split_missing(prices, price_cells)
     else:
-        empty = find_no_prices(prices, [cells[i] for i in columns.prices])
+        empty = find_no_prices(prices, price_cells)
     found = {NO_PRICES: empty, NO_NUMBER: bad_price, "unparseable volume": bad_volume}
     wrong = cells[count - 1].is_null() | cells[count].is_not_null()
     rows = lines.select("line", "text").with_columns(
