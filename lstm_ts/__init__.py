@@ -8,8 +8,16 @@ model.plot(bars)
 model.save("models/silver")                          # lstm_ts.load("models/silver")
 """
 
+import signal
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Ctrl-C ends a command without a traceback while it imports, until `cli.entry_point` begins. Python has "-m" there for
+# a module that it still looks up.
+_IS_COMMAND = bool(sys.argv) and (sys.argv[0] == "-m" or sys.argv[0].endswith("/lstm-ts"))
+if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if TYPE_CHECKING:
     from lstm_ts.fitting import fit

@@ -18,7 +18,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import configure_log, run_job
+from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from hydra.version import VersionBase
@@ -29,8 +29,9 @@ from lstm_ts.command_help import describe_command, help_requested
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
+from lstm_ts.errors import MISTAKE
 from lstm_ts.explanations import describe_error, explained
-from lstm_ts.job_end import MISTAKE, JobRefused, isolated_job, removing_unused_folder
+from lstm_ts.job_end import JobRefused, isolated_job, mute_hydra, removing_unused_folder
 from lstm_ts.lifetime import exit_without_reader, repeat_lost
 from lstm_ts.overrides import key_of, task_overrides, value_of
 from lstm_ts.processors import wait_passively
@@ -63,13 +64,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
                     return task(cfg)
 
         def main() -> None:
-            _replace_interrupt(signal.SIG_DFL, signal.default_int_handler)
             os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
             logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
             repeat_lost(signal.SIGINT, KeyboardInterrupt, sys.unraisablehook)
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):
+                _replace_interrupt(signal.SIG_DFL, signal.default_int_handler)
                 _handle_help(config_name)
                 check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
@@ -81,13 +82,16 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
 
 
 class Checks(Callback):
-    """Reject a configuration before Hydra makes a run folder for it."""
+    """Reject a configuration before Hydra makes a run folder for it; leave a refused job with one sentence."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
             check_configuration(config, config.hydra)
 
     on_multirun_start = on_run_start
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        mute_hydra(job_return)
 
 
 def check_arguments(config_name: str) -> None:
@@ -195,19 +199,8 @@ def _one_sentence() -> Iterator[None]:
         sentence = describe_error(error)
         if sentence is None or os.environ.get(TRACEBACKS) == "1":
             raise
-        _print_error(sentence)
+        logs.print_error(sentence)
         sys.exit(MISTAKE)
-
-
-def _print_error(sentence: str) -> None:
-    """Print the sentence; drop the buffer of a broken stream, since the interpreter would complain of it at exit."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, "" if logs.are_json() else f"Error: {sentence}\n")):
-        try:
-            print(end=text, file=stream, flush=True)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if logs.are_json():
-        log.error("%s", sentence, extra={"event": "refused", "exit_code": MISTAKE})
 
 
 def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:
@@ -227,6 +220,7 @@ def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[S
     runs = launcher.launch([[*task_overrides(hydra_node), *job] for job in jobs], initial_job_idx=0)
     configure_log(cast(DictConfig, hydra_node.job_logging), hydra_node.verbose)  # a job here has closed the log
     for run in runs:
+        mute_hydra(run)
         _ = run.return_value
 
 

@@ -18,6 +18,8 @@ LstmTsError                 exit code 2 at an entry point, no traceback
 └── RegistryError           the model registry does not answer, lacks what is asked for, or holds an altered version
 """
 
+MISTAKE = 2  # exit code
+
 
 class LstmTsError(Exception):
     """Root of the tree."""

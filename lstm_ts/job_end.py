@@ -7,18 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 
-from lstm_ts.errors import LstmTsError
+from lstm_ts.errors import MISTAKE, LstmTsError
+from lstm_ts.explanations import describe_error
 from lstm_ts.overrides import task_overrides
-
-MISTAKE = 2  # exit code
 
 log = logging.getLogger(__name__)
 
 
 class JobRefused(Exception):
     """A job of a multirun ended in a user's mistake, which it has printed."""
+
+
+class RefusedJob(JobReturn):
+    """Result of a job whose error becomes one sentence: reading it raises the error."""
+
+    @property  # type: ignore[misc]
+    def return_value(self) -> Any:
+        raise self._return_value
+
+
+def mute_hydra(result: JobReturn) -> None:
+    """Keep Hydra from printing a line of its own beside the one sentence of a job's error."""
+    error = result._return_value
+    if isinstance(error, JobRefused) or (isinstance(error, Exception) and describe_error(error)):
+        result.__class__ = RefusedJob
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import CDLL
+from pathlib import Path
 from threading import Timer, main_thread
 from typing import Any
 
@@ -39,14 +40,23 @@ def repeat_lost(number: signal.Signals, error: type[BaseException], otherwise: C
 
 @contextmanager
 def exit_without_reader() -> Iterator[None]:
-    """Flush stdout at the end of the block; exit with 1 and without a word where its reader has ended, as `head`."""
+    """Flush stdout at the end of the block; exit without a word where its reader has ended, as `head`.
+
+    The exit code is that of the block, or 1. Where stdout is closed, what is printed is lost.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    code: str | int | None = 1
     try:
-        yield
-        if sys.stdout:
+        try:
+            yield
+        except SystemExit as ended:
+            code = ended.code or code
             sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except BrokenPipeError:  # the interpreter would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(code)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from lstm_ts import clock
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import MISTAKE, ConfigError
 
 TEXT, JSON = FORMATS = ("text", "json")
 RUN = "LSTM_TS_RUN"  # a run's id: child processes inherit it, and who starts several commands may set it
@@ -34,6 +34,7 @@ STDERR_LOGGER = "stderr"  # logger of what libraries print there
 _context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
 _audit = logging.getLogger("lstm_ts.audit")
 _uncaught = logging.getLogger("lstm_ts.uncaught")
+_refused = logging.getLogger("lstm_ts.cli")
 
 
 def check_format(kind: object) -> None:
@@ -198,6 +199,17 @@ def take_over() -> None:
 
 def _log_uncaught(error: BaseException | None, message: str = "") -> None:
     _uncaught.critical("%s", message or f"{type(error).__name__}: {error}", exc_info=error)
+
+
+def print_error(sentence: str) -> None:
+    """Print the sentence; drop the buffer of a broken stream, since the interpreter would complain of it at exit."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, "" if are_json() else f"Error: {sentence}\n")):
+        try:
+            print(end=text, file=stream, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if are_json():
+        _refused.error("%s", sentence, extra={"event": "refused", "exit_code": MISTAKE})
 
 
 class RateLimit:

@@ -1,1 +1,3 @@
 """The HTTP service."""
+
+import lstm_ts  # noqa: F401  first of all: it has Ctrl-C end a command that still imports without a traceback

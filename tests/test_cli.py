@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,12 @@ def test_results_go_to_stdout_and_the_log_to_stderr(stored: Path, trained: Path)
     assert "INFO" not in done.stdout
 
 
+def test_refused_jobs_of_a_multirun_say_one_sentence_each(tmp_path: Path) -> None:
+    done = run("process", tmp_path, "-m", "symbol=XAGUSD,XAUUSD")
+    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert done.returncode == 2 and ["Error: Expected bars" in line for line in said] == [True, True], done.stderr
+
+
 @pytest.mark.slow
 def test_one_symbols_mistake_stops_no_other_symbol(tmp_path: Path) -> None:
     succeed("ingest", tmp_path, "symbol=SPY", "source.start=2022-01-31", "source.end=2022-02-02")
@@ -331,6 +338,19 @@ def test_a_list_of_versions_imports_no_library_of_training_service_or_pages(tmp_
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
     assert "registers a first version" in done.stderr  # the registry has been asked
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("-m", "lstm_ts.process"), ("-m", "dashboard.server"), (Path(sys.executable).with_name("lstm-ts"), "process")],
+)
+def test_ctrl_c_in_the_first_imports_leaves_no_traceback(command: tuple[str | Path, ...]) -> None:
+    with child(python("-X", "importtime", *command), stderr=subprocess.PIPE) as importing:
+        while "omegaconf.errors" not in read_line(importing, importing.stderr):
+            pass
+        importing.send_signal(signal.SIGINT)
+        _, said = output(importing)
+    assert importing.returncode == -signal.SIGINT and "Traceback" not in said
 
 
 @pytest.mark.slow

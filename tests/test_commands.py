@@ -1,5 +1,6 @@
 """`lstm-ts COMMAND`, what a plain installation lacks, and the wheel outside a checkout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ from lstm_ts.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lstm_ts", *arguments], capture_output=True, text=True, timeout=60)
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_ts", *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
 
 
 def test_every_command_is_a_module_and_every_extra_is_declared() -> None:
@@ -47,8 +49,31 @@ def test_a_reader_that_ends_early_sees_no_traceback() -> None:
     os.close(reader)
     command = [sys.executable, "-m", "lstm_ts", "--help"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
-    os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+    ending = "from lstm_ts.lifetime import exit_without_reader as f\nwith f(): print(1); raise SystemExit(3)"
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", ending]
+    done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("process", "--help")])
+def test_a_full_stdout_is_one_sentence_and_a_closed_one_is_none(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "lstm_ts", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Expected room on the disk") and len(done.stderr.splitlines()) == 1
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_an_unknown_command_is_one_line_of_json_on_request() -> None:
+    refused = run("predct", LSTM_TS_LOG="json")
+    said = json.loads(refused.stderr)
+    assert (refused.returncode, said["event"], said["exit_code"]) == (2, "refused", 2)
+    assert said["message"] == "Expected a command, got predct; did you mean predict?"
 
 
 def test_a_command_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
