@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 from commands import Command
+from hydra.core.plugins import Plugins
 from safetensors.torch import save_file
 
 from lstm_ts import backtest, evaluate, ingest, pipeline, predict, process, retrain, train
@@ -41,7 +42,8 @@ def at_most(size: int) -> Iterator[None]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Rights do not bind root."""
+    """Rights do not bind root, but for what imports need, such as Ray's of a folder in its home."""
+    Plugins.instance()
     before = os.geteuid()
     if before == 0:
         os.seteuid(NOBODY)

@@ -24,7 +24,7 @@ import httpx
 import polars as pl
 import pytest
 import uvicorn
-from processes import ROOT
+from processes import ROOT, WAIT_S
 from serving import Body, Server, make_bars, registry_of, running, save_model, wait_for
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -215,7 +215,7 @@ def test_requests_that_are_not_whole_share_a_bound_of_memory(server: Server) -> 
         for _ in range(CONNECTIONS - 5):
             stack.enter_context(connect(server)).sendall(head + b" " * 18_000)
         assert wait_s(server) < 1
-        wait_for(lambda: refused(server, "memory") > before, 5)
+        wait_for(lambda: refused(server, "memory") > before)
 
 
 # Too slow
@@ -335,27 +335,27 @@ def test_one_address_may_be_kept_to_its_share() -> None:
     with greeting(Greeter(), "limits.connections_per_address=3", "limits.connections=4") as address:
 
         def status() -> int:
-            with socket.create_connection(address, timeout=5) as client:
+            with socket.create_connection(address, timeout=WAIT_S) as client:
                 client.sendall(GET + b"Connection: close\r\n\r\n")
                 return status_of(read_all(client))
 
         with ExitStack() as stack:  # two addresses take each other's places
             for turn in range(24):
                 source = (f"127.0.0.{1 + turn % 2}", 0)
-                client = stack.enter_context(socket.create_connection(address, timeout=5, source_address=source))
+                client = stack.enter_context(socket.create_connection(address, timeout=WAIT_S, source_address=source))
                 client.sendall(GET)
-        held = [socket.create_connection(address, timeout=5) for _ in range(3)]
-        wait_for(lambda: status() == 429, 5)
+        held = [socket.create_connection(address, timeout=WAIT_S) for _ in range(3)]
+        wait_for(lambda: status() == 429)
         for client in held:
             client.close()
-        wait_for(lambda: status() == 200, 5)
+        wait_for(lambda: status() == 200)
 
 
 @pytest.mark.parametrize("before", [b"", GET + b"\r\n"])
 def test_the_application_begins_with_a_whole_request(before: bytes) -> None:
     greeter = Greeter()
     earlier = before.count(b"GET")
-    with greeting(greeter) as address, socket.create_connection(address, timeout=5) as client:
+    with greeting(greeter) as address, socket.create_connection(address, timeout=WAIT_S) as client:
         client.sendall(before + POST + b"Content-Length: 4\r\n\r\nab")
         if earlier:
             assert status_of(read_one(client.makefile("rb"))) == 200
@@ -371,7 +371,7 @@ def test_requests_ahead_of_their_answers_are_answered_in_turn_and_counted_once()
     bodies = [b"%05d" % n + b" " * 15_000 for n in range(20)]
     head = POST + b"Content-Length: 15005\r\n\r\n"
     limit = "limits.pending_bytes=100000"
-    with greeting(Greeter(), limit) as address, socket.create_connection(address, timeout=5) as client:
+    with greeting(Greeter(), limit) as address, socket.create_connection(address, timeout=WAIT_S) as client:
         replies = client.makefile("rb")
         client.sendall(head + bodies[0])
         for last, body in pairwise(bodies):
@@ -384,9 +384,9 @@ def test_whoever_leaves_with_requests_unanswered_leaves_no_error(caplog: pytest.
     greeter = Greeter()
     with greeting(greeter) as address:
         greeter.doors.clear()
-        with socket.create_connection(address, timeout=5) as client:
+        with socket.create_connection(address, timeout=WAIT_S) as client:
             client.sendall((GET + b"\r\n") * 5)
-            wait_for(lambda: greeter.begun > 0, 5)
+            wait_for(lambda: greeter.begun > 0)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         time.sleep(0.1)
         greeter.doors.set()
@@ -545,7 +545,7 @@ def test_a_well_formed_request_id_is_taken_over(server: Server, folder: Path, wi
     response = server.client.post("/predict", json=window, headers={"X-Request-Id": given})
     assert response.headers.get_list("X-Request-Id") == [given]
     assert response.json()["request_id"] == given
-    wait_for(lambda: given in server.log.read_text(), 5)
+    wait_for(lambda: given in server.log.read_text())
 
     def logged() -> list[str]:
         with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:

@@ -75,9 +75,9 @@ def make_broker(port: int, *, pace: float = 0.0, **changes: Any) -> InteractiveB
         "client_id": 17,
         "live": False,
         "max_skew_s": 30.0,
-        "connect_s": 2.0,
-        "answer_s": 1.0,
-        "outage_s": 5.0,
+        "connect_s": 20.0,
+        "answer_s": 20.0,
+        "outage_s": 20.0,
         "retries": retries,
         "pacing": Pacing(**rules, scale=pace),
     }
@@ -251,13 +251,14 @@ def test_a_start_that_nobody_gave_is_that_of_what_is_stored(place: Place) -> Non
 # Faults
 
 
+UNANSWERED = ("silence", "inactive", "data_lost")
 HISTORY_FAULTS = [name for name, kind in FAULTS.items() if kind.meets is Meets.HISTORY and not kind.fatal]
 
 
 @pytest.mark.parametrize("fault", HISTORY_FAULTS)
 def test_a_fault_loses_nothing_and_invents_nothing(place: Place, fault: str) -> None:
     with serving(faults=f"{fault}@3") as tws:
-        place.fill(make_broker(tws.port))
+        place.fill(make_broker(tws.port, **({"answer_s": 1.0} if fault in UNANSWERED else {})))
         assert fault in {met["fault"] for met in tws.status().faults}
         stored = place.raw.read()
         assert stored.select("ts").join(TRUTH, on="ts", how="anti").is_empty()
@@ -313,7 +314,7 @@ def test_a_farm_of_history_disturbs_no_other_request() -> None:
         assert line is not None
         for code in (2105, 2107):
             line._on_error(-1, code, "HMDS data farm connection is broken:euhmds")
-        assert broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+        assert broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=WAIT_S))
         broker.close()
 
 
@@ -333,7 +334,7 @@ def test_revised_bars_are_kept_with_both_values(place: Place) -> None:
 def test_a_session_that_is_never_answered_stays_unknown_and_is_asked_for_by_the_next_run(place: Place) -> None:
     retries = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="silence@2") as tws:
-        first = place.fill(make_broker(tws.port, retries=retries, answer_s=0.3))
+        first = place.fill(make_broker(tws.port, retries=retries, answer_s=2.0))
         assert first.unanswered == 1
         assert 1300 < place.states()["unknown"] <= 1380
         place.fill(make_broker(tws.port))
@@ -344,7 +345,7 @@ def test_a_session_that_is_never_answered_stays_unknown_and_is_asked_for_by_the_
 def test_sessions_that_are_never_answered_keep_nobody_from_the_others(place: Place) -> None:
     one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="silence@1,silence@2,silence@3,silence@4") as tws:
-        result = place.fill(make_broker(tws.port, retries=one_try, answer_s=0.2))
+        result = place.fill(make_broker(tws.port, retries=one_try, answer_s=2.0))
     assert (result.asked, result.unanswered) == (5, 4)
     assert 0 < place.raw.read().height < TRUTH.height
 
@@ -408,7 +409,7 @@ def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
         assert line is not None
         line._on_error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
         with pytest.raises(ib.RetryableError, match="IB is away"):
-            broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=1))
+            broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=WAIT_S))
         line._on_error(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
         assert line.unsure
         assert [batch.bars.height > 0 for batch in broker.fetch_batches([(END - timedelta(hours=1), END)])] == [True]
@@ -611,9 +612,9 @@ def test_a_port_that_is_no_tws_is_said(place: Place) -> None:
 def test_it_gives_up_on_a_broker_that_tells_not_even_the_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="silence:1") as tws:
-        broker = make_broker(tws.port, retries=one_try, answer_s=0.2)
+        broker = make_broker(tws.port, retries=one_try, answer_s=1.0)
         monkeypatch.setattr(broker, "_is_there", lambda: False)
-        with pytest.raises(BrokerUnavailable, match=r"got none: no answer within 0\.2 s; try later"):
+        with pytest.raises(BrokerUnavailable, match=r"got none: no answer within 1 s; try later"):
             place.fill(broker)
         assert tws.status().messages["historical_data"] == ib.GIVE_UP
 

@@ -20,7 +20,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from processes import child, output, read_line
+from processes import WAIT_S, child, output, read_line
 
 from tests.tws import Tws, parse_faults
 from tests.tws.faults import FAULTS, Meets, Schedule
@@ -63,13 +63,13 @@ class Client:
         self.ib = ibi.IB()
         self.ib.client.MaxRequests = 0  # else the client itself holds back what comes after 45 messages in a second
         self.ib.errorEvent += lambda _, code, text, __: self.told.append((code, text))
-        self.ib.connect("127.0.0.1", tws.port, clientId=number, timeout=1, readonly=readonly)
+        self.ib.connect("127.0.0.1", tws.port, clientId=number, timeout=WAIT_S, readonly=readonly)
 
     @property
     def codes(self) -> list[int]:
         return [code for code, _ in self.told if code not in (2104, 2106, 2158)]
 
-    def fetch(self, end: datetime = NOON, duration: str = "3600 S", *, wait_s: float = 5) -> pl.DataFrame:
+    def fetch(self, end: datetime = NOON, duration: str = "3600 S", *, wait_s: float = 20) -> pl.DataFrame:
         bars = self.ib.reqHistoricalData(
             self.contract, end, duration, "1 min", "MIDPOINT", False, formatDate=2, timeout=wait_s
         )
@@ -212,7 +212,7 @@ def test_the_start_asks_for_nothing_that_is_not_answered(quiet: Tws) -> None:
 
 def test_a_client_id_is_taken_while_it_is_connected(quiet: Tws) -> None:
     with client(quiet, 7), pytest.raises((ConnectionError, TimeoutError)):
-        Client(quiet, 7)
+        ibi.IB().connect("127.0.0.1", quiet.port, clientId=7, timeout=1, readonly=True)
     with client(quiet, 7) as again:
         assert again.fetch().equals(TRUTH)
 
