@@ -78,7 +78,8 @@ def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -
 
 
 def _describe_bars(provenance: Provenance) -> str:
-    return f"{provenance.source}, {provenance.data_start[:10]} to {provenance.trained_until[:10]}"
+    parts = (f"{provenance.source},", provenance.data_start[:10], "to", provenance.trained_until[:10])
+    return " ".join(filter(None, parts))
 
 
 @entry_point("evaluate")

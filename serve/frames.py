@@ -16,13 +16,13 @@ ANSWER_HEAD = TypeAdapter(tuple[int, str, Arm, str, float, ForecastRow | None])
 
 
 def write_request(request: WorkerRequest) -> bytes:
-    head = (request.request_id, request.arm, request.asked_at, request.body is None, request.symbol)
+    head = (request.request_id, request.arm, request.received_at, request.body is None, request.symbol)
     return _frame(REQUEST_HEAD.dump_json(head), request.body or b"")
 
 
 def read_request(head: bytes, body: bytes) -> WorkerRequest:
-    request_id, arm, asked_at, empty, symbol = REQUEST_HEAD.validate_json(head)
-    return WorkerRequest(request_id, arm, asked_at, None if empty else body, symbol)
+    request_id, arm, received_at, empty, symbol = REQUEST_HEAD.validate_json(head)
+    return WorkerRequest(request_id, arm, received_at, None if empty else body, symbol)
 
 
 def write_answer(answer: WorkerAnswer) -> bytes:

@@ -130,7 +130,7 @@ class HttpProcess:
         return answer
 
     def _request_shadow(self, request: WorkerRequest) -> None:
-        if later := self._pool.request_later(request._replace(arm=Arm.SHADOW, asked_at=time.monotonic())):
+        if later := self._pool.request_later(request._replace(arm=Arm.SHADOW, received_at=time.monotonic())):
             later.add_done_callback(self._keep_shadow)
         else:
             SHADOWED.labels("dropped").inc()

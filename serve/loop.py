@@ -56,7 +56,7 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
     def answer(self, api: "ForecastApi", request: WorkerRequest) -> WorkerAnswer:
         """Return an answer whatever fails; a worker that hangs is ended by SIGALRM."""
         seconds: dict[str, float] = {}
-        waited_s, start = time.monotonic() - request.asked_at, time.perf_counter()
+        waited_s, start = time.monotonic() - request.received_at, time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, api.settings.answer_s)
         try:
             symbol = api.symbol_of(request)

@@ -82,7 +82,7 @@ def make_row(request: WorkerRequest, reply: http_schema.ForecastReply, bars: "Ba
         last_close=reply.last_close,
         path=ServedPath(*columns),
         flags=tuple(reply.flags),
-        latency_ms=(time.monotonic() - request.asked_at) * 1000,
+        latency_ms=(time.monotonic() - request.received_at) * 1000,
         input_sha256=bars.sha256,
     )
 

@@ -34,7 +34,7 @@ class WorkerRequest(NamedTuple):
 
     request_id: str
     arm: Arm
-    asked_at: float  # time.monotonic
+    received_at: float  # time.monotonic
     body: bytes | None  # None: forecast from the store's latest bars
     symbol: str = ""  # of those bars; a body contains its own
 

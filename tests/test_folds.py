@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.model.folds import Walk, before
+from lstm_ts.model.folds import WalkForward, before
 
 FIRST, LAST = datetime(2011, 3, 1, tzinfo=UTC), datetime(2014, 1, 31, 21, tzinfo=UTC)
 SETTINGS = {"start": "2013-02-10", "end": None, "every": "1q", "train": None, "valid": "3mo", "embargo_hours": 24}
 
 
-def walk(**changes: object) -> Walk:
-    return Walk(**(SETTINGS | changes))
+def walk(**changes: object) -> WalkForward:
+    return WalkForward(**(SETTINGS | changes))
 
 
 def day(text: str) -> datetime:

@@ -161,7 +161,7 @@ def test_a_symbol_that_is_not_learnt_is_scored_in_sample_where_the_network_has_l
     (note,) = json.loads((tmp_path / "scores.json").read_text())["notes"]
     assert note.startswith("In sample: the span begins before 2014-04-01")
     report = (tmp_path / "report.html").read_text()
-    assert f"<p>{note}</p>" in report and "<dt>Trained on</dt><dd>test hours,  to 2014-04-01; test hours" in report
+    assert f"<p>{note}</p>" in report and "<dt>Trained on</dt><dd>test hours, to 2014-04-01; test hours" in report
     assert "<dt>Statistics of</dt><dd>test hours, 2014-01-" in report and "to 2014-03-15</dd>" in report
 
 

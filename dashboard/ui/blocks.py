@@ -9,7 +9,7 @@ import panel as pn
 from panel.reactive import Syncable
 from panel.viewable import Viewable
 
-from lstm_ts.scoring.cards import CARDS, html_row
+from lstm_ts.scoring.cards import CARDS, html_table
 
 # Okabe and Ito's colours, on white and on black: the colour-blind can tell them apart.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -96,12 +96,4 @@ def table(
 
     sortable   by a click on a heading; see sorting.js
     """
-
-    names = [f'<button type="button">{name}</button>' for name in heads] if sortable else heads
-    head = "".join(f'<th scope="col"{" class=text" * (i in text)}>{name}</th>' for i, name in enumerate(names))
-    body = "".join(html_row(cells, heads, text=text) for cells in rows)
-    return (
-        f'<div class="scroll wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="cards{" sortable" * sortable}">'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return html_table(escape(caption), heads, rows, text=text, caption=True, sortable=sortable)

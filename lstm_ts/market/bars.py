@@ -85,8 +85,8 @@ class Broker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
-        """asked_at   times of requests by other processes, ascending: a broker may limit the rate of requests
+    def connect(self, requested_at: Sequence[datetime] = ()) -> AvailableSpan:
+        """requested_at   times of requests by other processes, ascending: a broker may limit the rate of requests
 
         Raises    BrokerError
         """

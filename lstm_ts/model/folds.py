@@ -34,7 +34,7 @@ class Fold:
         return f"{self.test_from:%Y-%m-%d}"
 
 
-class Walk:
+class WalkForward:
     """Schedule of a walk forward: a refit every calendar `every`; lengths in the notation of polars: 1w, 3mo, 1q, 2y.
 
     train   length of the training span, so that it slides; None: from the first bar on, so that it grows

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import significant
-from lstm_ts.scoring.cards import CARDS, html_row
+from lstm_ts.scoring.cards import CARDS, html_table
 from lstm_ts.scoring.pictures import draw_pictures
 from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
 from lstm_ts.scoring.scores import (
@@ -195,11 +195,8 @@ def _fold_table(step: str, scores: Scores) -> str:
 
 def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, above: str = "") -> str:
     """above    a row of HTML over the headings"""
-    heads = list(map(html.escape, heads))
-    body = "".join(html_row(list(map(html.escape, cells)), heads) for cells in rows)
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    table = f'<table class="cards"><thead>{above}<tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return _wide(name, table)
+    cells = [list(map(html.escape, row)) for row in rows]
+    return html_table(name, list(map(html.escape, heads)), cells, above=above)
 
 
 def _wide(name: str, content: str) -> str:

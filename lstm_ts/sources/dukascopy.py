@@ -65,7 +65,7 @@ class Dukascopy:
         self.retries = Retries(**retries)  # type: ignore[arg-type]
         self._client = JsonClient(base, answer_s=answer_s, patience_s=patience_s, max_bytes=max_bytes)
         self._run = uuid4().hex[:12]
-        self._asked_at = -pace_s  # by the monotonic clock
+        self._requested_at = -pace_s  # by the monotonic clock
         self._answered = False
         self._known = False  # is the code to the feed
 
@@ -73,8 +73,8 @@ class Dukascopy:
     def name(self) -> str:
         return f"Dukascopy {self.code} {self.prices} bars"
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
-        """asked_at    unused: the feed says itself when it is asked too often
+    def connect(self, requested_at: Sequence[datetime] = ()) -> AvailableSpan:
+        """requested_at    unused: the feed says itself when it is asked too often
 
         Raises    BrokerUnavailable: nobody there; BrokerError: nonsense, or a clock that is off
         """
@@ -163,8 +163,8 @@ class Dukascopy:
             ) from why
 
     def _ask(self, path: str, query: Mapping[str, int | str]) -> JsonReply:
-        time.sleep(max(0.0, self._asked_at + self.pace_s - time.monotonic()))
-        self._asked_at = time.monotonic()
+        time.sleep(max(0.0, self._requested_at + self.pace_s - time.monotonic()))
+        self._requested_at = time.monotonic()
         try:
             reply = self._client.get(path, query)
         except NoConnection as why:

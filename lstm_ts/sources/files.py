@@ -34,8 +34,8 @@ from lstm_ts.sources.symbols import OtherSymbol
 from lstm_ts.sources.ticks import (
     PARTIAL,
     Borders,
-    Visits,
-    find_visited_again,
+    RunCounter,
+    find_minutes_of_several_runs,
     join_partials,
     make_partials,
     to_bars,
@@ -193,9 +193,9 @@ class Files:
 
     def _tick_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the rejects of each block, then all minutes, since any block may have ticks of them."""
-        partials, visits = [pl.DataFrame(schema=PARTIAL)], Visits()
+        partials, runs = [pl.DataFrame(schema=PARTIAL)], RunCounter()
         for rows in file.read_rows():
-            partials.append(make_partials(visits.number(self._ticks(rows))))
+            partials.append(make_partials(runs.number(self._ticks(rows))))
             evidence.add_refused(_either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         found = join_partials(self._without_repeats(file, pl.concat(partials)))
@@ -212,16 +212,16 @@ class Files:
         return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
 
     def _without_repeats(self, file: ScannedFile, partials: pl.DataFrame) -> pl.DataFrame:
-        """Remove repeated ticks of the minutes that are visited again, a group of minutes at a time, from the disk."""
-        again = find_visited_again(partials)
+        """Remove repeated ticks of the minutes of several runs, a group of minutes at a time, from the disk."""
+        again = find_minutes_of_several_runs(partials)
         if again.is_empty():
             return partials
-        visits, minute = Visits(), pl.col("ts").dt.truncate("1m")
+        runs, minute = RunCounter(), pl.col("ts").dt.truncate("1m")
         whole = [partials.join(again, left_on="ts", right_on="minute", how="anti", maintain_order="left")]
         with ExitStack() as stack:
             groups = [stack.enter_context(Spool()) for _ in range(again["group"].n_unique())]
             for rows in file.read_rows():
-                ticks = visits.number(self._ticks(rows)).with_columns(minute=minute)
+                ticks = runs.number(self._ticks(rows)).with_columns(minute=minute)
                 ticks = ticks.join(again, on="minute", maintain_order="left").drop("minute")
                 for (group,), some in ticks.partition_by("group", as_dict=True, include_key=False).items():
                     groups[group].add(some)

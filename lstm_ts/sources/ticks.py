@@ -4,31 +4,31 @@ import polars as pl
 
 from lstm_ts.market.bars import BAR_SCHEMA, SPREAD_DIGITS, TS
 
-# The part of a minute that one block or file has; its spread is the sum over its ticks. A visit is a run of rows of one
-# minute: a sorted file visits each minute once, and a file of two exports visits their common minutes twice. A partial
-# has the first and the last of its visits, so that a block has one row for each minute, whatever the order of its rows.
-PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "visit": pl.Int64(), "last_visit": pl.Int64()})
-MOST_TICKS = 500_000  # of minutes that are visited again, in memory at a time
+# The part of a minute that one block or file has; its spread is the sum over its ticks. A run is of rows of one minute:
+# a sorted file has one run of each minute, and a file of two exports has two of their common minutes. A partial has the
+# first and the last of its runs, so that a block has one row for each minute, whatever the order of its rows.
+PARTIAL = pl.Schema(BAR_SCHEMA | {"first": TS, "last": TS, "run": pl.Int64(), "last_run": pl.Int64()})
+MOST_TICKS = 500_000  # of minutes of several runs, in memory at a time
 
 
-class Visits:
-    """Number the visits of a file, block by block."""
+class RunCounter:
+    """Number the runs of a file, block by block."""
 
     def __init__(self) -> None:
-        self._visit, self._minute = 0, None
+        self._run, self._minute = 0, None
 
     def number(self, ticks: pl.DataFrame) -> pl.DataFrame:
-        """Add the column `visit` to ticks, `ts, mid, spread`, in the order of the file."""
+        """Add the column `run` to ticks, `ts, mid, spread`, in the order of the file."""
         minutes = ticks["ts"].dt.truncate("1m")
-        visits = minutes.rle_id().cast(pl.Int64) + self._visit
+        runs = minutes.rle_id().cast(pl.Int64) + self._run
         if len(minutes):
-            visits += minutes[0] != self._minute
-            self._visit, self._minute = visits[-1], minutes[-1]
-        return ticks.with_columns(visits.alias("visit"))
+            runs += minutes[0] != self._minute
+            self._run, self._minute = runs[-1], minutes[-1]
+        return ticks.with_columns(runs.alias("run"))
 
 
 def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Return PARTIAL, a row for each minute, of ticks `ts, mid, spread, visit` in the order of the file."""
+    """Return PARTIAL, a row for each minute, of ticks `ts, mid, spread, run` in the order of the file."""
     ordered = ticks.sort("ts", maintain_order=True).with_columns(minute=pl.col("ts").dt.truncate("1m"))
     mid, ts = pl.col("mid"), pl.col("ts")
     return (
@@ -42,8 +42,8 @@ def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
             spread=pl.col("spread").sum(),
             first=ts.first(),
             last=ts.last(),
-            visit=pl.col("visit").min(),
-            last_visit=pl.col("visit").max(),
+            run=pl.col("run").min(),
+            last_run=pl.col("run").max(),
         )
         .rename({"minute": "ts"})
         .select(PARTIAL.names())
@@ -62,8 +62,8 @@ def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
             pl.col("volume", "spread").sum(),
             pl.col("first").min(),
             pl.col("last").max(),
-            pl.col("visit").min(),
-            pl.col("last_visit").max(),
+            pl.col("run").min(),
+            pl.col("last_run").max(),
         )
         .sort("ts")
     )
@@ -75,25 +75,25 @@ def to_bars(partials: pl.DataFrame) -> pl.DataFrame:
     return partials.with_columns(spread).select(BAR_SCHEMA.names())
 
 
-def find_visited_again(partials: pl.DataFrame) -> pl.DataFrame:
-    """Return the minutes with more than one visit, ascending in `minute`, in groups of some MOST_TICKS ticks."""
+def find_minutes_of_several_runs(partials: pl.DataFrame) -> pl.DataFrame:
+    """Return the minutes of more than one run, ascending in `minute`, in groups of some MOST_TICKS ticks."""
     minutes = partials.group_by(minute="ts").agg(
-        pl.col("volume").sum(), again=pl.col("visit").min() < pl.col("last_visit").max()
+        pl.col("volume").sum(), again=pl.col("run").min() < pl.col("last_run").max()
     )
     group = (pl.col("volume").cum_sum() // MOST_TICKS).cast(pl.Int64)
     return minutes.filter("again").sort("minute").select("minute", group=group.rle_id())
 
 
 def without_repeats(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Remove ticks that another visit repeats: each is kept as often as in the visit with most of it.
+    """Remove ticks that another run repeats: each is kept as often as in the run with most of it.
 
-    ticks   `ts, mid, spread, visit` of whole minutes
+    ticks   `ts, mid, spread, run` of whole minutes
     """
     tick = ("ts", "mid", "spread")
-    counts = ticks.group_by(*tick, "visit", maintain_order=True).len("count")
+    counts = ticks.group_by(*tick, "run", maintain_order=True).len("count")
     most = counts.group_by(*tick, maintain_order=True).agg(pl.col("count").max())
     return (
-        most.select(*tick, pl.lit(0, pl.Int64).alias("visit"), pl.int_ranges(pl.col("count")).alias("n"))
+        most.select(*tick, pl.lit(0, pl.Int64).alias("run"), pl.int_ranges(pl.col("count")).alias("n"))
         .explode("n")
         .drop("n")
     )

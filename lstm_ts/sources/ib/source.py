@@ -89,7 +89,7 @@ class InteractiveBrokers:
 
     # Connection
 
-    def connect(self, asked_at: Sequence[datetime] = ()) -> AvailableSpan:
+    def connect(self, requested_at: Sequence[datetime] = ()) -> AvailableSpan:
         """Raises    BrokerUnavailable: no answer; BrokerError: a live account, a wrong clock, no such contract"""
         try:
             self._line = self._open()
@@ -100,7 +100,7 @@ class InteractiveBrokers:
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
         now, real = self._now(), time.monotonic()
-        self.pacing.recall(real - (now - at).total_seconds() / clock.speed() for at in asked_at)
+        self.pacing.recall(real - (now - at).total_seconds() / clock.speed() for at in requested_at)
         return AvailableSpan(head.astimezone(UTC), now)
 
     def close(self) -> None:
