@@ -18,6 +18,7 @@ from conftest import make_files
 
 from lstm_ts.errors import ConfigError, DataError, UnknownFormat
 from lstm_ts.market.bars import BarBatch
+from lstm_ts.sources.symbols import same_symbol
 
 Row = tuple[datetime, float, float, float, float, float | None]
 FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)
@@ -77,6 +78,8 @@ READ = {
     "no leading zeros": table(BARS, "2025-1-7 14:%M"),
     "fourteen digits": table(BARS, "%Y%m%d%H%M%S"),
     "HistData's digits": table(BARS, "%Y%m%d %H%M%S"),
+    "Barchart": table("Time,Open,High,Low,Latest,Volume", "%Y-%m-%d %H:%M"),
+    "FXCM": table("time,open,high,low,close,TickQty", "%Y-%m-%d %H:%M"),
     "JForex": table("Time (EET),Open,High,Low,Close,Volume ", "%Y.%m.%d 16:%M:%S"),
     "a zone by its IANA name": table("time (America/New_York),open,high,low,close,volume", "%Y.%m.%d 09:%M:%S"),
     "Finam": table("<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", "XAGUSD,1,%Y%m%d,%H%M%S"),
@@ -114,10 +117,25 @@ READ = {
         f"date,{BARS},imported_at", "%Y-%m-%d,%H:%M", PRICES + ",3,2025-02-01 00:00:00"
     ),
     "a close before the open": table(f"time_close,{BARS}".replace(",time", ",time_open"), "2025-01-07T14:59Z,%FT%TZ"),
+    **{f"{to} before {since}": table(f"{to},{since},{OHLCV}", "2025-01-07 %H:%M:59,%F %T")
+       for to, since in (("To", "From"), ("Bis", "Von"), ("time_to", "time_from"))},
+    **{f"{local} beside {utc}": table(f"{local},{utc},{OHLCV}", "%Y-%m-%d 09:%M,%Y-%m-%d %H:%M")
+       for local, utc in (
+           ("Time", "Time (UTC)"), ("Date", "Date UTC"), ("snapshotTime", "snapshotTimeUTC"), ("time", "utc"),
+           ("DateTime", "DateTimeUtc"), ("Local", "UTC"), ("localtime", "utctime"), ("Timestamp", "Timestamp (GMT)"),
+       )},
     "an end before the start": table(f"period_end,{BARS}".replace(",time", ",period_start"), "2025-01-07 14:59,%F %T"),
     "a time as of 1970": table(f"date,{BARS}", "%Y-%m-%d,1970-01-01 %H:%M:%S"),
     "a day with a midnight": table(f"date,{BARS}", "%Y-%m-%d 00:00:00,%H:%M:%S"),
     "a day with a midnight of twelve hours": table(f"date,{BARS}", "%Y/%m/%d 12:00:00 AM,%I:%M %p"),
+    "AM and PM beside a clock": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%I:%M:%S,%p"),
+    "AM and PM beside a stamp": table(f"time,AM/PM,{OHLCV}", "%Y-%m-%d %I:%M,%p"),
+    "AM and PM beside a clock of 24 hours": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%H:%M:%S,%p"),
+    "an hour and a minute": table(f"date,hour,minute,{OHLCV}", "%Y-%m-%d,%H,%M"),
+    "an hour, a minute and a second without zeros": table(f"date,hh,mm,ss,{OHLCV}", "%Y-%m-%d,%-H,%-M,0"),
+    "Tickstory's colon before the milliseconds": table(f"Date,Timestamp,{OHLCV}", "%Y%m%d,%H:%M:%S:000"),
+    "a blank in the noon": table(BARS, "%Y-%m-%d 2:%M:%S p. m."),
+    "a no-break space before the clock": table(BARS, "%Y-%m-%d\N{NO-BREAK SPACE}%H:%M"),
     "two blanks": table(BARS, "%Y%m%d  %H:%M:%S"),
     "a dash": table(BARS, "%Y%m%d-%H:%M:%S"),
     "an epoch with a fraction": table(BARS, "%s.000"),
@@ -218,7 +236,13 @@ def test_a_price_keeps_all_its_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("price", "value"),
-    [('"2,030.250"', 2030.25), ('"1,234,567.5"', 1234567.5), ("2 030.25", 2030.25), ("2'030.25", 2030.25)],
+    [
+        ("2\N{RIGHT SINGLE QUOTATION MARK}030.25", 2030.25),
+        ('"2,030.250"', 2030.25),
+        ('"1,234,567.5"', 1234567.5),
+        ("2 030.25", 2030.25),
+        ("2'030.25", 2030.25),
+    ],
 )
 def test_thousands_may_be_set_apart(tmp_path: Path, price: str, value: float) -> None:
     (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", ",".join([price] * 4 + ["3"])))
@@ -240,11 +264,15 @@ def test_a_clock_of_hours_alone_is_read_as_such(tmp_path: Path, stamp: str) -> N
     assert [bar[0] for bar in bars_of(read(tmp_path / "bars.csv"))] == stamps
 
 
+@pytest.mark.parametrize("day", ["20250107,", "2025-01-07 ", "07-Jan-2025,"])
 @pytest.mark.parametrize("per_hour", [100, 10_000], ids=["hhmm", "hhmmss"])
-def test_a_clock_whose_leading_zeros_are_lost_is_read_by_the_whole_file(tmp_path: Path, per_hour: int) -> None:
+def test_a_clock_whose_leading_zeros_are_lost_is_read_by_the_whole_file(
+    tmp_path: Path, day: str, per_hour: int
+) -> None:
     clocks = [minute // 60 * per_hour + minute % 60 * (per_hour // 100) for minute in range(300)]
-    rows = [f"20250107,{clock},{PRICES},3" for clock in clocks]
-    (tmp_path / "bars.csv").write_text("\n".join(["<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", *rows]))
+    rows = [f"{day}{clock},{PRICES},3" for clock in clocks]
+    stamps = "<DATE>,<TIME>" if "," in day else "<DATE>"
+    (tmp_path / "bars.csv").write_text("\n".join([f"{stamps},<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", *rows]))
     assert bars_of(read(tmp_path / "bars.csv")) == expected(first=datetime(2025, 1, 7, tzinfo=UTC), count=300)
 
 
@@ -443,8 +471,8 @@ def test_years_of_two_digits_are_read_where_the_days_tell_or_are_asked_for(tmp_p
         read(path)
     assert bars_of(read(path, dates="dayfirst")) == expected()
     path.write_text(BARS + "\n" + "".join(f"25/01/{day:02} 14:{i:02},{PRICES},3\n" for day, i in minutes))
-    with pytest.raises(UnknownFormat, match=r"set source\.dates=dayfirst"):
-        read(path)
+    with pytest.raises(UnknownFormat, match=r"years of four digits, .* seem to begin with the year; write 2014/07/08"):
+        read(path, dates="dayfirst")
 
 
 def test_dates_of_excel_and_hours_in_ten_digits_are_read(tmp_path: Path) -> None:
@@ -791,6 +819,10 @@ PARQUETS = {
     "Databento's whole numbers": FRAME.with_columns(
         (pl.col("open", "high", "low", "close") * 1e9).round().cast(pl.Int64), publisher_id=1
     ),
+    "a day and its time since midnight": FRAME.select(
+        STAMP.dt.date().alias("Date"), (STAMP - STAMP.dt.truncate("1d")).alias("Time"), pl.exclude("ts")
+    ),
+    "numbers of 32 bits": FRAME.with_columns(pl.col(pl.Float64).cast(pl.Float32)),
     "a symbol of categories": FRAME.with_columns(ticker=pl.lit("XAGUSD").cast(pl.Categorical)),
 }
 
@@ -996,7 +1028,7 @@ def test_a_day_and_its_hour_are_a_stamp(tmp_path: Path, name: str, day: str) -> 
     assert bars_of(read(tmp_path / "bars.csv")) == [(ts, 29.5, 29.6, 29.4, 29.55, 3) for ts in hours]
 
 
-@pytest.mark.parametrize("beside", ["minute", "min", "mm", "AM/PM", "sec"])
+@pytest.mark.parametrize("beside", ["AM/PM", "sec"])
 def test_an_hour_beside_a_finer_column_is_no_stamp(tmp_path: Path, beside: str) -> None:
     rows = [f"2025-01-{7 + i:02},9,{'PM' if beside == 'AM/PM' else 30},{PRICES}\n" for i in range(15)]
     (tmp_path / "bars.csv").write_text(f"date,hour,{beside},open,high,low,close\n" + "".join(rows))
@@ -1009,6 +1041,7 @@ def test_an_hour_beside_a_finer_column_is_no_stamp(tmp_path: Path, beside: str) 
     [
         "XAG/USD,{:%Y%m%d %H:%M:%S}.123,29.5,29.6",  # TrueFX
         "{:%m/%d/%Y,%H:%M:%S},29.55,29.5,29.6,100",  # Kibot
+        "{:%m/%d/%Y,%H:%M:%S},29.5,29.5,29.6,100",  # a trade at the bid
         "{:%Y%m%d %H%M%S}123,29.5,29.6,0",  # HistData
         "{:%Y-%m-%d %H:%M:%S.250},29.5,29.6",
         "{:%s}250,29.5,29.6,1.5,2.5",
@@ -1039,6 +1072,29 @@ def test_databentos_undefined_prices_are_none_and_its_unit_is_told(tmp_path: Pat
 1736258460000000009,1736258460000000000,1,1,42,29540000000,{undefined},XAGUSD
 """)
     assert [bar[1:5] for bar in bars_of(read(path))] == [(29.55,) * 4, (29.57,) * 4]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_bars_without_a_header_whose_prices_are_in_another_order_are_refused(tmp_path: Path, order: int) -> None:
+    prices = [29 + (i * 7 % 10) / 10 for i in range(31)]
+    bars = [(f"{FIRST + timedelta(minutes=i):%Y-%m-%d %H:%M:%S}", *prices[i : i + 2]) for i in range(30)][::order]
+    path = tmp_path / "bars.csv"
+    for row in ("{0},{2},{3},{4},{1},7", "{0},{4},{3},{1},{2}"):
+        path.write_text("\n".join(row.format(ts, a, b, max(a, b), min(a, b)) for ts, a, b in bars))
+        with pytest.raises(UnknownFormat, match="a header that names time, open, high, low, close"):
+            read(path)
+    path.write_text("\n".join(f"{ts},{a},{max(a, b)},{min(a, b)},{b},7" for ts, a, b in bars))
+    assert len(bars_of(read(path))) == 30
+
+
+def test_stamps_that_a_name_tells_from_local_ones_are_in_utc_whatever_the_zone(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(READ["Time beside Time (UTC)"])
+    assert bars_of(read(tmp_path / "bars.csv", "America/New_York")) == expected()
+
+
+def test_a_derivative_is_another_symbol_and_a_brokers_name_is_not() -> None:
+    assert not any(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("_PERP", ".perp", "_SWAP"))
+    assert all(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("m", ".pro", "_i"))
 
 
 def test_a_file_that_is_named_like_another_symbol_is_told(tmp_path: Path) -> None:

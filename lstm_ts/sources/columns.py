@@ -9,11 +9,12 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
 from lstm_ts.sources.numbers import NANOS
 from lstm_ts.sources.stamp_columns import find_stamps
-from lstm_ts.sources.stamps import ABBREVIATIONS, Stamp
+from lstm_ts.sources.stamps import ABBREVIATIONS, UTC_NAMES, Stamp
 from lstm_ts.sources.symbol_column import find_symbol
 
 VOLUME_NAMES = (
     "volume", "tick volume", "tickvol", "tick vol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume",
+    "tick qty", "tickqty",
 )  # fmt: skip
 VOLUME = re.compile(
     r"((total|base|base asset|traded?|deal|share|contract|n|num(ber of)?) ?)?"
@@ -33,7 +34,7 @@ NO_UNIT = re.compile(
 )
 LETTERS = ("o", "h", "l", "c")
 WORDINGS = ("{}", "{} price", "{}price", "mid {}", "{} mid", "bid {}", "{} bid", "bid{}", "{}bid")
-CLOSES = ("close", "last", "close/last", "last price", "price")
+CLOSES = ("close", "last", "latest", "close/last", "last price", "price")
 PRICE_NAMES = tuple(
     tuple(wording.format(word) for word in words)
     for wording in WORDINGS
@@ -47,7 +48,7 @@ DATABENTO_NAMES = {"rtype", "publisher id"}
 class Columns:
     """Positions of the columns that are read."""
 
-    stamp: tuple[int, ...]  # or of a day and of its time
+    stamp: tuple[int, ...]  # see StampColumns.at
     stamps: Stamp
     prices: tuple[int, ...]  # open, high, low, close; or bid, ask
     volume: int | None = None
@@ -59,6 +60,7 @@ class Columns:
     nanos: bool = False  # prices are whole numbers of 1e-9
     closing: str = ""  # the name of the stamps' column if it marks closing times
     zone: str = ""  # the name of a column of zones or offsets, which is not read
+    utc: bool = False  # see StampColumns
 
     @property
     def ticks(self) -> bool:
@@ -93,6 +95,11 @@ def named_zone(name: str) -> str | None:
     return next((word for word in normalise(name).upper().split() if word in ABBREVIATIONS), None)
 
 
+def _says_utc(name: str) -> bool:
+    zone = named_zone(name)
+    return zone.upper() in UTC_NAMES if zone else normalise(name).startswith(("utc", "gmt"))
+
+
 def find_prices(names: Sequence[str]) -> tuple[int, ...] | None:
     """Return the positions of open, high, low, close; of bid and ask only where there are no four prices."""
     for wanted in (*PRICE_NAMES, *TICK_NAMES):
@@ -116,7 +123,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
     if prices is None:
         return None
     cells = {i: [row[i].strip() for row in rows] for i in range(len(names)) if i not in prices}
-    found = find_stamps(plain, cells)
+    found = find_stamps(plain, cells, {i for i in cells if _says_utc(names[i])})
     if found is None:
         return None
     stamp = found.at
@@ -136,6 +143,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         nanos=bool(DATABENTO_NAMES & set(plain)) and _are_nanos([row[i] for row in rows for i in prices]),
         closing=names[stamp[0]] if found.closing else "",
         zone=next((names[i] for i, name in others.items() if ZONE_COLUMN.fullmatch(name) and any(cells[i])), ""),
+        utc=found.utc,
     )
 
 

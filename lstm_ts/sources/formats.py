@@ -100,6 +100,12 @@ def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None,
     told = day_first(pairs)
     if told is None and normalise(name) in DAY_FIRST_NAMES:
         return True
+    if any(year < 100 for *_, year in pairs) and len({year for *_, year in pairs}) > len({a for a, *_ in pairs}):
+        a, b, year = min(pairs)
+        raise UnknownFormat(
+            f"Expected years of four digits, got dates such as {a:02}/{b:02}/{year:02} in {file}, which seem to begin "
+            "with the year; write 2014/07/08"
+        )
     if told is None and dates is None:
         a, b, year = min(pairs, default=(0, 0, 0))
         raise UnknownFormat(

@@ -10,14 +10,17 @@ import polars as pl
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.cells import split_line
 from lstm_ts.sources.columns import find_columns
+from lstm_ts.sources.day_order import date_pairs, day_first, with_order
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout
 from lstm_ts.sources.numbers import decimal_comma, parse_numbers
 from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
+from lstm_ts.sources.stamp_parsing import parse_stamps
 from lstm_ts.sources.stamps import recognise_stamp
 
-WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|59)\d\d|(?<!:59)[.,]\d*[1-9]\d*$")  # 59: a bar's close
+WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|000\b|59)\d\d|(?<!:59)[.,]\d*[1-9]\d*$")  # 59: a bar's close
 WIDEST = 0.05  # spread of quotes, of the ask
 PRICE_LIKE = 0.01  # relative distance from the close
+ENOUGH_ROWS, REVERSED = 10, 3  # to compare the gaps between bars, which are so many times as large if read backwards
 
 
 def without_header(sample: Sequence[str], *, file: str) -> Layout | None:
@@ -54,10 +57,30 @@ def _infer_layout(separator: str, rows: Sequence[Sequence[str]], *, file: str) -
         if found is None:
             return None
         layout = finish_layout(Layout(separator, names, replace(found, stamp=stamp, stamps=days), file), rows)
+        if not layout.ticks and _closes_come_first(columns, layout):
+            return None
         # Dukascopy's ticks are documented as UTC.
         duka = layout.ticks and len(columns) - len(stamp) == 4 and days.date == "ymd"
         return replace(layout, utc=layout.utc or duka)
     return None
+
+
+def _closes_come_first(columns: Sequence[Sequence[str]], layout: Layout) -> bool:
+    """Test whether prices go on from a row's first price to the next row's last one: close, high, low, open."""
+    text = pl.Series(
+        [" ".join(columns[i][row].strip() for i in layout.columns.stamp) for row in range(len(columns[0]))]
+    )
+    order = with_order(layout.columns.stamps, day_first(date_pairs(text)) is not False)
+    first, last = (
+        parse_numbers(pl.Series(list(columns[layout.columns.prices[i]]), dtype=pl.String), comma=bool(layout.comma))
+        for i in (0, 3)
+    )
+    rows = pl.DataFrame({"ts": parse_stamps(text, order), "first": first, "last": last}).drop_nulls().sort("ts")
+    forth, back = (
+        rows.select((pl.col(a) - pl.col(b).shift()).abs().sum()).item()
+        for a, b in (("first", "last"), ("last", "first"))
+    )
+    return rows.height >= ENOUGH_ROWS and bool(REVERSED * back < forth)
 
 
 def _is_clock(cell: str) -> bool:
@@ -78,17 +101,19 @@ def _infer_names(columns: Sequence[Sequence[str]], stamp: tuple[int, ...]) -> tu
         }
     )
     a, b, c, d = (pl.col(str(i)) for i in range(4))
+    clocks = columns[stamp[-1]]
+    within_minutes = 2 * sum(WITHIN_MINUTE.search(cell) is not None for cell in clocks) > len(clocks)
     kinds: tuple[str, ...]
     if len(behind) >= 4 and _mostly(numbers, (b >= pl.max_horizontal(a, d)) & (c <= pl.min_horizontal(a, d))):
-        clocks = columns[stamp[-1]]
-        within_minutes = 2 * sum(WITHIN_MINUTE.search(cell) is not None for cell in clocks) > len(clocks)
         tick = len(behind) == 4 and (within_minutes or not _mostly(numbers, c > b / 2))
         is_price = len(behind) > 4 and _mostly(numbers, (pl.col("4") / d - 1).abs() < PRICE_LIKE)
         kinds = ("bid", "ask", "bid volume", "ask volume") if tick else (*PRICES, "x" if is_price else "volume")
-    elif len(behind) in (3, 4) and _mostly(numbers, (a <= b) & (a > b / 2)):
-        kinds = ("bid", "ask", "volume") if len(behind) == 3 else ("bid", "ask", "bid volume", "ask volume")
     elif len(behind) in (3, 4) and _mostly(numbers, (b <= a) & (a <= c) & (b > c * (1 - WIDEST))):
         kinds = ("x", "bid", "ask", "volume")
+    elif len(behind) == 4 and not within_minutes and _mostly(numbers, c.is_between(a, b) & d.is_between(a, b)):
+        return None  # low and high before open and close, or after
+    elif len(behind) in (3, 4) and _mostly(numbers, (a <= b) & (a > b / 2)):
+        kinds = ("bid", "ask", "volume") if len(behind) == 3 else ("bid", "ask", "bid volume", "ask volume")
     elif len(behind) == 2 and _mostly(numbers, (a <= b) & (a > b * (1 - WIDEST))):
         kinds = ("bid", "ask")
     else:

@@ -50,7 +50,7 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
     comma = decimal_comma(prices, points_tell=not (layout.header and layout.separator == ";"))
     settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
     zone = find_zone(layout.names, columns)
-    return replace(layout, comma=comma, prices=tuple(prices), zone=zone, utc=stamps.utc, settled=settled)
+    return replace(layout, comma=comma, prices=tuple(prices), zone=zone, utc=stamps.utc or columns.utc, settled=settled)
 
 
 def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:

@@ -19,7 +19,7 @@ MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 MAX_SPREAD = 0.05  # of the close; more are points
 DECIMALS = ("comma", "point")
 LIKE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
-APART = r"[' \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
+APART = r"['\u{2019} \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
 
 
 def decimal_comma(cells: Iterable[str], *, points_tell: bool = True) -> bool | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,7 +65,7 @@ class Table:
     def texts(self, block: pl.DataFrame) -> pl.Series:
         """The stamps as text."""
         day, *clock = (_text(self.cells(block, i)) for i in self.columns.stamp)
-        return join_clock(day, clock[0]) if clock else day
+        return join_clock(day, *clock) if clock else day
 
 
 def open_parquet(
@@ -91,7 +92,7 @@ def open_table(
     written = [sample[names[i]] for i in columns.prices if not schema[names[i]].is_numeric()]
     prices = [cell for column in written for cell in _text(column).drop_nulls()]
     comma = choose_decimal(decimal_comma(prices), decimal, prices, file=name)
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc, comma=comma)
+    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or columns.utc, comma=comma)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
@@ -130,6 +131,8 @@ def _text(column: pl.Series) -> pl.Series:
         return pl.Series(column.name, [None], dtype=pl.String).new_from_index(0, len(column))
     if isinstance(column.dtype, pl.Datetime):
         column = _within_years(column)
+    if isinstance(column.dtype, pl.Duration):  # a time of day, as pandas writes it
+        column = (pl.Series([datetime(1970, 1, 1)]) + column.set(column >= timedelta(days=1), None)).dt.time()
     if column.dtype == pl.Binary:
         return column.cast(pl.String, strict=False)
     return column.cast(pl.String, strict=False).str.strip_chars()
@@ -196,12 +199,17 @@ def _prices(cells: pl.Series, table: Table) -> pl.Series:
 
 def _numbers(cells: pl.Series, *, comma: bool) -> pl.Series:
     if cells.dtype.is_numeric():
-        return cells.cast(pl.Float64)
+        return _to_float64(cells)
     return parse_numbers(_text(cells), comma=comma)
+
+
+def _to_float64(cells: pl.Series) -> pl.Series:
+    """Convert numbers; those of 32 bits as they are written, 21.015, rather than as 21.014999389648438."""
+    return cells.cast(pl.String).cast(pl.Float64) if cells.dtype == pl.Float32 else cells.cast(pl.Float64)
 
 
 def _volumes(cells: pl.Series, *, comma: bool) -> tuple[pl.Series, pl.Series]:
     if not cells.dtype.is_numeric():
         return parse_volumes(_text(cells), comma=comma)
-    found = cells.cast(pl.Float64)
+    found = _to_float64(cells)
     return found.set((~found.is_finite() | (found < 0)).fill_null(True), None), found.is_infinite().fill_null(False)

@@ -1,13 +1,13 @@
 """Find the columns of time stamps: one, or a day and a time of day."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.stamps import BLANKS, Stamp, join_clock, recognise_stamp
+from lstm_ts.sources.stamps import BLANKS, NOON, Stamp, join_clock, recognise_stamp
 
 STAMP_NAMES = (
     "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",
@@ -21,18 +21,22 @@ EPOCHS = re.compile(
 )
 OPENING = re.compile(
     r"(?!.*\b(int|interest|oi|contracts?|balance|positions?)\b)(.+ )?(open|start|begin)(ing)?( .+)?|starts?"
+    r"|((date|time|period|zeit) )?(from|von)"
 )
-CLOSING = re.compile(r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time")
+CLOSING = re.compile(
+    r"(.+ )?(closed?|closing|end|ending|until)( .+)?|(close|end)time|((date|time|period|zeit) )?(to|bis)"
+)
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 HOUR_NAMES = ("hour", "hr", "hour of day", "hour utc", "hh", "stunde")
-OF_AN_HOUR = re.compile(r"min(ute)?s?|minuten?|mm|mi|sec(ond)?s?|ss|am\W?pm|meridiem")  # columns beside an hour's
+OF_AN_HOUR = (re.compile(r"min(ute)?s?|minuten?|mm|mi"), re.compile(r"sec(ond)?s?|ss|sekunden?"))  # beside an hour's
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 
 CLOCK_CELL = re.compile(
-    r"(\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
-    rf"[{BLANKS}]?([AaPp]\.?[Mm]\.?)?( ?[A-Z]{{1,5}})?"
+    r"(\d{1,2}:\d\d(:\d\d([.,:]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
+    rf"[{BLANKS}]?({NOON})?( ?[A-Z]{{1,5}})?"
 )
-HOUR_CELL = re.compile(r"[01]?\d|2[0-4]")
+HOUR_CELL, MINUTE_CELL = re.compile(r"[01]?\d|2[0-4]"), re.compile(r"[0-5]?\d")
+NOON_CELL, ENDS_IN_NOON = re.compile(NOON), re.compile(rf".*\d[{BLANKS}]?{NOON}")
 DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
 MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]\d\d:?\d\d)?")
@@ -40,9 +44,10 @@ MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]
 
 @dataclass(frozen=True)
 class StampColumns:
-    at: tuple[int, ...]  # of the stamps, or of the day and of the time
+    at: tuple[int, ...]  # of the stamps, or of the day and of the time; then of the time's parts: see join_clock
     stamps: Stamp
     closing: bool = False  # the column's name marks closing times
+    utc: bool = False  # the column's name says UTC, beside another column of stamps
 
 
 def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) -> tuple[str, str] | None:
@@ -56,13 +61,15 @@ def has_stamps(plain: Iterable[str]) -> bool:
     return any(_rank(name) is not None for name in plain)
 
 
-def find_stamps(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+def find_stamps(
+    plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collection[int] = ()
+) -> StampColumns | None:
     """Prefer whole stamps of a known name, first those in UTC; then a named day and time; then columns of other names.
 
-    plain   normalised names; cells   of the columns that may hold stamps
+    plain   normalised names; cells   of the columns that may hold stamps; utc   which names say that they are in UTC
     """
     opening = {i: column for i, column in cells.items() if not _closes(plain[i]) and not NO_STAMP.fullmatch(plain[i])}
-    return _find(plain, opening) or _find_closing(plain, cells)
+    return _find(plain, opening, utc) or _find_closing(plain, cells)
 
 
 def _find_closing(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
@@ -75,14 +82,14 @@ def _closes(name: str) -> bool:
     return CLOSING.fullmatch(name) is not None and OPENING.fullmatch(name) is None
 
 
-def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collection[int]) -> StampColumns | None:
     known = sorted((i for i in cells if _rank(plain[i]) is not None), key=lambda i: _rank(plain[i]) or 0)
     others = [i for i in cells if i not in known]
     clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
     clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
-    hours = (
-        [] if clocks or any(map(OF_AN_HOUR.fullmatch, plain)) else [i for i in cells if _is_hour(plain[i], cells[i])]
-    )
+    noon = [i for i in cells if any(cells[i]) and _all(NOON_CELL, cells[i])][:1]
+    hours, parts = ([], []) if clocks else _find_hours(plain, cells)
+    hours = [] if noon and not parts else hours
     clocks = clocks or hours
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
     days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
@@ -91,11 +98,30 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColu
     whole = _varied(whole, cells)
     named = [i for i in whole if i in known]
     if named or (whole and not any(i in known for i in days if clocks)):
-        best = next((i for i in named if shapes[i].utc), (named or whole)[0])
-        return StampColumns((best,), shapes[best])
+        said = [i for i in whole if i in utc and _is_twin(plain[i], [plain[j] for j in whole if j != i])]
+        best = next((i for i in named if shapes[i].utc), (said or named or whole)[0])
+        if noon and not shapes[best].utc and not _all(ENDS_IN_NOON, cells[best]):
+            return _combine(cells, (best, *noon), hours_only=False)
+        return StampColumns((best,), shapes[best], utc=best in said)
     if days and clocks:
-        return _combine(cells, days[0], clocks[0], hours_only=bool(hours))
+        noon = [] if _all(ENDS_IN_NOON, cells[clocks[0]]) else noon
+        return _combine(cells, (days[0], clocks[0], *parts, *noon), hours_only=bool(hours) and not (parts or noon))
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
+
+
+def _find_hours(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> tuple[list[int], list[int]]:
+    """Return columns of hours, and those of the minutes and seconds beside them; none if these are unreadable."""
+    named = [[i for i, name in enumerate(plain) if pattern.fullmatch(name)][:1] for pattern in OF_AN_HOUR]
+    parts = [i for column in named for i in column]
+    if parts and not (named[0] and all(i in cells and _all(MINUTE_CELL, cells[i]) for i in parts)):
+        return [], []
+    return [i for i in cells if _is_hour(plain[i], cells[i])], parts
+
+
+def _is_twin(name: str, others: Sequence[str]) -> bool:
+    """Test whether a name such as `snapshot time utc` is that of stamps, or another one's but for its zone."""
+    base = re.sub(r"\b(utc|gmt)|(utc|gmt)\b", "", name).strip()
+    return bool(others) and (_rank(base) is not None or base in others)
 
 
 def _varied(columns: Sequence[int], cells: Mapping[int, Sequence[str]]) -> list[int]:
@@ -134,9 +160,9 @@ def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return all(pattern.fullmatch(cell) for cell in cells if cell)
 
 
-def _combine(cells: Mapping[int, Sequence[str]], day: int, clock: int, *, hours_only: bool) -> StampColumns | None:
-    joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in (day, clock)))
+def _combine(cells: Mapping[int, Sequence[str]], at: tuple[int, ...], *, hours_only: bool) -> StampColumns | None:
+    joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in at))
     stamps = recognise_stamp(joined.to_list())
     if stamps and hours_only:
         stamps = replace(stamps, digits=2, usual=None)
-    return StampColumns((day, clock), stamps) if stamps else None
+    return StampColumns(at, stamps) if stamps else None

@@ -57,14 +57,18 @@ def _to_microseconds(count: pl.Expr) -> pl.Expr:
 def _parse_usual(text: pl.Series, stamp: Stamp) -> pl.Series:
     if stamp.usual is None:
         return pl.Series([None], dtype=pl.Datetime("us", "UTC" if stamp.utc else None)).new_from_index(0, len(text))
-    if stamp.date == "compact":  # %Y and %H would take fewer digits, or more
-        width = 8 + stamp.digits + stamp.usual.count(" ") if stamp.digits else None
-        if width:
-            text = text.set(text.str.len_bytes() != width, None)
+    if stamp.digits:  # %Y and %H would take fewer digits, or more
+        text = text.set(~_has_whole_clock(text, stamp).fill_null(False), None)
     if stamp.usual.endswith("%z"):
         return text.str.to_datetime(stamp.usual, time_unit="us", strict=False)
     parsed = text.str.to_datetime(stamp.usual, time_unit="us", strict=False)
     return parsed.dt.replace_time_zone("UTC") if stamp.utc else parsed
+
+
+def _has_whole_clock(text: pl.Series, stamp: Stamp) -> pl.Series:
+    if stamp.date == "compact":
+        return text.str.len_bytes() == 8 + stamp.digits + (stamp.usual or "").count(" ")
+    return text.str.contains(rf"^{DATE_PARTS[stamp.date]}{JOINT}\d{{{stamp.digits}}}{OFFSET}$")
 
 
 def _parse_by_parts(text: pl.Series, stamp: Stamp) -> pl.Series:
@@ -94,12 +98,14 @@ def _assemble(stamp: Stamp) -> pl.Expr:
     def number(name: str) -> pl.Expr:
         return pl.col(name).replace("", None).cast(pl.Int64, strict=False).fill_null(0)
 
-    noon = pl.col("p").str.to_uppercase().str.replace_all(".", "", literal=True)
+    noon = pl.col("p").str.to_uppercase().str.replace_all("[^APM]", "")
     hour = (
         pl.when(noon.is_null())
         .then(number("H"))
         .when(number("H").is_between(1, 12))
         .then(number("H") % 12 + 12 * (noon == "PM"))
+        .when((number("H") > 12) == (noon == "PM"))
+        .then(number("H"))
     )
     micro = pl.col("f").replace("", None).str.head(6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)
     valid = (hour <= 24) & (number("M") < 60) & (number("S") < 60)

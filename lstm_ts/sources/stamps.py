@@ -29,16 +29,17 @@ DATE_PARTS = {
     "bdy": rf"{MONTH}[. ](?P<d>{TWO}),? {YEAR}",
 }
 BLANKS = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+NOON = rf"[AaPp]\.?[{BLANKS}]?[Mm]\.?"
 CLOCK = (
-    rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:[.,](?P<f>\d{{1,9}}))?)?"
-    rf"(?P<gap>[{BLANKS}]?)(?P<p>[AaPp]\.?[Mm]\.?)?"
+    rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:[.,:](?P<f>\d{{1,9}}))?)?"
+    rf"(?P<gap>[{BLANKS}]?)(?P<p>{NOON})?"
 )
 DIGITS = r"(?P<c>\d{1,9})(?: (?P<f>\d{7}))?"  # f: of NinjaTrader
 OFFSET = (
     r"(?P<space> ?)(?:(?P<o>(?:UTC|GMT)?[+-](?:\d{1,2}(?::\d\d)?|\d{4})|[A-Z]{1,5}|[A-Z][A-Za-z]+/[A-Za-z_/]+)"
     r"(?:\[[\w/+-]+\])?)?"
 )
-JOINT = r"(?P<joint>T|[_-]| {1,3}|, ?| T)"
+JOINT = rf"(?P<joint>T|[_-]|[{BLANKS}]{{1,3}}|, ?| T)"
 CLOCK_REST, DIGITS_REST = rf"(?:{JOINT}{CLOCK}{OFFSET})?", rf"{JOINT}{DIGITS}{OFFSET}"
 GLUED_DIGITS = r"(?P<c>\d\d|\d{4}|\d{6}|\d{9})"
 DATED = r"^\s*\d+[-./]\d+[-./]\d+[T ]"
@@ -101,7 +102,7 @@ def _parts(kind: str, text: str) -> dict[str, str] | None:
     rests = (CLOCK_REST, DIGITS_REST, GLUED_DIGITS) if kind == "compact" else (CLOCK_REST, DIGITS_REST)
     for rest in rests:
         found = re.fullmatch(DATE_PARTS[kind] + rest, text)
-        if found and _is_day(kind, found["d"], found["m"]):
+        if found and _is_day(kind, found["d"], found["m"]) and found.groupdict().get("o") not in ("AM", "PM"):
             return {name: value or "" for name, value in found.groupdict().items()}
     return None
 
@@ -145,7 +146,7 @@ def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
             return None, 2
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return None if parts.get("f") else DIGIT_CLOCKS[width], width
-    if "." in parts["p"] or not parts["gap"].isascii():
+    if len(parts["p"]) > 2 or not parts["gap"].isascii():
         return None, 0
     hours, noon = ("%I", f"{parts['gap']}%p") if parts["p"] else ("%H", "")
     sep = parts["sep"]
@@ -168,8 +169,15 @@ def _offset_format(parts: dict[str, str]) -> str | None:
     return space + re.split(r"[+-]", offset)[0] + "%z" if re.search(r"[+-]", offset) else None
 
 
-def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series:
-    """Join texts to stamps: days without their midnight, whose offset stays, times without a day such as 1970-01-01."""
+def join_clock(day: pl.Series, clock: pl.Series, *rest: pl.Series) -> pl.Series:
+    """Join texts to stamps: days without their midnight, whose offset stays, times without a day such as 1970-01-01.
+
+    rest   minutes and seconds of a clock that is an hour, and AM or PM, which may come behind a whole stamp too
+    """
+    if is_noon(clock):
+        return day + " " + clock
+    for part in rest:
+        clock += " " + part if is_noon(part) else ":" + part.str.strip_chars().str.zfill(2)
     if day.str.contains(":", literal=True).any():
         parts = day.str.extract_groups(r"^(.+?)[T ]\s*(?:00?:00|12:00)[^+-]*?((?: ?(?:UTC|GMT))?[+-]\d\d:?\d\d)?$")
         clock = clock + parts.struct.field("2").fill_null("")
@@ -177,6 +185,11 @@ def join_clock(day: pl.Series, clock: pl.Series) -> pl.Series:
     if clock.str.contains(DATED).any():
         clock = clock.str.replace(DATED, "")
     return day + " " + clock.str.strip_chars()
+
+
+def is_noon(cells: pl.Series) -> bool:
+    """Test whether a column of parts of stamps is that of AM and PM."""
+    return cells.str.contains(rf"^\s*{NOON}\s*$").any()
 
 
 def with_seconds(stamp: Stamp) -> Stamp:
