@@ -398,6 +398,18 @@ def test_minutes_in_closed_hours_are_told_where_the_table_leaves_them_out(
     assert (part.stored, part.closed) == (7, 2)
 
 
+def test_bars_that_fill_closed_hours_are_left_out_and_counted(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    friday = datetime(2019, 3, 8, 12, tzinfo=UTC)
+    path = mt4(tmp_path / "a.csv", friday, 10 * 60)
+    quiet = [friday + timedelta(minutes=i) for i in (*range(600, 700), 3600)]  # the last one on Monday
+    flats = "".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.1,15.1,15.1,0\n" for ts in quiet)
+    path.write_text(path.read_text() + flats)
+    assert stores.ingest(path, silver).new == 601
+    assert "100 bars of one price and no volume in closed hours are left out" in caplog.text
+
+
 def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:
     mt4(tmp_path / "a.csv", START, 60)
     mt4(tmp_path / "b.csv", START + timedelta(minutes=20), 60)

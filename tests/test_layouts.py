@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import re
 import tarfile
 import time
@@ -989,7 +990,7 @@ def test_bars_of_two_periods_are_not_mixed(tmp_path: Path, name: str) -> None:
 
 def test_two_series_in_one_file_are_refused(tmp_path: Path) -> None:
     sides = [rows_of(f"{{}},{side},{prices},3") for side, prices in (("BID", PRICES), ("ASK", "29.6,29.7,29.5,29.65"))]
-    (tmp_path / "bars.csv").write_text(f"time,side,{OHLCV}\n{''.join(sides)}")
+    (tmp_path / "bars.csv").write_text(f"time,kind,{OHLCV}\n{''.join(sides)}")
     with pytest.raises(UnknownFormat, match=r"got 40 bars and 40 again with other prices in .*, as of two series"):
         read(tmp_path / "bars.csv", rows=1000)
 
@@ -1090,6 +1091,28 @@ def test_bars_without_a_header_whose_prices_are_in_another_order_are_refused(tmp
 def test_stamps_that_a_name_tells_from_local_ones_are_in_utc_whatever_the_zone(tmp_path: Path) -> None:
     (tmp_path / "bars.csv").write_text(READ["Time beside Time (UTC)"])
     assert bars_of(read(tmp_path / "bars.csv", "America/New_York")) == expected()
+
+
+@pytest.mark.parametrize("kind", ["text", "Parquet"])
+def test_bars_of_two_sides_of_the_quotes_are_not_mixed(tmp_path: Path, kind: str) -> None:
+    sides = [FRAME.with_columns(STAMP + timedelta(hours=i), side=pl.lit(side)) for i, side in enumerate(("BID", "ASK"))]
+    mid = sides[1].drop("side").rename({name: f"mid_{name}" for name in ("open", "high", "low", "close")})
+    for name, frame in zip("abc", (pl.concat(sides), sides[0], mid), strict=True):
+        path = tmp_path / f"{name}.csv"
+        frame.write_csv(path) if kind == "text" else frame.write_parquet(path)
+    assert len(bars_of(read(tmp_path / "b.csv")) + bars_of(read(tmp_path / "c.csv"))) == 30
+    with pytest.raises(UnknownFormat, match="bars of one side of the quotes, got ask, bid in"):
+        read(tmp_path / "a.csv")
+    with pytest.raises(UnknownFormat, match="bars of one side of the quotes, got those of bid and mid with"):
+        read(tmp_path / "[bc].csv")
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(PLAIN)
+    source = make_files(str(tmp_path / "bars.csv"), batch_rows=7)
+    source.on_rows = lambda rows: os.truncate(tmp_path / "bars.csv", 0)
+    with pytest.raises(DataError, match="Expected a file that is not being written"):
+        list(source.read_batches())
 
 
 def test_a_derivative_is_another_symbol_and_a_brokers_name_is_not() -> None:

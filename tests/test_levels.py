@@ -79,6 +79,7 @@ MINUTES = {"a minute": 1, "a night": 17.5 * 60, "a weekend": 65.5 * 60, "fifteen
         *((factor, gap, True) for factor in (10, 100) for gap in MINUTES),
         (1.54, "a weekend", True),  # a split of 3:2 and a move of 3 %
         (10.9, "fifteen weeks", True),
+        (7.5, "fifteen weeks", True),  # another unit, of a market that fell by a quarter
         (1.35, "a weekend", False),
         (1.65, "a weekend", False),
         (1.5, "fifteen weeks", False),

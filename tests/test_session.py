@@ -124,6 +124,19 @@ def test_spot_fx_in_a_wrong_zone_is_caught_by_the_edges_of_its_weeks(days: int, 
         check_zone(FX, counted(FX, sunday, days, shift), max_mismatch=0.02)
 
 
+def test_a_part_in_another_zone_is_caught_however_much_is_right() -> None:
+    early = pl.col("ts").is_between(at(3, 7, 0), at(3, 28, 0))  # the summer time of New York, and not yet of Athens
+    for year, part in ((counted(FX, at(1, 4, 0), 360), early), (counted(FX, at(1, 4, 0), 90), early)):
+        wrong = year.with_columns(pl.when(part).then(pl.col("ts") + timedelta(hours=1)).otherwise("ts"))
+        with pytest.raises(WrongZone, match=r"end and begin 1 hours late in weeks about 2015-03-08; set source\.zone"):
+            check_zone(FX, wrong, max_mismatch=0.02)
+        assert check_zone(FX, wrong, max_mismatch=1).closed_bars < 0.02
+    files = pl.concat([counted(FX, at(1, 4, 0), 355, shift).with_columns(part=pl.lit(str(shift))) for shift in (0, 4)])
+    own = files.filter((pl.col("part") == "0") == (pl.col("ts") < at(12, 6, 0)))
+    with pytest.raises(WrongZone, match=r"end and begin 4 hours late at 100 % of its long closures.* \(of 4\)"):
+        check_zone(FX, own.filter(pl.col("ts") < at(12, 12, 12)), max_mismatch=0.02)
+
+
 @pytest.mark.parametrize("days", [7, 28])
 @pytest.mark.parametrize(
     ("minutes", "words"),

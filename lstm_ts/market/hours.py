@@ -1,14 +1,15 @@
 """Hourly bars of whatever a source delivers: hours as they are, hours made of minutes and of bars that divide one."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
 from lstm_ts.market.levels import check_levels
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import check_zone
 
 
@@ -19,6 +20,7 @@ def check_hours(
 
     Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels or series
     """
+    batches = [replace(batch, bars=without_closed(batch.bars, session)) for batch in batches]
     rejects = pl.concat([batch.rejects for batch in batches])
     if not any(batch.bars.height for batch in batches):
         why = f": {describe_rejects(rejects)}" if rejects.height else ""
@@ -28,13 +30,26 @@ def check_hours(
         )
     if replaces := next((batch.replaces for batch in batches if batch.replaces), ""):
         raise DataError(f"Expected {replaces}; give the files of one series alone")
-    check_zone(session, pl.concat([count_by_hour(batch.bars) for batch in batches]), max_mismatch=max_mismatch)
+    counts = [count_by_hour(batch.bars).with_columns(part=pl.lit(batch.part)) for batch in batches]
+    check_zone(session, pl.concat(counts), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give a longer file")
     bars = pl.concat([batch.bars for batch in batches])
     check_levels(bars, bars.clear(), name, remedy="correct it, or give the bars of one level alone")
     return hourly_bars
+
+
+def without_closed(bars: pl.DataFrame, session: Session) -> pl.DataFrame:
+    """Leave out bars of one price and no volume in closed hours, by which some vendors fill these."""
+    unmoved = pl.all_horizontal(pl.col("high", "low", "close") == pl.col("open"))
+    filled = bars.filter(unmoved & (pl.col("volume") == 0)).select("ts", hour=pl.col("ts").dt.truncate("1h"))
+    if filled.is_empty():
+        return bars
+    first, last = filled["hour"].min(), filled["hour"].max()
+    assert isinstance(first, datetime) and isinstance(last, datetime)
+    closed = filled.join(session.hours(first, last + HOUR), left_on="hour", right_on="ts", how="anti")
+    return bars.join(closed, on="ts", how="anti", maintain_order="left")
 
 
 def make_hours(batches: Sequence[BarBatch], session: Session, *, min_minutes_share: float) -> pl.DataFrame:

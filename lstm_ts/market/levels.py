@@ -18,7 +18,7 @@ SPLITS = np.log([1.5, 2, 3, 4, 5])
 SPLIT = 0.03  # log, from the ratio: what a market moves besides
 SPLIT_S = 4 * 86_400.0
 UNIT = np.log(10)  # a hundred is beyond what a market moves
-UNIT_YEAR, LARGEST_UNIT = 0.3, 0.2  # log, from the ratio: as a market of 30 % a year moves besides, and at most
+UNIT_YEAR, LARGEST_UNIT = 0.6, 0.4  # log, from the ratio: as a market of 60 % a year moves besides, and at most
 YEAR_S = 365 * 86_400.0
 
 

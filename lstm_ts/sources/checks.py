@@ -1,5 +1,6 @@
 """Checks of the rows of a file, each by itself and beside the others of its file."""
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import CLOCK_SKEW, FIRST_YEAR, PRICES, TS, reject_reason
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
@@ -37,6 +39,18 @@ def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: dateti
 def refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
     """Set `reason` of the rows where `bad` holds and it is still null."""
     return rows.with_columns(reason=pl.coalesce("reason", pl.when(bad).then(pl.lit(reason))))
+
+
+def check_sides(sides: Collection[str], file: Path) -> None:
+    """sides    of the quotes that the bars of all files so far are of, where these say it
+
+    Raises    UnknownFormat: several
+    """
+    if len(sides) > 1:
+        raise UnknownFormat(
+            f"Expected bars of one side of the quotes, got those of {' and '.join(sorted(sides))} with {file}; "
+            "give the files of one side"
+        )
 
 
 def make_rejects(rows: pl.DataFrame, file: Path) -> pl.DataFrame:

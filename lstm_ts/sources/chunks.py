@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.columns import Columns, normalise, printable
-from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines
+from lstm_ts.sources.columns import SIDES, Columns, normalise, printable
+from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines, state_of
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout, find_zone
 from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
@@ -35,6 +35,7 @@ class Chunks:
     closing: str = ""  # see Columns
     unit: str = ""  # see Columns
     periods: set[str] = field(default_factory=set)  # of the bars, from their column; complete once the rows are read
+    sides: set[str] = field(default_factory=set)  # of the quotes that the bars are of; likewise
     name: str = ""  # of the file, or of the one within an archive
 
 
@@ -44,8 +45,20 @@ def open_chunks(
     """Each file of an archive and each sheet of a workbook by itself, at least one; those that are no tables, or of
     another symbol by their name, are left out, and told in the notes of the first.
 
-    Raises    NoRows, UnknownFormat: of none; DataError: a damaged file
+    Raises    NoRows, UnknownFormat: of none; DataError: a damaged file, or, of the rows, one that is being written
     """
+    before = state_of(file)
+    parts = _open_parts(file, batch_rows, symbol, dates, decimal)
+    return [replace(part, rows=_unchanged(part.rows, file, before)) for part in parts]
+
+
+def _unchanged(rows: Iterator[pl.DataFrame], file: Path, before: tuple[int, int]) -> Iterator[pl.DataFrame]:
+    yield from rows
+    if state_of(file) != before:
+        raise DataError(f"Expected a file that is not being written, got {file}, which has changed; try again later")
+
+
+def _open_parts(file: Path, batch_rows: int, symbol: str, dates: str | None, decimal: str | None) -> list[Chunks]:
     if is_parquet(file):
         return [
             _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), SymbolFilter(symbol, str(file)))
@@ -82,6 +95,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
     zone = find_zone(table.names, table.columns)
     notes = _column_notes(table.columns, zone, table.name)
     kept.column = _symbol_column(table)
+    kept.sides |= _named_sides(table)
     return Chunks(
         _kept(frames, kept, notes, ticks=table.columns.ticks),
         utc=table.utc,
@@ -91,6 +105,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
         closing=table.columns.closing,
         unit=table.columns.unit,
         periods=kept.periods,
+        sides=kept.sides,
         name=kept.file,
     )
 
@@ -98,6 +113,7 @@ def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) 
 def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chunks:
     kept = SymbolFilter(symbol, text.label)
     kept.column = _symbol_column(layout)
+    kept.sides |= _named_sides(layout)
     notes = _column_notes(layout.columns, layout.zone, layout.file)
     price = normalise(layout.names[layout.columns.prices[0]])
     if layout.header and not layout.ticks and "bid" in price:
@@ -112,6 +128,7 @@ def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chun
         closing=layout.columns.closing,
         unit=layout.columns.unit,
         periods=kept.periods,
+        sides=kept.sides,
         name=text.label,
     )
 
@@ -130,6 +147,12 @@ def _column_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
 
 def _symbol_column(known: Table | Layout) -> str:
     return "symbol" if known.columns.symbol is None else known.names[known.columns.symbol]
+
+
+def _named_sides(known: Table | Layout) -> set[str]:
+    """Return the side that the names of the prices say, as `bidopen`."""
+    name = normalise(known.names[known.columns.prices[0]])
+    return set() if known.columns.ticks else {side for side in SIDES if side in name}
 
 
 def _words(layout: Layout) -> str:

@@ -26,6 +26,8 @@ VOLUME_OF = re.compile(
 COMPLETE_NAMES = ("complete", "is complete", "completed", "is final", "final", "closed", "is closed", "confirm")
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf", "granularity", "resolution", "bar size", "barsize")
+SIDE_NAMES = ("side", "quote side", "quote type", "price type", "offer side")
+SIDES = ("bid", "ask", "mid")
 ZONE_COLUMN = re.compile(r"(time ?)?(zone|tz)|(utc|gmt|tz|zone) offset")
 QUOTES = {*CURRENCIES.lower().split(), "usdt", "usdc", "busd"}  # that a volume of money is in
 
@@ -55,6 +57,7 @@ class Columns:
     symbol: int | None = None
     period: int | None = None
     complete: int | None = None  # false of a bar that is not finished
+    side: int | None = None  # of the quotes that a bar is of
     spread: int | None = None  # in the unit of the prices
     unit: str = ""  # the name of a price column whose unit is not a currency
     nanos: bool = False  # prices are whole numbers of 1e-9
@@ -65,6 +68,13 @@ class Columns:
     @property
     def ticks(self) -> bool:
         return len(self.prices) == 2
+
+    @property
+    def extras(self) -> dict[str, int]:
+        """Columns that tell which rows count, by the names of the rows' frames."""
+        found = {"symbol": self.symbol, "period": self.period, "complete": self.complete}
+        found |= {} if self.ticks else {"side": self.side}
+        return {name: i for name, i in found.items() if i is not None}
 
 
 def normalise(name: str) -> str:
@@ -138,6 +148,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         find_symbol(others, cells),
         period=period,
         complete=next((rest[name] for name in COMPLETE_NAMES if name in rest and _are_flags(cells[rest[name]])), None),
+        side=next((rest[name] for name in SIDE_NAMES if name in rest and _are_sides(cells[rest[name]])), None),
         spread=next((i for i, name in enumerate(names) if name.strip(" \"'<>").lower() == "spread"), None),
         unit=next((names[i] for i in prices if _has_unit(names[i])), ""),
         nanos=bool(DATABENTO_NAMES & set(plain)) and _are_nanos([row[i] for row in rows for i in prices]),
@@ -157,6 +168,10 @@ def _are_flags(cells: Sequence[str]) -> bool:
 
 def _are_nanos(cells: Sequence[str]) -> bool:
     return any(cells) and all(NANOS.fullmatch(cell.strip()) for cell in cells if cell)
+
+
+def _are_sides(cells: Sequence[str]) -> bool:
+    return any(cells) and all(cell.lower() in SIDES for cell in cells if cell)
 
 
 def _find_volume(positions: dict[str, int]) -> int | None:

@@ -66,6 +66,13 @@ def is_parquet(file: Path) -> bool:
         return _head(file.open("rb"), len(PARQUET)) == PARQUET
 
 
+def state_of(file: Path) -> tuple[int, int]:
+    """Return what changes if a file is written: its size and when it was.    Raises    DataError: it cannot be read"""
+    with _whole(file):
+        stat = file.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+
 def find_texts(file: Path) -> list[Text]:
     """Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked"""
     with _whole(file):

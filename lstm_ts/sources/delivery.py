@@ -11,7 +11,7 @@ import polars as pl
 from lstm_ts.errors import DataError, NoRows, TooManyRejects
 from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.close_stamps import warn_of_close_stamps
-from lstm_ts.market.hours import make_hours
+from lstm_ts.market.hours import make_hours, without_closed
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import Mismatch, check_zone
@@ -41,7 +41,7 @@ class Delivery:
 
     def __init__(self, name: str, rejects_csv: Path) -> None:
         self.name = name
-        self.kept = self.rejected = 0
+        self.kept = self.rejected = self._closed = 0
         self.longer: list[BarBatch] = []  # than minutes
         self.answers: list[tuple[AnsweredSpan, ...]] = []  # of each batch
         self._rejects_csv = rejects_csv
@@ -56,7 +56,11 @@ class Delivery:
         stamps = pl.concat([bars["ts"] for bars in self._minutes])
         return len(stamps) - stamps.n_unique()
 
-    def add(self, batch: BarBatch) -> None:
+    def add(self, batch: BarBatch, session: Session) -> BarBatch:
+        """Return the batch without the bars by which a vendor fills closed hours."""
+        bars = without_closed(batch.bars, session)
+        self._closed += batch.bars.height - bars.height
+        batch = replace(batch, bars=bars)
         if batch.minutes > 1:
             self.longer.append(batch)
         else:
@@ -64,17 +68,20 @@ class Delivery:
         self._replaces = self._replaces or batch.replaces
         for note in batch.notes:
             log.warning(note)
-        self._counts.append(count_by_hour(batch.bars))
+        self._counts.append(count_by_hour(batch.bars).with_columns(part=pl.lit(batch.part)))
         self._stamps.append((batch.minutes, batch.bars["ts"]))
         self.answers.append(batch.answers)
         self.kept += batch.bars.height
         self.rejected += append_rejects(self._rejects_csv, batch.rejects)
+        return batch
 
     def check(self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits) -> Mismatch:
         """Check the delivery by itself and beside what is stored of that span.
 
         Raises    NoRows, TooManyRejects, WrongZone; DataError: another level, or another series than the stored minutes
         """
+        if self._closed:
+            log.warning(f"{self._closed:,} bars of one price and no volume in closed hours are left out")
         self._check_rejects(limits.max_reject_share)
         if self._replaces and not limits.allow_revisions:
             raise DataError(f"Expected {self._replaces}; {ANOTHER_SERIES}")

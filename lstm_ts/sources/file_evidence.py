@@ -3,12 +3,16 @@
 All files together count as one source of evidence: two files are usually one export that has grown, with its gaps.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from lstm_ts import clock
-from lstm_ts.market.bars import TS, AnsweredSpan, make_answers
+from lstm_ts.market.bars import BAR_SCHEMA, TS, AnsweredSpan, BarBatch, make_answers
+from lstm_ts.sources.file_scan import ScannedFile
+from lstm_ts.sources.overlap import Overlap
 
 OBSERVER = "files"
 
@@ -40,3 +44,18 @@ class FileEvidence:
             return ()
         end = last + timedelta(minutes=1)
         return make_answers(first, end, good=good, bad=bad, at=clock.now(), observer=OBSERVER)
+
+
+def with_answers(
+    batches: Iterator[BarBatch], evidence: FileEvidence, file: ScannedFile, overlap: Overlap
+) -> Iterator[BarBatch]:
+    """Add to the last batch the answers that the file proves, and notes; longer bars prove nothing about minutes."""
+    held = None
+    for batch in batches:
+        if held is not None:
+            yield held
+        held = replace(batch, part=str(file.path))
+    held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+    told, replaces = overlap.end_file(file.last, file.path)
+    answers = evidence.answers() if held.minutes == 1 else ()
+    yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)

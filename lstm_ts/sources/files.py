@@ -8,7 +8,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +17,10 @@ import polars as pl
 from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE_US, Times
-from lstm_ts.sources.checks import make_rejects
+from lstm_ts.sources.checks import check_sides, make_rejects
 from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
-from lstm_ts.sources.file_evidence import FileEvidence
+from lstm_ts.sources.file_evidence import FileEvidence, with_answers
 from lstm_ts.sources.file_paths import check_paths, find_files
 from lstm_ts.sources.file_scan import ScannedFile, scan_file
 from lstm_ts.sources.formats import DATES
@@ -103,6 +102,7 @@ class Files:
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
         self._borders = Borders()
         before: int | None = None
+        sides: set[str] = set()
         for path in self._find():
             parts, others = self._open(path), list[OtherSymbol]()
             for part in parts:
@@ -113,6 +113,8 @@ class Files:
                         others.append(error)
                         continue
                     before = file.spacing
+                    sides |= part.sides
+                    check_sides(sides, path)
                     yield from self._read_part(file, overlaps[file.spacing])
             if len(others) == len(parts):
                 raise others[0]
@@ -123,7 +125,7 @@ class Files:
     def _read_part(self, file: ScannedFile, overlap: Overlap) -> Iterator[BarBatch]:
         evidence = FileEvidence()
         batches = (self._tick_batches if file.ticks else self._bar_batches)(file, overlap, evidence)
-        yield from _with_answers(batches, evidence, file, overlap)
+        yield from with_answers(batches, evidence, file, overlap)
 
     def _find(self) -> Iterable[Path]:
         return dict.fromkeys(path for pattern in self.patterns for path in find_files(pattern))
@@ -233,18 +235,3 @@ def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows, and those with an ambiguous stamp again at the later moment."""
     ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
     return pl.concat([rows, ambiguous.with_columns(ts="late")])
-
-
-def _with_answers(
-    batches: Iterator[BarBatch], evidence: FileEvidence, file: ScannedFile, overlap: Overlap
-) -> Iterator[BarBatch]:
-    """Add to the last batch the answers that the file proves, and notes; longer bars prove nothing about minutes."""
-    held = None
-    for batch in batches:
-        if held is not None:
-            yield held
-        held = batch
-    held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
-    told, replaces = overlap.end_file(file.last, file.path)
-    answers = evidence.answers() if held.minutes == 1 else ()
-    yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)

@@ -74,9 +74,9 @@ def ingest(
         stagings = _Stagings(stack, source.name, session)
         task = progress.add_task(source.name, total=None, rows=0)
         for batch in within_span(source.read_batches(start, end), start, end):
+            taken = delivery.add(batch, session)
             if batch.minutes == 1:
-                stagings.of(raw).add(batch.bars)
-            delivery.add(batch)
+                stagings.of(raw).add(taken.bars)
             progress.update(task, rows=delivery.kept)
         mismatch = delivery.check(raw, processed, session, limits)
         if delivery.longer:

@@ -52,8 +52,7 @@ class Table:
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
         columns = self.columns
-        extras = (columns.volume, columns.spread, columns.symbol, columns.period, columns.complete)
-        used = {*columns.stamp, *columns.prices, *extras}
+        used = {*columns.stamp, *columns.prices, *columns.extras.values(), columns.volume, columns.spread}
         scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
             block = _read(self.name, scan.slice(offset, batch_rows).collect)
@@ -163,7 +162,6 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         bad_price = pl.lit(wrong_price)
     else:
         empty = pl.lit(find_no_prices(prices, texts))
-    extras = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
     order = TICK_PRICES if columns.ticks else range(4)
     return block.select(
         "line",
@@ -178,7 +176,7 @@ def _parse(block: pl.DataFrame, table: Table) -> pl.DataFrame:
         .then(pl.lit(NO_NUMBER))
         .when(bad)
         .then(pl.lit("unparseable volume")),
-        **{name: _text(table.cells(block, i)) for name, i in extras.items() if i is not None},
+        **{name: _text(table.cells(block, i)) for name, i in columns.extras.items()},
     )
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.prices import guess_quote
 from lstm_ts.market.spacing import parse_period
-from lstm_ts.sources.columns import FLAGS, printable
+from lstm_ts.sources.columns import FLAGS, SIDES, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
 
@@ -57,11 +57,12 @@ class SymbolFilter:
         self._unfinished = 0
         self._ours: dict[str, int] = {}
         self.periods: set[str] = set()  # whole once the rows have been read
+        self.sides: set[str] = set()  # likewise
 
     def keep(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows of the symbol that are finished, without the columns `symbol`, `period`, `complete`.
+        """Return the rows of the symbol that are finished, without the columns `symbol`, `period`, `complete`, `side`.
 
-        Raises    UnknownFormat: bars of two spellings of it, or of two periods, are mixed
+        Raises    UnknownFormat: bars of two spellings of it, of two periods, or of two sides, are mixed
         """
         if "symbol" in rows.columns:
             rows = self._of_symbol(rows)
@@ -70,11 +71,14 @@ class SymbolFilter:
             found = good["period"].drop_nulls().unique().to_list()
             self.periods |= {text for text in found if parse_period(text)}  # else it is of slots, or of flags
             self._one(self.periods, "one timeframe")
+        if "side" in rows.columns:
+            self.sides |= {*rows["side"].str.to_lowercase().unique()} & {*SIDES}
+            self._one(self.sides, "bars of one side of the quotes")
         if "complete" in rows.columns:
             finished = ~rows["complete"].str.to_lowercase().is_in(UNFINISHED).fill_null(False)
             self._unfinished += int((~finished).sum())
             rows = rows.filter(finished)
-        return rows.drop("symbol", "period", "complete", strict=False)
+        return rows.drop("symbol", "period", "complete", "side", strict=False)
 
     def _of_symbol(self, rows: pl.DataFrame) -> pl.DataFrame:
         counts = rows.filter(pl.col("stamp").is_not_null()).group_by("symbol").len()

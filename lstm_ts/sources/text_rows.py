@@ -5,7 +5,7 @@ import polars as pl
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.cells import join_stamps, split_cells, split_line
-from lstm_ts.sources.columns import Columns, normalise
+from lstm_ts.sources.columns import normalise
 from lstm_ts.sources.headers import is_header
 from lstm_ts.sources.layout import SHOWN_CHARS, TICK_PRICES, Layout
 from lstm_ts.sources.numbers import (
@@ -28,9 +28,9 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
     lines     frame `line, text`
     Returns   `line, text, stamp` (naive local, or UTC where layout.utc) `open, high, low, close, volume, spread,
-              reason`, and `symbol`, `period` where the file has them; a tick has its bid as open and low, its ask as
-              high and close, each null where its cell has none; reason is a wrong column count, NO_PRICES, a price
-              of a tick or a volume that is no number, or null
+              reason`, and `symbol`, `period`, `complete`, `side` where the file has them; a tick has its bid as open
+              and low, its ask as high and close, each null where its cell has none; reason is a wrong column count,
+              NO_PRICES, a price of a tick or a volume that is no number, or null
     Raises    UnknownFormat: another header within the file
     """
     cells, comma = split_cells(lines["text"], layout), bool(layout.comma)
@@ -59,14 +59,9 @@ def parse(lines: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         volume=pl.lit(volume) if len(volume) == len(lines) else pl.lit(None, pl.Float64),
         spread=pl.lit(None, pl.Float64) if spread is None else pl.lit(spread),
         reason=_reason(wrong, found, lines["text"], layout),
-        **{name: cells[i].str.strip_chars() for name, i in _extras(columns).items()},
+        **{name: cells[i].str.strip_chars() for name, i in columns.extras.items()},
     )
     return _without_headers(rows, layout)
-
-
-def _extras(columns: Columns) -> dict[str, int]:
-    found = {"symbol": columns.symbol, "period": columns.period, "complete": columns.complete}
-    return {name: i for name, i in found.items() if i is not None}
 
 
 def _reason(wrong: pl.Series, found: dict[str, pl.Series], text: pl.Series, layout: Layout) -> pl.Series:
