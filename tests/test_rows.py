@@ -144,15 +144,19 @@ def test_too_few_and_too_thin_hours_are_told_apart(silver: Session) -> None:
         "Hour (UTC)\tClose\tHigh\tLow\tOpen\n2026-01-06 08:00\t30.5\t31\t29\t30",
         "Vol;Close;<DATE>;<TIME>;High;Low;Open\n9;30.5;2026-01-06;08:00;31;29;30",
         "Time (gmt)\tOpen\tHigh\tLow\tClose\n2026-01-06 08:00\t30\t31\t29\t30.5",
+        "Time,Time (UTC),Open,High,Low,Close\n2026-01-06 09:00,2026-01-06 08:00,30,31,29,30.5",
+        "Symbol,Time,Open,High,Low,Close\nXAUUSD,2026-01-06 08:00,3,3,3,3\nXAG/USD,2026-01-06 08:00,30,31,29,30.5",
+        "Time,Open,High,Low,Close,complete\n2026-01-06 08:00,30,31,29,30.5,true\n2026-01-06 09:00,30,31,29,30,False",
+        "Date,hour,minute,Open,High,Low,Close\n2026-01-06,08,0,30,31,29,30.5",
     ],
 )
 def test_a_clipboard_is_split_into_rows(text: str) -> None:
-    assert split(text) == [["2026-01-06 08:00", *PRICES]]
+    assert split(text, "XAGUSD") == [["2026-01-06 08:00", *PRICES]]
 
 
 def test_a_header_alone_is_no_row_and_an_hour_of_its_own_column_is_read(silver: Session) -> None:
-    assert split("\t".join(COLUMNS)) == []
-    rows = split("Date,Open,High,Low,Close,Hour\n2026-01-06,30,31,29,30.5,8")
+    assert split("\t".join(COLUMNS), "XAGUSD") == []
+    rows = split("Date,Open,High,Low,Close,Hour\n2026-01-06,30,31,29,30.5,8", "XAGUSD")
     assert checked(silver, *rows).bars["ts"].to_list() == [datetime(2026, 1, 6, 8, tzinfo=UTC)]
 
 
@@ -162,24 +166,53 @@ def test_a_header_alone_is_no_row_and_an_hour_of_its_own_column_is_read(silver: 
         "Stunde\tSchluss\tHoch\tTief\tErster",
         *(
             f"{time}\tOpen\tHigh\tLow\tClose"
-            for time in ("Time (EET)", "Time (EST)", "Time EST", "Time (New York)", "Time (UTC-5:30)", "Close time")
+            for time in (
+                "Local time",
+                "Exchange Time",
+                "Time (EET)",
+                "Time (EST)",
+                "Time EST",
+                "Time (New York)",
+                "Time (UTC-5:30)",
+                "Close time",
+            )
         ),
     ],
 )
 def test_a_header_that_does_not_name_the_columns_is_refused(header: str) -> None:
     with pytest.raises(UnknownFormat, match="Expected a header that names open, high, low and close"):
-        split(f"{header}\n2026-01-06 08:00\t30\t31\t29\t30.5")
+        split(f"{header}\n2026-01-06 08:00\t30\t31\t29\t30.5", "XAGUSD")
 
 
 def test_a_column_of_zones_is_refused_unless_the_stamps_have_offsets() -> None:
     text = "Time,Timezone,Open,High,Low,Close\n2026-01-06 08:00{},EST,30,31,29,30.5"
-    assert split(text.format("Z")) == [["2026-01-06 08:00Z", *PRICES]]
+    assert split(text.format("Z"), "XAGUSD") == [["2026-01-06 08:00Z", *PRICES]]
     with pytest.raises(UnknownFormat, match="the UTC time when an hour opens"):
-        split(text.format(""))
+        split(text.format(""), "XAGUSD")
+
+
+def test_rows_of_another_symbol_alone_are_refused() -> None:
+    with pytest.raises(UnknownFormat, match="Expected rows of finished bars of XAGUSD, got others only"):
+        split("Symbol,Time,Open,High,Low,Close\nXAUUSD,2026-01-06 08:00,30,31,29,30.5", "XAGUSD")
+
+
+@pytest.mark.parametrize(
+    ("price", "value"),
+    [
+        ("3\N{NARROW NO-BREAK SPACE}012,5", 3012.5),
+        ("3'012.5", 3012.5),
+        ("$30.1", 30.1),
+        ("1.234,5", 1234.5),
+        ("3_0", None),
+    ],
+)
+def test_prices_are_read_as_those_of_files(silver: Session, price: str, value: float | None) -> None:
+    found = check([["2026-01-06 08:00", *[price] * 4]], silver, NEEDS, NOW)
+    assert found.bars["close"].to_list() == ([value] if value else [])
 
 
 def test_quoted_thousands_stay_one_cell() -> None:
-    assert split('2026-01-06 08:00,"1,234.5","1,240.0","1,230.0","1,235.0"')[0][1] == "1,234.5"
+    assert split('2026-01-06 08:00,"1,234.5","1,240.0","1,230.0","1,235.0"', "XAGUSD")[0][1] == "1,234.5"
 
 
 def test_bars_come_back_as_they_were_shown(silver: Session) -> None:

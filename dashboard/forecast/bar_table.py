@@ -133,7 +133,7 @@ class TypedBars:
     def _take_pasted(self, text: str) -> None:
         if text.strip():
             with error_boundary(self._refuse):
-                self._fill(split(text))
+                self._fill(split(text, self._symbol))
 
     def _refuse(self, why: str) -> None:
         pn.state.execute(lambda: setattr(self._count, "object", alert(why)))

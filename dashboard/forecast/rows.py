@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from math import isfinite, nan
+from math import isfinite
 from statistics import median
 
 import polars as pl
@@ -14,7 +14,7 @@ from lstm_ts.http_schema import EARLIEST, LONGEST_SPAN, Input, Problem, wrong_pr
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.sources.day_order import date_pairs, day_first, with_order
-from lstm_ts.sources.numbers import LIKE_THOUSANDS, decimal_comma
+from lstm_ts.sources.numbers import LIKE_THOUSANDS, decimal_comma, parse_numbers
 from lstm_ts.sources.stamp_parsing import parse_stamps
 from lstm_ts.sources.stamps import Stamp, recognise_stamp
 
@@ -23,7 +23,6 @@ COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))
 NEAR = 10  # factor between prices of one symbol
 EXAMPLE = "2026-01-05 14:00"
 DAY_AND_HOUR = re.compile(r"(.*\d)[T ]\d{1,2}")
-GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -170,13 +169,9 @@ def _price(text: str, comma: bool | None) -> float | str:
     ambiguous = "," in text and LIKE_THOUSANDS.fullmatch(text)
     if ambiguous and comma is None:
         return f"{text} may hold thousands or decimals; write {text.replace(',', '')} or {text.replace(',', '.')}"
-    if GROUPED.fullmatch(text) and not (ambiguous and comma):
-        text = text.replace(",", "")
-    try:
-        price = float(text if "." in text else text.replace(",", "."))
-    except ValueError:
-        price = nan
-    if not isfinite(price):
+    is_decimal = comma if ambiguous else decimal_comma([text])
+    price: float | None = parse_numbers(pl.Series([text]), comma=bool(is_decimal))[0]
+    if price is None or not isfinite(price):
         return f"{text or 'nothing'} is no number"
     return price if price > 0 else f"{text} is no price: it must be above 0"
 
