@@ -1033,8 +1033,14 @@ def test_a_day_and_its_hour_are_a_stamp(tmp_path: Path, name: str, day: str) -> 
 def test_an_hour_beside_a_finer_column_is_no_stamp(tmp_path: Path, beside: str) -> None:
     rows = [f"2025-01-{7 + i:02},9,{'PM' if beside == 'AM/PM' else 30},{PRICES}\n" for i in range(15)]
     (tmp_path / "bars.csv").write_text(f"date,hour,{beside},open,high,low,close\n" + "".join(rows))
-    with pytest.raises(UnknownFormat, match="stamps without a time of day"):
+    with pytest.raises(UnknownFormat, match=r"without a time of day in .*, and '9' in column hour, which is not read"):
         read(tmp_path / "bars.csv")
+
+
+def test_a_date_of_trading_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text(table(f"TradeDate,Time,{OHLCV}", "%Y-%m-%d,%H:%M"))
+    (note,) = notes_of(read(tmp_path / "bars.csv"))
+    assert "where it dates an evening as the next day, write the calendar day" in note
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Its kind is recognised by its content, and a block is all that is ever in memory.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.columns import SIDES, Columns, normalise, printable
+from lstm_ts.sources.columns import SIDES, normalise, printable
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines, state_of
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
 from lstm_ts.sources.layout import Layout, find_zone
@@ -22,6 +23,8 @@ from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import Zone
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+
+TRADE_DATE = re.compile(r"(trade|trading|session|business) ?(date|day)")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def open_frame(frame: pl.DataFrame, name: str, *, symbol: str, dates: str | None
 
 def _of_table(table: Table, frames: Iterator[pl.DataFrame], kept: SymbolFilter) -> Chunks:
     zone = find_zone(table.names, table.columns)
-    notes = _column_notes(table.columns, zone, table.name)
+    notes = _column_notes(table, zone, table.name)
     kept.column = _symbol_column(table)
     kept.sides |= _named_sides(table)
     return Chunks(
@@ -114,7 +117,7 @@ def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chun
     kept = SymbolFilter(symbol, text.label)
     kept.column = _symbol_column(layout)
     kept.sides |= _named_sides(layout)
-    notes = _column_notes(layout.columns, layout.zone, layout.file)
+    notes = _column_notes(layout, layout.zone, layout.file)
     price = normalise(layout.names[layout.columns.prices[0]])
     if layout.header and not layout.ticks and "bid" in price:
         notes.append(f"Bars of {layout.file} are those of the bid ({price})")
@@ -133,7 +136,8 @@ def _open_text(text: Text, layout: Layout, batch_rows: int, symbol: str) -> Chun
     )
 
 
-def _column_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
+def _column_notes(known: Table | Layout, zone: Zone | None, file: str) -> list[str]:
+    columns, day = known.columns, known.names[known.columns.stamp[0]]
     label = columns.stamps.label
     notes = [f"{label} of the stamps in {file} is no one zone: source.zone says theirs"] if label and not zone else []
     if columns.zone and not columns.stamps.utc:
@@ -142,6 +146,11 @@ def _column_notes(columns: Columns, zone: Zone | None, file: str) -> list[str]:
         )
     if columns.nanos:
         notes.append(f"Prices of {file} are taken as Databento's whole numbers of 1e-9")
+    if len(columns.stamp) > 1 and TRADE_DATE.fullmatch(normalise(day)):
+        notes.append(
+            f"Column {printable([day])} of {file} is taken as the day of each clock time: where it dates an evening as "
+            "the next day, write the calendar day"
+        )
     return notes
 
 

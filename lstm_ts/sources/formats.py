@@ -4,6 +4,7 @@ A file with a header is read by its column names (`columns.py`), one without by 
 lines leave open, such as which number of 07/01/2025 is the month, is settled by reading the whole file.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ KNOWN_FORMATS = (
     "names time, open, high, low, close, separated by comma, semicolon, tab or bar"
 )
 SAMPLE_LINES = 200
+CLOCK_LIKE = re.compile(r"\b(time|clock|hour|zeit|stunde)\b")
 DATES = ("dayfirst", "monthfirst")
 DAY_FIRST_NAMES = ("gmt time", "local time")  # Dukascopy's
 
@@ -62,9 +64,10 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
     """
     pairs: set[tuple[int, int, int]] = set()
     longest, clock = 0, layout.columns.stamps.clock
-    stamps = layout.columns.stamps
+    stamps, unread = layout.columns.stamps, ""
     for block in blocks:
         cells = split_cells(block["text"], layout)
+        unread = unread or _unread_clock(cells, layout)
         text = join_stamps(cells, layout)
         if stamps.date == "dmy":
             pairs |= date_pairs(text)
@@ -78,7 +81,8 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
                 stamps, clock = found, True
     if not clock:
         raise UnknownFormat(
-            f"Expected bars of an hour or less, got stamps without a time of day in {layout.file}; export M1 or H1"
+            f"Expected bars of an hour or less, got stamps without a time of day in {layout.file}{unread}; "
+            "export M1 or H1"
         )
     if stamps.digits == 4 and longest <= 2:
         raise UnknownFormat(
@@ -90,6 +94,15 @@ def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None)
         first = is_day_first(pairs, layout.names[layout.columns.stamp[0]], dates, file=layout.file)
         stamps = with_order(stamps, first)
     return replace(layout, columns=replace(layout.columns, stamps=stamps), settled=True)
+
+
+def _unread_clock(cells: Sequence[pl.Series], layout: Layout) -> str:
+    """Name a column beside the stamps that is named like a clock, with one of its cells; empty if there is none."""
+    named = (i for i, name in enumerate(layout.names) if CLOCK_LIKE.search(normalise(name)))
+    at = next((i for i in named if i not in layout.columns.stamp and cells[i].count()), None)
+    if at is None:
+        return ""
+    return f", and {cells[at].drop_nulls()[-1]!r} in column {printable([layout.names[at]])}, which is not read"
 
 
 def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None, *, file: str) -> bool:
