@@ -44,7 +44,7 @@ CLOCK_REST, DIGITS_REST = rf"(?:{JOINT}{CLOCK}{OFFSET})?", rf"{JOINT}{DIGITS}{OF
 GLUED_DIGITS = r"(?P<c>\d\d|\d{4}|\d{6}|\d{9})"
 DATED = r"^\s*\d+[-./]\d+[-./]\d+[T ]"
 DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "dby": "%d{0}%b{0}%Y", "bdy": ""}
-NOON = ("AM", "PM")
+HALF_DAYS = ("AM", "PM")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DIGIT_CLOCKS = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%3f"}
 
@@ -83,7 +83,7 @@ def _shape(text: str) -> Stamp | None:
     if epoch := EPOCH.fullmatch(f"{float(text):.0f}" if SCIENTIFIC.fullmatch(text) else text):
         return _shape_of_digits(epoch[1])
     for kind in ("ymd", "dmy", "compact", "dby", "bdy"):
-        if (parts := _parts(kind, text)) and parts.get("o") not in NOON:
+        if (parts := _parts(kind, text)) and parts.get("o") not in HALF_DAYS:
             return _written(kind, text, parts)
     return None
 
