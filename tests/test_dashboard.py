@@ -194,6 +194,14 @@ def test_the_wheel_shows_more_history(page: Page, service: Server) -> None:
     before = page.evaluate(start)
     page.mouse.wheel(0, 500)
     page.wait_for_function(f"{start} < {before} - 5")
+    for _ in range(8):
+        page.mouse.wheel(0, -400)
+        page.wait_for_timeout(50)
+    assert page.evaluate(f"{start.removesuffix('start')}end - {start}") >= 6
+    page.get_by_role("button", name="Last hours").click()
+    page.wait_for_function(f"{start} == {before}")
+    page.get_by_role("button", name="More history").click()
+    page.wait_for_function(f"{start} < {before} - 5")
 
 
 def test_a_tip_is_dark_in_both_themes(page: Page, service: Server) -> None:
@@ -208,7 +216,7 @@ def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard
     with open_page(browser, dashboard.url, width=390, dark=dark) as page:
         forecast_of(page)
         heights = {
-            name: (figure_of(page, name).bounding_box() or {"y": 0})["y"] for name in ("80 %", "Price now", "Median")
+            name: (figure_of(page, name).bounding_box() or {"y": 0})["y"] for name in ("80 %", "Last price", "Median")
         }
         assert min(heights, key=lambda name: heights[name]) == "80 %"
         assert heights["80 %"] < 300
@@ -218,6 +226,8 @@ def test_a_phone_shows_the_interval_first(browser: Browser, dashboard: Dashboard
         assert labels[0] == '"Hour"' and labels[3] == '"bps"'  # a card, not a row cut off
         assert hidden_at_the_right(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.set_viewport_size({"width": 768, "height": 1024})
+        assert hidden_at_the_right(page) == []
         assert violations(page) == []
 
 
@@ -257,6 +267,20 @@ def test_what_is_wrong_in_one_cell_leaves_the_next_one_to_its_typist(page: Page)
     page.keyboard.type(".5")
     page.keyboard.press("Enter")
     expect(cells.nth(4)).to_have_text("29.5")
+
+
+def test_the_tab_key_leads_out_of_the_table_at_both_ends(page: Page, hourly_bars: pl.DataFrame) -> None:
+    choose(page, "Type it in")
+    expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
+    rows = page.locator(".tabulator-row")
+    type_over(rows.first.locator("[tabulator-field^=Hour]"), "1")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_label("Paste rows")).to_be_focused()
+    page.locator(".tabulator-tableholder").evaluate("table => { table.scrollTop = 1e6 }")
+    expect(rows.last).to_contain_text(f"{hourly_bars['ts'][-1]:%Y-%m-%d %H:%M}")
+    type_over(rows.last.locator("[tabulator-field=Close]"), "1")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Forecast", exact=True)).to_be_focused()
 
 
 KEY_MS = 80  # between two keys
@@ -319,11 +343,22 @@ def test_rows_from_a_spreadsheet_take_the_tables_place(page: Page, hourly_bars: 
         area.fill("\n".join(["Time\tOpen\tHigh\tLow\tClose", *rows]))
         area.blur()
         expect(opens.first).to_have_text(str(last["open"][0]))
-        expect(page.get_by_text(f"{TSTEPS} session hours are needed, these rows span")).to_be_visible()
+        lack = f"{TSTEPS} session hours are needed, these rows span {TSTEPS - 2}: add earlier ones."
+        expect(page.get_by_text(lack, exact=True)).to_be_visible()
         expect(area).to_have_value("")
-        if last is newer:
+        if last is older:
+            choose(page, "Forecast")
+            expect(page.get_by_text(f"Nothing was sent: {lack}")).to_be_visible()
+        else:
             choose(page, "Latest hours again")
             expect(opens).to_have_count(TSTEPS)
+    choose(page, "Forecast")
+    forecast_of(page)
+    area.fill("\n".join(rows))
+    area.blur()
+    expect(page.get_by_text("The forecast below is of other rows")).to_be_visible()
+    choose(page, "Latest hours again")
+    expect(page.get_by_text("The forecast below is of other rows")).to_have_count(0)
     area.fill("Stunde\tSchluss\n2022-12-28 00:00\t1")
     area.blur()
     expect(page.get_by_text("Expected a header that names open")).to_be_visible()
@@ -468,7 +503,9 @@ def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folder: Path) -> None:
+def test_a_killed_service_is_said_and_its_return_is_seen(
+    browser: Browser, folder: Path, hourly_bars: pl.DataFrame, tmp_path: Path
+) -> None:
     with running(Server(folder)) as first:
         url, port = str(first.client.base_url), first.client.base_url.port
         with (
@@ -488,15 +525,18 @@ def test_a_killed_service_is_said_and_its_return_is_seen(browser: Browser, folde
             choose(page, "Latest")  # at once, while the other is made
             choose(typing, "Forecast")
             expect(typing.get_by_text("does not answer").last).to_be_visible()
+            upload(typing, write_csv(tmp_path / "hours.csv", hourly_bars))
+            expect(typing.get_by_text("does not answer")).to_be_visible()
             with running(Server(folder, f"port={port}")):
                 expect(page.get_by_text("does not answer")).to_have_count(0, timeout=40_000)
                 assert forecast_of(page) == before
                 wait_for(lambda: first.health().ready)  # at the same address
+                expect(typing.get_by_text("stamps taken as UTC")).to_be_visible()
+                choose(typing, "Type it in")
                 choose(typing, "Forecast")
                 assert forecast_of(typing) == before
                 expect(typing.get_by_text("does not answer")).to_have_count(0)
                 choose(page, "Type it in")  # whose table was made while nobody answered
-                choose(page, "Latest hours again")
                 expect(page.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
                 expect(page.get_by_text("does not answer")).to_have_count(0)
 

@@ -64,6 +64,7 @@ def test_every_interval_that_the_service_names_is_told(
     chart.show(bars, forecast_after(bars, silver), bars.clear())
     of_hours, of_steps = (dict(tool.tooltips) for tool in hover)
     assert {"Closes", "Open", "High", "Low", "Close", "Volume", "Spread"} == set(of_hours)
+    assert chart.plot.xaxis[0].axis_label == "Europe/Berlin"
     assert {"Closes", "Median", "50 %", "80 %", "90 %", "Persistence"} == set(of_steps)
     chart.show(bars, forecast_after(bars, silver, levels=(0.1, 0.5, 0.9)), bars.clear())
     assert {"Closes", "Median", "80 %", "Persistence"} == set(dict(hover[1].tooltips))
@@ -83,6 +84,7 @@ def test_what_was_forecast_lies_over_the_hours_that_it_was_of(
     assert np.isnan(np.delete(low, -2)).all()
     hover = next(tool for tool in chart.plot.tools if type(tool).__name__ == "HoverTool")
     assert "80 % forecast 3 h before" in dict(hover.tooltips)
+    assert drawn(chart, "past_told")[-3:-1].tolist() == ["none", "19.000 to 21.000, median 20.000"]
     chart.show_past(None, 3)
     assert np.isnan(drawn(chart, "past_low")).all()
     assert "80 % forecast 3 h before" not in dict(hover.tooltips)

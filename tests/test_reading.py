@@ -100,6 +100,13 @@ def test_a_wrong_zone_is_explained_without_the_path(hourly_bars: pl.DataFrame, t
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_where_no_zone_fits_better_the_symbol_is_asked_for(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    ts = pl.datetime_range(hourly_bars["ts"][0], hourly_bars["ts"][-1], "1h", eager=True).alias("ts")
+    path = write(tmp_path / "bars", hourly_bars.head(1).drop("ts").join(ts.to_frame(), how="cross"))
+    with pytest.raises(WrongZone, match=r"Choose another zone, or the symbol that the file is of\.$"):
+        read_file(path)
+
+
 def test_dates_that_do_not_tell_day_from_month_are_as_the_visitor_chooses(
     hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_old_data_stand_out_and_a_chosen_hour_has_no_age(forecast: ForecastReply
         forecast, 1, BERLIN, late, past=False
     )
     assert "Age" not in figures(forecast, 1, BERLIN, late, past=True)
+    assert "Last price" in figures(forecast, 1, BERLIN, late, past=False)
 
 
 def test_an_arm_that_another_model_stood_in_for_is_said(forecast: ForecastReply) -> None:

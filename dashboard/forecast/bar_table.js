@@ -38,9 +38,22 @@
         this.newest = rows;
         wait();
       });
+      table.element.addEventListener("keydown", event => this.leave(event), true);
       // Nothing in a grid may take the focus but its cells: Tabulator's body does.
       table.element.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
       this.waitForStyles(table.element);
+    }
+
+    // Let Tab lead out of the last cell, and Shift+Tab out of the first, where Tabulator would keep it.
+    leave(event) {
+      const open = this.table.element.querySelector(".tabulator-cell.tabulator-editing");
+      if (event.key !== "Tab" || !open) return;
+      const rows = this.table.getRows(), at = event.shiftKey ? 0 : -1;
+      const cells = rows.at(at).getCells().map(cell => cell.getElement()).filter(each => each.hasAttribute("tabindex"));
+      if (open !== cells.at(at)) return;
+      event.stopPropagation();
+      open.tabIndex = -1; // or Shift+Tab would lead to the cell, which opens its editor again
+      setTimeout(() => { open.tabIndex = 0 });
     }
 
     // Take no input yet: Panel redraws a table once the last of its stylesheets has come.

@@ -37,6 +37,8 @@ WIDTHS = [  # least pixels, and shares of the rest; a phone has no rest: it show
     *({"field": column, "minWidth": 65, "widthGrow": 1} for column in COLUMNS[1:]),
     {"field": PROBLEM, "minWidth": 1, "widthGrow": 4},
 ]
+NOT_SENT = "correct what is marked in the table first."
+OTHER_ROWS = "The forecast below is of other rows than these; Forecast makes one of these."
 LISTED = 8  # problems below the table; all are marked in it
 
 
@@ -92,6 +94,8 @@ class TypedBars:
         self._context, self._symbol = context, symbol
         self._checking = self._changed = False
         self._last_close: float | None = None
+        self._sent: list[list[str]] | None = None  # rows of the forecast that is shown
+        self._prefilled, self._unanswered = False, False  # once; whether the last check failed
         self._result = Result(context, symbol)
         self._table, self._count = BarTable(), html(height=28)
         self._paste = pn.widgets.TextAreaInput(
@@ -118,9 +122,17 @@ class TypedBars:
         again.on_click(lambda _: self._prefill())
         self._prefill()
 
+    def poll(self) -> None:
+        """Ask again what the service did not answer."""
+        if not (self._prefilled or self._table.rows):
+            self._prefill()
+        elif self._unanswered:
+            pn.state.execute(self._check)
+
     def _prefill(self) -> None:
         with self._result.asking():
             needs = self._context.client.needs(self._symbol)
+            self._prefilled = True
             self._result.fail("", keep=True)  # the service may have been away
             try:
                 bars = self._context.client.hourly_bars(self._symbol).tail(needs.tsteps)
@@ -151,6 +163,7 @@ class TypedBars:
 
     def _check(self) -> None:
         """Start a check, on the event loop; a change during a check is checked afterwards."""
+        self._compare_rows()
         self._changed = True
         if not self._checking:
             self._checking, self._changed = True, False
@@ -164,7 +177,7 @@ class TypedBars:
         pn.state.execute(lambda: self._end_check(found, failed[-1]))
 
     def _end_check(self, found: CheckResult | None, failed: str) -> None:
-        self._checking = False
+        self._checking, self._unanswered = False, not found
         if self._changed:
             self._check()
         elif found:
@@ -180,25 +193,37 @@ class TypedBars:
         lack = checked.lacks(needs)
         return CheckResult(needs, checked, checked.bad, [lack] if lack else [])
 
+    def _compare_rows(self) -> None:
+        """Say whether the forecast that is shown is of other rows."""
+        if self._sent is not None:
+            self._result.fail("" if self._sent == _filled(self._table.rows) else OTHER_ROWS, keep=True)
+
     def _show(self, found: CheckResult) -> None:
         self._table.mark(found.bad)
         self._count.object = _sentences(found)
 
     def _send(self) -> None:
+        rows, self._sent = self._table.rows, None
         with self._result.asking():
-            found = self._run_check(self._table.rows)
+            found = self._run_check(rows)
             pn.state.execute(lambda: self._show(found))
             if found.bad or found.whole:
-                self._result.fail("Nothing was sent: correct what is marked in the table first.")
+                self._result.fail(f"Nothing was sent: {NOT_SENT if found.bad else ' '.join(found.whole)}")
                 return
             bars = found.checked.bars.tail(found.needs.tsteps)
             body = write_request(self._symbol, bars).encode()
             try:
                 self._result.show(self._context.client.predict(body), bars, body=body)
+                self._sent = _filled(rows)
+                pn.state.execute(self._compare_rows)  # they may have changed meanwhile
             except InvalidRequest as refused:
                 bad, whole = cells_of(refused.problems, found.checked, len(found.checked.rows) - bars.height)
                 pn.state.execute(lambda: self._show(replace(found, bad=bad, whole=whole)))
                 self._result.fail("The service refuses these hours, for what is marked in the table.")
+
+
+def _filled(rows: list[list[str]]) -> list[list[str]]:
+    return [row for row in rows if any(map(str.strip, row))]
 
 
 def _sentences(found: CheckResult) -> str:

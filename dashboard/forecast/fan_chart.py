@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import panel as pn
 import polars as pl
 from bokeh.events import Event, Tap
 from bokeh.models import ColumnDataSource, CrosshairTool, CustomJSHover, DataRange1d, HoverTool, Range1d
@@ -25,11 +26,13 @@ NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
 PAST = ("past_low", "past_median", "past_high")
 PAST_BAND = ("past_middle", "past_height")
-HOUR_COLUMNS = ("x", "ts", *CANDLE, *PAST, *PAST_BAND)
+TOLD = ("volume_told", "spread_told", "past_told")  # as text, since Bokeh writes NaN and null into a tip
+HOUR_COLUMNS = ("x", "ts", *CANDLE, *PAST, *PAST_BAND, *TOLD)
 PATH_COLUMNS = ("x", "ts", "median", "persistence", *EDGES)
-SEEN_HORIZONS = 3  # of history at first; the wheel shows more
+SEEN_HORIZONS = 3  # of history at first
 NEAREST, EDGE = 12, 0.8  # places: of the history at least, and right of the last step
-PRICE = "return isNaN(value) ? 'none' : value.toFixed(decimals)"
+NARROWEST = 6  # places in the narrowest view
+PRICE, NONE = "return value.toFixed(decimals)", "none"
 
 
 class FanChart:
@@ -51,7 +54,11 @@ class FanChart:
             for names in (HOUR_COLUMNS, PATH_COLUMNS, PATH_COLUMNS, HOUR_COLUMNS)
         )
         self._marked = ColumnDataSource({name: [] for name in ("x", "low", "median", "high")})
-        self._places = Range1d(start=0, end=1)
+        self._places = Range1d(start=0, end=NARROWEST, min_interval=NARROWEST)
+        more, last = (pn.widgets.Button(label=name, margin=(22, 8, 4, 0)) for name in ("More history", "Last hours"))
+        more.on_click(lambda _: pn.state.execute(self._show_more))
+        last.on_click(lambda _: pn.state.execute(self._show_last))
+        self.buttons = [more, last]
         plot.x_range = self._places
         self._axis = TimeAxis(plot, zone)
         self._draw_past()
@@ -94,7 +101,7 @@ class FanChart:
         plot, ink = self.plot, self._colours.ink
         steps = plot.vbar("x", 1, "high_80", "low_80", source=self._path, fill_alpha=0, line_alpha=0)
         self._price = CustomJSHover(args={"decimals": 2}, code=PRICE)
-        fields = (*PRICES, "spread", *PAST, "median", "persistence", *EDGES)
+        fields = (*PRICES, "median", "persistence", *EDGES)
         told: dict[str, Any] = {f"@{field}": self._price for field in fields} | {"@ts": moment_hover(zone.key)}
         follow: dict[str, Any] = {"mode": "vline", "point_policy": "follow_mouse", "visible": False, "formatters": told}
         self._of_hours = HoverTool(renderers=[candles], tooltips=[], **follow)
@@ -113,6 +120,7 @@ class FanChart:
         """bars     hourly, up to the origin; after: the bars that followed, as far as they are known"""
         prices = prices_of(forecast)
         show_prices(self.plot, prices)
+        self._decimals = prices.decimals
         self._price.args = {"decimals": prices.decimals}
         hours = self._session.hours(bars["ts"][0], forecast.origin_ts)["ts"].to_list()
         self._place_of = {ts: place - len(hours) + 1 for place, ts in enumerate(hours)}
@@ -138,17 +146,27 @@ class FanChart:
         """Bound the view; it keeps its position if that is within the bounds and the horizon is the same."""
         start = self._places.start
         assert isinstance(start, int | float)
-        if last != self._steps or start < first - 0.5:
-            self._places.update(start=max(first, -max(SEEN_HORIZONS * last, NEAREST)) - 0.5, end=last + EDGE)
         self._places.bounds = (first - 0.5, last + EDGE)
-        self._steps = last
+        self._first, was, self._steps = first, self._steps, last
+        if last != was or start < first - 0.5:
+            self._show_last()
+
+    def _show_last(self) -> None:
+        last = self._steps
+        self._places.update(start=max(self._first, -max(SEEN_HORIZONS * last, NEAREST)) - 0.5, end=last + EDGE)
+
+    def _show_more(self) -> None:
+        """Show twice as much, as far as there is history."""
+        start, end = self._places.start, self._places.end
+        assert isinstance(start, int | float) and isinstance(end, int | float)
+        self._places.start = max(self._first - 0.5, 2 * start - end)
 
     def _set_hour_tooltips(self, past: str) -> None:
         """past    label of the past forecasts of these hours; empty: there are none"""
         told = [(price.capitalize(), f"@{price}{{custom}}") for price in PRICES]
-        volume = [("Volume", "@volume{0,0}")] * bool(np.isfinite(self._hours["volume"]).any())
-        said = [(past, "@past_low{custom} to @past_high{custom}, median @past_median{custom}")] * bool(past)
-        spread = [("Spread", "@spread{custom}")] * bool(np.isfinite(self._hours["spread"]).any())
+        volume = [("Volume", "@volume_told")] * bool(np.isfinite(self._hours["volume"]).any())
+        said = [(past, "@past_told")] * bool(past)
+        spread = [("Spread", "@spread_told")] * bool(np.isfinite(self._hours["spread"]).any())
         self._of_hours.tooltips = [("Closes", "@ts{custom}"), *told, *volume, *spread, *said]
 
     def show_past(self, path: PastPath | None, step: int) -> None:
@@ -163,7 +181,12 @@ class FanChart:
             for name, values_N in zip(PAST, (low_N, path.median_N, high_N), strict=True):
                 past[name][at] = values_N[taken]
         low, high = past["past_low"], past["past_high"]
-        self._hours = {**self._hours, **past, "past_middle": (low + high) / 2, "past_height": high - low}
+        bands = {"past_middle": (low + high) / 2, "past_height": high - low}
+        told = [
+            NONE if np.isnan(middle) else "{} to {}, median {}".format(*map(self._write, (lower, upper, middle)))
+            for lower, upper, middle in zip(low, high, past["past_median"], strict=True)
+        ]
+        self._hours = {**self._hours, **past, **bands, "past_told": told}
         self._candles.data = self._hours
         known = np.isfinite(past["past_low"]).any()
         self._set_hour_tooltips(f"80 % forecast {step} h before" if known else "")
@@ -175,15 +198,22 @@ class FanChart:
 
     def _read_hours(self, bars: pl.DataFrame, places: Mapping[datetime, int]) -> dict[str, Any]:
         bars = bars.filter(pl.col("ts").is_in(list(places)))
+        candles = candle_columns(bars, self._colours)
         return {
             "x": np.array([places[ts] for ts in bars["ts"]], dtype=float),
             "ts": _to_ms(bars["ts"].to_list()),
-            **candle_columns(bars, self._colours),
+            **candles,
+            "volume_told": [NONE if np.isnan(volume) else f"{volume:,.0f}" for volume in candles["volume"]],
+            "spread_told": [NONE if np.isnan(spread) else self._write(spread) for spread in candles["spread"]],
+            "past_told": [NONE] * bars.height,
             **dict.fromkeys((*PAST, *PAST_BAND), np.full(bars.height, np.nan)),
         }
 
-    def legend(self, *, after: bool, past: str) -> str:
-        return fan_legend(self._colours, after=after, past=past)
+    def _write(self, price: float) -> str:
+        return f"{price:.{self._decimals}f}"
+
+    def legend(self, *, past: str) -> str:
+        return fan_legend(self._colours, after=bool(len(self._after.data["x"])), past=past)
 
 
 def path_columns(forecast: ForecastReply) -> dict[str, Any]:

@@ -30,9 +30,9 @@ def figures(forecast: ForecastReply, step: int, zone: ZoneInfo, now: datetime, *
     past    whether the hours were chosen by the visitor: their age is then left out
     """
     chosen, prices = forecast.path[step - 1], prices_of(forecast)
-    ahead = f"{step} h ahead"
+    ahead, is_old = f"{step} h ahead", past or closed_steps(forecast, now) > 1
     told = [
-        Figure("Last price" if past else "Price now", prices.amount(forecast.last_close), "persistence: it stays"),
+        Figure("Last price" if is_old else "Price now", prices.amount(forecast.last_close), "persistence: it stays"),
         Figure(f"80 % interval, {ahead}", f"{prices.number(chosen.lower_80)} to {prices.number(chosen.upper_80)}",
                f"by {moments(chosen.target_ts, zone)}", "interval"),
         Figure(f"Median, {ahead}", prices.amount(chosen.price), f"{signed(bps(chosen))} bps {_way(chosen)}"),
@@ -54,9 +54,14 @@ def arm_words(forecast: ForecastReply) -> str:
     return f"{who}, trained until {model.trained_until[:10]}"
 
 
+def closed_steps(forecast: ForecastReply, now: datetime) -> int:
+    """Return how many hours of the path have closed."""
+    return sum(step.target_ts <= now for step in forecast.path)
+
+
 def age_figure(forecast: ForecastReply, zone: ZoneInfo, now: datetime) -> Figure:
     """Return the age of the last bar."""
-    closed = sum(step.target_ts <= now for step in forecast.path)
+    closed = closed_steps(forecast, now)
     more = "or more " * (closed == len(forecast.path))
     said = f"{closed} {more}session hours since {short(forecast.origin_ts, zone)}"
     return Figure("Age of the data", format_span(max(now - forecast.origin_ts, now - now)), said,

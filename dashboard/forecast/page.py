@@ -84,7 +84,7 @@ def page(context: PageContext) -> Viewable:
 
     def poll() -> None:
         shown = made.get((way.value, symbol.value))  # none yet while it is being built
-        if isinstance(shown, LatestForecast):
+        if shown:
             shown.poll()
 
     selected = SelectedView(build, way, symbol, min_height=560)

@@ -53,8 +53,8 @@ class Result:
         )
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self._details = pn.Column(
-            self._legend, pn.FlexBox(self._pick, html(HINT)), self._scored, self._table, self._trust, self._files,
-            self._curl, visible=False, **wide,
+            self._legend, pn.FlexBox(self._pick, *self._chart.buttons), html(HINT), self._scored, self._table,
+            self._trust, self._files, self._curl, visible=False, **wide,
         )  # fmt: skip
         self._picture = pn.Column(pn.pane.Bokeh(self._chart.plot, **wide), visible=False, **wide)
         room = pn.Column(self._picture, min_height=self._chart.plot.height, **wide)
@@ -119,8 +119,8 @@ class Result:
         path = make_path(past.forecasts, past.close_by_target, step) if past.forecasts else None
         self._chart.show_past(path, step)
         self._chart.mark(step)
-        said = f"80 % interval that was forecast {step} h before (shaded)" if path else ""
-        self._legend.object = self._chart.legend(after=self._is_past, past=said)
+        said = f"80 % interval that was forecast {step} h before (shaded), and its median (dashes)" if path else ""
+        self._legend.object = self._chart.legend(past=said)
         zone = self._context.zone
         steps = {f"{at} · {short(each.target_ts, zone)}": at for at, each in enumerate(forecast.path, start=1)}
         offer(self._pick, steps, step)

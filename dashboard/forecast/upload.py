@@ -1,6 +1,7 @@
 """Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import polars as pl
 from bokeh.events import Event, Tap
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
+from dashboard.client import ServiceError
 from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileUpload
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
@@ -35,6 +37,7 @@ class Upload:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol = context, symbol
         self._bars = pl.DataFrame()
+        self._again: Callable[[], None] | None = None  # what the service did not answer
         self._read, self._ask = Coalesced(self._read_file), Coalesced(self._predict)
         self._result = Result(context, symbol)
         limit = context.settings.upload.max_bytes
@@ -51,7 +54,7 @@ class Upload:
         self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=200, **look)
         self._decimal = Choice(name="Decimal sign of prices", options=DECIMAL_SIGNS, width=180, **look)
         self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=220, **look)
-        self._origin = Choice(name="Forecast made at", options={}, width=300, **look)
+        self._origin = Choice(name="Forecast made at", options={}, width=350, **look)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
             f'<p class="quiet">CSV or other text, xlsx or Parquet, also as gzip or zip: ticks, minutes or hours, up to '
@@ -73,6 +76,22 @@ class Upload:
             choice.param.watch(lambda _: self._read(), "value")
         self._origin.param.watch(lambda _: self._ask(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
+
+    def poll(self) -> None:
+        """Ask again what the service did not answer, once it does."""
+        if self._again:
+            with suppress(LstmTsError):
+                self._context.client.needs(self._symbol)
+                self._again()
+
+    @contextmanager
+    def _noting(self, ask: Callable[[], None]) -> Iterator[None]:
+        """Keep what the service does not answer, for `poll`."""
+        try:
+            yield
+        except ServiceError:
+            self._again = ask
+            raise
 
     def _on_state_change(self) -> None:
         state = self._drop.state
@@ -98,6 +117,7 @@ class Upload:
         self._result.fail("")
 
     def _read_file(self) -> None:
+        self._again = None
         if self._drop.state != THERE:
             return
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
@@ -110,7 +130,8 @@ class Upload:
             found = recognise_file(path, name, self._symbol, options)
             self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, lambda rows: self._show_progress(path, rows))
-            needs = self._context.client.needs(self._symbol)
+            with self._noting(self._read):
+                needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:
             refusal = str(error)
             self._draw(path, lambda: self._refuse(refusal))
@@ -168,7 +189,8 @@ class Upload:
     def _predict(self) -> None:
         if (origin := self._origin.value) is None:
             return
-        with self._result.asking():
+        self._again = None
+        with self._result.asking(), self._noting(self._ask):
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
@@ -193,6 +215,7 @@ class _Overview:
         self._source, self._marked = ColumnDataSource({"x": [], "close": []}), ColumnDataSource({"x": []})
         self.plot.line("x", "close", source=self._source, color=colours.rising)
         self.plot.vspan("x", source=self._marked, color=colours.falling, line_width=2)
+        self.plot.xaxis.axis_label = self._zone.key
         self._label = CustomJSTickFormatter(args={"labels": []}, code="return labels[tick] || ''")
         self.plot.xaxis.formatter = self._label
         self.plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=4, num_minor_ticks=0)

@@ -23,6 +23,7 @@ BLOCK_BYTES = 1 << 20
 RECOGNISED_ROWS = 100_000  # read at a time, where the dates of all rows tell their order
 CHOOSE = {  # by the beginning of the advice to those who type commands
     "set source.zone, or source.stamps=close": "Choose another zone, or that its bars are stamped when they close",
+    "set source.zone or another session": "Choose another zone, or the symbol that the file is of",
     "set source.zone": "Choose another zone",
     "set source.dates": "Choose whether the day or the month comes first",
     "set source.stamps": "Choose that its bars are stamped when they close",

@@ -53,7 +53,7 @@ def label(at: datetime, of_rank: int, *, within_days: bool) -> str:
 
 
 class TimeAxis:
-    """The lower axis of a plot; `show` changes it in place."""
+    """The lower axis of a plot, which names the zone; `show` changes it in place."""
 
     def __init__(self, plot: figure, zone: tzinfo) -> None:
         self._zone = zone
@@ -61,6 +61,7 @@ class TimeAxis:
             args={"plot": plot, "places": [], "order": [], "room": LABEL_PX, "most_labels": MOST}, major_code=TICKS
         )
         self._formatter = CustomJSTickFormatter(args={"places": [], "labels": []}, code=LABEL)
+        plot.xaxis.axis_label = str(zone)
         plot.xaxis.ticker, plot.xaxis.formatter = self._ticker, self._formatter
 
     def show(self, place_P: Floats, moments: Sequence[datetime]) -> None:

@@ -12,6 +12,10 @@ from bokeh.plotting import figure
 MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
 # A finger on the picture scrolls the page.
 TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
+# A wheel that does not keep its focus ignores the range's least interval.
+NARROWED = """const {start, end, min_interval, held} = range
+if (end - start >= min_interval - 1e-6) range.held = {start, end}
+else if (held) range.setv(held)"""
 HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours have no room."
 # A moment in the zones of `args`, formatted in the browser; in the second zone only if it is another time there.
 MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
@@ -28,10 +32,12 @@ def moment_hover(zone: str) -> Any:
 
 
 def drag_and_zoom(plot: figure) -> None:
-    """A mouse drags the lower axis, and its wheel zooms it."""
+    """A mouse drags the lower axis, and its wheel zooms it, to the range's least interval."""
     drag, wheel = PanTool(dimensions="width"), Wheel(dimensions="width", maintain_focus=False)
     plot.add_tools(drag, wheel)
     plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
+    for edge in ("start", "end"):
+        plot.x_range.js_on_change(edge, CustomJS(args={"range": plot.x_range}, code=NARROWED))
     plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
 
 
@@ -57,7 +63,7 @@ class TimeSpan:
         self.buttons = [pn.widgets.Button(name=name, margin=(22, 8, 4, 0)) for name in (*MOVES, "Whole span")]
         for button, move in zip(self.buttons, MOVES.values(), strict=False):
             button.on_click(partial(self._move, *move))
-        self.buttons[-1].on_click(lambda _: self.zoom_to(*self._whole()))
+        self.buttons[-1].on_click(self._show_whole)
 
     @property
     def seen(self) -> tuple[float, float]:
@@ -65,11 +71,15 @@ class TimeSpan:
         assert isinstance(start, float | int) and isinstance(end, float | int)
         return start, end
 
-    def zoom_to(self, start: float, end: float) -> None:
-        """Show the span as far as there is something, no narrower than the eye needs."""
+    def zoom_to(self, start: float, end: float) -> float:
+        """Show the span as far as there is something, no narrower than the eye needs; return where it begins."""
         self._moving()
         start, end = clip(start, end, self._whole(), self._narrowest)
         pn.state.execute(lambda: self.range.update(start=start, end=end))
+        return start
+
+    def _show_whole(self, _: object) -> None:
+        self.zoom_to(*self._whole())
 
     def grow(self) -> None:
         """Let it be moved as far as there is something by now."""
