@@ -83,9 +83,12 @@ def test_an_undefined_test_claims_nothing():
     assert describe_skill("6", horizon).startswith("6 hours ahead: no skill over volatility (DM test undefined")
 
 
-def test_the_table_fits_a_terminal_and_shows_persistence_at_every_step():
+@pytest.mark.parametrize("columns", [120, 80])
+def test_the_table_fits_a_terminal_and_shows_persistence_at_every_step(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     table = format_table(compute_scores(make_record()))
-    assert max(map(len, table.splitlines())) <= 120
+    assert max(map(len, table.splitlines())) <= columns
+    assert "in 80 % interval" in table
     assert table.count("\npersistence") == 3
     assert [line.split(":")[0] for line in table.splitlines() if " ahead: " in line] == [
         "1 hour ahead",

@@ -4,6 +4,8 @@ import base64
 import html
 import io
 import math
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from lstm_ts.scoring.scores import (
 from lstm_ts.scoring.tables import align, number, p_cell, percent
 
 DPI = 110
+MOST_COLUMNS = 120  # of a terminal
+DROPPED = (4, 5, 6)  # columns of the score table that a narrow terminal does without: both MAE, then the direction
 GROUP_CELLS = 6  # of a step in a table of groups
 
 STYLE = (
@@ -75,17 +79,30 @@ WORDS = {
 
 
 def format_table(scores: Scores) -> str:
-    """The score table and its verdicts as plain text, at most 120 columns wide."""
+    """Return the score table and its verdicts as plain text, as wide as the terminal, at most MOST_COLUMNS."""
+    width = min(shutil.get_terminal_size((MOST_COLUMNS, 24)).columns, MOST_COLUMNS)
     first, last = scores.span
-    blocks = [f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the model over each baseline"]
+    lead = f"{scores.symbol}, {scores.n:,} origins, {first} to {last}; skill and DM p: the model over each baseline"
+    lines = textwrap.wrap(lead, width)
     known = {step: scores.horizons[step].n for step in scores.shown_steps}
     if set(known.values()) != {scores.n}:
         counts = ", ".join(f"{count:,} at {step} h" for step, count in known.items())
-        blocks.append(f"A step is scored at the origins whose close that far ahead is known: {counts}.")
+        told = f"A step is scored at the origins whose close that far ahead is known: {counts}."
+        lines += textwrap.wrap(told, width)
     for step in scores.shown_steps:
-        horizon = scores.horizons[step]
-        blocks += ["", *align(_score_rows(step, scores)), describe_skill(step, horizon)]
-    return "\n".join(blocks)
+        verdict = textwrap.wrap(describe_skill(step, scores.horizons[step]), width)
+        lines += ["", *_fit(_score_rows(step, scores), width), *verdict]
+    return "\n".join(lines)
+
+
+def _fit(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Return the lines of a score table, without those of DROPPED that have no room."""
+    lines = align(rows)
+    for count in range(1, len(DROPPED) + 1):
+        if len(lines[0]) > width:
+            kept = [[cell for at, cell in enumerate(row) if at not in DROPPED[:count]] for row in rows]
+            lines = align([tuple(row) for row in kept])
+    return lines
 
 
 def _score_rows(step: str, scores: Scores) -> list[tuple[str, ...]]:
