@@ -210,6 +210,8 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             expect(beside).to_have_count(2)
             page.get_by_label("Runs to compare").select_option(label=label(older, BERLIN))
             expect(beside).to_have_count(1)
+            failed: list[Exception] = []
+            page.on("pageerror", lambda error: failed.append(error))
             page.get_by_label("Filter").press_sequentially("lr=0.01")
             expect(page.get_by_role("region", name="1 run, newest first").locator("tbody tr")).to_have_count(1)
             page.get_by_label("Filter").fill("no run has this")
@@ -221,6 +223,7 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             expect(listed.locator("tbody tr")).to_have_count(2)
             page.get_by_label("Run", exact=True).select_option(label=label(older, BERLIN))
             expect(page.get_by_text(f"Its files are in {older.folder}.")).to_be_visible()
+            assert failed == []
             assert f"{older.horizons['1'].pinball_bps:.3f}" in row_of(page, "Pinball loss on the same origins", "model")
             assert "0.0001" in row_of(page, "What runs differ in", "optimisation.lr")
             loss = "Validation loss over har_rolling's on the same hours (lower is better)"

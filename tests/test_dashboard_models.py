@@ -236,7 +236,7 @@ def test_without_a_registry_a_version_or_a_password_the_page_says_what_to_do(
         models.page(visit_of(empty))
     registered = RegistryClient(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/ledger.db")
     told = PromotionPanel(context, registered, "XAGUSD", lambda: None).view
-    assert [each.object for each in told] == [OFF]
+    assert [each.object for each in told] == [OFF.format(context.settings.typed_paths)]
 
 
 def visit_of(folder: Path) -> PageContext:

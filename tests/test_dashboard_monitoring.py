@@ -24,9 +24,9 @@ from dashboard.monitoring.challenger import challenger_view
 from dashboard.monitoring.checks import find_checks, make_check
 from dashboard.monitoring.hourly_coverage import find_bounds
 from dashboard.monitoring.incidents import incidents_view
-from dashboard.monitoring.live_skill import describe_skill, skill_through_time
+from dashboard.monitoring.live_skill import describe_skill, skill_columns, skill_through_time
 from dashboard.monitoring.model_view import ModelView
-from dashboard.monitoring.past_forecasts import PastPath, describe, fan_tips, find_breaks
+from dashboard.monitoring.past_forecasts import PastChart, PastPath, describe, fan_tips, find_breaks
 from dashboard.monitoring.service import data_view, duration, quantile, service_view
 from dashboard.monitoring.watched import Watched, WatchedLedger
 from dashboard.server import read_settings
@@ -204,6 +204,9 @@ def test_skill_has_an_interval_after_some_days_and_is_claimed_over_the_best_base
     assert points[-1].skill == pytest.approx(0.2)
     best, other = (describe_skill("har", points[-1], 1, settings, is_best=is_best) for is_best in (True, False))
     assert best.startswith("+20.0 % over har, the best baseline, by 9,600 forecasts 1 session hour ahead on 400 days")
+    assert [skill_columns([(np.datetime64("2014-01-01"), point)])["between"] for point in (points[0], points[-1])] == [
+        ["not known yet"], [best.split("between ")[1].removesuffix(": proven skill.")],
+    ]  # fmt: skip
     assert best.endswith(": proven skill.") and "proven" not in other
     young = describe_skill("har", points[0], 1, settings, is_best=True)
     assert young.endswith("since 01 Jan 2014; an interval is there after 20 days.")
@@ -243,7 +246,7 @@ def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good
     assert f"The monitor has not run yet: <code>{command}</code>" in text and text.count(command) == 5
     assert "an interval for the skill is there after 20 days" in text
     assert "No forecast is kept of it" in text and "No forecast has been scored yet: coverage by hour of day" in text
-    assert "No version is challenger of XAGUSD" in text
+    assert "No version is challenger of XAGUSD" in text and f"reason=… paths.data={tmp_path}/data" in text
     assert text.count("? unknown") == 4 and "✓" not in text
     assert not any(column.min_height for column in model.view.select(pn.Column)), "room is kept for no picture"
     assert "No alert has been raised" in incidents_view(WatchedLedger(unwatched.url).alarms(NOON), BERLIN)
@@ -294,10 +297,10 @@ def test_a_challengers_evidence_is_the_monitors_whatever_the_page_is_configured_
     challenge = Challenge(1, NOON, NOON, state, ChallengeVerdict.RUNNING, "Undecided.", evidence)
     moved = AliasChange(NOON, "XAGUSD", "challenger", "promote", None, 2, "me", "so", "done")
     watched = Watched("XAGUSD", NOON, (), (1, 2), {"challenger": moved}, challenge.to_json())
-    html = challenger_view(watched, settings, BERLIN, is_late=False)
+    html = challenger_view(watched, settings, BERLIN, is_late=False, paths="")
     assert all(f"10^{value}" in html for value in (0.5, 0.6, 0.7, 0.8, -0.9, 1.7, 1.1))
     of_old = replace(watched, challenge={**challenge.to_json(), "evidence": None})
-    assert "Nothing is known yet" in challenger_view(of_old, settings, BERLIN, is_late=False)
+    assert "Nothing is known yet" in challenger_view(of_old, settings, BERLIN, is_late=False, paths="")
 
 
 def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None:
@@ -307,12 +310,18 @@ def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None
     assert high_K == pytest.approx([0.308, 0.975, 1], abs=1e-3)
 
 
-def test_misses_are_those_outside_of_80_percent_and_the_line_breaks_where_hours_lack() -> None:
+def test_misses_are_those_outside_of_80_percent_and_the_line_breaks_where_hours_lack(
+    empty: Path, tmp_path: Path
+) -> None:
     hours = np.array([1.0, 2.0, 3.0, 9.0, 10.0]) * 3.6e6
     band_N2 = {"50": np.tile([15.5, 16.5], (5, 1)), "80": np.tile([15.0, 17.0], (5, 1))}
     path = PastPath(hours - 3.6e6, hours, np.full(5, 16.0), band_N2, np.array([16.0, 17.5, np.nan, 14.0, 16.5]))
     assert path.missed_N.tolist() == [False, True, False, True, False]
     assert [name for name, _ in fan_tips(path)] == ["Target", "Forecast at", "Median", "50 %", "80 %"]
+    chart = PastChart(Unwatched(empty, tmp_path).context, "XAGUSD")
+    chart.show(path, hours)
+    came = [each.data_source.data["came"] for each in chart.plot.renderers if "came" in each.data_source.data]
+    assert came[0][:3] == ["16.000", "17.500", "not known yet"]
     line = find_breaks(path.target_ms_N / 6e4, path.close_N)
     assert np.array_equal(line["close"], [16.0, 17.5, np.nan, 14.0, 16.5], equal_nan=True)
     assert np.isnan(line["x"][2])

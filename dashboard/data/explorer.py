@@ -41,9 +41,10 @@ const prices = [["O", open], ["H", high], ["L", low], ["C", close]].map(
   ([name, column]) => `${name} ${column[at].toFixed(decimals)}`)
 const amount = has_volume ? [`V ${Math.round(volume[at]).toLocaleString("en-GB")}`] : []
 const quoted = Number.isFinite(spread[at]) ? [`spread ${spread[at].toFixed(decimals)}`] : []
+const opens = `opens ${told(ts[at])}`
 const lines = plot.inner_width < NARROW_PX
-  ? [...told(ts[at]).split(/ (?=\\()/), prices.slice(0, 2), prices.slice(2), [...amount, ...quoted]]
-  : [told(ts[at]), [...prices, ...amount, ...quoted]]
+  ? [...opens.split(/ (?=\\()/), prices.slice(0, 2), prices.slice(2), [...amount, ...quoted]]
+  : [opens, [...prices, ...amount, ...quoted]]
 readout.text = lines.map(line => [line].flat().join("  ")).join("\\n")"""
 
 
@@ -174,7 +175,11 @@ class Explorer:
             self._refuse(f"Stored are {first:%Y-%m-%d} to {last:%Y-%m-%d}; choose a day of these.")
             return
         time, until = self._held.time, day + (DAY if self._kind == MINUTES else 7 * DAY)
-        self._span.zoom_to(time.place(day), time.place(until))
+        start = self._span.zoom_to(time.place(day), time.place(until))
+        if (shown := time.moment(start)).date() != day.date():
+            is_open = time.moment(time.place(day)).date() == day.date()
+            why = f"the bars end on {last:%Y-%m-%d}" if is_open else f"the market is closed on {day:%Y-%m-%d}"
+            self._refuse(f"Shown from {shown:%Y-%m-%d} on: {why}.")
 
     def _refuse(self, text: str) -> None:
         self._wrong.object = alert(text) if text else ""

@@ -30,6 +30,10 @@ from lstm_ts.market.bars import TS
 from lstm_ts.market.prices import Quote
 
 NONE_UNKNOWN = pl.DataFrame(schema={"start": TS, "end": TS})
+HOURS_ALONE = (
+    '<p class="quiet">Hours of {} are stored, which Prices shows, but no minutes, of which it would be known what is '
+    "missing.</p>"
+)
 TIME = "%a %d %b %Y %H:%M"
 
 
@@ -126,7 +130,7 @@ def page(context: PageContext) -> Viewable:
             ingest = f"python -m lstm_ts.ingest symbol={name}{context.settings.typed_paths}"
             return problem(f"No bars of {name} are stored. Run {ingest}, then load this page again.")
         if wanted == "Coverage" and MINUTES not in kinds:
-            return problem(f"Hours of {name} are stored, but no minutes, of which it would be known what is missing.")
+            return html(HOURS_ALONE.format(escape(name)))
         if wanted == "Coverage":
             return Coverage(context, name).view
         if name not in prices:

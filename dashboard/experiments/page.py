@@ -41,8 +41,9 @@ class Experiments:
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self._show, self._parameter, self._score, self._span, self._run = (
             Choice(name=name, options={}, width=width, margin=(4, 16, 4, 0))
-            for name, width in (("Show", 320), ("Parameter", 240), ("Score", 340), ("Scored on", 300), ("Run", 340))
+            for name, width in (("Show", 320), ("Parameter", 240), ("Score", 340), ("Scored on", 300), ("Run", None))
         )
+        self._run.param.update(sizing_mode="stretch_width", max_width=480)
         self._filter = pn.widgets.TextInput(name="Filter", placeholder="all of these words", width=240, margin=(4, 0))
         self._compare = pn.widgets.MultiSelect(
             name="Runs to compare", size=5, sizing_mode="stretch_width", max_width=420, margin=(4, 0)

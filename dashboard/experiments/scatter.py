@@ -104,7 +104,9 @@ class Scatter:
 
     def mark(self, run: Run | None) -> None:
         places = [place for place, each in enumerate(self._runs) if each == run]
-        self._ring.data = {axis: [self._columns[axis][place] for place in places] for axis in ("x", "y")}
+        ring = {axis: [self._columns[axis][place] for place in places] for axis in ("x", "y")}
+        if ring != dict(self._ring.data):  # a browser may not know a picture yet that was drawn just now
+            self._ring.data = ring
 
 
 def _numbers(values: Sequence[Value]) -> list[float]:

@@ -16,7 +16,7 @@ from lstm_ts.registry.version import ALIASES, CHALLENGER, CHAMPION, PROMOTE, ROL
 OFF = (
     '<p class="quiet">Nobody promotes or rolls back here: no operator password is set. To switch it on, set '
     "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
-    "<code>python -m lstm_ts.registry action=promote</code> does the same on a command line.</p>"
+    "<code>python -m lstm_ts.registry action=promote{}</code> does the same on a command line.</p>"
 )
 
 
@@ -33,9 +33,8 @@ class PromotionPanel:
         self._why = html()
         self._is_on = bool(context.settings.operator_password)
         self._confirmation = Confirmation(context.settings.operator_password, moved, reason="Reason, which is kept")
-        shown = (
-            [pn.FlexBox(*self._buttons.values()), self._why, self._confirmation.view] if self._is_on else [html(OFF)]
-        )
+        off = html(OFF.format(escape(context.settings.typed_paths)))
+        shown = [pn.FlexBox(*self._buttons.values()), self._why, self._confirmation.view] if self._is_on else [off]
         self.view = pn.Column(*shown, sizing_mode="stretch_width", margin=0)
 
     def aim(self, version: Version, versions: list[Version]) -> None:

@@ -20,8 +20,8 @@ HEALTH = dict.fromkeys(ChallengeVerdict, Health.UNKNOWN) | {
 }
 NONE = (
     "<p>No version is challenger of {name}. On the Models page, or by <code>python -m lstm_ts.registry action=promote "
-    "name={name} version=N alias=challenger reason=…</code>, one is set beside the champion: from then on both are "
-    "compared at every session hour, until the challenger is found to be worse, no worse or better.</p>"
+    "name={name} version=N alias=challenger reason=…{paths}</code>, one is set beside the champion: from then on both "
+    "are compared at every session hour, until the challenger is found to be worse, no worse or better.</p>"
 )
 NO_VERDICT = (
     '<p class="quiet">Nothing is known yet: evidence adds up with each hour that both have forecast and whose outcome '
@@ -29,11 +29,11 @@ NO_VERDICT = (
 )
 
 
-def challenger_view(watched: Watched, settings: VerdictSettings, zone: ZoneInfo, *, is_late: bool) -> str:
-    """HTML."""
+def challenger_view(watched: Watched, settings: VerdictSettings, zone: ZoneInfo, *, is_late: bool, paths: str) -> str:
+    """Return HTML; `paths` are the overrides of the folders in a command."""
     version, change = watched.version_of(CHALLENGER), watched.holders.get(CHALLENGER)
     if version is None or change is None:
-        return last_one(change, zone) + NONE.format(name=escape(watched.name))
+        return last_one(change, zone) + NONE.format(name=escape(watched.name), paths=escape(paths))
     champion = watched.version_of(CHAMPION)
     lead = f"<p>Version {version} is challenger of version {champion or '-'} since {moved_words(change, zone)}</p>"
     if watched.challenge is None:

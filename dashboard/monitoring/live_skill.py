@@ -30,7 +30,7 @@ from lstm_ts.scoring.tables import percent
 
 DRAWN = 200  # points of a line, at most
 Line = tuple[str, list[tuple[np.datetime64, LiveSkill]]]  # baseline, and skill over it after each day
-COLUMNS = ("x", "skill", "low", "high", "day", "n")
+COLUMNS = ("x", "skill", "low", "high", "between", "day", "n")
 
 
 def skill_through_time(losses: DailyLosses, settings: SkillSettings) -> list[tuple[np.datetime64, LiveSkill]]:
@@ -61,9 +61,8 @@ def describe_skill(baseline: str, skill: LiveSkill, step: int, settings: SkillSe
     lead = f"{percent(skill.skill, signed=True)} over {over}, by {judged}"
     if math.isnan(skill.low):
         return f"{lead}; an interval is there after {settings.min_days} days."
-    between = f"{percent(skill.low, signed=True)} and {percent(skill.high, signed=True)}"
     proof = f": {proof_words(skill.low, skill.high)}" if is_best else ""
-    return f"{lead}; with {describe_confidence(skill.confidence)} confidence between {between}{proof}."
+    return f"{lead}; with {describe_confidence(skill.confidence)} confidence between {_between(skill)}{proof}."
 
 
 def _day(day: np.datetime64 | None) -> str:
@@ -84,7 +83,7 @@ def skill_chart(lines: Sequence[tuple[str, Sequence[tuple[np.datetime64, LiveSki
         plot.varea("x", "low", "high", source=source, fill_color=colour, fill_alpha=0.18)
         line = plot.line("x", "skill", source=source, color=colour, line_width=2)
         dots = plot.scatter("x", "skill", source=source, color=colour, size=4)
-        told = [("Until", "@day"), (f"Over {baseline}", "@skill{+0.0} %"), ("Between", "@low{+0.0} and @high{+0.0} %")]
+        told = [("Until", "@day"), (f"Over {baseline}", "@skill{+0.0} %"), ("Between", "@between")]
         hover = HoverTool(renderers=[line, dots], tooltips=[*told, ("Forecasts", "@n{0,0}")], visible=False)
         plot.add_tools(hover)
     return plot
@@ -93,9 +92,16 @@ def skill_chart(lines: Sequence[tuple[str, Sequence[tuple[np.datetime64, LiveSki
 def skill_columns(points: Sequence[tuple[np.datetime64, LiveSkill]]) -> dict[str, list[object]]:
     """Columns in percent."""
     rows = [
-        (_noon(day), 100 * skill.skill, 100 * skill.low, 100 * skill.high, _day(day), skill.n) for day, skill in points
+        (_noon(day), 100 * skill.skill, 100 * skill.low, 100 * skill.high, _between(skill), _day(day), skill.n)
+        for day, skill in points
     ]
     return {name: list(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+
+
+def _between(skill: LiveSkill) -> str:
+    if math.isnan(skill.low):
+        return "not known yet"
+    return f"{percent(skill.low, signed=True)} and {percent(skill.high, signed=True)}"
 
 
 def _noon(day: np.datetime64) -> datetime:

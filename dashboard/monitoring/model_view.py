@@ -122,13 +122,13 @@ class ModelView:
     def _prepare(self, seen: Seen) -> Callable[[], None]:
         """Prepare all content outside the document lock; the returned function shows it."""
         watched, zone, is_late = seen.watched, self._context.zone, seen.late_hours > LATE_HOURS
-        verdict = self._context.settings.verdict
+        verdict, paths = self._context.settings.verdict, self._context.settings.typed_paths
         symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else self._name
         checks = find_checks(watched, symbol, self._command(seen), is_late=is_late)
         texts = (
             (self._said, self._describe(seen)),
             (self._checks, checks_table(f"What the monitor found of {self._name}", checks, zone)),
-            (self._challenger, challenger_view(watched, verdict, zone, is_late=is_late)),
+            (self._challenger, challenger_view(watched, verdict, zone, is_late=is_late, paths=paths)),
         )
         draw_fans = self._prepare_fans(seen, symbol)
         skill, coverage = self._make_skill(seen), self._make_coverage(seen)

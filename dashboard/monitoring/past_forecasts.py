@@ -14,6 +14,7 @@ import panel as pn
 import polars as pl
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
 
+from dashboard.monitoring.watched import SHOWN
 from dashboard.ui.blocks import html, legend
 from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
@@ -28,6 +29,7 @@ from lstm_ts.scoring.tables import percent
 
 HOUR_PLACES, WEEK_PLACES, DAY_PLACES = 60.0, 5 * 24 * 60.0, 24 * 60.0  # minutes of open market
 MOST_BRIDGED = 2 * HOUR_PLACES  # between two closes that the line joins
+KEPT = f"The whole span is that of the last {SHOWN.days} days at most."
 NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
 Floats = npt.NDArray[np.float64]
 
@@ -112,7 +114,7 @@ class PastChart:
         plot.name, plot.window_axis, plot.y_range = "past", "x", DataRange1d(range_padding=0.08)
         self._axis = TimeAxis(plot, context.zone)
         edges = [f"{edge}_{name}" for name in NAMES for edge in ("low", "high")]
-        columns = ("x", "origin", "target", "left", "right", "median", "close", *edges)
+        columns = ("x", "origin", "target", "left", "right", "median", "close", "came", *edges)
         self._fans, self._line, self._missed = (
             ColumnDataSource({name: [] for name in names})
             for names in (columns, ("x", "close"), ("x", "origin", "target", "median", "close", *edges))
@@ -133,9 +135,11 @@ class PastChart:
 
     def show(self, path: PastPath, place_N: Floats) -> None:
         quote = self._context.settings.quote_of(self._symbol)
-        self._of_fans.tooltips = [*fan_tips(path), ("What came", "@close{%f}")]
+        self._of_fans.tooltips = [*fan_tips(path), ("What came", "@came")]
         self._of_missed.tooltips = [*fan_tips(path), ("What came, outside", "@close{%f}")]
-        show_prices(self.plot, price_format(quote, float(path.median_N[-1])))
+        prices = price_format(quote, float(path.median_N[-1]))
+        show_prices(self.plot, prices)
+        came = ["not known yet" if np.isnan(close) else prices.number(close) for close in path.close_N]
         nothing = np.full(len(path.median_N), np.nan)
         edges = {
             f"{edge}_{name}": path.band_N2[name][:, at] if name in path.band_N2 else nothing
@@ -144,7 +148,7 @@ class PastChart:
         }
         x = {"x": place_N, "target": path.target_ms_N, "origin": path.origin_ms_N}
         around = {"left": place_N - HOUR_PLACES / 2, "right": place_N + HOUR_PLACES / 2}
-        columns = {**x, **around, **edges, "median": path.median_N, "close": path.close_N}
+        columns = {**x, **around, **edges, "median": path.median_N, "close": path.close_N, "came": came}
         self._fans.data = dict(columns)
         self._line.data = dict(find_breaks(place_N, path.close_N))
         self._axis.show(place_N, [datetime.fromtimestamp(ms / 1000, UTC) for ms in path.target_ms_N])
@@ -173,7 +177,7 @@ class PastForecasts:
             self._span.range.on_change(edge, self._moved)
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT}</p>'),
+            pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT} {KEPT}</p>'),
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self.show(path)

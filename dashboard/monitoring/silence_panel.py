@@ -24,7 +24,7 @@ SPANS = {"1 hour": HOUR, "4 hours": 4 * HOUR, "1 day": DAY, "1 week": 7 * DAY, "
 OFF = (
     '<p class="quiet">Nobody silences alerts here: no operator password is set. To switch it on, set '
     "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
-    "<code>python -m lstm_ts.alerts action=silence</code> does the same on a command line.</p>"
+    "<code>python -m lstm_ts.alerts action=silence{}</code> does the same on a command line.</p>"
 )
 Scope = tuple[str, str | None]  # rule and subject, None for any
 
@@ -46,7 +46,8 @@ class SilencePanel:
         password = context.settings.operator_password
         self._confirmation = Confirmation(password, changed, reason="Reason for it, which is kept")
         widgets = pn.FlexBox(self._scope, self._span, silence, self._ended, self._end)
-        shown = [widgets, self._confirmation.view] if password else [html(OFF)]
+        off = html(OFF.format(escape(context.settings.typed_paths)))
+        shown = [widgets, self._confirmation.view] if password else [off]
         self.view = pn.Column(self._table, *shown, sizing_mode="stretch_width", margin=0)
 
     def offer(self, alarms: Alarms) -> None:
