@@ -314,7 +314,8 @@ def test_without_an_hour_the_feed_is_unknown(tmp_path: Path) -> None:
 def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     bars_until(tmp_path, hourly_bars, REGISTERED)
     lines = succeed("monitor", tmp_path)
-    assert lines[0] == "No version of XAGUSD to watch: python -m lstm_ts.retrain symbol=XAGUSD makes one"
+    command = f"python -m lstm_ts.retrain symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
+    assert lines[0] == f"No version of XAGUSD to watch: {command} makes one"
     assert any(line.startswith("bad      data_stale of XAGUSD") for line in lines)
 
 

@@ -21,15 +21,18 @@ from lstm_ts.errors import LedgerError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
+from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
-from lstm_ts.monitoring.checks import SERVED, check_skew, measure_skill
+from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
 from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.served import SERVED, check_skew
 from lstm_ts.monitoring.skew import PATH_LEVELS
 from lstm_ts.monitoring.versions import DRIFT, Update
+from lstm_ts.store.bar_store import BarStore
 
 DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
 SPAN = datetime(2014, 4, 1, tzinfo=UTC), DECIDED
@@ -243,7 +246,9 @@ def serve(row: HourlyForecast, at: datetime, request_id: str) -> ForecastRow:
     return ForecastRow(*key, row.last_close, path, (), 2.0, row.input_sha256)
 
 
-def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bars_is(watch: Watch) -> None:
+def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bars_is(
+    watch: Watch, tmp_path: Path
+) -> None:
     night = DECIDED + 2 * DAY
     watch.at(night + SOON)
     is_revised = pl.col("ts") == night - 10 * HOUR
@@ -255,7 +260,7 @@ def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bar
         run = replace(watch.run, hourly_bars=bars.filter(pl.col("ts") < night))
         (row,) = forecast_hours(run, 1, forecaster, Span(night, None))
         watch.run.ledger.record_forecasts([serve(row, at, f"{at:%H:%M}")])
-        return check_skew(watch.run)[0]
+        return check_skew(watch.run, BarStore(tmp_path / "hours", HOURLY_SCHEMA))[0]  # no revision is kept
 
     with watch.run.ledger.transaction() as connection:  # the clock was ahead when requests were checked
         put_states(connection, [MonitorState("XAGUSD", 0, SERVED, night, {"until": "2030-01-01T00:00:00+00:00"})])
