@@ -35,7 +35,7 @@ from lstm_ts.job_end import JobRefused, isolated_job, mute_hydra, removing_unuse
 from lstm_ts.lifetime import exit_without_reader, repeat_lost
 from lstm_ts.overrides import key_of, task_overrides, value_of
 from lstm_ts.processors import wait_passively
-from lstm_ts.validation import check_configuration, check_names
+from lstm_ts.validation import check_configuration, check_names, check_single
 
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 INTERRUPTED = 128 + signal.SIGINT
@@ -142,14 +142,17 @@ def _log_fields(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
     return {} if several else {"symbol": cfg.symbol.name}
 
 
-def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+def compose(config_name: str, overrides: Sequence[str], *, single: bool = False) -> DictConfig:
     """Return the configuration of a command line with these overrides, without running it.
 
+    single    refuse a sweep
     Raises    ConfigError: a value is missing, of another kind, or no name; or an override fits nothing
     """
     with _own_hydra(config_name):
         cfg = _compose(config_name, overrides)
         check_configuration(cfg, cfg.hydra)
+        if single:
+            check_single(cfg.hydra)
     with open_dict(cfg):
         del cfg.hydra
     return cfg

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 CONF = Path(__file__).parent / "conf"
+UNREADABLE = (yaml.YAMLError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ def read_target(path: Path) -> str:
     """Return the class that the whole file makes; empty: there is none."""
     root = yaml.compose(path.read_text())
     return _target(root) if isinstance(root, yaml.MappingNode) else ""
+
+
+def explain_file(error: yaml.YAMLError | UnicodeDecodeError, path: Path) -> str:
+    """Return the sentence for a file that is no YAML."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"Expected {path} in UTF-8, got {error.reason} at byte {error.start}; save it as UTF-8"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        said = ", ".join(filter(None, [error.context, error.problem]))
+        return f"Expected YAML in {path}, got in line {error.problem_mark.line + 1}: {said}; correct it"
+    return f"Expected YAML in {path}, got: {' '.join(str(error).split())}; correct it"
 
 
 def _walk(node: yaml.MappingNode, prefix: str, text: str, comments: dict[int, str]) -> Iterator[Setting]:

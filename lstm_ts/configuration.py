@@ -133,27 +133,40 @@ def newest_model(outputs: Path) -> Path | None:
 
 def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
     """Return every symbol that has a file, by name; the chosen one as it is configured."""
+    return {name: symbol for name in (cfg.symbol.name, *_symbol_files()) if (symbol := read_symbol(cfg, name))}
+
+
+def _symbol_files() -> dict[str, Path]:
     folders = [CONF]
     if HydraConfig.initialized():
         folders = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
-    files = {path.stem: path for folder in reversed(folders) for path in Path(folder).glob(f"{SYMBOL}/*.yaml")}
-    files.pop(cfg.symbol.name, None)
-    return {cfg.symbol.name: construct(cfg.symbol), **{name: _read_symbol(path) for name, path in files.items()}}
+    return {path.stem: path for folder in reversed(folders) for path in Path(folder).glob(f"{SYMBOL}/*.yaml")}
 
 
 def choose_symbols(cfg: DictConfig) -> list[Symbol]:
     """Return the symbols that `symbols` lists.    Raises    ConfigError: none, one twice, or one without a file"""
-    names, known = [check_symbol(name) for name in cfg.symbols], read_symbols(cfg)
+    names = [check_symbol(name) for name in cfg.symbols]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"Expected symbols, each once, got symbols={names}; list them as in [XAGUSD,XAUUSD]")
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError(explain_group(SYMBOL, unknown[0], listed=sorted(known)))
-    return [known[name] for name in names]
+    found = {name: read_symbol(cfg, name) for name in names}
+    if unknown := [name for name, symbol in found.items() if symbol is None]:
+        raise ConfigError(explain_group(SYMBOL, unknown[0], listed=sorted({cfg.symbol.name, *_symbol_files()})))
+    return [symbol for symbol in found.values() if symbol]
 
 
-def _read_symbol(path: Path) -> Symbol:
-    """Raises    ConfigError: not as a symbol's file is"""
-    symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))
+def read_symbol(cfg: DictConfig, name: str) -> Symbol | None:
+    """Return the symbol of that name; the chosen one as it is configured; None: it has no file.
+
+    Raises    ConfigError: not as a symbol's file is
+    """
+    if name == cfg.symbol.name:
+        return cast(Symbol, construct(cfg.symbol))
+    if (path := _symbol_files().get(name)) is None:
+        return None
+    try:
+        symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))
+    except conf_files.UNREADABLE as error:
+        raise ConfigError(conf_files.explain_file(error, path)) from error
     check_file_name(path.stem, symbol.name)
     return symbol
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import SequenceMatcher
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import hydra
@@ -15,10 +17,21 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lstm_ts.conf_files import CONF
+from lstm_ts.conf_files import CONF, UNREADABLE, explain_file, included_files
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import SYMBOL, UNCHECKED_GROUPS, as_typed, flatten, is_group, key_of, look_up, value_of
+from lstm_ts.overrides import (
+    EXPERIMENT,
+    SYMBOL,
+    UNCHECKED_GROUPS,
+    as_typed,
+    flatten,
+    is_group,
+    key_of,
+    load,
+    look_up,
+    value_of,
+)
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6
@@ -27,9 +40,15 @@ DECODED = "${oc.decode:"  # begins a value that is no text and that the environm
 
 @contextmanager
 def explained(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Raises    ConfigError: an error of Hydra, as one sentence"""
+    """Raises    ConfigError: an error of Hydra, or of a file that it reads, as one sentence"""
     try:
         yield
+    except UNREADABLE as error:
+        frames = (frame for frame, _ in walk_tb(error.__traceback__))
+        path = next((path for frame in frames if (path := frame.f_locals.get("full_path"))), None)  # Hydra's name
+        if path is None:
+            raise
+        raise ConfigError(explain_file(error, Path(path))) from error
     except HydraException as error:
         if isinstance(error, InstantiationException):
             raise
@@ -106,6 +125,38 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
     found_at = look_up(near, command, choices)
     where = f" ({found_at[0].relative_to(CONF.parent)})" if found_at else ""
     return f"Expected a key of {command}, got {got}; did you mean {near}={show_value(known[near])}{where}?"
+
+
+def unread_key(key: str, cfg: DictConfig, command: str, runtime: Any) -> str:
+    """Return the sentence for a key that a file has and `command` has not.
+
+    runtime   Hydra's record of this composition
+    """
+    got = f"{key} in {_find_file(key, runtime)}"
+    if key == EXPERIMENT:
+        file = _find_file("", runtime)
+        return (
+            f"Expected {file} to begin with the line # @package _global_, got none, so nothing reads it; add the line"
+        )
+    if "." in key and key in cfg:
+        parent, _, name = key.rpartition(".")
+        return f"Expected keys without a dot, got {got}; write {name} on a line of its own, indented, below {parent}:"
+    commands = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "project")
+    takers = [name for name in commands if any(key in load(path) for path in included_files(name))]
+    if takers:
+        return f"Expected keys of {command}, got {got}, which {', '.join(takers)} can take; leave it out, or run that"
+    return unknown_key(key, got, cfg, command, runtime.choices)
+
+
+def _find_file(key: str, runtime: Any) -> str:
+    """Return the file of a chosen group that names the key; of the experiment for no key."""
+    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    chosen = [f"{group}/{name}.yaml" for group, name in runtime.choices.items() if not key or group == EXPERIMENT]
+    paths = [folder / name for name in chosen for folder in folders if (folder / name).is_file()]
+    found = next((path for path in paths if not key or key in dict(flatten(load(path)))), None)
+    if found is None:
+        return "a file that it includes"
+    return str(found.relative_to(CONF.parent) if found.is_relative_to(CONF) else found)
 
 
 def _compose(command: str, overrides: Sequence[str]) -> DictConfig:

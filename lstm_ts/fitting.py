@@ -63,7 +63,7 @@ def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> An
     names, quiet = [each.symbol.name for each in bars], {"trainer.enable_progress_bar": False}
     if len(set(names)) < len(names):
         raise ConfigError(f"Expected bars of several symbols, each once, got {', '.join(names)}; join those of each")
-    cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}))
+    cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}), single=True)
     cfg.symbol = describe_symbol(bars[0].symbol)
     cfg.logger = None  # of curves, into a folder that nobody has named
     return cfg

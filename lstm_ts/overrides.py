@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from lstm_ts.conf_files import CONF, included_files
 
+EXPERIMENT = "experiment"
 SYMBOL = "symbol"  # a group of one file each, which may lie in a folder of the user's own
 UNCHECKED_GROUPS = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
 PLAIN = re.compile(r"[\w.-]+")  # needs no quotes
@@ -86,16 +87,22 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{key}.")
 
 
+def load(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file, unresolved."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    return cast(dict[str, Any], content) if isinstance(content, dict) else {}
+
+
 def look_up(key: str, command: str, choices: Mapping[str, Any]) -> tuple[Path, Any] | None:
     """Return the file that names the key, and its value there; None: no file does."""
     group, _, rest = key.partition(".")
     if rest and choices.get(group):
         path = CONF / group / f"{choices[group]}.yaml"
-        known = dict(flatten(OmegaConf.to_container(OmegaConf.load(path)))) if path.is_file() else {}
+        known = dict(flatten(load(path))) if path.is_file() else {}
         if rest in known:
             return path, known[rest]
     for path in included_files(command):
-        known = dict(flatten(OmegaConf.to_container(OmegaConf.load(path))))
+        known = dict(flatten(load(path)))
         if key in known:
             return path, known[key]
     return None

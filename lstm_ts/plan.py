@@ -37,7 +37,7 @@ class Plan:
         """Raises    ConfigError: a step rejects its command line"""
         for symbol in self.symbols:
             for step in STEPS:
-                compose(step, self.command(step, symbol.name))
+                compose(step, self.command(step, symbol.name), single=True)
 
 
 def make_plan(cfg: DictConfig, overrides: Sequence[str]) -> Plan:

@@ -16,7 +16,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, model_folder, processed_store, read_symbols
+from lstm_ts.configuration import construct, model_folder, processed_store, read_symbol
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
@@ -163,7 +163,7 @@ def _check_no_file(cfg: DictConfig) -> None:
 
 def _read_states(cfg: DictConfig, forecaster: Forecaster) -> SeasonStates:
     """Return the season states of the stored bars, as the service has them; none without bars of the model's symbol."""
-    symbol = read_symbols(cfg).get(forecaster.provenance.symbol)
+    symbol = read_symbol(cfg, forecaster.provenance.symbol)
     if symbol is None:
         return NO_STATES
     try:

@@ -11,17 +11,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import logs
 from lstm_ts.clock import read_clock
+from lstm_ts.conf_files import CONF, included_files
 from lstm_ts.configuration import check_file_name, construct, newest_model
 from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import DECODED, show_value, unknown_key
+from lstm_ts.explanations import DECODED, show_value, unknown_key, unread_key
 from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import check_name, check_symbol
-from lstm_ts.overrides import UNCHECKED_GROUPS, flatten, is_group, key_of, look_up, parse, task_overrides, value_of
+from lstm_ts.overrides import (
+    EXPERIMENT,
+    UNCHECKED_GROUPS,
+    flatten,
+    is_group,
+    key_of,
+    load,
+    look_up,
+    parse,
+    task_overrides,
+    value_of,
+)
 
 CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
 DATES = re.compile(
@@ -38,11 +51,27 @@ def check_configuration(cfg: DictConfig, hydra_node: Any) -> None:
     """
     read_clock()
     logs.check_format(cfg.log)
-    _check_values(cfg, hydra_node.job.config_name, task_overrides(hydra_node), hydra_node.runtime.choices)
+    command, runtime = hydra_node.job.config_name, hydra_node.runtime
+    if not (CONF / f"{command}.yaml").is_file():
+        raise ConfigError(
+            f"Expected no --config-name, got {command}; move the file to {EXPERIMENT}/{command}.yaml in that folder, "
+            f"with the first line # @package _global_, and type +{EXPERIMENT}={command}"
+        )
+    _check_values(cfg, command, task_overrides(hydra_node), runtime.choices)
+    if EXPERIMENT in runtime.choices or _own_folders(runtime):
+        _check_files(cfg, command, runtime)
     check_names(cfg, hydra_node.runtime.choices["symbol"])
     _check_complete(cfg)
     if "trainer" in cfg:
         _check_training(cfg)
+
+
+def check_single(hydra_node: Any) -> None:
+    """Raises    ConfigError: a sweep, where one run is wanted"""
+    if hydra_node.mode is RunMode.MULTIRUN:
+        typed = " ".join([hydra_node.job.config_name, *task_overrides(hydra_node)])
+        swept = ", ".join(hydra_node.sweeper.params or ())
+        raise ConfigError(f"Expected settings of one run, got a sweep over {swept}; type python -m lstm_ts.{typed}")
 
 
 def _check_training(cfg: DictConfig) -> None:
@@ -106,6 +135,23 @@ def _find_default(key: str, command: str, choices: Mapping[str, Any]) -> tuple[s
     found = look_up(key, command, choices)
     other = ALIAS.fullmatch(str(found[1])) if found else None
     return (other and _find_default(other[1], command, choices)) or (found and (key, found[1]))
+
+
+def _own_folders(runtime: Any) -> list[str]:
+    return [source.path for source in runtime.config_sources if source.schema == "file" and source.path != str(CONF)]
+
+
+def _check_files(cfg: DictConfig, command: str, runtime: Any) -> None:
+    """Raises    ConfigError: a file that is not the command's own has a key that nothing reads"""
+    known = {key: value for path in included_files(command) for key, value in flatten(load(path))}
+    for key, _ in flatten(OmegaConf.to_container(cfg)):
+        top, _, _ = key.partition(".")
+        parent = key.rpartition(".")[0]
+        is_open = parent and not known.get(parent) and OmegaConf.select(cfg, parent)  # takes any keys
+        is_read = key in known or (key in runtime.choices and key != EXPERIMENT) or _is_read(cfg, key)
+        is_dotted = "." in key and key in cfg
+        if is_dotted or not (is_read or is_open or top in UNCHECKED_GROUPS):
+            raise ConfigError(unread_key(key, cfg, command, runtime))
 
 
 def _check_finite(cfg: DictConfig, key: str, default: Any, text: str) -> None:

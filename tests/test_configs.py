@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lstm_ts import cli
 from lstm_ts.conf_files import read_settings
 from lstm_ts.configuration import CONF, construct
 from lstm_ts.errors import ConfigError
@@ -88,6 +89,58 @@ def test_an_experiment_asks_its_question_and_holds_only_differences(path: Path) 
     default = flat(compose(entry_point_of(f"experiment={path.stem}")))
     same = {key: value for key, value in flat(OmegaConf.load(path)).items() if default.get(key) == value}
     assert not same
+
+
+@pytest.mark.parametrize("path", sorted((Path(CONF) / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_experiment_is_taken_by_its_command_and_refused_by_one_without_its_keys(path: Path) -> None:
+    asked = f"+experiment={path.stem}"
+    cli.compose(entry_point_of(asked[1:]), [asked])
+    if path.stem == "walk_forward":
+        with pytest.raises(
+            ConfigError, match=r"keys of train, got walk in conf/experiment/walk_forward\.yaml, which bac"
+        ):
+            cli.compose("train", [asked])
+    if path.stem.startswith("sweep"):
+        with pytest.raises(ConfigError, match=rf"one run, got a sweep over .*net\.hidden.* lstm_ts\.train \{asked}"):
+            cli.compose("train", [asked], single=True)
+
+
+HEAD = "# @package _global_\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (HEAD + "horizn: 3", "got horizn in {file}; did you mean horizon=24 (conf/train.yaml)?"),
+        (HEAD + "paths: {dta: x}", "got paths.dta in {file}; did you mean paths.data=data (conf/project.yaml)?"),
+        ("horizon: 3", "Expected {file} to begin with the line # @package _global_, got none"),
+        (HEAD + "horizon: [1", "Expected YAML in {file}, got in line 2: while parsing a flow sequence, expected"),
+        (HEAD + "horizon:\t1\n\ttsteps: 2", "Expected YAML in {file}, got in line 2: while scanning"),
+        (HEAD + "horizon: 1\nhorizon: 2", "got in line 3: while constructing a mapping, found duplicate key horizon"),
+        (HEAD + "horizon: \x01", "Expected YAML in {file}, got: unacceptable character #x0001"),
+        ("\udcff\udcfe", "Expected {file} in UTF-8, got invalid start byte at byte 0; save it as UTF-8"),
+        (HEAD + "trainer.max_epochs: 1", "got trainer.max_epochs in {file}; write max_epochs on a line of its own"),
+        (HEAD + "paths: {data.x: 1}", "Expected a key of train, got paths.data.x in {file}; its keys"),
+    ],
+)
+def test_a_file_of_ones_own_that_nothing_reads_is_one_sentence(content: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment/mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError) as told:
+        cli.compose("train", [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine"])
+    assert words.format(file=file) in str(told.value)
+
+
+def test_a_file_of_ones_own_may_choose_groups_and_add_what_a_class_takes(tmp_path: Path) -> None:
+    for group, content in (
+        ("experiment", f"{HEAD}defaults: [{{override /net: wide}}]\ntrainer: {{max_steps: 9}}\nhydra: {{mode: RUN}}"),
+        ("net", (Path(CONF) / "net/gru.yaml").read_text()),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / ("wide.yaml" if group == "net" else "mine.yaml")).write_text(content)
+    cfg = cli.compose("train", [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine", "+trainer.min_steps=2"])
+    assert (cfg.trainer.max_steps, cfg.trainer.min_steps) == (9, 2)
 
 
 def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:

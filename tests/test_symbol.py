@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process
 from lstm_ts.cli import compose, entry_point
-from lstm_ts.configuration import CONF, construct, read_symbols
+from lstm_ts.configuration import CONF, choose_symbols, construct, read_symbols
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_name, check_symbol
@@ -189,7 +189,10 @@ def test_all_symbols_with_a_file_are_read_once_those_of_ones_own_folder_too(
     assert all(name == symbol.name for name, symbol in symbols.items())
     assert symbols["SPY"].session.calendar == "NYSE"  # as Hydra chooses, where two folders have one
     assert symbols["XAUUSD"].session.zone == "UTC"  # as the command line says
-    tokyo.write_text(tokyo.read_text().replace("name: 7203", "name: XAGUSD"))
+    tokyo.write_text("name: [1")
+    assert f"Expected YAML in {tokyo}, got in line 1: while parsing" in command(main, *where).mistake
+    assert command(entry_point("train")(choose_symbols), *where, "symbols=[SPY]").code == 0
+    tokyo.write_text((Path(CONF) / "symbol/SPY.yaml").read_text().replace("name: SPY", "name: XAGUSD"))
     said = command(main, *where).mistake
     assert said == "Expected name: 7203 in the file 7203.yaml of symbol=7203, got XAGUSD; correct it"
 
