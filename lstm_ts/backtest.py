@@ -193,9 +193,9 @@ def _fold_row(record: ForecastRecord, training: Training, name: str) -> FoldRow:
 
 @entry_point("backtest")
 def main(cfg: DictConfig) -> None:
-    reject_options(cfg, "ckpt_path", "warm_start")
+    reject_options(cfg, "ckpt_path", "warm_start", "split")
     reject_relaunch(cfg)
-    extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=cfg.horizon)
+    extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=construct(cfg.spec).horizon)
     bars = read_bars(cfg)
     plans = plan_trainings(cfg, bars)
     jobs = plan_jobs(plans)

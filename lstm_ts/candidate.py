@@ -99,5 +99,10 @@ def register(
             **{f"skill_{name}_1h": one_hour["skill"][name] for name in candidate.reference.baselines},
             "val_loss": loss,
         },
-        params={"tsteps": cfg.tsteps, "horizon": cfg.horizon, "seed": cfg.seed, **candidate.network.config},
+        params={
+            "tsteps": candidate.spec.tsteps,
+            "horizon": candidate.spec.horizon,
+            "seed": cfg.seed,
+            **candidate.network.config,
+        },
     )

@@ -21,7 +21,7 @@ from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.explanations import explain_group, explain_parameter
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.symbol import Symbol, check_symbol, name_model
-from lstm_ts.overrides import SYMBOL
+from lstm_ts.overrides import SYMBOL, key_of, task_overrides
 from lstm_ts.store.bar_store import BarStore
 
 CONF = str(conf_files.CONF)  # as Hydra takes it
@@ -76,8 +76,11 @@ def require(asked: Any, option: str) -> Any:
 
 def reject_options(cfg: DictConfig, *options: str) -> None:
     """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
+    typed = map(key_of, task_overrides(HydraConfig.get())) if HydraConfig.initialized() else ()
+    groups = {key.partition(".")[0] for key in typed}
     for option in options:
-        if cfg[option]:
+        is_set = option in groups if OmegaConf.is_dict(cfg[option]) else cfg[option]
+        if is_set:
             raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
 
 

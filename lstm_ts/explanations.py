@@ -35,6 +35,7 @@ from lstm_ts.overrides import (
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6
+NO_TARGET = re.compile(r"(?:Error locating target|Expected a callable target, got) '(?:<module ')?([^']*)'")
 DECODED = "${oc.decode:"  # begins a value that is no text and that the environment may give
 
 
@@ -205,8 +206,8 @@ def show_value(value: Any) -> str:
 
 def describe_error(error: Exception) -> str | None:
     """Return a sentence for a user's mistake or a fault of the machine; None: anything else."""
-    if isinstance(error, InstantiationException) and str(error).startswith("Error locating target"):
-        return f"Expected _target_ as the name of a class or function that exists, got: {str(error).splitlines()[0]}"
+    if isinstance(error, InstantiationException) and (found := NO_TARGET.match(str(error))):
+        return f"Expected _target_ as the name of a class or function that exists, got {found[1] or 'none'}; correct it"
     mistake = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     if not isinstance(mistake, LstmTsError | HydraException | OmegaConfBaseException) or is_disk_full(error):
         return describe_fault(error)

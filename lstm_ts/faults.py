@@ -20,7 +20,7 @@ PHRASES = {
     "attempt to write a readonly database": errno.EROFS,
     "unable to open database file": errno.EACCES,
     "disk I/O error": errno.EIO,
-} | {os.strerror(number): number for number in (*FULL, errno.EROFS)}
+} | {os.strerror(number): number for number in (*FULL, errno.EROFS, errno.ENOMEM)}
 
 
 def is_disk_full(error: BaseException) -> bool:

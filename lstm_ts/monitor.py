@@ -218,6 +218,7 @@ def run(cfg: DictConfig) -> int:
     for key in PROMOTING:
         if cfg[key] not in ON_VERDICT:
             raise ConfigError(f"Expected {key}={' or '.join(ON_VERDICT)}, got {cfg[key]}")
+    _ = [construct(cfg[part]) for part in ("alerts", "checks", "feed")]  # a mistake is told before anything is recorded
     now = clock.now()
     if cfg.action == "watch":
         return watch_from_outside(cfg, now)

@@ -29,6 +29,7 @@ from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
 from lstm_ts.model.datamodule import BarsDataModule, Split
+from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.holdout import Champion, check_champion
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
@@ -93,10 +94,11 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
 
     Returns    the registered version of the first symbol; None: nothing new, too early to judge, or a dry run
     """
-    reject_options(cfg, "ckpt_path", "lightgbm_steps", "garch", "warm_start")
+    reject_options(cfg, "ckpt_path", "lightgbm_steps", "garch", "warm_start", "split")
     reject_relaunch(cfg)
     criteria: Criteria = construct(cfg.gate)
-    criteria.check(horizon=cfg.horizon, levels=cfg.levels, baselines=list(BASELINES))
+    spec: WindowSpec = construct(cfg.spec)
+    criteria.check(horizon=spec.horizon, levels=spec.levels, baselines=list(BASELINES))
     names, settings, bars = choose_names(cfg), cfg.retrain, read_bars(cfg)
     if not settings.dry_run:
         for name in names:

@@ -26,10 +26,22 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
+from lstm_ts.explanations import show_value
 from lstm_ts.model.provenance import has_bf16
 from lstm_ts.processors import count_processors
 
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
+
+SET_BY_TRAIN = ("callbacks", "logger", "default_root_dir")  # parameters of Lightning's trainer
+# Others, at which each epoch is trained and validated once:
+EPOCHS = {
+    "fast_dev_run": False,
+    "overfit_batches": 0,
+    "check_val_every_n_epoch": 1,
+    "val_check_interval": None,
+    "enable_checkpointing": True,
+    "barebones": False,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,21 @@ def restored_process() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+def _check_epochs(trainer: DictConfig) -> None:
+    """Raises    ConfigError: what every training here sets itself, or epochs without a validation"""
+    for name in SET_BY_TRAIN:
+        if trainer.get(name) is not None:
+            raise ConfigError(f"Expected no trainer.{name}, which is set here, got {trainer[name]}; leave it out")
+    for name, needed in EPOCHS.items():
+        if trainer.get(name) not in (None, needed):
+            raise ConfigError(
+                f"Expected a validation after each epoch, got trainer.{name}={show_value(trainer[name])}; leave it out"
+            )
+    fewest, most = trainer.get("min_epochs"), trainer.max_epochs
+    if isinstance(fewest, int) and isinstance(most, int) and fewest > most:
+        raise ConfigError(f"Expected trainer.min_epochs of at most trainer.max_epochs={most}, got {fewest}")
+
+
 def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     """The trainer of the configuration, with what every training here does: average, stop early, keep the best."""
     if not 0 <= cfg.weight_averaging < 1 or min(cfg.patience, cfg.threads) < 1:
@@ -103,6 +130,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
             f"Expected weight_averaging from 0 to below 1, patience and threads >= 1, "
             f"got {cfg.weight_averaging}, {cfg.patience} and {cfg.threads}"
         )
+    _check_epochs(cfg.trainer)
     torch.set_num_threads(min(cfg.threads, count_processors()))
     callbacks: list[Callback] = [
         _average(cfg),
@@ -141,7 +169,7 @@ def _construct(cfg: DictConfig, **settings: Any) -> L.Trainer:
         trainer: L.Trainer = construct(cfg.trainer, precision=precision, **settings)
     except ConfigError:
         raise
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
     return trainer
 

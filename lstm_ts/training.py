@@ -85,6 +85,13 @@ def train(model: ForecastModule, data: BarsDataModule, trainer: L.Trainer, *, ck
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(f"Expected settings Lightning accepts under trainer, got: {error}") from error
+    except RuntimeError as error:
+        if not str(error).startswith("Early stopping conditioned on metric"):
+            raise
+        raise ConfigError(
+            "Expected at least one whole epoch before its validation, got fewer steps; raise trainer.max_steps or "
+            "trainer.max_time, or leave them out"
+        ) from error
     checkpoint = trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     if not checkpoint.best_model_path:

@@ -76,12 +76,13 @@ def check_single(hydra_node: Any) -> None:
 
 def _check_training(cfg: DictConfig) -> None:
     """Raises    ConfigError: values at which NumPy or Lightning fail, or processes that the machine cannot run"""
-    if not 0 <= cfg.seed < 2**32:
-        raise ConfigError(f"Expected seed from 0 to {2**32 - 1}, got {cfg.seed}")
+    for key, seed in (("seed", cfg.seed), ("data.seed", cfg.data.seed)):
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"Expected {key} from 0 to {2**32 - 1}, got {seed}")
     epochs, devices, most = cfg.trainer.max_epochs, cfg.trainer.devices, os.cpu_count() or 1
     if isinstance(epochs, int) and epochs < 1:
         raise ConfigError(f"Expected at least one epoch to train, got trainer.max_epochs={epochs}")
-    for name in ("max_steps", "limit_train_batches", "max_time"):
+    for name in ("max_steps", "limit_train_batches", "limit_val_batches", "max_time", "accumulate_grad_batches"):
         if cfg.trainer.get(name) == 0:
             raise ConfigError(f"Expected something to train on, got trainer.{name}=0; leave it out")
     if isinstance(devices, int) and devices > most:

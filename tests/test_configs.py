@@ -152,8 +152,31 @@ def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("+trainer.callbacks=[x]", "Expected no trainer.callbacks, which is set here, got ['x']; leave it out"),
+        ("+trainer.fast_dev_run=true", "a validation after each epoch, got trainer.fast_dev_run=true; leave it out"),
+        ("+trainer.overfit_batches=1", "got trainer.overfit_batches=1"),
+        ("+trainer.check_val_every_n_epoch=5", "got trainer.check_val_every_n_epoch=5"),
+        ("+trainer.val_check_interval=7777", "got trainer.val_check_interval=7777"),
+        ("+trainer.min_epochs=9", "Expected trainer.min_epochs of at most trainer.max_epochs=8, got 9"),
+        ("trainer.accelerator=tpu", "Expected settings Lightning accepts under trainer, got: Requirement 'torch_xla"),
+    ],
+)
+def test_a_trainer_that_would_not_validate_each_epoch_is_refused(typed: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as told:
+        cfg = cli.compose("train", [typed])
+        cfg.logger = None
+        build_trainer(cfg, tmp_path)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
     ("node", "overrides", "words"),
     [
+        ("net", ["net.hidden=1000000000"], "hidden and decoder of at most 10000"),
+        ("optimisation", ["optimisation.step_decay=-1000"], "step_decay from -10 to 10"),
+        ("optimisation", ["optimisation.weight_decay=1e300"], "weight_decay <= 100"),
         ("spec", ["tsteps=0"], "tsteps >= 2"),
         ("spec", ["tsteps=many"], "whole numbers"),
         ("spec", ["horizon=0"], "horizon >= 1"),

@@ -57,6 +57,7 @@ def test_the_start_can_be_a_fraction_of_the_span() -> None:
         ({"start": "2010-01-01"}, "walk.start"),
         ({"end": "2013-01-01"}, "walk.end"),
         ({"embargo_hours": -1}, "embargo_hours >= 0"),
+        ({"embargo_hours": 1e9}, "embargo_hours of at most 100000"),
     ],
 )
 def test_a_walk_that_cannot_be_is_named(changes: dict[str, object], words: str) -> None:

@@ -325,6 +325,19 @@ def test_a_name_that_is_not_registered_is_refused(tmp_path: Path, hourly_bars: p
     assert said == "Expected name to be one that is registered, got GOLD; correct or leave out name"
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("alerts.rules.performance_drop.good=-1", "alerts.rules.performance_drop"),
+        ("alerts._target_=abc", "class or function that exists, got abc; correct it"),
+        ("feed.stale_hours=-1", "stale_hours"),
+    ],
+)
+def test_a_wrong_alert_or_limit_is_told_before_the_ledger_is_opened(tmp_path: Path, typed: str, words: str) -> None:
+    assert words in mistake(run("monitor", tmp_path, typed))
+    assert not list(tmp_path.rglob("ledger.db"))
+
+
 @pytest.mark.parametrize("days", ["13", "0", "1.5", "x", "99999999999"])
 def test_a_retention_that_cannot_be_is_refused(tmp_path: Path, days: str) -> None:
     assert "retention_days" in mistake(run("monitor", tmp_path, f"retention_days={days}"))

@@ -13,6 +13,7 @@ import pytest
 from commands import ROOT, run_process, succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from models import make_data, symbol_bars
+from omegaconf import OmegaConf
 from processes import child, python, wait_for
 from test_cli import TINY
 from test_configs import compose, without_hydra
@@ -89,6 +90,9 @@ def test_a_run_that_had_stopped_early_trains_no_further_epoch(
     cfg.trainer.max_epochs = 1
     with pytest.raises(ConfigError, match=r"under trainer, got: You restored a checkpoint with current_epoch=\d+, but"):
         fit(cfg, data, build_trainer(cfg, tmp_path / "shorter"), ckpt_path=last)
+    OmegaConf.update(cfg, "trainer.max_steps", 1, force_add=True)
+    with pytest.raises(ConfigError, match=r"at least one whole epoch .*; raise trainer\.max_steps or"):
+        fit(cfg, data, build_trainer(cfg, tmp_path / "shortest"))
 
 
 @pytest.mark.parametrize("test_from", [1.0, "2030-01-01"])

@@ -22,6 +22,7 @@ from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import Batch, Windows, WindowSpec, concatenate
 
 VALID_BATCH = 4096
+LARGEST_BATCH = 2**31 - 1
 
 
 class Split:
@@ -139,6 +140,8 @@ class BarsDataModule(L.LightningDataModule):
         super().__init__()
         if batch_size <= 0 or not 0 <= balance <= 1:
             raise ConfigError(f"Expected batch_size above 0 and balance within 0..1, got {batch_size} and {balance}")
+        if batch_size > LARGEST_BATCH:
+            raise ConfigError(f"Expected batch_size of at most {LARGEST_BATCH}, got {batch_size}")
         self.bars = bars
         self.spec = spec
         self.split = split

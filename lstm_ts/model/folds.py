@@ -19,6 +19,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Moment, moment
 from lstm_ts.scoring.tables import align, p_cell, percent
 
+MOST_HOURS = 100_000  # of an embargo
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -45,6 +47,8 @@ class WalkForward:
     ) -> None:
         if embargo_hours < 0:
             raise ConfigError(f"Expected walk.embargo_hours >= 0, got {embargo_hours}")
+        if embargo_hours > MOST_HOURS:
+            raise ConfigError(f"Expected walk.embargo_hours of at most {MOST_HOURS}, got {embargo_hours}")
         self.start = start
         self.end = end
         self.every = every

@@ -14,6 +14,7 @@ from lstm_ts.model.features import Array
 from lstm_ts.model.tensors import flip_sign
 from lstm_ts.model.windows import Batch
 
+MOST_DECAY, MOST_WEIGHT_DECAY = 10, 100
 RANK_SEED = 7_919  # times the rank: each process draws its own
 
 
@@ -25,6 +26,11 @@ class Optimisation:
             raise ConfigError(
                 f"Expected lr > 0 and <= 1, weight_decay and final_epochs >= 0 and warm_up between 0 and 1, "
                 f"got {lr}, {weight_decay}, {final_epochs} and {warm_up}"
+            )
+        if weight_decay > MOST_WEIGHT_DECAY or not -MOST_DECAY <= step_decay <= MOST_DECAY:
+            raise ConfigError(
+                f"Expected weight_decay <= {MOST_WEIGHT_DECAY} and step_decay from -{MOST_DECAY} to {MOST_DECAY}, "
+                f"got {weight_decay} and {step_decay}"
             )
         self.lr = lr
         self.weight_decay = weight_decay

@@ -40,6 +40,7 @@ MOST_HOURS = 14  # that a clock is ahead of another one, as Kiritimati's of UTC
 
 def parse_zone(text: str) -> Zone:
     """Raises   WrongZone: not a name of the time zone database, with or without a shift such as +7h"""
+    text = str(text)  # in YAML it may be a number
     shifted = re.fullmatch(r"(.+)([+-]\d{1,2})h", text)
     name, hours = (shifted[1], int(shifted[2])) if shifted else (text, 0)
     if abs(hours) > MOST_HOURS:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lstm_ts.errors import ConfigError
 
+MOST_UNITS, MOST_LAYERS = 10_000, 100
 MAX_DRIFT = 0.5  # of the first hour's usual size: no evidence carries a median further
 MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
 
@@ -29,6 +30,11 @@ class RecurrentConfig:
             raise ConfigError(
                 f"Expected hidden, layers and decoder >= 1 and dropout from 0 to below 1, got {self.hidden}, "
                 f"{self.layers}, {self.decoder} and {self.dropout}"
+            )
+        if max(self.hidden, self.decoder) > MOST_UNITS or self.layers > MOST_LAYERS:
+            raise ConfigError(
+                f"Expected hidden and decoder of at most {MOST_UNITS} and layers of at most {MOST_LAYERS}, got "
+                f"{self.hidden}, {self.decoder} and {self.layers}"
             )
 
     @property
