@@ -16,6 +16,7 @@ import polars as pl
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct
+from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import Source
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.symbol_data import SymbolBars
@@ -158,6 +159,8 @@ def synthetic_bars(
     start, end   ISO, UTC; a later end adds bars and changes none
     signal       "random_walk" has no structure at all, "planted_ar" one that can be found; see conf/source
     """
+    if isinstance(symbol, Symbol):
+        raise ConfigError("Expected a name of conf/symbol such as XAGUSD, got a Symbol; read_bars takes one")
     own = {"source.start": start, "source.end": end, "source.seed": seed, "source.signal": signal}
     cfg = compose("ingest", to_overrides({"symbol": symbol, "source": "synthetic", **own}))
     return _read(construct(cfg.source), construct(cfg.symbol), pandas=False)

@@ -48,7 +48,7 @@ def load(folder: str | Path) -> "TrainedModel":
 
     Raises    ArtifactError: no such folder, or not as it was saved
     """
-    path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for users unknown
+    path = _to_path(folder)
     return TrainedModel(load_forecasters(path / "model" if (path / "model").is_dir() else path))
 
 
@@ -124,7 +124,7 @@ class TrainedModel:
 
         Raises    ConfigError: it exists already, or cannot be written
         """
-        path = Path(os.path.expanduser(folder))  # noqa: PTH111
+        path = _to_path(folder)
         if path.exists():
             raise ConfigError(f"Expected a new folder, got {path}, which exists; name another one, or remove it")
         try:
@@ -191,6 +191,13 @@ class TrainedModel:
         for note in describe_in_sample(forecaster, record):
             log.warning("%s", note)
         return record
+
+
+def _to_path(folder: str | Path) -> Path:
+    """Raises    ConfigError: no path"""
+    if not isinstance(folder, str | os.PathLike):
+        raise ConfigError(f"Expected the path of a folder, got {folder!r}")
+    return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for users unknown
 
 
 @cache

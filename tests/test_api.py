@@ -282,6 +282,9 @@ def test_a_folder_is_loaded_whole_and_written_once(
     assert repr(lstm_ts.load(trained.parent)) == repr(model)
     with pytest.raises(ConfigError, match="Expected a new folder"):
         model.save(tmp_path)
+    for use in (lstm_ts.load, model.save):
+        with pytest.raises(ConfigError, match="Expected the path of a folder, got None"):
+            use(None)  # type: ignore[arg-type]
     with pytest.raises(
         ConfigError, match=r"Expected a folder to write, got .*manifest\.json/below: Not a directory; name"
     ):

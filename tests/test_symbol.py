@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,6 +16,7 @@ from lstm_ts import ingest, process
 from lstm_ts.cli import compose, entry_point
 from lstm_ts.configuration import CONF, choose_symbols, construct, read_symbols
 from lstm_ts.errors import ConfigError
+from lstm_ts.hourly_bars import synthetic_bars
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_name, check_symbol
 from lstm_ts.market.zone_check import check_zone
@@ -201,6 +203,17 @@ def test_symbols_can_be_compared_and_kept_in_sets() -> None:
     session = Session(calendar="NYSE", zone="America/New_York")
     made = [Symbol(name="SPY", session=session, currency="USD", decimals=2, contract={}, feed_code=None) for _ in "ab"]
     assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize("session", [None, "JPX"])
+def test_a_symbol_needs_a_session_and_a_session_a_calendar(session: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Expected session=Session\(calendar=…, zone=…\), got"):
+        Symbol(name="SPY", session=session, currency="USD", decimals=2)
+    with pytest.raises(ConfigError, match=r"Expected a calendar's name such as NYSE, got .*=None"):
+        Session(calendar=None, zone="UTC")  # type: ignore[arg-type]
+    own = Symbol(name="SPY", session=Session(calendar="NYSE", zone="UTC"), currency="USD", decimals=2)
+    with pytest.raises(ConfigError, match="Expected a name of conf/symbol such as XAGUSD, got a Symbol"):
+        synthetic_bars(own)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", ["registry", "retrain", "dashboard", "serve"])

@@ -30,6 +30,8 @@ class Session:
     def __init__(self, *, calendar: str, zone: str) -> None:
         self.calendar = calendar
         self.zone = zone
+        if not isinstance(calendar, str):
+            raise ConfigError(f"Expected a calendar's name such as NYSE, got symbol.session.calendar={calendar}")
         if zone not in available_timezones():
             raise ConfigError(f"Expected an IANA time zone such as America/New_York, got symbol.session.zone={zone}")
 
