@@ -19,6 +19,7 @@ from lstm_ts.configuration import (
     construct,
     read_symbols,
     show_address,
+    taking_port,
     to_json,
     typed_paths,
 )
@@ -193,21 +194,23 @@ def main(cfg: DictConfig) -> None:
     with exit_at_signals(), TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
-        log.info("The dashboard is on http://%s", show_address(cfg.host, cfg.port))
+        address = show_address(cfg.host, cfg.port)
+        log.info("The dashboard is on http://%s", address)
         import_later()
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # at which Panel ends its loop
-        pn.serve(
-            {"/": lambda: shell(client, settings)},
-            address=cfg.host,
-            port=cfg.port,
-            websocket_origin=list(cfg.origins) or None,
-            show=False,
-            verbose=False,
-            liveness="health",
-            http_server_kwargs={"max_body_size": LOGIN_BYTES, "xheaders": cfg.behind_proxy},
-            transforms=[Secured],
-            **auth,
-        )
+        with taking_port(address):
+            pn.serve(
+                {"/": lambda: shell(client, settings)},
+                address=cfg.host,
+                port=cfg.port,
+                websocket_origin=list(cfg.origins) or None,
+                show=False,
+                verbose=False,
+                liveness="health",
+                http_server_kwargs={"max_body_size": LOGIN_BYTES, "xheaders": cfg.behind_proxy},
+                transforms=[Secured],
+                **auth,
+            )
 
 
 if __name__ == "__main__":

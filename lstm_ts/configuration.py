@@ -5,7 +5,8 @@ import logging
 import os
 import shlex
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -219,10 +220,23 @@ def check_port(host: str, port: int, *, takes_ipv4: bool = False) -> None:
             raise ConfigError(
                 f"Expected host to be an address of this machine, got {host}; set host=127.0.0.1, or leave it out"
             ) from None
-        why = os.strerror(error.errno or 0)
-        raise ConfigError(
-            f"Expected a free port, got {show_address(host, port)}: {why}; is it running already? If not, set port=…"
-        ) from None
+        raise _taken(show_address(host, port), error) from None
+
+
+@contextmanager
+def taking_port(address: str) -> Iterator[None]:
+    """Raises    ConfigError: another process has taken the port since `check_port`"""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise _taken(address, error) from None
+
+
+def _taken(address: str, error: OSError) -> ConfigError:
+    why = os.strerror(error.errno or 0)
+    return ConfigError(f"Expected a free port, got {address}: {why}; is it running already? If not, set port=…")
 
 
 def typed_paths(paths: Mapping[str, Any]) -> str:

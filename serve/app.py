@@ -20,6 +20,7 @@ from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
 from prometheus_client.multiprocess import mark_process_dead
 
+from lstm_ts.configuration import taking_port
 from lstm_ts.logs import configure
 from serve.api import end_with_parent
 from serve.assets import keep_in_memory
@@ -49,6 +50,13 @@ def _sigterm_put_off() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def listen(bound: socket.socket, address: str, backlog: int) -> None:
+    """Raises    ConfigError: another process listens there, which the bound socket does not exclude"""
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted connections inherit it
+    with taking_port(address):
+        bound.listen(backlog)
 
 
 class ForecastServer(LitServer):  # type: ignore[misc]
@@ -85,13 +93,16 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         """Do not wait for workers: HTTP is answered from the start, and /health says that none is ready yet."""
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:
-        """Start LitServe's HTTP processes, then close their listening sockets here, where nothing would answer.
+        """Listen, start LitServe's HTTP processes, then close their sockets here, where nothing would answer.
 
         At shutdown, incomplete requests are abandoned in time to write the queued forecasts.
+
+        Raises    ConfigError: another service that has started meanwhile listens
         """
         self.uvicorn_graceful_timeout = math.ceil(self._answer_s)
-        for listening in args[3]:  # accepted connections inherit it
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        for bound in args[3]:
+            listen(bound, self._http.address, kwargs["backlog"])
+        log.info("Serving on http://%s, documented at /docs", self._http.address)
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
         self.uvicorn_graceful_timeout += CLOSE_S
         for listening in args[3]:

@@ -57,7 +57,7 @@ class HttpProcess:
         """slots    number of workers"""
         self.api, self.slots = api, slots
         self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
-        self._keys, self._address, self._max_waiting = keys, address, max_waiting
+        self._keys, self.address, self._max_waiting = keys, address, max_waiting
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ class HttpProcess:
     def _report_traffic(self) -> datetime:
         """Report the traffic to the monitor, which then expects requests at the challenger; return the time."""
         now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
-        report = self._address, now, self._traffic.needs_challenger, version, reason
+        report = self.address, now, self._traffic.needs_challenger, version, reason
         self._forecast_log.queue_traffic([TrafficRow(name, *report) for name in self.api.names])
         return now
 

@@ -198,7 +198,6 @@ def _serve(
     from serve.routes import Routes
 
     _count_lost(cfg.port, cfg.forecast_log.url)
-    address = show_address(cfg.host, cfg.port)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)
     http = HttpProcess(
         ForecastApi(settings, folder, forecast_log.address),
@@ -206,7 +205,7 @@ def _serve(
         forecast_log,
         connections,
         keys,
-        address=address,
+        address=show_address(cfg.host, cfg.port),
         slots=cfg.workers_per_device,
         max_waiting=cfg.max_waiting,
     )
@@ -215,7 +214,7 @@ def _serve(
     server.app.title, server.app.version = f"lstm_ts: forecasts of {', '.join(symbols)}", __version__
     Routes(http, keys, symbols=symbols, body_limit_bytes=cfg.body_limit_bytes).add_to(server.app)
     server.stop_on_signals()
-    log.info("Serving on http://%s, documented at /docs", address)
+    check_port(cfg.host, cfg.port, takes_ipv4=True)  # again: the imports took seconds
     server.run(
         host=cfg.host,
         port=cfg.port,

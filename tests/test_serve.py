@@ -60,6 +60,7 @@ from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.manifest import MANIFEST
 from serve.api import ForecastApi
+from serve.app import listen
 from serve.keys import Keys
 from serve.ledger_reader import LedgerAddress
 from serve.loop import answer_by_arm, warm_up
@@ -950,6 +951,17 @@ def test_symbols_that_cannot_be_served_are_named(overrides: tuple[str, ...], wor
     with pytest.raises(ConfigError, match=re.escape(words)):
         cfg = checked("serve", overrides)
         read_settings(cfg, construct(cfg.traffic))
+
+
+def test_of_two_services_that_start_at_once_one_listens() -> None:
+    with socket.socket() as first, socket.socket() as second:
+        for bound in (first, second):
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn binds
+        first.bind(("127.0.0.1", 0))
+        second.bind(first.getsockname())
+        listen(first, "here", 1)
+        with pytest.raises(ConfigError, match="Expected a free port, got there: Address already in use"):
+            listen(second, "there", 1)
 
 
 def test_the_name_of_a_model_is_the_chosen_symbols_and_others_are_named_as_they_are(tmp_path: Path) -> None:
