@@ -46,7 +46,6 @@ from lstm_ts.cli import entry_point
 from lstm_ts.configuration import check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
-from lstm_ts.ledger.database import check_begun
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.uri import ARTIFACTS, check_there
@@ -111,9 +110,9 @@ def _write_parts(place: Place, staged: Path) -> dict[str, Any]:
 
 
 def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
-    check_begun(place.ledger)  # before MLflow makes its tables, which may lie there, too
-    registry = Registry(place.registry, None)
     with closing(Ledger(place.ledger, make=False)) as ledger, ExitStack() as still:
+        # Only now: MLflow makes its tables, which may lie there, too.
+        registry = Registry(place.registry, ledger, make=False)
         for name in registry.names():
             still.enter_context(ledger.exclusive(f"{name}'s aliases"))
         found = {file: asdict(dumps.dump(url, folder / file)) for file, url in place.databases.items()}

@@ -113,7 +113,7 @@ def check_empty(summary: Mapping[str, Any], place: Place) -> None:
     folders = [place.data / store for store in sorted(stores | summary["stores"].keys())]
     folders += [place.artifacts] if place.artifacts else []
     taken = [str(path) for path in folders if path.exists() and any(path.iterdir())]
-    taken += [name for name, url in place.databases.items() if not dumps.is_empty(url)]
+    taken += [dumps.show(url) for url in place.databases.values() if not dumps.is_empty(url)]
     if taken:
         raise ConfigError(
             f"Expected an empty place to restore into, got {', '.join(taken)}; set another paths.data and paths.outputs"

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
     """Returns    None: only the status was shown"""
     _check(cfg)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
+    with closing(Ledger(cfg.registry.ledger, make=cfg.action != "status")) as ledger:
         match cfg.action:
             case "ingest":
                 return _ingest(cfg, ledger)

@@ -120,10 +120,10 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
-    """Raises    NoRows: no hour is stored"""
+    """Raises    NoRows: no hour is stored; RegistryError: not the one that the ledger speaks of"""
     hourly_bars = processed_store(cfg, symbol).read(end=now - HOUR + MICROSECOND)  # that have closed
-    registry, kept_from = Registry(cfg.registry.uri, ledger), find_kept_from(cfg, now)
-    return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, kept_from)
+    registry = Registry(cfg.registry.uri, ledger, make=not ledger.names())
+    return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, find_kept_from(cfg, now))
 
 
 def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:

@@ -25,7 +25,7 @@ from test_ledger import FORECAST
 from test_registry import promote, register
 
 from lstm_ts.backup import SUMMARY, Place, _alone, check, restore, write
-from lstm_ts.errors import ConfigError, DataError, LedgerError
+from lstm_ts.errors import ConfigError, DataError, LedgerError, RegistryError
 from lstm_ts.faults import describe_fault
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
@@ -195,9 +195,9 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
     write(place, tmp_path / "backup")
     with pytest.raises(ConfigError, match="Expected a new folder for the backup"):
         write(place, tmp_path / "backup")
-    with pytest.raises(ConfigError, match=r"an empty place.*processed/XAGUSD.*artifacts, ledger.dump, registry"):
+    with pytest.raises(ConfigError, match=r"an empty place.*processed/XAGUSD.*artifacts, .*/ledger.db, .*/mlflow.db;"):
         restore(tmp_path / "backup", place)
-    with pytest.raises(ConfigError, match=r"an empty place.*got .*artifacts, ledger.dump, registry"):
+    with pytest.raises(ConfigError, match=r"an empty place.*got .*artifacts, .*/ledger.db, .*/mlflow.db;"):
         restore(tmp_path / "backup", replace(place, data=tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.data}"):
@@ -280,6 +280,12 @@ def test_a_ledger_that_is_missing_is_told_so(written: Path, tmp_path: Path) -> N
     missing = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(LedgerError, match=f"Expected the ledger {missing}, got no file there; put it back"):
         write(replace(place_of(written.parent), ledger=missing), tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_registry_of_another_ledger_is_not_backed_up(written: Path, empty: Path, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="got one without XAGUSD"):
+        write(replace(place_of(written.parent), registry=place_of(empty).registry), tmp_path / "backup")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -477,6 +477,15 @@ def test_an_open_ledger_that_is_removed_is_not_made_again(tmp_path: Path) -> Non
         assert not (tmp_path / "ledger.db").exists()
 
 
+def test_an_empty_database_becomes_a_ledger_for_those_alone_who_may_begin_one(ledger_url: str, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry/ledger.db").touch()
+    with pytest.raises(LedgerError, match=r"Expected a ledger in .*, got a database without one; put it back"):
+        Ledger(ledger_url, make=False)
+    Ledger(ledger_url).close()
+    Ledger(ledger_url, make=False).close()
+
+
 def test_sqlite_keeps_a_write_ahead_log(tmp_path: Path) -> None:
     Ledger(f"sqlite:///{tmp_path}/new/folder/ledger.db").close()
     engine = sa.create_engine(f"sqlite:///{tmp_path}/new/folder/ledger.db", poolclass=sa.NullPool)

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from commands import mistake, run, succeed
 from conftest import random_hours
 from processes import ROOT, WAIT_S
+from test_ledger import DECISION
 from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
@@ -317,6 +318,18 @@ def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, 
     command = f"python -m lstm_ts.retrain symbol=XAGUSD paths.data={tmp_path}/data paths.outputs={tmp_path}/outputs"
     assert lines[0] == f"No version of XAGUSD to watch: {command} makes one"
     assert any(line.startswith("bad      data_stale of XAGUSD") for line in lines)
+
+
+def test_a_lost_registry_is_not_made_again(empty: Path, hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    bars_until(tmp_path, hourly_bars, REGISTERED)
+    (tmp_path / "outputs/registry").mkdir(parents=True)
+    shutil.copy(empty / "ledger.db", tmp_path / "outputs/registry")
+    with closing(Ledger(f"sqlite:///{tmp_path}/outputs/registry/ledger.db")) as ledger:
+        ledger.record_decision(DECISION)
+    assert "mlflow.db, got none; python -m lstm_ts.retrain makes it, or if there was one, put" in mistake(
+        run("monitor", tmp_path)
+    )
+    assert not (tmp_path / "outputs/registry/mlflow.db").exists()
 
 
 def test_a_name_that_is_not_registered_is_refused(tmp_path: Path, hourly_bars: pl.DataFrame) -> None:

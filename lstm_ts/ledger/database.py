@@ -32,7 +32,7 @@ class Database:
     def __init__(self, url: str, *, make: bool, identity: str | None) -> None:
         """Open the database; first create it or upgrade its schema, if that is needed.
 
-        make       a SQLite file that is not there, and its folder
+        make       where there is none: a SQLite file and its folder, too
         identity   of the only ledger to open; None: any, which is the only one from then on
         Raises     LedgerError: no such kind of database, none that answers, another ledger, or one with a newer schema
         """
@@ -48,7 +48,7 @@ class Database:
             if identity:
                 self._check_revision(revision)
             elif revision != REVISIONS[-1]:
-                self._upgrade()
+                self._upgrade(make=make)
             self.identity = identity or self._read_identity()
             with self.transaction():
                 failed.pop_all()
@@ -114,11 +114,16 @@ class Database:
             )
         return revision
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, *, make: bool) -> None:
         with self._lock("the schema"):
             before = self._revision()  # another process may have upgraded it meanwhile
             if before == REVISIONS[-1]:
                 return
+            if not before and not make:
+                raise LedgerError(
+                    f"Expected a ledger in {self._shown}, got a database without one; put it back, or correct "
+                    f"registry.ledger"
+                )
             if self._is_sqlite:
                 with self._engine.connect() as connection:
                     connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # the file remembers
@@ -211,19 +216,6 @@ def _check_file(url: URL) -> None:
             f"Expected the ledger {without_secrets(url)}, got no file there; put it back, or begin a new one with "
             f"python -m lstm_ts.retrain and a restart"
         )
-
-
-def check_begun(url: str) -> None:
-    """Raises    LedgerError: no database answers, or one without the schema of a ledger, which opening would make"""
-    read = _read_url(url)
-    shown = without_secrets(read)
-    with answering(f"the ledger {shown}", "registry.ledger"), ExitStack() as after:
-        _check_file(read)
-        engine = _engine(read)
-        after.callback(engine.dispose)
-        begun = sa.inspect(engine).has_table(VERSION_TABLE)
-    if not begun:
-        raise LedgerError(f"Expected a ledger in {shown}, got a database without one; correct registry.ledger")
 
 
 def _engine(url: URL) -> Engine:

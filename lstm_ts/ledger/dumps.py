@@ -39,8 +39,9 @@ def dump(url: str, file: Path) -> Content:
     read = sa.make_url(url)
     if read.get_backend_name() == SQLITE:
         address = f"{Path(read.database or '').absolute().as_uri()}?mode=rw"  # no file is made where there is none
+        both = f"the database {without_secrets(read)} and its copy {file}"
         with (
-            answering(f"the database {without_secrets(read)}", CHECK),
+            answering(both, f"{CHECK}, and that the disk of the copy is not full"),
             closing(sqlite3.connect(address, uri=True)) as source,
             closing(sqlite3.connect(file)) as target,
         ):
@@ -64,6 +65,11 @@ def check_target(url: str, kind: str) -> None:
     if kind == POSTGRES and not shutil.which("pg_restore"):
         raise LedgerError(LACKING.format(program="pg_restore"))
     is_empty(url)
+
+
+def show(url: str) -> str:
+    """Return where a database lies, for a message."""
+    return str(sqlite_file(url) or without_secrets(sa.make_url(url)))
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -32,7 +32,7 @@ class Ledger:
     """Operations ledger; every method raises LedgerError when the database does not answer."""
 
     def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
-        """make       where a SQLite file is not there
+        """make       where there is none
         identity   of the only ledger to open: see `identity`
         Raises     LedgerError: also where the database has a newer schema
         """
@@ -66,6 +66,12 @@ class Ledger:
         wanted = sa.select(table).where(table.c.name == name).order_by(table.c.at, table.c.version)
         with self._database.transaction() as connection:
             return [DecisionRow(**row._mapping) for row in connection.execute(wanted)]
+
+    def names(self) -> set[str]:
+        """Return the names of the models that decisions or changes of aliases are about."""
+        wanted = sa.union(sa.select(DECISIONS.c.name), sa.select(ALIAS_CHANGES.c.name))
+        with self._database.transaction() as connection:
+            return set(connection.scalars(wanted))
 
     def record_alias(self, change: AliasChange) -> None:
         with self._database.transaction() as connection:

@@ -105,8 +105,8 @@ def main(cfg: DictConfig) -> None:
     asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
     check_registry(cfg)
     check_there(cfg.registry.uri)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
-        print(answer(Registry(cfg.registry.uri, ledger), asked))
+    with closing(Ledger(cfg.registry.ledger, make=False)) as ledger:
+        print(answer(Registry(cfg.registry.uri, ledger, make=False), asked))
 
 
 if __name__ == "__main__":

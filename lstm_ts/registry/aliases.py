@@ -67,11 +67,15 @@ class Aliases:
     def _missing_row(self, name: str, alias: str) -> AliasChange | None:
         rows, current = self._ledger.alias_changes(name, alias), self._store.aliases(name).get(alias)
         if any(row.state == DONE for row in rows) and not self._store.versions(name):
-            raise RegistryError(
-                f"Expected the registry that the ledger speaks of, got one without {name}; "
-                f"check that registry.uri and registry.ledger belong together"
-            )
+            raise another_one(name)
         return missing_row(rows, name=name, alias=alias, current=current, now=clock.now())
+
+
+def another_one(lacking: str) -> RegistryError:
+    return RegistryError(
+        f"Expected the registry that the ledger speaks of, got one without {lacking}; "
+        f"check that registry.uri and registry.ledger belong together"
+    )
 
 
 def _audit_change(change: AliasChange) -> None:

@@ -14,9 +14,10 @@ from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.symbol import check_name
 from lstm_ts.model.artifact import FILES, SUMS, load_forecaster
 from lstm_ts.model.forecaster import Forecaster
-from lstm_ts.registry.aliases import Aliases
+from lstm_ts.registry.aliases import Aliases, another_one
 from lstm_ts.registry.mlflow_store import MlflowStore
 from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
+from lstm_ts.registry.uri import check_there
 from lstm_ts.registry.version import (
     ALIASES,
     CHALLENGER,
@@ -34,14 +35,17 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    def __init__(self, uri: str, ledger: Ledger | None) -> None:
-        """Open the registry; create a SQLite one that does not exist.
-
-        ledger   None: for callers that move no alias and read no history
-        Raises   RegistryError: no answer
+    def __init__(self, uri: str, ledger: Ledger | None, *, make: bool = True) -> None:
+        """ledger   None: for callers that move no alias and read no history
+        make     a SQLite file that is not there
+        Raises   RegistryError: no answer; or, unless one may be made, none of the models that the ledger knows
         """
+        if not make:
+            check_there(uri)
         self.uri, self.store = uri, MlflowStore(uri)
         self._ledger = ledger
+        if ledger and not make and (known := ledger.names()) and known.isdisjoint(self.names()):
+            raise another_one(", ".join(sorted(known)))
 
     @property
     def _aliases(self) -> Aliases:

@@ -27,8 +27,10 @@ def check_there(uri: str, opened: int = 0) -> int:
     try:
         file = path.stat().st_ino if path else 0
     except (FileNotFoundError, NotADirectoryError):
-        text = f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it"
-        raise RegistryError(text) from None
+        raise RegistryError(
+            f"Expected a registry at {path}, got none; python -m lstm_ts.retrain makes it, or if there was one, put "
+            f"that back"
+        ) from None
     except OSError as error:
         raise RegistryError(
             f"Expected a registry at {path}, got: {error.strerror}; check registry.uri, and that its folder is yours"
