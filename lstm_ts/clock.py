@@ -11,7 +11,7 @@ of requests stay real, and so do the stamps of other programs: MLflow's, Dagster
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from lstm_ts.errors import ConfigError
 
 CLOCK = "LSTM_TS_CLOCK"
 FASTEST = 10_000.0  # a month in four minutes
+YEARS = range(1900, 2201)
+SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
 FORM = f'{CLOCK} as "TIME", which stands still, or "TIME SPEED SINCE", such as "2015-03-02T00:00:00Z 60 %s"'
 FILE_FORM = f"{CLOCK} as a time, or as the path of a file that has one"
 
@@ -57,6 +59,15 @@ def fix_hint() -> str:
     return f"unset {CLOCK}" if read_clock() else "synchronise this machine's clock"
 
 
+def check_after(opened: datetime) -> None:
+    """Raises    ConfigError: the stored bar that opened then is one of hours to come"""
+    if opened > (at := now()) + SKEW:
+        raise ConfigError(
+            f"Expected a time after the last stored bar, which opened at {opened:%Y-%m-%d %H:%M} UTC, "
+            f"got {at:%Y-%m-%d %H:%M} UTC; {fix_hint()}"
+        )
+
+
 def read_clock() -> Clock | None:
     """Return the clock of the environment; None: the machine's.    Raises    ConfigError"""
     text = os.environ.get(CLOCK, "").strip()
@@ -81,6 +92,8 @@ def _read(text: str) -> Clock | None:
     try:
         set_to = _parse(words, real)
         set_to.at(real)
+        if set_to.start.year not in YEARS:
+            raise ValueError(f"a year is one of {YEARS[0]} to {YEARS[-1]}")
     except (ValueError, OverflowError) as error:
         form = FORM % f"{real:%Y-%m-%dT%H:%M:%SZ}"
         raise ConfigError(f"Expected {form}, got {text!r}: {error}; correct it, or unset it") from None

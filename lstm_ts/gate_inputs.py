@@ -6,6 +6,7 @@ from datetime import datetime
 
 from omegaconf import DictConfig
 
+from lstm_ts import clock
 from lstm_ts.configuration import choose_symbols, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
@@ -52,13 +53,15 @@ def choose_names(cfg: DictConfig) -> list[str]:
 def read_gate_inputs(
     cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
 ) -> list[GateInputs]:
-    names = choose_names(cfg)
+    names, end = choose_names(cfg), utc(cfg.span.end)
+    if end is None:
+        clock.check_after(max(each.hourly_bars["ts"][-1] for each in bars))
     champions = [registry.champion(name) for name in names]
     drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
     change = max((since for since in drifts if since), default=None)
     held = hold_out(
         bars,
-        end=utc(cfg.span.end),
+        end=end,
         valid=cfg.retrain.valid,
         holdout=cfg.retrain.holdout,
         change=Change(change, criteria.min_origins) if change else None,

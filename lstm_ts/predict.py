@@ -19,6 +19,7 @@ from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, model_folder, processed_store, read_symbol
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
+from lstm_ts.market.session import HOUR
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.flags import Flags, of_training
@@ -57,9 +58,15 @@ def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: 
         f"{forecast.symbol}, last close {close}{prices.suffix} at {forecast.origin_ts:%Y-%m-%d %H:%M} UTC; "
         f"bars: {source}"
     )
-    age = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {format_age(forecast.origin_ts, now)} ago."
+    ahead = forecast.origin_ts - HOUR > now + clock.SKEW
+    age = (
+        f"after now, {now:%Y-%m-%d %H:%M}: {clock.fix_hint()}"
+        if ahead
+        else f"{format_age(forecast.origin_ts, now)} ago"
+    )
+    ends = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {age}."
     warned = [f"Before you trust it: {flag}." for flag in flags]
-    return "\n".join([head, *align(rows), *warned, age, describe(forecast)])
+    return "\n".join([head, *align(rows), *warned, ends, describe(forecast)])
 
 
 def format_age(then: datetime, now: datetime) -> str:

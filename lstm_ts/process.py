@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lstm_ts import clock
 from lstm_ts.cli import check_arguments
 
 if __name__ == "__main__":
@@ -50,13 +51,14 @@ def process(
     A session that no answer touches comes from a store that is older than the ledger of answers: of its hours, the
     minutes themselves must span the last. `complete_until` vouches for all hours that close by then.
 
-    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session
+    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session, or are of hours to come
     """
     for name, share in (("min_minutes_share", min_minutes_share), ("max_unknown_share", max_unknown_share)):
         if not 0 <= share <= 1:
             raise ConfigError(f"Expected {name} within 0..1, got {share}")
     raw.check_session(session)
     minute_bars = raw.read()
+    clock.check_after(minute_bars["ts"][-1])
     end = minute_bars["ts"][-1] + MINUTE
     session_hours = session.hours(minute_bars["ts"][0], end)
     known = _known(session_hours, minute_bars["ts"], answers, session, max_unknown_share, complete_until)

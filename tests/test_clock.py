@@ -109,6 +109,7 @@ def test_processes_agree_whenever_they_start(set_clock: SetClock) -> None:
         ("2015-03-02T00:00:00Z -1 2026-11-28T21:00:00Z", "a speed is above 0 and at most 10000"),
         ("2015-03-02T00:00:00Z nan 2026-11-28T21:00:00Z", "a speed is above 0 and at most 10000"),
         ("2015-03-02T00:00:00Z fast 2026-11-28T21:00:00Z", "could not convert string to float: 'fast'"),
+        ("9999-12-31T23:00:00Z", "a year is one of 1900 to 2200"),
         ("9000-03-02T00:00:00Z 9000 2000-01-01T00:00:00Z", "date value out of range"),
     ],
 )
@@ -119,6 +120,13 @@ def test_a_wrong_setting_is_a_sentence(set_clock: SetClock, text: str, why: str)
     said = str(refused.value)
     assert said.startswith('Expected LSTM_TS_CLOCK as "TIME", which stands still, or "TIME SPEED SINCE", such as "20')
     assert said.endswith(f"got {text!r}: {why}; correct it, or unset it")
+
+
+def test_a_time_before_the_stored_bars_is_refused(set_clock: SetClock) -> None:
+    set_clock(START.isoformat())
+    clock.check_after(START + timedelta(minutes=5))
+    with pytest.raises(ConfigError, match=r"a time after the last stored bar, .*; unset LSTM_TS_CLOCK"):
+        clock.check_after(START + timedelta(minutes=6))
 
 
 @pytest.mark.parametrize("module", ENTRY_POINTS)

@@ -169,6 +169,15 @@ def test_processing_makes_whole_hours_and_counts_the_missing_ones(
     assert (second.upsert.new, second.upsert.same, second.missing) == (1, 1, 0)
 
 
+def test_minutes_to_come_are_the_clocks_fault(
+    stores: Stores, tmp_path: Path, silver: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.ingest(mt4(tmp_path / "a.csv", START, 90), silver)
+    monkeypatch.setenv("LSTM_TS_CLOCK", START.isoformat())
+    with pytest.raises(ConfigError, match=r"a time after the last stored bar, .*; unset LSTM_TS_CLOCK"):
+        stores.process(silver)
+
+
 def test_processing_again_changes_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
     stores.ingest(mt4(tmp_path / "a.csv", START, 240), silver)
     stores.process(silver)

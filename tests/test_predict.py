@@ -67,6 +67,10 @@ def test_a_forecast_says_how_old_it_is_and_its_date_in_full():
     lines = format_forecast(make_forecast(), "files", [], datetime(2036, 11, 28, tzinfo=UTC)).splitlines()
     assert lines[-2] == "From bars that end 2026-01-05 09:00 UTC, 10 years 10 months ago."
     assert "by Monday 5 January 2026 11:00 UTC" in lines[-1]
+    early = format_forecast(make_forecast(), "files", [], datetime(2018, 1, 1, tzinfo=UTC)).splitlines()
+    assert early[-2].startswith(
+        "From bars that end 2026-01-05 09:00 UTC, after now, 2018-01-01 00:00: synchronise this"
+    )
     fresh = format_forecast(make_forecast(), "files", [], NOW).splitlines()
     assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
     assert "by Monday 5 January 2026 11:00 UTC" in fresh[-1]

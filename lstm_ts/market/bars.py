@@ -22,7 +22,6 @@ PRICES = ("open", "high", "low", "close")
 BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume", "spread"), pl.Float64()))
 HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
 FIRST_YEAR = 1900
-CLOCK_SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
 SPREAD_DIGITS = 12  # of a mean: summed in another order, it has other last ones
 REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
 
@@ -135,7 +134,7 @@ def check_bars(bars: pl.DataFrame) -> None:
     Raises    DataError: a row that `reject_reason` names, or a stamp before FIRST_YEAR or after now
     """
     ts, now = pl.col("ts"), clock.now()
-    early, late = ts.dt.year() < FIRST_YEAR, ts > now + CLOCK_SKEW
+    early, late = ts.dt.year() < FIRST_YEAR, ts > now + clock.SKEW
     out_of_range = pl.when(early).then(pl.lit(f"before {FIRST_YEAR}")).when(late).then(pl.lit("after now"))
     bad = bars.select("ts", *PRICES, reason=pl.coalesce(reject_reason(), out_of_range)).drop_nulls("reason")
     if bad.height:

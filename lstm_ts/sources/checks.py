@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
-from lstm_ts.market.bars import CLOCK_SKEW, FIRST_YEAR, PRICES, TS, reject_reason
+from lstm_ts.market.bars import FIRST_YEAR, PRICES, TS, reject_reason
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
@@ -32,7 +33,7 @@ def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: dateti
     if ticks:
         rows = refuse(rows, pl.col("high") < pl.col("low"), "ask below bid")
     rows = refuse(rows, pl.col("ts").dt.year() < FIRST_YEAR, f"before {FIRST_YEAR}")
-    rows = refuse(rows, pl.col("ts") > now + CLOCK_SKEW, FUTURE)
+    rows = refuse(rows, pl.col("ts") > now + clock.SKEW, FUTURE)
     return rows.with_columns(reason=pl.coalesce("reason", reject_reason()))
 
 
