@@ -11,6 +11,7 @@ model.save("models/silver")                          # lstm_ts.load("models/silv
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 # Ctrl-C ends a command without a traceback while it imports, until `cli.entry_point` begins. Python has "-m" there for
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 _IS_COMMAND = bool(sys.argv) and (sys.argv[0] == "-m" or sys.argv[0].endswith("/lstm-ts"))
 if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+if _IS_COMMAND and isinstance(sys.stdout, TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an encoding may lack a character such as →
 
 if TYPE_CHECKING:
     from lstm_ts.fitting import fit

@@ -33,8 +33,11 @@ PATHS |= {"folder", "home"}
 def read_command_line(arguments: Sequence[str], command: str) -> list[str]:
     """The arguments for Hydra, with quotes around paths that its grammar would not take as they are.
 
-    Raises    ConfigError: an argument that is neither a flag nor key=value
+    Raises    ConfigError: an argument that is neither a flag nor key=value, or no text
     """
+    for word in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in word):  # of bytes that are none of UTF-8
+            raise ConfigError(f"Expected arguments in UTF-8, got {word!a}; rename what it names, or give another one")
     flags: list[str] = []
     words: list[str] = []
     rest = deque(arguments)

@@ -14,6 +14,7 @@ FAULTS = FULL | FORBIDDEN | MISPLACED | DAMAGED | SCARCE
 # Rust's libraries and SQLite give the number in their text, or none.
 IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 KERNELS = ("/proc/", "/sys/")  # where nothing can be made, of which the system says that it is not there
+STDOUT = "<stdout>"  # as Python names it
 NO_TEMPORARY_FOLDER = "No usable temporary directory found"
 PHRASES = {
     "database or disk is full": errno.ENOSPC,
@@ -61,6 +62,8 @@ def _number(error: BaseException) -> int:
 
 def _sentence(number: int, error: BaseException) -> str:
     said, path = os.strerror(number), _path(error)
+    if path == STDOUT:
+        return f"Expected room on the disk of stdout, got: {said}; the command has ended, and its output alone is lost"
     if number in FULL:
         where = f"the disk of {path}" if path else "the disk"
         return (

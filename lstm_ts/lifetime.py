@@ -51,12 +51,21 @@ def exit_without_reader() -> Iterator[None]:
             yield
         except SystemExit as ended:
             code = ended.code or code
-            sys.stdout.flush()
+            _flush()
             raise
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:  # the interpreter would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(code)
+
+
+def _flush() -> None:
+    """Raises    OSError: stdout takes no more; the error names it"""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = sys.stdout.name
+        raise
 
 
 @contextmanager

@@ -56,6 +56,9 @@ def test_a_reader_that_ends_early_sees_no_traceback() -> None:
     done = subprocess.run(command, env=buffered, stdout=writer, stderr=subprocess.PIPE, timeout=60)
     os.close(writer)
     assert (done.returncode, done.stderr) == (3, b"")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=buffered, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert b"No space left on device: '<stdout>'" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("process", "--help")])
@@ -67,6 +70,11 @@ def test_a_full_stdout_is_one_sentence_and_a_closed_one_is_none(arguments: tuple
     assert done.stderr.startswith("Error: Expected room on the disk") and len(done.stderr.splitlines()) == 1
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, timeout=60)
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_character_that_stdout_cannot_encode_is_escaped() -> None:
+    done = run("retrain", "--help", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "\\u2026" in done.stdout, done.stderr
 
 
 def test_an_unknown_command_is_one_line_of_json_on_request() -> None:

@@ -140,6 +140,11 @@ def test_the_path_and_what_to_do_are_said(number: int, sentence: str) -> None:
     assert str(describe_fault(OSError(number, os.strerror(number), "/a/b"))).startswith(sentence)
 
 
+def test_a_full_disk_under_stdout_is_no_reason_to_run_again() -> None:
+    said = describe_fault(OSError(errno.ENOSPC, "No space left on device", "<stdout>"))
+    assert str(said).startswith("Expected room on the disk of stdout, got: No space left on device; the command has")
+
+
 def test_a_folder_of_the_kernel_is_one_that_cannot_be_written() -> None:
     with pytest.raises(FileNotFoundError) as told:
         Path("/proc/a").mkdir()

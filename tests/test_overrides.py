@@ -28,6 +28,7 @@ from serve.startup import main as serve
         ("train", "seed =3", "without blanks around ="),
         ("train", "seed= 3", "without blanks around ="),
         ("train", "=3", "Expected key=value"),
+        ("train", "paths.data=/a\udcff", r"Expected arguments in UTF-8, got 'paths.data=/a\udcff'; rename"),
         ("train", "symbol=XAG&USD", """type 'symbol="XAG&USD"'"""),
         ("ingest", "source.paths=[a.csv,b (1).csv]", """type 'source.paths=["a.csv","b (1).csv"]'"""),
         ("train", "paths.data=${HOME}/x", "write ${oc.env:HOME} for an environment variable"),
