@@ -111,8 +111,8 @@ def _write_parts(place: Place, staged: Path) -> dict[str, Any]:
 
 def _write_databases(place: Place, folder: Path) -> dict[str, Any]:
     with closing(Ledger(place.ledger, make=False)) as ledger, ExitStack() as still:
-        # Only now: MLflow makes its tables, which may lie there, too.
-        registry = Registry(place.registry, ledger, make=False)
+        registry = Registry(place.registry, ledger, make=False)  # now: its tables may be made in the ledger's database
+        _check_champions(registry)
         for name in registry.names():
             still.enter_context(ledger.exclusive(f"{name}'s aliases"))
         found = {file: asdict(dumps.dump(url, folder / file)) for file, url in place.databases.items()}
@@ -189,11 +189,14 @@ def _compare(summary: Mapping[str, Any], place: Place) -> None:
         _expect(f"{rows} bars in {place.data / store}", rows, found)
     for file, url in place.databases.items():
         _expect(f"the tables and triggers of {file}", summary["databases"][file], asdict(dumps.content(url)))
-    registry = Registry(place.registry, None)
     Ledger(place.ledger, make=False).close()
-    for name in registry.names():
-        if champion := registry.champion(name):
-            registry.load(champion)
+    _check_champions(Registry(place.registry, None))
+
+
+def _check_champions(registry: Registry) -> None:
+    """Raises    RegistryError: a champion's files are not as they were registered"""
+    for champion in filter(None, map(registry.champion, registry.names())):
+        registry.load(champion)
 
 
 def _expect(what: str, wanted: object, got: object) -> None:

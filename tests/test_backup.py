@@ -330,6 +330,14 @@ def test_a_restore_that_fails_half_way_can_be_repeated(backup: Path, tmp_path: P
     assert restore(backup, there) == check(backup)
 
 
+def test_a_damaged_champion_is_not_backed_up(place: Place, tmp_path: Path) -> None:
+    assert place.artifacts
+    next(place.artifacts.rglob("weights.safetensors")).write_bytes(b"")
+    with pytest.raises(RegistryError, match="files of version 1 of XAGUSD as they were registered"):
+        write(place, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
 def test_damaged_bars_are_not_backed_up(place: Place, tmp_path: Path) -> None:
     file = next((place.data / "processed/XAGUSD").glob("2014-*.parquet"))
     file.write_bytes(b"other bytes")
