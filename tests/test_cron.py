@@ -31,13 +31,15 @@ SOURCE = "source.start=2022-01-31 source.end=2022-02-05"
 class Example:
     variables: dict[str, str]
     commands: dict[str, str]  # by their times
+    shell: str
 
 
 def read_crontab(path: Path) -> Example:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     variables = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
     jobs = [re.fullmatch(r"((?:\S+ +){4}\S+)\s+(.*)", line) for line in lines if not re.match(r"\w+=", line)]
-    return Example(variables, {job[1]: job[2].replace(r"\%", "%") for job in jobs if job})
+    commands = {job[1]: job[2].replace(r"\%", "%") for job in jobs if job}
+    return Example(variables, commands, variables.get("SHELL", "/bin/sh"))
 
 
 def read_kubernetes(text: str) -> Example:
@@ -47,7 +49,7 @@ def read_kubernetes(text: str) -> Example:
         assert (container["command"], job["spec"]["timeZone"]) == (["/bin/sh", "-c"], "Etc/UTC")
         if not job["spec"].get("suspend"):
             commands[job["spec"]["schedule"]] = container["args"][0]
-    return Example({}, commands)
+    return Example({}, commands, "/bin/sh")
 
 
 def write_cronjobs(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +59,7 @@ def write_cronjobs(*overrides: str) -> subprocess.CompletedProcess[str]:
 
 EXAMPLES = {"crontab": read_crontab(CRONTAB), "kubernetes": read_kubernetes(CRONJOBS.read_text())}
 HOURLY, WATCH, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
+ALL = "ingest process monitor retrain"
 
 
 def test_both_do_the_same_at_the_same_times() -> None:
@@ -140,21 +143,23 @@ def test_a_retraining_follows_the_exit_code_that_asks_for_it() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize(
-    ("times", "failing", "code", "job", "ended"),
-    [(NIGHTLY, "ingest", 2, "nightly", 2), (WEEKLY, "retrain", 1, "retraining", 1),
-     (HOURLY, "retrain", 2, "retraining", 2), (WEEKLY, "nothing", 0, "retraining", 0),
-     (HOURLY, "ingest", 2, "retraining", 0), (HOURLY, "process", 1, "retraining", 0)],
+    ("times", "failing", "code", "job", "ended", "steps"),
+    [(NIGHTLY, "ingest", 2, "nightly", 2, "ingest process"), (WEEKLY, "retrain", 1, "retraining", 1, "retrain"),
+     (HOURLY, "retrain", 2, "retraining", 2, ALL), (WEEKLY, "nothing", 0, "retraining", 0, "retrain"),
+     (HOURLY, "ingest", 2, "retraining", 0, ALL), (HOURLY, "process", 1, "retraining", 0, ALL)],
 )  # fmt: skip
 def test_the_end_of_a_run_is_told_and_its_exit_code_stays(
-    name: str, times: str, failing: str, code: int, job: str, ended: int, tmp_path: Path
+    name: str, times: str, failing: str, code: int, job: str, ended: int, steps: str, tmp_path: Path
 ) -> None:
     example = EXAMPLES[name]
     environment = os.environ | example.variables | {"LSTM_TS": str(tmp_path), "PYTHON": "python"}
-    step = f'case "$*" in *action=ended*) echo "$@"; return 1;; *lstm_ts.monitor*) return {monitor.RETRAIN};; '
+    step = f'echo "$@"; case "$*" in *action=ended*) return 1;; *lstm_ts.monitor*) return {monitor.RETRAIN};; '
     shown = f"python() {{ {step} *lstm_ts.{failing}*) return {code};; esac; }}; {example.commands[times]}"
-    done = subprocess.run(["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, timeout=60)
+    command = [example.shell, "-c", shown]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stderr
-    (told,) = done.stdout.splitlines()
+    *ran, told = done.stdout.splitlines()
+    assert [line.split()[1] for line in ran] == [f"lstm_ts.{step}" for step in steps.split()]
     assert set(told.split()) >= {"lstm_ts.monitor", "action=ended", f"job={job}", f"code={ended}", "symbol=XAGUSD"}
 
 
@@ -170,7 +175,7 @@ def test_a_command_is_one_that_its_entry_point_takes(name: str, tmp_path: Path) 
     for command in example.commands.values():
         shown = f'python() {{ echo "$@"; }}; {command}'  # as the shell hands it over
         done = subprocess.run(
-            ["/bin/bash", "-c", shown], env=environment, capture_output=True, text=True, check=True, timeout=60
+            [example.shell, "-c", shown], env=environment, capture_output=True, text=True, check=True, timeout=60
         )
         for line in done.stdout.splitlines():
             _, module, *overrides = line.split()
@@ -208,7 +213,7 @@ def test_bars_come_by_the_schedule_and_again_change_nothing(name: str, tmp_path:
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["/bin/bash", "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [example.shell, "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
 
     first, again = (run(example.commands[HOURLY]) for _ in range(2))

@@ -251,8 +251,11 @@ def test_a_minute_whose_only_row_is_bad_stays_unknown(stores: Stores, tmp_path: 
     assert found.unknown["start"].to_list() == [START + timedelta(minutes=30)]
 
 
-def test_a_file_with_a_row_of_no_readable_time_proves_nothing(stores: Stores, tmp_path: Path, silver: Session) -> None:
-    stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=("2019.03.05,25:00,15.1,15.2,15.0,15.1,7",)), silver)
+@pytest.mark.parametrize("time", ["25:00", "24:01"])
+def test_a_file_with_a_row_of_no_readable_time_proves_nothing(
+    stores: Stores, tmp_path: Path, silver: Session, time: str
+) -> None:
+    stores.ingest(mt4(tmp_path / "m.csv", START, 60, extra=(f"2019.03.05,{time},15.1,15.2,15.0,15.1,7",)), silver)
     assert stores.answers() == []
 
 
@@ -686,13 +689,14 @@ def test_another_series_over_the_stored_one_is_refused(
     assert stores.raw.read_revisions()["close_revised"][0] == 20.02
 
 
-@pytest.mark.parametrize("common", [10, 60])
+@pytest.mark.parametrize(("common", "alike"), [(10, 0), (60, 0), (120, 59)])
 def test_another_series_over_a_few_of_the_stored_bars_is_refused(
-    stores: Stores, tmp_path: Path, silver: Session, common: int
+    stores: Stores, tmp_path: Path, silver: Session, common: int, alike: int
 ) -> None:
     stores.ingest(offset(tmp_path / "bid.csv", 0.0), silver)
-    ask, before = offset(tmp_path / "ask.csv", 0.02, stamps=MINUTES[-common:]), stores.raw.read()
-    with pytest.raises(DataError, match=rf"got {common} of {common} bars .*allow_revisions=true"):
+    ask = offset(tmp_path / "ask.csv", 0.02, stamps=MINUTES[-common:], from_row=alike)
+    before = stores.raw.read()
+    with pytest.raises(DataError, match=rf"got {common - alike} of {common} bars .*allow_revisions=true"):
         stores.ingest(ask, silver)
     assert stores.raw.read().equals(before)
 
@@ -729,6 +733,7 @@ def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tm
         ({"by": 0.0003}, "120 of 120 bars (100.0 %) with other prices, by 0.15 bps"),
         ({"by": 0.02, "stamps": MINUTES[:9]}, "9 of 9 bars (100.0 %)"),
         ({"by": 0.02, "stamps": MINUTES[:20], "from_row": 2}, "18 of 20 bars (90.0 %)"),
+        ({"by": 0.02, "stamps": MINUTES[:99], "from_row": 38}, "61 of 99 bars (61.6 %)"),
         ({"by": -0.02, "from_row": 119}, "(mean difference -10 bps)"),
     ],
 )

@@ -83,6 +83,11 @@ def test_of_two_uploads_to_one_url_at_once_the_second_is_refused(bucket: Any, tm
         upload(folders[1], url, first="ledger.dump", last="backup.json")
     with local_copy(url) as there:
         assert {path.name: path.read_text() for path in there.iterdir()} == {"ledger.dump": "one", "backup.json": "one"}
+    bucket.delete_object(Bucket=BUCKET, Key="backups/twice/backup.json")  # as before the end of the first one
+    with pytest.raises(ConfigError, match=rf"nothing at {url} yet, got what another process uploads there"):
+        upload(folders[1], url, first="ledger.dump", last="backup.json")
+    with local_copy(url) as there:
+        assert {path.name: path.read_text() for path in there.iterdir()} == {"ledger.dump": "one"}
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def test_hours_beyond_the_table_of_announcements_are_said():
     (flag,) = limits.of_window(replace(at, target_ts_H=[end, end + HOUR]), 24)
     assert flag == (
         f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade lstm_ts, or "
-        f"add rows to lstm_ts/market/announcements.csv"
+        f"add rows to lstm_ts/market/announcements.csv and move its row `end`"
     )
 
 

@@ -106,6 +106,7 @@ def test_other_prices_tell_whether_a_comma_separates_thousands(
         ("05.01.1975 14:00", "hours before 1980 are not taken"),
         ("0001-01-01T00:00+01:00", "is no time"),
         ("2026-01-06 8 AM", "is no time"),
+        ("2026-01-06 24:30", "is no time"),
         ("2026-01-06T08:00[Europe/Berlin]", "is no time"),  # its offset is not known
         ("2026-01-06T08:00+530", "is no time"),
         ("2026-W02-2T08:00Z", "is no time"),

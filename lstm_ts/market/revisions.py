@@ -10,10 +10,10 @@ from lstm_ts.market.bars import PRICES
 BPS = 1e4
 NOISE_BPS = 0.01  # of a price; no market quotes more digits
 MIN_BARS = 10  # fewer in common prove nothing
-MANY_BARS = 100
-MAX_SHARE = 0.5  # of many; a broker corrects single bars, another series differs nearly everywhere
+MANY_BARS = 100  # in common; of fewer, a larger share may differ
+MAX_SHARE = 0.5  # of many bars; a broker corrects single bars, another series differs nearly everywhere
 MAX_SHARE_OF_FEW = 0.9  # a broker may correct most of its last bars
-MAX_SIZE_BPS = 0.2  # below the spread of the most liquid currency pairs; rounding of the last digit moves prices less
+MAX_SIZE_BPS = 0.2  # mean size of rounding; another side of the quote is further away, even of EUR/USD
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Revision:
     @property
     def replaces(self) -> bool:
         """True if more bars differ than corrections of single bars explain, by more than rounding."""
-        explained = (MAX_SHARE if self.common >= MANY_BARS else MAX_SHARE_OF_FEW) * self.common
-        return self.common >= MIN_BARS and self.differing > explained and not self.size_bps <= MAX_SIZE_BPS
+        most = (MAX_SHARE if self.common >= MANY_BARS else MAX_SHARE_OF_FEW) * self.common
+        return self.common >= MIN_BARS and self.differing > most and not self.size_bps <= MAX_SIZE_BPS
 
     def __str__(self) -> str:
         share = self.differing / max(self.common, 1)

@@ -47,7 +47,7 @@ class Flags:
         if forecast.target_ts_H[-1] > (end := known_until()):
             found.append(
                 f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade "
-                f"lstm_ts, or add rows to lstm_ts/market/announcements.csv"
+                f"lstm_ts, or add rows to lstm_ts/market/announcements.csv and move its row `end`"
             )
         return found
 

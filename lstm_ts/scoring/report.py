@@ -73,7 +73,7 @@ WORDS = {
     "persistence": "the forecast that the price stays",
     "climatology": "the usual spread by step",
     "volatility": "that spread, scaled by how much the price moves lately and at that hour",
-    "har": "the same by how much it moved in the last hour, hours and days",
+    "har": "volatility, from half-lives of 1, 4, 12 and 48 hours",
     "har_rolling": "har that keeps learning how much the price moves at each hour, and knows announcements",
 }
 

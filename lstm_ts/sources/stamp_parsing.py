@@ -108,8 +108,8 @@ def _assemble(stamp: Stamp) -> pl.Expr:
         .then(number("H"))
     )
     micro = pl.col("f").replace("", None).str.head(6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)
-    valid = (hour <= 24) & (number("M") < 60) & (number("S") < 60)
     time = pl.duration(hours=hour, minutes=number("M"), seconds=number("S"), microseconds=micro)
+    valid = (time <= pl.duration(hours=24)) & (number("M") < 60) & (number("S") < 60)
     local = pl.when(valid).then(day.cast(pl.Datetime("us")) + time)
     if not stamp.utc:
         labels = [stamp.label, stamp.label.replace("ST", "DT")]  # CST and CDT are one wall clock

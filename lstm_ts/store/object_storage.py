@@ -70,8 +70,8 @@ def upload(folder: Path, url: str, *, first: str, last: str) -> None:
         _claim(there / first)
         files = [path for path in folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path == folder / last):
-            claimed = path == folder / first or None
-            (there / path.relative_to(folder).as_posix()).upload_from(path, force_overwrite_to_cloud=claimed)
+            copy = there / path.relative_to(folder).as_posix()
+            copy.upload_from(path, force_overwrite_to_cloud=path == folder / first)
 
 
 def _claim(path: Any) -> None:
