@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
-from lstm_ts.configuration import check_action, check_registry, construct, require
+from lstm_ts.configuration import check_action, check_registry, construct_alerts, require
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences
@@ -133,7 +133,7 @@ def _test(alerts: Alerts, at: datetime) -> str:
     if not receivers:
         raise ConfigError(f"Expected a receiver of alerts, got none; {NO_RECEIVER}")
     sentence = f"This is a test of lstm_ts on {socket.gethostname()} by {user()}, {format_time(at)}: nothing is wrong."
-    message = Message("[test] lstm_ts", f"{sentence}\nMore: python -m lstm_ts.alerts", "success")
+    message = Message("[test] lstm_ts", f"{sentence}\nMore: {alerts.command}", "success")
     told = dict(deliver({name: (url, message) for name, url in receivers.items()}, alerts.timeout_s))
     if failed := [f"{name}: {trouble}" for name, trouble in told.items() if trouble]:
         raise DeliveryError(
@@ -221,7 +221,7 @@ def read_until(text: str, at: datetime) -> datetime:
 def main(cfg: DictConfig) -> None:
     options = (cfg.action, cfg.days, cfg.rule, cfg.subject, cfg.until, cfg.number, cfg.reason)
     check_registry(cfg)
-    alerts: Alerts = construct(cfg.alerts)
+    alerts: Alerts = construct_alerts(cfg)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         print(answer(ledger, alerts, AlertRequest(*options), now()))
 

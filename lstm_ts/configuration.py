@@ -22,7 +22,7 @@ from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
 from lstm_ts.explanations import explain_group, explain_parameter
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.symbol import Symbol, check_symbol, name_model
-from lstm_ts.overrides import SYMBOL, key_of, task_overrides
+from lstm_ts.overrides import SYMBOL, key_of, task_overrides, to_overrides
 from lstm_ts.store.bar_store import BarStore
 
 CONF = str(conf_files.CONF)  # as Hydra takes it
@@ -242,9 +242,18 @@ def _taken(address: str, error: OSError) -> ConfigError:
 def typed_paths(paths: Mapping[str, Any]) -> str:
     """Return overrides, as one types them, of paths that are not those of conf/project.yaml; a blank before each."""
     usual = OmegaConf.load(Path(CONF) / "project.yaml").paths
-    return "".join(f" {shlex.quote(f'paths.{key}={path}')}" for key, path in paths.items() if path != usual[key])
+    changed = {key: path for key, path in paths.items() if path != usual[key]}
+    return f" {shlex.join(to_overrides({'paths': changed}))}" if changed else ""
 
 
 def typed_choice(cfg: DictConfig) -> str:
-    """Return the overrides, as one types them, of a command's symbol, registered model and folders."""
+    """Return the overrides, as one types them, of a command's symbol, registered model and folders.
+
+    They lack `registry.uri` and `registry.ledger`, which may hold passwords.
+    """
     return name_model(cfg.symbol.name, cfg.name) + typed_paths(cfg.paths)
+
+
+def construct_alerts(cfg: DictConfig) -> Any:
+    """Return the `Alerts`, whose messages tell the command of these folders."""
+    return construct(cfg.alerts, paths=typed_paths(cfg.paths))

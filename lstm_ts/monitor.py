@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, construct, processed_store, raw_store, typed_choice, typed_paths
+from lstm_ts.configuration import check_registry, construct, construct_alerts, processed_store, raw_store, typed_choice
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
@@ -90,7 +90,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     if not loaded:
         if cfg.name != cfg.symbol.name and not run.registry.versions(cfg.name):
             raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
-        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {typed_choice(cfg)} makes one")
+        print(f"No version of {run.name} to watch: python -m lstm_ts.retrain {run.typed} makes one")
     challenger, move = check_challenger(run, loaded, settings)
     skew, checked = check_skew(run, processed_store(cfg))
     findings = [
@@ -122,8 +122,8 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
     """Raises    NoRows: no hour is stored; RegistryError: not the one that the ledger speaks of"""
     hourly_bars = processed_store(cfg, symbol).read(end=now - HOUR + MICROSECOND)  # that have closed
-    registry = Registry(cfg.registry.uri, ledger, make=not ledger.names())
-    return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, find_kept_from(cfg, now))
+    registry, kept_from = Registry(cfg.registry.uri, ledger, make=not ledger.names()), find_kept_from(cfg, now)
+    return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, kept_from, typed_choice(cfg))
 
 
 def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:
@@ -160,15 +160,17 @@ def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[F
 
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
-    chosen = name_model(cfg.symbol.name, cfg.name), typed_paths(cfg.paths)
-    findings, settled, gone = (complete(each, *chosen) for each in (found.findings, found.settled, found.gone))
+    alerts, model = construct_alerts(cfg), name_model(cfg.symbol.name, cfg.name)
+    findings, settled, gone = (
+        complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone)
+    )
     for finding in findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now, gone=gone, kept_from=find_kept_from(cfg, now))
     symbol = construct(cfg.symbol)
     subjects = {symbol.name, cfg.name, *(f"{cfg.name} {alias}" for alias in ALIASES)}
     closed = () if symbol.session.is_open(now) else subjects
-    return not report(ledger, construct(cfg.alerts), [*settled, *gone], now=now, closed=closed).undelivered
+    return not report(ledger, alerts, [*settled, *gone], now=now, closed=closed).undelivered
 
 
 def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
@@ -191,7 +193,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
     """Return the exit code; alert if the ledger is unreachable, since nothing else would."""
     noted = Path(cfg.paths.outputs) / "alerts"
-    with alert_on_outage(construct(cfg.alerts), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
+    with alert_on_outage(construct_alerts(cfg), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
         findings = check_from_outside(cfg, ledger, now)
         return 0 if report_findings(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
@@ -204,7 +206,7 @@ def report_job_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     failed = f"The run of {job} has failed with exit code {cfg.code}: its log says why."
     health, sentence = (Health.BAD, failed) if cfg.code else (Health.GOOD, f"A run of {job} has succeeded.")
     finding = Finding("pipeline_failed", job, health, sentence, "the log of cron, or kubectl logs")
-    result = report(ledger, construct(cfg.alerts), [finding], now=now)
+    result = report(ledger, construct_alerts(cfg), [finding], now=now)
     return UNDELIVERED if result.undelivered else 0
 
 

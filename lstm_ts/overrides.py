@@ -17,7 +17,7 @@ from lstm_ts.conf_files import CONF, included_files
 EXPERIMENT = "experiment"
 SYMBOL = "symbol"  # a group of one file each, which may lie in a folder of the user's own
 UNCHECKED_GROUPS = {"hydra", "instance"}  # settings of Hydra and Dagster, which check them
-PLAIN = re.compile(r"[\w.-]+")  # needs no quotes
+PLAIN = re.compile(r"[\w./-]+")  # needs no quotes
 
 
 def is_group(key: str) -> bool:

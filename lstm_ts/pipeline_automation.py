@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration import construct_alerts
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_tables import read_states
 from lstm_ts.market.session import HOUR
@@ -50,7 +50,7 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
         cfg = compose("monitor", plan.command("monitor", symbol.name))
         finding = Finding("pipeline_failed", run.job_name, health, sentence, f"Dagster, run {run.run_id}")
         with closing(Ledger(cfg.registry.ledger)) as ledger:
-            report(ledger, construct(cfg.alerts), [finding], now=clock.now())
+            report(ledger, construct_alerts(cfg), [finding], now=clock.now())
 
     @dg.run_failure_sensor(name=f"{prefix}_failed", monitored_jobs=list(jobs), default_status=running)
     def failed(context: dg.RunFailureSensorContext) -> None:

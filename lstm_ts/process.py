@@ -15,7 +15,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, processed_store, raw_store
+from lstm_ts.configuration import construct, processed_store, raw_store, typed_paths
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
@@ -115,7 +115,7 @@ def run(cfg: DictConfig) -> ProcessResult:
     if result.unknown:
         print(
             f"{result.unknown:,} of those are left out because too few of their minutes are known; "
-            f"python -m lstm_ts.ingest action=status says which"
+            f"python -m lstm_ts.ingest action=status symbol={cfg.symbol.name}{typed_paths(cfg.paths)} says which"
         )
     return result
 

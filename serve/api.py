@@ -54,7 +54,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def __init__(self, settings: Sequence[SymbolSettings], sockets: Path, ledger: LedgerAddress) -> None:
         """settings    of each symbol"""
         super().__init__(max_batch_size=1)
-        self._of_symbols, self._sockets, self.ledger = tuple(settings), sockets, ledger
+        self._of_symbols, self.sockets, self.ledger = tuple(settings), sockets, ledger
         self.settings = settings[0]  # for what is the same for all
         self.symbols, self.names = [each.symbol for each in settings], [each.name for each in settings]
         self.loop = AnswerLoop()
@@ -71,7 +71,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         configure(self.settings.logging)
         self._states, self._states_lock = dict[str, tuple[Worker, Input | None, int]](), Lock()
         report_process("worker", self.settings.poll_s)
-        skills = LiveSkills(self.ledger, self._loaded_versions)
+        skills = LiveSkills(self.ledger, self._loaded_versions, {each.symbol: each.typed for each in self._of_symbols})
         self.find_skill = skills.find
         self.stored = {each.symbol: StoredBars(each.bars) for each in self._of_symbols}
         for each in self._of_symbols:
@@ -80,7 +80,7 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         self.watchers = {
             each.symbol: RegistryWatcher(
                 each,
-                RemoteRegistry(self.registry_socket, each.registry_uri),
+                RemoteRegistry(self.sockets / SOCKET, each.registry_uri),
                 warm_up=partial(self._warm_up, each.symbol),
                 newest_call=self._newest_call,
                 on_change=partial(self._publish_state, each.symbol),
@@ -94,12 +94,8 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
     def _loaded_versions(self) -> frozenset[VersionKey]:
         return find_versions(watcher.loaded.worker for watcher in self.watchers.values())
 
-    @property
-    def registry_socket(self) -> Path:
-        return self._sockets / SOCKET
-
     def socket(self, worker: int) -> Path:
-        return self._sockets / f"{worker}.sock"
+        return self.sockets / f"{worker}.sock"
 
     def decode_request(self, request: WorkerRequest, context: Context) -> "Bars":
         """Check the window that was sent, or take the store's latest bars; give the last `tsteps`.

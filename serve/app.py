@@ -132,7 +132,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
                 log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
                 self._registry = RegistryProcess()
-                self._registry.listen(self.lit_api.registry_socket, self.lit_api.settings)
+                self._registry.listen(self.lit_api.sockets, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(SIGTERM_S)
                 if self.stopping:  # every process got a SIGTERM, one after the other

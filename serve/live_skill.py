@@ -10,7 +10,6 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState
-from lstm_ts.market.symbol import name_model
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from serve.ledger_reader import LedgerAddress, LedgerReader, VersionKey
 
@@ -26,7 +25,11 @@ class MonitorWork:
 class LiveSkills:
     """Live skill of the loaded versions, and the end of the monitor's last run."""
 
-    def __init__(self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]]) -> None:
+    def __init__(
+        self, address: LedgerAddress, wanted: Callable[[], frozenset[VersionKey]], typed: Mapping[str, str]
+    ) -> None:
+        """typed    `SymbolSettings.typed` by symbol"""
+        self._typed = typed
         self._reader: LedgerReader[MonitorWork] = LedgerReader(address, read_work, wanted)
 
     def start(self) -> None:
@@ -42,7 +45,7 @@ class LiveSkills:
             return None, last.trouble or NOT_READ
         return None, (
             f"no outcome of version {model.version} is scored yet; "
-            f"python -m lstm_ts.monitor {name_model(symbol, model.name)} does so after each session hour"
+            f"python -m lstm_ts.monitor {self._typed[symbol]} does so after each session hour"
         )
 
     def last_run(self, name: str) -> datetime | None:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection
@@ -66,18 +66,20 @@ class RegistryProcess:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        settings, self._settings = context.Pipe(duplex=False)
-        self._process = context.Process(target=_serve, args=(settings, logs.are_json()), daemon=True)
+        receiver, self._sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(receiver, logs.are_json()), daemon=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the process inherits it: Ctrl-C is for its parent
-        self._process.start()
-        signal.signal(signal.SIGINT, before)
-        settings.close()
+        try:
+            self._process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        receiver.close()
 
-    def listen(self, socket: Path, settings: "SymbolSettings") -> None:
-        """Have the process listen at `socket`, in the service's folder, once it has imported MLflow."""
-        socket.unlink(missing_ok=True)
-        with suppress(BrokenPipeError), self._settings:  # it has ended already, which `is_alive` tells
-            self._settings.send((socket, dict(settings.logging), settings.poll_s))
+    def listen(self, folder: Path, settings: "SymbolSettings") -> None:
+        """Have the process listen at SOCKET in the service's folder, once it has imported MLflow."""
+        (folder / SOCKET).unlink(missing_ok=True)
+        with suppress(BrokenPipeError), self._sender:  # it has ended already, which `is_alive` tells
+            self._sender.send((folder, dict(settings.logging), settings.poll_s))
 
     @property
     def pid(self) -> int | None:
@@ -97,29 +99,30 @@ def first_process() -> RegistryProcess:
     return RegistryProcess()
 
 
-def _serve(settings: Connection, json: bool) -> None:
+def _serve(receiver: Connection, as_json: bool) -> None:
     parent = multiprocessing.parent_process()
     assert parent and parent.pid
     end_with(parent.pid, signal.SIGKILL)
     with suppress(OSError):  # for `ps` and `top`, where the kernel is Linux
         Path("/proc/self/comm").write_text(PROCESS_NAME)
-    logs.begin(logs.JSON if json else logs.TEXT, "serve")
+    logs.begin(logs.JSON if as_json else logs.TEXT, "serve")
     import lstm_ts.registry.mlflow_store  # noqa: F401
 
-    socket, logging, poll_s = settings.recv()
-    logs.configure(logging)
-    os.environ[METRICS] = str(socket.parent)
+    folder, log_config, poll_s = receiver.recv()
+    logs.configure(log_config)
+    os.environ[METRICS] = str(folder)
     from serve.process_figures import report_process
 
     report_process(PROCESS_NAME, poll_s)
-    RegistryManager(str(socket)).get_server().serve_forever()
+    RegistryManager(str(folder / SOCKET)).get_server().serve_forever()
 
 
 class RemoteRegistry:
-    """A worker's client of the registry process."""
+    """A client of the registry process, in a worker or in the process that starts them."""
 
-    def __init__(self, socket: Path, uri: str) -> None:
-        self._socket, self._uri = socket, uri
+    def __init__(self, socket: Path, uri: str, *, is_alive: Callable[[], bool] = lambda: True) -> None:
+        """is_alive    whether to wait for the process to listen; workers do not know, and another one replaces it"""
+        self._socket, self._uri, self._is_alive = socket, uri, is_alive
         self._reader: Any = None
 
     def find(self, name: str, alias: str) -> Version | None:
@@ -154,12 +157,12 @@ class RemoteRegistry:
                 manager.connect()
                 return manager.reader(self._uri)  # type: ignore[attr-defined]
             except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > until:
+                if time.monotonic() > until or not self._is_alive():
                     raise
                 time.sleep(RETRY_S)
 
 
-def lacks_challenger(registry: RegistryReader | RemoteRegistry, name: str) -> bool:
+def lacks_challenger(registry: RemoteRegistry, name: str) -> bool:
     """Return whether there is a champion but no challenger; False if the registry does not answer."""
     try:
         return registry.find(name, CHAMPION) is not None and registry.find(name, CHALLENGER) is None

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from lstm_ts.errors import ArtifactError, LstmTsError
 from lstm_ts.http_schema import Input, Model, Worker
-from lstm_ts.market.symbol import name_model
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
 from lstm_ts.registry.version import CHALLENGER, CHAMPION, Version
@@ -141,7 +140,7 @@ class RegistryWatcher:
             return replace(loaded, champion=replace(loaded.champion, reason=f"The registry does not answer: {error}"))
         self._followed.set_to_current_time()  # real time, as Prometheus's time() is
         if version is None:
-            command = f"python -m lstm_ts.retrain {name_model(self._settings.symbol, name)}"
+            command = f"python -m lstm_ts.retrain {self._settings.typed}"
             reason = f"Expected a {CHAMPION} of {name}, got none yet; {command} makes one"
             return replace(loaded, champion=replace(loaded.champion, reason=reason))
         champion = self._fill(loaded.champion, version, CHAMPION)

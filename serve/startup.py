@@ -23,18 +23,18 @@ from lstm_ts.configuration import (
     processed_store,
     show_address,
     typed_choice,
+    typed_paths,
 )
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
-from lstm_ts.market.symbol import Symbol
+from lstm_ts.market.symbol import Symbol, name_model
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.registry_process import (
     METRICS,
     SOCKET,
     RegistryProcess,
-    RegistryReader,
     RemoteRegistry,
     first_process,
     lacks_challenger,
@@ -78,10 +78,12 @@ def read_settings(cfg: DictConfig, traffic: Traffic) -> list[SymbolSettings]:
 
 def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> SymbolSettings:
     logging_config = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    name = cfg.name if symbol.name == cfg.symbol.name else symbol.name
     return SymbolSettings(
         symbol=symbol.name,
-        name=cfg.name if symbol.name == cfg.symbol.name else symbol.name,
+        name=name,
         registry_uri=cfg.registry.uri,
+        typed=name_model(symbol.name, name) + typed_paths(cfg.paths),
         session=symbol.session,
         bars=processed_store(cfg, symbol).folder,
         poll_s=cfg.poll_s,
@@ -142,7 +144,7 @@ def allow_connections(count: int | None) -> tuple[int, int]:
     return count, min(BACKLOG, allowed - needed)
 
 
-def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RegistryReader | RemoteRegistry) -> None:
+def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RemoteRegistry) -> None:
     """Refuse traffic for a challenger that there never was: one that became champion, or was taken away, stops nothing.
 
     Raises    ConfigError: traffic needs a challenger, and no version has ever been one
@@ -172,9 +174,9 @@ def main(cfg: DictConfig) -> None:
     with exit_at_signals(), own_folder(cfg.port) as folder:
         os.environ[METRICS] = str(folder)
         registry = first_process()
-        registry.listen(folder / SOCKET, settings[0])
+        registry.listen(folder, settings[0])
         forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
-        check_challenger(cfg, traffic, RemoteRegistry(folder / SOCKET, cfg.registry.uri))
+        check_challenger(cfg, traffic, RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.is_alive))
         forecast_log.find_ledger()
         _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
 

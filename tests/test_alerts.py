@@ -62,13 +62,14 @@ def unknown(finding: Finding) -> Finding:
 
 WAITS = {"first_s": 60, "longest_s": 3600}
 CAUSES = {"data_stale": "pipeline_late"}
+ALERTS = "python -m lstm_ts.alerts paths.outputs=outputs/real"
 
 
 def alerts(*urls: str, timeout_s: float = 20, **rules: dict[str, object]) -> Alerts:
     """Each rule as usual, but for `rules`."""
     made = {name: USUAL | rules.get(name, {}) for name in RULES}
     given = {"causes": CAUSES, "receivers": " ".join(urls) or None, "timeout_s": timeout_s, "waits": WAITS}
-    return make_alerts(rules=made, **given)
+    return make_alerts(rules=made, paths=" paths.outputs=outputs/real", **given)
 
 
 def run(
@@ -248,9 +249,9 @@ def test_incidents_that_ended_long_ago_are_counted_by_day_and_removed(ledger: Le
 
 def test_a_flood_is_one_message_that_says_how_many_more() -> None:
     row = IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "Full.", "df", AT, None)
-    message = write_message([Notification(row, "opened", None)] * (SHOWN + 5))
+    message = write_message([Notification(row, "opened", None)] * (SHOWN + 5), ALERTS)
     assert message.body.count("Full.") == SHOWN
-    assert message.body.endswith("And 5 more. All of them: python -m lstm_ts.alerts")
+    assert message.body.endswith(f"And 5 more. All of them: {ALERTS}")
 
 
 def test_each_receiver_gets_its_own_and_one_that_came_later_what_is_open(quick: Ledger, hook: Webhook) -> None:
@@ -453,7 +454,8 @@ def test_a_sender_that_ends_at_once_is_no_delivery(
 def test_many_receivers_that_fail_at_the_same_moment_are_all_told_apart() -> None:
     urls = name_receivers([f"nonsense://host/{number}" for number in range(64)])
     message = write_message(
-        [Notification(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)]
+        [Notification(IncidentRow(7, "disk", "data", "warning", AT, AT, 1, 0, "", "", AT, None), "opened", None)],
+        ALERTS,
     )
     for _ in range(2):
         told = dict(deliver({name: (url, message) for name, url in urls.items()}, 60))
@@ -555,6 +557,7 @@ def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, h
         hook.status = 200
     assert hook.titles == ["[critical] the ledger is away"]
     assert "got no file there; put it back" in hook.received[0]["message"]
+    assert hook.received[0]["message"].endswith(f"More: {ALERTS}")
     Ledger(f"sqlite:///{file}").close()
     hook.status = 503
     look(4)

@@ -251,21 +251,34 @@ def serve_from(folder: Path, bars: pl.DataFrame, now: datetime) -> ForecastRow:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("minute", "health"), [(2, Health.GOOD), (4, Health.BAD)])
+@pytest.mark.parametrize(
+    ("minute", "by", "health", "forecasts"),
+    [(2, 1.001, Health.GOOD, 2), (4, 1.001, Health.BAD, 1), (2, 1.003, Health.BAD, 1)],
+)
 def test_a_window_between_two_revisions_is_no_skew_while_the_store_had_it(
-    folder: Path, hourly_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, minute: int, health: Health
+    folder: Path,
+    hourly_bars: pl.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    minute: int,
+    by: float,
+    health: Health,
+    forecasts: int,
 ) -> None:
     bars = hourly_bars.filter(pl.col("ts") < LATER)
     bars_until(folder, bars, LATER)
     monitor(folder, LATER)
-    dearer = (bars.with_columns(pl.col("open", "high", "low", "close") * by) for by in (1.001, 1.002))
-    revised = [pl.concat([bars.head(-1), each.tail(1)]) for each in dearer]
-    for minutes, each in zip((1, 3), revised, strict=True):
+
+    def dearer(by: float) -> pl.DataFrame:
+        return pl.concat([bars.head(-1), bars.tail(1).with_columns(pl.col("open", "high", "low", "close") * by)])
+
+    for minutes, revised in ((1, dearer(1.001)), (3, dearer(1.002))):
         monkeypatch.setenv("LSTM_TS_CLOCK", (LATER + timedelta(minutes=minutes)).isoformat())
-        bars_until(folder, each, LATER)
+        bars_until(folder, revised, LATER)
     with closing(Ledger(f"sqlite:///{folder}/outputs/registry/ledger.db")) as ledger:
-        ledger.record_forecasts([serve_from(folder, revised[0], LATER + timedelta(minutes=minute))])
-    assert f"{health:<8} skew of XAGUSD" in monitor(folder, LATER + timedelta(minutes=5))
+        ledger.record_forecasts([serve_from(folder, dearer(by), LATER + timedelta(minutes=minute))])
+    done = run("monitor", folder, **at(LATER + timedelta(minutes=5)))
+    assert f"{health:<8} skew of XAGUSD" in done.stdout
+    assert done.stderr.count(" 1 windows; left out") == forecasts
 
 
 @pytest.mark.slow

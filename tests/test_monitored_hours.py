@@ -101,7 +101,7 @@ def register_two(
 def watching(folder: Path, bars: pl.DataFrame, session: Session) -> Iterator[Watch]:
     symbol = replace(construct(compose("monitor", []).symbol), session=session)
     with registry_of(folder) as registry, opened(folder) as ledger:
-        yield Watch(MonitorRun(ledger, registry, symbol, "XAGUSD", bars, DECIDED, DECIDED), bars)
+        yield Watch(MonitorRun(ledger, registry, symbol, "XAGUSD", bars, DECIDED, DECIDED, ""), bars)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -23,11 +24,11 @@ from zoneinfo import ZoneInfo
 import httpx
 import numpy as np
 import polars as pl
-import psutil
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 from processes import WAIT_S, free_port
 from serving import (
     HORIZON,
@@ -49,7 +50,7 @@ from test_registry import alter, files_of, promote, register
 from lstm_ts import http_schema
 from lstm_ts.cli import compose as checked
 from lstm_ts.configuration import construct
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.market.bars import HOURLY_SCHEMA
@@ -65,7 +66,7 @@ from serve.keys import Keys
 from serve.ledger_reader import LedgerAddress
 from serve.loop import answer_by_arm, warm_up
 from serve.metrics import PARTS
-from serve.registry_process import SOCKET, RegistryProcess, RegistryReader, RemoteRegistry, lacks_challenger
+from serve.registry_process import SOCKET, RegistryProcess, RemoteRegistry, lacks_challenger
 from serve.registry_watcher import AliasState, LoadedModels, LoadedVersion
 from serve.settings import SymbolSettings, WorkerRequest
 from serve.startup import check, check_challenger, read_settings
@@ -615,6 +616,7 @@ def make_api(store: Path, session: Session) -> ForecastApi:
         symbol="XAGUSD",
         name="XAGUSD",
         registry_uri="",
+        typed="",
         session=session,
         bars=store,
         poll_s=60,
@@ -662,19 +664,33 @@ def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Serv
     assert "The registry process has ended with -9; a new one starts" in server.log.read_text()
 
 
-def test_the_registry_process_imports_mlflow_before_it_is_told_where_to_listen(empty: Path, tmp_path: Path) -> None:
-    cfg = compose("serve", f"registry.uri=sqlite:///{empty}/mlflow.db")
-    cfg.hydra.runtime.output_dir = str(tmp_path)
+def end_registry(process: RegistryProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGKILL)
+    wait_for(lambda: not process.is_alive())
+
+
+def settings_of(cfg: DictConfig, folder: Path) -> SymbolSettings:
+    cfg.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(cfg)
     (settings,) = read_settings(cfg, construct(cfg.traffic))
+    return settings
+
+
+def test_the_registry_process_imports_mlflow_before_it_is_told_where_to_listen(empty: Path, tmp_path: Path) -> None:
+    settings = settings_of(compose("serve", f"registry.uri=sqlite:///{empty}/mlflow.db"), tmp_path)
     process = RegistryProcess()
     try:
         os.kill(process.pid or 0, signal.SIGINT)  # Ctrl-C reaches every process; the first one ends this
         wait_for(lambda: "/pandas/" in Path(f"/proc/{process.pid}/maps").read_text())  # which MLflow imports
-        process.listen(tmp_path / SOCKET, settings)
+        process.listen(tmp_path, settings)
         assert RemoteRegistry(tmp_path / SOCKET, settings.registry_uri).find("XAGUSD", "champion") is None
     finally:
-        psutil.Process(process.pid).kill()
+        end_registry(process)
+    (tmp_path / SOCKET).unlink()  # as if it had died while it imported
+    began = time.monotonic()
+    with pytest.raises(RegistryError, match="Expected an answer of the service's registry process"):
+        RemoteRegistry(tmp_path / SOCKET, settings.registry_uri, is_alive=process.is_alive).find("XAGUSD", "champion")
+    assert time.monotonic() - began < 10  # not as long as workers wait for the one that replaces it
 
 
 def test_no_worker_imports_mlflow_or_pandas_or_pytorch() -> None:
@@ -969,9 +985,12 @@ def test_the_name_of_a_model_is_the_chosen_symbols_and_others_are_named_as_they_
     hydras = compose("serve")
     hydras.hydra.runtime.output_dir = str(tmp_path)
     HydraConfig.instance().set_config(hydras)
-    found = [(each.symbol, each.name, each.bars) for each in read_settings(cfg, construct(cfg.traffic))]
-    stores = tmp_path / "processed"
+    settings, stores = read_settings(cfg, construct(cfg.traffic)), tmp_path / "processed"
+    found = [(each.symbol, each.name, each.bars) for each in settings]
     assert found == [("XAUUSD", "gold-24h", stores / "XAUUSD"), ("SPY", "SPY", stores / "SPY")]
+    for each in settings:
+        typed = compose("retrain", *shlex.split(each.typed))
+        assert (typed.symbol.name, typed.name, typed.paths.data) == (each.symbol, each.name, str(tmp_path))
 
 
 def test_a_folder_too_deep_for_sockets_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -989,18 +1008,23 @@ def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_th
         shutil.copy(empty / name, tmp_path / name)
     uris = f"registry.uri=sqlite:///{tmp_path}/mlflow.db", f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
     cfg = compose("serve", "traffic=canary", *uris)
-    reader = RegistryReader(uris[0].partition("=")[2])
-    check_challenger(cfg, construct(cfg.traffic), reader)  # nor a champion: the service says what it waits for
-    with registry_of(tmp_path) as registry:
-        register(registry, models[0])
-        promote(registry, 1)
-        with pytest.raises(ConfigError, match=r"Expected a challenger of XAGUSD for this traffic, got none; name one"):
-            check_challenger(cfg, construct(cfg.traffic), reader)
-        register(registry, models[1])
-        registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="to be tried")
-        promote(registry, 2)
-    check_challenger(cfg, construct(cfg.traffic), reader)
-    assert not lacks_challenger(RegistryReader(f"sqlite:///{tmp_path}/nowhere.db"), "XAGUSD")
+    process, reader = RegistryProcess(), RemoteRegistry(tmp_path / SOCKET, cfg.registry.uri)
+    try:
+        process.listen(tmp_path, settings_of(cfg, tmp_path))
+        check_challenger(cfg, construct(cfg.traffic), reader)  # nor a champion: the service says what it waits for
+        with registry_of(tmp_path) as registry:
+            register(registry, models[0])
+            promote(registry, 1)
+            with pytest.raises(ConfigError, match="a challenger of XAGUSD for this traffic, got none; name one"):
+                check_challenger(cfg, construct(cfg.traffic), reader)
+            register(registry, models[1])
+            registry.promote("XAGUSD", 2, alias="challenger", actor="a test", reason="to be tried")
+            promote(registry, 2)
+        check_challenger(cfg, construct(cfg.traffic), reader)
+        nowhere = RemoteRegistry(tmp_path / SOCKET, f"sqlite:///{tmp_path}/nowhere.db")
+        assert not lacks_challenger(nowhere, "XAGUSD")
+    finally:
+        end_registry(process)
 
 
 # Slow: whatever is sent, no error of the server's own

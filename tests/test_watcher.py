@@ -25,7 +25,7 @@ from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import name_model
-from lstm_ts.monitoring.findings import STATUS, Finding, Health, complete
+from lstm_ts.monitoring.findings import Finding, Health, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.watcher import Market, SilenceLimits, watch
 from lstm_ts.store.bar_store import BarStore
@@ -130,15 +130,20 @@ def test_of_two_models_of_one_symbol_the_silent_one_is_found(ledger: Ledger, mar
 
 
 def test_a_command_of_a_finding_works_as_typed() -> None:
-    typed = ["symbol=SPY", "name=wide", "paths.outputs=/srv/my outputs"]
+    typed = ["symbol=SPY", "name=wide", "paths.outputs='/srv/my outputs, of ${symbol.name}'", "paths.data=data/real"]
     paths = typed_paths(compose("monitor", typed).paths)
-    commands = STATUS, "python -m lstm_ts.ingest action=status symbol=SPY", "df -h /"
+    commands = "", "python -m lstm_ts.ingest action=status symbol=SPY", "df -h /"
     found = complete([Finding("", "", Health.GOOD, "", each) for each in commands], name_model("SPY", "wide"), paths)
-    assert [shlex.split(each.command)[2:] for each in found] == [
-        ["lstm_ts.monitor", "action=status", *typed],
-        ["lstm_ts.ingest", "action=status", "symbol=SPY", "paths.outputs=/srv/my outputs"],
+    status, ingest, other = (shlex.split(each.command)[2:] for each in found)
+    assert (status[:2], ingest[:2], other) == (
+        ["lstm_ts.monitor", "action=status"],
+        ["lstm_ts.ingest", "action=status"],
         ["/"],
-    ]
+    )
+    for module, *overrides in (status, ingest):
+        cfg = compose(module.removeprefix("lstm_ts."), overrides)
+        assert (cfg.symbol.name, cfg.paths.data, cfg.paths.outputs) == ("SPY", "data/real", "/srv/my outputs, of SPY")
+    assert "name=wide" in status and "paths.data=data/real" in ingest
 
 
 def test_a_heartbeat_is_of_the_model_that_was_looked_at(ledger: Ledger, tmp_path: Path) -> None:

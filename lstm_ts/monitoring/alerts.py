@@ -66,6 +66,12 @@ class Alerts:
     receivers: tuple[str, ...] = field(repr=False)
     timeout_s: float  # for a message to all receivers
     waits: Backoff
+    paths: str  # overrides of the folders, as `typed_paths` returns them
+
+    @property
+    def command(self) -> str:
+        """Command that lists the incidents."""
+        return f"python -m lstm_ts.alerts{self.paths}"
 
 
 def make_alerts(
@@ -75,6 +81,7 @@ def make_alerts(
     receivers: str | Sequence[str] | None,
     timeout_s: float,
     waits: Mapping[str, float],
+    paths: str = "",
 ) -> Alerts:
     """receivers    apprise URLs, as a list or separated by blanks or commas
     Raises       ConfigError
@@ -88,7 +95,14 @@ def make_alerts(
     made = {name: _make_rule(name, values) for name, values in rules.items()}
     _check_causes(causes)
     urls = _read_receivers(receivers)
-    return Alerts(rules=made, causes=dict(causes), receivers=urls, timeout_s=timeout_s, waits=_make_backoff(waits))
+    return Alerts(
+        rules=made,
+        causes=dict(causes),
+        receivers=urls,
+        timeout_s=timeout_s,
+        waits=_make_backoff(waits),
+        paths=paths,
+    )
 
 
 def _make_backoff(values: Mapping[str, float]) -> Backoff:

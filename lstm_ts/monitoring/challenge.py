@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.ruling import decide
 from lstm_ts.monitoring.verdict import (
     ChallengeVerdict,
@@ -153,10 +153,10 @@ def describe(
     challenger: WatchedVersion | None, name: str, challenge: Challenge | None, end: str | None = None
 ) -> Finding:
     """Return the finding about the challenger; `end` is the result of `find_end`."""
-    subject, command = f"{name} challenger", STATUS
+    subject = f"{name} challenger"
     if challenger is None:
-        return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.", command)
+        return Finding("challenger_stopped", subject, Health.GOOD, f"{name} has no challenger.")
     health = Health.BAD if end else Health.GOOD if challenge else Health.UNKNOWN
     against = f", against version {challenge.champion}" if challenge else ""
     sentence = f"The {challenger}{against}: {end or (challenge.sentence if challenge else f'{UNJUDGED}.')}"
-    return Finding("challenger_stopped", subject, health, sentence, command)
+    return Finding("challenger_stopped", subject, health, sentence)

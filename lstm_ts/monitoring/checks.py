@@ -1,4 +1,4 @@
-"""Checks of the monitor beside the versions' forecasts (challenger, skill, regime, feed, skew), and their records."""
+"""Checks of the monitor beside the versions' forecasts (challenger, skill, regime, feed), and their records."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lstm_ts.monitoring import live_skill
 from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.confidence import SkillSettings
 from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.market import describe_regime, read_hours
 from lstm_ts.monitoring.regime import RegimeSettings, check_regime
 from lstm_ts.monitoring.run import (
@@ -143,7 +143,7 @@ def check_market(run: MonitorRun, champion: LoadedModel, settings: RegimeSetting
     try:
         return describe_regime(run.symbol.name, check_regime(training, recent, settings))
     except NoRows as error:
-        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.", STATUS)
+        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.")
 
 
 def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[Finding]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 PYTHON = "python -m lstm_ts."
-STATUS = f"{PYTHON}monitor action=status"  # of the run's symbol and model, which `complete` adds
 
 
 class Health(StrEnum):
@@ -20,7 +19,7 @@ class Finding:
     subject: str  # a symbol, a registered model and its alias, or a service's address
     health: Health
     sentence: str  # what a person needs to know first, with its numbers
-    command: str  # command that shows more
+    command: str = ""  # that shows more, before `complete` without the folders; empty: the monitor's status
 
 
 def complete(findings: Sequence[Finding], chosen: str, paths: str) -> list[Finding]:
@@ -31,7 +30,7 @@ def complete(findings: Sequence[Finding], chosen: str, paths: str) -> list[Findi
     """
 
     def type_out(command: str) -> str:
-        whole = f"{STATUS} {chosen}" if command == STATUS else command
+        whole = command or f"{PYTHON}monitor action=status {chosen}"
         return whole + paths if whole.startswith(PYTHON) else whole
 
     return [replace(each, command=type_out(each.command)) for each in findings]

@@ -83,7 +83,7 @@ def _send_pending(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, t
     intents = {name: [each.intend(name, now) for each in mine] for name, mine in pending.items()}
     with ledger.transaction() as connection:
         put_deliveries(connection, [row for rows in intents.values() for row in rows])
-    letters = {name: (receivers[name], write_message(mine)) for name, mine in pending.items()}
+    letters = {name: (receivers[name], write_message(mine, alerts.command)) for name, mine in pending.items()}
     sent, undelivered = 0, waiting
     for name, trouble in deliver(letters, alerts.timeout_s):
         with ledger.transaction() as connection:

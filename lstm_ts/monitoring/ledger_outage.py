@@ -43,7 +43,7 @@ def alert_on_outage(alerts: Alerts, folder: Path, now: datetime) -> Iterator[Non
 
 
 def _alert_outage(alerts: Alerts, folder: Path, why: str, now: datetime) -> None:
-    body = f"The ledger is away, and with it monitor and alerts: {why}\nMore: python -m lstm_ts.alerts"
+    body = f"The ledger is away, and with it monitor and alerts: {why}\nMore: {alerts.command}"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, fcntl.LOCK_EX):
         outage = _read(folder) or Outage(now.isoformat(), ())

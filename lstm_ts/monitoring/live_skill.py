@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, describe_confidence, estimate_skill
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.hourly import MODEL
 from lstm_ts.monitoring.versions import WatchedVersion
 from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
@@ -101,17 +101,16 @@ def find_open_day(record: ForecastRecord | None) -> str | None:
 
 def check_performance(watched: WatchedVersion, skills: Sequence[LiveStepSkill]) -> Finding:
     """Return a bad finding if the interval of some step lies below zero: the best baseline is better."""
-    command = STATUS
     known = [skill for skill in skills if not math.isnan(skill.over_best.high)]
     if not known:
         n = skills[0].over_best.n if skills else 0
         sentence = f"The {watched}: no live skill yet, of {n:,} outcomes."
-        return Finding("performance_drop", watched.subject, Health.UNKNOWN, sentence, command)
+        return Finding("performance_drop", watched.subject, Health.UNKNOWN, sentence)
     worst = min(known, key=lambda skill: skill.over_best.high)
     health = Health.BAD if worst.over_best.high < 0 else Health.GOOD
     shown = worst if health is Health.BAD else known[0]
     sentence = f"The {watched}: {describe(shown)}."
-    return Finding("performance_drop", watched.subject, health, sentence, command)
+    return Finding("performance_drop", watched.subject, health, sentence)
 
 
 def describe(skill: LiveStepSkill) -> str:

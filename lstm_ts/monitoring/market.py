@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lstm_ts.model.features import Grid
 from lstm_ts.model.windows import BODY, GAP, MAX_RETURN, POSITION, RANGE, Windows
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.regime import Hours, RegimeCheck
 
 
@@ -28,9 +28,8 @@ def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.
 
 def describe_regime(symbol: str, checks: Sequence[RegimeCheck]) -> Finding:
     outside = [check.sentence for check in checks if check.outside]
-    command = STATUS
     if outside:
         sentence = f"Another regime of {symbol} than in training, which is no drift by itself. {' '.join(outside)}"
-        return Finding("regime", symbol, Health.BAD, sentence, command)
+        return Finding("regime", symbol, Health.BAD, sentence)
     volatility, price = checks[:2]
-    return Finding("regime", symbol, Health.GOOD, f"{volatility.sentence} {price.sentence}", command)
+    return Finding("regime", symbol, Health.GOOD, f"{volatility.sentence} {price.sentence}")

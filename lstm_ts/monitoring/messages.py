@@ -10,7 +10,6 @@ from lstm_ts.monitoring.grouping import group_incidents, is_held
 
 SHOWN = 20  # incidents in a message
 LONGEST = 1000  # characters of a sentence in it
-ALL = "python -m lstm_ts.alerts"
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 ORDER = [*Severity]
 
@@ -102,14 +101,17 @@ def find_silence(incident: IncidentRow, silences: Sequence[SilenceRow]) -> Silen
     return next(fits, None)
 
 
-def write_message(notifications: Sequence[Notification]) -> Message:
-    """Return one message with all notifications of one receiver, which come most severe first."""
+def write_message(notifications: Sequence[Notification], command: str) -> Message:
+    """Return one message with all notifications of one receiver, which come most severe first.
+
+    command    that lists all incidents
+    """
     first = notifications[0]
     more = f" and {len(notifications) - 1} more" if len(notifications) > 1 else ""
     state = "resolved" if first.kind == RESOLVED else first.incident.severity
     shown = [_describe(each) for each in notifications[:SHOWN]]
     if len(notifications) > SHOWN:
-        shown.append(f"And {len(notifications) - SHOWN} more. All of them: {ALL}")
+        shown.append(f"And {len(notifications) - SHOWN} more. All of them: {command}")
     return Message(
         title=f"[{state}] {first.incident.rule} of {first.incident.subject}{more}",
         body="\n\n".join(shown),

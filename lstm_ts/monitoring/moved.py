@@ -8,7 +8,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHAMPION
 
@@ -60,4 +60,4 @@ def _list_subjects(name: str) -> dict[str, str]:
 
 
 def _end(rule: str, subject: str, name: str, alias: str) -> Finding:
-    return Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.", STATUS)
+    return Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.")

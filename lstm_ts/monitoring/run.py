@@ -12,7 +12,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
 from lstm_ts.ledger.traffic import read_traffic
-from lstm_ts.market.symbol import Symbol, name_model
+from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
@@ -20,7 +20,7 @@ from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.concept_drift import DriftSettings
 from lstm_ts.monitoring.confidence import SkillSettings
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.hourly import Closes, list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
@@ -48,6 +48,7 @@ class MonitorRun:
     hourly_bars: pl.DataFrame  # closed hours only
     now: datetime
     kept_from: datetime  # midnight; forecasts, scores and outcomes of earlier hours are folded into sums by day
+    typed: str  # overrides of its symbol, model and folders, for commands in messages
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
         if version.number not in decisions:
             raise LedgerError(
                 f"Expected the gate's decision on {version}, the {alias}, in the ledger, got none; restore the ledger "
-                f"if it is lost, else python -m lstm_ts.retrain {name_model(run.symbol.name, run.name)} records what a "
-                f"killed run has not"
+                f"if it is lost, else python -m lstm_ts.retrain {run.typed} records what a killed run has not"
             )
     return [
         LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version))
@@ -157,7 +157,7 @@ def _read_stored(run: MonitorRun, watched: WatchedVersion, since: datetime) -> S
 
 
 def _without_reference(watched: WatchedVersion, why: str) -> Update:
-    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why, STATUS)
+    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why)
     return Update([], [], [], [], None, [finding])
 
 

@@ -12,6 +12,7 @@ from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.market.session import HOUR
 from lstm_ts.model.evaluation import Span
+from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.monitoring.findings import Finding
 from lstm_ts.monitoring.run import LATE, MICROSECOND, MonitorRun, forecast_hours
@@ -24,7 +25,7 @@ SERVED = "served"  # a kind of state, of version 0: up to when requests are chec
 def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]:
     """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
 
-    store      of the hourly bars, whose revisions tell what it held at a request
+    store      of the hourly bars, whose revisions tell what it held at a request, but for bars that were added since
     Returns    the finding, and the state that the next check starts from
     """
     with run.ledger.transaction() as connection:
@@ -52,13 +53,14 @@ def _add_revised(
         key = row.version, row.origin_ts
         if key in stored and row.input_sha256 != stored[key][0].input_sha256:
             others[row.version].append(row)
+    revisions = store.read_revisions() if others else pl.DataFrame()
     for version, rows in others.items():
         forecaster = run.registry.load(run.registry.version(run.name, version))
         origins = {row.origin_ts for row in rows}
         for now in forecast_hours(run, version, forecaster, Span(min(origins), max(origins) + MICROSECOND)):
             if now.origin_ts in origins:
                 stored[version, now.origin_ts].append(now)
-        _add_earlier(run, store.read_revisions(), forecaster, rows, stored)
+        _add_earlier(run, revisions, forecaster, rows, stored)
 
 
 def _add_earlier(
@@ -68,16 +70,17 @@ def _add_earlier(
     rows: Sequence[ForecastRow],
     stored: dict[Key, list[HourlyForecast]],
 ) -> None:
-    """Add the forecasts of what the store held when requests came, once for each state of it."""
-    tried = set()
+    """Add the forecasts of what the store held when requests came, but for bars that were added since.
+
+    A request of other bars is told apart by its window's hash: a forecast takes the whole history.
+    """
     for row in rows:
-        key, since = (row.version, row.origin_ts), revisions.filter(pl.col("revised_at") > row.at)
-        is_known = choose(row, stored[key]).input_sha256 == row.input_sha256
-        if is_known or since.is_empty() or (row.origin_ts, since.height) in tried:
-            continue
-        tried.add((row.origin_ts, since.height))
-        then = replace(run, hourly_bars=undo(run.hourly_bars, since))
-        stored[key] += forecast_hours(then, row.version, forecaster, Span(row.origin_ts, row.origin_ts + MICROSECOND))
+        found, since = stored[row.version, row.origin_ts], revisions.filter(pl.col("revised_at") > row.at)
+        window = run.hourly_bars.filter(pl.col("ts") < row.origin_ts).tail(forecaster.spec.tsteps)
+        is_known = choose(row, found).input_sha256 == row.input_sha256
+        if not is_known and Bars.of(undo(window, since)).sha256 == row.input_sha256:
+            then = replace(run, hourly_bars=undo(run.hourly_bars, since))
+            found += forecast_hours(then, row.version, forecaster, Span(row.origin_ts, row.origin_ts + MICROSECOND))
 
 
 def undo(bars: pl.DataFrame, revisions: pl.DataFrame) -> pl.DataFrame:

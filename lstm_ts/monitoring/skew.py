@@ -7,7 +7,7 @@ import numpy as np
 
 from lstm_ts.ledger.monitor_rows import HourlyForecast
 from lstm_ts.ledger.rows import ForecastRow
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 
 TOLERANCE = 1e-6  # of a price
 PATH_LEVELS = (0.5, 0.1, 0.9)  # of ServedPath's columns
@@ -18,18 +18,18 @@ def check_served(
     name: str, served: Sequence[ForecastRow], stored: Mapping[Key, Sequence[HourlyForecast]], *, since: datetime
 ) -> Finding:
     """served   since the last check
-    stored   by version and origin: what the store gave when the monitor saw the hour, and what it gives now
+    stored   by version and origin: what the store gave when the monitor saw the hour, what it gives now, and what
+             it gave when it was asked, of the bars of that time
     """
     pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
-    command = STATUS
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
-        return Finding("skew", name, Health.UNKNOWN, sentence, command)
+        return Finding("skew", name, Health.UNKNOWN, sentence)
     others = [row for row, ours in pairs if row.input_sha256 != ours.input_sha256]
     apart = [(row, gap) for row, ours in pairs if (gap := measure_gap(row, ours)) > TOLERANCE]
     if not others and not apart:
         sentence = f"{len(pairs):,} served forecasts of {name} are what the stored bars give."
-        return Finding("skew", name, Health.GOOD, sentence, command)
+        return Finding("skew", name, Health.GOOD, sentence)
     parts = []
     if apart:
         row, gap = max(apart, key=lambda pair: pair[1])
@@ -44,7 +44,7 @@ def check_served(
             f"{row.request_id})"
         )
     sentence = f"Of {len(pairs):,} served forecasts of {name}, {' and '.join(parts)}."
-    return Finding("skew", name, Health.BAD, sentence, command)
+    return Finding("skew", name, Health.BAD, sentence)
 
 
 def choose(served: ForecastRow, stored: Sequence[HourlyForecast]) -> HourlyForecast:

@@ -10,7 +10,7 @@ from lstm_ts.ledger.monitor_rows import DailyScore, HourlyForecast, MonitorState
 from lstm_ts.ledger.rows import DecisionRow
 from lstm_ts.monitoring.concept_drift import Detector, DriftReference, DriftSettings, compute_d_N, make_reference
 from lstm_ts.monitoring.daily import day_of, sum_days
-from lstm_ts.monitoring.findings import STATUS, Finding, Health
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.hourly import Closes, find_edges, list_scores, make_record
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -104,19 +104,18 @@ def _follow_drift(
     settings: DriftSettings,
 ) -> tuple[dict[str, Any], Finding]:
     """Return the drift state after the new scores, and the finding."""
-    command = STATUS
     if reference is None:
         sentence = (
             f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to tell drift."
         )
-        return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence, command)
+        return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)
     detector = Detector(DriftReference(**reference), settings)
     state = detector.resume(stored.states[DRIFT]) if stored.states.get(DRIFT) else detector.start()
     for origin, d in find_differences(record, scores, detector.reference.baseline) if record else []:
         state = detector.update(state, d, origin.isoformat())
     health = Health.BAD if state.alarm else Health.GOOD if state.n else Health.UNKNOWN
     sentence = f"The {watched}: {detector.describe(state)}"
-    return asdict(state), Finding("concept_drift", watched.subject, health, sentence, command)
+    return asdict(state), Finding("concept_drift", watched.subject, health, sentence)
 
 
 def find_differences(record: ForecastRecord, scores: Sequence[Score], baseline: str) -> list[tuple[datetime, float]]:
