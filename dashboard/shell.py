@@ -1,6 +1,7 @@
 """Shell of the dashboard: pages, theme, and the message in place of a page that cannot be shown.
 
-A page is a function from a `PageContext` to a Panel viewable; it runs in a thread, once the shell has been sent.
+A page is a function from a `PageContext` to a Panel viewable. It runs in a thread, while the browser reads the shell's
+scripts or, if the browser has yet to tell its zone, once it has read them.
 """
 
 import gc
@@ -54,7 +55,8 @@ def import_later() -> None:
 
 def _import_models() -> None:
     import_module("dashboard.models.page")
-    gc.freeze()  # imported objects stay: Panel scans all others after each visit, and no page is built meanwhile
+    gc.collect()
+    gc.freeze()  # Panel's collections after each visit stop every thread; frozen objects are not scanned
 
 
 PAGES = (
@@ -83,10 +85,11 @@ def shell(client: Client, settings: DashboardSettings) -> Template:
     view: Future[Viewable] = Future()
     build = partial(_build, page, context, view)
     if "zone" in pn.state.cookies:  # else the browser may load the page once more, for its zone
+        # The thread begins at the next tick, since it would slow down the making of this shell.
         pn.state.execute(lambda: pn.state.execute(build, schedule="thread"), schedule=True)
     else:
         pn.state.onload(build)
-    pn.state.onload(lambda: _show(place, view))
+    pn.state.onload(lambda: view.add_done_callback(partial(_show, place)))  # no thread waits for the view
     return template
 
 
@@ -103,4 +106,4 @@ def _build(page: Page, context: PageContext, view: Future[Viewable]) -> None:
 
 def _show(place: pn.Column, view: Future[Viewable]) -> None:
     """Show it once the browser has the document: Panel loses changes that are made while it is sent."""
-    place[:] = [view.result()]
+    place[:] = [view.result()]  # in the thread that has built it, or that loads the document

@@ -421,12 +421,17 @@ def test_a_file_that_is_removed_while_it_is_read_is_silent(
     page: Page, service: Server, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
     everyone = (*service.children(), service.process.pid)
-    choose(page, "Upload")
-    expect(page.locator("input[type=file]")).to_be_attached()
+    path = write_csv(tmp_path / "hours.csv", hourly_bars)
+    upload(page, path)
+    expect(page.get_by_text("The file ends here")).to_be_visible()
     try:
         for pid in everyone:
             os.kill(pid, signal.SIGSTOP)
-        upload(page, write_csv(tmp_path / "hours.csv", hourly_bars))
+        page.get_by_label("Forecast made at").select_option(index=3)
+        expect(page.locator(".pn-loading").first).to_be_visible()
+        page.locator(".filepond--action-revert-item-processing").click()
+        expect(page.get_by_text("The file ends here")).not_to_be_visible()
+        upload(page, path)
         expect(page.get_by_text("rows read…")).to_be_visible()
         page.locator(".filepond--action-revert-item-processing").click()
         expect(page.get_by_text("rows read…")).to_have_count(0)
@@ -658,10 +663,10 @@ PASSWORD = "open sesame"
 def strict(
     folder: Path, started: tuple[Server, Dashboard], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Dashboard, Path]]:
-    """With a password and low limits of uploads, and where it keeps them."""
+    """With a password, few threads and low limits of uploads, and where it keeps them."""
     server, _ = started
     temporary = tmp_path_factory.mktemp("uploads")
-    limits = ("upload.max_bytes=1000000", "upload.max_rows=50")
+    limits = ("upload.max_bytes=1000000", "upload.max_rows=50", "threads=2", "service.timeout_s=60")
     os.environ["TMPDIR"] = str(temporary)
     try:
         dashboard = Dashboard(folder, str(server.client.base_url), *limits, key=KEY, password=PASSWORD)
@@ -694,6 +699,31 @@ def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path
     log = dashboard.log.read_text()
     assert "A wrong password from 127.0.0.1" in log
     assert "guess-1" not in log
+
+
+@pytest.mark.slow
+def test_a_page_that_waits_for_the_service_leaves_a_thread_for_clicks_and_is_shown_at_last(
+    browser: Browser, strict: tuple[Dashboard, Path], service: Server
+) -> None:
+    everyone = (*service.children(), service.process.pid)
+    with open_page(browser, f"{strict[0].url}/?page=data") as page:
+        log_in(page)
+        no_minutes = page.get_by_text("Hours of XAGUSD are stored, but no minutes")
+        expect(no_minutes).to_be_visible()
+        slow = page.context.new_page()
+        try:
+            for pid in everyone:
+                os.kill(pid, signal.SIGSTOP)
+            slow.goto(strict[0].url)
+            slow.wait_for_timeout(3000)  # the page has its scripts, and waits for what is built
+            choose(page, "Prices")
+            expect(page.get_by_role("button", name="Hours", exact=True)).to_be_visible(timeout=20_000)
+            assert path_rows(slow).count() == 0
+        finally:
+            for pid in everyone:
+                os.kill(pid, signal.SIGCONT)
+        forecast_of(slow)
+        slow.close()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileU
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
 from dashboard.ui.blocks import Choice, alert, html
-from dashboard.ui.loading import Coalesced
+from dashboard.ui.loading import Coalesced, asking
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from dashboard.ui.views import plain_figure, shade, show_prices
@@ -112,6 +112,7 @@ class Upload:
 
     def _clear(self) -> None:
         """Leave nothing of the last file on the page."""
+        self._bars = pl.DataFrame()
         self._picture.visible, self._origin.disabled = False, True
         self._origin.param.update(options={}, value=None)
         self._result.fail("")
@@ -190,19 +191,24 @@ class Upload:
         if (origin := self._origin.value) is None:
             return
         self._again = None
-        with self._result.asking(), self._noting(self._ask):
+        all_bars = self._bars
+
+        def draw(show: Callable[[], None]) -> None:
+            """Draw the answer, unless another hour is chosen by now, or the file has been removed."""
+            pn.state.execute(lambda: show() if self._origin.value == origin and self._bars is all_bars else None)
+
+        with asking(self._result.view, lambda text: draw(lambda: self._result.fail(text))), self._noting(self._ask):
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
-            bars, after = self._bars.filter(before).tail(needs.tsteps), self._bars.filter(~before)
+            bars, after = all_bars.filter(before).tail(needs.tsteps), all_bars.filter(~before)
             body = write_request(self._symbol, bars).encode()
             answer = client.predict(body)
 
-            def draw() -> None:
-                if self._origin.value == origin:  # else another hour is chosen by now, or the file has been removed
-                    self._result.show(answer, bars, body=body, after=after.head(needs.horizon))
-                    self._overview.mark(origin)
+            def show() -> None:
+                self._result.show(answer, bars, body=body, after=after.head(needs.horizon))
+                self._overview.mark(origin)
 
-            pn.state.execute(draw)
+            draw(show)
 
 
 class _Overview:

@@ -56,6 +56,11 @@ class Seen:
     def steps(self) -> tuple[int, ...]:
         return self.past.forecasts[-1].steps if self.past.forecasts else (self.step,)
 
+    @property
+    def symbol(self) -> str:
+        """Of the forecasts; empty without any."""
+        return self.past.forecasts[-1].symbol if self.past.forecasts else ""
+
 
 class ModelView:
     """The view; `load` reads the ledger and draws what has changed."""
@@ -123,7 +128,7 @@ class ModelView:
         """Prepare all content outside the document lock; the returned function shows it."""
         watched, zone, is_late = seen.watched, self._context.zone, seen.late_hours > LATE_HOURS
         verdict, paths = self._context.settings.verdict, self._context.settings.typed_paths
-        symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else self._name
+        symbol = seen.symbol or self._name
         checks = find_checks(watched, symbol, self._command(seen), is_late=is_late)
         texts = (
             (self._said, self._describe(seen)),
@@ -147,8 +152,7 @@ class ModelView:
         return draw
 
     def _command(self, seen: Seen) -> str:
-        symbol = seen.past.forecasts[-1].symbol if seen.past.forecasts else ""
-        return self._context.settings.command("monitor", self._name, symbol)
+        return self._context.settings.command("monitor", self._name, seen.symbol)
 
     def _describe(self, seen: Seen) -> str:
         last, zone, settings = seen.watched.last_run, self._context.zone, self._context.settings
