@@ -14,12 +14,9 @@ from typing import Any
 
 from lstm_ts.cli import check_arguments, compose, entry_point
 from lstm_ts.configuration import (
-    check_port,
     check_registry,
     construct,
     read_symbols,
-    show_address,
-    taking_port,
     to_json,
     typed_paths,
 )
@@ -43,6 +40,7 @@ from dashboard.ui.blocks import problem
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.overrides import to_overrides
+from lstm_ts.ports import check_port, show_address, taking_port
 from lstm_ts.sources.bounded_http import check_url
 
 EXTENSIONS = ("tabulator", "filedropper")

@@ -43,7 +43,7 @@ from lstm_ts.backup_place import (
     read_summary,
 )
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry
+from lstm_ts.configuration import check_action, check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger
@@ -219,6 +219,7 @@ def _describe(summary: Mapping[str, Any]) -> Iterator[str]:
 @entry_point("backup")
 def main(cfg: DictConfig) -> None:
     check_registry(cfg)
+    check_action(cfg, dict.fromkeys(("write", "check", "restore"), ()))
     if cfg.folder is None or OmegaConf.is_list(cfg.folder) or re.match(r"\w+:(?!//)", str(cfg.folder)):
         raise ConfigError(f"Expected a folder or a URL such as s3://bucket/folder, got folder={cfg.folder}; correct it")
     place = Place(Path(cfg.paths.data), cfg.registry.uri, cfg.registry.ledger)
@@ -228,11 +229,9 @@ def main(cfg: DictConfig) -> None:
         case "check":
             with local_copy(str(cfg.folder)) as folder:
                 summary, done = check(folder), "{folder} of {at} is as it was written"
-        case "restore":
+        case _:
             with local_copy(str(cfg.folder)) as folder:
                 summary, done = restore(folder, place), "Restored as of {at} from {folder}"
-        case _:
-            raise ConfigError(f"Expected action=write, check or restore, got {cfg.action}")
     print(*_describe(summary), *place.left_out, sep="\n")
     print(done.format(at=summary["at"], folder=cfg.folder))
 

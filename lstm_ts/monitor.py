@@ -38,12 +38,13 @@ from lstm_ts.monitoring.checks import (
     check_challenger,
     check_feed,
     check_market,
+    judge_job,
     measure_skill,
     record_findings,
     request_retraining,
 )
 from lstm_ts.monitoring.feed import check_staleness
-from lstm_ts.monitoring.findings import Finding, Health, complete
+from lstm_ts.monitoring.findings import Finding, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
@@ -161,9 +162,8 @@ def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[F
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
     alerts, model = construct_alerts(cfg), name_model(cfg.symbol.name, cfg.name)
-    findings, settled, gone = (
-        complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone)
-    )
+    told = (complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone))
+    findings, settled, gone = told
     for finding in findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now, gone=gone, kept_from=find_kept_from(cfg, now))
@@ -198,18 +198,6 @@ def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
         return 0 if report_findings(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
 
-def report_job_end(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
-    """Open or end the incident of a failed job of cron or Kubernetes; return the exit code."""
-    if not cfg.job or not isinstance(cfg.code, int):
-        raise ConfigError(f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both")
-    job = f"{cfg.symbol.name}_{cfg.job}"
-    failed = f"The run of {job} has failed with exit code {cfg.code}: its log says why."
-    health, sentence = (Health.BAD, failed) if cfg.code else (Health.GOOD, f"A run of {job} has succeeded.")
-    finding = Finding("pipeline_failed", job, health, sentence, "the log of cron, or kubectl logs")
-    result = report(ledger, construct_alerts(cfg), [finding], now=now)
-    return UNDELIVERED if result.undelivered else 0
-
-
 def run(cfg: DictConfig) -> int:
     """Check the settings and run the action; return the exit code."""
     check_registry(cfg)
@@ -226,7 +214,12 @@ def run(cfg: DictConfig) -> int:
         return watch_from_outside(cfg, now)
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         if cfg.action == "ended":
-            return report_job_end(cfg, ledger, now)
+            if not cfg.job or not isinstance(cfg.code, int):
+                raise ConfigError(
+                    f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both"
+                )
+            finding = judge_job(f"{cfg.symbol.name}_{cfg.job}", cfg.code)
+            return UNDELIVERED if report(ledger, construct_alerts(cfg), [finding], now=now).undelivered else 0
         if cfg.action == "status":
             show(cfg, ledger, now)
             return 0

@@ -22,7 +22,6 @@ import dagster as dg
 from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts.cli import compose, entry_point, typed_overrides
-from lstm_ts.configuration import check_port, show_address
 from lstm_ts.errors import ConfigError
 from lstm_ts.logs import JSON
 from lstm_ts.market.symbol import Symbol
@@ -37,6 +36,7 @@ from lstm_ts.pipeline_assets import (
 )
 from lstm_ts.pipeline_automation import build_drift_sensor, build_run_sensors, build_schedules
 from lstm_ts.plan import Plan, asset_prefix, make_plan
+from lstm_ts.ports import check_port, show_address
 from lstm_ts.store.disk import hold_lock, write_whole
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # this command line's overrides, as JSON, for processes that Dagster starts

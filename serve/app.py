@@ -20,8 +20,8 @@ from litserve import LitServer
 from litserve.transport.factory import create_transport_from_config
 from prometheus_client.multiprocess import mark_process_dead
 
-from lstm_ts.configuration import taking_port
 from lstm_ts.logs import configure
+from lstm_ts.ports import taking_port
 from serve.api import end_with_parent
 from serve.assets import keep_in_memory
 from serve.http_process import HttpProcess

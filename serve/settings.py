@@ -20,7 +20,7 @@ class SymbolSettings:
     name: str
     registry_uri: str
     session: Session
-    typed: str  # overrides of symbol, model and folders, for commands in messages
+    typed: str  # overrides of symbol and model for commands in messages, which clients read: without folders
     bars: Path  # the store of hourly bars
     poll_s: float
     answer_s: float

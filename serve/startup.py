@@ -16,19 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from lstm_ts import __version__
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import (
-    check_port,
     check_registry,
     choose_symbols,
     construct,
     processed_store,
-    show_address,
     typed_choice,
-    typed_paths,
 )
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol, name_model
+from lstm_ts.ports import check_port, show_address
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.registry_process import (
@@ -83,7 +81,7 @@ def _read_settings(cfg: DictConfig, traffic: Traffic, symbol: Symbol) -> SymbolS
         symbol=symbol.name,
         name=name,
         registry_uri=cfg.registry.uri,
-        typed=name_model(symbol.name, name) + typed_paths(cfg.paths),
+        typed=name_model(symbol.name, name),
         session=symbol.session,
         bars=processed_store(cfg, symbol).folder,
         poll_s=cfg.poll_s,

@@ -16,9 +16,9 @@ import pytest
 from commands import mistake, run, succeed
 from processes import ROOT, WAIT_S, child, output, python, read_line, wait_for
 
-from lstm_ts.configuration import check_port
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.baselines import BASELINES
+from lstm_ts.ports import check_port
 
 TINY = (
     "tsteps=24",

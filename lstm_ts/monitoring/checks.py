@@ -181,6 +181,13 @@ def record_findings(
         tables.remove_findings(connection, sorted(forgotten))
 
 
+def judge_job(job: str, code: int) -> Finding:
+    """Judge a job of cron or Kubernetes by the exit code that it has ended with."""
+    failed = f"The run of {job} has failed with exit code {code}: its log says why."
+    health, sentence = (Health.BAD, failed) if code else (Health.GOOD, f"A run of {job} has succeeded.")
+    return Finding("pipeline_failed", job, health, sentence, "the log of cron, or kubectl logs")
+
+
 def request_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], now: datetime) -> bool:
     """Return whether to request a retraining, and record it: the champion has drifted, without a request for a day."""
     drifted = {each.subject for each in findings if each.rule == "concept_drift" and each.health is Health.BAD}

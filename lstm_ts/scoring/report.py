@@ -30,35 +30,7 @@ MOST_COLUMNS = 120  # of a terminal
 DROPPED = (4, 5, 6)  # columns of the score table that a narrow terminal does without: both MAE, then the direction
 GROUP_CELLS = 6  # of a step in a table of groups
 
-STYLE = (
-    """
-:root { color-scheme: light dark; --paper: #fff; --ink: #222; --quiet: #555; --line: #ddd; --edge: #bbb; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #121212; --ink: #e6e9ec; --quiet: #b4bcc5; --line: #4a5159; --edge: #7b848d; }
-}
-* { box-sizing: border-box; }
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1120px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
-table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; margin: .5rem 0 .8rem; }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); } th { font-weight: 600; }
-td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-[aria-label^=Scores] tbody tr:first-child { font-weight: 600; }
-th.step { border-left: 1px solid var(--edge); text-align: center; }
-img { max-width: 100%; border-radius: 6px; } /* on white in both themes */
-.synthetic { color: #222; background: #E69F00; padding: 0 .4rem; font-weight: 600; }
-.note { color: var(--quiet); } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
-dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-footer { border-top: 1px solid var(--edge); margin-top: 2rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
-@media (max-width: 600px) {
-  body { margin: 1rem auto; padding: 0 .8rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
-  .wide img { max-width: none; width: 1000px; }
-  .wide:has(img)::before { content: "↔ The picture goes on to the right."; position: sticky; left: 0; }
-}
-"""
-    + CARDS
-)
+STYLE = Path(__file__).with_suffix(".css").read_text() + CARDS
 WORDS = {
     "origin": "the close of an hour, from which the hours after it are forecast",
     "pinball": "the loss of a quantile forecast: the distance to what came, weighted by the quantile's level; here its "
