@@ -174,7 +174,7 @@ def test_a_trainer_that_would_not_validate_each_epoch_is_refused(typed: str, wor
 @pytest.mark.parametrize(
     ("node", "overrides", "words"),
     [
-        ("net", ["net.hidden=1000000000"], "hidden and decoder of at most 10000"),
+        ("net", ["net.hidden=1000000000"], "at most 64 layers and 65536 units"),
         ("optimisation", ["optimisation.step_decay=-1000"], "step_decay from -10 to 10"),
         ("optimisation", ["optimisation.weight_decay=1e300"], "weight_decay <= 100"),
         ("spec", ["tsteps=0"], "tsteps >= 2"),

@@ -98,7 +98,8 @@ def test_the_table_fits_a_terminal_and_shows_persistence_at_every_step(columns, 
     assert "nan" not in table
 
 
-def test_origins_whose_close_is_not_known_are_told_apart():
+def test_origins_whose_close_is_not_known_are_told_apart(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     record = make_record(horizon=6)
     assert "is known" not in format_table(compute_scores(record))
     record.y_NH[-1, :] = record.y_NH[-3:-1, 5] = np.nan

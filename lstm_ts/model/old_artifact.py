@@ -20,7 +20,6 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.network import Network
 from lstm_ts.model.windows import FEATURES
 
-MAX_WIDTH, MAX_LAYERS = 65_536, 64  # far beyond any use; a network of more fits no memory
 Weights = Mapping[str, NDArray[np.float32]]
 
 
@@ -45,12 +44,9 @@ def export_weights(path: Path, weights: Weights, fitted_to: object, manifest: Ar
 
 def _read_config(path: Path, manifest: ArtifactManifest) -> LSTMConfig:
     try:
-        config = build(LSTMConfig, manifest.net, "net")
-        if max(config.hidden, config.decoder) > MAX_WIDTH or config.layers > MAX_LAYERS:
-            raise BadManifest(f"a net of at most {MAX_LAYERS} layers and {MAX_WIDTH} units, got more")
+        return build(LSTMConfig, manifest.net, "net")
     except BadManifest as error:
         raise ArtifactError(f"Expected a manifest of {path.parent} with {error}; train again or restore it") from None
-    return config
 
 
 def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: ArtifactManifest) -> None:

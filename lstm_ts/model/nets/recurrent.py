@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lstm_ts.errors import ConfigError
 
-MOST_UNITS, MOST_LAYERS = 10_000, 100
+MOST_LAYERS, MOST_UNITS = 64, 65_536
 MAX_DRIFT = 0.5  # of the first hour's usual size: no evidence carries a median further
 MAX_LOG_STRETCH = 2.0  # a seventh to seven times the usual size, so quantiles stay apart in float32
 
@@ -33,8 +33,7 @@ class RecurrentConfig:
             )
         if max(self.hidden, self.decoder) > MOST_UNITS or self.layers > MOST_LAYERS:
             raise ConfigError(
-                f"Expected hidden and decoder of at most {MOST_UNITS} and layers of at most {MOST_LAYERS}, got "
-                f"{self.hidden}, {self.decoder} and {self.layers}"
+                f"Expected at most {MOST_LAYERS} layers and {MOST_UNITS} units of a network, got more"
             )
 
     @property
