@@ -12,11 +12,14 @@ import signal
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-# Ctrl-C ends a command without a traceback while it imports, until `cli.entry_point` begins. Python has "-m" there for
-# a module that it still looks up.
-_IS_COMMAND = bool(sys.argv) and (sys.argv[0] == "-m" or sys.argv[0].endswith("/lstm-ts"))
+# Ctrl-C ends a command without a traceback while it imports, until `cli.entry_point` begins. Python has "-m" in argv
+# for a module that it still looks up.
+_SCRIPT = sys.argv[0] if sys.argv else ""
+_MODULE = next((name for flag, name in pairwise(sys.orig_argv) if flag == "-m"), "") if _SCRIPT == "-m" else ""
+_IS_COMMAND = _MODULE.partition(".")[0] in (__name__, "serve", "dashboard") or _SCRIPT.endswith("/lstm-ts")
 if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 if _IS_COMMAND and isinstance(sys.stdout, TextIOWrapper):

@@ -73,12 +73,11 @@ def require(asked: Any, option: str) -> Any:
 
 def reject_options(cfg: DictConfig, *options: str) -> None:
     """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
-    typed = map(key_of, task_overrides(HydraConfig.get())) if HydraConfig.initialized() else ()
-    groups = {key.partition(".")[0] for key in typed}
+    overrides = task_overrides(HydraConfig.get()) if HydraConfig.initialized() else []
+    typed = {key_of(text).partition(".")[0]: text for text in overrides}
     for option in options:
-        is_set = option in groups if OmegaConf.is_dict(cfg[option]) else cfg[option]
-        if is_set:
-            raise ConfigError(f"Expected no {option} here, which only train heeds, got {cfg[option]}; leave it out")
+        if got := typed.get(option) if OmegaConf.is_dict(cfg[option]) else cfg[option]:
+            raise ConfigError(f"Expected no {option} here, which only train heeds, got {got}; leave it out")
 
 
 def reject_relaunch(cfg: DictConfig) -> None:
@@ -133,7 +132,9 @@ def newest_model(outputs: Path) -> Path | None:
 
 def read_symbols(cfg: DictConfig) -> dict[str, Symbol]:
     """Return every symbol that has a file, by name; the chosen one as it is configured."""
-    return {name: symbol for name in (cfg.symbol.name, *_symbol_files()) if (symbol := read_symbol(cfg, name))}
+    files = _symbol_files()
+    names = dict.fromkeys((cfg.symbol.name, *files))
+    return {name: symbol for name in names if (symbol := read_symbol(cfg, name, files))}
 
 
 def _symbol_files() -> dict[str, Path]:
@@ -154,14 +155,15 @@ def choose_symbols(cfg: DictConfig) -> list[Symbol]:
     return [symbol for symbol in found.values() if symbol]
 
 
-def read_symbol(cfg: DictConfig, name: str) -> Symbol | None:
+def read_symbol(cfg: DictConfig, name: str, files: Mapping[str, Path] | None = None) -> Symbol | None:
     """Return the symbol of that name; the chosen one as it is configured; None: it has no file.
 
+    files     of all symbols, if they are known
     Raises    ConfigError: not as a symbol's file is
     """
     if name == cfg.symbol.name:
         return cast(Symbol, construct(cfg.symbol))
-    if (path := _symbol_files().get(name)) is None:
+    if (path := (files or _symbol_files()).get(name)) is None:
         return None
     try:
         symbol: Symbol = construct(cast(DictConfig, OmegaConf.load(path)))

@@ -38,7 +38,7 @@ EPOCHS = {
     "fast_dev_run": False,
     "overfit_batches": 0,
     "check_val_every_n_epoch": 1,
-    "val_check_interval": None,
+    "val_check_interval": 1.0,  # 1 is after each batch
     "enable_checkpointing": True,
     "barebones": False,
 }
@@ -114,9 +114,10 @@ def _check_epochs(trainer: DictConfig) -> None:
         if trainer.get(name) is not None:
             raise ConfigError(f"Expected no trainer.{name}, which is set here, got {trainer[name]}; leave it out")
     for name, needed in EPOCHS.items():
-        if trainer.get(name) not in (None, needed):
+        given = trainer.get(name)
+        if given not in (None, needed) or (isinstance(needed, float) and isinstance(given, int)):
             raise ConfigError(
-                f"Expected a validation after each epoch, got trainer.{name}={show_value(trainer[name])}; leave it out"
+                f"Expected a validation after each epoch, got trainer.{name}={show_value(given)}; leave it out"
             )
     fewest, most = trainer.get("min_epochs"), trainer.max_epochs
     if isinstance(fewest, int) and isinstance(most, int) and fewest > most:

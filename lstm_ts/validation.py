@@ -145,11 +145,14 @@ def _own_folders(runtime: Any) -> list[str]:
 def _check_files(cfg: DictConfig, command: str, runtime: Any) -> None:
     """Raises    ConfigError: a file that is not the command's own has a key that nothing reads"""
     known = {key: value for path in included_files(command) for key, value in flatten(load(path))}
+    repeated = set(ALIAS.findall(OmegaConf.to_yaml(cfg)))
     for key, _ in flatten(OmegaConf.to_container(cfg)):
         top, _, _ = key.partition(".")
         parent = key.rpartition(".")[0]
         is_open = parent and not known.get(parent) and OmegaConf.select(cfg, parent)  # takes any keys
-        is_read = key in known or (key in runtime.choices and key != EXPERIMENT) or _is_read(cfg, key)
+        is_read = (
+            key in known or key in repeated or (key in runtime.choices and key != EXPERIMENT) or _is_read(cfg, key)
+        )
         is_dotted = "." in key and key in cfg
         if is_dotted or not (is_read or is_open or top in UNCHECKED_GROUPS):
             raise ConfigError(unread_key(key, cfg, command, runtime))

@@ -353,6 +353,14 @@ def test_ctrl_c_in_the_first_imports_leaves_no_traceback(command: tuple[str | Pa
     assert importing.returncode == -signal.SIGINT and "Traceback" not in said
 
 
+def test_ctrl_c_stays_as_it_is_in_a_program_that_imports_lstm_ts(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/__init__.py").write_text("import lstm_ts")
+    (tmp_path / "own/job.py").write_text("import signal; print(signal.getsignal(signal.SIGINT).__name__)")
+    done = subprocess.run(python("-m", "own.job"), cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.stdout == "default_int_handler\n"
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """Neither while libraries are imported nor at work."""

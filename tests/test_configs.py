@@ -134,13 +134,17 @@ def test_a_file_of_ones_own_that_nothing_reads_is_one_sentence(content: str, wor
 
 def test_a_file_of_ones_own_may_choose_groups_and_add_what_a_class_takes(tmp_path: Path) -> None:
     for group, content in (
-        ("experiment", f"{HEAD}defaults: [{{override /net: wide}}]\ntrainer: {{max_steps: 9}}\nhydra: {{mode: RUN}}"),
+        (
+            "experiment",
+            f"{HEAD}defaults: [{{override /net: wide}}]\ntrainer: {{max_steps: 9}}\nhydra: {{mode: RUN}}\n"
+            "mine: 0.01\noptimisation: {lr: '${mine}'}",
+        ),
         ("net", (Path(CONF) / "net/gru.yaml").read_text()),
     ):
         (tmp_path / group).mkdir()
         (tmp_path / group / ("wide.yaml" if group == "net" else "mine.yaml")).write_text(content)
     cfg = cli.compose("train", [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine", "+trainer.min_steps=2"])
-    assert (cfg.trainer.max_steps, cfg.trainer.min_steps) == (9, 2)
+    assert (cfg.trainer.max_steps, cfg.trainer.min_steps, cfg.optimisation.lr) == (9, 2, 0.01)
 
 
 def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:
@@ -159,6 +163,7 @@ def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:
         ("+trainer.overfit_batches=1", "got trainer.overfit_batches=1"),
         ("+trainer.check_val_every_n_epoch=5", "got trainer.check_val_every_n_epoch=5"),
         ("+trainer.val_check_interval=7777", "got trainer.val_check_interval=7777"),
+        ("+trainer.val_check_interval=1", "got trainer.val_check_interval=1"),
         ("+trainer.min_epochs=9", "Expected trainer.min_epochs of at most trainer.max_epochs=8, got 9"),
         ("trainer.accelerator=tpu", "Expected settings Lightning accepts under trainer, got: Requirement 'torch_xla"),
     ],

@@ -261,7 +261,11 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
         (dashboard, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
         (registry.main, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
         (retrain.main, "registry.uri=outputs", "Expected registry.uri as sqlite:///<file> or postgresql+psycopg://"),
-        (retrain.main, "split.valid_from=0.5", "Expected no split here, which only train heeds"),
+        (
+            retrain.main,
+            "split.valid_from=0.5",
+            "Expected no split here, which only train heeds, got split.valid_from=0.5",
+        ),
         (serve, "registry.ledger=outputs", "Expected registry.ledger as sqlite:///<file> or postgresql+psycopg://"),
         (
             serve,

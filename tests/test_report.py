@@ -89,6 +89,7 @@ def test_the_table_fits_a_terminal_and_shows_persistence_at_every_step(columns, 
     table = format_table(compute_scores(make_record()))
     assert max(map(len, table.splitlines())) <= columns
     assert "in 80 % interval" in table
+    assert ("A wider terminal shows MAE and direction" in table) == (columns == 80)
     assert table.count("\npersistence") == 3
     assert [line.split(":")[0] for line in table.splitlines() if " ahead: " in line] == [
         "1 hour ahead",

@@ -64,6 +64,8 @@ def format_table(scores: Scores) -> str:
     for step in scores.shown_steps:
         verdict = textwrap.wrap(describe_skill(step, scores.horizons[step]), width)
         lines += ["", *_fit(_score_rows(step, scores), width), *verdict]
+    if len(align(_score_rows(scores.shown_steps[0], scores))[0]) > width:
+        lines += ["", "A wider terminal shows MAE and direction, too."]
     return "\n".join(lines)
 
 

@@ -32,9 +32,7 @@ class RecurrentConfig:
                 f"{self.layers}, {self.decoder} and {self.dropout}"
             )
         if max(self.hidden, self.decoder) > MOST_UNITS or self.layers > MOST_LAYERS:
-            raise ConfigError(
-                f"Expected at most {MOST_LAYERS} layers and {MOST_UNITS} units of a network, got more"
-            )
+            raise ConfigError(f"Expected at most {MOST_LAYERS} layers and {MOST_UNITS} units of a network, got more")
 
     @property
     def between_layers(self) -> float:
