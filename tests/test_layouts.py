@@ -19,6 +19,8 @@ from conftest import make_files
 
 from lstm_ts.errors import ConfigError, DataError, UnknownFormat
 from lstm_ts.market.bars import BarBatch
+from lstm_ts.market.session import HOUR
+from lstm_ts.sources.stamps import recognise_stamp
 from lstm_ts.sources.symbols import same_symbol
 
 Row = tuple[datetime, float, float, float, float, float | None]
@@ -132,6 +134,8 @@ READ = {
     "AM and PM beside a clock": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%I:%M:%S,%p"),
     "AM and PM beside a stamp": table(f"time,AM/PM,{OHLCV}", "%Y-%m-%d %I:%M,%p"),
     "AM and PM beside a clock of 24 hours": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%H:%M:%S,%p"),
+    **{f"AM or PM in a column {name}": table(f"time,{name},{OHLCV}", f"%Y-%m-%d %H:%M,{half}")
+       for name, half in (("settle", "PM"), ("session", "AM"), ("AM/PM", "AM"))},
     "an hour and a minute": table(f"date,hour,minute,{OHLCV}", "%Y-%m-%d,%H,%M"),
     "an hour, a minute and a second without zeros": table(f"date,hh,mm,ss,{OHLCV}", "%Y-%m-%d,%-H,%-M,0"),
     "Tickstory's colon before the milliseconds": table(f"Date,Timestamp,{OHLCV}", "%Y%m%d,%H:%M:%S:000"),
@@ -183,6 +187,24 @@ def test_each_encoding_gives_the_same_bars(tmp_path: Path, text: str, encoding: 
 def test_bytes_of_latin_1_are_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "bars.csv").write_bytes(table(BARS + ",Währung", "%Y-%m-%d %H:%M", PRICES + ",3,é").encode("latin-1"))
     assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_a_row_is_read_with_its_own_am_and_pm_alone(tmp_path: Path, rows: int) -> None:
+    """12:00 AM stays midnight; beside clocks of 24 hours no other column counts; damaged cells spoil their rows."""
+    ts = [datetime(2025, 1, 7, 0, 0) + timedelta(minutes=30 * i) for i in range(48)]
+    lines = [f"{one:%Y-%m-%d,%I:%M},{one:%p},{PRICES}" for one in ts]
+    lines[5:8] = [re.sub(",[AP]M,", ",,", line) for line in lines[5:8]]
+    lines[20] = re.sub(r",\d\d:\d\d,", ",PM,", lines[20])
+    (tmp_path / "bars.csv").write_text("\n".join(["date,time,AM/PM,open,high,low,close", *lines]))
+    found = read(tmp_path / "bars.csv", rows=rows)
+    assert pl.concat([batch.rejects for batch in found])["line"].to_list() == [7, 8, 9, 22]
+    kept = [one.replace(tzinfo=UTC) for i, one in enumerate(ts) if i not in (5, 6, 7, 20)]
+    assert pl.concat([batch.bars for batch in found])["ts"].sort().to_list() == kept
+    mornings = [f"{one:%Y-%m-%d,%H:%M},PM,{PRICES}" for one in ts[18:26]]
+    for name in ("settle", "session"):
+        (tmp_path / "bars.csv").write_text("\n".join([f"date,time,{name},open,high,low,close", *mornings]))
+        assert [row[0].hour for row in bars_of(read(tmp_path / "bars.csv", rows=rows))][::2] == [9, 10, 11, 12]
 
 
 NONE = ["", "nan", "NaN", "None", "null", "NULL", "-", "n/a", "N/A", "#N/A", "NA", "nil", "<NA>", "#VALUE!", r"\N", "—"]
@@ -474,6 +496,9 @@ def test_years_of_two_digits_are_read_where_the_days_tell_or_are_asked_for(tmp_p
     path.write_text(BARS + "\n" + "".join(f"25/01/{day:02} 14:{i:02},{PRICES},3\n" for day, i in minutes))
     with pytest.raises(UnknownFormat, match=r"years of four digits, .* seem to begin with the year; write 2014/07/08"):
         read(path, dates="dayfirst")
+    days = [datetime(2010, 1, 1) + timedelta(days=i) for i in range(13 * 365)]
+    path.write_text("\n".join([BARS, *(f"{day:%m/%d/%y} {hour}:00,{PRICES},3" for day in days for hour in (9, 10))]))
+    assert [row[0].date() for row in bars_of(read(path, rows=100_000))[::2]] == [day.date() for day in days]
 
 
 def test_dates_of_excel_and_hours_in_ten_digits_are_read(tmp_path: Path) -> None:
@@ -849,6 +874,13 @@ def test_parquet_stamps_out_of_range_are_rejects(tmp_path: Path, unit: Literal["
     assert refused == [(4, "unparseable time stamp")] or unit == "ns"
 
 
+def test_a_time_of_parquet_outside_its_day_is_a_reject(tmp_path: Path) -> None:
+    times = pl.Series("Time", [timedelta(hours=14, minutes=i) for i in range(15)]).scatter([3, 5], [-HOUR, 24 * HOUR])
+    FRAME.select(STAMP.dt.date().alias("Date"), times, pl.exclude("ts")).write_parquet(tmp_path / "bars.parquet")
+    batches = read(tmp_path / "bars.parquet")
+    assert pl.concat([batch.rejects for batch in batches])["line"].to_list() == [4, 6]
+
+
 def test_parquet_of_another_symbol_or_of_days_is_refused(tmp_path: Path) -> None:
     FRAME.with_columns(symbol=pl.lit("XAUUSD")).write_parquet(tmp_path / "bars.parquet")
     with pytest.raises(UnknownFormat, match="Expected rows of XAGUSD, got 15 of XAUUSD"):
@@ -967,6 +999,12 @@ def test_an_epoch_is_known_under_any_usual_name(tmp_path: Path, name: str) -> No
     rows = [f"{int((FIRST + timedelta(minutes=n)).timestamp() * 1000)},{PRICES},3" for n in range(15)]
     (tmp_path / "bars.csv").write_text("\n".join([f"{name},{OHLCV}", *rows]))
     assert bars_of(read(tmp_path / "bars.csv", zone=None)) == expected()
+
+
+@pytest.mark.parametrize("point", [":", ","])
+def test_a_fraction_that_strptime_cannot_read_is_not_tried(point: str) -> None:
+    stamps = recognise_stamp([f"20250107 14:00:00{point}000"])
+    assert stamps and stamps.usual is None
 
 
 def test_prices_of_the_ask_are_no_volume(tmp_path: Path) -> None:
@@ -1122,7 +1160,7 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path) -> N
 
 
 def test_a_derivative_is_another_symbol_and_a_brokers_name_is_not() -> None:
-    assert not any(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("_PERP", ".perp", "_SWAP"))
+    assert not any(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("_PERP", ".perp", "_SWAP", "fut"))
     assert all(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("m", ".pro", "_i"))
 
 

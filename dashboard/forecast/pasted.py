@@ -46,8 +46,8 @@ def _in_order(names: Sequence[str], rows: Sequence[list[str]], symbol: str) -> l
     kept = [row for row in cells if _counts(row, columns, symbol)]
     if not kept:
         raise UnknownFormat(f"Expected rows of finished bars of {symbol}, got others only; paste those of {symbol}")
-    stamps, *clock = (pl.Series([row[i] for row in kept], dtype=pl.String) for i in columns.stamp)
-    stamps = join_clock(stamps, *clock) if clock else stamps
+    texts = [pl.Series([row[i] for row in kept], dtype=pl.String) for i in columns.stamp]
+    stamps = join_clock(texts, noon=columns.noon).fill_null("")
     return [[stamp, *(row[i] for i in columns.prices)] for stamp, row in zip(stamps, kept, strict=True)]
 
 

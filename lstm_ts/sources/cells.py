@@ -56,5 +56,4 @@ def split_cells(text: pl.Series, layout: Layout) -> list[pl.Series]:
 
 def join_stamps(cells: Sequence[pl.Series], layout: Layout) -> pl.Series:
     """The text of the stamps."""
-    day, *clock = (cells[i] for i in layout.columns.stamp)
-    return join_clock(day, *clock) if clock else day
+    return join_clock([cells[i] for i in layout.columns.stamp], noon=layout.columns.noon)

@@ -63,7 +63,8 @@ class Columns:
     nanos: bool = False  # prices are whole numbers of 1e-9
     closing: str = ""  # the name of the stamps' column if it marks closing times
     zone: str = ""  # the name of a column of zones or offsets, which is not read
-    utc: bool = False  # see StampColumns
+    noon: bool = False  # see StampColumns
+    utc: bool = False  # likewise
 
     @property
     def ticks(self) -> bool:
@@ -154,6 +155,7 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         nanos=bool(DATABENTO_NAMES & set(plain)) and _are_nanos([row[i] for row in rows for i in prices]),
         closing=names[stamp[0]] if found.closing else "",
         zone=next((names[i] for i, name in others.items() if ZONE_COLUMN.fullmatch(name) and any(cells[i])), ""),
+        noon=found.noon,
         utc=found.utc,
     )
 

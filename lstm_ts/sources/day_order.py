@@ -1,7 +1,7 @@
 """Find whether the day or the month comes first in dates such as 07/01/2025."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import pairwise
@@ -18,16 +18,15 @@ def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:
     return set(groups.cast(pl.Int64).rows())
 
 
-def day_first(pairs: Iterable[tuple[int, int, int]]) -> bool | None:
+def day_first(pairs: Collection[tuple[int, int, int]]) -> bool | None:
     """Return whether the first number is the day; None: the dates are ambiguous.
 
-    Years of two digits must vary less than the days. A number above 12 is a day. Where there is none, days that follow
-    one another tell, since the same dates read the other way lie a month apart.
+    A number above 12 is a day. Where there is none, days that follow one another tell, since the same dates read the
+    other way lie a month apart.
     """
     pairs = set(pairs)
-    first, second, last = (len(set(numbers)) for numbers in zip(*pairs, strict=True)) if pairs else (0, 0, 0)
-    if any(year < 100 for _, _, year in pairs) and last >= max(first, second):
-        return None  # 15/03/09 may as well begin with the year
+    if year_first(pairs) is not False:
+        return None
     pairs = {(a, b, year + 2000 * (year < 100)) for a, b, year in pairs}
     days = {True: sum(a > 12 >= b for a, b, _ in pairs), False: sum(b > 12 >= a for a, b, _ in pairs)}
     if any(days.values()):
@@ -40,6 +39,18 @@ def day_first(pairs: Iterable[tuple[int, int, int]]) -> bool | None:
         if gaps[first] and max(gaps[first]) <= timedelta(days=10) and min(gaps[not first]) >= timedelta(days=28):
             return first
     return None
+
+
+def year_first(pairs: Collection[tuple[int, int, int]]) -> bool | None:
+    """Return whether dates such as 14/07/08 begin with the year; None: they may.
+
+    The number in their middle is a month then, and the last one, the day, varies most.
+    """
+    days_in_middle = sum(second > 12 for _, second, _ in pairs)
+    if all(year >= 100 for *_, year in pairs) or 10 * days_in_middle > len(pairs):
+        return False
+    first, second, last = (len(set(numbers)) for numbers in zip(*pairs, strict=True))
+    return None if last == max(first, second) else last > max(first, second)
 
 
 def _gaps(pairs: set[tuple[int, int, int]], first: bool) -> list[timedelta]:

@@ -13,7 +13,7 @@ import polars as pl
 from lstm_ts.errors import NoRows, UnknownFormat
 from lstm_ts.sources.cells import join_stamps, split_cells, split_line
 from lstm_ts.sources.columns import normalise, printable
-from lstm_ts.sources.day_order import date_pairs, day_first, with_order
+from lstm_ts.sources.day_order import date_pairs, day_first, with_order, year_first
 from lstm_ts.sources.headerless import without_header
 from lstm_ts.sources.headers import with_header
 from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout
@@ -113,7 +113,7 @@ def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None,
     told = day_first(pairs)
     if told is None and normalise(name) in DAY_FIRST_NAMES:
         return True
-    if any(year < 100 for *_, year in pairs) and len({year for *_, year in pairs}) > len({a for a, *_ in pairs}):
+    if year_first(pairs):
         a, b, year = min(pairs)
         raise UnknownFormat(
             f"Expected years of four digits, got dates such as {a:02}/{b:02}/{year:02} in {file}, which seem to begin "

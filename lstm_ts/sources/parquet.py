@@ -63,8 +63,7 @@ class Table:
 
     def texts(self, block: pl.DataFrame) -> pl.Series:
         """The stamps as text."""
-        day, *clock = (_text(self.cells(block, i)) for i in self.columns.stamp)
-        return join_clock(day, *clock) if clock else day
+        return join_clock([_text(self.cells(block, i)) for i in self.columns.stamp], noon=self.columns.noon)
 
 
 def open_parquet(
@@ -131,7 +130,8 @@ def _text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime):
         column = _within_years(column)
     if isinstance(column.dtype, pl.Duration):  # a time of day, as pandas writes it
-        column = (pl.Series([datetime(1970, 1, 1)]) + column.set(column >= timedelta(days=1), None)).dt.time()
+        outside = (column < timedelta()) | (column >= timedelta(days=1))
+        column = (pl.Series([datetime(1970, 1, 1)]) + column.set(outside, None)).dt.time()
     if column.dtype == pl.Binary:
         return column.cast(pl.String, strict=False)
     return column.cast(pl.String, strict=False).str.strip_chars()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from lstm_ts.market.bars import PRICES
+from lstm_ts.sources.stamp_parsing import parse_stamps
 from lstm_ts.sources.stamps import BLANKS, NOON, Stamp, join_clock, recognise_stamp
 
 STAMP_NAMES = (
@@ -29,6 +30,7 @@ CLOSING = re.compile(
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 HOUR_NAMES = ("hour", "hr", "hour of day", "hour utc", "hh", "stunde")
 OF_AN_HOUR = (re.compile(r"min(ute)?s?|minuten?|mm|mi"), re.compile(r"sec(ond)?s?|ss|sekunden?"))  # beside an hour's
+NOON_NAME = re.compile(r"(am\W?pm|meridiem)?")
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
 
 CLOCK_CELL = re.compile(
@@ -46,6 +48,7 @@ MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]
 class StampColumns:
     at: tuple[int, ...]  # of the stamps, or of the day and of the time; then of the time's parts: see join_clock
     stamps: Stamp
+    noon: bool = False  # the last of them is AM or PM
     closing: bool = False  # the column's name marks closing times
     utc: bool = False  # the column's name says UTC, beside another column of stamps
 
@@ -87,9 +90,8 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
     others = [i for i in cells if i not in known]
     clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
     clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
-    noon = [i for i in cells if any(cells[i]) and _all(NOON_CELL, cells[i])][:1]
+    noon = next((i for i in cells if _is_noon(plain[i], cells[i])), None)
     hours, parts = ([], []) if clocks else _find_hours(plain, cells)
-    hours = [] if noon and not parts else hours
     clocks = clocks or hours
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
     days = [i for i in shapes if i not in clocks and (not shapes[i].clock or (clocks and _all(MIDNIGHT, cells[i])))]
@@ -100,12 +102,12 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
     if named or (whole and not any(i in known for i in days if clocks)):
         said = [i for i in whole if i in utc and _is_twin(plain[i], [plain[j] for j in whole if j != i])]
         best = next((i for i in named if shapes[i].utc), (said or named or whole)[0])
-        if noon and not shapes[best].utc and not _all(ENDS_IN_NOON, cells[best]):
-            return _combine(cells, (best, *noon), hours_only=False)
-        return StampColumns((best,), shapes[best], utc=best in said)
+        column = StampColumns((best,), shapes[best], utc=best in said)
+        return column if shapes[best].utc else _with_noon(column, noon, cells)
     if days and clocks:
-        noon = [] if _all(ENDS_IN_NOON, cells[clocks[0]]) else noon
-        return _combine(cells, (days[0], clocks[0], *parts, *noon), hours_only=bool(hours) and not (parts or noon))
+        combined = _combine(cells, (days[0], clocks[0], *parts), hours_only=bool(hours) and not parts)
+        if found := combined and _with_noon(combined, noon, cells):
+            return found
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
 
@@ -156,13 +158,32 @@ def _is_hour(name: str, cells: Sequence[str]) -> bool:
     return name in HOUR_NAMES and _all(HOUR_CELL, cells)
 
 
+def _is_noon(name: str, cells: Sequence[str]) -> bool:
+    return NOON_NAME.fullmatch(name) is not None and any(cells) and _all(NOON_CELL, cells)
+
+
 def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return all(pattern.fullmatch(cell) for cell in cells if cell)
 
 
+def _with_noon(found: StampColumns, noon: int | None, cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+    """Add a column of AM and PM, unless the clock has them, or 24 hours; None if the stamps cannot be read with it."""
+    if noon is None:
+        return found
+    text = _join(cells, found.at)
+    hours = parse_stamps(text, found.stamps).dt.hour()
+    if _all(ENDS_IN_NOON, text) or ((hours == 0) | (hours > 12)).any():
+        return found
+    stamps = recognise_stamp(_join(cells, (*found.at, noon), noon=True).drop_nulls().to_list())
+    return replace(found, at=(*found.at, noon), stamps=stamps, noon=True) if stamps else None
+
+
 def _combine(cells: Mapping[int, Sequence[str]], at: tuple[int, ...], *, hours_only: bool) -> StampColumns | None:
-    joined = join_clock(*(pl.Series(list(cells[i]), dtype=pl.String) for i in at))
-    stamps = recognise_stamp(joined.to_list())
+    stamps = recognise_stamp(_join(cells, at).to_list())
     if stamps and hours_only:
         stamps = replace(stamps, digits=2, usual=None)
     return StampColumns(at, stamps) if stamps else None
+
+
+def _join(cells: Mapping[int, Sequence[str]], at: tuple[int, ...], *, noon: bool = False) -> pl.Series:
+    return join_clock([pl.Series(list(cells[i]), dtype=pl.String) for i in at], noon=noon)

@@ -31,7 +31,7 @@ DATE_PARTS = {
 BLANKS = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 NOON = rf"[AaPp]\.?[{BLANKS}]?[Mm]\.?"
 CLOCK = (
-    rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:[.,:](?P<f>\d{{1,9}}))?)?"
+    rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:(?P<point>[.,:])(?P<f>\d{{1,9}}))?)?"
     rf"(?P<gap>[{BLANKS}]?)(?P<p>{NOON})?"
 )
 DIGITS = r"(?P<c>\d{1,9})(?: (?P<f>\d{7}))?"  # f: of NinjaTrader
@@ -83,7 +83,7 @@ def _shape(text: str) -> Stamp | None:
     if epoch := EPOCH.fullmatch(f"{float(text):.0f}" if SCIENTIFIC.fullmatch(text) else text):
         return _shape_of_digits(epoch[1])
     for kind in ("ymd", "dmy", "compact", "dby", "bdy"):
-        if (parts := _parts(kind, text)) and parts.get("o") not in HALF_DAYS:
+        if parts := _parts(kind, text):
             return _written(kind, text, parts)
     return None
 
@@ -102,7 +102,7 @@ def _parts(kind: str, text: str) -> dict[str, str] | None:
     rests = (CLOCK_REST, DIGITS_REST, GLUED_DIGITS) if kind == "compact" else (CLOCK_REST, DIGITS_REST)
     for rest in rests:
         found = re.fullmatch(DATE_PARTS[kind] + rest, text)
-        if found and _is_day(kind, found["d"], found["m"]) and found.groupdict().get("o") not in ("AM", "PM"):
+        if found and _is_day(kind, found["d"], found["m"]) and found.groupdict().get("o") not in HALF_DAYS:
             return {name: value or "" for name, value in found.groupdict().items()}
     return None
 
@@ -146,7 +146,7 @@ def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
             return None, 2
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return None if parts.get("f") else DIGIT_CLOCKS[width], width
-    if len(parts["p"]) > 2 or not parts["gap"].isascii():
+    if len(parts["p"]) > 2 or not parts["gap"].isascii() or parts["point"] not in ("", "."):
         return None, 0
     hours, noon = ("%I", f"{parts['gap']}%p") if parts["p"] else ("%H", "")
     sep = parts["sep"]
@@ -169,15 +169,20 @@ def _offset_format(parts: dict[str, str]) -> str | None:
     return space + re.split(r"[+-]", offset)[0] + "%z" if re.search(r"[+-]", offset) else None
 
 
-def join_clock(day: pl.Series, clock: pl.Series, *rest: pl.Series) -> pl.Series:
+def join_clock(columns: Sequence[pl.Series], *, noon: bool) -> pl.Series:
     """Join texts to stamps: days without their midnight, whose offset stays, times without a day such as 1970-01-01.
 
-    rest   minutes and seconds of a clock that is an hour, and AM or PM, which may come behind a whole stamp too
+    columns   whole stamps; or days, clocks, and minutes and seconds of a clock that is an hour
+    noon      AM or PM comes last; a row without it is null
     """
-    if is_noon(clock):
-        return day + " " + clock
-    for part in rest:
-        clock += " " + part if is_noon(part) else ":" + part.str.strip_chars().str.zfill(2)
+    day, *clocks = columns[:-1] if noon else columns
+    half = " " + columns[-1].str.strip_chars().replace("", None) if noon else ""
+    if not clocks:
+        return day + half if noon else day
+    clock = clocks[0]
+    for part in clocks[1:]:
+        clock += ":" + part.str.strip_chars().str.zfill(2)
+    clock += half
     if day.str.contains(":", literal=True).any():
         parts = day.str.extract_groups(r"^(.+?)[T ]\s*(?:00?:00|12:00)[^+-]*?((?: ?(?:UTC|GMT))?[+-]\d\d:?\d\d)?$")
         clock = clock + parts.struct.field("2").fill_null("")
@@ -185,11 +190,6 @@ def join_clock(day: pl.Series, clock: pl.Series, *rest: pl.Series) -> pl.Series:
     if clock.str.contains(DATED).any():
         clock = clock.str.replace(DATED, "")
     return day + " " + clock.str.strip_chars()
-
-
-def is_noon(cells: pl.Series) -> bool:
-    """Test whether a column of parts of stamps is that of AM and PM."""
-    return cells.str.contains(rf"^\s*{NOON}\s*$").any()
 
 
 def with_seconds(stamp: Stamp) -> Stamp:

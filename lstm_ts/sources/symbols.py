@@ -12,15 +12,14 @@ from lstm_ts.market.spacing import parse_period
 from lstm_ts.sources.columns import FLAGS, SIDES, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
-
-
-DERIVATIVE = "perp|swap|fut|futur|index|mark"  # of a symbol, not a broker's name of it
+DERIVATIVE = "perp|swap|fut|futur|index|mark"  # behind a symbol: another one, whoever the broker
 
 
 def same_symbol(written: str, symbol: str) -> bool:
     """Return whether a file's `XAG/USD`, `xagusd`, `OANDA:XAGUSD`, `XAGUSD.m`, `XAGUSDm` is the requested symbol."""
     name = re.sub(r"^[A-Za-z]+:", "", written.strip())
-    broker = re.fullmatch(rf"([A-Z0-9/]{{4,}})[a-z]{{1,3}}|(.{{4,}}?)[.#+_](?!(?i:{DERIVATIVE})$)[A-Za-z]{{0,5}}", name)
+    other = rf"(?!(?i:{DERIVATIVE})$)"
+    broker = re.fullmatch(rf"([A-Z0-9/]{{4,}}){other}[a-z]{{1,3}}|(.{{4,}}?)[.#+_]{other}[A-Za-z]{{0,5}}", name)
     names = {name, *(group for group in (broker.groups() if broker else ()) if group)}
     return _plain(symbol) in {_plain(name) for name in names} or written.strip() == symbol
 
