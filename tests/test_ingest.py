@@ -18,6 +18,7 @@ from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, Unkno
 from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan
+from lstm_ts.market.hours import without_closed
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
@@ -419,7 +420,16 @@ def test_bars_that_fill_closed_hours_are_left_out_and_counted(
     flats = "".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.1,15.1,15.1,0\n" for ts in quiet)
     path.write_text(path.read_text() + flats)
     assert stores.ingest(path, silver).new == 601
-    assert "100 bars of one price and no volume in closed hours are left out" in caplog.text
+    text, said = path.read_text(), "100 bars of one price and no volume in closed hours are left out"
+    assert said in caplog.text
+    caplog.clear()
+    path.write_text(flats)
+    assert stores.ingest(path, silver).new == 0 and said in caplog.text
+    path.write_text(text.replace(",7\n", ",0\n"))
+    with pytest.raises(WrongZone):  # its volumes say nothing
+        stores.ingest(path, silver)
+    again = pl.DataFrame({"ts": quiet[:1] * 2, **dict.fromkeys(PRICES, 15.1), "volume": [0.0, 5.0]})
+    assert without_closed(again, silver)["volume"].to_list() == [5]
 
 
 def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:

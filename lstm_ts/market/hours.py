@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
@@ -43,13 +43,12 @@ def check_hours(
 def without_closed(bars: pl.DataFrame, session: Session) -> pl.DataFrame:
     """Leave out bars of one price and no volume in closed hours, by which some vendors fill these."""
     unmoved = pl.all_horizontal(pl.col("high", "low", "close") == pl.col("open"))
-    filled = bars.filter(unmoved & (pl.col("volume") == 0)).select("ts", hour=pl.col("ts").dt.truncate("1h"))
-    if filled.is_empty():
+    hour = pl.col("ts").dt.truncate("1h")
+    filled = unmoved & (pl.col("volume") == 0).fill_null(False)
+    first, last = bars.filter(filled).select(hour.min().alias("first"), hour.max().alias("last")).row(0)
+    if first is None:
         return bars
-    first, last = filled["hour"].min(), filled["hour"].max()
-    assert isinstance(first, datetime) and isinstance(last, datetime)
-    closed = filled.join(session.hours(first, last + HOUR), left_on="hour", right_on="ts", how="anti")
-    return bars.join(closed, on="ts", how="anti", maintain_order="left")
+    return bars.filter(~filled | hour.is_in(session.hours(first, last + HOUR)["ts"].implode()))
 
 
 def make_hours(batches: Sequence[BarBatch], session: Session, *, min_minutes_share: float) -> pl.DataFrame:

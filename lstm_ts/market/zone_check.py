@@ -49,9 +49,11 @@ def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, r
     """
     found = replace(_mismatch(session, counts, 0), checkable=_has_closed_hours(session, counts))
     if found.total <= max_mismatch:
-        _check_edges(session, counts, max_mismatch, remedy)
-        for (part,), own in counts.partition_by("part", as_dict=True).items() if "part" in counts.columns else ():
-            _check_edges(session, own, max_mismatch, f"{remedy} (of {part})")
+        closures = _find_closures(session, counts)
+        _check_edges(session, closures, counts, max_mismatch, remedy)
+        parts = counts.partition_by("part", as_dict=True) if "part" in counts.columns else {}
+        for (part,), own in parts.items() if len(parts) > 1 else ():
+            _check_edges(session, closures, own, max_mismatch, f"{remedy} (of {part})")
         return found
     nearest, left = _nearest_shift(session, counts)
     explained = left.total < found.total / 2
@@ -75,14 +77,16 @@ def _has_closed_hours(session: Session, counts: pl.DataFrame) -> bool:
     return session.hours(start, end).height < (end - start) // HOUR
 
 
-def _check_edges(session: Session, counts: pl.DataFrame, max_mismatch: float, remedy: str) -> None:
+def _check_edges(
+    session: Session, closures: pl.DataFrame, counts: pl.DataFrame, max_mismatch: float, remedy: str
+) -> None:
     """Check the bars before and after long closures.
 
     A market that closes once a week has too few closed hours for shares of bars to show a shift by an hour.
 
     Raises   WrongZone: before and after closures of a day or more, the bars are shifted by the same hours
     """
-    edges = _find_edges(session, counts)
+    edges = _find_edges(closures, counts)
     off = _edge_shifts(edges)
     shift = next(iter(off.filter(off != 0).mode().sort()), 0.0)
     share = (off == shift).mean() if shift else 0.0
@@ -112,19 +116,26 @@ def _check_weeks(session: Session, edges: pl.DataFrame, max_mismatch: float, rem
     )
 
 
-def _find_edges(session: Session, counts: pl.DataFrame) -> pl.DataFrame:
-    """Return the closures of a day or more about the bars: `begin` of the week after each, `late_end` and `late_begin`,
-    the hours by which the bars end and begin too late, null without bars, `last` and `first`, how full these hours are.
+def _find_closures(session: Session, counts: pl.DataFrame) -> pl.DataFrame:
+    """Return the closures of a day or more about the bars: frame `end, begin` of the weeks about each, `middle`."""
+    first, last = counts["ts"].min(), counts["ts"].max()
+    assert isinstance(first, datetime) and isinstance(last, datetime)
+    opens = session.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
+    closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
+        pl.col("begin") - pl.col("end") > pl.duration(days=1)
+    )
+    return closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+
+
+def _find_edges(closures: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+    """Return the closures about the bars: `begin` of the week after each, `late_end` and `late_begin`, the hours by
+    which the bars end and begin too late, null without bars, `last` and `first`, how full these hours are.
     """
     bars = counts.group_by(bar="ts").agg(pl.col("bars").sum()).sort("bar")
     usual = pl.when(pl.col("bars").median() >= SHORT_BARS).then(pl.col("bars").median())
     bars = bars.select("bar", share=(pl.col("bars") / usual).fill_null(1.0))
     first, last = bars["bar"][0], bars["bar"][-1]
-    opens = session.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
-    closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
-        pl.col("begin") - pl.col("end") > pl.duration(days=1)
-    )
-    closures = closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+    closures = closures.filter(pl.col("end") >= first - LONGEST_CLOSURE, pl.col("begin") < last + LONGEST_CLOSURE)
     found = closures.join_asof(bars, left_on="middle", right_on="bar").join_asof(
         bars, left_on="middle", right_on="bar", strategy="forward", suffix="_after"
     )

@@ -42,6 +42,12 @@ def refuse(rows: pl.DataFrame, bad: pl.Expr | pl.Series, reason: str) -> pl.Data
     return rows.with_columns(reason=pl.coalesce("reason", pl.when(bad).then(pl.lit(reason))))
 
 
+def kinds_of_bars(rows: pl.DataFrame) -> set[tuple[bool | None, bool | None]]:
+    """Return of each kind of good bars whether they have a volume above 0, and whether their price moves."""
+    kinds = rows.select(traded=pl.col("volume") > 0, moves=pl.col("high") > pl.col("low"))
+    return set(kinds.filter(rows["reason"].is_null()).unique().rows())
+
+
 def check_sides(sides: Collection[str], file: Path) -> None:
     """sides    of the quotes that the bars of all files so far are of, where these say it
 

@@ -26,7 +26,7 @@ from lstm_ts.market.spacing import (
     in_words,
     parse_period,
 )
-from lstm_ts.sources.checks import check_rows, find_isolated, find_out_of_order, refuse
+from lstm_ts.sources.checks import check_rows, find_isolated, find_out_of_order, kinds_of_bars, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
@@ -52,6 +52,7 @@ class ScannedFile:
     notes: list[str]
     isolated: Sequence[tuple[int, int]] = ()
     shift: int = 0  # from a bar's open to its stamp
+    volumes: bool = True  # a volume of 0 says that nobody traded
     spikes: Spikes | None = None
     out_of_order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # among the good rows
 
@@ -124,10 +125,11 @@ def scan_file(
     Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     now, repeated, prices = clock.now(), RepeatedHour(ticks=opened.ticks), Continuity()
-    stamps = [np.empty(0, np.int64)]
+    stamps, kinds = [np.empty(0, np.int64)], set()
     for block in opened.rows:
         rows = check_rows(block, zone, ticks=opened.ticks, now=now)
         prices.add(rows)
+        kinds |= kinds_of_bars(rows)
         stamps.append(_physical(repeated.add(rows), ticks=opened.ticks))
         spool.add(rows)
         on_rows(rows.height)
@@ -145,7 +147,8 @@ def scan_file(
         spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N), opened.notes)
     shift = spacing if at_close else 0
     parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
-    file = ScannedFile(*parts, out_of_order=out_of_order)
+    volumes = any(traded for traded, _ in kinds) or not any(moves for _, moves in kinds)
+    file = ScannedFile(*parts, volumes, out_of_order=out_of_order)
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
 
 

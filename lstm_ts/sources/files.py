@@ -183,6 +183,7 @@ class Files:
         seen = SeenBars()
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
+            valid = valid if file.volumes else valid.with_columns(volume=pl.lit(None, pl.Float64))
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
             new = seen.add(bars)
             evidence.add(bars["ts"].filter(new))
