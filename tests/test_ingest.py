@@ -17,7 +17,7 @@ from lstm_ts.configuration import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, UnknownFormat, WrongZone
 from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan, BarBatch
 from lstm_ts.market.hours import without_closed
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
@@ -429,7 +429,7 @@ def test_bars_that_fill_closed_hours_are_left_out_and_counted(
     with pytest.raises(WrongZone):  # its volumes say nothing
         stores.ingest(path, silver)
     again = pl.DataFrame({"ts": quiet[:1] * 2, **dict.fromkeys(PRICES, 15.1), "volume": [0.0, 5.0]})
-    assert without_closed(again, silver)["volume"].to_list() == [5]
+    assert without_closed(BarBatch(again), silver)["volume"].to_list() == [5]
 
 
 def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:

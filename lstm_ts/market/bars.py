@@ -48,6 +48,7 @@ class BarBatch:
     notes: tuple[str, ...] = ()  # what the user should know of how the source was read, a sentence each
     replaces: str = ""  # which bars of this source it brings again as another series: got of a sentence; empty if none
     part: str = ""  # the file of several that the bars are of
+    volumes: bool = True  # a volume of 0 says that nobody traded
     refused: LstmTsError | None = None  # why the answer for this span is of no use, though others may be
 
     @property

@@ -20,7 +20,7 @@ def check_hours(
 
     Raises    NoRows: not one good row, not one whole hour; WrongZone; DataError: prices of two levels or series
     """
-    batches = [replace(batch, bars=without_closed(batch.bars, session)) for batch in batches]
+    batches = [replace(batch, bars=without_closed(batch, session)) for batch in batches]
     rejects = pl.concat([batch.rejects for batch in batches])
     if not any(batch.bars.height for batch in batches):
         why = f": {describe_rejects(rejects)}" if rejects.height else ""
@@ -40,8 +40,11 @@ def check_hours(
     return hourly_bars
 
 
-def without_closed(bars: pl.DataFrame, session: Session) -> pl.DataFrame:
-    """Leave out bars of one price and no volume in closed hours, by which some vendors fill these."""
+def without_closed(batch: BarBatch, session: Session) -> pl.DataFrame:
+    """Return the bars without those of one price and no volume in closed hours, by which some vendors fill these."""
+    bars = batch.bars
+    if not batch.volumes:
+        return bars
     unmoved = pl.all_horizontal(pl.col("high", "low", "close") == pl.col("open"))
     hour = pl.col("ts").dt.truncate("1h")
     filled = unmoved & (pl.col("volume") == 0).fill_null(False)

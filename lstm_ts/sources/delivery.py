@@ -58,7 +58,7 @@ class Delivery:
 
     def add(self, batch: BarBatch, session: Session) -> BarBatch:
         """Return the batch without the bars by which a vendor fills closed hours."""
-        bars = without_closed(batch.bars, session)
+        bars = without_closed(batch, session)
         self._closed += batch.bars.height - bars.height
         batch = replace(batch, bars=bars)
         if batch.minutes > 1:

@@ -183,7 +183,6 @@ class Files:
         seen = SeenBars()
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
-            valid = valid if file.volumes else valid.with_columns(volume=pl.lit(None, pl.Float64))
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
             new = seen.add(bars)
             evidence.add(bars["ts"].filter(new))
@@ -191,7 +190,8 @@ class Files:
             if not new.all():
                 bars = bars.unique("ts", keep="last", maintain_order=True)
             bars = overlap.take(bars, file.last)
-            yield BarBatch(bars, minutes=file.spacing // MINUTE_US, rejects=make_rejects(rows, file.path))
+            minutes, rejects = file.spacing // MINUTE_US, make_rejects(rows, file.path)
+            yield BarBatch(bars, minutes=minutes, rejects=rejects, volumes=file.volumes)
         file.notes.extend(seen.describe(file.path))
 
     def _tick_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
