@@ -10,8 +10,8 @@ import polars as pl
 from panel.viewable import Viewable
 
 from dashboard.client import ServiceError
-from dashboard.forecast.bar_table import TypedBars
 from dashboard.forecast.result import Result
+from dashboard.forecast.typed_bars import TypedBars
 from dashboard.forecast.upload import Upload
 from dashboard.ui.blocks import ButtonChoice, html, symbol_list
 from dashboard.ui.page_context import PageContext
@@ -28,25 +28,20 @@ class LatestForecast:
     """The store's bars; asked again when they change, and when the service serves something else."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._context, self._symbol, self._shown, self._lock = context, symbol, "", Lock()
+        self._context, self._symbol, self._shown = context, symbol, ""
         self._result, self._status = Result(context, symbol), html(height=28)
         self.view = pn.Column(self._result.view, self._status, sizing_mode="stretch_width", margin=0)
         self.poll()
 
     def poll(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            client = self._context.client
-            now = f"{client.bars_changed(self._symbol)} {client.serving()}"
-            if now != self._shown:
-                self._shown = ""  # until there is an answer
-                with self._result.asking():
-                    if self._ask():
-                        self._shown = now
-            self._result.tick()
-        finally:
-            self._lock.release()
+        client = self._context.client
+        now = f"{client.bars_changed(self._symbol)} {client.serving()}"
+        if now != self._shown:
+            self._shown = ""  # until there is an answer
+            with self._result.asking():
+                if self._ask():
+                    self._shown = now
+        self._result.tick()
 
     def _ask(self) -> bool:
         client, zone = self._context.client, self._context.zone
@@ -82,10 +77,15 @@ def page(context: PageContext) -> Viewable:
             made[chosen, name] = ways[chosen](name)
         return made[chosen, name].view
 
+    polling = Lock()
+
     def poll() -> None:
         shown = made.get((way.value, symbol.value))  # none yet while it is being built
-        if shown:
-            shown.poll()
+        if shown and polling.acquire(blocking=False):  # else the service dawdles, and the next poll asks
+            try:
+                shown.poll()
+            finally:
+                polling.release()
 
     selected = SelectedView(build, way, symbol, min_height=560)
     pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))

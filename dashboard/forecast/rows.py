@@ -77,8 +77,9 @@ def check(
     comma = decimal_comma(cells, points_tell=False)
     if comma is None and known and (ambiguous := [cell for cell in cells if "," in cell]):
         comma = _is_comma_decimal(ambiguous, known)
-    for number, ts in zip(filled, _stamps([stripped[number][0] for number in filled]), strict=True):
-        prices, found = _read(number, stripped[number], ts, comma)
+    stamps, read = _stamps([stripped[number][0] for number in filled]), iter(_prices(cells, comma))
+    for number, ts, *row in zip(filled, stamps, read, read, read, read, strict=True):
+        prices, found = _read(number, stripped[number], ts, row)
         bad += found
         if not found and isinstance(ts, datetime):
             good.append((number, ts, prices))
@@ -114,8 +115,11 @@ def _place(cell: Cell) -> tuple[int, int]:
     return cell.row, COLUMNS.index(cell.column)
 
 
-def _read(number: int, row: Sequence[str], ts: datetime | str, comma: bool | None) -> tuple[list[float], list[Cell]]:
-    prices = {column: _price(cell, comma) for column, cell in zip(COLUMNS[1:], row[1:], strict=True)}
+def _read(
+    number: int, row: Sequence[str], ts: datetime | str, read: Sequence[float | str]
+) -> tuple[list[float], list[Cell]]:
+    """Return the prices of a row and its bad cells; `ts` and `read`: what its cells say, or why they are bad."""
+    prices = dict(zip(COLUMNS[1:], read, strict=True))
     bad = [Cell(number, column, why) for column, why in {HOUR_UTC: ts, **prices}.items() if isinstance(why, str)]
     if isinstance(ts, datetime) and ts < EARLIEST:
         bad.append(Cell(number, HOUR_UTC, f"hours before {EARLIEST.year} are not taken; leave it out"))
@@ -161,16 +165,22 @@ def _parse(texts: pl.Series, form: Stamp) -> Iterable[datetime | str | None]:
     return [ts and ts.replace(tzinfo=UTC) for ts in parse_stamps(texts, with_order(form, first is not False))]
 
 
-def _price(text: str, comma: bool | None) -> float | str:
-    """Return a price, or why the text is none.
+def _prices(texts: Sequence[str], comma: bool | None) -> Iterator[float | str]:
+    """Yield the prices, or why a text is none.
 
     comma   whether the comma of a price such as 1,234 is its decimal sign; None: unknown
     """
-    ambiguous = "," in text and LIKE_THOUSANDS.fullmatch(text)
-    if ambiguous and comma is None:
-        return f"{text} may hold thousands or decimals; write {text.replace(',', '')} or {text.replace(',', '.')}"
-    is_decimal = comma if ambiguous else decimal_comma([text])
-    price: float | None = parse_numbers(pl.Series([text]), comma=bool(is_decimal))[0]
+    series = pl.Series(texts, dtype=pl.String)
+    by_point, by_comma = (parse_numbers(series, comma=is_decimal).to_list() for is_decimal in (False, True))
+    for text, *numbers in zip(texts, by_point, by_comma, strict=True):
+        ambiguous = "," in text and LIKE_THOUSANDS.fullmatch(text)
+        if ambiguous and comma is None:
+            yield f"{text} may hold thousands or decimals; write {text.replace(',', '')} or {text.replace(',', '.')}"
+        else:
+            yield _price(text, numbers[bool(comma if ambiguous else decimal_comma([text]))])
+
+
+def _price(text: str, price: float | None) -> float | str:
     if price is None or not isfinite(price):
         return f"{text or 'nothing'} is no number"
     return price if price > 0 else f"{text} is no price: it must be above 0"
