@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,10 @@ import httpx
 import panel as pn
 import polars as pl
 import pytest
+from bokeh.document import Document
 from bokeh.server.connection import ServerConnection
 from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_the_right, open_page, shown, violations
+from panel.io.state import set_curdoc
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
@@ -26,6 +29,7 @@ from test_configs import compose
 from test_registry import promote, register
 from tornado.websocket import WebSocketClosedError
 
+from dashboard import shell
 from dashboard.forecast.upload import ORIGINS
 from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
@@ -200,6 +204,11 @@ def test_the_wheel_shows_more_history(page: Page, service: Server) -> None:
     assert page.evaluate(f"{start.removesuffix('start')}end - {start}") >= 6
     page.get_by_role("button", name="Last hours").click()
     page.wait_for_function(f"{start} == {before}")
+    # From a view far left of it, to which the server moves edge by edge.
+    page.evaluate(f"{start.removesuffix('.start')}.setv({{start: {before - 30}, end: {before - 20}}})")
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Last hours").click()
+    page.wait_for_function(f"{start} == {before} && {start.removesuffix('start')}end > 0")
     page.get_by_role("button", name="More history").click()
     page.wait_for_function(f"{start} < {before} - 5")
 
@@ -417,6 +426,30 @@ def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Serv
 
 
 @pytest.mark.slow
+def test_rows_that_are_pasted_while_the_service_dawdles_stay(
+    page: Page, service: Server, hourly_bars: pl.DataFrame
+) -> None:
+    forecast_of(page)
+    everyone = (*service.children(), service.process.pid)
+    area, rows = page.get_by_label("Paste rows"), page.locator(".tabulator-row")
+    try:
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        choose(page, "Type it in")
+        expect(page.get_by_text("takes too long to answer")).to_be_visible()
+        expect(page.locator(".pn-loading").first).to_be_visible()  # the page asks again
+        area.fill(f"Symbol,Time,Open,High,Low,Close\nXAGUSD,{hourly_bars['ts'][-1]},30,31,29,30\nSilver,1,1,1,1,1")
+        area.blur()
+        expect(rows).to_have_count(1)
+    finally:
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+    expect(page.get_by_text("Rows of other symbols are left out: 1 of Silver.")).to_be_visible()
+    page.wait_for_timeout(1500)  # for what might come late
+    expect(rows).to_have_count(1)
+
+
+@pytest.mark.slow
 def test_a_file_that_is_removed_while_it_is_read_is_silent(
     page: Page, service: Server, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -521,14 +554,20 @@ def test_a_killed_service_is_said_and_its_return_is_seen(
             wait_for(lambda: first.health().ready)
             choose(typing, "Type it in")
             expect(typing.get_by_text(f"{TSTEPS} session hours are needed")).to_be_visible()
+            choose(typing, "Forecast")
             before = forecast_of(page)
+            assert forecast_of(typing) == before
             for pid in (*first.children(), first.process.pid):
                 os.kill(pid, signal.SIGKILL)
             expect(page.get_by_text("does not answer. Start it (make serve)")).to_be_visible()
             assert forecast_of(page) == before  # still true of its bars
             choose(page, "Type it in")
             choose(page, "Latest")  # at once, while the other is made
+            choose(typing, "Latest hours again")
+            expect(typing.get_by_text("does not answer").last).to_be_visible()
+            assert forecast_of(typing) == before
             choose(typing, "Forecast")
+            expect(path_rows(typing)).to_have_count(0)
             expect(typing.get_by_text("does not answer").last).to_be_visible()
             upload(typing, write_csv(tmp_path / "hours.csv", hourly_bars))
             expect(typing.get_by_text("does not answer")).to_be_visible()
@@ -609,6 +648,17 @@ def test_the_theme_is_switched_by_keyboard_and_kept(page: Page) -> None:
     expect(page.get_by_role("button", name="Light theme")).to_be_visible()
     page.reload()
     expect(page.get_by_role("button", name="Light theme")).to_be_visible()
+
+
+def test_a_page_whose_visitor_leaves_while_it_is_built_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    def build(_: object) -> Any:
+        raise RecursionError  # Panel's, of a callback without a session
+
+    view: Future[Any] = Future()
+    with set_curdoc(Document()):
+        shell._build(shell.Page("some", "Some", build), SimpleNamespace(), view)  # type: ignore[arg-type]
+    assert not view.done()
+    assert caplog.text == ""
 
 
 def test_a_visitor_who_leaves_is_no_error() -> None:

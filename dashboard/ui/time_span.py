@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import panel as pn
+from bokeh.events import MouseWheel, Pinch
 from bokeh.models import CustomJS, CustomJSHover, PanTool, Range1d
 from bokeh.models import WheelZoomTool as Wheel
 from bokeh.plotting import figure
@@ -12,10 +13,11 @@ from bokeh.plotting import figure
 MOVES = {"Earlier": (-0.5, 1.0), "Later": (0.5, 1.0), "Zoom in": (0.0, 0.5), "Zoom out": (0.0, 2.0)}
 # A finger on the picture scrolls the page.
 TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { tool.active = false })"
-# A wheel that does not keep its focus ignores the range's least interval.
-NARROWED = """const {start, end, min_interval, held} = range
-if (end - start >= min_interval - 1e-6) range.held = {start, end}
-else if (held) range.setv(held)"""
+# A wheel that does not keep its focus ignores the range's least interval. Only a mouse's moves are taken back: those of
+# the server come edge by edge.
+IS_ALLOWED = "const {start, end, min_interval, last_allowed} = range, allowed = end - start >= min_interval - 1e-6\n"
+REMEMBER = IS_ALLOWED + "if (allowed) range.last_allowed = {start, end}"
+TAKE_BACK = IS_ALLOWED + "if (!allowed && last_allowed) range.setv(last_allowed)"
 HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours have no room."
 # A moment in the zones of `args`, formatted in the browser; in the second zone only if it is another time there.
 MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
@@ -37,7 +39,9 @@ def drag_and_zoom(plot: figure) -> None:
     plot.add_tools(drag, wheel)
     plot.toolbar.active_drag, plot.toolbar.active_scroll = drag, wheel
     for edge in ("start", "end"):
-        plot.x_range.js_on_change(edge, CustomJS(args={"range": plot.x_range}, code=NARROWED))
+        plot.x_range.js_on_change(edge, CustomJS(args={"range": plot.x_range}, code=REMEMBER))
+    for event in (MouseWheel, Pinch):
+        plot.js_on_event(event, CustomJS(args={"range": plot.x_range}, code=TAKE_BACK))
     plot.js_on_change("inner_width", CustomJS(args={"tools": [drag, wheel]}, code=TOUCHED))
 
 
