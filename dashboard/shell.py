@@ -56,7 +56,9 @@ def import_later() -> None:
 def _import_models() -> None:
     import_module("dashboard.models.page")
     gc.collect()
-    gc.freeze()  # Panel's collections after each visit stop every thread; frozen objects are not scanned
+    # Panel's collections after each visit stop every thread, and skip what is frozen: a visitor's page must not be.
+    if not any(type(each) is Template for each in gc.get_objects()):
+        gc.freeze()
 
 
 PAGES = (
@@ -100,8 +102,13 @@ def _zone() -> ZoneInfo:
 
 def _build(page: Page, context: PageContext, view: Future[Viewable]) -> None:
     """Build the page in a thread, while the browser reads the shell's scripts."""
+    doc = pn.state.curdoc
     with error_boundary(lambda text: view.set_result(problem(text))):
-        view.set_result(page.build(context))
+        try:
+            view.set_result(page.build(context))
+        except Exception:
+            if doc and doc.session_context:
+                raise  # else the visitor has left meanwhile
 
 
 def _show(place: pn.Column, view: Future[Viewable]) -> None:

@@ -179,7 +179,7 @@ class Explorer:
         if (shown := time.moment(start)).date() != day.date():
             is_open = time.moment(time.place(day)).date() == day.date()
             why = f"the bars end on {last:%Y-%m-%d}" if is_open else f"the market is closed on {day:%Y-%m-%d}"
-            self._refuse(f"Shown from {shown:%Y-%m-%d} on: {why}.")
+            self._wrong.object = f'<p class="quiet" role="status">Shown from {shown:%Y-%m-%d} on: {why}.</p>'
 
     def _refuse(self, text: str) -> None:
         self._wrong.object = alert(text) if text else ""

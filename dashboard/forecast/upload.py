@@ -37,7 +37,7 @@ class Upload:
     def __init__(self, context: PageContext, symbol: str) -> None:
         self._context, self._symbol = context, symbol
         self._bars = pl.DataFrame()
-        self._again: Callable[[], None] | None = None  # what the service did not answer
+        self._retry: Callable[[], None] | None = None  # what the service did not answer
         self._read, self._ask = Coalesced(self._read_file), Coalesced(self._predict)
         self._result = Result(context, symbol)
         limit = context.settings.upload.max_bytes
@@ -79,24 +79,25 @@ class Upload:
 
     def poll(self) -> None:
         """Ask again what the service did not answer, once it does."""
-        if self._again:
+        if retry := self._retry:
             with suppress(LstmTsError):
                 self._context.client.needs(self._symbol)
-                self._again()
+                retry()
 
     @contextmanager
-    def _noting(self, ask: Callable[[], None]) -> Iterator[None]:
+    def _retry_if_unanswered(self, ask: Callable[[], None]) -> Iterator[None]:
         """Keep what the service does not answer, for `poll`."""
         try:
             yield
         except ServiceError:
-            self._again = ask
+            self._retry = ask
             raise
 
     def _on_state_change(self) -> None:
         state = self._drop.state
         self._progress.visible = state == COMING
         if state != THERE:
+            self._retry = None
             self._clear()
         if state == COMING:
             self._says.object = '<p class="quiet">The file is on its way…</p>'
@@ -118,7 +119,7 @@ class Upload:
         self._result.fail("")
 
     def _read_file(self) -> None:
-        self._again = None
+        self._retry = None
         if self._drop.state != THERE:
             return
         path, name, settings = self._drop.path, self._drop.file_name, self._context.settings
@@ -131,7 +132,7 @@ class Upload:
             found = recognise_file(path, name, self._symbol, options)
             self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, lambda rows: self._show_progress(path, rows))
-            with self._noting(self._read):
+            with self._retry_if_unanswered(self._read):
                 needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:
             refusal = str(error)
@@ -188,16 +189,19 @@ class Upload:
             self._origin.value = ts
 
     def _predict(self) -> None:
+        self._retry = None
         if (origin := self._origin.value) is None:
             return
-        self._again = None
         all_bars = self._bars
 
         def draw(show: Callable[[], None]) -> None:
             """Draw the answer, unless another hour is chosen by now, or the file has been removed."""
             pn.state.execute(lambda: show() if self._origin.value == origin and self._bars is all_bars else None)
 
-        with asking(self._result.view, lambda text: draw(lambda: self._result.fail(text))), self._noting(self._ask):
+        with (
+            asking(self._result.view, lambda text: draw(lambda: self._result.fail(text))),
+            self._retry_if_unanswered(self._ask),
+        ):
             client = self._context.client
             needs, before = client.needs(self._symbol), pl.col("ts") < origin
             bars, after = all_bars.filter(before).tail(needs.tsteps), all_bars.filter(~before)
@@ -233,6 +237,7 @@ class _Overview:
         self._closings = closings
         self._label.args = {"labels": [f"{ts.astimezone(self._zone):%d %b %Y\n%H:%M}" for ts in closings]}
         self._source.data = {"x": list(range(len(closings))), "close": bars["close"].to_list()}
+        self._marked.data = {"x": []}
 
     def mark(self, closing: object) -> None:
         self._marked.data = {"x": [self._closings.index(closing)] if closing in self._closings else []}
