@@ -17,13 +17,12 @@ from dashboard.ui.candles import CANDLE, candle_columns, draw_candles
 from dashboard.ui.text import prices_of
 from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import drag_and_zoom, moment_hover
-from dashboard.ui.views import BAND_ALPHA, BANDS, Shade, plain_figure, shade, show_prices
+from dashboard.ui.views import BAND_ALPHA, BAND_NAMES, BANDS, Shade, band_tips, plain_figure, shade, show_prices
 from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.session import HOUR, Session
 
-NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
-EDGES = tuple(f"{edge}_{name}" for name in NAMES for edge in ("low", "high"))
+EDGES = tuple(f"{edge}_{name}" for name in BAND_NAMES for edge in ("low", "high"))
 PAST = ("past_low", "past_median", "past_high")
 PAST_BAND = ("past_middle", "past_height")
 TOLD = ("volume_told", "spread_told", "past_told")  # as text, since Bokeh writes NaN and null into a tip
@@ -76,7 +75,7 @@ class FanChart:
 
     def _draw_fan(self) -> None:
         plot, colours = self.plot, self._colours
-        for name in NAMES:
+        for name in BAND_NAMES:
             plot.varea("x", f"low_{name}", f"high_{name}", source=self._fan, color=colours.fan,
                        fill_alpha=BAND_ALPHA[name])  # fmt: skip
         plot.line("x", "median", source=self._fan, color=colours.fan, line_width=2.5)
@@ -132,11 +131,7 @@ class FanChart:
         self._after.data = self._read_hours(after, steps)
         closings = [ts + HOUR for ts in (*hours, *steps)]
         self._axis.show(np.arange(1.0 - len(hours), len(steps) + 1), closings)
-        told = [
-            (f"{name} %", f"@low_{name}{{custom}} to @high_{name}{{custom}}")
-            for name in reversed(NAMES)
-            if not np.isnan(columns[f"low_{name}"][-1])
-        ]
+        told = band_tips([name for name in BAND_NAMES if not np.isnan(columns[f"low_{name}"][-1])], "custom")
         self._of_steps.tooltips = [("Closes", "@ts{custom}"), ("Median", "@median{custom}"), *told,
                                    ("Persistence", "@persistence{custom}")]  # fmt: skip
         self._set_hour_tooltips("")
@@ -225,7 +220,7 @@ def path_columns(forecast: ForecastReply) -> dict[str, Any]:
         "median": np.array([close, *(step.price for step in path)]),
         "persistence": np.array([close, *(step.persistence for step in path)]),
     }
-    for name, (low, high) in zip(NAMES, BANDS, strict=True):
+    for name, (low, high) in zip(BAND_NAMES, BANDS, strict=True):
         for edge, level in (("low", low), ("high", high)):
             columns[f"{edge}_{name}"] = np.array([close, *(step.quantiles.get(level, np.nan) for step in path)])
     return columns | {

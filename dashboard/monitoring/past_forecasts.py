@@ -20,7 +20,7 @@ from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.time_axis import TimeAxis
 from dashboard.ui.time_span import HINT, TimeSpan, moment_hover
-from dashboard.ui.views import BAND_ALPHA, BANDS, plain_figure, shade, show_prices
+from dashboard.ui.views import BAND_ALPHA, BAND_NAMES, BANDS, band_tips, plain_figure, shade, show_prices
 from lstm_ts.ledger.monitor_rows import HourlyForecast
 from lstm_ts.market.bars import TS
 from lstm_ts.market.prices import price_format
@@ -29,8 +29,7 @@ from lstm_ts.scoring.tables import percent
 
 HOUR_PLACES, WEEK_PLACES, DAY_PLACES = 60.0, 5 * 24 * 60.0, 24 * 60.0  # minutes of open market
 MOST_BRIDGED = 2 * HOUR_PLACES  # between two closes that the line joins
-KEPT = f"The whole span is that of the last {SHOWN.days} days at most."
-NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)
+LIMIT_HINT = f"The whole span is that of the last {SHOWN.days} days at most."
 Floats = npt.NDArray[np.float64]
 
 
@@ -58,7 +57,7 @@ def make_path(forecasts: Sequence[HourlyForecast], close_by_target: Mapping[date
     last_N = np.array([row.last_close for row in forecasts])
     price_NQ = last_N[:, None] * np.exp(np.stack([row.q_HQ[step - 1] for row in forecasts]).astype(np.float64))
     band_N2 = {}
-    for name, edges in zip(NAMES, BANDS, strict=True):
+    for name, edges in zip(BAND_NAMES, BANDS, strict=True):
         low, high = (level_index(levels, level) for level in edges)
         if low is not None and high is not None:
             band_N2[name] = price_NQ[:, [low, high]]
@@ -98,22 +97,20 @@ def find_breaks(place_N: Floats, close_N: Floats) -> dict[str, Floats]:
 
 def fan_tips(path: PastPath) -> list[tuple[str, str]]:
     """Return what a chart tells of a past forecast: its times, its median, and every interval that is known of it."""
-    bands = [
-        (f"{name} %", f"@low_{name}{{%f}} to @high_{name}{{%f}}") for name in reversed(NAMES) if name in path.band_N2
-    ]
-    return [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}"), ("Median", "@median{%f}"), *bands]
+    times = [("Target", "@target{custom}"), ("Forecast at", "@origin{custom}")]
+    return [*times, ("Median", "@median{%f}"), *band_tips(path.band_N2, "%f")]
 
 
 class PastChart:
     """The chart; `show` redraws it in place and must be called where the document may be changed."""
 
     def __init__(self, context: PageContext, symbol: str) -> None:
-        self._context, self._symbol, self._path = context, symbol, None
+        self._context, self._symbol = context, symbol
         self._colours = colours = shade(context.dark)
         self.plot = plot = plain_figure(colours, height=380)
         plot.name, plot.window_axis, plot.y_range = "past", "x", DataRange1d(range_padding=0.08)
         self._axis = TimeAxis(plot, context.zone)
-        edges = [f"{edge}_{name}" for name in NAMES for edge in ("low", "high")]
+        edges = [f"{edge}_{name}" for name in BAND_NAMES for edge in ("low", "high")]
         columns = ("x", "origin", "target", "left", "right", "median", "close", "came", *edges)
         self._fans, self._line, self._missed = (
             ColumnDataSource({name: [] for name in names})
@@ -122,7 +119,7 @@ class PastChart:
         drawn: list[Any] = [
             plot.quad("left", "right", f"high_{name}", f"low_{name}", source=self._fans, fill_color=colours.fan,
                       fill_alpha=BAND_ALPHA[name], line_alpha=0)
-            for name in NAMES
+            for name in BAND_NAMES
         ]  # fmt: skip
         plot.segment("left", "median", "right", "median", source=self._fans, color=colours.fan, line_width=2)
         plot.line("x", "close", source=self._line, color=colours.ink, line_width=1.2)
@@ -143,7 +140,7 @@ class PastChart:
         nothing = np.full(len(path.median_N), np.nan)
         edges = {
             f"{edge}_{name}": path.band_N2[name][:, at] if name in path.band_N2 else nothing
-            for name in NAMES
+            for name in BAND_NAMES
             for at, edge in enumerate(("low", "high"))
         }
         x = {"x": place_N, "target": path.target_ms_N, "origin": path.origin_ms_N}
@@ -177,7 +174,7 @@ class PastForecasts:
             self._span.range.on_change(edge, self._moved)
         picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
         self.view = pn.Column(
-            pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT} {KEPT}</p>'),
+            pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT} {LIMIT_HINT}</p>'),
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self.show(path)

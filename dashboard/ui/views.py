@@ -1,6 +1,7 @@
 """Common style of all charts, and the path as a table. Reads no store and calls no service."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -16,6 +17,7 @@ from lstm_ts.http_schema import ForecastReply
 from lstm_ts.market.prices import PriceFormat
 
 BANDS = ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75))  # drawn in this order, each over the one before
+BAND_NAMES = tuple(f"{100 * (high - low):.0f}" for low, high in BANDS)  # percent
 BAND_ALPHA = {"90": 0.16, "80": 0.20, "50": 0.30}
 PRICE = re.compile(r"(@\w+)\{%[^}]*f\}")  # a price in a tip
 
@@ -66,6 +68,15 @@ def show_prices(plot: figure, prices: PriceFormat) -> None:
         tool.tooltips = [(name, PRICE.sub(rf"\1{{%.{prices.decimals}f}}", field)) for name, field in tool.tooltips]
         fields = [found[1] for _, field in tool.tooltips for found in PRICE.finditer(field)]
         tool.formatters = {**tool.formatters, **dict.fromkeys(fields, "printf")}
+
+
+def band_tips(names: Collection[str], field_format: str) -> list[tuple[str, str]]:
+    """Return what a tip tells of the intervals `names`, of which a source has columns such as low_80 and high_80."""
+    return [
+        (f"{name} %", f"@low_{name}{{{field_format}}} to @high_{name}{{{field_format}}}")
+        for name in reversed(BAND_NAMES)
+        if name in names
+    ]
 
 
 def path_table(forecast: ForecastReply, zone: ZoneInfo) -> str:

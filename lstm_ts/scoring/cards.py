@@ -28,11 +28,19 @@ def html_table(
     shown = [f'<button type="button">{head}</button>' for head in heads] if sortable else heads
     head = "".join(f'<th scope="col"{" class=text" * (at in text)}>{cell}</th>' for at, cell in enumerate(shown))
     body = "".join(_row(cells, heads, text=text) for cells in rows)
-    return (
-        f'<div class="scroll wide" tabindex="0" role="region" aria-label="{name}">'
+    table = (
         f'<table class="cards{" sortable" * sortable}">{f"<caption>{name}</caption>" * caption}'
-        f"<thead>{above}<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<thead>{above}<tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+    return wide(name, table, kind="scroll wide")
+
+
+def wide(name: str, content: str, *, kind: str = "wide") -> str:
+    """HTML that may be wider than the screen.
+
+    kind    its classes
+    """
+    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{name}">{content}</div>'
 
 
 def _row(cells: Sequence[str], heads: Sequence[str], *, text: Collection[int] = ()) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import significant
-from lstm_ts.scoring.cards import CARDS, html_table
+from lstm_ts.scoring.cards import CARDS, html_table, wide
 from lstm_ts.scoring.pictures import draw_pictures
 from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord
 from lstm_ts.scoring.scores import (
@@ -126,7 +126,7 @@ def write_report(
         data = base64.b64encode(png.getvalue()).decode()
         words = name.replace("_", " ")
         image = f'<img alt="{words}" src="data:image/png;base64,{data}">'
-        images.append(_wide(words, image))
+        images.append(wide(words, image))
     path = folder / "report.html"
     path.write_text(_page(scores, source_name, images, about or {}, notes), encoding="utf-8")
     return path
@@ -188,11 +188,6 @@ def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, ab
     """above    a row of HTML over the headings"""
     cells = [list(map(html.escape, row)) for row in rows]
     return html_table(name, list(map(html.escape, heads)), cells, above=above)
-
-
-def _wide(name: str, content: str) -> str:
-    """Content that may be wider than the screen."""
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{name}">{content}</div>'
 
 
 def _skill_cell(skill: float) -> str:
