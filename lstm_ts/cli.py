@@ -99,7 +99,8 @@ def check_arguments(config_name: str) -> None:
 
     Other options of Hydra, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
     """
-    _replace_interrupt(signal.default_int_handler, signal.SIG_DFL)
+    for before in (signal.default_int_handler, signal.SIG_DFL):  # Polars, once imported, has a handler over either
+        _replace_interrupt(before, signal.SIG_DFL)
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))

@@ -759,7 +759,7 @@ def test_a_page_that_waits_for_the_service_leaves_a_thread_for_clicks_and_is_sho
     everyone = (*service.children(), service.process.pid)
     with open_page(browser, f"{strict[0].url}/?page=data") as page:
         log_in(page)
-        no_minutes = page.get_by_text("Hours of XAGUSD are stored, but no minutes")
+        no_minutes = page.get_by_text("Hours of XAGUSD are stored, which Prices shows, but no minutes")
         expect(no_minutes).to_be_visible()
         slow = page.context.new_page()
         try:

@@ -127,8 +127,8 @@ def test_a_reply_tells_the_skill_of_its_version_once_outcomes_are_scored_and_of_
     assert ask(server, now_bars) == (
         1,
         None,
-        f"no outcome of version 1 is scored yet; python -m lstm_ts.monitor symbol=XAGUSD paths.data={folder}/data "
-        f"paths.outputs={folder} does so after each session hour",
+        "no outcome of version 1 is scored yet; python -m lstm_ts.monitor symbol=XAGUSD does so after each session "
+        "hour",
     )
     assert not series(server, "lstm_ts_live_skill{")
     scores = make_scores(1, days=25, model_loss=0.99)

@@ -120,8 +120,7 @@ def test_a_symbol_without_a_model_waits_for_one_while_others_are_answered(
 ) -> None:
     health = server.health()
     assert [worker.symbol for worker in health.workers] == ["XAGUSD", "SPY", "BTCUSD"]
-    typed = f"symbol=BTCUSD paths.data={folder}/data paths.outputs={folder}"
-    missing = f"Expected a champion of BTCUSD, got none yet; python -m lstm_ts.retrain {typed} makes one"
+    missing = "Expected a champion of BTCUSD, got none yet; python -m lstm_ts.retrain symbol=BTCUSD makes one"
     assert (health.ready, health.reason) == (False, missing)
     refused = server.predict({"symbol": "BTCUSD", "bars": make_bars(BITCOIN)})
     assert refused.status_code == 503 and "a champion of BTCUSD" in refused.text
