@@ -85,7 +85,7 @@ def run_blocks(blocks: Sequence[Block], tree: Path, *, seconds: float = 60) -> s
         if block.server:
             _check_free(block)
     path = os.pathsep.join([f"{tree}/.venv/bin", str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     environment.pop("PYTHONPATH", None)
     with subprocess.Popen(
         ["bash", "-c", to_script(blocks)],
