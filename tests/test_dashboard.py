@@ -714,10 +714,10 @@ PASSWORD = "open sesame"
 def strict(
     folder: Path, started: tuple[Server, Dashboard], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Dashboard, Path]]:
-    """With a password, few threads and low limits of uploads, and where it keeps them."""
+    """With a password and low limits of uploads, and where it keeps them."""
     server, _ = started
     temporary = tmp_path_factory.mktemp("uploads")
-    limits = ("upload.max_bytes=1000000", "upload.max_rows=50", "threads=2", "service.timeout_s=60")
+    limits = ("upload.max_bytes=1000000", "upload.max_rows=50", "service.timeout_s=60")
     os.environ["TMPDIR"] = str(temporary)
     try:
         dashboard = Dashboard(folder, str(server.client.base_url), *limits, key=KEY, password=PASSWORD)
@@ -761,12 +761,13 @@ def test_a_page_that_waits_for_the_service_leaves_a_thread_for_clicks_and_is_sho
         log_in(page)
         no_minutes = page.get_by_text("Hours of XAGUSD are stored, which Prices shows, but no minutes")
         expect(no_minutes).to_be_visible()
-        slow = page.context.new_page()
+        slow, other = page.context.new_page(), page.context.new_page()
         try:
             for pid in everyone:
                 os.kill(pid, signal.SIGSTOP)
             slow.goto(strict[0].url)
-            slow.wait_for_timeout(3000)  # the page has its scripts, and waits for what is built
+            other.goto(strict[0].url)
+            slow.wait_for_timeout(3000)  # both have their scripts, and wait for what is built
             choose(page, "Prices")
             expect(page.get_by_role("button", name="Hours", exact=True)).to_be_visible(timeout=20_000)
             assert path_rows(slow).count() == 0
@@ -775,6 +776,7 @@ def test_a_page_that_waits_for_the_service_leaves_a_thread_for_clicks_and_is_sho
                 os.kill(pid, signal.SIGCONT)
         forecast_of(slow)
         slow.close()
+        other.close()
 
 
 @pytest.mark.slow

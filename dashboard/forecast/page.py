@@ -23,6 +23,8 @@ HISTORY = 1500  # session hours behind the fan: three months
 
 log = logging.getLogger(__name__)
 
+POLLING = Lock()  # of all visitors: while the service hangs, their polls take one thread of the pool
+
 
 class LatestForecast:
     """The store's bars; asked again when they change, and when the service serves something else."""
@@ -77,15 +79,13 @@ def page(context: PageContext) -> Viewable:
             made[chosen, name] = ways[chosen](name)
         return made[chosen, name].view
 
-    polling = Lock()
-
     def poll() -> None:
         shown = made.get((way.value, symbol.value))  # none yet while it is being built
-        if shown and polling.acquire(blocking=False):  # else the service dawdles, and the next poll asks
+        if shown and POLLING.acquire(blocking=False):  # else another visitor's poll runs, and the next one asks
             try:
                 shown.poll()
             finally:
-                polling.release()
+                POLLING.release()
 
     selected = SelectedView(build, way, symbol, min_height=560)
     pn.state.add_periodic_callback(poll, period=int(1000 * context.settings.poll_s))
