@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -340,17 +341,22 @@ def test_a_list_of_versions_imports_no_library_of_training_service_or_pages(tmp_
     assert done.stdout.split() == []
 
 
+def interrupt_import(command: Sequence[str | Path], module: str) -> None:
+    """Send Ctrl-C once the module is imported: it ends the command without a traceback."""
+    with child(python("-X", "importtime", *command), stderr=subprocess.PIPE) as importing:
+        while module not in read_line(importing, importing.stderr):
+            pass
+        importing.send_signal(signal.SIGINT)
+        _, said = output(importing)
+    assert importing.returncode == -signal.SIGINT and "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     "command",
     [("-m", "lstm_ts.process"), ("-m", "dashboard.server"), (Path(sys.executable).with_name("lstm-ts"), "process")],
 )
 def test_ctrl_c_in_the_first_imports_leaves_no_traceback(command: tuple[str | Path, ...]) -> None:
-    with child(python("-X", "importtime", *command), stderr=subprocess.PIPE) as importing:
-        while "omegaconf.errors" not in read_line(importing, importing.stderr):
-            pass
-        importing.send_signal(signal.SIGINT)
-        _, said = output(importing)
-    assert importing.returncode == -signal.SIGINT and "Traceback" not in said
+    interrupt_import(command, "omegaconf.errors")
 
 
 def test_ctrl_c_stays_as_it_is_in_a_program_that_imports_lstm_ts(tmp_path: Path) -> None:
@@ -366,12 +372,7 @@ def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """Neither while libraries are imported nor at work."""
     paths = f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"
     command = ["-m", "lstm_ts.ingest", *paths, "source.start=2000-01-01", "source.end=2008-01-01"]
-    with child(python("-X", "importtime", *command), stderr=subprocess.PIPE) as importing:
-        while "sqlalchemy.engine" not in read_line(importing, importing.stderr):
-            pass
-        importing.send_signal(signal.SIGINT)
-        _, said = output(importing)
-    assert importing.returncode == -signal.SIGINT and "Traceback" not in said
+    interrupt_import(command, "sqlalchemy.engine")
     with child(python(*command), stderr=subprocess.PIPE) as working:
         wait_for(lambda: list(tmp_path.glob("outputs/**/.hydra")), process=working)
         working.send_signal(signal.SIGINT)

@@ -58,7 +58,7 @@ class Seen:
 
     @property
     def symbol(self) -> str:
-        """Of the forecasts; empty without any."""
+        """Symbol of the forecasts; empty without any."""
         return self.past.forecasts[-1].symbol if self.past.forecasts else ""
 
 
