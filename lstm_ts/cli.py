@@ -24,7 +24,7 @@ from hydra.types import HydraContext
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lstm_ts import logs
+from lstm_ts import end_by_signal, logs
 from lstm_ts.command_help import describe_command, help_requested
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
@@ -70,7 +70,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):
-                _replace_interrupt(signal.SIG_DFL, signal.default_int_handler)
+                if signal.getsignal(signal.SIGINT) is end_by_signal:  # else it may be ignored
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
                 _handle_help(config_name)
                 check_extras(config_name)
                 sys.argv[1:] = read_command_line(sys.argv[1:], config_name)
@@ -99,8 +100,6 @@ def check_arguments(config_name: str) -> None:
 
     Other options of Hydra, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
     """
-    for before in (signal.default_int_handler, signal.SIG_DFL):  # Polars, once imported, has a handler over either
-        _replace_interrupt(before, signal.SIG_DFL)
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)
     os.environ.setdefault(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR", "0"))
@@ -109,12 +108,6 @@ def check_arguments(config_name: str) -> None:
         if not any(argument.startswith(("-", "hydra.")) for argument in sys.argv[1:]):
             compose(config_name, sys.argv[1:])
         check_extras(config_name)
-
-
-def _replace_interrupt(before: Any, after: Any) -> None:
-    """Handle Ctrl-C another way, unless it is ignored."""
-    if signal.getsignal(signal.SIGINT) is before:
-        signal.signal(signal.SIGINT, after)
 
 
 def _handle_help(config_name: str) -> None:

@@ -359,6 +359,11 @@ def test_ctrl_c_in_the_first_imports_leaves_no_traceback(command: tuple[str | Pa
     interrupt_import(command, "omegaconf.errors")
 
 
+def test_ctrl_c_ends_a_command_that_has_just_imported_polars() -> None:
+    """Polars 2.1 ignores it where SIG_DFL stood before."""
+    interrupt_import(("-m", "lstm_ts.process"), "lstm_ts.market.schedule")
+
+
 def test_ctrl_c_stays_as_it_is_in_a_program_that_imports_lstm_ts(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own/__init__.py").write_text("import lstm_ts")
