@@ -451,6 +451,36 @@ def test_rows_that_are_pasted_while_the_service_dawdles_stay(
 
 
 @pytest.mark.slow
+def test_what_is_pasted_while_the_latest_hours_are_asked_for_stays(page: Page, service: Server) -> None:
+    forecast_of(page)
+    choose(page, "Type it in")
+    everyone = (*service.children(), service.process.pid)
+    area, rows = page.get_by_label("Paste rows"), page.locator(".tabulator-row")
+    wrong, refusal = "Stunde\tSchluss\n2022-12-28 00:00\t1", page.get_by_text("Expected a header that names open")
+    expect(rows).to_have_count(TSTEPS)
+    for pasted, shown_rows in (("2022-12-28 00:00,30,31,29,30", 1), (wrong, TSTEPS)):
+        try:
+            for pid in everyone:
+                os.kill(pid, signal.SIGSTOP)
+            choose(page, "Latest hours again")
+            expect(page.locator(".pn-loading").first).to_be_visible()
+            area.fill(pasted)
+            area.blur()
+            expect(refusal if pasted is wrong else rows).to_have_count(1)
+        finally:
+            for pid in everyone:
+                os.kill(pid, signal.SIGCONT)
+        expect(page.locator(".pn-loading")).to_have_count(0)
+        page.wait_for_timeout(1500)  # for what might come late
+        expect(rows).to_have_count(shown_rows)
+    expect(area).to_have_value(wrong)
+    expect(refusal).to_be_visible()
+    choose(page, "Latest hours again")
+    expect(area).to_have_value("")
+    expect(refusal).to_have_count(0)
+
+
+@pytest.mark.slow
 def test_a_file_that_is_removed_while_it_is_read_is_silent(
     page: Page, service: Server, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ class TypedBars:
         self._sent: list[list[str]] | None = None  # rows of the forecast that is shown
         self._prefilled, self._unanswered = False, False  # once; whether the service did not answer the last check
         self._notes: Sequence[str] = ()  # on the pasted rows
+        self._refusal = self._summary = ""  # of the text in the area; of the rows in the table
         self._result = Result(context, symbol)
         self._table, self._count = BarTable(), html(height=28)
         self._paste = pn.widgets.TextAreaInput(
@@ -69,7 +70,7 @@ class TypedBars:
         self._table.param.watch(lambda _: self._check(), "value", onlychanged=False)
         self._paste.param.watch(lambda event: self._take_pasted(event.new), "value")
         self._paste.jscallback({"table": self._table}, value=FORGET_IF_PASTED)
-        again.js_on_click({"table": self._table}, FORGET)
+        again.js_on_click({"table": self._table, "area": self._paste}, f"{FORGET}; area.value = ''")
         send.on_click(lambda _: self._send())
         more.on_click(lambda _: self._add_row())
         again.on_click(lambda _: self._prefill())
@@ -78,12 +79,13 @@ class TypedBars:
     def poll(self) -> None:
         """Ask again what the service did not answer."""
         if not (self._prefilled or self._table.rows):
-            self._prefill(only_if_empty=True)
+            self._prefill()
         elif self._unanswered:
             pn.state.execute(lambda: None if self._checking else self._check())
 
-    def _prefill(self, *, only_if_empty: bool = False) -> None:
-        """only_if_empty    keep rows that are pasted while the service is asked"""
+    def _prefill(self) -> None:
+        """Show the latest hours, unless the rows change while the service is asked."""
+        before = self._table.rows
         with asking(self._result.view, partial(self._result.fail, keep=True)):
             needs = self._context.client.needs(self._symbol)
             self._prefilled = True
@@ -95,25 +97,37 @@ class TypedBars:
                 rows = to_rows(bars, prices.decimals)
             except NoRows:
                 rows = [[""] * len(COLUMNS)] * needs.tsteps
-            self._fill(rows, only_if_empty=only_if_empty)
+            pn.state.execute(lambda: self._fill(rows) if self._table.rows == before else None)
 
     def _take_pasted(self, text: str) -> None:
+        self._refuse("")
         if text.strip():
             with error_boundary(self._refuse):
-                self._fill(*split(text, self._symbol))
+                rows, notes = split(text, self._symbol)
+                pn.state.execute(lambda: self._fill_pasted(text, rows, notes))
 
     def _refuse(self, why: str) -> None:
-        pn.state.execute(lambda: setattr(self._count, "object", alert(why)))
-
-    def _fill(self, rows: list[list[str]], notes: Sequence[str] = (), *, only_if_empty: bool = False) -> None:
-        """Show rows, and empty the area, so that the same rows can be pasted again."""
-
         def draw() -> None:
-            if not (only_if_empty and self._table.rows):
-                self._notes = notes
-                self._table.rows, self._paste.value = rows, ""
+            self._refusal = alert(why) if why else ""
+            self._draw_count()
 
         pn.state.execute(draw)
+
+    def _summarize(self, summary: str) -> None:
+        self._summary = summary
+        self._draw_count()
+
+    def _draw_count(self) -> None:
+        self._count.object = self._refusal + self._summary
+
+    def _fill_pasted(self, text: str, rows: list[list[str]], notes: Sequence[str]) -> None:
+        """Show the rows, and empty the area, so that the same ones can be pasted again."""
+        self._fill(rows, notes)
+        if self._paste.value == text:
+            self._paste.value = ""
+
+    def _fill(self, rows: list[list[str]], notes: Sequence[str] = ()) -> None:
+        self._notes, self._table.rows = notes, rows
 
     def _add_row(self) -> None:
         pn.state.execute(lambda: setattr(self._table, "rows", [*self._table.rows, [""] * len(COLUMNS)]))
@@ -144,7 +158,7 @@ class TypedBars:
         elif found:
             self._show(found)
         else:
-            self._count.object = alert(failed)
+            self._summarize(alert(failed))
 
     def _run_check(self, rows: list[list[str]]) -> CheckResult:
         """Check the rows.    Raises    ServiceError: the service does not say what it needs"""
@@ -161,7 +175,7 @@ class TypedBars:
 
     def _show(self, found: CheckResult) -> None:
         self._table.mark(found.bad)
-        self._count.object = _sentences(found, self._notes)
+        self._summarize(_sentences(found, self._notes))
 
     def _send(self) -> None:
         rows, self._sent = self._table.rows, None
