@@ -123,9 +123,9 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
             f"Expected ${{…}} with the name of an option in it, got {text}; "
             f"write ${{oc.env:{names[0] if names else 'NAME'}}} for an environment variable, or leave it out"
         )
-    if parsed is not None and is_group(key) and not isinstance(parsed._value, str | ChoiceSweep | QuotedString):
+    if parsed is not None and is_group(key) and not isinstance(parsed.value(), str | ChoiceSweep):
         raise ConfigError(explain_group(key, value))
-    if parsed is not None and not (isinstance(parsed._value, ChoiceSweep) and _names_file(value)):
+    if parsed is not None and not (isinstance(parsed.value(), ChoiceSweep) and _names_file(value)):
         return text
     if _names_file(value) or (key in PATHS and not value.startswith("[")):
         return f"{text.partition('=')[0]}={quote(value)}"
@@ -137,7 +137,7 @@ def _read_symbol(text: str, parsed: Override) -> str:
 
     Raises    ConfigError: no symbol
     """
-    value: Any = parsed._value
+    value: Any = parsed.value()
     if parsed.is_sweep_override() and not isinstance(value, ChoiceSweep):
         return text  # such as glob(*)
     number = isinstance(value, int | float)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 
 from lstm_ts.lifetime import end_with
+from lstm_ts.ports import show_address
 
 ANSWER_S = 5.0  # deadline of one attempt
 PAUSE_S = 0.5
@@ -48,8 +49,7 @@ def has_code(host: str, port: int) -> bool:
 def print_address_when_ready(host: str, port: int, ended: threading.Event) -> None:
     while not ended.wait(PAUSE_S):
         if answers(host, port):
-            shown = f"[{host}]" if ":" in host else host
-            print(f"Open http://{shown}:{port}", flush=True)
+            print(f"Open http://{show_address(host, port)}", flush=True)
             return
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts import clock
@@ -15,7 +14,7 @@ from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import HOUR, Session, utc
 from lstm_ts.market.symbol import Symbol, check_symbol
-from lstm_ts.overrides import SYMBOL
+from lstm_ts.overrides import SYMBOL, key_of
 
 STEPS = ("ingest", "process", "monitor", "retrain")
 DAY = timedelta(days=1)
@@ -89,7 +88,7 @@ def _split(step: str, command_line: str | None) -> tuple[str, ...]:
 def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides of keys in project.yaml, except the symbol's name, and of `hydra.searchpath`."""
     common = set(compose("project", []))
-    keys = [parsed.key_or_group for parsed in OverridesParser.create().parse_overrides(list(overrides))]
+    keys = [key_of(text).partition("@")[0] for text in overrides]
     return tuple(
         text
         for text, key in zip(overrides, keys, strict=True)

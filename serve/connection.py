@@ -23,16 +23,6 @@ PIPELINED = 32  # requests of one connection that may wait for their answers
 LINGER_S = 1.0  # after a refusal: closing at once, with bytes unread, would discard the reply
 
 
-def protocol_of(connections: Connections) -> type[asyncio.Protocol]:
-    """The protocol class for uvicorn's option `http`."""
-
-    class Limited(Connection):
-        def __init__(self, **arguments: Any) -> None:
-            super().__init__(connections, **arguments)
-
-    return Limited
-
-
 class TransportProxy(asyncio.Transport):
     """The transport of uvicorn's protocol: its `Connection` decides what is read and how the socket closes."""
 

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, cast
@@ -186,7 +187,7 @@ def _serve(
     most, backlog = allow_connections(limits.connections)
     from serve.api import ForecastApi
     from serve.app import ForecastServer
-    from serve.connection import protocol_of
+    from serve.connection import Connection
     from serve.connections import Connections
     from serve.http_process import HttpProcess
     from serve.routes import Routes
@@ -213,7 +214,7 @@ def _serve(
         host=cfg.host,
         port=cfg.port,
         num_api_servers=cfg.api_servers,
-        http=protocol_of(connections),
+        http=partial(Connection, connections),
         backlog=backlog,
         **LITSERVE,
     )

@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import httpx
 import polars as pl
@@ -35,7 +36,7 @@ from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
-from serve.connection import protocol_of
+from serve.connection import Connection
 from serve.connections import Connections
 from serve.startup import allow_connections
 
@@ -317,7 +318,7 @@ class Greeter:
 def greeting(greeter: Greeter, *overrides: str) -> Iterator[tuple[str, int]]:
     """The address of a uvicorn in this process whose connections are ours."""
     limits = construct(compose("serve", *overrides).limits)
-    http = protocol_of(Connections(limits, most=CONNECTIONS, body_limit_bytes=20_000))
+    http: Any = partial(Connection, Connections(limits, most=CONNECTIONS, body_limit_bytes=20_000))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(greeter, http=http, ws="none", lifespan="off", log_config=None)
         serving = uvicorn.Server(config)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Database:
     """Database that threads may share. A pooler before PostgreSQL must not mix sessions: locks belong to a session."""
 
-    def __init__(self, url: str, *, make: bool, identity: str | None) -> None:
+    def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
         """Open the database; first create it or upgrade its schema, if that is needed.
 
         make       where there is none: a SQLite file and its folder, too
@@ -49,7 +49,7 @@ class Database:
                 self._check_revision(revision)
             elif revision != REVISIONS[-1]:
                 self._upgrade(make=make)
-            self.identity = identity or self._read_identity()
+            self.identity: Final = identity or self._read_identity()  # the same for a copy
             with self.transaction():
                 failed.pop_all()
 

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from lstm_ts.errors import LedgerError, RowRefused
@@ -19,62 +18,42 @@ from lstm_ts.ledger.rows import (
     ANSWERS,
     DECISIONS,
     FORECASTS,
-    RECORD,
     AliasChange,
     DecisionRow,
     ForecastRow,
 )
-from lstm_ts.ledger.upserts import put_rows
+from lstm_ts.ledger.upserts import add_rows, put_rows
 from lstm_ts.market.bars import AnsweredSpan
 
 
-class Ledger:
+class Ledger(Database):
     """Operations ledger; every method raises LedgerError when the database does not answer."""
-
-    def __init__(self, url: str, *, make: bool = True, identity: str | None = None) -> None:
-        """make       where there is none
-        identity   of the only ledger to open: see `identity`
-        Raises     LedgerError: also where the database has a newer schema
-        """
-        self._database = Database(url, make=make, identity=identity)
-
-    @property
-    def identity(self) -> str:
-        """Id of this ledger, the same for a copy; once another ledger replaces this one, methods raise LedgerError."""
-        return self._database.identity
 
     def check(self) -> None:
         """Raises    LedgerError: it is away, or another one has taken its place"""
-        with self._database.transaction():
+        with self.transaction():
             pass
-
-    def close(self) -> None:
-        self._database.close()
-
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """Open a transaction for what `monitor_tables` and `alert_tables` read and write."""
-        return self._database.transaction()
 
     def record_decision(self, row: DecisionRow) -> None:
         """Record the gate's decision; a second one about the same version changes nothing."""
-        with self._database.transaction() as connection:
-            connection.execute(RECORD["decisions", connection.dialect.name], vars(row))
+        with self.transaction() as connection:
+            add_rows(connection, DECISIONS, [row])
 
     def decisions(self, name: str) -> list[DecisionRow]:
         """Return the decisions about a model, oldest first."""
         table = DECISIONS
         wanted = sa.select(table).where(table.c.name == name).order_by(table.c.at, table.c.version)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return [DecisionRow(**row._mapping) for row in connection.execute(wanted)]
 
     def names(self) -> set[str]:
         """Return the names of the models that decisions or changes of aliases are about."""
         wanted = sa.union(sa.select(DECISIONS.c.name), sa.select(ALIAS_CHANGES.c.name))
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return set(connection.scalars(wanted))
 
     def record_alias(self, change: AliasChange) -> None:
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.insert(ALIAS_CHANGES), vars(change))
 
     def alias_changes(self, name: str, alias: str) -> list[AliasChange]:
@@ -82,7 +61,7 @@ class Ledger:
         columns = {column.name: column for column in ALIAS_CHANGES.columns}
         number = columns.pop("id")
         wanted = sa.select(*columns.values()).where(columns["name"] == name, columns["alias"] == alias)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return [AliasChange(**row._mapping) for row in connection.execute(wanted.order_by(number))]
 
     def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
@@ -93,8 +72,8 @@ class Ledger:
         if not rows:
             return
         try:
-            with self._database.transaction() as connection:
-                connection.execute(RECORD["forecasts", connection.dialect.name], [vars(row) for row in rows])
+            with self.transaction() as connection:
+                add_rows(connection, FORECASTS, rows)
         except (LedgerError, StatementError, ValueError, OverflowError) as error:
             cause = error.__cause__ if isinstance(error, LedgerError) else error
             if isinstance(error, LedgerError) and not isinstance(cause, DataError | IntegrityError):
@@ -106,14 +85,14 @@ class Ledger:
         """Return the forecasts with since <= at < until, oldest first."""
         table = FORECASTS
         wanted = sa.select(table).where(table.c.name == name, table.c.at >= since, table.c.at < until)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(wanted.order_by(table.c.at, table.c.request_id, table.c.arm))
             return [ForecastRow(**row._mapping) for row in found]
 
     def has_forecast(self, request_id: str, arm: str, at: datetime) -> bool:
         table = FORECASTS.c
         key = table.request_id == request_id, table.arm == arm, table.at == at
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(sa.select(sa.literal(1)).where(*key)).first() is not None
 
     def last_answer(self, name: str, version: int) -> datetime | None:
@@ -121,7 +100,7 @@ class Ledger:
         table = FORECASTS.c
         of_version = table.name == name, table.version == version
         wanted = sa.select(table.at).where(*of_version).order_by(table.at.desc()).limit(1)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             at: datetime | None = connection.scalar(wanted)
             return at
 
@@ -138,8 +117,8 @@ class Ledger:
             | {"at": answer.at, "witness": answer.observer, "bars": answer.bars}
             for answer in answers
         ]
-        with self._database.transaction() as connection:
-            connection.execute(RECORD["answers", connection.dialect.name], rows)
+        with self.transaction() as connection:
+            add_rows(connection, ANSWERS, rows)
 
     def answers(self, symbol: str, store_id: str) -> list[AnsweredSpan]:
         """Return the answered spans of this store, ascending by start."""
@@ -147,35 +126,35 @@ class Ledger:
         wanted = sa.select(columns.span_start, columns.span_end, columns.at, columns.witness, columns.bars)
         wanted = wanted.where(columns.symbol == symbol, columns.store == store_id)
         wanted = wanted.order_by(columns.span_start, columns.at, columns.witness)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return [AnsweredSpan(*row) for row in connection.execute(wanted)]
 
     def answered_at(self, symbol: str, source: str, *, since: datetime) -> list[datetime]:
         """Return the times of a source's answers for any store: each once, ascending."""
         at = ANSWERS.c.at
         wanted = sa.select(at).where(ANSWERS.c.symbol == symbol, ANSWERS.c.source == source, at >= since)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return list(connection.scalars(wanted.distinct().order_by(at)))
 
     def record_heartbeat(self, beat: Heartbeat) -> None:
         """Record a heartbeat in place of the previous one of its component and subject."""
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             put_rows(connection, HEARTBEATS, [beat])
 
     def heartbeats(self) -> list[Heartbeat]:
         """Return the latest heartbeat of each component and subject."""
         wanted = sa.select(HEARTBEATS).order_by(HEARTBEATS.c.component, HEARTBEATS.c.subject)
-        with self._database.transaction() as connection:
+        with self.transaction() as connection:
             return [Heartbeat(**row._mapping) for row in connection.execute(wanted)]
 
     def exclusive_alerts(self) -> AbstractContextManager[None]:
         """Lock incidents and the messages about them, as `exclusive` locks a model."""
-        return self._database.locked("the alerts")
+        return self.locked("the alerts")
 
     def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
         """Lock requests to a broker for a symbol, as `exclusive` locks a model."""
-        return self._database.locked(f"the ingestion of {symbol}")
+        return self.locked(f"the ingestion of {symbol}")
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Lock a model over all processes and threads; not reentrant. The lock of a killed holder is released."""
-        return self._database.locked(f"the model {name}")
+        return self.locked(f"the model {name}")

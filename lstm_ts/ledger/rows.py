@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Dialect
-from sqlalchemy.dialects import postgresql, sqlite
 
 
 @dataclass(frozen=True)
@@ -167,9 +166,3 @@ ANSWERS = sa.Table(
     sa.Column("source", sa.Text),
     sa.Column("bars", sa.Integer),
 )
-# A row whose key is there changes nothing.
-RECORD = {
-    (table.name, dialect): insert(table).on_conflict_do_nothing()
-    for table in (DECISIONS, FORECASTS, ANSWERS)
-    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
