@@ -111,11 +111,16 @@ def make_data(
     split: Split,
     *,
     kept_scalers: Mapping[str, Scaler] | None = None,
-    validated: bool = True,
+    drift_weights: Mapping[str, float] | None = None,
 ) -> BarsDataModule:
     """Make the data module of the configuration, and set it up."""
     data: BarsDataModule = construct(
-        cfg.data, bars=bars, spec=construct(cfg.spec), split=split, kept_scalers=kept_scalers, validated=validated
+        cfg.data,
+        bars=bars,
+        spec=construct(cfg.spec),
+        split=split,
+        kept_scalers=kept_scalers,
+        drift_weights=drift_weights,
     )
     data.setup()
     return data
@@ -142,7 +147,8 @@ def fit(
     steps_per_epoch = len(data.train_dataloader())
     weights = [weigh_location(network, each.valid_windows, data.spec.levels) for each in data.symbols]
     if optimisation.final_epochs:
-        data = make_data(cfg, data.bars, data.split, kept_scalers=data.kept_scalers, validated=False)
+        drifts = {each.name: each.drift_weight for each in data.symbols}
+        data = make_data(cfg, data.bars, data.split, kept_scalers=data.kept_scalers, drift_weights=drifts)
         network = export_net(train_on_all(cfg, data, config, network), config, data)
     seconds = round(time.perf_counter() - started, 2)
     settings = to_json(cfg) | {"split": data.split.plain()}  # backtest and retrain split by other settings than `split`
@@ -163,8 +169,8 @@ def fit(
     )
     fitted = Fitted(forecasters, read_losses(trainer), steps_per_epoch, seconds)
     log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
-    told = ", ".join(f"{each.name} {weight:.2f}" for each, weight in zip(data.symbols, weights, strict=True))
-    log.info("Weight of the location, by the validation hours: %s", told)
+    for each, weight in zip(data.symbols, weights, strict=True):
+        log.info("Weights by validation, %s: median %.2f, drift %.2f", each.name, weight, each.drift_weight)
     return fitted
 
 

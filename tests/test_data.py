@@ -34,12 +34,16 @@ def test_the_parts_follow_each_other_and_no_target_crosses(hourly_bars: pl.DataF
 
 def test_without_a_validation_its_hours_are_trained_on(hourly_bars: pl.DataFrame, silver: Session) -> None:
     split = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)
-    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, split=split, validated=False)
+    data = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, split=split, drift_weights={"XAGUSD": 0.5})
     data.setup()
     (its,) = data.symbols
     last = its.grid.origin_ts_G[its.train_origins.rows_N + SPEC.horizon].max()
     assert np.datetime64("2014-04-30") < last < np.datetime64("2014-05-01")
     assert not len(its.valid_origins.rows_N)
+    whole = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, split=split, drift_weights={"XAGUSD": 1.0})
+    whole.setup()
+    np.testing.assert_array_equal(its.scaler.drift_D, whole.symbols[0].scaler.drift_D / 2)
+    np.testing.assert_allclose(its.train_windows.drift_GH, whole.symbols[0].train_windows.drift_GH / 2, rtol=1e-6)
 
 
 def test_a_fraction_is_of_the_span(hourly_bars: pl.DataFrame, silver: Session) -> None:

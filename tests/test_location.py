@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lstm_ts.market.session import Session
 from lstm_ts.model.datamodule import BarsDataModule
 from lstm_ts.model.export import export
-from lstm_ts.model.location import weigh_location, weigh_median
+from lstm_ts.model.location import weigh_drift, weigh_location, weigh_median
 from lstm_ts.model.windows import BODY, WindowSpec
 
 SPEC = WindowSpec(tsteps=24, horizon=2, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
@@ -55,6 +55,16 @@ def test_one_that_is_too_long_is_shortened(data: BarsDataModule) -> None:
 
 def test_one_the_other_way_or_none_is_worth_nothing(data: BarsDataModule) -> None:
     assert weight(data, -0.5) == weight(data, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(("by", "least", "most"), [(0.5, 0.9, 1.0), (1.0, 0.4, 0.5), (-0.5, 0.0, 0.0), (0.0, 0.0, 0.0)])
+def test_a_drift_is_worth_what_the_validation_shows(data: BarsDataModule, by: float, least: float, most: float) -> None:
+    windows = data.valid_windows
+    drift_NH = by * np.sign(windows[:].x_BTF[:, -1, BODY])[:, None].repeat(2, axis=1)
+    windows.z_GH[windows.origin_N] -= drift_NH
+    windows.drift_GH[windows.origin_N] = drift_NH
+    start_HQ = np.array([[-1.3, -0.7, 0.0, 0.7, 1.3]]).repeat(2, axis=0)
+    assert least <= weigh_drift(windows, start_HQ, SPEC.levels) <= most
 
 
 def test_the_weight_moves_all_quantiles_by_what_the_median_moves() -> None:

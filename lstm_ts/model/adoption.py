@@ -56,6 +56,7 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
     scaler = fit_scaler(
         grid, train_G, donor.scaler.settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
     )
+    scaler = replace(scaler, drift_D=np.zeros_like(scaler.drift_D))  # which no validation has weighed
     windows = make_windows(grid, scaler, rows_N, spec, scaler.season_states(grid, tsteps=spec.tsteps))
     y_NH = compute_returns_GH(grid, horizon=spec.horizon)[rows_N]
     return replace(

@@ -131,11 +131,11 @@ class BarsDataModule(L.LightningDataModule):
         season_prior_returns: float,
         seed: int,
         kept_scalers: Mapping[str, Scaler] | None = None,
-        validated: bool = True,
+        drift_weights: Mapping[str, float] | None = None,
     ) -> None:
         """balance        0: each symbol as often as it has windows .. 1: all symbols equally often
         kept_scalers   of an earlier model by symbol, instead of those fitted to this training part
-        validated      False: the hours of the validation are trained on too
+        drift_weights  by symbol, found by a validation whose hours are now trained on too; None: validate
         """
         super().__init__()
         if batch_size <= 0 or not 0 <= balance <= 1:
@@ -152,7 +152,7 @@ class BarsDataModule(L.LightningDataModule):
         )
         self.seed = seed
         self.kept_scalers = kept_scalers or {}
-        self.validated = validated
+        self.drift_weights = drift_weights
 
     def setup(self, stage: str | None = None) -> None:
         """Build everything once; later calls change nothing.
@@ -164,7 +164,7 @@ class BarsDataModule(L.LightningDataModule):
         stamps = [each.hourly_bars["ts"] for each in self.bars]
         first, last = min(ts[0] for ts in stamps), max(ts[-1] for ts in stamps)
         self.valid_from, self.test_from = self.split.borders(first, last)
-        if not self.validated:
+        if self.drift_weights is not None:
             self.valid_from = self.test_from
         self.symbols = [
             SymbolData(
@@ -174,6 +174,7 @@ class BarsDataModule(L.LightningDataModule):
                 test_from=self.test_from,
                 settings=self.settings,
                 kept_scaler=self.kept_scalers.get(each.symbol.name),
+                drift_weight=None if self.drift_weights is None else self.drift_weights[each.symbol.name],
             )
             for each in self.bars
         ]

@@ -1,9 +1,9 @@
-"""Weight of a network's median, estimated on hours it was not trained on. Pure.
+"""Weights of a network's median and of the drift, estimated on hours that neither was fitted to. Pure.
 
-Legend: N windows, 1 the first step, Q levels.
+Legend: N windows, 1 the first step, H steps, Q levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,26 @@ WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 
 
 def weigh_location(network: Network, windows: Windows[NDArray[Any]], levels: Sequence[float]) -> float:
-    """Return the weight of the median, 0..1: the best of WEIGHTS on these windows one hour ahead, shrunk by the
-    positive-part James-Stein factor 1 - 1 / t² of its gain over a median of 0; 0 without a gain.
-    """
+    """Return the weight of the network's median, 0..1, on these windows."""
     z_N1, q_N1Q = windows.z_GH[windows.origin_N, :1], network.quantiles(windows)[:, :1]
-    losses = {w: pinball_NH(z_N1, weigh_median(q_N1Q, w, levels), levels)[:, 0] for w in (0.0, *WEIGHTS)}
+    return _weigh(lambda weight: pinball_NH(z_N1, weigh_median(q_N1Q, weight, levels), levels)[:, 0])
+
+
+def weigh_drift(windows: Windows[NDArray[Any]], start_HQ: Array, levels: Sequence[float]) -> float:
+    """Return the weight of the drift, 0..1, on these windows.
+
+    start_HQ   quantiles without a drift, in units of the scale
+    """
+    drift_N1 = windows.drift_NH[:, :1]
+    y_N1 = windows.z_GH[windows.origin_N, :1] + drift_N1
+    return _weigh(lambda weight: pinball_NH(y_N1, start_HQ[:1] + weight * drift_N1[..., None], levels)[:, 0])
+
+
+def _weigh(loss_N: Callable[[float], Array]) -> float:
+    """Return the best of WEIGHTS one hour ahead, shrunk by the positive-part James-Stein factor 1 - 1 / t² of its gain
+    over a weight of 0; 0 without a gain.
+    """
+    losses = {weight: loss_N(weight) for weight in (0.0, *WEIGHTS)}
     best = min(WEIGHTS, key=lambda weight: float(np.nanmean(losses[weight])))
     gain = diebold_mariano(losses[0.0], losses[best], step=1)
     if not gain.mean > 0 or not gain.standard_error > 0:

@@ -1,6 +1,6 @@
 """The bars of one symbol, laid out for training: grid, windows, and statistics of its training hours alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from lstm_ts.market.bars import hash_bars
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.baselines import Reference, fit_reference
 from lstm_ts.model.features import Array, compute_returns_GH, make_grid
+from lstm_ts.model.location import weigh_drift
 from lstm_ts.model.scaler import Scaler, ScalerSettings
 from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.windows import Origins, Windows, WindowSpec, find_origins, in_span, make_windows
@@ -45,8 +46,10 @@ class SymbolData:
         test_from: datetime,
         settings: ScalerSettings,
         kept_scaler: Scaler | None,
+        drift_weight: float | None,
     ) -> None:
         """kept_scaler   of an earlier model, instead of one fitted to this training part
+        drift_weight  found on hours that are now trained on; None: find it on those of the validation
         Raises        NotEnoughBars: no window for training or for validation
         """
         self.bars, self.spec = bars, spec
@@ -61,8 +64,19 @@ class SymbolData:
         self.scaler = kept_scaler or fit_scaler(
             self.grid, self.train_G, settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
         )
-        states = self.scaler.season_states(self.grid, tsteps=spec.tsteps)
-        self.train_windows = make_windows(self.grid, self.scaler, self.train_origins.rows_N, spec, states)
+        self.train_windows = self._make_windows()
+        self.drift_weight = 1.0
+        if kept_scaler is None:
+            self.drift_weight = self._weigh_drift() if drift_weight is None else drift_weight
+            self.scaler = replace(self.scaler, drift_D=self.drift_weight * self.scaler.drift_D)
+            self.train_windows = self._make_windows()
+
+    def _weigh_drift(self) -> float:
+        return weigh_drift(self.valid_windows, self.reference.start_HQ, self.spec.levels)
+
+    def _make_windows(self) -> Windows[NDArray[Any]]:
+        states = self.scaler.season_states(self.grid, tsteps=self.spec.tsteps)
+        return make_windows(self.grid, self.scaler, self.train_origins.rows_N, self.spec, states)
 
     @property
     def name(self) -> str:
