@@ -34,7 +34,7 @@ class Operator:
         if not compare_digest(given.encode(errors="replace"), self._password):
             pause_s = self._attempts.fail(address, now=now)
             if (left_out := LINES.admit("operator")) is not None:
-                said = f"A wrong operator password from {address}, which is not heard for {pause_s:g} s"
+                said = f"A wrong operator password from {address}, blocked for {pause_s:g} s"
                 audit("operator_refused", said, level=logging.WARNING, address=address, left_out=left_out)
             raise NotAllowed("Expected the operator password, got another one; nothing was changed.")
         self._attempts.succeed(address)

@@ -1,7 +1,7 @@
 """Shell of the dashboard: pages, theme, and the message in place of a page that cannot be shown.
 
 A page is a function from a `PageContext` to a Panel viewable. It runs in a thread, while the browser reads the shell's
-scripts or, if the browser has yet to tell its zone, once it has read them.
+scripts or, if the browser has not sent its zone yet, once it has read them.
 """
 
 import gc

@@ -152,7 +152,7 @@ def test_versions_are_listed_and_the_chosen_ones_checks_are_told_in_words(page: 
     expect(listed.last).to_contain_text("champion")
     expect(listed.last).to_contain_text("promote (experimental)")
     checks = rows_of(page, "What the gate checked of version 2")
-    expect(checks).to_contain_text(["✗ failed", "? cannot tell", "✓ passed"])
+    expect(checks).to_contain_text(["✗ failed", "? undecided", "✓ passed"])
     expect(checks.last).to_contain_text("4,321 origins <are> enough.")
     expect(page.get_by_text("judged against version 1 on held-out hours from 01 Apr 2014")).to_be_visible()
     scored = load_forecaster(folder / "scored").scores["horizons"]["1"]

@@ -300,7 +300,7 @@ def test_a_challengers_evidence_is_the_monitors_whatever_the_page_is_configured_
     html = challenger_view(watched, settings, BERLIN, is_late=False, paths="")
     assert all(f"10^{value}" in html for value in (0.5, 0.6, 0.7, 0.8, -0.9, 1.7, 1.1))
     of_old = replace(watched, challenge={**challenge.to_json(), "evidence": None})
-    assert "Nothing is known yet" in challenger_view(of_old, settings, BERLIN, is_late=False, paths="")
+    assert "No data yet" in challenger_view(of_old, settings, BERLIN, is_late=False, paths="")
 
 
 def test_binomial_bounds_hold_the_share_and_are_closed_at_none_and_all() -> None:

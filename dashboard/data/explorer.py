@@ -11,7 +11,7 @@ from bokeh.models.annotations import Title
 
 from dashboard.data.bar_cache import HOURS, MINUTES, CachedBars, stored
 from dashboard.data.zoom import Timeframe, candles_of, choose_timeframe, price_range
-from dashboard.ui.blocks import alert, html, legend
+from dashboard.ui.blocks import alert, chart, html, legend
 from dashboard.ui.candles import CANDLE, candle_columns, draw_candles
 from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
@@ -126,7 +126,7 @@ class Explorer:
         self._first_seen = ""  # first visible day, as shown
         self._day.param.watch(lambda event: self._go_to(event.new or ""), "value")
         self._day.param.watch(lambda _: self._go_to(self._day.value or "", again=True), "enter_pressed")
-        picture = pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
+        picture = chart(plot)
         hint = html(
             f'<p class="quiet">{HINT} The axis is in UTC; a day is one of trading, until the market closes.</p>'
         )

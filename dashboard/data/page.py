@@ -21,7 +21,7 @@ from dashboard.data.coverage import (
     waiting_words,
 )
 from dashboard.data.explorer import Explorer
-from dashboard.ui.blocks import ButtonChoice, Choice, html, problem, symbol_list
+from dashboard.ui.blocks import ButtonChoice, Choice, chart, html, problem, symbol_list
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.views import shade
@@ -53,7 +53,7 @@ class Coverage:
         self._says, self._calendar = html(height=28), html()
         listed = lists(known, context.settings.quote_of(symbol))
         self._show()
-        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        picture = chart(self._chart.plot)
         self.view = pn.Column(
             html(in_words(known.status) + describe_source(context, known)), picture,
             html(state_legend(self._colours) + waiting_words(known.status.coverage)),

@@ -8,14 +8,13 @@ from threading import Lock
 from typing import Any
 
 import panel as pn
-from bokeh.plotting import figure
 from panel.viewable import Viewable
 
 from dashboard.experiments.comparison import MOST, comparison_table, curves_legend, loss_curves
 from dashboard.experiments.runs import SCORES, Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, RunScore, Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
-from dashboard.ui.blocks import Choice, html
+from dashboard.ui.blocks import Choice, chart, html
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
@@ -137,7 +136,7 @@ class Experiments:
         runs = [run for run in self._shown() if str(run.folder) in self._compare.value][:MOST]
         zone, trained = self._context.zone, any(run.losses for run in runs)
         self._curves.visible = trained
-        self._curves[:] = [_picture(loss_curves(runs, self._colours, zone))] if trained else []
+        self._curves[:] = [chart(loss_curves(runs, self._colours, zone))] if trained else []
         said = curves_legend(runs, self._colours, zone) if trained else ""
         self._beside.object = said + comparison_table(runs, zone) if runs else ""
 
@@ -147,7 +146,7 @@ class Experiments:
             score, zone = self._scores[self._score.value], self._context.zone
             self._scatter = Scatter(runs, self._parameter.value, score, self._colours, zone, self._choose)
             self._scatter.mark(self._chosen())
-            self._picture[:] = [_picture(self._scatter.plot)]
+            self._picture[:] = [chart(self._scatter.plot)]
 
     def _choose(self, run: Run) -> None:
         self._run.value = str(run.folder)
@@ -172,10 +171,6 @@ class Experiments:
         self._offering = True
         self._compare.param.update(options=options, value=kept or list(options.values())[:AT_FIRST])
         self._offering = False
-
-
-def _picture(plot: figure) -> pn.pane.Bokeh:
-    return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
 
 def _invitation(context: PageContext) -> str:

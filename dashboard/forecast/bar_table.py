@@ -8,7 +8,7 @@ import panel as pn
 from panel.io import JSCode
 
 from dashboard.forecast.rows import COLUMNS, Cell
-from dashboard.ui.blocks import AtOnce
+from dashboard.ui.blocks import Synchronous
 
 PROBLEM = "What is wrong"
 MARK = """
@@ -22,7 +22,7 @@ WIDTHS = [  # least pixels, and shares of the rest; a phone has no rest: it show
 ]
 
 
-class BarTable(AtOnce, pn.widgets.Tabulator):
+class BarTable(Synchronous, pn.widgets.Tabulator):
     """Text cells. `tags` mark bad ones, by bar_table.js, which keeps typed text when the server updates the table."""
 
     def __init__(self) -> None:

@@ -232,7 +232,7 @@ def path_columns(forecast: ForecastReply) -> dict[str, Any]:
 def fan_legend(colours: Shade, *, after: bool, past: str) -> str:
     entries = [(colours.fan, "median, and 50, 80 and 90 % intervals"), (colours.ink, "persistence (dashed)")]
     entries += [(colours.rising, "rising hour (hollow)"), (colours.falling, "falling hour (filled)")]
-    entries += [(colours.ink, "what came (diamonds)")] * after + [(colours.line, past)] * bool(past)
+    entries += [(colours.ink, "outcome (diamonds)")] * after + [(colours.line, past)] * bool(past)
     return legend(entries)
 
 

@@ -13,7 +13,7 @@ from dashboard.client import ServiceError
 from dashboard.forecast.result import Result
 from dashboard.forecast.typed_bars import TypedBars
 from dashboard.forecast.upload import Upload
-from dashboard.ui.blocks import ButtonChoice, html, symbol_list
+from dashboard.ui.blocks import ButtonChoice, html, set_html, symbol_list
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.selected_view import SelectedView
 from dashboard.ui.text import moments
@@ -59,7 +59,7 @@ class LatestForecast:
             f'<p class="quiet">Stored bars until {moments(origin, zone)}, from '
             f"{escape(client.source_of(self._symbol))}. A new hour is shown when it is stored.</p>"
         )
-        pn.state.execute(lambda: setattr(self._status, "object", text))
+        set_html(self._status, text)
         return True
 
 
@@ -71,7 +71,7 @@ def page(context: PageContext) -> Viewable:
         "Type it in": lambda name: TypedBars(context, name),
         "Upload": lambda name: Upload(context, name),
     }
-    way = ButtonChoice(name="Way in", options=list(ways), value="Latest", margin=(4, 0))
+    way = ButtonChoice(name="Input", options=list(ways), value="Latest", margin=(4, 0))
     made: dict[tuple[str, str], LatestForecast | TypedBars | Upload] = {}
 
     def build(chosen: str, name: str) -> Viewable:

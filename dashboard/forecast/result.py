@@ -14,7 +14,7 @@ from dashboard.forecast.fan_chart import FanChart
 from dashboard.forecast.figures import figures
 from dashboard.monitoring.past_forecasts import make_path
 from dashboard.monitoring.watched import Past, watched_at
-from dashboard.ui.blocks import Choice, alert, folded, html, offer
+from dashboard.ui.blocks import Choice, alert, chart, folded, html, set_options
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import curl, outcome_words, short, to_csv, trust, warnings
@@ -27,7 +27,7 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 NOTHING, NO_PAST = pl.DataFrame(schema=HOURLY_SCHEMA), Past([], {})
 HINT = (
     '<p class="quiet">A click on the fan chooses the step. The wheel shows more or less history, a mouse drags it; '
-    "hours that the market is closed have no room.</p>"
+    "closed hours are left out.</p>"
 )
 
 
@@ -56,7 +56,7 @@ class Result:
             self._legend, pn.FlexBox(self._pick, *self._chart.buttons), html(HINT), self._scored, self._table,
             self._trust, self._files, self._curl, visible=False, **wide,
         )  # fmt: skip
-        self._picture = pn.Column(pn.pane.Bokeh(self._chart.plot, **wide), visible=False, **wide)
+        self._picture = pn.Column(chart(self._chart.plot), visible=False, **wide)
         room = pn.Column(self._picture, min_height=self._chart.plot.height, **wide)
         self.view = pn.Column(self._wrong, self._figures, self._flags, room, self._details, **wide)
 
@@ -123,7 +123,7 @@ class Result:
         self._legend.object = self._chart.legend(past=said)
         zone = self._context.zone
         steps = {f"{at} · {short(each.target_ts, zone)}": at for at, each in enumerate(forecast.path, start=1)}
-        offer(self._pick, steps, step)
+        set_options(self._pick, steps, step)
         self.tick()
 
     def tick(self) -> None:

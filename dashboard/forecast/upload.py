@@ -1,4 +1,4 @@
-"""Upload: a file of bars, the hour that the forecast is made at, and what came after it."""
+"""Upload: a file of bars, the hour that the forecast is made at, and the outcomes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ from dashboard.client import ServiceError
 from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileUpload
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
-from dashboard.ui.blocks import Choice, alert, html
+from dashboard.ui.blocks import Choice, alert, chart, html
 from dashboard.ui.loading import Coalesced, asking
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
@@ -63,7 +63,7 @@ class Upload:
         )
         self._overview = _Overview(context, context.settings.quote_of(symbol))
         self._overview.plot.on_event(Tap, self._tapped)
-        picture = pn.pane.Bokeh(self._overview.plot, sizing_mode="stretch_width", margin=0)
+        picture = chart(self._overview.plot)
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(
             self._drop, self._progress, self._says,

@@ -8,7 +8,7 @@ import panel as pn
 
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.version_tables import comparison_table, comparison_words, label, overlap_words
-from dashboard.ui.blocks import Choice, alert, html
+from dashboard.ui.blocks import Choice, alert, html, set_html
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import ConfigError
@@ -42,7 +42,7 @@ class ModelComparison:
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
-    def offer(self, versions: list[Version]) -> None:
+    def update(self, versions: list[Version]) -> None:
         """versions    newest first"""
         self._retrain = self._context.settings.command("retrain", self._name, versions[0].tags.get("symbol", ""))
         options = {label(version): version.number for version in versions}
@@ -80,7 +80,7 @@ class ModelComparison:
         return alerts + comparison_words(found, self._context.zone) + comparison_table(found, first, second)
 
     def _show(self, text: str) -> None:
-        pn.state.execute(lambda: setattr(self._found, "object", text))
+        set_html(self._found, text)
 
 
 def why_not(count: int, first: int, second: int, retrain: str) -> str:

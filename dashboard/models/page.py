@@ -10,7 +10,7 @@ from dashboard.models.promotion_panel import PromotionPanel
 from dashboard.models.registry_client import RegistryClient, registered_at
 from dashboard.models.timeline import HEIGHT, timeline
 from dashboard.models.version_tables import checks_table, facts, history_table, label, scores_table, versions_table
-from dashboard.ui.blocks import Choice, alert, html
+from dashboard.ui.blocks import Choice, alert, chart, html, set_html
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.selected_view import SelectedView
@@ -60,7 +60,7 @@ class Models:
             self._version.param.update(options=options, value=chosen)
             self._changes.object = history_table(history, zone) if history else ""
             self._picture[:] = [self._draw(history)]
-            self._pair.offer(versions)
+            self._pair.update(versions)
 
         with self._choosing:
             self._chosen = 0  # what is known of it may be another now
@@ -73,7 +73,7 @@ class Models:
             return html('<p class="quiet">No version has been champion yet.</p>')
         context = self._context
         plot = timeline(champions, clock.now(), context.zone, dark=context.dark)
-        return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
+        return chart(plot)
 
     def _load_chosen(self) -> None:
         if self._version.value == self._chosen:  # set by `load`
@@ -97,7 +97,7 @@ class Models:
             )
 
     def _set_about(self, text: str) -> None:
-        pn.state.execute(lambda: setattr(self._about, "object", text))
+        set_html(self._about, text)
 
 
 def page(context: PageContext) -> Viewable:

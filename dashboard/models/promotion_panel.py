@@ -1,4 +1,4 @@
-"""Promote and roll back: what is asked for, the confirmation of it, and what came of it."""
+"""Promote and roll back: what is asked for, the confirmation of it, and its result."""
 
 from collections.abc import Callable
 from functools import partial

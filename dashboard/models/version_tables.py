@@ -22,7 +22,7 @@ from lstm_ts.scoring.scores import CLAIM_P, p_text, read_best
 from lstm_ts.scoring.tables import number
 
 NONE = "-"
-PASSED = {True: "✓ passed", False: "✗ failed", None: "? cannot tell"}
+PASSED = {True: "✓ passed", False: "✗ failed", None: "? undecided"}
 ACTIONS = {PROMOTE: "▲ promote", ROLLBACK: "▼ roll back"}
 FOUND = "◆ moved outside"
 

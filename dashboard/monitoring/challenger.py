@@ -24,7 +24,7 @@ NONE = (
     "are compared at every session hour, until the challenger is found to be worse, no worse or better.</p>"
 )
 NO_VERDICT = (
-    '<p class="quiet">Nothing is known yet: evidence adds up with each hour that both have forecast and whose outcome '
+    '<p class="quiet">No data yet: evidence adds up with each hour that both have forecast and whose outcome '
     "is known, from the next run of the monitor on.</p>"
 )
 
@@ -47,7 +47,7 @@ def challenger_view(watched: Watched, settings: VerdictSettings, zone: ZoneInfo,
 def last_one(change: AliasChange | None, zone: ZoneInfo) -> str:
     if change is None:
         return ""
-    return f"<p>Version {change.from_version} is challenger no more since {moved_words(change, zone)}</p>"
+    return f"<p>Version {change.from_version} stopped being challenger {moved_words(change, zone)}</p>"
 
 
 def moved_words(change: AliasChange, zone: ZoneInfo) -> str:

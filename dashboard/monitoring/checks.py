@@ -27,12 +27,12 @@ OTHERS = {
     "skew": "What is served is what the store gives",
 }
 NOT_YET = {
-    "data_stale": "Nothing is known yet: each run of the monitor looks whether bars have come as the calendar says.",
-    "data_quality": "Nothing is known yet: each run of the monitor looks for missing hours, prices that stand still "
+    "data_stale": "No data yet: each run of the monitor looks whether bars have come as the calendar says.",
+    "data_quality": "No data yet: each run of the monitor looks for missing hours, prices that stand still "
     "or jump, and clocks that are wrong.",
-    REGIME: "Nothing is known yet: volatility, price and inputs are compared with those of training once enough "
+    REGIME: "No data yet: volatility, price and inputs are compared with those of training once enough "
     "hours are stored.",
-    "concept_drift": "Nothing is known yet: evidence adds up with each hour whose outcome is known.",
+    "concept_drift": "No data yet: evidence adds up with each hour whose outcome is known.",
 }
 
 

@@ -25,7 +25,7 @@ def incidents_view(alarms: Alarms, zone: ZoneInfo) -> str:
     told = [row for row in alarms.open if row.severity != Severity.NONE]
     groups = {
         "Open alerts": told,
-        "Noted, told to nobody": [row for row in alarms.open if row.severity == Severity.NONE],
+        "Recorded, not sent": [row for row in alarms.open if row.severity == Severity.NONE],
         "Past alerts, the newest first": [row for row in alarms.incidents if row.ended_at],
     }
     tables = [incidents_table(caption, rows, alarms, zone) for caption, rows in groups.items() if rows]

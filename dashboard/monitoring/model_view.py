@@ -9,6 +9,7 @@ from threading import Lock
 
 import panel as pn
 import polars as pl
+from bokeh.plotting import figure
 from panel.viewable import Viewable
 
 from dashboard.monitoring.challenger import challenger_view
@@ -17,7 +18,7 @@ from dashboard.monitoring.hourly_coverage import coverage_chart, coverage_legend
 from dashboard.monitoring.live_skill import describe_skill, read_lines, skill_chart, skill_legend
 from dashboard.monitoring.past_forecasts import PastForecasts, make_path
 from dashboard.monitoring.watched import Past, Watched, WatchedLedger
-from dashboard.ui.blocks import Choice, alert, html, offer
+from dashboard.ui.blocks import Choice, alert, chart, html, set_html, set_options
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
@@ -78,7 +79,7 @@ class ModelView:
         )
         self.view = pn.Column(
             self._said, html("<h2>What the checks found</h2>"), self._checks,
-            html("<h2>Past forecasts over what came</h2>"), pn.FlexBox(self._version, self._step), self._fans,
+            html("<h2>Past forecasts and outcomes</h2>"), pn.FlexBox(self._version, self._step), self._fans,
             html("<h2>Live skill</h2>"), self._skill,
             html("<h2>Coverage by hour of day</h2>"), self._coverage,
             html("<h2>Challenger beside champion</h2>"), self._challenger,
@@ -114,7 +115,7 @@ class ModelView:
             self.load()
 
     def _fail(self, text: str) -> None:
-        pn.state.execute(lambda: setattr(self._said, "object", alert(text)))
+        set_html(self._said, alert(text))
 
     def _count_late_hours(self, last_run: datetime | None) -> int:
         """Return how many session hours have closed since the last run."""
@@ -139,8 +140,8 @@ class ModelView:
         skill, coverage = self._make_skill(seen), self._make_coverage(seen)
 
         def draw() -> None:
-            offer(self._version, version_options(watched), seen.version)
-            offer(self._step, {str(step): step for step in seen.steps}, seen.step)
+            set_options(self._version, version_options(watched), seen.version)
+            set_options(self._step, {str(step): step for step in seen.steps}, seen.step)
             self._version.disabled = self._step.disabled = seen.version is None
             for place, text in texts:
                 place.object = text
@@ -196,9 +197,9 @@ class ModelView:
         return picture(coverage_chart(found, zone, colours), coverage_legend(colours), [describe_coverage(found)])
 
 
-def picture(plot: object, legend: str, told: Sequence[str]) -> list[Viewable]:
+def picture(plot: figure, legend: str, told: Sequence[str]) -> list[Viewable]:
     words = "".join(f"<p>{text}</p>" for text in told)
-    return [html(words), pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0), html(legend)]
+    return [html(words), chart(plot), html(legend)]
 
 
 def choose_version(watched: Watched, wanted: int | None) -> int | None:

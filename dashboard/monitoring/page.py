@@ -11,7 +11,7 @@ from dashboard.monitoring.model_view import ModelView
 from dashboard.monitoring.service import data_view, service_view
 from dashboard.monitoring.silence_panel import SilencePanel
 from dashboard.monitoring.watched import Alarms, WatchedLedger, watched_at
-from dashboard.ui.blocks import Choice, alert, html, offer
+from dashboard.ui.blocks import Choice, alert, html, set_html, set_options
 from dashboard.ui.loading import Coalesced, asking, error_boundary
 from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
@@ -43,7 +43,7 @@ class AlertsView:
 
         def draw() -> None:
             self._table.object = text
-            self._silences.offer(alarms)
+            self._silences.update(alarms)
 
         self._seen = alarms
         pn.state.execute(draw)
@@ -62,7 +62,7 @@ class LedgerViews:
             html("<h2>Alerts</h2>"), self.alerts.view, self._name, self._place, sizing_mode="stretch_width", margin=0
         )
         names = self._list_names()
-        offer(self._name, {name: name for name in names}, names[0])
+        set_options(self._name, {name: name for name in names}, names[0])
         self._show_model()
         show_chosen = Coalesced(self._show_model)
         self._name.param.watch(lambda _: show_chosen(), "value")
@@ -72,7 +72,7 @@ class LedgerViews:
         self.alerts.load()
         names = self._list_names()
         if names != list(self._name.options):
-            pn.state.execute(lambda: offer(self._name, {name: name for name in names}, self._name.value))
+            pn.state.execute(lambda: set_options(self._name, {name: name for name in names}, self._name.value))
         if shown := self._models.get(self._name.value):  # none yet while it is being made
             shown.load()
 
@@ -135,7 +135,7 @@ class Monitoring:
 
     def _set_html(self, place: pn.pane.HTML, text: str) -> None:
         if place.object != text:
-            pn.state.execute(lambda: setattr(place, "object", text))
+            set_html(place, text)
 
 
 def page(context: PageContext) -> Viewable:

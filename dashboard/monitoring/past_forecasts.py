@@ -15,7 +15,7 @@ import polars as pl
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
 
 from dashboard.monitoring.watched import SHOWN
-from dashboard.ui.blocks import html, legend
+from dashboard.ui.blocks import chart, html, legend
 from dashboard.ui.open_time import OpenTime
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.time_axis import TimeAxis
@@ -132,8 +132,8 @@ class PastChart:
 
     def show(self, path: PastPath, place_N: Floats) -> None:
         quote = self._context.settings.quote_of(self._symbol)
-        self._of_fans.tooltips = [*fan_tips(path), ("What came", "@came")]
-        self._of_missed.tooltips = [*fan_tips(path), ("What came, outside", "@close{%f}")]
+        self._of_fans.tooltips = [*fan_tips(path), ("Outcome", "@came")]
+        self._of_missed.tooltips = [*fan_tips(path), ("Outcome, outside", "@close{%f}")]
         prices = price_format(quote, float(path.median_N[-1]))
         show_prices(self.plot, prices)
         came = ["not known yet" if np.isnan(close) else prices.number(close) for close in path.close_N]
@@ -155,8 +155,8 @@ class PastChart:
         colours = self._colours
         entries = [
             (colours.fan, "median, and 50, 80 and 90 % intervals"),
-            (colours.ink, "what came"),
-            (colours.falling, "what came outside of 80 % (crosses)"),
+            (colours.ink, "outcome"),
+            (colours.falling, "outcome outside of 80 % (crosses)"),
         ]
         return legend(entries)
 
@@ -172,7 +172,7 @@ class PastForecasts:
         self._span = TimeSpan(self._chart.plot, (max(last - WEEK_PLACES, first), last), self._find_whole, DAY_PLACES)
         for edge in ("start", "end"):
             self._span.range.on_change(edge, self._moved)
-        picture = pn.pane.Bokeh(self._chart.plot, sizing_mode="stretch_width", margin=0)
+        picture = chart(self._chart.plot)
         self.view = pn.Column(
             pn.FlexBox(*self._span.buttons), picture, self._says, html(f'<p class="quiet">{HINT} {LIMIT_HINT}</p>'),
             sizing_mode="stretch_width", margin=0,

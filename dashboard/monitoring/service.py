@@ -91,7 +91,7 @@ def data_view(client: Client, heartbeats: Sequence[Heartbeat], zone: ZoneInfo, n
     found = table("Last hourly bars", ("Symbol", f"Closed, {escape(zone.key)}", "Ago"), bars, text=(1, 2))
     if not beats:
         return f'{found}<p class="quiet">No command was seen at work yet: monitor and watcher leave a word here.</p>'
-    return found + table("Last seen at work", ("What", "Of", at, "Ago"), beats, text=(1, 2, 3))
+    return found + table("Last heartbeats", ("What", "Of", at, "Ago"), beats, text=(1, 2, 3))
 
 
 def bar_words(client: Client, symbol: str, zone: ZoneInfo, now: datetime) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import panel as pn
 
 from dashboard.monitoring.incidents import silences_table
 from dashboard.monitoring.watched import Alarms, WatchedLedger
-from dashboard.ui.blocks import Choice, html, offer
+from dashboard.ui.blocks import Choice, html, set_options
 from dashboard.ui.confirmation import Confirmation
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
@@ -50,17 +50,17 @@ class SilencePanel:
         shown = [widgets, self._confirmation.view] if password else [off]
         self.view = pn.Column(self._table, *shown, sizing_mode="stretch_width", margin=0)
 
-    def offer(self, alarms: Alarms) -> None:
+    def update(self, alarms: Alarms) -> None:
         """Call it where the document may be changed."""
         self._table.object = silences_table(alarms.silences, self._zone)
         open_ones: list[Scope] = [(row.rule, row.subject) for row in alarms.open]
         rules = dict.fromkeys([rule for rule, _ in open_ones] + list(RULES))
         scopes = dict.fromkeys(open_ones + [(rule, None) for rule in rules])
         options = {f"{rule} of {subject or 'any subject'}": (rule, subject) for rule, subject in scopes}
-        offer(self._scope, options, _kept(self._scope, options))
+        set_options(self._scope, options, _kept(self._scope, options))
         self._silences = {row.number: row for row in alarms.silences}
         ends = {f"{describe_scope(row)} ({number})": number for number, row in self._silences.items()}
-        offer(self._ended, ends, _kept(self._ended, ends))
+        set_options(self._ended, ends, _kept(self._ended, ends))
         self._ended.visible = self._end.visible = bool(self._silences)
 
     def _ask(self) -> None:

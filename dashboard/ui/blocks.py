@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
+from bokeh.plotting import figure
 from panel.reactive import Syncable
 from panel.viewable import Viewable
 
@@ -18,35 +19,35 @@ SKY, ORANGE, PURPLE = "#56B4E9", "#E69F00", "#CC79A7"
 CSS = CARDS + Path(__file__).with_name("blocks.css").read_text()  # inside of Panel's shadow roots
 
 
-class AtOnce(Syncable):
-    """Apply a choice or a text at once: in Panel's threads, the next click could overtake it."""
+class Synchronous(Syncable):
+    """Apply a choice or a text in the event loop: in Panel's threads, the next click could overtake it."""
 
     def _server_change(self, doc: Any, ref: str, subpath: str | None, attr: str, old: Any, new: Any) -> None:
         super()._server_change(doc, ref, subpath, attr, old, new)
         self._change_event(doc)
 
 
-class Choice(AtOnce, pn.widgets.Select):
+class Choice(Synchronous, pn.widgets.Select):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)  # type: ignore[no-untyped-call]
 
 
-class ButtonChoice(AtOnce, pn.widgets.RadioButtonGroup):
+class ButtonChoice(Synchronous, pn.widgets.RadioButtonGroup):
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)  # type: ignore[no-untyped-call]
 
 
-def offer(choice: Choice, options: Mapping[str, object], value: object) -> None:
+def set_options(choice: Choice, options: Mapping[str, object], value: object) -> None:
     """Set options and value, where the document may be changed; unchanged ones trigger no event."""
     if dict(choice.options) != options or choice.value != value:
         choice.param.update(options=dict(options), value=value)
 
 
-class Reason(AtOnce, pn.widgets.TextInput):
+class Reason(Synchronous, pn.widgets.TextInput):
     pass
 
 
-class Secret(AtOnce, pn.widgets.PasswordInput):
+class Secret(Synchronous, pn.widgets.PasswordInput):
     pass
 
 
@@ -58,6 +59,15 @@ def symbol_list(symbols: Sequence[str]) -> Choice:
 def html(text: str = "", *, height: int = 0) -> pn.pane.HTML:
     """HTML in the page's theme; `height` is kept free for text that comes later."""
     return pn.pane.HTML(text, stylesheets=[CSS], sizing_mode="stretch_width", min_height=height, margin=(4, 0))
+
+
+def set_html(pane: pn.pane.HTML, text: str) -> None:
+    """Set the pane's HTML where the document may be changed."""
+    pn.state.execute(lambda: setattr(pane, "object", text))
+
+
+def chart(plot: figure) -> pn.pane.Bokeh:
+    return pn.pane.Bokeh(plot, sizing_mode="stretch_width", margin=0)
 
 
 def problem(text: str) -> pn.pane.HTML:

@@ -7,7 +7,7 @@ from time import monotonic
 import panel as pn
 
 from dashboard.operator import operator_of, visitor_address
-from dashboard.ui.blocks import Reason, Secret, alert, html
+from dashboard.ui.blocks import Reason, Secret, alert, html, set_html
 from dashboard.ui.loading import asking
 from lstm_ts.errors import ConfigError
 
@@ -64,4 +64,4 @@ class Confirmation:
             self._set_message(done)
 
     def _set_message(self, text: str) -> None:
-        pn.state.execute(lambda: setattr(self._said, "object", text))
+        set_html(self._said, text)

@@ -1,4 +1,4 @@
-"""Time on which closed hours have no room, and the day of trading that a bar belongs to.
+"""Time on which closed hours are left out, and the day of trading that a bar belongs to.
 
 Legend: S spans, N moments (microseconds since 1970).
 """

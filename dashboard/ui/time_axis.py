@@ -1,4 +1,4 @@
-"""An axis of times on which closed hours have no room.
+"""An axis of times on which closed hours are left out.
 
 Legend: P moments, ascending, each at a place of its own: hours, or candles.
 """

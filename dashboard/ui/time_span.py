@@ -18,7 +18,7 @@ TOUCHED = "if (matchMedia('(pointer: coarse)').matches) tools.forEach(tool => { 
 IS_ALLOWED = "const {start, end, min_interval, last_allowed} = range, allowed = end - start >= min_interval - 1e-6\n"
 REMEMBER = IS_ALLOWED + "if (allowed) range.last_allowed = {start, end}"
 TAKE_BACK = IS_ALLOWED + "if (!allowed && last_allowed) range.setv(last_allowed)"
-HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours have no room."
+HINT = "A mouse drags, and its wheel zooms; the buttons do the same. Closed hours are left out."
 # A moment in the zones of `args`, formatted in the browser; in the second zone only if it is another time there.
 MOMENT = """const day = {weekday: "short", day: "2-digit", month: "short", year: "numeric"}
 const told = (zone, options) => new Date(value).toLocaleString("en-GB",
