@@ -1,85 +1,67 @@
-"""Errors of users and of what they depend on. Each message is one sentence that says what to do next.
-
-LstmTsError                 exit code 2 at an entry point, no traceback
-├── ConfigError             a value in the configuration is out of range (also a ValueError)
-├── DataError
-│   ├── NoSuchFile          a path or a glob that matches nothing
-│   ├── NoRows              nothing stored, or nothing in the span asked for
-│   ├── UnknownFormat       a file whose first lines fit no known format
-│   ├── WrongZone           an unknown time zone, or one that puts minutes into closed hours
-│   ├── TooManyRejects      more bad rows than `max_reject_share`; nothing was stored
-│   └── NotEnoughBars       fewer bars than one window needs, or none that a market could have made
-├── BrokerError             the broker refuses, or its account, contract or clock is not what it must be
-│   └── BrokerUnavailable   no answer: a later attempt may succeed
-├── ArtifactError           a model folder that is incomplete, altered, or made for other windows
-├── LedgerError             the operations database does not answer, or its schema is newer than the code
-│   └── RowRefused          it answers, and refuses a row for what is in it
-├── DeliveryError           a message that its receiver did not take
-└── RegistryError           the model registry does not answer, lacks what is asked for, or holds an altered version
-"""
+"""Errors of users and of what they depend on. Each message is one sentence that says what to do next."""
 
 MISTAKE = 2  # exit code
 
 
 class LstmTsError(Exception):
-    """Root of the tree."""
+    """Root of the package's errors: exit code 2 at an entry point, no traceback."""
 
 
 class ConfigError(LstmTsError, ValueError):
-    pass
+    """A value in the configuration is out of range (also a ValueError)."""
 
 
 class DataError(LstmTsError):
-    pass
+    """Bars, or files of bars, that cannot be used."""
 
 
 class NoSuchFile(DataError):
-    pass
+    """A path or a glob that matches nothing."""
 
 
 class NoRows(DataError):
-    pass
+    """Nothing is stored, or nothing in the requested span."""
 
 
 class UnknownFormat(DataError):
-    pass
+    """A file whose first lines fit no known format."""
 
 
 class WrongZone(DataError):
-    pass
+    """An unknown time zone, or one that puts minutes into closed hours."""
 
 
 class TooManyRejects(DataError):
-    pass
+    """More bad rows than `max_reject_share`; nothing was stored."""
 
 
 class NotEnoughBars(DataError):
-    pass
+    """Fewer bars than one window needs, or none that a market could have made."""
 
 
 class BrokerError(LstmTsError):
-    pass
+    """The broker refuses, or its account, contract or clock is not what it must be."""
 
 
 class BrokerUnavailable(BrokerError):
-    pass
+    """No answer: a later attempt may succeed."""
 
 
 class ArtifactError(LstmTsError):
-    pass
+    """A model folder that is incomplete, altered, or made for other windows."""
 
 
 class LedgerError(LstmTsError):
-    pass
+    """The operations database does not answer, or its schema is newer than the code."""
 
 
 class RowRefused(LedgerError):
-    pass
+    """The database answers, but refuses a row for what is in it."""
 
 
 class RegistryError(LstmTsError):
-    pass
+    """The model registry does not answer, lacks what is requested, or holds an altered version."""
 
 
 class DeliveryError(LstmTsError):
-    pass
+    """A message that its receiver did not accept."""
