@@ -112,7 +112,7 @@ class SimulatedOperator:
             for block in message["message"].split("\n\n"):
                 print(f"{'':18}{block.splitlines()[0]}", flush=True)
                 if found := re.search(r"^Incident (\d+): (\w+) of ", block, re.MULTILINE):
-                    kind = "ended" if block.startswith("Over since") else "opened"
+                    kind = "ended" if block.startswith("Ended ") else "opened"
                     self.reported[int(found[1]), kind] += 1
                     self.rules[int(found[1])] = found[2]
             if "Stop: the challenger" in message["message"] and self.next_challenger:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 
 def end_by_signal(number: int, _: object) -> None:
-    """End the process as the signal does by default. Polars ignores Ctrl-C where SIG_DFL stands when it is imported."""
+    """End the process as the signal does by default. Polars ignores Ctrl-C where SIG_DFL is set when it is imported."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
@@ -48,7 +48,7 @@ _MODULES |= dict.fromkeys(("TrainedModel", "load"), "trained_model")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what Python offers when it is first asked for: commands need nothing of it."""
+    """Import the Python API on first use: commands need nothing of it."""
     if name in _MODULES:
         return getattr(import_module(f"lstm_ts.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

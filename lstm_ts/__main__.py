@@ -21,7 +21,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "lstm-ts COMMAND --help tells the values of a command,",
+            "lstm-ts COMMAND --help lists a command's settings,",
             'eval "$(lstm-ts -sc install=bash)" has the shell complete them.',
         ]
     )

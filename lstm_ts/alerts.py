@@ -55,31 +55,31 @@ class AlertRequest:
     reason: str | None
 
 
-def answer(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
+def answer(ledger: Ledger, alerts: Alerts, request: AlertRequest, at: datetime) -> str:
     """Run the action; return the text to print.
 
     Raises    ConfigError: an unknown action, or an option that it lacks or does not read
               DeliveryError: a receiver did not take the test
     """
-    check_action(asked, OPTIONS)
-    if not 0 <= asked.days <= MOST_DAYS:
-        raise ConfigError(f"Expected days from 0 to {MOST_DAYS}, got {asked.days:g}")
-    match asked.action:
+    check_action(request, OPTIONS)
+    if not 0 <= request.days <= MOST_DAYS:
+        raise ConfigError(f"Expected days from 0 to {MOST_DAYS}, got {request.days:g}")
+    match request.action:
         case "list":
-            return _list(ledger, alerts, asked, at)
+            return _list(ledger, alerts, request, at)
         case "test":
             return _test(alerts, at)
         case "silence":
-            return _silence(ledger, asked, at)
+            return _silence(ledger, request, at)
         case "unsilence":
-            return _unsilence(ledger, asked, at)
+            return _unsilence(ledger, request, at)
         case _:  # close
-            return _close(ledger, asked, at)
+            return _close(ledger, request, at)
 
 
-def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> str:
+def _list(ledger: Ledger, alerts: Alerts, request: AlertRequest, at: datetime) -> str:
     with ledger.transaction() as connection:
-        incidents = read_incidents(connection, since=at - timedelta(days=asked.days))
+        incidents = read_incidents(connection, since=at - timedelta(days=request.days))
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=at)
         folded = read_incident_days(connection)
     active = [_describe(row, deliveries, silences) for row in incidents if row.ended_at is None]
@@ -88,7 +88,7 @@ def _list(ledger: Ledger, alerts: Alerts, asked: AlertRequest, at: datetime) -> 
     return "\n".join(
         [
             *_section("Open", active),
-            *_section(f"Over, within the last {asked.days:g} days", ended),
+            *_section(f"Ended in the last {request.days:g} days", ended),
             *(_section("Counted by day, since they ended long ago", _describe_folded(folded)) if folded else []),
             *_section("Silenced", [_describe_silence(row) for row in silences]),
             f"Receivers: {receivers}",
@@ -111,7 +111,7 @@ def _section(title: str, items: list[str]) -> list[str]:
 def _describe(row: IncidentRow, deliveries: list[DeliveryRow], silences: list[SilenceRow]) -> str:
     ended = f" until {format_time(row.ended_at)}" if row.ended_at else ""
     silence = find_silence(row, silences)
-    severity = "told to nobody" if row.severity == Severity.NONE else row.severity
+    severity = "not sent" if row.severity == Severity.NONE else row.severity
     facts = [f"  {row.number}  {severity}: {row.rule} of {row.subject}, since {format_time(row.began_at)}{ended}"]
     facts += [f"silenced until {format_time(silence.until)}"] if silence else []
     facts += [_describe_delivery(each) for each in deliveries if each.number == row.number]
@@ -120,8 +120,8 @@ def _describe(row: IncidentRow, deliveries: list[DeliveryRow], silences: list[Si
 
 def _describe_delivery(row: DeliveryRow) -> str:
     if row.sent_at:
-        return f"{row.kind} told {row.receiver}"
-    return f"{row.kind} not yet told {row.receiver} ({row.trouble or 'cut off'}; {row.attempts} attempts)"
+        return f"{row.kind} sent to {row.receiver}"
+    return f"{row.kind} not yet sent to {row.receiver} ({row.trouble or 'cut off'}; {row.attempts} attempts)"
 
 
 def _describe_silence(row: SilenceRow) -> str:
@@ -134,20 +134,22 @@ def _test(alerts: Alerts, at: datetime) -> str:
         raise ConfigError(f"Expected a receiver of alerts, got none; {NO_RECEIVER}")
     sentence = f"This is a test of lstm_ts on {socket.gethostname()} by {user()}, {format_time(at)}: nothing is wrong."
     message = Message("[test] lstm_ts", f"{sentence}\nMore: {alerts.command}", "success")
-    told = dict(deliver({name: (url, message) for name, url in receivers.items()}, alerts.timeout_s))
-    if failed := [f"{name}: {trouble}" for name, trouble in told.items() if trouble]:
+    results = dict(deliver({name: (url, message) for name, url in receivers.items()}, alerts.timeout_s))
+    if failed := [f"{name}: {error}" for name, error in results.items() if error]:
         raise DeliveryError(
-            f"Expected every receiver to take a test message, got {'; '.join(failed)}; see that it is up and "
-            f"LSTM_TS_ALERT_URLS right"
+            f"Expected every receiver to accept a test message, got {'; '.join(failed)}; check that it is up and "
+            f"LSTM_TS_ALERT_URLS is correct"
         )
-    return "\n".join(f"{name} has taken a test message." for name in told)
+    return "\n".join(f"{name} accepted the test message." for name in results)
 
 
-def _silence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    rule, until, reason = _rule(asked), read_until(require(asked, "until"), at), require(asked, "reason")
-    row = SilenceRow(0, rule, asked.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
+def _silence(ledger: Ledger, request: AlertRequest, at: datetime) -> str:
+    rule, until, reason = _rule(request), read_until(require(request, "until"), at), require(request, "reason")
+    row = SilenceRow(0, rule, request.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
     silence(ledger, row)
-    return f"Nobody is told of {describe_scope(row)} until {format_time(until)}.{_advise_on_subject(ledger, row, at)}"
+    return (
+        f"Alerts of {describe_scope(row)} are silenced until {format_time(until)}.{_advise_on_subject(ledger, row, at)}"
+    )
 
 
 def _advise_on_subject(ledger: Ledger, silenced: SilenceRow, at: datetime) -> str:
@@ -164,23 +166,23 @@ def _advise_on_subject(ledger: Ledger, silenced: SilenceRow, at: datetime) -> st
     )
 
 
-def _unsilence(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    rule = _rule(asked)
+def _unsilence(ledger: Ledger, request: AlertRequest, at: datetime) -> str:
+    rule = _rule(request)
 
     def is_wanted(row: SilenceRow) -> bool:
-        return row.rule == rule and asked.subject in (None, row.subject)
+        return row.rule == rule and request.subject in (None, row.subject)
 
     found = unsilence(ledger, is_wanted, at=at, by=user())
     if not found:
         raise ConfigError(
-            f"Expected a silence in force of rule={rule} subject={asked.subject or 'null'}, got none; "
+            f"Expected a silence in force of rule={rule} subject={request.subject or 'null'}, got none; "
             f"python -m lstm_ts.alerts shows those in force"
         )
-    return "\n".join(f"What is found of {describe_scope(row)} is told again." for row in found)
+    return "\n".join(f"Alerts of {describe_scope(row)} are no longer silenced." for row in found)
 
 
-def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
-    number, reason = require(asked, "number"), require(asked, "reason")
+def _close(ledger: Ledger, request: AlertRequest, at: datetime) -> str:
+    number, reason = require(request, "number"), require(request, "reason")
     with ledger.exclusive_alerts(), ledger.transaction() as connection:
         found = next((row for row in read_active(connection) if row.number == number and row.opened_at), None)
         if found is None:
@@ -189,14 +191,17 @@ def _close(ledger: Ledger, asked: AlertRequest, at: datetime) -> str:
             )
         closed = f"closed by {user()} ({reason}): {found.sentence}"
         put_incidents(connection, [replace(found, ended_at=at, sentence=closed)])
-    said = f"{user()} has closed incident {number}, {found.rule} of {found.subject}: {reason}"
+    message = f"{user()} has closed incident {number}, {found.rule} of {found.subject}: {reason}"
     facts = {"rule": found.rule, "subject": found.subject, "actor": user(), "reason": reason, "incident": number}
-    audit("incident_closed", said, **facts)
-    return f"Incident {number} is over; the next run tells whom it was told. Found again, it is another one."
+    audit("incident_closed", message, **facts)
+    return (
+        f"Incident {number} is closed; the next run notifies its receivers. "
+        "If the problem recurs, a new incident opens."
+    )
 
 
-def _rule(asked: AlertRequest) -> str:
-    rule = str(require(asked, "rule"))
+def _rule(request: AlertRequest) -> str:
+    rule = str(require(request, "rule"))
     if rule not in RULES:
         raise ConfigError(f"Expected a rule of {', '.join(RULES)}, got rule={rule}; choose one of them")
     return rule
@@ -211,7 +216,7 @@ def read_until(text: str, at: datetime) -> datetime:
         until = None
     if until is None or until <= at:
         raise ConfigError(
-            f"Expected a time to come, got until={text}; write it as 4h, 2d, or a time in UTC such as "
+            f"Expected a future time, got until={text}; write it as 4h, 2d, or a time in UTC such as "
             f"{at + UNITS['d']:%Y-%m-%dT%H:%M}"
         )
     return until

@@ -67,8 +67,8 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
 
     Raises    ConfigError: a start, scaler policy or fold that does not exist
     """
-    asked = to_json(cfg)
-    starts, scaler, wanted = asked["starts"], asked["scaler"], asked["folds"]
+    settings = to_json(cfg)
+    starts, scaler, wanted = settings["starts"], settings["scaler"], settings["folds"]
     known = isinstance(starts, list) and starts and set(starts) <= {SCRATCH, PREVIOUS}
     if not known or scaler not in (REFIT, PREVIOUS):
         raise ConfigError(
@@ -79,7 +79,7 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
-    decisive = select_decisive(asked)
+    decisive = select_decisive(settings)
     seen = {fold: [each.decisive for each in select_bars(bars, fold)] for fold in folds}
     plans: dict[str, list[Training]] = {start: [] for start in starts}
     for start, trainings in plans.items():
@@ -128,7 +128,7 @@ def _train(cfg: DictConfig, training: Training, bars: Sequence[SymbolBars]) -> N
     work = training.folder.with_name(f".{training.folder.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
     with ExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, work, ignore_errors=True)  # it is there no more once it has its own name
+        cleanup.callback(shutil.rmtree, work, ignore_errors=True)  # it no longer exists once it has its own name
         data = make_data(cfg, select_bars(bars, fold), split, kept_scalers=kept)
         fitted = fit(cfg, data, build_trainer(cfg, work), start=next(iter(previous.values()), None))
         shutil.rmtree(work / "checkpoints")

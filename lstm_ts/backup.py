@@ -201,7 +201,7 @@ def _check_champions(registry: Registry) -> None:
 
 def _expect(what: str, wanted: object, got: object) -> None:
     if wanted != got:
-        raise DataError(f"Expected {what} as they were backed up, got {got}; restore once more, into another place")
+        raise DataError(f"Expected {what} as they were backed up, got {got}; restore again, into another place")
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -63,13 +63,13 @@ class Place:
             return []
         served = self.registry != self.ledger and REGISTRY not in self.databases
         what = "MLflow's server" if served else "the models, which MLflow's artifact store has"
-        return [f"Not in it: {what}; back that up next, by its own means"]
+        return [f"Not included: {what}; back that up separately"]
 
 
 def check_new(folder: Path, place: Place) -> None:
     """Raises    ConfigError: the folder exists, or lies in what is copied into it"""
     if folder.exists():
-        raise ConfigError(f"Expected a new folder for the backup, got {folder}, which is there; give another folder=…")
+        raise ConfigError(f"Expected a new folder for the backup, got {folder}, which exists; give another folder=…")
     for copied in filter(None, (place.data, place.artifacts)):
         if folder.is_relative_to(copied.resolve()):
             raise ConfigError(

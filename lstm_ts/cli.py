@@ -86,7 +86,7 @@ class Checks(Callback):
     """Reject a configuration before Hydra makes a run folder for it; leave a refused job with one sentence."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        with _one_sentence():  # Hydra goes on after an exception of a callback, but not after SystemExit
+        with _one_sentence():  # Hydra continues after an exception of a callback, but not after SystemExit
             check_configuration(config, config.hydra)
 
     on_multirun_start = on_run_start
@@ -154,7 +154,7 @@ def compose(config_name: str, overrides: Sequence[str], *, single: bool = False)
 
 @contextmanager
 def _own_hydra(job_name: str) -> Iterator[None]:
-    """Let Hydra, which is one for the process, read this package's files, one thread at a time; then restore it."""
+    """Let Hydra, which is global to the process, read this package's files, one thread at a time; then restore it."""
     with HYDRA:
         others, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
         GlobalHydra.instance().clear()

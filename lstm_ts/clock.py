@@ -2,7 +2,7 @@
 
     LSTM_TS_CLOCK="2015-03-02T00:00:00Z"                            stands still
     LSTM_TS_CLOCK="2015-03-02T00:00:00Z 60 2026-11-28T21:00:00Z"    was the first at the second, runs 60 times as fast
-    LSTM_TS_CLOCK=/tmp/clock                                        the contents of that file, read anew for each time
+    LSTM_TS_CLOCK=/tmp/clock                                        the contents of that file, read again for each time
 
 All processes that have the same text in their environment agree, whenever they start. Timeouts, latencies and the pace
 of requests stay real, and so do the stamps of other programs: MLflow's, Dagster's schedule, log lines.
@@ -60,7 +60,7 @@ def fix_hint() -> str:
 
 
 def check_after(opened: datetime) -> None:
-    """Raises    ConfigError: the stored bar that opened then is one of hours to come"""
+    """Raises    ConfigError: the stored bar that opened then is in the future"""
     if opened > (at := now()) + SKEW:
         raise ConfigError(
             f"Expected a time after the last stored bar, which opened at {opened:%Y-%m-%d %H:%M} UTC, "
@@ -105,7 +105,7 @@ def _parse(words: Sequence[str], real: datetime) -> Clock:
     if len(words) == 1:
         return Clock(_moment(words[0]), 0.0, real)
     if len(words) != 3:
-        raise ValueError(f"it has {len(words)} words, where one says where it stands, and three how it runs")
+        raise ValueError(f"it has {len(words)} words, where one says the time, and three how it runs")
     start, speed, since = words
     if not 0 < float(speed) <= FASTEST:
         raise ValueError(f"a speed is above 0 and at most {FASTEST:g}")

@@ -107,7 +107,7 @@ def _read(text: str, words: Sequence[str], command: str) -> str:
     if text.startswith("~") and not is_group(key):
         raise ConfigError(f"Expected a value for each key, got {text}, which deletes one; leave it out")
     if re.fullmatch(r"<[^<>]+>", value) and not _names_file(value):
-        raise ConfigError(f"Expected a value for {key}, got {value}, which stands for one; put your own in its place")
+        raise ConfigError(f"Expected a value for {key}, got {value}, a placeholder; replace it")
     if "=" not in text and not text.startswith("~"):
         raise ConfigError(f"Expected key=value, got {text}; {_advise(text, words, command)}")
     if not key or key != key.strip() or (value != value.lstrip() and value.strip()):

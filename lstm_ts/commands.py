@@ -88,7 +88,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "alerts": Command(
         "lstm_ts.alerts",
-        "list and silence alerts, try their receivers",
+        "list and silence alerts, test their receivers",
         "Receivers are the addresses in LSTM_TS_ALERT_URLS.",
         "action=silence rule=disk until=4h reason='old runs are being removed'",
         ("monitor",),

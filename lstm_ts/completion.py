@@ -9,20 +9,20 @@ FLAGS = ("-sc", "--shell-completion")
 LINE, POINT = "COMP_LINE", "COMP_POINT"  # set by the shell: the line so far, and the cursor's position in it
 
 
-def complete(asked: str) -> None:
+def complete(request: str) -> None:
     """Print the shell's script, or the words that can follow `COMP_LINE`.
 
-    asked   install=bash, uninstall=fish, query=zsh, …
+    request   install=bash, uninstall=fish, query=zsh, …
     """
     words = os.environ.get(LINE, "").split()
-    if asked.startswith("query=") and (len(words) < 2 or words[1] not in COMMANDS):
+    if request.startswith("query=") and (len(words) < 2 or words[1] not in COMMANDS):
         print(" ".join(COMMANDS))
         return
-    command = words[1] if asked.startswith("query=") else "process"
+    command = words[1] if request.startswith("query=") else "process"
     _leave_out(command)
     from lstm_ts.cli import entry_point
 
-    sys.argv = ["lstm-ts", FLAGS[0], asked]
+    sys.argv = ["lstm-ts", FLAGS[0], request]
     entry_point(command)(lambda cfg: None)()
 
 

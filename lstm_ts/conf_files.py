@@ -66,8 +66,8 @@ def explain_file(error: yaml.YAMLError | UnicodeDecodeError, path: Path) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"Expected {path} in UTF-8, got {error.reason} at byte {error.start}; save it as UTF-8"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        said = ", ".join(filter(None, [error.context, error.problem]))
-        return f"Expected YAML in {path}, got in line {error.problem_mark.line + 1}: {said}; correct it"
+        message = ", ".join(filter(None, [error.context, error.problem]))
+        return f"Expected YAML in {path}, got in line {error.problem_mark.line + 1}: {message}; correct it"
     return f"Expected YAML in {path}, got: {' '.join(str(error).split())}; correct it"
 
 

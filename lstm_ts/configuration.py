@@ -44,30 +44,30 @@ def to_json(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def check_action(asked: Any, options: Mapping[str, Sequence[str]]) -> None:
-    """asked     what a command line asks for, as its `action`
+def check_action(request: Any, options: Mapping[str, Sequence[str]]) -> None:
+    """request   what a command line requests, as its `action`
     options   of each action
     Raises    ConfigError: no such action, or one that does not read an option that is set
     """
-    if asked.action not in options:
+    if request.action not in options:
         *actions, last = options
-        raise ConfigError(f"Expected action={', '.join(actions)} or {last}, got {asked.action}")
+        raise ConfigError(f"Expected action={', '.join(actions)} or {last}, got {request.action}")
     for option in dict.fromkeys(chain(*options.values())):
-        if option not in options[asked.action] and (value := getattr(asked, option)) is not None:
+        if option not in options[request.action] and (value := getattr(request, option)) is not None:
             readers = ", ".join(action for action, read in options.items() if option in read)
             raise ConfigError(
-                f"Expected no {option} for action={asked.action}, got {option}={value}; leave it out, or choose "
+                f"Expected no {option} for action={request.action}, got {option}={value}; leave it out, or choose "
                 f"action={readers}"
             )
 
 
-def require(asked: Any, option: str) -> Any:
-    """asked    what a command line asks for, as its `action`    Raises    ConfigError: it lacks the option"""
-    value = getattr(asked, option)
+def require(request: Any, option: str) -> Any:
+    """request    what a command line requests, as its `action`    Raises    ConfigError: it lacks the option"""
+    value = getattr(request, option)
     if value is None or not str(value).strip():
-        raise ConfigError(f"Expected {option}=… for action={asked.action}, got none")
+        raise ConfigError(f"Expected {option}=… for action={request.action}, got none")
     if OmegaConf.is_list(value):
-        raise ConfigError(f"Expected one {option} for action={asked.action}, got {value}")
+        raise ConfigError(f"Expected one {option} for action={request.action}, got {value}")
     return value
 
 
@@ -77,7 +77,7 @@ def reject_options(cfg: DictConfig, *options: str) -> None:
     typed = {key_of(text).partition(".")[0]: text for text in overrides}
     for option in options:
         if got := typed.get(option) if OmegaConf.is_dict(cfg[option]) else cfg[option]:
-            raise ConfigError(f"Expected no {option} here, which only train heeds, got {got}; leave it out")
+            raise ConfigError(f"Expected no {option} here, which only train reads, got {got}; leave it out")
 
 
 def reject_relaunch(cfg: DictConfig) -> None:
@@ -211,5 +211,5 @@ def typed_choice(cfg: DictConfig) -> str:
 
 
 def construct_alerts(cfg: DictConfig) -> Any:
-    """Return the `Alerts`, whose messages tell the command of these folders."""
+    """Return the `Alerts`, whose messages name the command of these folders."""
     return construct(cfg.alerts, paths=typed_paths(cfg.paths))

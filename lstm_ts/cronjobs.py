@@ -17,10 +17,10 @@ from lstm_ts.plan import Plan, asset_prefix, make_plan
 
 IMAGE = "lstm_ts/jobs"  # replaced by kustomize
 MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pods, whose host names differ
-WATCH = "*/10 * * * *"  # whether all of it is at work, from outside
+WATCH = "*/10 * * * *"  # check from outside that everything runs
 LONGEST_NAME = 52  # of a CronJob: its Jobs append 11 characters
 RETRAINING_IS_DUE = 3  # exit code of `lstm_ts.monitor`
-KEEP_ON, TELL_FAILURE = "|| failed=$?", "exit ${failed:-0}"  # what follows runs all the same, such as the monitor
+KEEP_ON, REPORT_FAILURE = "|| failed=$?", "exit ${failed:-0}"  # what follows runs anyway, such as the monitor
 MACROS = {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
 PART = re.compile(r"(?:[*?]|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/[1-9]\d{0,2})?")  # of a field, between commas
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -100,10 +100,10 @@ def build_scripts(cfg: DictConfig, plan: Plan, symbol: str) -> Iterator[tuple[st
     drifted = f"( code=$?; [ $code = {RETRAINING_IS_DUE} ] || exit $code; {retraining}; {retrain} )"
     days = f"span.start=$(date -u -d '{cfg.look_back_days} days ago' +%F) span.end=$(date -u +%F) again=true"
     from_the_first_day = command("ingest", f"span.start={plan.first_day:%Y-%m-%d}")
-    hourly = f"{ingest} {KEEP_ON}", f"{process} {KEEP_ON}", f"{command('monitor')} || {drifted}", TELL_FAILURE
+    hourly = f"{ingest} {KEEP_ON}", f"{process} {KEEP_ON}", f"{command('monitor')} || {drifted}", REPORT_FAILURE
     yield "hourly", cfg.cron.hourly, _script(*hourly)
     yield "watch", WATCH, f"{MACHINE} {command('monitor', 'action=watch')}"
-    nightly = reporting("nightly"), command("ingest", shell=f"{days} {KEEP_ON}"), process, TELL_FAILURE
+    nightly = reporting("nightly"), command("ingest", shell=f"{days} {KEEP_ON}"), process, REPORT_FAILURE
     yield "nightly", cfg.cron.nightly, _script(*nightly)
     yield "weekly", cfg.cron.weekly, _script(retraining, retrain)
     yield "first", None, _script(from_the_first_day, process, retrain)

@@ -64,7 +64,7 @@ def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -
     its = forecaster.provenance
     network = forecaster.learnt or (its,)
     last = network[-1]
-    told = {
+    fields = {
         "Model": f"{its.symbol}, {forecaster.spec.tsteps} hours in, {forecaster.spec.horizon} session hours ahead",
         "Version": version or "none: read from a folder",
         "Folder": str(folder),
@@ -74,7 +74,7 @@ def describe_model(forecaster: Forecaster, folder: Path, *, version: str = "") -
         "Seed": str(its.seed),
         "Code": its.code_revision,
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in fields.items() if text}
 
 
 def _describe_bars(provenance: Provenance) -> str:

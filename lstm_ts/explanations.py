@@ -110,7 +110,7 @@ def unknown_key(key: str, got: str, cfg: DictConfig, command: str, choices: Mapp
     known = {name: value for name, value in flatten(OmegaConf.to_container(cfg)) if name != key}
     known = {name: value for name, value in known.items() if name.split(".")[0] not in UNCHECKED_GROUPS}
     if found := _takes(cfg, key):
-        return f"Expected a key of {command}, got {got}; {found} has it all the same: write +{got.lstrip('+')}"
+        return f"Expected a key of {command}, got {got}; {found} takes it anyway: write +{got.lstrip('+')}"
     if _likeness(key, "experiment") > NEAR:
         return f"Expected a key of {command}, got {got}; did you mean +experiment={value_of(got)}?"
     last = key.rpartition(".")[2]

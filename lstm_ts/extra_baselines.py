@@ -1,4 +1,4 @@
-"""Baselines that are fitted when a command is asked for them, by libraries that are extras.
+"""Baselines that are fitted on request, by libraries that are extras.
 
 Legend: G grid hours, N windows, H steps, Q levels.
 """
@@ -26,7 +26,7 @@ STOPPED_SHARE = 0.1  # of a span that a network was trained on whole, for LightG
 
 @dataclass(frozen=True)
 class ExtraBaselines:
-    """Those that a command is asked for.
+    """The requested ones.
 
     Raises    ConfigError: a step that is not forecast, or an extra that is not installed
     """
@@ -38,11 +38,11 @@ class ExtraBaselines:
     def __post_init__(self) -> None:
         if not all(isinstance(step, int) and 1 <= step <= self.horizon for step in self.lightgbm_steps):
             raise ConfigError(f"Expected lightgbm_steps within 1..{self.horizon}, got {list(self.lightgbm_steps)}")
-        for option, asked, package, extra in (
+        for option, requested, package, extra in (
             ("lightgbm_steps", self.lightgbm_steps, "lightgbm", "lightgbm"),
             ("garch", self.garch, "arch", "garch"),
         ):
-            if asked and find_spec(package) is None:
+            if requested and find_spec(package) is None:
                 raise ConfigError(f"Expected {package} to be installed for {option}; pip install 'lstm_ts[{extra}]'")
 
     def add(self, record: ForecastRecord, forecaster: Forecaster, hourly_bars: pl.DataFrame) -> ForecastRecord:

@@ -13,7 +13,7 @@ SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 FAULTS = FULL | FORBIDDEN | MISPLACED | DAMAGED | SCARCE
 # Rust's libraries and SQLite give the number in their text, or none.
 IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
-KERNELS = ("/proc/", "/sys/")  # where nothing can be made, of which the system says that it is not there
+KERNELS = ("/proc/", "/sys/")  # where nothing can be made, which the system reports as missing
 STDOUT = "<stdout>"  # as Python names it
 NO_TEMPORARY_FOLDER = "No usable temporary directory found"
 PHRASES = {
@@ -61,27 +61,28 @@ def _number(error: BaseException) -> int:
 
 
 def _sentence(number: int, error: BaseException) -> str:
-    said, path = os.strerror(number), _path(error)
+    reason, path = os.strerror(number), _path(error)
     if path == STDOUT:
-        return f"Expected room on the disk of stdout, got: {said}; the command has ended, and its output alone is lost"
+        return f"Expected room on the disk of stdout, got: {reason}; the command has ended, and only its output is lost"
     if number in FULL:
         where = f"the disk of {path}" if path else "the disk"
         return (
-            f"Expected room on {where}, got: {said}; free some, or set paths.data and paths.outputs, or a "
+            f"Expected room on {where}, got: {reason}; free some, or set paths.data and paths.outputs, or a "
             f"backup's folder, to another disk, and run the same command again"
         )
     if number in FORBIDDEN:
         return (
-            f"Expected {path or 'files'} to be readable and writable by this user, got: {said}; "
+            f"Expected {path or 'files'} to be readable and writable by this user, got: {reason}; "
             f"change the rights, or set paths.data and paths.outputs, or a backup's folder, to folders of this user"
         )
     if number in MISPLACED:
-        return f"Expected a place for {path or 'a file'}, got: {said}; move away what lies there, or set another path"
+        return f"Expected a place for {path or 'a file'}, got: {reason}; move away what lies there, or set another path"
     if number in SCARCE:
         return (
-            f"Expected more memory or open files than there are, got: {said}; end other processes, or raise the limits"
+            f"Expected more memory or open files than there are, got: {reason}; "
+            f"end other processes, or raise the limits"
         )
-    return f"Expected a disk that reads and writes {path or 'files'}, got: {said}; check the disk"
+    return f"Expected a disk that reads and writes {path or 'files'}, got: {reason}; check the disk"
 
 
 def _path(error: BaseException) -> str:

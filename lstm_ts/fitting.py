@@ -65,13 +65,13 @@ def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> An
         raise ConfigError(f"Expected bars of several symbols, each once, got {', '.join(names)}; join those of each")
     cfg = compose("train", to_overrides({"symbols": names, **quiet, **settings}), single=True)
     cfg.symbol = describe_symbol(bars[0].symbol)
-    cfg.logger = None  # of curves, into a folder that nobody has named
+    cfg.logger = None  # of curves, into a folder that was not given
     return cfg
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Leave out what a library tells of its own doings."""
+    """Silence a library's info messages."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Inputs of the gate for each symbol: the champion, held-out bars and the start of a standing drift."""
+"""Inputs of the gate for each symbol: the champion, held-out bars and the start of an active drift alarm."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class GateInputs:
     name: str  # of the registered model
     held: HoldoutData
     champion: Champion | None
-    drift_since: datetime | None  # about when the champion became worse, if its drift alarm stands
+    drift_since: datetime | None  # about when the champion became worse, if its drift alarm is active
 
     @property
     def against(self) -> str:

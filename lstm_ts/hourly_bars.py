@@ -103,15 +103,15 @@ def read_bars(
     price_factor: float = 1.0,
     source: str | None = None,
 ) -> HourlyBars[Any]:
-    """Read hourly or minute bars, which their spacing tells apart, as session hours.
+    """Read hourly or minute bars, distinguished by their spacing, as session hours.
 
     data     a frame with open, high, low, close and stamps, in columns of any usual names or in pandas' index; or the
              path of files that `python -m lstm_ts.ingest source=files` reads, a glob too
     symbol   a name of conf/symbol, or a Symbol of your own; its sessions count
     zone     of stamps without a zone, such as "UTC", "America/New_York" or a ZoneInfo
     stamps   "close" where bars are stamped when they close
-    dates    "dayfirst" or "monthfirst", where dates as text do not tell
-    decimal  "comma" or "point", where prices as text do not tell
+    dates    "dayfirst" or "monthfirst", where dates as text are ambiguous
+    decimal  "comma" or "point", where prices as text are ambiguous
     price_factor   every price is multiplied by it
     source   name of the bars' source; begins with "synthetic" if they are made up
 
@@ -154,7 +154,7 @@ def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:
 def synthetic_bars(
     symbol: str = "XAGUSD", *, start: str = "2019-01-01", end: str = "2020-01-01", seed: int = 7, signal: str = "silver"
 ) -> HourlyBars[pl.DataFrame]:
-    """Make synthetic hours to try things with: as volatile as silver, with an unpredictable direction.
+    """Make synthetic hours for experiments: as volatile as silver, with an unpredictable direction.
 
     start, end   ISO, UTC; a later end adds bars and changes none
     signal       "random_walk" has no structure at all, "planted_ar" one that can be found; see conf/source

@@ -20,7 +20,7 @@ def _stamp(value: Any) -> datetime:
         if ts.tzinfo is not None:
             ts = ts.astimezone(UTC)
     except (ValueError, OverflowError):
-        text = "Expected an ISO 8601 time such as 2026-01-05T14:00:00Z, got {value}; write the bar's open so"
+        text = "Expected an ISO 8601 time such as 2026-01-05T14:00:00Z, got {value}; write the bar's open in this form"
         raise PydanticCustomError("stamp", text, {"value": shown(value)}) from None
     if ts.tzinfo is None:
         text = "Expected a time with its offset, got {value}; add Z for UTC, or +01:00"
@@ -105,12 +105,14 @@ class SkillOver(Reply):
 
     skill: float
     lower: Annotated[float | None, Field(description="Of the interval, which holds the true skill with `confidence`")]
-    upper: Annotated[float | None, Field(description="It may be looked at every hour; null: too few days yet")]
+    upper: Annotated[float | None, Field(description="Valid at every look; null: too few days yet")]
 
 
 class StepSkill(Reply):
     step: Annotated[int, Field(description="Session hours ahead")]
-    outcomes: Annotated[int, Field(description="Forecasts of this version, one each session hour, whose outcome came")]
+    outcomes: Annotated[
+        int, Field(description="Forecasts of this version, one each session hour, whose outcome is known")
+    ]
     since: Annotated[date, Field(description="Of the first of them")]
     best: Annotated[str, Field(description="The baseline with the lowest loss over these outcomes: the one to beat")]
     over_best: SkillOver
@@ -131,7 +133,7 @@ class ForecastReply(Reply):
     symbol: str
     origin_ts: Annotated[datetime, Field(description="The close of the last bar: when the forecast is made")]
     last_close: float
-    currency: Annotated[str | None, Field(description="Of all prices here; null where nobody knows it")]
+    currency: Annotated[str | None, Field(description="Of all prices here; null where it is unknown")]
     decimals: Annotated[int | None, Field(description="Of a price, at least, where it is shown")]
     path: list[Step]
     predicted_price: Annotated[float, Field(description="The median at the final step")]
@@ -144,7 +146,7 @@ class ForecastReply(Reply):
         Field(description="Up to when stored bars have changed the profile of the week; null: none have"),
     ]
     data_age_s: Annotated[float, Field(description="Since origin_ts")]
-    flags: Annotated[list[str], Field(description="What to know before trusting it, in words")]
+    flags: Annotated[list[str], Field(description="Warnings, in words")]
     request_id: str
 
 
@@ -171,13 +173,13 @@ class Worker(Reply):
     symbol: Annotated[str, Field(description="Of the model; each worker has one for each symbol")] = ""
     model: Model | None
     reason: str | None
-    challenger: Annotated[Model | None, Field(description="Loaded where traffic asks for one")] = None
+    challenger: Annotated[Model | None, Field(description="Loaded where traffic needs one")] = None
     challenger_reason: str | None = None
 
 
 class HealthReply(Reply):
     ready: bool
-    reason: Annotated[str | None, Field(description="Why it is not ready, or why its forecasts are not written down")]
+    reason: Annotated[str | None, Field(description="Why it is not ready, or why its forecasts are not stored")]
     workers: list[Worker]
 
 

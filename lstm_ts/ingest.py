@@ -94,13 +94,15 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
             rejects_csv=rejects_csv,
         )
     except KeyboardInterrupt:
-        log.warning("Stopped: what was answered is stored, and the same command goes on from there")
+        log.warning("Interrupted: the answers received are stored; the same command resumes from there")
         sys.exit(INTERRUPTED)
     if not result.asked:
-        print("Nothing was asked: every closed minute of the span is accounted for, or before the broker's first bar")
+        print(
+            "Nothing was requested: every closed minute of the span is accounted for, or before the broker's first bar"
+        )
         return result
     print(f"{broker.name} → {raw.folder}: {result.new:,} new, {result.same:,} the same, {result.revised:,} revised")
-    print(f"{result.asked:,} spans asked for, {result.unanswered:,} of them without an answer that proves anything")
+    print(f"{result.asked:,} spans requested, {result.unanswered:,} of them without a conclusive answer")
     if result.rejected:
         print(f"{result.rejected:,} bad rows left out; {rejects_csv} names each")
     return result

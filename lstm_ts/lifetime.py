@@ -40,7 +40,7 @@ def repeat_lost(number: signal.Signals, error: type[BaseException], otherwise: C
 
 @contextmanager
 def exit_without_reader() -> Iterator[None]:
-    """Flush stdout at the end of the block; exit without a word where its reader has ended, as `head`.
+    """Flush stdout at the end of the block; exit silently where its reader has ended, as `head`.
 
     The exit code is that of the block, or 1. Where stdout is closed, what is printed is lost.
     """

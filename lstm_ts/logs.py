@@ -31,7 +31,7 @@ LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 RESERVED = {*RESERVED_ATTRS, "taskName", "color_message"}  # of every record, and uvicorn's copy of a message
 STDERR_LOGGER = "stderr"  # logger of what libraries print there
 
-_context: ContextVar[Mapping[str, Any]] = ContextVar("what records tell beside their own", default=MappingProxyType({}))
+_context: ContextVar[Mapping[str, Any]] = ContextVar("extra fields of log records", default=MappingProxyType({}))
 _audit = logging.getLogger("lstm_ts.audit")
 _uncaught = logging.getLogger("lstm_ts.uncaught")
 _refused = logging.getLogger("lstm_ts.cli")

@@ -48,7 +48,7 @@ from lstm_ts.monitoring.findings import Finding, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
-from lstm_ts.monitoring.moved import find_gone, settle
+from lstm_ts.monitoring.moved import find_gone, resolve_moves
 from lstm_ts.monitoring.run import DAY, MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
 from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.service import watch_service
@@ -116,12 +116,12 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
             apply_move(run, move)
 
     where = run.ledger, run.registry, run.name, findings
-    settled = settle(*where, session=run.symbol.session, over_hours=settings.drift.over_hours, now=run.now)
+    settled = resolve_moves(*where, session=run.symbol.session, over_hours=settings.drift.over_hours, now=run.now)
     return RunFindings(findings, settled, find_gone(*where), finish)
 
 
 def open_run(cfg: DictConfig, ledger: Ledger, symbol: Symbol, now: datetime) -> MonitorRun:
-    """Raises    NoRows: no hour is stored; RegistryError: not the one that the ledger speaks of"""
+    """Raises    NoRows: no hour is stored; RegistryError: not the one that the ledger refers to"""
     hourly_bars = processed_store(cfg, symbol).read(end=now - HOUR + MICROSECOND)  # that have closed
     registry, kept_from = Registry(cfg.registry.uri, ledger, make=not ledger.names()), find_kept_from(cfg, now)
     return MonitorRun(ledger, registry, symbol, cfg.name, hourly_bars, now, kept_from, typed_choice(cfg))
@@ -138,7 +138,7 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
         found = tables.read_findings(connection)
     own = [row for row in found if row.subject.split()[0] in (name, symbol) and row.rule not in WATCHED]
     if not own:
-        print(f"The monitor has not looked at {name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
+        print(f"The monitor has not checked {name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
         return
     for finding in watch_market(cfg, ledger, construct(cfg.checks), now):
         print(f"{finding.health:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
@@ -162,8 +162,8 @@ def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[F
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
     alerts, model = construct_alerts(cfg), name_model(cfg.symbol.name, cfg.name)
-    told = (complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone))
-    findings, settled, gone = told
+    completed = (complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone))
+    findings, settled, gone = completed
     for finding in findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now, gone=gone, kept_from=find_kept_from(cfg, now))
@@ -187,7 +187,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     found.finish()
     ledger.record_heartbeat(Heartbeat(MONITOR, cfg.name, now, f"{len(found.findings)} findings"))
     retraining = request_retraining(ledger, cfg.name, found.findings, now)
-    return RETRAIN if retraining else 0 if delivered else UNDELIVERED  # a retraining is asked for once a day
+    return RETRAIN if retraining else 0 if delivered else UNDELIVERED  # a retraining is requested once a day
 
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
@@ -208,7 +208,7 @@ def run(cfg: DictConfig) -> int:
     for key in PROMOTING:
         if cfg[key] not in ON_VERDICT:
             raise ConfigError(f"Expected {key}={' or '.join(ON_VERDICT)}, got {cfg[key]}")
-    _ = [construct(cfg[part]) for part in ("alerts", "checks", "feed")]  # a mistake is told before anything is recorded
+    _ = [construct(cfg[part]) for part in ("alerts", "checks", "feed")]  # fail before anything is recorded
     now = clock.now()
     if cfg.action == "watch":
         return watch_from_outside(cfg, now)
@@ -232,7 +232,7 @@ def main() -> None:
     codes = [0]
     try:
         entry_point("monitor")(lambda cfg: codes.append(run(cfg)))()
-    except SystemExit as ended:  # one symbol's mistake must not hide that another one asks for a retraining
+    except SystemExit as ended:  # one symbol's mistake must not hide that another one requests a retraining
         codes.append(int(ended.code or 0))
     except Exception:  # nor must a fault
         if RETRAIN not in codes:

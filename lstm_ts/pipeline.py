@@ -126,7 +126,7 @@ def main(cfg: DictConfig) -> None:
     hold_stores(make_plan(cfg, overrides), f"http://{show_address(cfg.host, cfg.port)}")
     home = make_home(Path(cfg.home).absolute(), OmegaConf.to_yaml(cfg.instance, resolve=True))
     os.environ |= {"DAGSTER_HOME": str(home), OVERRIDES: json.dumps(overrides)}
-    log.info("Dagster starts; its address is told once it answers")
+    log.info("Starting Dagster; its address is printed once it responds")
     dagster = (sys.executable, "-W", SUPERSEDED, "-m", "dagster", "dev", "-m", "lstm_ts.pipeline")
     address, form = (cfg.host, str(cfg.port)), ("--log-format", "json") if cfg.log == JSON else ()
     command = (*dagster, "--host", address[0], "--port", address[1], *form)

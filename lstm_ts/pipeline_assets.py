@@ -47,7 +47,7 @@ def build_minute_bars(cfg: DictConfig, plan: Plan, symbol: Symbol) -> dg.AssetsD
         overrides = plan.command("ingest", symbol.name, *span, f"again={again}")
         with _fail_if_permanent():
             done = run_command("ingest", ingest.run, overrides)
-        assert done is not None  # it was not asked for the status
+        assert done is not None  # the action is not status
         return _result(done, days=days, rejected=done.rejected)
 
     return minute_bars
@@ -77,15 +77,15 @@ def build_outcomes(
         cfg,
         symbol,
         deps=[hourly_bars],
-        description="`lstm_ts.monitor`: forecasts of every hour beside what came; drift, verdicts, alerts",
+        description="`lstm_ts.monitor`: forecasts of every hour beside their outcomes; drift, verdicts, alerts",
     )
     def outcomes() -> dg.MaterializeResult[Any]:
         from lstm_ts import monitor  # see `model`
 
         with _fail_if_permanent():
             code = run_command("monitor", monitor.run, plan.command("monitor", symbol.name))
-        said = {monitor.RETRAIN: "a retraining is due", monitor.UNDELIVERED: "an alert did not arrive"}
-        return dg.MaterializeResult(metadata={"says": said.get(code, "nothing to do")})
+        results = {monitor.RETRAIN: "a retraining is due", monitor.UNDELIVERED: "an alert did not arrive"}
+        return dg.MaterializeResult(metadata={"says": results.get(code, "nothing to do")})
 
     return outcomes
 

@@ -22,7 +22,7 @@ from lstm_ts.pipeline_assets import AGAIN
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, why_closed
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
-SENSOR_S = 60  # between two looks at what the monitor asks for
+SENSOR_S = 60  # between two polls of the monitor's request
 
 
 def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.SensorDefinition:

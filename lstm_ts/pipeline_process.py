@@ -80,7 +80,7 @@ def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
         print_address_when_ready(host, port, ended)
         wait_while_it_has_code(host, port, ended)
         if not ended.is_set():
-            print("Error: the process with the schedule's code has ended, and the schedule with it", file=sys.stderr)
+            print("Error: the code server exited; the schedule has stopped", file=sys.stderr)
             lost.set()
             child.terminate()
 

@@ -60,12 +60,12 @@ def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: 
     )
     ahead = forecast.origin_ts - HOUR > now + clock.SKEW
     age = (
-        f"after now, {now:%Y-%m-%d %H:%M}: {clock.fix_hint()}"
+        f"in the future (now: {now:%Y-%m-%d %H:%M}): {clock.fix_hint()}"
         if ahead
         else f"{format_age(forecast.origin_ts, now)} ago"
     )
     ends = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {age}."
-    warned = [f"Before you trust it: {flag}." for flag in flags]
+    warned = [f"Warning: {flag}." for flag in flags]
     return "\n".join([head, *align(rows), *warned, ends, describe(forecast)])
 
 
@@ -89,7 +89,7 @@ def describe(forecast: Forecast) -> str:
     hours, target_ts = len(forecast.target_ts_H), forecast.target_ts_H[-1]
     when = f"{target_ts:%A} {target_ts.day} {target_ts:%B %Y} {target_ts:%H:%M}"
     return (
-        f"In {hours} session hour{'s' * (hours > 1)}, by {when} UTC, {forecast.symbol} stands at "
+        f"In {hours} session hour{'s' * (hours > 1)}, by {when} UTC, {forecast.symbol} is at "
         f"{median}{prices.suffix}, with 80 % probability between {low} and {high}; persistence says "
         f"{prices.number(forecast.last_close)}."
     )

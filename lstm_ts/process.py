@@ -51,7 +51,7 @@ def process(
     A session that no answer touches comes from a store that is older than the ledger of answers: of its hours, the
     minutes themselves must span the last. `complete_until` vouches for all hours that close by then.
 
-    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session, or are of hours to come
+    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session, or are in the future
     """
     for name, share in (("min_minutes_share", min_minutes_share), ("max_unknown_share", max_unknown_share)):
         if not 0 <= share <= 1:
@@ -84,7 +84,7 @@ def _known(
         return hours
     first, last = hours["opens_at"][0], hours["closes_at"][-1]
     segments = classify(session.spans(first, last), bars_ts, answers)
-    told = known_hours(hours, segments, max_unknown_share=max_unknown_share)
+    known = known_hours(hours, segments, max_unknown_share=max_unknown_share)
     sessions = session.spans(first - DAY, last + DAY)  # whole ones
     older = hours.join_asof(
         sessions.with_columns(unanswered=unanswered(sessions, answers)), left_on="opens_at", right_on="opens"
@@ -92,7 +92,7 @@ def _known(
     closes_at = pl.col("closes_at")
     spanned = closes_at <= bars_ts[-1] + MINUTE
     vouched = closes_at <= complete_until if complete_until else pl.lit(False)
-    return hours.filter(pl.col("ts").is_in(told["ts"].implode()) | (older & spanned) | vouched)
+    return hours.filter(pl.col("ts").is_in(known["ts"].implode()) | (older & spanned) | vouched)
 
 
 def run(cfg: DictConfig) -> ProcessResult:

@@ -1,6 +1,6 @@
 """`python -m lstm_ts.retrain`: train a candidate on the latest bars, judge it beside the champion, register it.
 
-The alias `champion` moves only if the gate promotes; while the champion's drift alarm stands, only hours since the
+The alias `champion` moves only if the gate promotes; while the champion's drift alarm is active, only hours since the
 change count (`holdout.Change`). The registered version itself holds the decision: after a kill, the next run finds it
 and carries it out (see `promotion.py`).
 """
@@ -53,14 +53,14 @@ class RetrainResult:
 
 def choose_starts(cfg: DictConfig, champion: Champion | None, data: BarsDataModule) -> list[str]:
     """Raises    ConfigError: an unknown start, or a champion whose weights cannot be continued"""
-    asked = cfg.retrain.start
-    if asked not in (SCRATCH, CHAMPION, BOTH):
-        raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {asked}")
-    if champion is None or asked == SCRATCH:
+    requested = cfg.retrain.start
+    if requested not in (SCRATCH, CHAMPION, BOTH):
+        raise ConfigError(f"Expected retrain.start={SCRATCH}, {CHAMPION} or {BOTH}, got {requested}")
+    if champion is None or requested == SCRATCH:
         return [SCRATCH]
     if not (obstacle := find_obstacle(champion.forecaster, construct(cfg.net), data)):
-        return [SCRATCH, CHAMPION] if asked == BOTH else [CHAMPION]
-    if asked == CHAMPION:
+        return [SCRATCH, CHAMPION] if requested == BOTH else [CHAMPION]
+    if requested == CHAMPION:
         raise ConfigError(f"Expected a champion {obstacle}; set retrain.start={SCRATCH}")
     log.info("From scratch only: a warm start needs a champion %s", obstacle)
     return [SCRATCH]
@@ -112,7 +112,7 @@ def retrain(cfg: DictConfig, registry: Registry, ledger: Ledger) -> Version | No
                 f"the verdict was {describe_verdict(version.tags)}"
             )
         return None
-    if waiting := [said for inputs in per_symbol if (said := describe_waiting(ledger, inputs, criteria))]:
+    if waiting := [reason for inputs in per_symbol if (reason := describe_waiting(ledger, inputs, criteria))]:
         print(*waiting, sep="\n")
     if len(waiting) == len(per_symbol):
         return None

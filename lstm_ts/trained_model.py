@@ -173,7 +173,7 @@ class TrainedModel:
             log.warning("%s", note)
         trained_on = forecaster.provenance.source
         if is_synthetic(bars.source) != is_synthetic(trained_on):
-            log.warning("The model was trained on %s, and is asked about %s", trained_on, bars.source)
+            log.warning("The model was trained on %s, and is applied to %s", trained_on, bars.source)
         return forecaster
 
     def _forecast(self, hours: HourlyBars[Any]) -> Forecast:
@@ -181,7 +181,7 @@ class TrainedModel:
         forecaster = self._choose(hours.symbol_bars, hourly_bars["ts"][-1])
         forecast = forecaster.forecast(hourly_bars, forecaster.season_states(forecaster.grid(hourly_bars)))
         for flag in _read_flags().of_window(forecast, forecaster.spec.tsteps):
-            log.warning("Before you trust the forecast of %s: %s", forecast.symbol, flag)
+            log.warning("Warning about the forecast of %s: %s", forecast.symbol, flag)
         return forecast
 
     def _evaluate(self, hours: HourlyBars[Any], start: Moment, end: Moment) -> ForecastRecord:

@@ -97,7 +97,7 @@ class ResumeEarlyStopping(Callback):
 
 @contextmanager
 def restored_process() -> Iterator[None]:
-    """Give the process its random numbers and PyTorch's threads back after a training."""
+    """Restore the process's random state and PyTorch's threads after a training."""
     threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state(), torch.get_rng_state())
     try:
         yield

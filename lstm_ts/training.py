@@ -141,7 +141,7 @@ def fit(
     started = time.perf_counter()
     model = build_module(data, config, optimisation, start=start.network if start else None)
     train(model, data, trainer, ckpt_path=ckpt_path)
-    if not trainer.is_global_zero:  # one process goes on, and writes the model down
+    if not trainer.is_global_zero:  # one process continues, and writes the model
         sys.exit(0)
     network = export_net(model, config, data)
     steps_per_epoch = len(data.train_dataloader())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from serve.stored_bars import StoredBars
 
 # On the shared_state:
-CALL = "call"  # the number of the newest call to look at the registry
+CALL = "call"  # the number of the newest call to poll the registry
 EXAMPLE = "example"  # of a request and its answer
 FindSkill = Callable[[Model, str], tuple[Skill | None, str | None]]
 

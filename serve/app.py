@@ -126,18 +126,18 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                     mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
                     hung = f", which took longer than answer_s={self._answer_s:g}"
                     why = hung if process.exitcode == -signal.SIGALRM else f" with {process.exitcode}"
-                    log.error("Worker %d has ended%s; a new one starts", number, why)
+                    log.error("Worker %d exited%s; restarting it", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
             if not self._registry.is_alive() and not self.stopping:
                 mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
-                log.error("The registry process has ended with %s; a new one starts", self._registry.exitcode)
+                log.error("The registry process exited with %s; restarting it", self._registry.exitcode)
                 self._registry = RegistryProcess()
                 self._registry.listen(self.lit_api.sockets, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(SIGTERM_S)
                 if self.stopping:  # every process got a SIGTERM, one after the other
                     return
-                log.critical("A process that all others need has ended, and the server with it")
+                log.critical("An essential process exited; shutting down")
                 self.broken = True
                 return
 

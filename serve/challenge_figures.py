@@ -24,8 +24,10 @@ def find_challengers(ledger: Ledger, names: Collection[str]) -> frozenset[Versio
 def challenge_metrics(challenges: Mapping[VersionKey, Challenge]) -> Iterator[Metric]:
     of = [*LABELS, "of"]
     evidence = GaugeMetricFamily("lstm_ts_challenge_evidence", "E-value of each verdict, log10", labels=of)
-    needed = GaugeMetricFamily("lstm_ts_challenge_needed", "E-value that is enough for it, log10", labels=of)
-    verdict = GaugeMetricFamily("lstm_ts_challenge_verdict", "1 for what it is", labels=[*LABELS, "verdict"])
+    needed = GaugeMetricFamily("lstm_ts_challenge_needed", "E-value that a verdict needs, log10", labels=of)
+    verdict = GaugeMetricFamily(
+        "lstm_ts_challenge_verdict", "1 for the present verdict, else absent", labels=[*LABELS, "verdict"]
+    )
     for (name, version), challenge in challenges.items():
         labels = [name, str(version), str(challenge.champion)]
         verdict.add_metric([*labels, challenge.verdict], 1)

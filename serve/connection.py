@@ -1,7 +1,7 @@
 """One client's TCP connection: limits of what is parsed, deadlines, refusals.
 
 uvicorn's HTTP protocols bound neither the size of a request's head nor the time that it takes, and start the
-application before the body is there. `Connection` stands between the transport and uvicorn's protocol: it parses the
+application before the body is there. `Connection` sits between the transport and uvicorn's protocol: it parses the
 bytes first, and passes on whole requests within the limits, each when the one before is answered.
 """
 
@@ -123,9 +123,9 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """Start the next request once uvicorn's protocol has finished this one too."""
         self._answering_bytes = 0
-        self._loop.call_soon(self._go_on)
+        self._loop.call_soon(self._resume)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if self._uvicorn and not self._transport.is_closing():
             self._answer_next()
             if not self._waiting:
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         if self.phase is not Phase.CLOSING:  # else it was counted already
             self._connections.count_refusal(kind, self.address)
         if self.phase in UNFINISHED and self._all_answered():
-            self._reply(Violation(503, kind, "Expected fewer connections at a time, got too many; ask again"))
+            self._reply(Violation(503, kind, "Expected fewer connections at a time, got too many; retry"))
         self._leave()
         if self._transport.get_write_buffer_size():
             self._transport.abort()

@@ -62,7 +62,7 @@ class Connections:
         else:
             while len(self) >= self._most:
                 if not self._evict(EVICTED, "evicted"):
-                    text = f"Expected at most {self._most} connections, got more; ask later"
+                    text = f"Expected at most {self._most} connections, got more; retry later"
                     refusal = Violation(503, "connections", text)
                     break
         self._addresses[connection.address] += 1
@@ -85,7 +85,7 @@ class Connections:
         self._held_bytes += count
         while self._held_bytes > self.limits.pending_bytes:
             if not self._evict(UNFINISHED, "memory", spare=connection):
-                return Violation(503, "memory", "Expected fewer requests at a time, got too many bytes; ask later")
+                return Violation(503, "memory", "Expected fewer requests at a time, got too many bytes; retry later")
         return None
 
     def count_refusal(self, kind: str, address: str) -> None:
@@ -109,8 +109,8 @@ class Connections:
         kinds = ", ".join(f"{kind} {count}" for kind, count in self._refused.most_common())
         address, most = self._refused_addresses.most_common(1)[0]
         total = self._refused.total()
-        said = f"Refused or closed {total} connections ({kinds}), {most} of them from {address}"
-        audit("connections_refused", said, level=logging.WARNING, count=total, address=address, from_address=most)
+        message = f"Refused or closed {total} connections ({kinds}), {most} of them from {address}"
+        audit("connections_refused", message, level=logging.WARNING, count=total, address=address, from_address=most)
         self._refused.clear()
         self._refused_addresses.clear()
 

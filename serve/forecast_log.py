@@ -61,7 +61,7 @@ class ForecastLog:
         self._interval_s, self._poll_s, self._retry_s, self._close_s = interval_s, poll_s, retry_s, close_s
         self._queue: deque[ForecastRow] = deque()
         self._traffic: Sequence[TrafficRow] = ()  # that the ledger does not have yet
-        self._changed = threading.Condition()  # held for queue, counts and trouble, never while the ledger is asked
+        self._changed = threading.Condition()  # held for queue, counts and error, never while the ledger is queried
         self._closing = self._full = False
         self._written = self._dropped = self._refused = 0
         self._trouble: str | None = None
@@ -122,7 +122,7 @@ class ForecastLog:
         LOGGED.labels("dropped").inc()
         if not self._full:
             self._full = True
-            log.error("Forecasts are lost from now on: %d wait for the ledger already", len(self._queue))
+            log.error("The forecast queue is full (%d): dropping forecasts", len(self._queue))
 
     def counts(self) -> LogCounts:
         with self._changed:
@@ -136,12 +136,12 @@ class ForecastLog:
         if self._writer.ident is not None:
             self._writer.join(self._close_s)
         if queued := self.counts().queued:
-            log.error("%d forecasts were not written: the ledger did not take them in %g s", queued, self._close_s)
+            log.error("%d forecasts were not written: the ledger did not accept them in %g s", queued, self._close_s)
 
     def _write_all(self) -> None:
         while self._wait_for_batch():
             self._write_until_taken()
-        self._let_go()
+        self._close()
 
     def _wait_for_batch(self) -> bool:
         """Wait until a batch is full or old enough, or for `poll_s`; return False once closed and empty."""
@@ -158,39 +158,39 @@ class ForecastLog:
                 self._write_batch(self._open())
             except LedgerError as error:
                 self._set_trouble(str(error))
-            except Exception as error:  # whatever a database does, the thread that writes to it goes on
+            except Exception as error:  # whatever a database does, the thread that writes to it continues
                 log.debug("Writing failed", exc_info=True)
-                self._set_trouble(f"Expected the ledger to take forecasts, got {type(error).__name__}: {error}")
+                self._set_trouble(f"Expected the ledger to accept forecasts, got {type(error).__name__}: {error}")
             else:
                 self._set_trouble(None)
                 return
-            self._let_go()
+            self._close()
             with self._changed:
                 self._changed.wait(self._retry_s)
                 if self._closing and not self._queue:
                     return
 
     def _open(self) -> Ledger:
-        """Open the ledger if it is not open; one that has been removed is not created anew."""
+        """Open the ledger if it is not open; one that has been removed is not recreated."""
         if self._ledger is None:
             self._ledger = Ledger(self._url, make=False, identity=self._identity)
             self._identity = self._ledger.identity
         return self._ledger
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         if self._ledger:
             self._ledger.close()
         self._ledger = None
 
-    def _set_trouble(self, trouble: str | None) -> None:
-        """Store the trouble, and log each sentence once; None: the ledger answers."""
+    def _set_trouble(self, error: str | None) -> None:
+        """Store the error, and log each sentence once; None: the ledger answers."""
         with self._changed:
-            before, self._trouble, queued = self._trouble, trouble, len(self._queue)
-            self._full &= trouble is not None
-        if trouble and trouble != before:
-            log.warning("%d forecasts wait: %s", queued, trouble)
-        elif before and not trouble:
-            log.info("The ledger answers again; %d forecasts wait", queued)
+            before, self._trouble, queued = self._trouble, error, len(self._queue)
+            self._full &= error is not None
+        if error and error != before:
+            log.warning("%d forecasts are queued: %s", queued, error)
+        elif before and not error:
+            log.info("The ledger is reachable again; %d forecasts are queued", queued)
 
     def _write_traffic(self, ledger: Ledger) -> None:
         with self._changed:

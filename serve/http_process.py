@@ -81,7 +81,7 @@ class HttpProcess:
             task.cancel()
         if put_off := self._pool.end():
             SHADOWED.labels("dropped").inc(put_off)
-            log.warning("%d forecasts of the challenger, put off until a worker is idle, were not made", put_off)
+            log.warning("Dropped %d deferred challenger forecasts at shutdown", put_off)
         self._forecast_log.close()
 
     async def _watch(self) -> None:
@@ -137,7 +137,7 @@ class HttpProcess:
 
     def _keep_shadow(self, later: asyncio.Future[WorkerAnswer]) -> None:
         answer = later.result() if not (later.cancelled() or later.exception()) else None
-        if answer and answer.arm is not Arm.SHADOW:  # the challenger has gone meanwhile
+        if answer and answer.arm is not Arm.SHADOW:  # the challenger was released meanwhile
             return
         self._rollout.count(Arm.CHALLENGER, answer)
         SHADOWED.labels("made" if answer and answer.row else "failed").inc()

@@ -45,13 +45,13 @@ class Keys:
         return sum([hmac.compare_digest(offered, known) for known in [*self._given, *self._of_file]]) > 0
 
     def follow_file(self) -> None:
-        """Read the file again if it has changed; while it is away or in another encoding, its last keys stay valid."""
+        """Read the file again if it has changed; while it is missing or not in UTF-8, its last keys stay valid."""
         try:
             self._read()
         except OSError:
             pass
         except ConfigError as error:
-            log.error("The last keys stay valid: %s", error)
+            log.error("Keeping the previous API keys: %s", error)
 
     def _read(self) -> None:
         """Raises    OSError; ConfigError: the file, which has changed, is not in UTF-8"""

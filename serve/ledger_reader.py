@@ -41,7 +41,7 @@ def find_versions(workers: Iterable[Worker]) -> frozenset[VersionKey]:
 
 
 class LedgerReader(Generic[Value]):
-    """Reader in a thread; the last values stay while the ledger is away or replaced by another one."""
+    """Reader in a thread; the last values stay while the ledger is unreachable or replaced by another one."""
 
     def __init__(self, address: LedgerAddress, read: Read[Value], wanted: Callable[[], frozenset[VersionKey]]) -> None:
         """read     reads the values of these versions
@@ -72,15 +72,15 @@ class LedgerReader(Generic[Value]):
             self._set_trouble(str(error))
         except Exception as error:  # whatever the database raises, the thread continues
             log.debug("Reading failed", exc_info=True)
-            self._set_trouble(f"Expected the ledger to say what the monitor knows, got {type(error).__name__}: {error}")
+            self._set_trouble(f"Expected the monitor's results from the ledger, got {type(error).__name__}: {error}")
         if before.trouble and not self.last.trouble:
-            log.info("The ledger is read again")
+            log.info("The ledger is readable again")
 
-    def _set_trouble(self, trouble: str) -> None:
+    def _set_trouble(self, error: str) -> None:
         """Log each sentence once, and close the ledger."""
-        if trouble != self.last.trouble:
-            log.warning("What the monitor knows is not read: %s", trouble)
-        self.last = replace(self.last, trouble=trouble)
+        if error != self.last.trouble:
+            log.warning("Cannot read the monitor's results: %s", error)
+        self.last = replace(self.last, trouble=error)
         if self._ledger:
             self._ledger.close()
         self._ledger = None

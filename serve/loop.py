@@ -63,7 +63,7 @@ class AnswerLoop(LitLoop):  # type: ignore[misc]
             with log_context(request_id=request.request_id, symbol=symbol):
                 answer = answer_by_arm(api, request, symbol, api.watchers[symbol].loaded, seconds)
         except Exception:
-            log.exception("The champion has failed", extra={"event": "failed", "request_id": request.request_id})
+            log.exception("Champion failed", extra={"event": "failed", "request_id": request.request_id})
             return WorkerAnswer(500, "", Arm.CHAMPION, "", time.perf_counter() - start, None, b"")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -101,9 +101,9 @@ def _try(
         return answer_with(api, request, symbol, challenger, seconds)
     except Exception as error:
         facts = {"event": "failed", "version": str(challenger.model.version), "arm": str(request.arm)}
-        log.error("Version %d has failed as %s: %r", challenger.model.version, request.arm, error, extra=facts)
-        log.debug("It failed here", exc_info=True)
-        return refuse(500, "the challenger has failed", request, str(challenger.model.version))
+        log.error("Challenger failed: version %d as %s: %r", challenger.model.version, request.arm, error, extra=facts)
+        log.debug("Traceback of the challenger", exc_info=True)
+        return refuse(500, "the challenger failed", request, str(challenger.model.version))
 
 
 def answer_with(

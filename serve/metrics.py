@@ -24,18 +24,20 @@ REQUEST_SECONDS = Histogram(
 )
 PART_SECONDS = Histogram("lstm_ts_part_seconds", "Where a request's time goes", ["part"], buckets=BUCKETS)
 WAITING = Gauge("lstm_ts_requests_waiting", "Requests that no worker has answered yet", multiprocess_mode="livesum")
-LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts that wait for the ledger", multiprocess_mode="livesum")
+LOG_DEPTH = Gauge("lstm_ts_forecast_log_depth", "Forecasts queued for the ledger", multiprocess_mode="livesum")
 LEDGER_AWAY = Gauge(
     "lstm_ts_ledger_away", "1 while forecasts cannot be written to the ledger, else 0", multiprocess_mode="livemax"
 )
-FORECASTED = Counter("lstm_ts_forecasts", "Forecasts that the ledger is to have")
-LOGGED = Counter("lstm_ts_forecast_log", "What became of forecasts on their way to the ledger", ["outcome"])
+FORECASTED = Counter("lstm_ts_forecasts", "Forecasts to be written to the ledger")
+LOGGED = Counter("lstm_ts_forecast_log", "Forecasts by outcome of the write to the ledger", ["outcome"])
 FELL_BACK = Counter("lstm_ts_fell_back", "Requests of a challenger that the champion had to answer", ["version"])
 SHADOWED = Counter("lstm_ts_shadow", "Forecasts of the challenger that no client sees", ["outcome"])
-STOPPED = Counter("lstm_ts_challenger_stopped", "Times a process took the challenger its requests", ["version"])
+STOPPED = Counter(
+    "lstm_ts_challenger_stopped", "Times a process stopped sending requests to the challenger", ["version"]
+)
 FOLLOWED = Gauge(
     "lstm_ts_followed_timestamp_seconds",
-    "When the registry last told a worker whose the aliases are, 0 for never; of the workers, the earliest",
+    "Last successful poll of the registry's aliases, 0 for never; the earliest over workers",
     ["name"],
     multiprocess_mode="livemin",
 )
@@ -56,11 +58,11 @@ SESSION_OPEN = Gauge(
     "lstm_ts_session_open", "1 while the market is open, else 0", ["symbol"], multiprocess_mode="livemostrecent"
 )
 LAST_BAR_AGE = Gauge(
-    "lstm_ts_last_bar_age_seconds", "Since the last stored hour closed", ["symbol"], multiprocess_mode="livemostrecent"
+    "lstm_ts_last_bar_age_seconds", "Age of the last stored hour", ["symbol"], multiprocess_mode="livemostrecent"
 )
 LAST_BAR_SESSION_AGE = Gauge(
     "lstm_ts_last_bar_session_age_seconds",
-    "The same, of time in session only: a weekend adds nothing",
+    "Age of the last stored hour, in session time",
     ["symbol"],
     multiprocess_mode="livemostrecent",
 )
@@ -83,7 +85,7 @@ class LoadedWorkers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         names = ["name", "version", "alias"]
-        yield GaugeMetricFamily("lstm_ts_workers", "Workers asked for", value=self._slots)
+        yield GaugeMetricFamily("lstm_ts_workers", "Configured workers", value=self._slots)
         counts = GaugeMetricFamily("lstm_ts_loaded_workers", "Workers by loaded version", labels=names)
         ages = GaugeMetricFamily("lstm_ts_model_age_seconds", "Since the end of training", labels=names)
         for model in {(model.name, model.version, model.alias): model for model in self._models}.values():

@@ -13,7 +13,7 @@ from lstm_ts.monitoring.service_counters import ROUTES
 from serve.metrics import FAILED, REQUEST_SECONDS, REQUESTS
 from serve.platforms import COUNTED_AS, HEALTH_ROUTES
 
-PROBES = ("/health", "/metrics", *HEALTH_ROUTES)  # asked every few seconds, by machines
+PROBES = ("/health", "/metrics", *HEALTH_ROUTES)  # polled every few seconds, by machines
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PAGE_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "

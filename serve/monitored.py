@@ -99,7 +99,7 @@ class MonitoredMetrics(Collector):
 
 def _skill_metrics(skills: Mapping[VersionKey, Skill]) -> Iterator[Metric]:
     over = [*STEP, "over"]
-    outcomes = GaugeMetricFamily("lstm_ts_outcomes", "Scored forecasts that live skill stands on", labels=STEP)
+    outcomes = GaugeMetricFamily("lstm_ts_outcomes", "Scored forecasts that live skill is based on", labels=STEP)
     skill = GaugeMetricFamily("lstm_ts_live_skill", "Share by which the loss is below a baseline's", labels=over)
     lower = GaugeMetricFamily("lstm_ts_live_skill_lower", "Lower bound, valid at any time", labels=over)
     upper = GaugeMetricFamily("lstm_ts_live_skill_upper", "Upper bound, valid at any time", labels=over)
@@ -121,7 +121,7 @@ def _add_over(
 
 
 def _drift_metrics(drifts: Mapping[VersionKey, DriftState]) -> Iterator[Metric]:
-    evidence = GaugeMetricFamily("lstm_ts_drift_evidence", "Of concept drift, log10", labels=VERSION)
+    evidence = GaugeMetricFamily("lstm_ts_drift_evidence", "Evidence of concept drift, log10", labels=VERSION)
     threshold = GaugeMetricFamily("lstm_ts_drift_threshold", "Evidence that is an alarm, log10", labels=VERSION)
     for (name, version), state in drifts.items():
         for family, value in zip((evidence, threshold), state.evidence, strict=True):
@@ -146,7 +146,7 @@ def _alert_metric(alerts: Mapping[tuple[str, str, str], int]) -> Metric:
 
 
 def _heartbeat_metric(heartbeats: Sequence[Heartbeat]) -> Metric:
-    text, now = "Since the monitor, or another component, was last seen at work", clock.now()
+    text, now = "Since the monitor, or another component, was last seen running", clock.now()
     family = GaugeMetricFamily("lstm_ts_heartbeat_age_seconds", text, labels=["component", "subject"])
     for beat in heartbeats:
         family.add_metric([beat.component, beat.subject], (now - beat.at).total_seconds())

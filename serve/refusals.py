@@ -34,9 +34,7 @@ async def read_body(request: Request) -> bytes:
     try:
         return await request.body()
     except ClientDisconnect:
-        raise RequestRefused(
-            400, "Expected a client that waits for its answer, got one that has gone; ask again"
-        ) from None
+        raise RequestRefused(400, "Expected the whole body, got a closed connection; retry") from None
 
 
 def _check_content(request: Request) -> None:
@@ -52,7 +50,7 @@ def _check_content(request: Request) -> None:
     kind, charset = header.get_content_type(), str(header.get_param("charset", "")).lower()
     if not (kind == "application/json" or kind.endswith("+json")) or charset not in ("", "utf-8"):
         raise RequestRefused(
-            415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON so named"
+            415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON with that header"
         )
 
 
@@ -87,7 +85,7 @@ def _on_unknown_symbol(request: Request, error: Exception) -> Response:
 
 
 def on_error(request: Request, error: Exception | None) -> Response:
-    return _refusal(request, 500, "Expected an answer, got an error of the server's own; its log says which")
+    return _refusal(request, 500, "Expected a forecast, got an internal error; see the server's log")
 
 
 def _on_http(request: Request, error: Exception) -> Response:

@@ -78,7 +78,7 @@ class RegistryProcess:
     def listen(self, folder: Path, settings: "SymbolSettings") -> None:
         """Have the process listen at SOCKET in the service's folder, once it has imported MLflow."""
         (folder / SOCKET).unlink(missing_ok=True)
-        with suppress(BrokenPipeError), self._sender:  # it has ended already, which `is_alive` tells
+        with suppress(BrokenPipeError), self._sender:  # it has ended already, which `is_alive` shows
             self._sender.send((folder, dict(settings.logging), settings.poll_s))
 
     @property
@@ -95,7 +95,7 @@ class RegistryProcess:
 
 @cache
 def first_process() -> RegistryProcess:
-    """Return the service's first registry process, begun by the first call."""
+    """Return the service's first registry process, started by the first call."""
     return RegistryProcess()
 
 
@@ -146,7 +146,7 @@ class RemoteRegistry:
         except (EOFError, OSError) as error:
             self._reader = None
             raise RegistryError(
-                f"Expected an answer of the service's registry process, got {type(error).__name__}; a new one starts"
+                f"Expected an answer of the service's registry process, got {type(error).__name__}; it is restarted"
             ) from error
 
     def _connect(self) -> Any:

@@ -35,7 +35,7 @@ class Rollout:
     """Choice of arms by traffic and guardrails; once stopped, a version gets no requests until the service restarts."""
 
     def __init__(self, traffic: Traffic, shared_state: Any) -> None:
-        self._shared_state, self._asked_for = shared_state, traffic
+        self._shared_state, self._configured = shared_state, traffic
         self._traffic = traffic
         self._version: int | None = None
         self.stopped: Stop | None = None  # the challenger, where it gets no more requests
@@ -54,7 +54,7 @@ class Rollout:
         arm      the arm chosen for the request
         answer   None: none came in time
         """
-        if (guardrails := self._asked_for.guardrails) is None:
+        if (guardrails := self._configured.guardrails) is None:
             return
         unmade = answer is None or answer.status >= 500 or (answer.arm is Arm.SHADOW and answer.row is None)
         failed, took_ms = unmade or bool(answer and answer.fell_back), 1000 * answer.seconds if answer else 0.0
@@ -64,16 +64,16 @@ class Rollout:
 
     def agree(self) -> None:
         """Update from shared_state: the challenger that workers have loaded, and the other processes' counts."""
-        if not self._asked_for.needs_challenger:
+        if not self._configured.needs_challenger:
             return
         shared_state = self._shared_state.copy()
         version = _challenger(value for value in shared_state.values() if isinstance(value, WorkerState))
         if version != self._version:
-            self._version, self._traffic, self.stopped = version, self._asked_for, None
+            self._version, self._traffic, self.stopped = version, self._configured, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
             if version is not None:
                 STOPPED.labels(version)  # at zero, so that a first stop is an increase
-        if version is None or self._asked_for.guardrails is None:
+        if version is None or self._configured.guardrails is None:
             return
         mine = Tallies(version, *self._tallies.values())
         key = f"{TALLIES} {os.getpid()}"
@@ -82,15 +82,15 @@ class Rollout:
             others = (value for name, value in shared_state.items() if isinstance(value, Tallies) and name != key)
             reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
         if reason and not self.stopped:
-            self._traffic, self.stopped = self._asked_for.stopped(), Stop(version, reason)
+            self._traffic, self.stopped = self._configured.stopped(), Stop(version, reason)
             STOPPED.labels(version).inc()
-            log.error("No more requests for the challenger, version %d: %s", version, reason)
+            log.error("Stopped the challenger, version %d: %s", version, reason)
 
     def _decide(self, tallies: list[Tallies]) -> str | None:
-        assert self._asked_for.guardrails
+        assert self._configured.guardrails
         champion = reduce(add, (each.champion for each in tallies))
         challenger = reduce(add, (each.challenger for each in tallies))
-        decision = decide_stop(champion, challenger, self._asked_for.guardrails)
+        decision = decide_stop(champion, challenger, self._configured.guardrails)
         if not decision.stop:
             return None
         self._shared_state[f"{STOP} {tallies[0].version}"] = decision.reason

@@ -44,21 +44,21 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (401, 413, 415, 503)}
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "responses": {200: {"model": ForecastReply}, 422: {"model": Problems}, **refusals},
             "dependencies": [Depends(self._check_key)],
             "response_model": None,
         }
-        for route in INSTANCES_ROUTES:  # before ours, in whose place it may be
-            app.add_api_route(route, self.predict_instances, methods=["POST"], include_in_schema=False, **asked)
-        app.add_api_route(INVOCATIONS, self.predict, methods=["POST"], include_in_schema=False, **asked)
+        for route in INSTANCES_ROUTES:  # before ours, which it may replace
+            app.add_api_route(route, self.predict_instances, methods=["POST"], include_in_schema=False, **options)
+        app.add_api_route(INVOCATIONS, self.predict, methods=["POST"], include_in_schema=False, **options)
         body = {"required": True, "content": {"application/json": {"schema": window_schema()}}}
-        app.add_api_route("/predict", self.predict, methods=["POST"], openapi_extra={"requestBody": body}, **asked)
-        app.add_api_route("/forecast", self.forecast, **asked)
+        app.add_api_route("/predict", self.predict, methods=["POST"], openapi_extra={"requestBody": body}, **options)
+        app.add_api_route("/forecast", self.forecast, **options)
         key = [Depends(self._check_key)]
         refused: dict[int | str, dict[str, Any]] = {401: refusals[401]}
-        told = refused | {422: {"model": Problems}}
-        app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=told)
+        responses = refused | {422: {"model": Problems}}
+        app.add_api_route("/info", self.info, response_model=Info, dependencies=key, responses=responses)
         app.add_api_route(
             "/reload", self.reload, methods=["POST"], response_model=HealthReply, dependencies=key, responses=refused
         )
@@ -109,9 +109,9 @@ class Routes:
 
     def _check_symbol(self, request: Request, symbol: str) -> None:
         """Raises    UnknownSymbol: none that is served, or more in the query than one symbol"""
-        asked = [name for name, _ in request.query_params.multi_items()]
-        if len(asked) > 1 or asked not in ([], ["symbol"]):
-            got = shown(", ".join(asked))
+        names = [name for name, _ in request.query_params.multi_items()]
+        if len(names) > 1 or names not in ([], ["symbol"]):
+            got = shown(", ".join(names))
             raise UnknownSymbol(f"Expected symbol once in the query, got {got}; leave the rest out")
         if symbol not in self._symbols:
             raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
@@ -141,7 +141,7 @@ class Routes:
         return scrape(LoadedWorkers(self._http.workers.all(), self._http.slots), MonitoredMetrics(self._http.monitored))
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Add the window that the model was tried out with and its answer as examples: both are valid as they stand."""
+        """Add the window that the model was warmed up with and its answer as examples: both are valid as they stand."""
         example = self._http.workers.example
         if self._document is None or example != self._documented:
             self._document, self._documented = self._make_document(document, example), example
@@ -149,11 +149,11 @@ class Routes:
 
     def _make_document(self, document: dict[str, Any], example: Example | None) -> dict[str, Any]:
         document = deepcopy(document)
-        asked, latest = document["paths"]["/predict"]["post"], document["paths"]["/forecast"]["get"]
+        predict, latest = document["paths"]["/predict"]["post"], document["paths"]["/forecast"]["get"]
         latest["parameters"][0]["schema"]["examples"] = list(self._symbols)
         if example:
-            asked["requestBody"]["content"]["application/json"]["example"] = json.loads(example.body)
-            for operation in (asked, latest):
+            predict["requestBody"]["content"]["application/json"]["example"] = json.loads(example.body)
+            for operation in (predict, latest):
                 operation["responses"]["200"]["content"]["application/json"]["example"] = json.loads(example.answer)
         return document
 

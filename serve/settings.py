@@ -60,4 +60,4 @@ class WorkerState(NamedTuple):
 
     workers: tuple[Worker, ...]  # one a symbol, in the order of `symbols`
     inputs: tuple[Input | None, ...]
-    answered_call: int  # the newest call to look at the registry that it has answered
+    answered_call: int  # the newest call to poll the registry that it has answered

@@ -138,7 +138,7 @@ def allow_connections(count: int | None) -> tuple[int, int]:
 
 
 def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RemoteRegistry) -> None:
-    """Refuse traffic for a challenger that there never was: one that became champion, or was taken away, stops nothing.
+    """Refuse traffic for a challenger that there never was: one that became champion, or was released, stops nothing.
 
     Raises    ConfigError: traffic needs a challenger, and no version has ever been one
     """

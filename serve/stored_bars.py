@@ -24,7 +24,7 @@ class _Read(NamedTuple):
     bars: Bars
     source: str  # of the bars
     states: dict[int, tuple[Forecaster, SeasonStates]]  # by version
-    asked: set[int]  # versions requested since then; the next read drops the others
+    requested: set[int]  # versions requested since then; the next read drops the others
 
 
 class StoredBars:
@@ -70,7 +70,7 @@ class StoredBars:
             return NO_STATES
         if version not in last.states:
             last.states[version] = forecaster, forecaster.season_states(forecaster.grid(last.bars))
-        last.asked.add(version)
+        last.requested.add(version)
         return last.states[version][1]
 
     def _refresh(self) -> _Read:
@@ -78,7 +78,7 @@ class StoredBars:
         last, changed = self._last, self._store.changed
         if last is None or not changed or changed != last.changed:
             bars = Bars.of(self._store.read())
-            asked = {version: last.states[version][0] for version in tuple(last.asked)} if last else {}
-            states = {version: (each, each.season_states(each.grid(bars))) for version, each in asked.items()}
+            requested = {version: last.states[version][0] for version in tuple(last.requested)} if last else {}
+            states = {version: (each, each.season_states(each.grid(bars))) for version, each in requested.items()}
             last = self._last = _Read(changed, bars, self._store.source, states, set())
         return last

@@ -96,7 +96,7 @@ def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> S
     """Decide by both tallies over the same time: what slows both arms down stops neither."""
     seen = challenger.requests
     if seen < guardrails.min_requests:
-        return StopDecision(False, f"{seen} requests of the challenger, at least {guardrails.min_requests} asked for")
+        return StopDecision(False, f"{seen} requests of the challenger, at least {guardrails.min_requests} required")
     slow = f"took longer than {guardrails.slow_ms:g} ms"
     for what, own, others, allowed in (
         ("failed", challenger.errors, champion.errors, guardrails.max_more_errors),

@@ -47,7 +47,7 @@ def symbol_of(body: bytes) -> str:
 
 
 def read_window(body: bytes, *, symbol: str, session: Session, now: datetime, served: Sequence[str] = ()) -> Bars:
-    """served    symbols to name where another one is asked for; none: `symbol` alone
+    """served    symbols to name where another one is requested; none: `symbol` alone
     Raises    InvalidWindow: with every problem that the body has
     """
     content = _parse(body)

@@ -120,7 +120,7 @@ class WorkerPool:
         if self._none_answers():
             raise NoAnswer(self._silence())
         if len(self._waiting) >= self._max_waiting:
-            raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; ask later")
+            raise NoAnswer(f"Expected at most {self._max_waiting} requests to wait for a worker, got more; retry later")
         pending = PendingRequest(request, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self.dispatch()
@@ -128,7 +128,7 @@ class WorkerPool:
             with WAITING.track_inprogress():
                 return await asyncio.wait_for(pending.answer, within_s)
         except TimeoutError:
-            raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; ask again") from None
+            raise NoAnswer(f"Expected an answer of a worker within {within_s:g} s, got none; retry") from None
         finally:
             if pending in self._waiting:
                 self._waiting.remove(pending)
@@ -160,11 +160,11 @@ class WorkerPool:
         self.dispatch()
 
     def close(self, connection: WorkerConnection) -> None:
-        """Fail the in-flight request, lest it end the next worker too, and requeue those behind it."""
+        """Fail the in-flight request so that it cannot crash the next worker, and requeue those behind it."""
         self._connected.remove(connection)
         in_flight = connection.sent.popleft() if connection.sent else None
         if in_flight and not self._is_settled(in_flight):
-            in_flight.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; ask again"))
+            in_flight.answer.set_exception(NoAnswer("Expected an answer, got a worker that has ended; retry"))
         behind = [p for p in connection.sent if p and not self._is_settled(p) and p not in self._waiting]
         self._waiting.extendleft(reversed(behind))
         self.dispatch()
@@ -211,7 +211,7 @@ class WorkerPool:
         return bool(self._connected) and all(each.unanswered_s(now) > self._health_s for each in self._connected)
 
     def _silence(self) -> str:
-        return f"Expected an answer of a worker within {self._health_s:g} s, got none of any; ask again"
+        return f"Expected an answer of a worker within {self._health_s:g} s, got none of any; retry"
 
     async def _keep(self, socket: Path, turn: int) -> None:
         """Keep a connection to the worker at `socket`, and then to each replacement."""

@@ -84,5 +84,5 @@ class WorkerStates:
         if state is None or silent_s is None:  # the shared state shows only later that a worker has ended
             return "the worker is starting"
         if silent_s > self._health_s:
-            return f"Expected an answer of worker {number} within {self._health_s:g} s, got none; see what holds it"
+            return f"Expected an answer of worker {number} within {self._health_s:g} s, got none; check what blocks it"
         return None

@@ -1,4 +1,4 @@
-"""Retraining while the champion's drift alarm stands: hours from before the change judge nobody."""
+"""Retraining while the champion's drift alarm is active: hours from before the change judge nobody."""
 
 import shutil
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_with_too_few_hours_since_the_champion_stays_and_nothing_is_trained_in_v
     assert (loop.champion, loop.verdicts) == (1, ["promote", "insufficient_evidence"])
     (said,) = (row.reasons[0] for row in loop.ledger.decisions("XAGUSD")[1:])
     assert said.startswith("The champion has drifted since about 2014-06-16 00:00 UTC: 1")
-    assert said.endswith(" origins lie after that; 200 are asked for, half of them to stop on and half to judge on.")
+    assert said.endswith(" origins lie after that; 200 are required, half of them to stop on and half to judge on.")
     capsys.readouterr()
     loop.retrain(24, *LENIENT, "seed=1")
     said = capsys.readouterr().out

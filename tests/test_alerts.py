@@ -133,7 +133,7 @@ def test_an_incident_is_told_once_over_many_runs_and_so_is_its_end(ledger: Ledge
     ]
     assert (second["title"], second["type"]) == ("[resolved] concept_drift of XAGUSD", "success")
     assert second["message"].splitlines() == [
-        f"Over since Wed 2026-11-25 19:04 UTC. Last found: {DRIFT.sentence}",
+        f"Ended Wed 2026-11-25 19:04 UTC. Last found: {DRIFT.sentence}",
         f"More: {DRIFT.command}",
         "Incident 1: concept_drift of XAGUSD, warning, since Wed 2026-11-25 14:04 UTC, for 5 h",
     ]
@@ -156,7 +156,7 @@ def test_what_one_run_found_is_one_message_the_gravest_first(quick: Ledger, hook
     assert all(finding.sentence in message["message"] for finding in (DRIFT, STALE))
     run(quick, settings, 1, good(DRIFT), good(DISK), DISK, replace(DRIFT, subject="XAUUSD"))
     assert hook.titles[1:] == ["[warning] concept_drift of XAUUSD and 1 more"]
-    assert f"Over since Wed 2026-11-25 15:04 UTC. Last found: {DRIFT.sentence}" in hook.received[1]["message"]
+    assert f"Ended Wed 2026-11-25 15:04 UTC. Last found: {DRIFT.sentence}" in hook.received[1]["message"]
 
 
 LATE = Finding("pipeline_late", "XAGUSD", Health.BAD, "No bar of XAGUSD has come for 2.0 session hours.", "more")
@@ -181,7 +181,7 @@ def test_a_pipeline_that_stands_still_is_one_trouble_with_the_monitor_that_it_ru
     quick: Ledger, hook: Webhook
 ) -> None:
     settings = replace(alerts(hook.url), causes=construct(compose("alerts", []).alerts).causes)
-    silent = Finding("monitor_silent", "XAGUSD", Health.BAD, "The monitor has not looked at XAGUSD.", "monitor")
+    silent = Finding("monitor_silent", "XAGUSD", Health.BAD, "The monitor has not checked XAGUSD.", "monitor")
     run(quick, settings, 0, silent, LATE)
     [message] = hook.received
     assert message["title"] == "[warning] pipeline_late of XAGUSD"
@@ -309,9 +309,9 @@ def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(
         run(quick, settings, 0, DISK)
     assert (hook.asked, caplog.messages) == (0, [])
     assert [row.severity for row in incidents(quick)] == [Severity.NONE]
-    assert "1  told to nobody: disk of data, since" in ask(quick, "list")
+    assert "1  not sent: disk of data, since" in ask(quick, "list")
     run(quick, alerts(), 1, DRIFT)
-    assert caplog.messages[-1] == "Incidents that nobody is told of: 1; set LSTM_TS_ALERT_URLS"
+    assert caplog.messages[-1] == "1 incidents have no receiver; set LSTM_TS_ALERT_URLS"
 
 
 def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(quick: Ledger, hook: Webhook) -> None:
@@ -357,8 +357,8 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
     told = run(ledger, settings, 0, DRIFT)
     [name] = name_receivers(settings.receivers)
     assert told.undelivered == (
-        f"Expected the receiver {name} to take a message about incident 1, got status 503; see that it is up and "
-        f"LSTM_TS_ALERT_URLS right; a later run tries again",
+        f"Expected the receiver {name} to accept a message about incident 1, got status 503; check that it is up and "
+        f"LSTM_TS_ALERT_URLS is correct; a later run retries",
     )
     assert told.undelivered[0] in caplog.messages
     assert run(ledger, settings, 1, DRIFT).sent == 0
@@ -367,7 +367,7 @@ def test_a_message_that_is_refused_is_sent_again_by_the_next_run(
     assert run(ledger, settings, 3, DRIFT).sent == 0
     [row] = deliveries(ledger)
     assert (row.attempts, row.sent_at, row.trouble) == (3, AT + 2 * HOUR, None)
-    assert "you may have been told before" in hook.received[0]["message"]
+    assert "this may be a repeat" in hook.received[0]["message"]
 
 
 @pytest.mark.slow
@@ -384,7 +384,7 @@ def test_a_receiver_that_takes_nothing_is_tried_ever_more_seldom_and_again_once_
         assert len(told.undelivered) == 1  # the exit code says so, whether or not it was tried
         tried += [minute] * (hook.asked > before)
     assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183]
-    assert caplog.messages[-1].endswith("a message about incident 1: a run after Wed 2026-11-25 18:07 UTC tries again")
+    assert caplog.messages[-1].endswith("a message about incident 1: a run after Wed 2026-11-25 18:07 UTC retries")
     hook.status = 200
     assert run(ledger, settings, 200 / 60, DRIFT).sent == 0
     assert run(ledger, settings, 201 / 60, DRIFT, DISK).sent == 1
@@ -436,7 +436,7 @@ def test_a_delivery_ends_at_its_deadline(quick: Ledger, hook: Webhook) -> None:
     start = time.monotonic()
     told = run(quick, alerts(hook.url, timeout_s=0.1), 0, DRIFT)
     assert time.monotonic() - start < 3
-    assert "got no answer within alerts.timeout_s=0.1 s; see" in told.undelivered[0]
+    assert "got no answer within alerts.timeout_s=0.1 s; check" in told.undelivered[0]
 
 
 def test_a_sender_that_ends_at_once_is_no_delivery(
@@ -445,7 +445,7 @@ def test_a_sender_that_ends_at_once_is_no_delivery(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     long = replace(DRIFT, sentence="x" * 1_000_000)
     told = run(quick, alerts(hook.url), 0, *(replace(long, subject=str(number)) for number in range(SHOWN)))
-    assert "got an end of the process that sends, with 1; see" in told.undelivered[0]
+    assert "got an end of the process that sends, with 1; check" in told.undelivered[0]
     monkeypatch.undo()
     assert run(quick, alerts(hook.url), 1).sent == 1
     assert len(hook.received[0]["message"]) < SHOWN * 1500
@@ -514,7 +514,7 @@ def test_a_run_killed_between_intent_and_answer_is_told_by_the_next_one_which_sa
     settings = alerts(hook.url)
     for hours in range(1, 4):
         run(ledger, settings, hours, DRIFT)
-    again = [message for message in hook.received if "you may have been told before" in message["message"]]
+    again = [message for message in hook.received if "this may be a repeat" in message["message"]]
     assert len(again) == 1
     assert again[0]["message"].count("Incident 1:") == 1
 
@@ -538,7 +538,7 @@ def test_however_often_runs_are_killed_each_incident_is_told_and_its_end(
     ]
     assert len(ended) == 1
     assert all("Incident 1:" in message["message"] for message in hook.received)
-    assert all("you may have been told before" in message["message"] for message in opened[1:])
+    assert all("this may be a repeat" in message["message"] for message in opened[1:])
 
 
 @pytest.mark.slow
@@ -555,7 +555,7 @@ def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, h
         with pytest.raises(LedgerError, match="got no file there"):
             look(hours)
         hook.status = 200
-    assert hook.titles == ["[critical] the ledger is away"]
+    assert hook.titles == ["[critical] the ledger is unreachable"]
     assert "got no file there; put it back" in hook.received[0]["message"]
     assert hook.received[0]["message"].endswith(f"More: {ALERTS}")
     Ledger(f"sqlite:///{file}").close()
@@ -566,7 +566,7 @@ def test_a_ledger_that_is_away_is_told_once_and_its_return_too(tmp_path: Path, h
         look(hours)
     assert hook.titles[1:] == ["[resolved] the ledger is back"]
     assert hook.received[1]["message"] == (
-        "The ledger answers again: it was away from Wed 2026-11-25 14:04 UTC to Wed 2026-11-25 19:04 UTC."
+        "The ledger is reachable again: it was unreachable from Wed 2026-11-25 14:04 UTC to Wed 2026-11-25 19:04 UTC."
     )
     file.unlink()
     with pytest.raises(LedgerError):
@@ -633,11 +633,11 @@ def test_the_command_shows_what_is_open_told_silenced_and_over(
     monkeypatch.setenv("LSTM_TS_ALERT_URLS", hook.url)
     [name] = name_receivers([hook.url])
     assert succeed("alerts", tmp_path) == [
-        *("Open: nothing", "", "Over, within the last 7 days: nothing", "", "Silenced: nothing", ""),
+        *("Open: nothing", "", "Ended in the last 7 days: nothing", "", "Silenced: nothing", ""),
         f"Receivers: {name}",
     ]
     said = succeed("alerts", tmp_path, "action=silence", "rule=disk", "until=4h", "reason=being moved")
-    assert said[0].startswith("Nobody is told of disk of any subject until ")
+    assert said[0].startswith("Alerts of disk of any subject are silenced until ")
     now = datetime.now(UTC)
     with closing(Ledger(f"sqlite:///{tmp_path}/outputs/registry/ledger.db")) as ledger:
         settings = alerts(hook.url)
@@ -645,10 +645,10 @@ def test_the_command_shows_what_is_open_told_silenced_and_over(
         report(ledger, settings, [good(STALE)], now=now - HOUR)
     lines = succeed("alerts", tmp_path)
     since = f"since {now - 2 * HOUR:%a %Y-%m-%d %H:%M} UTC"
-    assert lines[1] == f"  1  warning: concept_drift of XAGUSD, {since}; opened told {name}"
+    assert lines[1] == f"  1  warning: concept_drift of XAGUSD, {since}; opened sent to {name}"
     assert lines[2:4] == [f"      {DRIFT.sentence}", f"      More: {DRIFT.command}"]
     assert lines[4].startswith(f"  2  warning: disk of data, {since}; silenced until ")
-    assert f"opened told {name}; resolved told {name}" in lines[9]
+    assert f"opened sent to {name}; resolved sent to {name}" in lines[9]
     assert lines[14].startswith("  disk of any subject until ") and lines[14].endswith(": being moved")
 
 
@@ -702,7 +702,7 @@ def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: 
         ask(quick, "silence", rule=rule, subject="data", until="2d", reason="known")
     with pytest.raises(ConfigError, match="Expected a silence in force of rule=disk subject=outputs, got none; python"):
         ask(quick, "unsilence", rule="disk", subject="outputs")
-    assert ask(quick, "unsilence", rule="disk") == "What is found of disk of data is told again."
+    assert ask(quick, "unsilence", rule="disk") == "Alerts of disk of data are no longer silenced."
     with quick.transaction() as connection:
         [left] = read_silences(connection, at=AT)
     assert (left.rule, left.until, left.reason) == ("memory", AT + 48 * HOUR, "known")
@@ -724,8 +724,8 @@ def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: 
         ({"action": "silence"}, "Expected rule=… for action=silence, got none"),
         ({"action": "close", "rule": "disk"}, "Expected no rule for action=close, got rule=disk"),
         ({"action": "silence", "rule": "disc"}, "got rule=disc; choose one of them"),
-        ({"action": "silence", "rule": "disk", "until": "soon"}, "Expected a time to come, got until=soon; write it"),
-        ({"action": "silence", "rule": "disk", "until": "2015-01-01"}, "Expected a time to come, got until=2015-01-01"),
+        ({"action": "silence", "rule": "disk", "until": "soon"}, "Expected a future time, got until=soon; write it"),
+        ({"action": "silence", "rule": "disk", "until": "2015-01-01"}, "Expected a future time, got until=2015-01-01"),
         ({"action": "silence", "rule": "disk", "until": "1h"}, "Expected reason=… for action=silence, got none"),
         ({"action": "close", "number": 3}, "Expected reason=… for action=close, got none"),
     ],
@@ -744,12 +744,12 @@ def test_days_that_cannot_be_are_refused(tmp_path: Path, days: str) -> None:
 def test_the_command_tries_each_receiver_and_exits_as_they_answer(tmp_path: Path, hook: Webhook) -> None:
     done = run_process("alerts", tmp_path, "action=test", LSTM_TS_ALERT_URLS=hook.url)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{next(iter(name_receivers([hook.url])))} has taken a test message.\n"
+    assert done.stdout == f"{next(iter(name_receivers([hook.url])))} accepted the test message.\n"
     assert hook.titles == ["[test] lstm_ts"]
     hook.status = 403
     refused = run_process("alerts", tmp_path, "action=test", "hydra.verbose=true", LSTM_TS_ALERT_URLS=hook.url)
     assert refused.returncode == 2
-    assert "got json-" in refused.stderr and ": status 403; see that it is up" in refused.stderr
+    assert "got json-" in refused.stderr and ": status 403; check that it is up" in refused.stderr
     assert not [secret for secret in SECRETS if secret in refused.stdout + refused.stderr]
 
 

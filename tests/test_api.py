@@ -178,11 +178,11 @@ def test_what_is_unusual_is_told(
 ) -> None:
     tenfold = hours.with_columns(pl.col("open", "high", "low", "close") * 100)
     model.forecast(tenfold)
-    assert "Before you trust the forecast of XAGUSD: another price level" in caplog.text
+    assert "Warning about the forecast of XAGUSD: another price level" in caplog.text
     caplog.clear()
     model.score(lstm_ts.read_bars(hours, symbol="XAGUSD"), start="2019-02-01")
     assert "In sample: the span begins before 2019-" in caplog.text
-    assert "trained on synthetic silver, seed 7, and is asked about a frame" in caplog.text
+    assert "trained on synthetic silver, seed 7, and is applied to a frame" in caplog.text
 
 
 def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:

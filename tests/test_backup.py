@@ -348,7 +348,7 @@ def test_damaged_bars_are_not_backed_up(place: Place, tmp_path: Path) -> None:
 
 def test_what_a_registry_keeps_elsewhere_is_told(tmp_path: Path) -> None:
     served = Place(tmp_path, "http://127.0.0.1:5000", f"sqlite:///{tmp_path}/ledger.db")
-    assert served.left_out == ["Not in it: MLflow's server; back that up next, by its own means"]
+    assert served.left_out == ["Not included: MLflow's server; back that up separately"]
     database = Place(tmp_path, "postgresql://a@b/c", "postgresql://a@b/c")
     assert "the models, which MLflow's artifact store has" in database.left_out[0]
     assert list(database.databases) == ["ledger.dump"]

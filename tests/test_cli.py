@@ -98,9 +98,7 @@ def test_a_model_keeps_the_closes_of_its_training_hours_and_predict_names_anothe
     closes = read_hours(stored).filter(pl.col("ts") + timedelta(hours=1) <= until)["close"]
     assert manifest["closes"] == {"lowest": closes.min(), "highest": closes.max()}
     said = succeed("predict", tmp_path, f"model={trained}", f"bars={csv}", "price_factor=100")
-    flag = (
-        r"Before you trust it: another price level than .*: a close of .* is \d+ times as much as their highest, .*\."
-    )
+    flag = r"Warning: another price level than .*: a close of .* is \d+ times as much as their highest, .*\."
     assert [line for line in said if re.fullmatch(flag, line)]
 
 

@@ -104,7 +104,7 @@ def test_processes_agree_whenever_they_start(set_clock: SetClock) -> None:
     [
         ("yesterday", "Invalid isoformat string: 'yesterday'"),
         ("2015-03-02T00:00:00", "2015-03-02T00:00:00 has no zone, such as Z"),
-        ("2015-03-02T00:00:00Z 60", "it has 2 words, where one says where it stands, and three how it runs"),
+        ("2015-03-02T00:00:00Z 60", "it has 2 words, where one says the time, and three how it runs"),
         ("2015-03-02T00:00:00Z 60 2026-11-28", "2026-11-28 has no zone, such as Z"),
         ("2015-03-02T00:00:00Z -1 2026-11-28T21:00:00Z", "a speed is above 0 and at most 10000"),
         ("2015-03-02T00:00:00Z nan 2026-11-28T21:00:00Z", "a speed is above 0 and at most 10000"),

@@ -563,7 +563,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_asks_for_nothing_twice(
     before = len(feed.asked)
     said = command(ingest.main, *arguments)
     assert said.code == 0, said.err
-    assert said.out.splitlines()[-1].endswith(" spans asked for, 0 of them without an answer that proves anything")
+    assert said.out.splitlines()[-1].endswith(" spans requested, 0 of them without a conclusive answer")
     assert stored_in(tmp_path).equals(TRUTH)
     assert not {f"XAG-USD/BID/2015/3/{day}" for day in (5, 1)} & set(feed.asked[before:])
     assert "min left" in said.err

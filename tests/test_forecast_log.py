@@ -249,7 +249,7 @@ def test_closing_does_not_wait_for_ever_for_a_writer_that_waits_for_the_database
         with locked(ledger_url):
             log.add(row(1))
             log.close()
-            assert "1 forecasts were not written: the ledger did not take them in 0.3 s" in caplog.text
+            assert "1 forecasts were not written: the ledger did not accept them in 0.3 s" in caplog.text
         until(lambda: log.counts().written == 2)
 
 
@@ -263,12 +263,12 @@ def test_an_outage_loses_only_what_the_queue_has_no_room_for(
         with outage():
             for number in range(1, 251):
                 log.add(row(number))
-            until(lambda: "forecasts wait" in caplog.text)
+            until(lambda: "forecasts are queued" in caplog.text)
             assert log.counts() == LogCounts(queued=200, written=1, dropped=50, refused=0)
         until(lambda: log.counts() == LogCounts(queued=0, written=201, dropped=50, refused=0))
         log.add(row(300))
     assert kept(quick_url) == ids(*range(201), 300)
-    assert "The ledger answers again" in caplog.text
+    assert "The ledger is reachable again" in caplog.text
 
 
 def test_an_outage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -277,7 +277,7 @@ def test_an_outage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with open_log(url, interval_s=0.0, retry_s=0.001) as log:
         with locked(url):
             log.add(row(0))
-            until(lambda: "1 forecasts wait: Expected the ledger" in caplog.text)
+            until(lambda: "1 forecasts are queued: Expected the ledger" in caplog.text)
             time.sleep(0.2)
         until(lambda: log.counts().written == 1)
     assert len(caplog.records) == 1, caplog.text
@@ -302,7 +302,7 @@ def test_closing_in_an_outage_ends_after_its_time_and_says_what_is_lost(
         log.add(row(0))
         log.add(row(1))
         log.close()
-        assert "2 forecasts were not written: the ledger did not take them in 0.3 s" in caplog.text
+        assert "2 forecasts were not written: the ledger did not accept them in 0.3 s" in caplog.text
         assert log.counts() == LogCounts(queued=2, written=0, dropped=0, refused=0)
     log.close()
 
@@ -434,8 +434,8 @@ def test_that_forecasts_are_lost_is_said_once_an_outage(quick_url: str, outage: 
                 log.add(row(number))
             until(lambda: log.trouble is not None)
         until(lambda: log.counts().written == 100)
-    assert [text for text in caplog.messages if "are lost" in text] == [
-        "Forecasts are lost from now on: 100 wait for the ledger already"
+    assert [text for text in caplog.messages if "queue is full" in text] == [
+        "The forecast queue is full (100): dropping forecasts"
     ]
 
 

@@ -113,7 +113,7 @@ def test_skill_over_a_baseline(m, s, passed, words):
             True,
             "8.000 bps against 10.000 of the champion, skill +20.00 % (with 95 % confidence at least +4.81 %): better",
         ),
-        (-1, 1, False, None, "at least -5.19 %): better or not, too few origins tell, and not fresher"),
+        (-1, 1, False, None, "at least -5.19 %): better or not, too few origins to decide, and not fresher"),
         (0, 0, False, False, "not better, and not fresher"),
         # -0.015 + 1.519 * 0.001 < 0, but 0.15 % is less than the 0.2 % that counts
         (-0.015, 0.001, False, False, "better by less than the 0.20 % that counts, as another seed may be, and not"),
@@ -179,14 +179,14 @@ def test_what_cannot_be_told_is_no_rejection():
 def test_with_too_few_origins_nothing_else_is_judged(champion):
     decision = decide(SKILLED, champion, criteria(min_origins=5), fresher=True)
     assert (decision.verdict, decision.experimental) == (Verdict.INSUFFICIENT, False)
-    assert decision.reasons == ("4 origins have a known target 1 h ahead; 5 are asked for.",)
+    assert decision.reasons == ("4 origins have a known target 1 h ahead; 5 are required.",)
 
 
 def test_only_known_targets_count_as_origins():
     y_NH = np.zeros((4, 2))
     y_NH[0, 1] = np.nan
     decision = decide(planted([9.0] * 4, [9.0] * 4, y_NH=y_NH), None, criteria(steps=[1, 2]), fresher=True)
-    assert decision.reasons == ("3 origins have a known target 2 h ahead; 4 are asked for.",)
+    assert decision.reasons == ("3 origins have a known target 2 h ahead; 4 are required.",)
 
 
 @pytest.mark.parametrize(("m", "s", "experimental"), [(-2, 1, False), (-1, 1, True), (0, 0.02, True), (2, 1, True)])
@@ -230,8 +230,8 @@ def test_origins_before_a_drift_judge_nobody():
     decision = decide(SKILLED, CHAMPION, criteria(), fresher=True, drift_since=SINCE + timedelta(hours=1))
     assert (decision.verdict, decision.experimental) == (Verdict.INSUFFICIENT, False)
     assert decision.reasons[0] == (
-        "The champion has drifted since about 2015-03-20 01:00 UTC: 3 of the 4 origins lie after that; 8 are asked "
-        "for, half of them to stop on and half to judge on."
+        "The champion has drifted since about 2015-03-20 01:00 UTC: 3 of the 4 origins lie after that; 8 are required, "
+        "half of them to stop on and half to judge on."
     )
 
 
@@ -267,7 +267,7 @@ def with_interval(inside, of=100):
         (80, Verdict.PROMOTE, "covers 80.0 % of the targets (71.1 % to 86.7 % with 95 % confidence)"),
         (70, Verdict.INSUFFICIENT, "covers 70.0 % of the targets (60.4 % to 78.1 %"),
         (50, Verdict.REJECT, "covers 50.0 % of the targets (40.4 % to 59.6 %"),
-        (100, Verdict.REJECT, "75.0 % to 85.0 % is asked for"),
+        (100, Verdict.REJECT, "75.0 % to 85.0 % is required"),
     ],
 )
 def test_coverage_outside_its_bounds_counts_once_chance_cannot_explain_it(inside, verdict, words):
@@ -331,7 +331,7 @@ def test_noise_alone_makes_no_relation_up():
     [
         (0.19, 1, True, "skill -1.90 %"),
         (0.3, 0.1, False, "10.300 bps against 10.000 of the champion, skill -3.00 %"),  # 0.3 - 0.152 > 0
-        (0.3, 1, None, "at least -2.00 % is asked for"),  # 0.3 - 1.519 < 0
+        (0.3, 1, None, "at least -2.00 % is required"),  # 0.3 - 1.519 < 0
     ],
 )
 def test_no_volatility_tercile_may_regress_beyond_its_margin(m, s, passed, words):

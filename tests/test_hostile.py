@@ -637,7 +637,7 @@ def test_while_all_workers_are_stopped_health_says_so_and_requests_are_refused_s
         wait_for(lambda: not server.health().ready, 5)
         refusal = server.predict(window)
         assert (refusal.status_code, refusal.headers["Retry-After"]) == (503, "2")
-        assert refusal.json()["reason"] == "Expected an answer of a worker within 1 s, got none of any; ask again"
+        assert refusal.json()["reason"] == "Expected an answer of a worker within 1 s, got none of any; retry"
         assert all(worker.model is None for worker in server.health().workers)
     wait_for(lambda: server.health().ready, 10)
     assert server.predict(window).status_code == 200

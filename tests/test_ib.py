@@ -300,7 +300,7 @@ def test_ib_that_stays_away_after_the_greeting_is_waited_for_as_long_as_an_outag
     two_tries = {"attempts": 2, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
     with serving(faults="unsettled@1", outage=30) as tws:
         broker, began = make_broker(tws.port, retries=two_tries, outage_s=0.4), time.monotonic()
-        with pytest.raises(BrokerUnavailable, match=r"got none: IB still away after 0\.4 s; try later"):
+        with pytest.raises(BrokerUnavailable, match=r"got none: IB still unreachable after 0\.4 s; try later"):
             broker.connect()
         assert time.monotonic() - began > 0.4
         broker.close()
@@ -408,7 +408,7 @@ def test_nothing_is_asked_of_a_connection_that_knows_ib_is_away() -> None:
         line = broker._line
         assert line is not None
         line._on_error(-1, 1100, "Connectivity between IB and Trader Workstation has been lost.")
-        with pytest.raises(ib.RetryableError, match="IB is away"):
+        with pytest.raises(ib.RetryableError, match="IB is unreachable"):
             broker._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=WAIT_S))
         line._on_error(-1, 1101, "Connectivity between IB and Trader Workstation has been restored - data lost.")
         assert line.unsure
@@ -557,7 +557,7 @@ def test_ctrl_c_of_the_command_is_one_sentence(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             _, rest = output(process)
     assert process.returncode == 130
-    assert "Stopped: what was answered is stored" in rest and "Traceback" not in rest
+    assert "Interrupted: the answers received are stored" in rest and "Traceback" not in rest
 
 
 @pytest.mark.slow
@@ -773,7 +773,7 @@ def test_a_long_run_keeps_no_more_requests_than_the_rules_need() -> None:
     for request in range(1000):
         now += pacing.delay(request, now)
         pacing.note(request, now)
-    assert len(pacing._asked) <= 6
+    assert len(pacing._sent) <= 6
     assert now == pytest.approx(1000 / 4 * 600, rel=0.01)
 
 
@@ -789,6 +789,6 @@ def test_ibs_errors_are_no_noise_of_our_log(place: Place, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, "lstm_ts"), serving(faults="pacing@2") as tws:
         place.fill(make_broker(tws.port))
     again = [
-        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Again" in record.message
+        record for record in caplog.records if record.name == "lstm_ts.sources.retries" and "Retrying" in record.message
     ]
     assert len(again) == 1 and "pacing violation" in again[0].message

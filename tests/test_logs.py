@@ -71,8 +71,8 @@ def test_a_bar_is_followed_from_its_source_to_its_hour(ingested: tuple[Path, Don
 
 def test_a_text_log_has_the_same_facts_and_no_json(ingested: tuple[Path, Done]) -> None:
     done = run_process("process", ingested[0])
-    (line,) = [line for line in done.stderr.splitlines() if "Bars are stored" in line]
-    assert re.match(r"\[\d{4}-\d\d-\d\d .*\]\[lstm_ts.store.bar_store\]\[INFO\] Bars are stored store=/", line)
+    (line,) = [line for line in done.stderr.splitlines() if "Stored bars" in line]
+    assert re.match(r"\[\d{4}-\d\d-\d\d .*\]\[lstm_ts.store.bar_store\]\[INFO\] Stored bars store=/", line)
     assert "revised=0" in line and "event" not in line
 
 
@@ -211,7 +211,7 @@ def test_the_services_end_is_json_too_whoever_tells_it(
         wait_for(lambda: server.health().ready)
         (worker,) = server.workers()
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: "a new one starts" in server.log.read_text())
+        wait_for(lambda: "; restarting it" in server.log.read_text())
         for pid in (*server.children(), server.process.pid):  # as systemd does
             os.kill(pid, signal.SIGTERM)
         assert server.process.wait(WAIT_S) == 0

@@ -580,7 +580,7 @@ def test_a_challenger_without_outcomes_or_that_its_service_has_stopped_is_halted
 
 @pytest.mark.slow
 def test_status_repeats_what_the_last_run_found(folder: Path, hourly_bars: pl.DataFrame) -> None:
-    assert "has not looked at XAGUSD yet" in monitor(folder, REGISTERED, "action=status")
+    assert "has not checked XAGUSD yet" in monitor(folder, REGISTERED, "action=status")
     bars_until(folder, hourly_bars, LATER)
     monitor(folder, LATER - HOUR)
     monitor(folder, LATER)

@@ -213,16 +213,16 @@ def test_bars_that_stand_still_jump_or_lack_are_told_from_good_ones(silver: Sess
     )
     stuck = walk.copy()
     stuck[100:160] = stuck[100]
-    assert "60 minutes in a row stand at" in quality(minutes(stuck, still=slice(100, 160)), silver)[1]
+    assert "60 minutes in a row are at" in quality(minutes(stuck, still=slice(100, 160)), silver)[1]
     assert quality(minutes(stuck, still=slice(100, 159)), silver)[0] is Health.GOOD
     spike = walk.copy()
     spike[200] *= 1.02
-    assert "1 price(s) that the next minute takes back" in quality(minutes(spike), silver)[1]
+    assert "1 price(s) that the next minute reverses" in quality(minutes(spike), silver)[1]
     step = walk.copy()
     step[200:] *= 1.02  # news is no spike
     assert quality(minutes(step), silver)[0] is Health.GOOD
     ahead = minutes(walk).with_columns(pl.col("ts") + timedelta(days=2))
-    assert "after now: a clock is wrong" in quality(ahead, silver)[1]
+    assert "in the future: a clock is wrong" in quality(ahead, silver)[1]
     assert quality(minutes(walk[:0]), silver)[0] is Health.GOOD  # only hours are stored
 
 

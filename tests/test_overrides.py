@@ -39,7 +39,7 @@ from serve.startup import main as serve
         ("process", "", "got an empty argument; leave it out"),
         ("process", "  ", "got an empty argument; leave it out"),
         ("process", "~paths.data", "got ~paths.data, which deletes one; leave it out"),
-        ("registry", "version=<run>", "got <run>, which stands for one; put your own in its place"),
+        ("registry", "version=<run>", "got <run>, a placeholder; replace it"),
         ("train", "--hlep", "got --hlep; did you mean --help?"),
         ("train", "-cfg=job", "got -cfg=job; did you mean --cfg?"),
         ("train", "--info=foo", "Expected --info with one of all, config"),
@@ -264,7 +264,7 @@ def test_what_is_not_there_is_told_with_what_is(program, typed, words, tmp_path,
         (
             retrain.main,
             "split.valid_from=0.5",
-            "Expected no split here, which only train heeds, got split.valid_from=0.5",
+            "Expected no split here, which only train reads, got split.valid_from=0.5",
         ),
         (serve, "registry.ledger=outputs", "Expected registry.ledger as sqlite:///<file> or postgresql+psycopg://"),
         (

@@ -54,7 +54,7 @@ def make_forecast(quote=SILVER, last_close=20.0, missing_hours=0, volatility=1.0
 def test_prices_have_the_digits_of_their_size_and_the_currency_of_their_symbol(quote, close, said, row):
     lines = format_forecast(make_forecast(quote, close), "files", [], NOW).splitlines()
     assert lines[2] == f"   1  2026-01-05 10:00  {row}"
-    assert f"XAGUSD stands at {said} 80 % probability" in lines[-1]
+    assert f"XAGUSD is at {said} 80 % probability" in lines[-1]
 
 
 def test_a_model_without_the_levels_of_the_table_is_asked_for_json():
@@ -69,7 +69,7 @@ def test_a_forecast_says_how_old_it_is_and_its_date_in_full():
     assert "by Monday 5 January 2026 11:00 UTC" in lines[-1]
     early = format_forecast(make_forecast(), "files", [], datetime(2018, 1, 1, tzinfo=UTC)).splitlines()
     assert early[-2].startswith(
-        "From bars that end 2026-01-05 09:00 UTC, after now, 2018-01-01 00:00: synchronise this"
+        "From bars that end 2026-01-05 09:00 UTC, in the future (now: 2018-01-01 00:00): synchronise this"
     )
     fresh = format_forecast(make_forecast(), "files", [], NOW).splitlines()
     assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
@@ -138,9 +138,7 @@ def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_servic
     level = f"another price level than that of the training hours: {jump}"
     told = [wild, level, "unusually many missing hours: 3 of the window's 24"]
     assert limits.of_window(forecast, 24) == limits.find(forecast, 24, NOW) == told
-    assert format_forecast(forecast, "files", told, NOW).splitlines()[4:7] == [
-        f"Before you trust it: {flag}." for flag in told
-    ]
+    assert format_forecast(forecast, "files", told, NOW).splitlines()[4:7] == [f"Warning: {flag}." for flag in told]
     assert to_json(forecast, "files", told)["flags"] == told
     assert limits.of_window(make_forecast(volatility=4.0), 24) == []
     assert limits.find(make_forecast(), 24, NOW + timedelta(hours=2)) == ["stale input: the last bar is 2 hours old"]
@@ -155,9 +153,9 @@ def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_servic
         (
             "synthetic silver, seed 7",
             "Dukascopy",
-            "trained on synthetic silver, seed 7, asked with bars from Dukascopy",
+            "trained on synthetic silver, seed 7, given bars from Dukascopy",
         ),
-        ("synthetic silver, seed 7", "", "synthetic silver, seed 7, worth nothing on the prices of a market"),
+        ("synthetic silver, seed 7", "", "synthetic silver, seed 7, not usable on market prices"),
     ],
 )
 def test_a_demonstration_model_on_other_prices_says_so(learnt, asked, flag):

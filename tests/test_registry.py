@@ -281,7 +281,7 @@ def test_a_ledger_of_another_registry_learns_nothing_false(folder: Path, empty: 
     for asks in (lambda: wrong.history("XAGUSD", "champion"), lambda: wrong.rollback("XAGUSD", actor="a", reason="b")):
         with pytest.raises(RegistryError, match=r"registry\.uri and registry\.ledger belong together"):
             asks()
-    with pytest.raises(RegistryError, match="the ledger speaks of, got one without XAGUSD; check that"):
+    with pytest.raises(RegistryError, match="the ledger refers to, got one without XAGUSD; check that"):
         Registry(wrong.uri, ledger, make=False)
     assert ledger.alias_changes("XAGUSD", "champion") == rows
     ledger.close()

@@ -158,7 +158,7 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
             break
         time.sleep(0.02)
     assert served.metric('lstm_ts_challenger_stopped_total{version="3"}') == 2  # in both processes that speak HTTP
-    assert "No more requests for the challenger, version 3:" in served.log.read_text()
+    assert "Stopped the challenger, version 3:" in served.log.read_text()
     assert "of the challenger's" in served.log.read_text()
     assert served.metric('lstm_ts_fell_back_total{version="3"}') >= 10
     assert {ask(served, bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked

@@ -449,7 +449,7 @@ def test_keys_in_utf_16_are_refused_at_the_start_and_later_leave_the_last_ones(t
     file.write_text("second\n", encoding="utf-16")
     assert keys.accept("first") and keys.accept("first")
     assert caplog.messages == [
-        f"The last keys stay valid: Expected API keys in UTF-8 in {file}, got NUL as in UTF-16; save it as UTF-8"
+        f"Keeping the previous API keys: Expected API keys in UTF-8 in {file}, got NUL as in UTF-16; save it as UTF-8"
     ]
     with pytest.raises(ConfigError, match="API keys in UTF-8"):
         Keys("", str(file))
@@ -607,7 +607,7 @@ def test_bars_of_hours_to_come_are_flagged(
     ask = WorkerRequest("r", Arm.CHAMPION, 0.0, None)
     answer = answer_by_arm(make_api(tmp_path / "store", silver), ask, "XAGUSD", loaded, {})
     flags = http_schema.ForecastReply.model_validate_json(answer.body).flags
-    assert f"bars of hours to come: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
+    assert f"bars in the future: the last one closes at {hours[-1] + HOUR:%Y-%m-%dT%H:%M:%SZ}" in flags
 
 
 def make_api(store: Path, session: Session) -> ForecastApi:
@@ -661,7 +661,7 @@ def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Serv
     wait_for(lambda: server.registry_process() not in (None, before))
     wait_for(lambda: [worker.reason for worker in server.reload().workers] == [None, None])  # once it listens
     assert server.workers() == workers
-    assert "The registry process has ended with -9; a new one starts" in server.log.read_text()
+    assert "The registry process exited with -9; restarting it" in server.log.read_text()
 
 
 def end_registry(process: RegistryProcess) -> None:
@@ -761,10 +761,10 @@ def test_a_worker_that_hangs_is_replaced(bare: Path, now_bars: list[Body]) -> No
         assert {(reply.status_code, reply.headers["Retry-After"]) for reply in refused} == {(503, "2")}
         reasons = sorted(reply.json()["reason"] for reply in refused)
         assert all(reason.startswith("Expected an answer") for reason in reasons[:3])
-        assert reasons[3] == "Expected at most 1 requests to wait for a worker, got more; ask later"
+        assert reasons[3] == "Expected at most 1 requests to wait for a worker, got more; retry later"
         wait_for(lambda: server.workers() not in ([], before) and server.health().ready)
         assert server.ask(now_bars).model.version == 1
-        assert "Worker 0 has ended, which took longer than answer_s=2" in server.log.read_text()
+        assert "Worker 0 exited, which took longer than answer_s=2" in server.log.read_text()
 
 
 def test_a_version_that_is_asked_no_more_is_forgotten_when_the_store_changes(
@@ -924,7 +924,7 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         os.kill(keeper, signal.SIGKILL)
         assert server.process.wait(WAIT_S) == 1
         wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
-        assert "A process that all others need has ended" in server.log.read_text()
+        assert "An essential process exited" in server.log.read_text()
 
 
 @pytest.mark.parametrize(

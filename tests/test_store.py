@@ -86,7 +86,7 @@ def upsert(store: BarStore, *batches: pl.DataFrame) -> UpsertResult:
         ({"open": -1.0}, "price is not positive"),
         ({"low": None}, "unparseable price"),
         ({"ts": datetime(1000, 1, 1, tzinfo=UTC)}, "before 1900"),
-        ({"ts": datetime(2999, 1, 1, tzinfo=UTC)}, "after now"),
+        ({"ts": datetime(2999, 1, 1, tzinfo=UTC)}, "in the future"),
     ],
 )
 def test_no_source_stores_a_bar_that_cannot_be(tmp_path: Path, change: dict[str, Any], why: str) -> None:

@@ -154,7 +154,9 @@ def test_a_real_service_is_well_counts_its_requests_and_once_ended_is_away(
         assert "0 of the last 4 requests (0.0 %)" in sentence(found, "service_latency")
     gone = watch_service(ledger, url, limits(attempts=2, pause_s=0.01), now=AT + timedelta(minutes=2))
     assert healths(gone).pop("service_no_answer") is Health.BAD
-    assert sentence(gone, "service_no_answer") == f"The forecast service is away: No connection to {url}/health."
+    assert (
+        sentence(gone, "service_no_answer") == f"The forecast service does not respond: No connection to {url}/health."
+    )
     assert set(healths(gone).values()) == {Health.BAD, Health.UNKNOWN}
 
 

@@ -115,7 +115,7 @@ def test_a_monitor_that_never_ran_is_unknown_and_one_that_stopped_silent(ledger:
     found = silent(ledger, market, FRIDAY + 3 * HOUR)
     assert (found.health, found.subject) == (Health.BAD, "XAGUSD")
     assert found.sentence == (
-        "The monitor has not looked at XAGUSD for 3.0 session hours, since Fri 2015-03-06 18:00 UTC."
+        "The monitor has not checked XAGUSD for 3.0 session hours, since Fri 2015-03-06 18:00 UTC."
     )
     ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", FRIDAY + 3 * HOUR, ""))
     assert silent(ledger, market, FRIDAY + 3 * HOUR).health is Health.GOOD
@@ -158,7 +158,7 @@ def test_what_is_to_come_is_no_sign_of_work(ledger: Ledger, market: Market) -> N
     assert {finding.health for finding in watch(ledger, [market], LIMITS, now=FRIDAY)} == {Health.GOOD}
     early = watch(ledger, [market], LIMITS, now=FRIDAY - timedelta(minutes=1))
     assert {finding.health for finding in early} == {Health.UNKNOWN}
-    assert all("which is to come: a clock" in finding.sentence for finding in early)
+    assert all("which is in the future: a clock" in finding.sentence for finding in early)
 
 
 def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None:
@@ -214,7 +214,7 @@ def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Pat
                 "monitor", tmp_path, "action=watch", f"registry.ledger={url}", LSTM_TS_ALERT_URLS=hook.url
             )  # fmt: skip
             assert "onnection refused" in mistake(done)
-    assert hook.titles == ["[critical] the ledger is away"]
+    assert hook.titles == ["[critical] the ledger is unreachable"]
     assert "onnection refused" in hook.received[0]["message"]
     assert "hunter2" not in hook.received[0]["message"]
 

@@ -47,11 +47,11 @@ def test_no_more_wait_than_may(tmp_path: Path) -> None:
 
     with closing(asyncio.new_event_loop()) as loop:  # asyncio.run would leave none behind, and ib_insync needs one
         answers = loop.run_until_complete(ask_all())
-    late, more = "an answer of a worker within 0.1 s, got none; ask again", "at most 2 requests to wait for a worker"
+    late, more = "an answer of a worker within 0.1 s, got none; retry", "at most 2 requests to wait for a worker"
     assert [str(answer) for answer in answers] == [
         f"Expected {late}",
         f"Expected {late}",
-        f"Expected {more}, got more; ask later",
+        f"Expected {more}, got more; retry later",
     ]
 
 
@@ -93,5 +93,5 @@ def test_where_no_worker_answers_nobody_waits_for_long(tmp_path: Path) -> None:
     with closing(asyncio.new_event_loop()) as loop:
         answers = loop.run_until_complete(ask_workers(tmp_path, silent=2, answering=0))
     assert [str(answer) for answer in answers if isinstance(answer, NoAnswer)] == [
-        "Expected an answer of a worker within 1 s, got none of any; ask again"
+        "Expected an answer of a worker within 1 s, got none of any; retry"
     ] * 4

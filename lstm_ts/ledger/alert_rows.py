@@ -1,4 +1,4 @@
-"""Rows of what alerts remember (incidents, what was sent of each to whom, silences), and of who was last seen at work.
+"""Rows of alerts (incidents, deliveries, silences) and of heartbeats.
 
 They change, unlike those of `rows.py`, since they are states.
 """
@@ -29,13 +29,13 @@ class IncidentRow:
     good: int  # findings in a row since
     sentence: str  # of the latest bad finding, and its command
     command: str
-    opened_at: datetime | None  # None: it has not held for as long as its rule asks
+    opened_at: datetime | None  # None: it has not held for as long as its rule requires
     ended_at: datetime | None
 
 
 @dataclass(frozen=True)
 class DeliveryRow:
-    """Written before anything is sent; `sent_at` and `trouble` are both None until it is known what became of it."""
+    """Written before anything is sent; `sent_at` and `trouble` are both None until its outcome is known."""
 
     number: int  # of the incident
     receiver: str

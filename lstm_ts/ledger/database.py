@@ -80,7 +80,7 @@ class Database:
 
     def _replaced(self, got: str) -> LedgerError:
         return LedgerError(
-            f"Expected the ledger {self._shown} as it was opened, got {got}; put it back, or restart to go on with that"
+            f"Expected the ledger {self._shown} as it was opened, got {got}; put it back, or restart to use that one"
         )
 
     @contextmanager
@@ -170,8 +170,8 @@ def answering(what: str, checks: str) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, OSError) as error:
-        said = " ".join(str(getattr(error, "orig", error)).split())
-        raise LedgerError(f"Expected {what} to answer, got: {said}; check {checks}") from error
+        message = " ".join(str(getattr(error, "orig", error)).split())
+        raise LedgerError(f"Expected {what} to answer, got: {message}; check {checks}") from error
 
 
 def migrate(connection: Connection, revision: str) -> None:
@@ -213,7 +213,7 @@ def _check_file(url: URL) -> None:
     """Raises    LedgerError: a SQLite file is not there"""
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise LedgerError(
-            f"Expected the ledger {without_secrets(url)}, got no file there; put it back, or begin a new one with "
+            f"Expected the ledger {without_secrets(url)}, got no file there; put it back, or start a new one with "
             f"python -m lstm_ts.retrain and a restart"
         )
 
@@ -222,7 +222,7 @@ def _engine(url: URL) -> Engine:
     """Create the engine; a SQLite file is opened for each transaction.
 
     While no process writes, all data lies in that one file, so it can be copied, moved and replaced; the next
-    transaction opens the file that has taken its place.
+    transaction opens the file that has replaced it.
     """
     try:
         if url.get_backend_name() == "sqlite":

@@ -35,7 +35,7 @@ class Content:
 
 
 def dump(url: str, file: Path) -> Content:
-    """Write a snapshot of the database while others go on writing; return its content.    Raises    LedgerError"""
+    """Write a snapshot of the database while others keep writing; return its content.    Raises    LedgerError"""
     read = sa.make_url(url)
     if read.get_backend_name() == SQLITE:
         address = f"{Path(read.database or '').absolute().as_uri()}?mode=rw"  # no file is made where there is none
@@ -79,7 +79,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def restore(file: Path, url: str) -> None:
-    """Fill an empty PostgreSQL database, wholly or not at all.    Raises    LedgerError"""
+    """Fill an empty PostgreSQL database, completely or not at all.    Raises    LedgerError"""
     _run("pg_restore", sa.make_url(url), "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
 
 
@@ -126,5 +126,5 @@ def _run(program: str, url: URL, *arguments: str) -> None:
     except FileNotFoundError:
         raise LedgerError(LACKING.format(program=program)) from None
     if done.returncode:
-        said = " ".join(done.stderr.split())[:300]
-        raise LedgerError(f"Expected {program} to succeed on {without_secrets(url)}, got: {said}")
+        message = " ".join(done.stderr.split())[:300]
+        raise LedgerError(f"Expected {program} to succeed on {without_secrets(url)}, got: {message}")

@@ -30,7 +30,7 @@ class Ledger(Database):
     """Operations ledger; every method raises LedgerError when the database does not answer."""
 
     def check(self) -> None:
-        """Raises    LedgerError: it is away, or another one has taken its place"""
+        """Raises    LedgerError: it is unreachable, or replaced by another one"""
         with self.transaction():
             pass
 
@@ -67,7 +67,7 @@ class Ledger(Database):
     def record_forecasts(self, rows: Sequence[ForecastRow]) -> None:
         """Record all rows or none; a row with a request, arm and time that are recorded already changes nothing.
 
-        Raises    RowRefused: the database answers, and will not have one of them
+        Raises    RowRefused: the database answers, and refuses one of them
         """
         if not rows:
             return
@@ -78,8 +78,8 @@ class Ledger(Database):
             cause = error.__cause__ if isinstance(error, LedgerError) else error
             if isinstance(error, LedgerError) and not isinstance(cause, DataError | IntegrityError):
                 raise
-            said = " ".join(str(cause.orig if isinstance(cause, StatementError) else cause).split())
-            raise RowRefused(f"Expected forecasts that a database can hold, got one it refuses: {said}") from error
+            message = " ".join(str(cause.orig if isinstance(cause, StatementError) else cause).split())
+            raise RowRefused(f"Expected forecasts that a database can hold, got one it refuses: {message}") from error
 
     def forecasts(self, name: str, *, since: datetime, until: datetime) -> list[ForecastRow]:
         """Return the forecasts with since <= at < until, oldest first."""

@@ -42,7 +42,7 @@ class HourlyForecast:
 class Outcome:
     symbol: str
     target_ts: datetime  # the close of the hour
-    revision: int  # 0: as the hour was when it was complete, which scores stand on
+    revision: int  # 0: as the hour was when it was complete, which scores are based on
     at: datetime
     close: float
 

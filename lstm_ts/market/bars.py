@@ -96,7 +96,7 @@ class Broker(Protocol):
     def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
         """Yield one batch for each span, in their order; a batch has no answers where none could be obtained.
 
-        Raises    BrokerError: going on makes no sense; WrongZone
+        Raises    BrokerError: continuing makes no sense; WrongZone
         """
         ...
 
@@ -132,11 +132,11 @@ def reject_reason() -> pl.Expr:
 def check_bars(bars: pl.DataFrame) -> None:
     """Check bars of any source, as the last gate before a store.
 
-    Raises    DataError: a row that `reject_reason` names, or a stamp before FIRST_YEAR or after now
+    Raises    DataError: a row that `reject_reason` names, or a stamp before FIRST_YEAR or in the future
     """
     ts, now = pl.col("ts"), clock.now()
     early, late = ts.dt.year() < FIRST_YEAR, ts > now + clock.SKEW
-    out_of_range = pl.when(early).then(pl.lit(f"before {FIRST_YEAR}")).when(late).then(pl.lit("after now"))
+    out_of_range = pl.when(early).then(pl.lit(f"before {FIRST_YEAR}")).when(late).then(pl.lit("in the future"))
     bad = bars.select("ts", *PRICES, reason=pl.coalesce(reject_reason(), out_of_range)).drop_nulls("reason")
     if bad.height:
         stamp, *prices, reason = bad.row(0)

@@ -75,15 +75,15 @@ def _standing(answers: Sequence[AnsweredSpan], ts_B: Times) -> tuple[Times, Time
 
     An answer whose bars are missing proves nothing: the store was restored from an older copy.
     """
-    told = pl.DataFrame(
+    answers_A = pl.DataFrame(
         [(answer.start, answer.end, answer.observer, answer.bars) for answer in answers],
         schema={"start": TS, "end": TS, "observer": pl.String, "bars": pl.Int64},
         orient="row",
     ).with_columns(pl.col("start", "end").to_physical())
-    stored_A = np.searchsorted(ts_B, told["end"].to_numpy()) - np.searchsorted(ts_B, told["start"].to_numpy())
+    stored_A = np.searchsorted(ts_B, answers_A["end"].to_numpy()) - np.searchsorted(ts_B, answers_A["start"].to_numpy())
     reached = pl.col("end").cum_max().shift(1).over("observer")
     merged = (
-        told.filter(pl.Series(stored_A) >= told["bars"])
+        answers_A.filter(pl.Series(stored_A) >= answers_A["bars"])
         .sort("observer", "start")
         .with_columns(run=(pl.col("start") > reached).fill_null(True).cum_sum())
         .group_by("run")

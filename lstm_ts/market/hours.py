@@ -26,7 +26,7 @@ def check_hours(
         why = f": {describe_rejects(rejects)}" if rejects.height else ""
         raise NoRows(
             f"Expected hourly or minute bars from {name}, got no good row and {rejects.height} bad ones{why}; "
-            f"look at the file"
+            f"check the file"
         )
     if replaces := next((batch.replaces for batch in batches if batch.replaces), ""):
         raise DataError(f"Expected {replaces}; give the files of one series alone")

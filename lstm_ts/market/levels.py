@@ -15,7 +15,7 @@ LARGEST = 3.7  # log: 40 times, whatever the gap
 TORN = 1.5  # log: 4.5 times within a bar, which may be one of an hour in a thin market
 # Ratios that are a split or another unit rather than a move, as logs: after few closed days, and after any gap.
 SPLITS = np.log([1.5, 2, 3, 4, 5])
-SPLIT = 0.03  # log, from the ratio: what a market moves besides
+SPLIT = 0.03  # log, from the ratio: what a market moves in addition
 SPLIT_S = 4 * 86_400.0
 UNIT = np.log(10)  # a hundred is beyond what a market moves
 UNIT_YEAR, LARGEST_UNIT = 0.6, 0.4  # log, from the ratio: as a market of 60 % a year moves besides, and at most

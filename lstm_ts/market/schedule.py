@@ -26,7 +26,7 @@ SCHEMA = {"opens": pl.Datetime("us", "UTC"), "closes": pl.Datetime("us", "UTC")}
 
 @lru_cache(maxsize=128)
 def sessions_of_year(calendar: str, year: int) -> pl.DataFrame:
-    """Frame `opens, closes` (UTC) by trading date.    Raises    ConfigError: nobody knows the calendar"""
+    """Frame `opens, closes` (UTC) by trading date.    Raises    ConfigError: unknown calendar"""
     with suppress(OSError, RuntimeError, PolarsError):
         kept = pl.read_ipc(_cached(calendar, year).read_bytes())
         if kept.schema == SCHEMA:

@@ -46,18 +46,17 @@ class Segment:
         return HOUR_US % self.spacing == 0 and self.spacing % MINUTE_US == 0 and not self.phase and not self.mixed
 
     def __str__(self) -> str:
-        apart = f"bars {in_words(self.spacing)} apart"
+        apart = f"bars {format_duration(self.spacing)} apart"
         if self.mixed:
-            return f"{apart}, some of them {in_words(self.mixed)}"
+            return f"{apart}, some of them {format_duration(self.mixed)}"
         if self.phase and HOUR_US % self.spacing == 0:
-            return (
-                f"{apart} that open {in_words(self.phase)} past the full {'hour' if self.spacing == HOUR_US else 'one'}"
-            )
+            full = "hour" if self.spacing == HOUR_US else "one"
+            return f"{apart} that open {format_duration(self.phase)} past the full {full}"
         return apart
 
 
-def in_words(span: int) -> str:
-    """Format a span in the largest unit that divides it: 90 minutes, 1 day."""
+def format_duration(span: int) -> str:
+    """Format a duration in the largest unit that divides it: 90 minutes, 1 day."""
     size, unit = next(((size, unit) for size, unit in UNITS if span % size == 0), (SECOND_US, "second"))
     count = span / size
     return f"{count:g} {unit}{'s' * (count != 1)}"
@@ -140,14 +139,14 @@ def _segment(stamps_N: Times) -> Segment:
         return Segment(first, MINUTE_US, certain=True, phase=0)
     grid = int(np.gcd(spacing, HOUR_US)) if spacing > HOUR_US else spacing
     phases, counts = np.unique(stamps_N % grid, return_counts=True)
-    whole = (gaps_D % spacing == 0).mean()  # bars of 7 minutes begin anew each day
+    whole = (gaps_D % spacing == 0).mean()  # bars of 7 minutes restart each day
     phase, on_grid = int(phases[counts.argmax()]), max(counts.max() / len(stamps_N), whole)
     if spacing < MINUTE_US:
         return Segment(first, spacing, certain=len(gaps_D) >= FREQUENT, phase=0)
     finest = int(np.gcd.reduce(gaps_D))
     sure = len(gaps_D) * np.log(spacing / MINUTE_US) >= np.log(SURE)
     if on_grid >= ON_GRID:
-        # One minute bar an hour is as well a thin file of minutes, where there are but two of them.
+        # One minute bar an hour may also be a thin file of minutes, where there are only two of them.
         if sure:
             return Segment(first, spacing, True, phase)
         usual = not phase and (HOUR_US % spacing == 0 or spacing % HOUR_US == 0)

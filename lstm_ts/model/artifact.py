@@ -1,7 +1,7 @@
 """Model folders, written by a training: a network, and what it needs to forecast each of its symbols.
 
 <folder>/network.onnx          the network, as forecasts run it
-<folder>/weights.safetensors   its parameters, for a training that goes on from them
+<folder>/weights.safetensors   its parameters, for a training that continues from them
 <folder>/manifest.json         scaler, reference quantiles, window spec, session, provenance, scores
 <folder>/SHA256SUMS            of the three; `sha256sum -c SHA256SUMS` checks it too
 

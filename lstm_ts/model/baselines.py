@@ -94,7 +94,7 @@ class Har(Scaled):
 
 
 class RollingHar(Scaled):
-    """`Har` with a profile that goes on learning, see `season.py`, and with announcements."""
+    """`Har` with a profile that keeps updating, see `season.py`, and with announcements."""
 
     @staticmethod
     def scale_NH(windows: Windows[NDArray[Any]]) -> Array:

@@ -63,7 +63,7 @@ class BatchOrder(Sampler[Tensor]):
 
     Of `world` processes that train together, that of `rank` gets its share of every batch.
 
-    Lightning sets the epoch, so an interrupted run goes on in the order it would have had; it does so after creating
+    Lightning sets the epoch, so an interrupted run continues in the order it would have had; it does so after creating
     the iterator, which is why the order is made at the first row.
     """
 

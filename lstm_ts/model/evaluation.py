@@ -1,4 +1,4 @@
-"""A model's forecasts on a span of bars, beside the baselines' and what came."""
+"""A model's forecasts on a span of bars, beside the baselines' and the outcomes."""
 
 import logging
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Span:
 
 
 def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> ForecastRecord:
-    """The model's forecasts and the baselines' for every window of the span, beside what came.
+    """The model's forecasts and the baselines' for every window of the span, beside the outcomes.
 
     Raises    NoRows: not one window in it
     """

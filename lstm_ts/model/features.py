@@ -59,7 +59,7 @@ class Grid:
     hour_of_week_G: NDArray[np.int64]  # 0..167, local
     calendar_GC: Array  # in 0..1, known for any hour ahead of time
     announcement_GK: Array  # 1 where a scheduled announcement or a holiday makes the hour unlike others, by kind
-    missing_G: NDArray[np.bool_]  # also true for the hours to come
+    missing_G: NDArray[np.bool_]  # also true for future hours
     close_G: Array  # NaN where missing
     body_G: Array  # log close / open, 0 where missing
     gap_G: Array  # log open / close of the hour before, 0 where either is missing

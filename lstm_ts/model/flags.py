@@ -54,7 +54,7 @@ class Flags:
     def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:
         found = []
         if forecast.origin_ts > now:
-            found.append(f"bars of hours to come: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}")
+            found.append(f"bars in the future: the last one closes at {forecast.origin_ts:%Y-%m-%dT%H:%M:%SZ}")
         closed = sum(ts <= now for ts in forecast.target_ts_H)
         if closed >= min(self.stale_hours, len(forecast.target_ts_H)):
             found.append(f"stale input: {_age(forecast, closed, now)}")
@@ -69,8 +69,8 @@ def of_training(provenance: "Provenance", source: str) -> list[str]:
     learnt = provenance.source
     if not is_synthetic(learnt) or is_synthetic(source):
         return []
-    asked = f"asked with bars from {source}" if source else "worth nothing on the prices of a market"
-    return [f"a demonstration model: trained on {learnt}, {asked}"]
+    given = f"given bars from {source}" if source else "not usable on market prices"
+    return [f"a demonstration model: trained on {learnt}, {given}"]
 
 
 def _age(forecast: "Forecast", closed: int, now: datetime) -> str:

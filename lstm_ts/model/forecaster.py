@@ -56,7 +56,7 @@ class Forecast:
     q_HQ: Array  # cumulative log return
     missing_hours: int  # in the window
     volatility: float  # of the window; 1 is as in the training hours
-    quote: Quote | None  # of its prices; None: nobody knows it
+    quote: Quote | None  # of its prices; None: unknown
     level_jump: str  # within the window, or from the training hours to it, in words; empty where markets move so
     season_day: datetime | None = None  # up to when bars have changed the profile of the week; None: none have
 
@@ -81,7 +81,7 @@ class Forecaster:
     provenance: Provenance
     scores: Mapping[str, Any]
     closes: CloseRange | None = None  # of the training hours; models of format 1 do not know theirs
-    quote: Quote | None = None  # of the symbol; None: nobody knows it
+    quote: Quote | None = None  # of the symbol; None: unknown
     location_weight: float = 1.0  # of the network's median, see `location.py`
     learnt: tuple[Provenance, ...] = ()  # the network's own, if it is applied to a symbol that it was not trained on
 

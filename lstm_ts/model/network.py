@@ -31,7 +31,7 @@ class Network:
     ) -> None:
         """graph          ONNX
         config         the kind's name and its settings, in JSON types
-        weights        parameters and buffers, for a training that goes on from them
+        weights        parameters and buffers, for a training that continues from them
         volatilities   of a window; a graph of a format before 4 does not have them among its inputs
         Raises    ArtifactError: no graph, or of other shapes than these windows have
         """

@@ -17,7 +17,7 @@ UNWEIGHED = 4  # its graphs hold the weight of the location
 WEIGHT = {"location_weight": 1.0}
 FITTED = ("net", "spec", "session", "scaler", "reference")
 REFERENCE = {"start_pinball_H": "volatility_pinball_H", "mase_scale_H": "mase_scale_H"}  # now → then
-FIXED = 1e300  # prior returns of a profile that does not go on learning
+FIXED = 1e300  # prior returns of a profile that does not keep updating
 
 
 def hash_old(parts: Mapping[str, Any]) -> str:

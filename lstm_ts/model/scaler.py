@@ -60,7 +60,7 @@ class Scaler:
     elasticity_VH: Array  # of that scale, by volatility and step
     usual_size: float  # mean absolute return of the training hours, in units of the scale one hour ahead
     memory_hours: float  # half-life of the weights in the profiles
-    season_half_life_hours: float  # of the factors on the profile that go on learning, see `season.py`
+    season_half_life_hours: float  # of the factors on the profile that keep updating, see `season.py`
     season_prior_returns: float
 
     @property

@@ -15,7 +15,7 @@ from lstm_ts.model.har import fit_elasticities
 from lstm_ts.model.scaler import Scaler, ScalerSettings, rows_ahead
 from lstm_ts.model.season import HOURS_OF_DAY, HOURS_OF_WEEK, NO_STATES
 
-SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day besides its own
+SHRINKAGE_BARS = 10  # an hour of the week counts as this many bars of its hour of the day in addition to its own
 MIN_BARS_OF_DRIFT = 50
 MAX_MOVE_OF_DRIFT = 4.0  # standardised; a few jumps are no drift
 

@@ -221,14 +221,14 @@ def find_origins(
         inside_G[max(np.flatnonzero(in_span(grid.origin_ts_G, None, end)).max(initial=-1) + 1 - spec.horizon, 0) :] = (
             False
         )
-    asked_G = inside_G & (np.arange(rows) >= tsteps - 1) & (np.arange(rows) + spec.horizon < rows)
+    wanted_G = inside_G & (np.arange(rows) >= tsteps - 1) & (np.arange(rows) + spec.horizon < rows)
     gappy_G = np.zeros(rows, dtype=np.bool_)
     if rows >= tsteps:
         gappy_G[tsteps - 1 :] = sliding_window_view(grid.missing_G, tsteps).sum(axis=1) > spec.max_missing
     return Origins(
-        rows_N=np.flatnonzero(asked_G & ~grid.missing_G & ~gappy_G),
-        missing_origin=int((asked_G & grid.missing_G).sum()),
-        too_many_missing=int((asked_G & ~grid.missing_G & gappy_G).sum()),
+        rows_N=np.flatnonzero(wanted_G & ~grid.missing_G & ~gappy_G),
+        missing_origin=int((wanted_G & grid.missing_G).sum()),
+        too_many_missing=int((wanted_G & ~grid.missing_G & gappy_G).sum()),
     )
 
 

@@ -32,7 +32,7 @@ Key = tuple[str, str]  # rule and subject
 class Severity(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"
-    NONE = "none"  # kept in the ledger, sent to nobody
+    NONE = "none"  # kept in the ledger, not sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """Wait before a receiver that took no message is tried again; it doubles each time."""
+    """Wait before a message that failed is sent again; it doubles each time."""
 
     first_s: float
     longest_s: float
@@ -90,7 +90,7 @@ def make_alerts(
         raise ConfigError(f"Expected alerts.timeout_s > 0, got {timeout_s}; correct it")
     if missing := [name for name in RULES if name not in rules]:
         raise ConfigError(
-            f"Expected alerts.rules.{missing[0]}, got none; put it back, with severity: none if nobody is to be told"
+            f"Expected alerts.rules.{missing[0]}, got none; put it back, with severity: none to send none"
         )
     made = {name: _make_rule(name, values) for name, values in rules.items()}
     _check_causes(causes)
@@ -207,7 +207,7 @@ def _is_open(row: IncidentRow | None) -> bool:
 def follow(incident: IncidentRow | None, finding: Finding, rule: Rule, now: datetime) -> IncidentRow | None:
     """Return the incident after one more finding; None if there is none, or it turned good before it opened."""
     if finding.health is Health.BAD or (finding.health is Health.UNKNOWN and rule.unknown):
-        return _go_on(incident or _begin(finding, rule, now), finding, rule, now)
+        return _extend(incident or _begin(finding, rule, now), finding, rule, now)
     if incident is None or finding.health is Health.UNKNOWN:
         return incident
     if incident.opened_at is None:
@@ -233,7 +233,7 @@ def _begin(finding: Finding, rule: Rule, now: datetime) -> IncidentRow:
     )
 
 
-def _go_on(incident: IncidentRow, finding: Finding, rule: Rule, now: datetime) -> IncidentRow:
+def _extend(incident: IncidentRow, finding: Finding, rule: Rule, now: datetime) -> IncidentRow:
     found = replace(
         incident,
         severity=rule.severity,

@@ -52,7 +52,7 @@ class Challenge:
         )
 
     def resume(self, at: datetime) -> Self:
-        """Return the challenge after its version became challenger again: evidence stays, waiting times start anew."""
+        """Return the challenge after its version became challenger again: evidence stays, waiting times restart."""
         if at <= self.since:
             return self
         verdict = self.verdict if self.verdict.final else ChallengeVerdict.RUNNING

@@ -197,6 +197,6 @@ def request_retraining(ledger: Ledger, name: str, findings: Sequence[Finding], n
         state = tables.read_states(connection, name, 0).get(RETRAINING)
         if state and timedelta() <= now - datetime.fromisoformat(state["asked_at"]) < DAY:  # else a clock was ahead
             return False
-        asked = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
-        tables.put_states(connection, [asked])
+        request = MonitorState(name, 0, RETRAINING, now, {"asked_at": now.isoformat()})
+        tables.put_states(connection, [request])
     return True

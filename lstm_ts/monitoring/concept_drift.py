@@ -80,7 +80,7 @@ class DriftState:
     run_hours: int  # since then, which is about when a drift began
     run_excess: float  # sum of d - mean over those hours, shares of the reference's loss
     run_since: str = ""  # origin of the first of them, ISO
-    drift_since: str = ""  # `run_since` when the alarm rose that stands
+    drift_since: str = ""  # `run_since` when the active alarm rose
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -130,7 +130,7 @@ def make_reference(record: ForecastRecord, settings: DriftSettings, step: int = 
         if allowance < MOST_ALLOWANCE:
             return DriftReference(baseline, step, test.n, test.mean, loss, allowance)
     raise NoRows(
-        f"Expected a gate's record with {settings.min_origins} known targets {step} h ahead that tell the loss beside "
+        f"Expected a gate's record with {settings.min_origins} known targets {step} h ahead that show the loss beside "
         f"{baseline}'s to {percent(MOST_ALLOWANCE)}, got {test.n}; retrain with a longer held-out span"
     )
 

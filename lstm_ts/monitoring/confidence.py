@@ -50,7 +50,7 @@ class LiveSkill:
     n: int  # origins
     days: int
     since: np.datetime64 | None  # the first day; None without any
-    confidence: float  # that low to high holds the true skill, however often it is looked at
+    confidence: float  # that low to high holds the true skill, however often it is checked
 
 
 def estimate_skill(days: DailyLosses, settings: SkillSettings) -> LiveSkill:

@@ -30,7 +30,7 @@ STDOUT_LOCK = threading.Lock()
 
 def name_receivers(urls: Sequence[str]) -> dict[str, str]:
     """Return name → URL. A name is the URL's scheme with 16 bits of its hash: it does not change with other receivers,
-    may stand in the ledger and in logs, and is too short to confirm a guessed secret.
+    may appear in the ledger and in logs, and is too short to confirm a guessed secret.
     """
     named: dict[str, str] = {}
     for url in urls:
@@ -59,9 +59,9 @@ def deliver(messages: "Mapping[str, tuple[str, Message]]", timeout_s: float) -> 
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         try:
-            for name, trouble in _talk(process, messages):
+            for name, error in _talk(process, messages):
                 waiting.pop(name)
-                yield name, trouble
+                yield name, error
             code = process.wait()
         finally:
             timer.cancel()
@@ -80,8 +80,8 @@ def _talk(
         process.stdin.write(json.dumps({"parent": os.getpid(), "letters": letters}))
         process.stdin.close()
     for line in process.stdout:
-        said = json.loads(line)
-        yield said["receiver"], said["trouble"]
+        result = json.loads(line)
+        yield result["receiver"], result["trouble"]
 
 
 def _send_all(letters: list[dict[str, str]]) -> None:
@@ -94,10 +94,10 @@ def _send_all(letters: list[dict[str, str]]) -> None:
 
 def _send_one(letter: dict[str, str]) -> None:
     try:
-        trouble = _notify(letter)
-    except Exception as error:  # of any of a hundred services; its text may hold the URL
-        trouble = f"an error in apprise, {type(error).__name__}"
-    _print_result(letter, trouble)
+        error = _notify(letter)
+    except Exception as raised:  # of any of a hundred services; its text may hold the URL
+        error = f"an error in apprise, {type(raised).__name__}"
+    _print_result(letter, error)
 
 
 def _notify(letter: dict[str, str]) -> str | None:
@@ -118,9 +118,9 @@ def _notify(letter: dict[str, str]) -> str | None:
     return f"status {statuses[-1]}" if statuses else "no answer, or none that means yes"
 
 
-def _print_result(letter: dict[str, str], trouble: str | None) -> None:
+def _print_result(letter: dict[str, str], error: str | None) -> None:
     with STDOUT_LOCK:  # threads would write into each other's lines
-        print(json.dumps({"receiver": letter["receiver"], "trouble": trouble}), file=sys.__stdout__, flush=True)
+        print(json.dumps({"receiver": letter["receiver"], "trouble": error}), file=sys.__stdout__, flush=True)
 
 
 def _main() -> None:

@@ -80,7 +80,7 @@ def check_quality(
         return Finding("data_quality", symbol, Health.UNKNOWN, f"No hour of {symbol} to judge by.", command)
     if found := [problem for problem in problems if problem]:
         return Finding("data_quality", symbol, Health.BAD, f"Bars of {symbol}: {'; '.join(found)}.", command)
-    sentence = f"Bars of {symbol}: the last {hours.height} session hours are there, and no price stands still or jumps."
+    sentence = f"Bars of {symbol}: the last {hours.height} session hours are there, and no price is stuck or jumps."
     return Finding("data_quality", symbol, Health.GOOD, sentence, command)
 
 
@@ -118,9 +118,7 @@ def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
     longest = runs.sort("len", "ts").row(-1, named=True)
     if longest["len"] < limits.stuck_minutes:
         return None
-    return (
-        f"{longest['len']} minutes in a row stand at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
-    )
+    return f"{longest['len']} minutes in a row are at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
 
 
 def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
@@ -135,7 +133,7 @@ def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
         return None
     first = int(np.flatnonzero(taken_back)[0]) + 1
     return (
-        f"{int(taken_back.sum())} price(s) that the next minute takes back, the first {close[first]:g} at "
+        f"{int(taken_back.sum())} price(s) that the next minute reverses, the first {close[first]:g} at "
         f"{minute_bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
     )
 
@@ -160,5 +158,6 @@ def _find_future(minute_bars: pl.DataFrame, now: datetime) -> str | None:
     if ahead.is_empty():
         return None
     return (
-        f"the last minute opens at {ahead[-1]:%Y-%m-%d %H:%M} UTC, after now: a clock is wrong, here or at the source"
+        f"the last minute opens at {ahead[-1]:%Y-%m-%d %H:%M} UTC, in the future: "
+        "a clock is wrong, here or at the source"
     )

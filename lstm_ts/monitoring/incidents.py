@@ -85,12 +85,12 @@ def _send_pending(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, t
         put_deliveries(connection, [row for rows in intents.values() for row in rows])
     letters = {name: (receivers[name], write_message(mine, alerts.command)) for name, mine in pending.items()}
     sent, undelivered = 0, waiting
-    for name, trouble in deliver(letters, alerts.timeout_s):
+    for name, error in deliver(letters, alerts.timeout_s):
         with ledger.transaction() as connection:
-            put_deliveries(connection, after_sending(intents[name], trouble, now))
-        sent += trouble is None
-        if trouble:
-            undelivered.append(describe_undelivered(name, trouble, _list_numbers(pending[name])))
+            put_deliveries(connection, after_sending(intents[name], error, now))
+        sent += error is None
+        if error:
+            undelivered.append(describe_undelivered(name, error, _list_numbers(pending[name])))
             log.error(undelivered[-1])
     return sent, tuple(undelivered)
 
@@ -103,7 +103,7 @@ def _find_notifications(
         incidents = read_unsent(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
     if not receivers and (unreported := sum(row.severity != Severity.NONE for row in incidents)):
-        log.warning("Incidents that nobody is told of: %d; set LSTM_TS_ALERT_URLS", unreported)
+        log.warning("%d incidents have no receiver; set LSTM_TS_ALERT_URLS", unreported)
     found = {name: find_notifications(incidents, deliveries, silences, name, causes) for name in receivers}
     return {name: pending for name, pending in found.items() if pending}
 
@@ -111,7 +111,7 @@ def _find_notifications(
 def _describe_waiting(receiver: str, pending: Sequence[Notification], waits: Backoff) -> str:
     due = min(each.due_at(waits) for each in pending)
     sentence = (
-        f"{receiver} has not taken a message about {_list_numbers(pending)}: a run after {format_time(due)} tries again"
+        f"{receiver} has not accepted a message about {_list_numbers(pending)}: a run after {format_time(due)} retries"
     )
     log.warning("%s", sentence)
     return sentence

@@ -43,13 +43,13 @@ def alert_on_outage(alerts: Alerts, folder: Path, now: datetime) -> Iterator[Non
 
 
 def _alert_outage(alerts: Alerts, folder: Path, why: str, now: datetime) -> None:
-    body = f"The ledger is away, and with it monitor and alerts: {why}\nMore: {alerts.command}"
+    body = f"The ledger is unreachable; monitor and alerts are suspended: {why}\nMore: {alerts.command}"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, fcntl.LOCK_EX):
         outage = _read(folder) or Outage(now.isoformat(), ())
         _write(folder, outage)
         unsent = [name for name in name_receivers(alerts.receivers) if name not in outage.told]
-        for name in _deliver(alerts, unsent, Message("[critical] the ledger is away", body, "failure")):
+        for name in _deliver(alerts, unsent, Message("[critical] the ledger is unreachable", body, "failure")):
             outage = replace(outage, told=(*outage.told, name))
             _write(folder, outage)
 
@@ -59,7 +59,7 @@ def _alert_recovery(alerts: Alerts, folder: Path, now: datetime) -> None:
         if (outage := _read(folder)) is None:
             return
         since = format_time(datetime.fromisoformat(outage.since))
-        body = f"The ledger answers again: it was away from {since} to {format_time(now)}."
+        body = f"The ledger is reachable again: it was unreachable from {since} to {format_time(now)}."
         waiting = [name for name in outage.told if name in name_receivers(alerts.receivers)]
         for name in _deliver(alerts, list(waiting), Message("[resolved] the ledger is back", body, "success")):
             waiting.remove(name)
@@ -71,15 +71,15 @@ def _alert_recovery(alerts: Alerts, folder: Path, now: datetime) -> None:
 def _deliver(alerts: Alerts, names: list[str], message: Message) -> Iterator[str]:
     """Send the message; yield the names of the receivers that took it, and log the others."""
     receivers = name_receivers(alerts.receivers)
-    for name, trouble in deliver({name: (receivers[name], message) for name in names}, alerts.timeout_s):
-        if trouble is None:
+    for name, error in deliver({name: (receivers[name], message) for name in names}, alerts.timeout_s):
+        if error is None:
             yield name
         else:
-            log.error(describe_undelivered(name, trouble, "the ledger"))
+            log.error(describe_undelivered(name, error, "the ledger"))
 
 
 def _read(folder: Path) -> Outage | None:
-    """Return the recorded outage; None if the file is missing or damaged, and it is written anew."""
+    """Return the recorded outage; None if the file is missing or damaged, and it is rewritten."""
     try:
         content = json.loads((folder / FILE).read_bytes())
         datetime.fromisoformat(content["since"])

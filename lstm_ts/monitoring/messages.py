@@ -132,9 +132,9 @@ def _describe(notification: Notification) -> str:
     summary = f"{incident.rule} of {incident.subject}, {incident.severity}, since {format_time(incident.began_at)}"
     if notification.kind == RESOLVED:
         assert incident.ended_at is not None
-        lines[0] = f"Over since {format_time(incident.ended_at)}. Last found: {sentence}"
+        lines[0] = f"Ended {format_time(incident.ended_at)}. Last found: {sentence}"
         summary += f", for {format_span(incident.ended_at - incident.began_at)}"
-    repeated = "; you may have been told before" if notification.maybe_received else ""
+    repeated = "; this may be a repeat" if notification.maybe_received else ""
     lines.append(f"Incident {incident.number}: {summary}{repeated}")
     lines += [f"With it, incident {row.number}: {row.rule}: {_shorten(row.sentence)}" for row in notification.others]
     return "\n".join(lines)
@@ -155,13 +155,13 @@ def format_span(span: timedelta) -> str:
     return f"{minutes // 60} h" if span < 2 * DAY else f"{span.days} days"
 
 
-def after_sending(intents: Sequence[DeliveryRow], trouble: str | None, now: datetime) -> list[DeliveryRow]:
-    """Return the intents with their result; `trouble` is why the message did not arrive, None if it has."""
-    return [replace(row, sent_at=None if trouble else now, trouble=trouble) for row in intents]
+def after_sending(intents: Sequence[DeliveryRow], error: str | None, now: datetime) -> list[DeliveryRow]:
+    """Return the intents with their result; `error` is why the message did not arrive, None if it has."""
+    return [replace(row, sent_at=None if error else now, trouble=error) for row in intents]
 
 
-def describe_undelivered(receiver: str, trouble: str, about: str) -> str:
+def describe_undelivered(receiver: str, error: str, about: str) -> str:
     return (
-        f"Expected the receiver {receiver} to take a message about {about}, got {trouble}; see that it is up and "
-        f"LSTM_TS_ALERT_URLS right; a later run tries again"
+        f"Expected the receiver {receiver} to accept a message about {about}, got {error}; check that it is up and "
+        f"LSTM_TS_ALERT_URLS is correct; a later run retries"
     )

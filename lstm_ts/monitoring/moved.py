@@ -13,7 +13,7 @@ from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHAMPION
 
 
-def settle(
+def resolve_moves(
     ledger: Ledger,
     registry: Registry,
     name: str,
@@ -26,7 +26,7 @@ def settle(
     """Return the findings for the alerts, adjusted where an incident began with an alias's previous version.
 
     Such an incident is over if nothing is known of the new version yet. Drift is a property of the market, which a new
-    champion does not change: its incident stays until no alarm has stood for `over_hours` session hours.
+    champion does not change: its incident stays until no alarm has been active for `over_hours` session hours.
     """
     alias_of = _list_subjects(name)
     with ledger.transaction() as connection:

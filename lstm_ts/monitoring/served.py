@@ -25,7 +25,7 @@ SERVED = "served"  # a kind of state, of version 0: up to when requests are chec
 def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]:
     """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
 
-    store      of the hourly bars, whose revisions tell what it held at a request, but for bars that were added since
+    store      of the hourly bars, whose revisions show what it held at a request, but for bars that were added since
     Returns    the finding, and the state that the next check starts from
     """
     with run.ledger.transaction() as connection:
@@ -72,7 +72,7 @@ def _add_earlier(
 ) -> None:
     """Add the forecasts of what the store held when requests came, but for bars that were added since.
 
-    A request of other bars is told apart by its window's hash: a forecast takes the whole history.
+    A request of other bars is recognised by its window's hash: a forecast takes the whole history.
     """
     for row in rows:
         found, since = stored[row.version, row.origin_ts], revisions.filter(pl.col("revised_at") > row.at)

@@ -21,7 +21,7 @@ from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.bounded_http import check_url
 
 COMPONENT = "service counters"
-FORGOTTEN = timedelta(days=1)  # a replica that has not been met for so long
+FORGOTTEN = timedelta(days=1)  # a replica that has not been seen for so long
 FAILED, LATE, LOG = "service_errors", "service_latency", "forecast_log_dropping"
 
 
@@ -103,7 +103,7 @@ def _read_checks(ledger: Ledger, url: str) -> list[ServiceCheck]:
 def find_before(checks: Sequence[ServiceCheck], started: float) -> ServiceCheck | None:
     """Return the earlier check with this start; if that is after every check, the counts it began with; else None.
 
-    These are zero, but a service goes on counting the lost forecasts that a killed one had counted: of replicas that
+    These are zero, but a service continues to count the lost forecasts that a killed one had counted: of replicas that
     ran at the same time, the fewest, as any of them may be the killed one.
     """
     same = next((check for check in checks if check.started == started), None)
@@ -141,7 +141,7 @@ def check_service(
 def _without_answer(base: str, why: str) -> list[Finding]:
     rules = ("service_no_champion", FAILED, LATE, LOG)
     unknown = [_finding(rule, base, Health.UNKNOWN, why) for rule in rules]
-    return [_finding("service_no_answer", base, Health.BAD, f"The forecast service is away: {why}"), *unknown]
+    return [_finding("service_no_answer", base, Health.BAD, f"The forecast service does not respond: {why}"), *unknown]
 
 
 def _check_champion(base: str, health: Mapping[str, Any]) -> Finding:
@@ -167,7 +167,7 @@ def _check_counts(
     base: str, counts: Counts, before: Counts | None, is_away: bool, limits: ServiceLimits
 ) -> list[Finding]:
     if before is None:
-        first = "It was looked at for the first time: there is nothing to compare with."
+        first = "This is the first check: there is nothing to compare with."
         return [_finding(rule, base, Health.UNKNOWN, first) for rule in (FAILED, LATE, LOG)]
     new = counts if counts.reset_since(before) else counts.since(before)
     failed = _check_share(new.failed, new.requests, limits.max_failed, limits)
@@ -193,8 +193,8 @@ def _check_log(base: str, new: Counts, is_away: bool) -> Finding:
     if new.lost:
         return _finding(LOG, base, Health.BAD, f"{base} has lost {new.lost:.0f} forecasts on their way to the ledger.")
     if is_away:
-        return _finding(LOG, base, Health.BAD, f"{base} cannot write its forecasts to the ledger, and holds them back.")
-    return _finding(LOG, base, Health.GOOD, "It writes its forecasts down.")
+        return _finding(LOG, base, Health.BAD, f"{base} cannot write its forecasts to the ledger, and queues them.")
+    return _finding(LOG, base, Health.GOOD, "It writes its forecasts to the ledger.")
 
 
 def _finding(rule: str, base: str, health: Health, sentence: str) -> Finding:

@@ -1,4 +1,4 @@
-"""A forecast service over HTTP, asked for its health and its counters: within limits, a few times."""
+"""A forecast service over HTTP, queried for its health and its counters: within limits, a few times."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from lstm_ts.sources.retries import RetryableError
 
 
 class ServiceClient:
-    """`health` and `counters` return what the service says, or a sentence about why it said nothing."""
+    """`health` and `counters` return the service's answer, or a sentence about why there is none."""
 
     def __init__(self, base: str, *, answer_s: float, attempts: int, pause_s: float, max_bytes: int) -> None:
         """answer_s   for a whole answer;  pause_s   between two attempts"""

@@ -32,7 +32,7 @@ class ServiceCounters:
 
     @property
     def started(self) -> float:
-        """Start of the service, in s since 1970; 0: an older service, which does not tell."""
+        """Start of the service, in s since 1970; 0: an older service, which does not report it."""
         return self.total("lstm_ts_started_timestamp_seconds")
 
     @property

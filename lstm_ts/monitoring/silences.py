@@ -1,4 +1,4 @@
-"""An alert silenced, or a silence ended, by a person: kept in the ledger, and said in the audit."""
+"""An alert silenced, or a silence ended, by a person: kept in the ledger, and logged in the audit."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,9 +14,9 @@ from lstm_ts.monitoring.messages import format_time
 def silence(ledger: Ledger, row: SilenceRow) -> None:
     with ledger.transaction() as connection:
         add_silence(connection, row)
-    said = f"{row.actor} has silenced {describe_scope(row)} until {format_time(row.until)}: {row.reason}"
+    message = f"{row.actor} silenced {describe_scope(row)} until {format_time(row.until)}: {row.reason}"
     facts: dict[str, Any] = {"actor": row.actor, "reason": row.reason, "until": row.until}
-    audit("alert_silenced", said, rule=row.rule, subject=row.subject, **facts)
+    audit("alert_silenced", message, rule=row.rule, subject=row.subject, **facts)
 
 
 def unsilence(
@@ -29,8 +29,8 @@ def unsilence(
             end_silence(connection, row, at=at, by=by)
     for row in found:
         why = reason or row.reason
-        said = f"{by} has ended the silence of {describe_scope(row)} by {row.actor}: {why}"
-        audit("silence_ended", said, rule=row.rule, subject=row.subject, actor=by, reason=why)
+        message = f"{by} ended the silence of {describe_scope(row)} by {row.actor}: {why}"
+        audit("silence_ended", message, rule=row.rule, subject=row.subject, actor=by, reason=why)
     return found
 
 

@@ -19,7 +19,7 @@ def check_served(
 ) -> Finding:
     """served   since the last check
     stored   by version and origin: what the store gave when the monitor saw the hour, what it gives now, and what
-             it gave when it was asked, of the bars of that time
+             it gave at the time of the request, from the bars of that time
     """
     pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
     if not pairs:

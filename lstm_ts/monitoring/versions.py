@@ -106,7 +106,7 @@ def _follow_drift(
     """Return the drift state after the new scores, and the finding."""
     if reference is None:
         sentence = (
-            f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to tell drift."
+            f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to show drift."
         )
         return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)
     detector = Detector(DriftReference(**reference), settings)

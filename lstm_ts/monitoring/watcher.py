@@ -53,7 +53,7 @@ class Market:
 
 
 def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
-    """Find out for each market whether bars still come, and whether the monitor still looks at its model."""
+    """Find out for each market whether bars still come, and whether the monitor still checks its model."""
     beats = {beat.subject: beat.at for beat in ledger.heartbeats() if beat.component == MONITOR}
     ingests = [_check_ingest(market, limits, now) for market in markets]
     return ingests + [_check_monitor(market, beats.get(market.name), limits, now) for market in markets]
@@ -70,7 +70,9 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
     if last_ts > now + AHEAD:
-        sentence = f"The last bar of {symbol} is of {format_time(last_ts)}, which is to come: a clock or zone is wrong."
+        sentence = (
+            f"The last bar of {symbol} is of {format_time(last_ts)}, which is in the future: a clock or zone is wrong."
+        )
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(last_ts + MINUTE, now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
@@ -82,12 +84,12 @@ def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, n
     name = market.name
     command = f"python -m lstm_ts.monitor {name_model(market.symbol, name)}"
     if at is None:
-        sentence = f"The monitor has never looked at {name}."
+        sentence = f"The monitor has never checked {name}."
         return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
     if at > now + AHEAD:
-        sentence = f"The monitor has looked at {name} at {format_time(at)}, which is to come: a clock is wrong."
+        sentence = f"The monitor has checked {name} at {format_time(at)}, which is in the future: a clock is wrong."
         return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
     hours = market.session.time_open(at, now) / HOUR
     health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
-    sentence = f"The monitor has not looked at {name} for {hours:.1f} session hours, since {format_time(at)}."
+    sentence = f"The monitor has not checked {name} for {hours:.1f} session hours, since {format_time(at)}."
     return Finding("monitor_silent", name, health, sentence, command)

@@ -56,57 +56,60 @@ class Request:
         return self.alias if self.version is None else self.version
 
 
-def answer(registry: Registry, asked: Request) -> str:
+def answer(registry: Registry, request: Request) -> str:
     """Run the action; return the text to print.
 
     Raises    ConfigError: an unknown action, or an option that it lacks or does not read
     """
-    check_action(asked, OPTIONS)
-    match asked.action:
+    check_action(request, OPTIONS)
+    match request.action:
         case "list":
-            return _list(registry, asked)
+            return _list(registry, request)
         case "show":
-            version = registry.version(asked.name, asked.ref)
+            version = registry.version(request.name, request.ref)
             provenance = vars(registry.load(version).provenance)
             return format_version(version, provenance, registry.metrics(version), registry.read_gate(version))
         case "history":
-            done = registry.history(asked.name, asked.alias)
+            done = registry.history(request.name, request.alias)
             if not done:
-                registry.check_version(asked.name, asked.alias)
-            return format_in_force(done, asked.name, asked.alias, asked.at) if asked.at else format_history(done)
+                registry.check_version(request.name, request.alias)
+            if request.at:
+                return format_in_force(done, request.name, request.alias, request.at)
+            return format_history(done)
         case "promote":
-            version = registry.version(asked.name, require(asked, "version"))
+            version = registry.version(request.name, require(request, "version"))
             registry.promote(
-                asked.name, version.number, alias=asked.alias, actor=user(), reason=require(asked, "reason")
+                request.name, version.number, alias=request.alias, actor=user(), reason=require(request, "reason")
             )
-            return f"The {asked.alias} of {asked.name} is version {version.number}."
+            return f"The {request.alias} of {request.name} is version {version.number}."
         case "rollback":
-            if asked.alias != CHAMPION:
-                raise ConfigError(f"Expected alias={CHAMPION} for action=rollback, got {asked.alias}; promote another")
-            version = registry.rollback(asked.name, actor=user(), reason=asked.reason or "no reason given")
-            return f"The {CHAMPION} of {asked.name} is version {version.number} again."
+            if request.alias != CHAMPION:
+                alias = request.alias
+                raise ConfigError(f"Expected alias={CHAMPION} for action=rollback, got {alias}; promote another")
+            version = registry.rollback(request.name, actor=user(), reason=request.reason or "no reason given")
+            return f"The {CHAMPION} of {request.name} is version {version.number} again."
         case _:  # export
-            registry.export(registry.version(asked.name, asked.ref), Path(require(asked, "to")))
-            return str(asked.to)
+            registry.export(registry.version(request.name, request.ref), Path(require(request, "to")))
+            return str(request.to)
 
 
-def _list(registry: Registry, asked: Request) -> str:
-    versions = registry.versions(asked.name)
+def _list(registry: Registry, request: Request) -> str:
+    versions = registry.versions(request.name)
     if not versions:
-        registry.check_version(asked.name, asked.alias)
-    champions = {other: registry.champion(other) for other in registry.names() if other != asked.name}
+        registry.check_version(request.name, request.alias)
+    champions = {other: registry.champion(other) for other in registry.names() if other != request.name}
     others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
     table = format_versions(versions, [registry.metrics(v) for v in versions])
-    return "\n".join([table, *others, describe_pages(registry.uri, asked.name)])
+    return "\n".join([table, *others, describe_pages(registry.uri, request.name)])
 
 
 @entry_point("registry")
 def main(cfg: DictConfig) -> None:
-    asked = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
+    request = Request(cfg.action, cfg.name, cfg.version, cfg.alias, utc(cfg.at), cfg.to, cfg.reason)
     check_registry(cfg)
     check_there(cfg.registry.uri)
     with closing(Ledger(cfg.registry.ledger, make=False)) as ledger:
-        print(answer(Registry(cfg.registry.uri, ledger, make=False), asked))
+        print(answer(Registry(cfg.registry.uri, ledger, make=False), request))
 
 
 if __name__ == "__main__":

@@ -43,13 +43,15 @@ class Aliases:
         A retraining holds another lock for as long as it runs, so a rollback need not wait for it.
         """
         with self._ledger.exclusive(f"{name}'s aliases"):
-            yield self.settle(name, alias)
+            yield self.record_missing(name, alias)
 
-    def settle(self, name: str, alias: str) -> int | None:
+    def record_missing(self, name: str, alias: str) -> int | None:
         """Record a missing move, within `moving`; return the version that the alias names."""
         if row := self._missing_row(name, alias):
             self._ledger.record_alias(row)
-            log.info("Written down late: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action)
+            log.info(
+                "Recorded a missing move: the %s of %s is version %s (%s)", alias, name, row.to_version, row.action
+            )
             _audit_change(row)
         return self._store.aliases(name).get(alias)
 
@@ -73,7 +75,7 @@ class Aliases:
 
 def another_one(lacking: str) -> RegistryError:
     return RegistryError(
-        f"Expected the registry that the ledger speaks of, got one without {lacking}; "
+        f"Expected the registry that the ledger refers to, got one without {lacking}; "
         f"check that registry.uri and registry.ledger belong together"
     )
 

@@ -24,7 +24,7 @@ class HoldoutData:
     valid_from: datetime
     start: datetime  # of the held-out span: nothing from here on is trained or stopped on
     end: datetime
-    shortened: bool  # begins later than `retrain.holdout` asks for
+    shortened: bool  # begins later than `retrain.holdout` requires
 
     @property
     def data_sha256(self) -> str:
@@ -107,7 +107,7 @@ def check_champion(champion: Champion, spec: WindowSpec, held: HoldoutData) -> N
         if theirs != ours:
             raise ConfigError(
                 f"Expected a champion of {what} {ours}, got {theirs} in {champion.version}; "
-                f"configure that, or begin another line of models with name=…"
+                f"configure that, or start another line of models with name=…"
             )
     if datetime.fromisoformat(provenance.data_end) > held.start:
         raise ConfigError(

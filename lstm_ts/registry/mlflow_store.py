@@ -29,7 +29,7 @@ for setting, value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # seconds, not MLflow's four minutes, until a server counts as away
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # seconds, not MLflow's four minutes, until a server counts as unreachable
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }.items():
     os.environ.setdefault(setting, value)  # MLflow reads some of them while it is imported
@@ -40,7 +40,7 @@ from mlflow.entities import Metric, Param  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.db import utils as mlflow_database  # noqa: E402
 
-mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as away
+mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as unreachable
 
 GATE = "gate.json"
 GATE_SHA256 = "gate_sha256"  # a tag
@@ -204,16 +204,16 @@ class MlflowStore:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """Raises    RegistryError: no answer, or another file in the place of the one that is open"""
+        """Raises    RegistryError: no answer, or another file replaced the one that is open"""
         if self._file:
             check_there(self._uri, self._file)
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            said = hide_password(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
+            message = hide_password(" ".join(BACKGROUND.sub("", str(error)).split()))[:300]
             raise RegistryError(
-                f"Expected an answer from the registry at {hide_password(self._uri)}, got: {said}; check registry.uri, "
-                f"and that its database is up, yours to write, and its disk not full"
+                f"Expected an answer from the registry at {hide_password(self._uri)}, got: {message}; "
+                f"check registry.uri, and that its database is up, yours to write, and its disk not full"
             ) from error
 
 
@@ -229,7 +229,7 @@ def _make_database(path: Path) -> None:
         MlflowClient(tracking_uri=f"sqlite:///{part}", registry_uri=f"sqlite:///{part}")
         with suppress(FileExistsError):  # another process was quicker
             path.hardlink_to(part)
-    log.info("Made the registry %s", path)
+    log.info("Created the registry %s", path)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class Registry:
     def export(self, version: Version, folder: Path) -> None:
         """Copy the model folder, which appears whole.    Raises    RegistryError: a file is not as it was registered"""
         if folder.exists():
-            raise ConfigError(f"Expected a new folder for the model, got {folder}, which is there; give another to=…")
+            raise ConfigError(f"Expected a new folder for the model, got {folder}, which exists; give another to=…")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=".") as staging, self.store.files(version, MODEL) as kept:
             staged = Path(staging) / MODEL
@@ -132,14 +132,14 @@ class Registry:
 
         A challenger that becomes champion is no longer challenger.
 
-        over     the only version whose place it may take; None: any
+        over     the only version that it may replace; None: any
         Raises   RegistryError: the champion as challenger
         """
         if alias not in ALIASES:
             raise ConfigError(f"Expected alias={' or '.join(ALIASES)}, got {alias}")
         with self._aliases.moving(name, alias) as current:
             if over not in (None, current):
-                log.info("Version %d of %s does not become %s: version %s is by now", number, name, alias, current)
+                log.info("Version %d of %s does not become %s: version %s already is", number, name, alias, current)
                 return
             self.load(self.version(name, number))
             if alias == CHALLENGER and (champion := self.champion(name)) and champion.number == number:
@@ -170,7 +170,7 @@ class Registry:
         return self.version(name, before)
 
     def release(self, name: str, number: int, *, actor: str, reason: str) -> bool:
-        """Remove a challenger's alias; return False if another version has it by now, or none."""
+        """Remove a challenger's alias; return False if another version has it already, or none."""
         with self._aliases.moving(name, CHALLENGER) as current:
             if current != number:
                 return False
@@ -179,7 +179,7 @@ class Registry:
 
     def _release_challenger(self, name: str, number: int, *, actor: str) -> None:
         """Release a challenger before it becomes champion: if killed in between, it has no role rather than two."""
-        if self._aliases.settle(name, CHALLENGER) == number:
+        if self._aliases.record_missing(name, CHALLENGER) == number:
             reason = f"version {number} becomes {CHAMPION}"
             self._aliases.move(name, CHALLENGER, number, None, action=RELEASE, actor=actor, reason=reason)
             log.info("Version %d of %s is no longer %s: it becomes %s", number, name, CHALLENGER, CHAMPION)

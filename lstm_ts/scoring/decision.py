@@ -23,7 +23,7 @@ class Decision:
     verdict: Verdict
     experimental: bool  # promoted without skill over each of the gate's baselines: a first model, or one after a drift
     checks: tuple[GateCheck, ...]
-    better: bool | None = None  # than the champion, by what counts; None without one. Promoted all the same if fresher
+    better: bool | None = None  # than the champion, by what counts; None without one. Promoted anyway if fresher
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 A check that the data cannot settle is neither passed nor failed. A non-significant result counts against a candidate
 only if the test had the power to detect the effect.
 
-A champion whose drift alarm stands is known to be worse than when it was promoted. Its successor must be better on the
-hours since the drift began; of the other checks, only failed ones prevent the promotion, and missing skill does not.
+A champion whose drift alarm is active is known to be worse than when it was promoted. Its successor must be better on
+the hours since the drift began; of the other checks, only failed ones prevent the promotion, and missing skill does
+not.
 Legend: N origins.
 """
 
@@ -80,7 +81,7 @@ def decide(
 
     champion      None for a first model, which needs no skill, but without it is experimental
     fresher       the candidate was trained on later bars, so it is enough to be no worse than the champion
-    drift_since   about when the champion's drift began, if its alarm stands: earlier origins are no evidence
+    drift_since   about when the champion's drift began, if its alarm is active: earlier origins are no evidence
     Raises    ConfigError: steps or levels that the records do not hold
     """
     criteria.check(horizon=candidate.horizon, levels=candidate.levels, baselines=candidate.baselines)
@@ -131,7 +132,7 @@ def _compare(ours_N: Array, theirs_N: Array, other: str, step: int, criteria: Cr
 def _check_samples(record: ForecastRecord, criteria: Criteria) -> GateCheck:
     known = {step: int((~np.isnan(record.y_NH[:, step - 1])).sum()) for step in criteria.steps}
     step = min(known, key=lambda step: known[step])
-    reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are asked for."
+    reason = f"{known[step]:,} origins have a known target {step} h ahead; {criteria.min_origins:,} are required."
     return GateCheck("samples", known[step] >= criteria.min_origins or None, reason)
 
 
@@ -143,9 +144,9 @@ def _check_drift(record: ForecastRecord, since: datetime, criteria: Criteria) ->
         return GateCheck(
             "drift", True, f"{lead}: all {record.n:,} origins lie after that, and it takes one that is better."
         )
-    asked = f"{2 * criteria.min_origins:,} are asked for, half of them to stop on and half to judge on"
+    required = f"{2 * criteria.min_origins:,} are required, half of them to stop on and half to judge on"
     return GateCheck(
-        "drift", None, f"{lead}: {int(after_N.sum()):,} of the {record.n:,} origins lie after that; {asked}."
+        "drift", None, f"{lead}: {int(after_N.sum()):,} of the {record.n:,} origins lie after that; {required}."
     )
 
 
@@ -206,9 +207,9 @@ def _check_step(found: LossComparison, name: str, criteria: Criteria, *, may_equ
         effect = f"less than the {percent(criteria.min_effect, 2)} that counts, as another seed may be"
         return GateCheck(name, False, f"{found.words}: better by {effect}, and not fresher.")
     if not may_equal:
-        told = found.lower > 0 or found.detectable <= criteria.margin
-        sure = "not better" if told else "better or not, too few origins tell"
-        return GateCheck(name, False if told else None, f"{found.words}: {sure}, and not fresher.")
+        decided = found.lower > 0 or found.detectable <= criteria.margin
+        sure = "not better" if decided else "better or not, too few origins to decide"
+        return GateCheck(name, False if decided else None, f"{found.words}: {sure}, and not fresher.")
     if found.upper < criteria.margin:
         return GateCheck(name, True, f"{found.words}: not inferior by {margin}.")
     if found.lower > 0:
@@ -235,5 +236,5 @@ def _check_tercile(found: LossComparison, name: str, criteria: Criteria) -> Gate
     """Fail a tercile beyond the margin only if it is significantly worse; otherwise it stays open."""
     passed = found.difference <= criteria.tercile_margin or (False if found.lower > 0 else None)
     return GateCheck(
-        name, passed, f"In {name}: {found.words}; at least {percent(-criteria.tercile_margin, 2)} is asked for."
+        name, passed, f"In {name}: {found.words}; at least {percent(-criteria.tercile_margin, 2)} is required."
     )

@@ -1,6 +1,6 @@
 """The four pictures of a report, and one of a forecast, as explicit matplotlib figures (no pyplot, no global state).
 
-Legend: N origins, H steps, Q levels, M months. Colours are Okabe & Ito's, told apart by colour-blind readers.
+Legend: N origins, H steps, Q levels, M months. Colours are Okabe & Ito's, distinguishable for colour-blind readers.
 """
 
 import io

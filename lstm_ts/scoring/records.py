@@ -41,7 +41,7 @@ class ForecastRecord:
     last_bar_position_N: Array  # of the close in the last bar, -1 at its high .. 1 at its low
     hour_of_day_N: NDArray[np.int64]  # of the origin, in the session's zone
     mase_scale_H: Array  # MAE of persistence in training, log return
-    quote: Quote | None = None  # of the prices; None: nobody knows it
+    quote: Quote | None = None  # of the prices; None: unknown
     fold_N: NDArray[np.str_] | None = None  # of a walk forward: which fold's model made the forecast
 
     def __post_init__(self) -> None:

@@ -33,15 +33,15 @@ GROUP_CELLS = 6  # of a step in a table of groups
 STYLE = Path(__file__).with_suffix(".css").read_text() + CARDS
 WORDS = {
     "origin": "the close of an hour, from which the hours after it are forecast",
-    "pinball": "the loss of a quantile forecast: the distance to what came, weighted by the quantile's level; here its "
-    "mean over all levels. Lower is better",
+    "pinball": "the loss of a quantile forecast: the distance to the outcome, weighted by the quantile's level; here "
+    "its mean over all levels. Lower is better",
     "bps": "basis points, hundredths of a percent, of the logarithm of the return",
     "skill": "the share by which the model's pinball lies below a baseline's: +1 % is a loss 1 % lower",
     "DM p": "the p-value of the Diebold-Mariano test: how often a difference as large would come by chance alone, were "
     "there none",
-    "MAE": "the mean distance between the median and what came",
-    "direction": "how often the median and what came lie on the same side of the last close",
-    "in 80 % interval": "how often what came lay between the 10 % and the 90 % quantile; 80 % is right",
+    "MAE": "the mean distance between the median and the outcome",
+    "direction": "how often the median and the outcome lie on the same side of the last close",
+    "in 80 % interval": "how often the outcome lay between the 10 % and the 90 % quantile; 80 % is right",
     "persistence": "the forecast that the price stays",
     "climatology": "the usual spread by step",
     "volatility": "that spread, scaled by how much the price moves lately and at that hour",
@@ -59,8 +59,8 @@ def format_table(scores: Scores) -> str:
     known = {step: scores.horizons[step].n for step in scores.shown_steps}
     if set(known.values()) != {scores.n}:
         counts = ", ".join(f"{count:,} at {step} h" for step, count in known.items())
-        told = f"A step is scored at the origins whose close that far ahead is known: {counts}."
-        lines += textwrap.wrap(told, width)
+        note = f"A step is scored at the origins whose close that far ahead is known: {counts}."
+        lines += textwrap.wrap(note, width)
     for step in scores.shown_steps:
         verdict = textwrap.wrap(describe_skill(step, scores.horizons[step]), width)
         lines += ["", *_fit(_score_rows(step, scores), width), *verdict]
@@ -161,8 +161,8 @@ def _page(
 """
 
 
-def _definitions(told: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in told.items())
+def _definitions(fields: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in fields.items())
     return f"<dl>{rows}</dl>" if rows else ""
 
 

@@ -67,7 +67,7 @@ Groups = dict[str, dict[str, GroupScores]]  # group -> step -> scores
 @dataclass(frozen=True)
 class Scores:
     symbol: str
-    currency: str | None  # of its prices; None: nobody knows it
+    currency: str | None  # of its prices; None: unknown
     model: str  # the name of its network
     span: tuple[str, str]  # first and last origin, ISO
     n: int

@@ -22,8 +22,8 @@ def check_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -
     least, most = metrics.wilson_interval(share, int((~np.isnan(y_N)).sum()) / step)
     passed = low <= share <= high or (False if most < low or least > high else None)
     found = f"{percent(share)} of the targets ({percent(least)} to {percent(most)} with 95 % confidence)"
-    asked = f"{percent(low)} to {percent(high)} is asked for"
-    return GateCheck("coverage", passed, f"The central 80 % interval {step} h ahead covers {found}; {asked}.")
+    required = f"{percent(low)} to {percent(high)} is required"
+    return GateCheck("coverage", passed, f"The central 80 % interval {step} h ahead covers {found}; {required}.")
 
 
 def check_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
@@ -31,7 +31,7 @@ def check_anchor(record: ForecastRecord, step: int, bounds: Sequence[float]) -> 
     low, high = bounds
     least, most = np.exp(np.quantile(record.median_N(record.model, step), [0, 1])).tolist()
     found = f"The median price {step} h ahead is {least:.4f} to {most:.4f} of the last close"
-    return GateCheck("anchor", low <= least and most <= high, f"{found}; {low} to {high} is asked for.")
+    return GateCheck("anchor", low <= least and most <= high, f"{found}; {low} to {high} is required.")
 
 
 def check_last_bar(record: ForecastRecord, step: int, alpha: float) -> GateCheck:

@@ -19,7 +19,7 @@ def number(value: float, form: str) -> str:
 
 
 def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
-    """A share in percent, signed where it tells better from worse, without negative zero."""
+    """A share in percent, signed where it distinguishes better from worse, without negative zero."""
     return number(100 * share, f"{{:{'+' * signed}z.{digits}f}} %")
 
 

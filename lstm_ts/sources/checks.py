@@ -15,7 +15,7 @@ from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 
-FUTURE = "after now: in the future, or in another zone"
+FUTURE = "in the future, or in another time zone"
 APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars
 ISOLATED_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such a gap are damaged stamps
 WRONG_DAY = 23 * 60 * MINUTE_US  # at least, for a wrong day, by which a row breaks the order of its file
@@ -87,7 +87,7 @@ def find_isolated(stamps_N: Times) -> list[tuple[int, int]]:
 
 
 def find_out_of_order(stamps_N: Times) -> NDArray[np.int64]:
-    """Return the positions of the few rows that lie days off the order of their file, which then goes on as before.
+    """Return the positions of the few rows that lie days off the order of their file, which then continues as before.
 
     stamps_N   in the order of the file, microseconds
     """

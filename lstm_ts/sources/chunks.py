@@ -13,7 +13,7 @@ import polars as pl
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import SIDES, normalise, printable
 from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines, state_of
-from lstm_ts.sources.formats import SAMPLE_LINES, recognise, settle
+from lstm_ts.sources.formats import SAMPLE_LINES, recognise, resolve_layout
 from lstm_ts.sources.layout import Layout, find_zone
 from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
@@ -46,7 +46,7 @@ def open_chunks(
     file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None
 ) -> list[Chunks]:
     """Each file of an archive and each sheet of a workbook by itself, at least one; those that are no tables, or of
-    another symbol by their name, are left out, and told in the notes of the first.
+    another symbol by their name, are left out, and named in the notes of the first.
 
     Raises    NoRows, UnknownFormat: of none; DataError: a damaged file, or, of the rows, one that is being written
     """
@@ -172,7 +172,7 @@ def _words(layout: Layout) -> str:
 
 def _settle(layout: Layout, text: Text, batch_rows: int, dates: str | None, decimal: str | None) -> Layout:
     layout = replace(layout, comma=choose_decimal(layout.comma, decimal, layout.prices, file=layout.file))
-    return layout if layout.settled else settle(layout, read_lines(text, batch_rows), dates=dates)
+    return layout if layout.settled else resolve_layout(layout, read_lines(text, batch_rows), dates=dates)
 
 
 def _frames(text: Text, layout: Layout, batch_rows: int) -> Iterator[pl.DataFrame]:

@@ -72,7 +72,7 @@ class Columns:
 
     @property
     def extras(self) -> dict[str, int]:
-        """Columns that tell which rows count, by the names of the rows' frames."""
+        """Columns that decide which rows count, by the names of the rows' frames."""
         found = {"symbol": self.symbol, "period": self.period, "complete": self.complete}
         found |= {} if self.ticks else {"side": self.side}
         return {name: i for name, i in found.items() if i is not None}

@@ -21,7 +21,7 @@ def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:
 def day_first(pairs: Collection[tuple[int, int, int]]) -> bool | None:
     """Return whether the first number is the day; None: the dates are ambiguous.
 
-    A number above 12 is a day. Where there is none, days that follow one another tell, since the same dates read the
+    A number above 12 is a day. Where there is none, days that follow one another decide, since the same dates read the
     other way lie a month apart.
     """
     pairs = set(pairs)

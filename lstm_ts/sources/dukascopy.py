@@ -74,14 +74,14 @@ class Dukascopy:
         return f"Dukascopy {self.code} {self.prices} bars"
 
     def connect(self, requested_at: Sequence[datetime] = ()) -> AvailableSpan:
-        """requested_at    unused: the feed says itself when it is asked too often
+        """requested_at    unused: the feed itself reports too many requests
 
-        Raises    BrokerUnavailable: nobody there; BrokerError: nonsense, or a clock that is off
+        Raises    BrokerUnavailable: no answer; BrokerError: an invalid answer, or a clock that is off
         """
         try:
             reply = self._get(f"instruments/{self.code}")
         except NotFound as unknown:
-            log.warning("%s; its candles are asked for all the same", unknown)
+            log.warning("%s; requesting its candles anyway", unknown)
             return AvailableSpan(EPOCH, clock.now(), by_day=True)
         except RetryableError as why:
             raise self._unavailable(why) from why
@@ -144,8 +144,8 @@ class Dukascopy:
             return BarBatch(bars, rejects=rejects)
         at = clock.now()
         observers = [f"Dukascopy {side} {self._run} {at:%Y-%m-%d}" for side in self.sides]
-        told = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
-        answers = tuple(answer for observer in observers for answer in told(observer=observer))
+        answers_of = partial(make_answers, start, end, good=bars["ts"], bad=bad["ts"], at=at)
+        answers = tuple(answer for observer in observers for answer in answers_of(observer=observer))
         return BarBatch(bars, rejects=rejects, answers=answers)
 
     # Requests
@@ -184,7 +184,7 @@ class Dukascopy:
             ) from why
 
     def _check_clock(self, theirs: datetime | None) -> None:
-        """Raises    BrokerError: with a clock that is ahead, days to come would be taken for empty ones"""
+        """Raises    BrokerError: with a clock that is ahead, future days would be taken for empty ones"""
         ahead_s = (clock.now() - theirs).total_seconds() if theirs else 0.0
         if abs(ahead_s) / clock.speed() > self.max_skew_s + 1:  # theirs is in whole seconds
             raise BrokerError(

@@ -56,6 +56,6 @@ def with_answers(
             yield held
         held = replace(batch, part=str(file.path))
     held = held or BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
-    told, replaces = overlap.end_file(file.last, file.path)
+    notes, replaces = overlap.end_file(file.last, file.path)
     answers = evidence.answers() if held.minutes == 1 else ()
-    yield replace(held, answers=answers, notes=(*file.notes, *told), replaces=replaces)
+    yield replace(held, answers=answers, notes=(*file.notes, *notes), replaces=replaces)

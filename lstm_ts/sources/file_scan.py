@@ -23,7 +23,7 @@ from lstm_ts.market.spacing import (
     Times,
     at_minute,
     find_segments,
-    in_words,
+    format_duration,
     parse_period,
 )
 from lstm_ts.sources.checks import check_rows, find_isolated, find_out_of_order, kinds_of_bars, refuse
@@ -98,7 +98,7 @@ class ScannedFile:
 
     def _refuse_off_grid(self, rows: pl.DataFrame) -> pl.DataFrame:
         grid = {MINUTE_US: "minute", HOUR_US: "hour"}.get(self.spacing)
-        off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {in_words(self.spacing)}"
+        off_grid = f"not on a whole {grid}" if grid else f"not on the grid of {format_duration(self.spacing)}"
         rows = refuse(rows, pl.col("ts") != pl.col("ts").dt.truncate(f"{self.spacing // MINUTE_US}m"), off_grid)
         return refuse(rows, pl.col("ts") > pl.lit(self.now) - pl.duration(microseconds=self.spacing), UNCLOSED)
 
@@ -196,14 +196,14 @@ def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
 def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], int | None], notes: list[str]) -> int:
     """named   spacing that the file names
     near    returns the spacing of the bars around, which too few bars have if their stamps allow it
-    notes   gets another one where nothing tells the spacing of one bar
+    notes   gets another one where nothing shows the spacing of one bar
 
     Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     if named and _fits(stamps_N, named):
         return named
     segments = find_segments(stamps_N)
-    unfit = in_words(named) if named and HOUR_US % named else ""
+    unfit = format_duration(named) if named and HOUR_US % named else ""
     last = segments[-1]
     if len(segments) > 1:
         since, until = at_minute(last.first), at_minute(segments[-2].first)
@@ -229,7 +229,7 @@ def _fits(stamps_N: Times, spacing: int) -> bool:
 def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None, notes: list[str]) -> int:
     """Take one bar for a minute, with a note.
 
-    Raises    UnknownFormat: nothing tells bars of a longer spacing from a few minutes
+    Raises    UnknownFormat: nothing distinguishes bars of a longer spacing from a few minutes
     """
     if near and _fits(stamps_N, near):
         return near
@@ -242,6 +242,7 @@ def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None, 
         )
         return MINUTE_US
     raise UnknownFormat(
-        f"Expected enough bars to tell minutes from longer ones, got {len(stamps_N)} bars {in_words(likely)} apart "
-        f"in {file}; add a column timeframe with {period}, or with M1 if they are minutes"
+        f"Expected enough bars to distinguish minutes from longer ones, got {len(stamps_N)} bars "
+        f"{format_duration(likely)} apart in {file}; "
+        f"add a column timeframe with {period}, or with M1 if they are minutes"
     )

@@ -1,7 +1,7 @@
 """Text formats of bars and ticks, recognised by their first lines, and the zones their stamps are in.
 
-A file with a header is read by its column names (`columns.py`), one without by the look of its rows. What the first
-lines leave open, such as which number of 07/01/2025 is the month, is settled by reading the whole file.
+A file with a header is read by its column names (`columns.py`), one without by the form of its rows. What the first
+lines leave open, such as which number of 07/01/2025 is the month, is resolved by reading the whole file.
 """
 
 import re
@@ -56,8 +56,8 @@ def _explain(sample: Sequence[str], file: str) -> str:
     return f"Expected {KNOWN_FORMATS}, got {file} that begins {shown}"
 
 
-def settle(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None) -> Layout:
-    """Settle a layout that its first lines leave open, by all lines.
+def resolve_layout(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str | None) -> Layout:
+    """Resolve a layout that its first lines leave open, by all lines.
 
     blocks   frames `text` of the whole file
     Raises   UnknownFormat: all lines leave it open too
@@ -110,8 +110,8 @@ def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None,
 
     Raises   UnknownFormat: neither the dates, nor the column's name, nor `dates` decide it
     """
-    told = day_first(pairs)
-    if told is None and normalise(name) in DAY_FIRST_NAMES:
+    decided = day_first(pairs)
+    if decided is None and normalise(name) in DAY_FIRST_NAMES:
         return True
     if year_first(pairs):
         a, b, year = min(pairs)
@@ -119,10 +119,10 @@ def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None,
             f"Expected years of four digits, got dates such as {a:02}/{b:02}/{year:02} in {file}, which seem to begin "
             "with the year; write 2014/07/08"
         )
-    if told is None and dates is None:
+    if decided is None and dates is None:
         a, b, year = min(pairs, default=(0, 0, 0))
         raise UnknownFormat(
-            f"Expected dates that tell the day from the month, got such as {a:02}/{b:02}/{year} in {file}; "
+            f"Expected dates that distinguish the day from the month, got such as {a:02}/{b:02}/{year} in {file}; "
             "set source.dates=dayfirst or source.dates=monthfirst"
         )
-    return told if told is not None else dates == DATES[0]
+    return decided if decided is not None else dates == DATES[0]

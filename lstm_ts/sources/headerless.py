@@ -1,4 +1,4 @@
-"""The layout of a text file without a header, by the look of its rows."""
+"""The layout of a text file without a header, by the form of its rows."""
 
 import re
 from collections import Counter
@@ -66,7 +66,7 @@ def _infer_layout(separator: str, rows: Sequence[Sequence[str]], *, file: str) -
 
 
 def _closes_come_first(columns: Sequence[Sequence[str]], layout: Layout) -> bool:
-    """Test whether prices go on from a row's first price to the next row's last one: close, high, low, open."""
+    """Test whether prices continue from a row's first price to the next row's last one: close, high, low, open."""
     text = pl.Series(
         [" ".join(columns[i][row].strip() for i in layout.columns.stamp) for row in range(len(columns[0]))]
     )

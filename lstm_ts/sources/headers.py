@@ -1,4 +1,4 @@
-"""The layout of a text file by its header, which may stand below a vendor's own lines."""
+"""The layout of a text file by its header, which may follow a vendor's own lines."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Store what a source delivers in one go, all of it or nothing, and note what it answered for."""
+"""Store what a source delivers in one go, all of it or nothing, and record what it answered for."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -63,7 +63,7 @@ def ingest(
     end: datetime | None = None,
 ) -> IngestResult:
     """Store what the source delivers with start <= ts < end: minutes in `raw`, and in `processed` hours, as they are
-    or made of bars that divide one; then note what of that span it answered for.
+    or made of bars that divide one; then record what of that span it answered for.
 
     Raises    TooManyRejects, WrongZone, NoRows, DataError: nothing was stored; `rejects_csv` names the bad rows
     """
@@ -85,8 +85,8 @@ def ingest(
             made_hours = hours.height + kept_hours
     # A process killed before this leaves unknown what it stored.
     if any(delivery.answers):
-        told = _join_files(delivery.answers, raw, session)
-        ledger.record_answers(symbol, stagings.of(raw).store_id, source.name, told)
+        answers = _join_files(delivery.answers, raw, session)
+        ledger.record_answers(symbol, stagings.of(raw).store_id, source.name, answers)
     return IngestResult(
         stagings.results(),
         delivery.rejected,
@@ -117,11 +117,11 @@ class _Stagings:
 def _join_files(answers: Sequence[tuple[AnsweredSpan, ...]], raw: BarStore, session: Session) -> list[AnsweredSpan]:
     stored = raw.read_stamps()
     sessions = session.spans(stored[0], stored[-1] + MINUTE)
-    told: list[AnsweredSpan] = []
+    joined: list[AnsweredSpan] = []
     for batch in answers:
         of_files = batch and batch[0].observer == FILES
-        told.extend(join_to_stored(batch, stored, sessions) if of_files else batch)
-    return told
+        joined.extend(join_to_stored(batch, stored, sessions) if of_files else batch)
+    return joined
 
 
 def _progress() -> Progress:

@@ -9,7 +9,7 @@ from lstm_ts.sources.columns import Columns, named_zone
 from lstm_ts.sources.numbers import decimal_comma
 from lstm_ts.sources.zones import Zone, parse_zone
 
-HEADER_LINES = 100  # a vendor's own lines stand above a header
+HEADER_LINES = 100  # a vendor's own lines precede a header
 SHOWN_CHARS = 200
 SEPARATORS = ("\t", ";", ",", "|", " ")
 TICK_PRICES = (0, 1, 0, 1)  # a tick as a bar: low is the bid, high the ask
@@ -46,7 +46,7 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
     """Complete a layout: its decimal sign, its zone, and whether the rows leave something open."""
     columns, stamps = layout.columns, layout.columns.stamps
     prices = [row[i] for row in rows for i in columns.prices]
-    # Where semicolons part the cells, commas are the decimal sign of the land, but for formats without a header.
+    # Where semicolons separate the cells, commas are the decimal sign of the country, but for formats without a header.
     comma = decimal_comma(prices, points_tell=not (layout.header and layout.separator == ";"))
     settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
     zone = find_zone(layout.names, columns)
@@ -57,16 +57,16 @@ def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:
     """Return the zone of stamps without an offset, if they or their column's name contain it; else None."""
     if columns.stamps.utc:
         return None
-    said = columns.stamps.label or next(filter(None, (named_zone(names[i]) for i in columns.stamp)), "")
-    return _header_zone(said)
+    label = columns.stamps.label or next(filter(None, (named_zone(names[i]) for i in columns.stamp)), "")
+    return _header_zone(label)
 
 
-def _header_zone(said: str) -> Zone | None:
-    shifted = re.fullmatch(r"(?:UTC|GMT)\s*([+-])0?(\d{1,2})(?::?00)?", said.upper())
+def _header_zone(label: str) -> Zone | None:
+    shifted = re.fullmatch(r"(?:UTC|GMT)\s*([+-])0?(\d{1,2})(?::?00)?", label.upper())
     try:
         if shifted:
             return parse_zone(f"Etc/GMT{'-' if shifted[1] == '+' else '+'}{int(shifted[2])}")
-        known = HEADER_ZONES.get(said.upper(), said)
+        known = HEADER_ZONES.get(label.upper(), label)
         return parse_zone(known) if "/" in known or known == "UTC" else None
     except WrongZone:
         return None

@@ -58,7 +58,7 @@ def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str
     if comma is None and decimal is None:
         price = next(cell for cell in prices if "," in cell or "." in cell)
         raise UnknownFormat(
-            f"Expected prices that tell the decimal sign, got {price!r} in {file}, which may be a decimal or one of "
+            f"Expected prices that show the decimal sign, got {price!r} in {file}, which may be a decimal or one of "
             f"thousands; set source.decimal=comma or source.decimal=point"
         )
     return decimal == "comma" if comma is None else comma

@@ -47,16 +47,16 @@ class Overlap:
         if not bars["ts"].is_sorted() or bars["ts"].n_unique() < bars.height:
             bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
         self._parts = [pl.DataFrame(schema=SEEN)]
-        told, replaces = [], ""
+        notes, replaces = [], ""
         for before in filter(lambda delivered: _meet(bars["ts"], delivered.bars["ts"]), self._files):
             revision = compare_bars(bars, before.bars)
             if revision.differing:
-                told.append(f"{file} and {before.path} share bars, {revision}; the file that ends later is taken")
+                notes.append(f"{file} and {before.path} share bars, {revision}; the file that ends later is taken")
             if revision.replaces:
                 replaces = f"{file} to bring the bars of {before.path} again, or corrections of a few, got {revision}"
         if bars.height:
             self._files.append(_Delivered(file, last, bars))
-        return told, replaces
+        return notes, replaces
 
 
 def _meet(ts: pl.Series, others: pl.Series) -> bool:

@@ -1,6 +1,6 @@
 """Stamps without an offset in the hour that autumn repeats: which of its two passes each row belongs to.
 
-The order of the rows of the whole file tells: where a file goes forward, the stamp that steps back begins the second
+The order of the rows of the whole file decides: where a file goes forward, the stamp that steps back begins the second
 pass. A file with the newest row first is read backwards. In any other order the stamps are ambiguous.
 
 Legend: N rows, D steps from row to row.
@@ -41,7 +41,7 @@ class RepeatedHour:
         return good["ts"].filter(~ambiguous)
 
     def resolve(self) -> pl.Series:
-        """Stamps of the ambiguous rows that the order tells apart."""
+        """Stamps of the ambiguous rows that the order distinguishes."""
         forward, back = self._steps[False] if self._steps[False].any() else self._steps[True]
         share = forward / (forward + back) if forward + back else 1.0
         rows = pl.concat(self._ambiguous)

@@ -61,4 +61,4 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
     assert state.next_action is not None
-    log.info("Again in %.1f s, after attempt %d: %s", state.next_action.sleep, state.attempt_number, _error(state))
+    log.info("Retrying in %.1f s after attempt %d: %s", state.next_action.sleep, state.attempt_number, _error(state))

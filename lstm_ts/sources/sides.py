@@ -8,7 +8,7 @@ import polars as pl
 SIDES = (("open", "low"), ("high", "close"))  # columns of the bid and of the ask, as text_rows.parse gives them
 ORDER_ROWS = 200  # from which the order of a file is inferred
 IN_ORDER = 0.9  # of the steps from row to row
-LATE = pl.duration(minutes=1)  # by which a tick may stand behind a later one
+LATE = pl.duration(minutes=1)  # by which a tick may follow a later one
 HELD_ROWS = 1 << 20
 NO_ORDER = "one side of the quote, in a file whose rows are not in order"
 

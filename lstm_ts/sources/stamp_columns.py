@@ -100,9 +100,9 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
     whole = _varied(whole, cells)
     named = [i for i in whole if i in known]
     if named or (whole and not any(i in known for i in days if clocks)):
-        said = [i for i in whole if i in utc and _is_twin(plain[i], [plain[j] for j in whole if j != i])]
-        best = next((i for i in named if shapes[i].utc), (said or named or whole)[0])
-        column = StampColumns((best,), shapes[best], utc=best in said)
+        utc_twins = [i for i in whole if i in utc and _is_twin(plain[i], [plain[j] for j in whole if j != i])]
+        best = next((i for i in named if shapes[i].utc), (utc_twins or named or whole)[0])
+        column = StampColumns((best,), shapes[best], utc=best in utc_twins)
         return column if shapes[best].utc else _with_noon(column, noon, cells)
     if days and clocks:
         combined = _combine(cells, (days[0], clocks[0], *parts), hours_only=bool(hours) and not parts)

@@ -78,7 +78,7 @@ def _reason(wrong: pl.Series, found: dict[str, pl.Series], text: pl.Series, layo
 
 
 def _without_headers(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """Drop the lines that stand above the rows, wherever they come again."""
+    """Drop the lines that precede the rows, wherever they recur."""
     if not rows["stamp"].null_count():
         return rows
     text, odd = pl.col("text"), pl.col("stamp").is_null() & ~pl.col("text").str.contains(r"^\W*\d")

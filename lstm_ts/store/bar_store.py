@@ -145,7 +145,7 @@ class BarStore:
         if first and last:
             facts = {"store": str(self.folder), "source": source, "first_ts": first, "last_ts": last}
             facts |= {"new": done.new, "same": done.same, "revised": done.revised}
-            log.info("Bars are stored", extra={"event": "bars_stored", **facts})
+            log.info("Stored bars", extra={"event": "bars_stored", **facts})
 
     def copy_to(self, folder: Path) -> StoreManifest:
         """Copy the store's present state into a new folder; return its manifest.
@@ -194,9 +194,9 @@ class BarStore:
                 revisions[month] = write_month(staging.folder, f"revisions-{month}", rows)
         calendar, zone = (session.calendar, session.zone) if session else (manifest.calendar, manifest.zone)
         if changed or not manifest.id or calendar != manifest.calendar:
-            said = source if changed or not months else manifest.source
+            new_source = source if changed or not months else manifest.source
             files = dict(sorted(months.items())), dict(sorted(revisions.items()))
-            self._publish(staging.folder, manifest, StoreManifest(store_id, said, *files, calendar, zone))
+            self._publish(staging.folder, manifest, StoreManifest(store_id, new_source, *files, calendar, zone))
         return UpsertResult(new, total - new - revised, revised, tuple(changed)), store_id
 
     def _revisions(self, before: MonthFile | None, differing: pl.DataFrame, source: str) -> pl.DataFrame:

@@ -82,7 +82,7 @@ def format_status(status: Status) -> str:
             f"Stored: {status.stored:,} minutes, {status.closed:,} of them in closed hours, which the table leaves out",
             *_list_spans("Largest gaps, of minutes without a bar", status.gaps),
             *_list_spans("Unknown, as no source has answered for them", status.unknown),
-            f"Empty by one answer, and asked for again: {waiting:,} minutes",
+            f"Empty by one answer, and requested again: {waiting:,} minutes",
             *_list_revisions(status.revisions),
         ]
     )

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class StoreManifest:
-    id: str  # of this store: one that takes the place of a deleted one has another
+    id: str  # of this store: one that replaces a deleted one has another
     source: str
     months: dict[str, MonthFile]
     revisions: dict[str, MonthFile]

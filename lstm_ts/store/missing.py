@@ -34,7 +34,7 @@ def describe_nothing(
     if months:
         return (
             f"Expected bars in {folder} from {start or 'the first'} to {end or 'the last'}, got none of its "
-            f"{rows} rows in {min(months)} to {max(months)}; ask for a span within, or add to it with {command}"
+            f"{rows} rows in {min(months)} to {max(months)}; choose a span within, or add to it with {command}"
         )
     run = f"run {command} first"
     elsewhere = _describe_elsewhere(folder)

@@ -33,9 +33,9 @@ def open_storage(url: str) -> Iterator[Any]:
     except CloudPathException as error:
         raise ConfigError(f"Expected a URL such as s3://bucket/folder, got {url}: {error}") from error
     except (BotoCoreError, ClientError) as error:
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise DataError(
-            f"Expected an answer of the storage of {url}, got: {said}; check the variables AWS_…"
+            f"Expected an answer of the storage of {url}, got: {message}; check the variables AWS_…"
         ) from error
 
 
@@ -75,7 +75,7 @@ def upload(folder: Path, url: str, *, first: str, last: str) -> None:
 
 
 def _claim(path: Any) -> None:
-    """Make an empty object, where there must be none; storages without such conditions make it all the same.
+    """Make an empty object, where there must be none; storages without such conditions make it anyway.
 
     Raises    ConfigError: there is one
     """

@@ -63,7 +63,7 @@ class TwsConnection:
     async def ask(self, start: Callable[[], Awaitable[Result]], *, timeout_s: float, history: bool = False) -> Result:
         """Await an answer.    Raises    TwsError; RetryableError: no answer, or an error message disturbed it"""
         if away := self.away(history=history):
-            raise RetryableError(f"{', '.join(sorted(away))} is away")
+            raise RetryableError(f"{', '.join(sorted(away))} is unreachable")
         self._error, self._why, self._history = None, "", history
         self._interrupted.clear()
         try:

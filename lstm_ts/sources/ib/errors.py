@@ -1,7 +1,7 @@
 """Meaning of TWS's message codes for a client that requests history.
 
 Codes and texts: https://interactivebrokers.github.io/tws-api/message_codes.html; 162 has several meanings, which its
-text tells apart. 10089 and 10197 are not on that page: TWS's own text explains them.
+text distinguishes. 10089 and 10197 are not on that page: TWS's own text explains them.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from enum import StrEnum
 class Action(StrEnum):
     EMPTY = "empty"  # a complete answer without bars
     WAIT = "wait"  # requests came too fast
-    RETRY = "retry"  # ask again
+    RETRY = "retry"  # retry
     LOST = "lost"  # the connection to TWS is lost: connect again
     DOWN = "down"  # TWS answers, its server does not: wait until TWS reports it back
-    UP = "up"  # the server is back: ask again, after a check of its clock
-    PROBE = "probe"  # the server is dormant and may never answer: ask again, which wakes it
+    UP = "up"  # the server is back: retry, after a check of its clock
+    PROBE = "probe"  # the server is dormant and may never answer: retry, which wakes it
     NEXT_ID = "next id"  # connect as another client
     FATAL = "fatal"  # our request or configuration is wrong
     ALERT = "alert"  # somebody must do something at IB or at another TWS

@@ -12,7 +12,7 @@ from lstm_ts.market.session import Session
 from lstm_ts.market.zone_check import find_shift_hours
 
 DAY = timedelta(days=1)
-LATE = timedelta(minutes=5)  # after the end asked for, and a stamp is in a wrong zone
+LATE = timedelta(minutes=5)  # after the requested end, and a stamp is in a wrong zone
 
 
 def read_answer(
@@ -22,19 +22,19 @@ def read_answer(
 
     rows   BarData of the client: date (aware), open, high, low, close, volume
     """
-    told = _frame(rows).filter(pl.col("ts") >= end - DAY, pl.col("ts") < end)
-    bars = told.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
-    bad = told.filter(pl.col("reason").is_not_null())
+    rated = _frame(rows).filter(pl.col("ts") >= end - DAY, pl.col("ts") < end)
+    bars = rated.filter(pl.col("reason").is_null()).select(BAR_SCHEMA.names())
+    bad = rated.filter(pl.col("reason").is_not_null())
     answers = make_answers(start, end, good=bars["ts"], bad=bad["ts"], at=at, observer=observer)
     return BarBatch(bars, rejects=make_rejects(bad, name), answers=answers)
 
 
 def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mismatch: float) -> None:
-    """Raises    WrongZone: stamps after the end asked for, or in closed hours as a wrong zone would put them"""
+    """Raises    WrongZone: stamps after the requested end, or in closed hours as a wrong zone would put them"""
     if not rows:
         return
-    told = _frame(rows)
-    shift, last = find_shift_hours(session, count_by_hour(told), max_mismatch=max_mismatch), max(told["ts"])
+    rated = _frame(rows)
+    shift, last = find_shift_hours(session, count_by_hour(rated), max_mismatch=max_mismatch), max(rated["ts"])
     if shift or last >= end + LATE:
         when = f"{abs(shift)} hours {'later' if shift > 0 else 'earlier'}"
         off = f"ones that {when} would fit the sessions" if shift else f"one at {last:%Y-%m-%d %H:%M}"
@@ -47,7 +47,7 @@ def check_stamps(rows: Sequence[Any], end: datetime, session: Session, *, max_mi
 def _frame(rows: Sequence[Any]) -> pl.DataFrame:
     """Return BAR_SCHEMA, ascending and unique in `ts`, and `reason` where a row is bad."""
     values = [(row.date, row.open, row.high, row.low, row.close, row.volume, None) for row in rows]
-    told = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
+    rated = pl.DataFrame(values, schema=BAR_SCHEMA, orient="row").unique("ts", keep="last").sort("ts")
     off = pl.when(pl.col("ts") != pl.col("ts").dt.truncate("1m")).then(pl.lit("not on a whole minute"))
     volume = pl.when(pl.col("volume") >= 0).then("volume")  # -1 where there is none
-    return told.with_columns(volume=volume, reason=pl.coalesce(off, reject_reason()))
+    return rated.with_columns(volume=volume, reason=pl.coalesce(off, reject_reason()))

@@ -1,4 +1,4 @@
-"""Log into TWS or IB Gateway: with a client id that nobody has, to an account that may be used."""
+"""Log into TWS or IB Gateway: with a free client id, to an account that may be used."""
 
 import os
 import socket
@@ -15,14 +15,14 @@ REASONS = (
 
 
 def log_in(wire: EventLoopRunner, address: str, client_id: int, *, live: bool) -> TwsConnection:
-    """Raises    BrokerUnavailable: nobody there; BrokerError: a live account; TwsError: anything else"""
+    """Raises    BrokerUnavailable: no TWS there; BrokerError: a live account; TwsError: anything else"""
     line = _connect(wire, address, client_id)
     try:
         check_account(line.ib.client.getAccounts(), address, live=live)
     except (BrokerError, ConnectionError) as error:
         line.ib.disconnect()
         if isinstance(error, ConnectionError):
-            raise BrokerUnavailable(f"Expected TWS at {address}, got its hang-up: {error}; {REASONS}") from None
+            raise BrokerUnavailable(f"Expected TWS at {address}, got a closed connection: {error}; {REASONS}") from None
         raise
     return line
 
@@ -48,7 +48,7 @@ def _connect(wire: EventLoopRunner, address: str, first: int) -> TwsConnection:
 def _why(error: OSError) -> str:
     """The system's words, in place of which asyncio puts its own and the address once more."""
     if isinstance(error, socket.gaierror) or not error.errno:
-        return str(error.strerror or error) or "its hang-up"
+        return str(error.strerror or error) or "a closed connection"
     return os.strerror(error.errno)
 
 

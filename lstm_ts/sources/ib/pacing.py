@@ -29,26 +29,26 @@ class Pacing:
             raise ConfigError("Expected source.pacing of at least one request, and of seconds that are not negative")
         self.identical_s, self.window_s = identical_s * scale, window_s * scale
         self.rules = ((burst_s * scale, burst_requests), (window_s * scale, window_requests))
-        self._asked: deque[tuple[float, Hashable]] = deque()
+        self._sent: deque[tuple[float, Hashable]] = deque()
 
     def delay(self, request: Hashable, now: float) -> float:
         """Return the seconds to wait before the request may be sent."""
-        asked = [at for at, _ in self._asked]
-        free = [at + self.identical_s for at, other in self._asked if other == request]
-        free += [asked[-count] + seconds for seconds, count in self.rules if len(asked) >= count]
+        times = [at for at, _ in self._sent]
+        free = [at + self.identical_s for at, other in self._sent if other == request]
+        free += [times[-count] + seconds for seconds, count in self.rules if len(times) >= count]
         return max(0.0, *(at - now for at in free), 0.0)
 
-    def recall(self, asked: Iterable[float]) -> None:
+    def recall(self, times: Iterable[float]) -> None:
         """Record the times of requests by other processes, ascending; the requests themselves are unknown."""
-        for at in asked:
+        for at in times:
             self.note(None, at)
 
     def note(self, request: Hashable, now: float) -> None:
         """Record a request that is sent now."""
-        self._asked.append((now, request))
+        self._sent.append((now, request))
         kept = max(self.identical_s, *(seconds for seconds, _ in self.rules))
-        while self._asked[0][0] < now - kept:
-            self._asked.popleft()
+        while self._sent[0][0] < now - kept:
+            self._sent.popleft()
 
 
 @dataclass(frozen=True)

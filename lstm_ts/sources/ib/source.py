@@ -116,7 +116,7 @@ class InteractiveBrokers:
         return line
 
     def _check_clock(self, line: TwsConnection) -> None:
-        """Check IB's clock, and thereby that IB answers at all."""
+        """Check IB's clock, and so that IB answers at all."""
         try:
             stamp = self._wire.run(line.ask(line.ib.reqCurrentTimeAsync, timeout_s=self.answer_s))
         except TwsError as error:
@@ -223,7 +223,7 @@ class InteractiveBrokers:
                 raise RetryableError(str(error), self._reconnect_s()) from None
         line = self._line
         if line.away(history=history) and not self._wire.run(line.wait_restored(self.outage_s)):
-            raise RetryableError(f"{', '.join(sorted(line.down))} still away after {self.outage_s:g} s")
+            raise RetryableError(f"{', '.join(sorted(line.down))} still unreachable after {self.outage_s:g} s")
         if line.unsure:
             self._check_clock(line)
         return line
