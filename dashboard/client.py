@@ -114,7 +114,7 @@ class Client:
         try:
             return self._http.request(method, path, **what)
         except httpx.TimeoutException:
-            raise ServiceError(f"The service at {url} takes too long to answer; ask again in a moment.") from None
+            raise ServiceError(f"The service at {url} takes too long to answer; retry in a moment.") from None
         except httpx.HTTPError:
             raise ServiceError(
                 f"The service at {url} does not answer. Start it (make serve), or correct service.url."

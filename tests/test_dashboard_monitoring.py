@@ -154,21 +154,21 @@ def test_an_operator_silences_an_alert_and_ends_the_silence(page: Page, folder: 
     expect(rows_of(page, "Open alerts").first).to_contain_text("3 % of the disk of <data> is free.")
     expect(rows_of(page, "Past alerts")).to_contain_text(["for 46 h"])
     page.get_by_role("button", name="Silence …").click()
-    expect(page.get_by_text("For 4 hours, nobody is told of disk of data.")).to_be_visible()
+    expect(page.get_by_text("For 4 hours, alerts of disk of data are silenced.")).to_be_visible()
     confirm(page, reason="a <new> disk is on its way", password="open says me")
     expect(page.get_by_text("Expected the operator password, got another one")).to_be_visible()
     assert silences(folder, now) == []
     page.wait_for_timeout(1000 * PAUSE_S)
     page.get_by_role("button", name="Silence …").click()
     confirm(page, reason="a <new> disk is on its way", password=PASSWORD)
-    expect(page.get_by_text("Nobody is told of disk of data until")).to_be_visible()
+    expect(page.get_by_text("Alerts of disk of data are silenced until")).to_be_visible()
     expected = ("disk", "data", timedelta(hours=4), "dashboard", "a <new> disk is on its way")
     assert silences(folder, now) == [expected]
     expect(rows_of(page, "Silences in force")).to_contain_text(["a <new> disk is on its way"])
     expect(rows_of(page, "Open alerts").first).to_contain_text("silenced until")
     page.get_by_role("button", name="End it …").click()
     confirm(page, reason="it is there", password=PASSWORD)
-    expect(page.get_by_role("status")).to_have_text("What is found of disk of data is told again.")
+    expect(page.get_by_role("status")).to_have_text("Alerts of disk of data are no longer silenced.")
     assert silences(folder, now) == []
     expect(rows_of(page, "Silences in force")).to_have_count(0)
 
@@ -182,7 +182,7 @@ def test_what_is_found_next_is_shown_by_itself_and_a_ledger_that_is_away_too(
         report(ledger, construct(compose("alerts", []).alerts), [replace(DISK, subject="models")], now=now)
     expect(rows_of(page, "Open alerts").first).to_contain_text("disk of models")
     (folder / "ledger.db").rename(folder / "away.db")
-    away = page.get_by_text("This page asks again by itself.")
+    away = page.get_by_text("This page retries automatically.")
     expect(away).to_contain_text("Expected the ledger")
     expect(page.get_by_text("forecasts of this span")).to_be_visible()
     (folder / "away.db").rename(folder / "ledger.db")

@@ -185,8 +185,8 @@ def waiting_words(coverage: pl.DataFrame) -> str:
     return (
         '<p class="quiet">Empty by one answer: a source has answered for these minutes and had no bar of them. That '
         "may be an error of the source; a second, independent answer proves them empty. <strong>You need not act:"
-        "</strong> the next run of a broker source asks again, and minutes of files may stay so, since forecasts use "
-        "hours with a few of them as they are.</p>"
+        "</strong> the next run of a broker source requests them again, and minutes of files may stay so, since "
+        "forecasts use hours with a few of them as they are.</p>"
     )
 
 

@@ -50,7 +50,7 @@ class LatestForecast:
         try:
             answer = client.latest(self._symbol)
         except ServiceError as error:
-            self._result.fail(f"{error} This page asks again by itself.", keep=True)
+            self._result.fail(f"{error} This page retries automatically.", keep=True)
             return False
         origin = answer.forecast.origin_ts
         bars = client.hourly_bars(self._symbol, origin - 2 * HISTORY * HOUR)

@@ -14,7 +14,7 @@ from lstm_ts.monitoring.silences import describe_scope
 
 NONE = (
     '<p class="quiet">No alert has been raised. One stands here once a check has found something wrong for as long as '
-    "its rule in conf/alerts asks, and who was told of it.</p>"
+    "its rule in conf/alerts asks, and who was notified.</p>"
 )
 
 

@@ -17,7 +17,7 @@ from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
 from lstm_ts.ledger.alert_rows import Heartbeat
 
-AGAIN = "This page asks again by itself."
+AGAIN = "This page retries automatically."
 
 
 class AlertsView:

@@ -24,7 +24,7 @@ def service_view(client: Client) -> str:
         health = client.health()
         counters = client.counters()
     except ServiceError as error:
-        return alert(f"{error} This page asks again by itself.")
+        return alert(f"{error} This page retries automatically.")
     return workers_table(health) + numbers_table(counters)
 
 
@@ -62,7 +62,7 @@ def numbers_table(counters: ServiceCounters) -> str:
         ("Half of them took at most", duration(quantile(counters, 0.5))),
         ("99 of 100 took at most", duration(quantile(counters, 0.99))),
         ("Requests that wait", f"{counters.total('lstm_ts_requests_waiting'):,.0f}"),
-        (f"Forecasts that wait for the ledger{away}", f"{counters.total('lstm_ts_forecast_log_depth'):,.0f}"),
+        (f"Forecasts queued for the ledger{away}", f"{counters.total('lstm_ts_forecast_log_depth'):,.0f}"),
         ("Forecasts that the ledger will never have", f"{counters.lost:,.0f}"),
     ]
     return table("What the service has counted since its start", ("Number", "Value"), rows)

@@ -66,23 +66,23 @@ class SilencePanel:
     def _ask(self) -> None:
         (rule, subject), span = self._scope.value, self._span.value
         scope = escape(f"{rule} of {subject or 'any subject'}")
-        question = f"<p><strong>For {span}, nobody is told of {scope}.</strong> It goes on being shown here.</p>"
+        question = f"<p><strong>For {span}, alerts of {scope} are silenced.</strong> They are still shown here.</p>"
         self._confirmation.ask(question, partial(self._silence, (rule, subject), span))
 
     def _silence(self, scope: Scope, span: str, reason: str) -> str:
         now = clock.now()
         row = SilenceRow(0, *scope, now, now + SPANS[span], _actor(), reason, ended_at=None, ended_by=None)
         self._ledger.silence(row)
-        return f"Nobody is told of {describe_scope(row)} until {short(row.until, self._zone)} ({self._zone.key})."
+        return f"Alerts of {describe_scope(row)} are silenced until {short(row.until, self._zone)} ({self._zone.key})."
 
     def _ask_end(self) -> None:
         if row := self._silences.get(self._ended.value):
-            question = f"<p><strong>What is found of {escape(describe_scope(row))} is told again.</strong></p>"
+            question = f"<p><strong>Alerts of {escape(describe_scope(row))} are no longer silenced.</strong></p>"
             self._confirmation.ask(question, partial(self._unsilence, row.number))
 
     def _unsilence(self, number: int, reason: str) -> str:
         row = self._ledger.unsilence(number, at=clock.now(), by=_actor(), reason=reason)
-        return f"What is found of {describe_scope(row)} is told again."
+        return f"Alerts of {describe_scope(row)} are no longer silenced."
 
 
 def _kept(choice: Choice, options: Mapping[str, object]) -> object:

@@ -65,7 +65,7 @@ def warnings(forecast: ForecastReply, *, past: bool = False) -> str:
     """
     told = [flag for flag in forecast.flags if not (past and flag.startswith(STALE))]
     flags = "".join(f"<li>{escape(flag[0].upper() + flag[1:])}</li>" for flag in told)
-    return f'<div class="flags"><b>Before you trust it</b><ul>{flags}</ul></div>' if flags else ""
+    return f'<div class="flags"><b>Warnings</b><ul>{flags}</ul></div>' if flags else ""
 
 
 def trust(forecast: ForecastReply) -> str:
