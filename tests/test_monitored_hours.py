@@ -25,6 +25,7 @@ from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
+from lstm_ts.monitoring.challenge import CHALLENGE
 from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
@@ -174,6 +175,20 @@ def test_a_challenger_decided_on_long_ago_makes_no_hour_of_the_champion_again(wa
     watch.at(DECIDED + 26 * DAY, days=14)
     (n, in_days), (_, of_challenger) = watch.count(), watch.count(2)
     assert n == in_days == of_challenger
+
+
+def test_a_challenge_counts_no_hour_before_both_have_their_roles_or_between_two_terms(watch: Watch) -> None:
+    """A person may have chosen either version by those hours."""
+    registry, live = watch.run.registry, []
+    for days, version, alias in ((3, 2, "challenger"), (7, 2, "challenger"), (9, 1, "champion")):
+        now = DECIDED + days * DAY
+        registry.store.remove_alias("XAGUSD", alias)
+        watch.at(now - HOUR)
+        watch.promote(version, now, alias)
+        watch.at(now + 5 * HOUR)
+        with watch.run.ledger.transaction() as connection:
+            live.append(read_states(connection, "XAGUSD", 2)[CHALLENGE]["state"]["live"]["n"])
+    assert live == [5, 10, 15]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_records import make_record
 
+from lstm_ts.scoring.metrics import diebold_mariano
 from lstm_ts.scoring.records import concatenate
 from lstm_ts.scoring.scores import compare, compute_scores
 
@@ -119,6 +120,15 @@ def test_a_group_of_all_origins_scores_like_the_whole():
     year, whole = scores.by_year["2015"]["6"], scores.horizons["6"]
     assert year.pinball_bps == whole.pinball_bps
     assert (year.skill, year.dm_p, year.coverage) == (whole.skill, whole.dm_p, whole.coverage)
+
+
+@pytest.mark.parametrize(("every", "overlapping"), [(1, 24), (7, 4), (23, 2), (24, 1)])
+def test_rows_that_lie_apart_are_tested_by_the_overlap_of_their_targets(every, overlapping):
+    record = make_record(n=1000, horizon=24)
+    rows = np.arange(record.n) % every == 0
+    ours, theirs = (record.pinball_NH[name][rows, 23] for name in ("lstm", "volatility"))
+    _, dm_p = compare(record, 24, rows)
+    assert dm_p["volatility"] == diebold_mariano(ours, theirs, step=overlapping).p
 
 
 def test_a_walk_forward_is_scored_by_fold():

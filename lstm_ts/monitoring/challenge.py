@@ -30,7 +30,7 @@ ENDING = (ChallengeVerdict.HARM, ChallengeVerdict.HALTED)
 @dataclass(frozen=True)
 class Challenge:
     champion: int  # version; a new champion begins a new challenge
-    since: datetime  # when the challenger last went live
+    since: datetime  # when the later of both last got its role; earlier hours do not count
     last_pair: datetime  # the last origin with both outcomes known; `since` before the first
     state: VerdictState
     verdict: ChallengeVerdict
@@ -52,7 +52,7 @@ class Challenge:
         )
 
     def resume(self, at: datetime) -> Self:
-        """Return the challenge after its version became challenger again: evidence stays, waiting times restart."""
+        """Return the challenge after either version got its role again: evidence stays, waiting times restart."""
         if at <= self.since:
             return self
         verdict = self.verdict if self.verdict.final else ChallengeVerdict.RUNNING
@@ -104,7 +104,7 @@ def continue_challenge(
 ) -> Challenge:
     """Add the pairs whose outcome became known in this run, and judge; for final verdicts see `can_change_to`."""
     state, last_pair = challenge.state, challenge.last_pair
-    for origin_ts, difference, bound in find_pairs(challenger, champion):
+    for origin_ts, difference, bound in find_pairs(challenger, champion, challenge.since):
         state, last_pair = update(state, difference, bound, settings), max(last_pair, origin_ts)
     ruling = decide(
         state,
@@ -119,15 +119,15 @@ def continue_challenge(
     return replace(challenge, verdict=ruling.verdict, sentence=ruling.sentence)
 
 
-def find_pairs(challenger: Update, champion: Update) -> list[tuple[datetime, float, float]]:
-    """Return origin, difference and bound of the pairs that this run completed: both forecasts are scored now."""
+def find_pairs(challenger: Update, champion: Update, since: datetime) -> list[tuple[datetime, float, float]]:
+    """Return origin, difference and bound of the pairs from `since` on that this run completed: both are scored now."""
     if challenger.record is None or champion.record is None:
         return []
     fresh = {score.origin_ts for each in (challenger, champion) for score in each.scores if score.step == DRIFT_STEP}
     pairs = compute_pairs(challenger.record, champion.record, DRIFT_STEP)
     origins = [ts.replace(tzinfo=UTC) for ts in pairs.origin_ts_N.tolist()]
     found = zip(origins, pairs.difference_N.tolist(), pairs.bound_N.tolist(), strict=True)
-    return [pair for pair in found if pair[0] in fresh and not math.isnan(pair[1])]
+    return [pair for pair in found if pair[0] >= since and pair[0] in fresh and not math.isnan(pair[1])]
 
 
 def count_hours(session: Session, since: datetime, until: datetime) -> int:

@@ -25,8 +25,8 @@ def decide(
 ) -> Ruling:
     """Judge after every hour; the first final verdict counts, see `can_change_to`.
 
-    age_hours               since the challenger went live, by the clock
-    hours_without_outcome   session hours since the last known pair, or since the challenger went live
+    age_hours               since the challenge began, by the clock
+    hours_without_outcome   session hours since the last known pair, or since the challenge began
     hours_without_request   session hours since its last answer to a request; None: no request is meant to reach it
     """
     evidence = measure(state, settings)

@@ -192,7 +192,8 @@ def follow_challenge(
         return []
     champion, challenger = loaded
     traffic = find_traffic(run, challenger.watched)
-    challenge = _read_challenge(run, champion, challenger, stored[1], traffic.live_since, settings)
+    since = max(run.registry.history(run.name, alias)[-1].at for alias in ALIASES)
+    challenge = _read_challenge(run, champion, challenger, stored[1], since, settings)
     if challenge is None:
         return []
     challenge = challenges.continue_challenge(
@@ -214,17 +215,17 @@ def _read_challenge(
     champion: LoadedModel,
     challenger: LoadedModel,
     stored: StoredRows,
-    live_since: datetime,
+    since: datetime,
     settings: VerdictSettings,
 ) -> Challenge | None:
     """Return the running challenge, or begin one; None if no hours are stored that neither model was trained on."""
     if CHALLENGE in stored.states:
         challenge = Challenge.from_json(stored.states[CHALLENGE])
         if challenge.champion == champion.watched.number and challenge.state.fits(settings):
-            return challenge.resume(live_since)
+            return challenge.resume(since)
     try:
         held_out = _compare_holdout(run, champion, challenger)
-        return challenges.begin(champion.watched, live_since, held_out, settings)
+        return challenges.begin(champion.watched, since, held_out, settings)
     except NoRows:
         return None
 

@@ -128,7 +128,7 @@ def diebold_mariano(loss_a_N: Array, loss_b_N: Array, *, step: int) -> DieboldMa
     that is larger, since Bartlett weights play the overlap of the targets down. The statistic is multiplied by
     sqrt((n + 1 - 2 step + step (step - 1) / n) / n) and compared with Student's t of n - 1 degrees of freedom
     (Harvey, Leybourne & Newbold 1997). Rows without a loss are left out and the others close up, so a lag counts rows
-    kept.
+    kept; `step` is how many in a row have targets that overlap, fewer than hours ahead where rows lie apart.
     """
     difference = loss_a_N - loss_b_N
     difference = difference[~np.isnan(difference)]

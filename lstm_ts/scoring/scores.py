@@ -145,17 +145,28 @@ def _score_step(record: ForecastRecord, name: str, step: int) -> StepScores:
 
 
 def compare(
-    record: ForecastRecord, step: int, rows_N: Rows | slice = slice(None), *, name: str | None = None
+    record: ForecastRecord, step: int, rows_N: Rows | None = None, *, name: str | None = None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the skill of one forecaster, the model by default, over each other one, and the Diebold-Mariano p."""
-    ours = record.pinball_NH[name or record.model][rows_N, step - 1]
+    """Return the skill of one forecaster, the model by default, over each other one, and the Diebold-Mariano p.
+
+    rows_N   of a group; None: all
+    """
+    overlapping = step if rows_N is None else _count_overlapping(record, step, rows_N)
+    kept = slice(None) if rows_N is None else rows_N
+    ours = record.pinball_NH[name or record.model][kept, step - 1]
     skill, dm_p = {}, {}
     for baseline in record.others_at(step):
-        theirs = record.pinball_NH[baseline][rows_N, step - 1]
+        theirs = record.pinball_NH[baseline][kept, step - 1]
         reference = metrics.mean_of_known(theirs)
         skill[baseline] = 1 - metrics.mean_of_known(ours) / reference if reference > 0 else math.nan
-        dm_p[baseline] = metrics.diebold_mariano(ours, theirs, step=step).p
+        dm_p[baseline] = metrics.diebold_mariano(ours, theirs, step=overlapping).p
     return skill, dm_p
+
+
+def _count_overlapping(record: ForecastRecord, step: int, rows_N: Rows) -> int:
+    """Return how many of the rows in a row have targets that overlap, at most: `step` unless they lie apart."""
+    origin_ts_N, target_ts_N = record.origin_ts_N[rows_N], record.target_ts_NH[rows_N, step - 1]
+    return int((np.searchsorted(origin_ts_N, target_ts_N) - np.arange(len(origin_ts_N))).max(initial=1))
 
 
 def _rows_by_label(label_N: NDArray[Any]) -> dict[str, Rows]:
