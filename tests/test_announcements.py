@@ -63,6 +63,7 @@ def kinds_of(hour: str) -> set[str]:
         ("2020-03-15T21", set()),  # nobody knew of it
         ("2020-03-18T18", set()),  # it was not held
         ("2013-01-03T19", {"fomc_minutes"}),
+        ("2013-04-10T18", {"fomc_minutes"}),  # a leak brought them forward, which nobody knew ahead
         ("2015-11-26T14", {"us_holiday"}),  # Thanksgiving, 9:00 in New York
         ("2015-11-26T08", {"us_holiday_morning"}),
         ("2015-11-26T07", set()),

@@ -168,7 +168,11 @@ def test_too_few_hours_and_other_inputs_are_named():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"block_hours": 4}, "regime.block_hours"), ({"alpha": 0.0}, "regime.alpha"), ({"draws": 19}, "regime.draws")],
+    [
+        ({"block_hours": 4}, "regime.block_hours"),
+        ({"alpha": 0.0}, "regime.alpha"),
+        ({"draws": 79}, "regime.draws of at least 4 / alpha = 80, got 79"),
+    ],
 )
 def test_a_setting_out_of_range_is_named(changes, words):
     with pytest.raises(ConfigError, match=words):

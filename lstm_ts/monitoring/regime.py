@@ -18,6 +18,7 @@ from lstm_ts.scoring.records import BPS
 from lstm_ts.scoring.tables import percent
 
 SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+INPUTS = 4  # of the network, which share alpha
 SEED = 0  # the same hours always give the same limit
 
 
@@ -37,8 +38,9 @@ class RegimeSettings:
             )
         if not 0 < self.alpha < 0.5:
             raise ConfigError(f"Expected regime.alpha between 0 and 0.5, got {self.alpha}")
-        if self.draws * self.alpha < 1:
-            raise ConfigError(f"Expected regime.draws of at least 1 / alpha = {1 / self.alpha:.0f}, got {self.draws}")
+        if self.draws * self.alpha < INPUTS:
+            least = f"{INPUTS} / alpha = {math.ceil(INPUTS / self.alpha)}"
+            raise ConfigError(f"Expected regime.draws of at least {least}, got {self.draws}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ DRIFT_STEP = 1
 
 @dataclass(frozen=True)
 class WatchedVersion:
-    """A version that holds an alias; forecasts count from its gate decision on, made before their outcomes."""
+    """A version that holds an alias; forecasts count from its gate decision on, from bars that closed before them."""
 
     alias: str
     decision: DecisionRow
