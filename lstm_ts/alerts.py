@@ -29,6 +29,7 @@ from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.messages import Message, find_silence, format_time
 from lstm_ts.monitoring.silences import describe_scope, silence, unsilence
+from lstm_ts.registry.uri import open_ledger
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 OPTIONS = {  # of each action, beside `days`
@@ -145,7 +146,7 @@ def _test(alerts: Alerts, at: datetime) -> str:
 
 def _silence(ledger: Ledger, request: AlertRequest, at: datetime) -> str:
     rule, until, reason = _rule(request), read_until(require(request, "until"), at), require(request, "reason")
-    row = SilenceRow(0, rule, request.subject, at, until, user(), str(reason), ended_at=None, ended_by=None)
+    row = SilenceRow(0, rule, _subject(request), at, until, user(), str(reason), ended_at=None, ended_by=None)
     silence(ledger, row)
     return (
         f"Alerts of {describe_scope(row)} are silenced until {format_time(until)}.{_advise_on_subject(ledger, row, at)}"
@@ -167,15 +168,15 @@ def _advise_on_subject(ledger: Ledger, silenced: SilenceRow, at: datetime) -> st
 
 
 def _unsilence(ledger: Ledger, request: AlertRequest, at: datetime) -> str:
-    rule = _rule(request)
+    rule, subject = _rule(request), _subject(request)
 
     def is_wanted(row: SilenceRow) -> bool:
-        return row.rule == rule and request.subject in (None, row.subject)
+        return row.rule == rule and subject in (None, row.subject)
 
     found = unsilence(ledger, is_wanted, at=at, by=user())
     if not found:
         raise ConfigError(
-            f"Expected a silence in force of rule={rule} subject={request.subject or 'null'}, got none; "
+            f"Expected a silence in force of rule={rule} subject={subject or 'null'}, got none; "
             f"python -m lstm_ts.alerts shows those in force"
         )
     return "\n".join(f"Alerts of {describe_scope(row)} are no longer silenced." for row in found)
@@ -207,6 +208,11 @@ def _rule(request: AlertRequest) -> str:
     return rule
 
 
+def _subject(request: AlertRequest) -> str | None:
+    """Return the subject; None: any.    Raises    ConfigError: none, but not left out"""
+    return None if request.subject is None else str(require(request, "subject"))
+
+
 def read_until(text: str, at: datetime) -> datetime:
     """Return `at` plus a span such as 4h or 2d, or the time given.    Raises    ConfigError: no future time"""
     span = re.fullmatch(r"(\d{1,4})([hd])", str(text))
@@ -227,7 +233,7 @@ def main(cfg: DictConfig) -> None:
     options = (cfg.action, cfg.days, cfg.rule, cfg.subject, cfg.until, cfg.number, cfg.reason)
     check_registry(cfg)
     alerts: Alerts = construct_alerts(cfg)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
+    with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         print(answer(ledger, alerts, AlertRequest(*options), now()))
 
 

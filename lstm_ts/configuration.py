@@ -66,7 +66,7 @@ def require(request: Any, option: str) -> Any:
     value = getattr(request, option)
     if value is None or not str(value).strip():
         raise ConfigError(f"Expected {option}=… for action={request.action}, got none")
-    if OmegaConf.is_list(value):
+    if OmegaConf.is_config(value) or isinstance(value, bool):
         raise ConfigError(f"Expected one {option} for action={request.action}, got {value}")
     return value
 

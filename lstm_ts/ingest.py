@@ -22,7 +22,7 @@ from lstm_ts.sources.backfill import BackfillResult, backfill
 from lstm_ts.sources.delivery import IngestLimits
 from lstm_ts.sources.ingestion import IngestResult, ingest
 from lstm_ts.sources.stored_series import SeriesLimits
-from lstm_ts.store.coverage import Status, compute_status, format_status
+from lstm_ts.store.coverage import Status, compute_status, format_status, list_minutes
 
 log = logging.getLogger(__name__)
 
@@ -143,14 +143,20 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
 
 
 def _status(cfg: DictConfig, ledger: Ledger) -> Status:
-    raw = raw_store(cfg)
-    answers = ledger.answers(cfg.symbol.name, raw.id)  # before the bars: another process may be adding both
+    store, session = raw_store(cfg), construct(cfg.symbol.session)
+    answers = ledger.answers(cfg.symbol.name, store.id)  # before the bars: another process may be adding both
+    bars_ts = store.read_stamps()
+    if bars_ts.is_empty():
+        store = processed_store(cfg)
+        bars_ts = list_minutes(store.read_stamps(), session)
+        if len(bars_ts):
+            print("Only hours are stored: each is shown as its minutes")
     return compute_status(
         cfg.symbol.name,
-        raw.read_stamps(),
+        bars_ts,
         answers,
-        raw.read_revisions(),
-        construct(cfg.symbol.session),
+        store.read_revisions(),
+        session,
         start=utc(cfg.span.start),
         end=utc(cfg.span.end),
     )

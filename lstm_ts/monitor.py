@@ -55,6 +55,7 @@ from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
 from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.uri import open_ledger
 from lstm_ts.registry.version import ALIASES, CHAMPION
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
 
 
 def watch_market(cfg: DictConfig, ledger: Ledger, checks: WatchLimits, now: datetime) -> list[Finding]:
-    market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg))
+    market = Market(cfg.symbol.name, cfg.name, construct(cfg.symbol).session, raw_store(cfg), processed_store(cfg))
     return watch(ledger, [market], checks.silence, now=now)
 
 
@@ -179,7 +180,8 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     try:
         run = open_run(cfg, ledger, symbol, now)
     except NoRows:
-        stale = [check_staleness(symbol.name, None, symbol.session, now, construct(cfg.feed))]
+        last_ts = processed_store(cfg, symbol).last_ts()
+        stale = [check_staleness(symbol.name, last_ts, symbol.session, now, construct(cfg.feed))]
         found = RunFindings(stale, stale)
     else:
         found = monitor(cfg, run)
@@ -192,8 +194,8 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
     """Return the exit code; alert if the ledger is unreachable, since nothing else would."""
-    noted = Path(cfg.paths.outputs) / "alerts"
-    with alert_on_outage(construct_alerts(cfg), noted, now), closing(Ledger(cfg.registry.ledger)) as ledger:
+    noted, at = Path(cfg.paths.outputs) / "alerts", cfg.registry
+    with alert_on_outage(construct_alerts(cfg), noted, now), closing(open_ledger(at.ledger, at.uri)) as ledger:
         findings = check_from_outside(cfg, ledger, now)
         return 0 if report_findings(cfg, ledger, RunFindings(findings, findings), now) else UNDELIVERED
 
@@ -212,9 +214,9 @@ def run(cfg: DictConfig) -> int:
     now = clock.now()
     if cfg.action == "watch":
         return watch_from_outside(cfg, now)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
+    with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         if cfg.action == "ended":
-            if not cfg.job or not isinstance(cfg.code, int):
+            if not cfg.job or type(cfg.job) not in (str, int) or not isinstance(cfg.code, int):
                 raise ConfigError(
                     f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both"
                 )

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from lstm_ts import clock
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct_alerts
-from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_tables import read_states
 from lstm_ts.market.session import HOUR
 from lstm_ts.market.symbol import Symbol
@@ -20,6 +19,7 @@ from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.versions import RETRAINING
 from lstm_ts.pipeline_assets import AGAIN
 from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, why_closed
+from lstm_ts.registry.uri import open_ledger
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
 SENSOR_S = 60  # between two polls of the monitor's request
@@ -36,7 +36,7 @@ def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.Sensor
     )
     def drift() -> dg.RunRequest | dg.SkipReason:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
-        asked_at = read_retraining_request(cfg.registry.ledger, cfg.name)
+        asked_at = read_retraining_request(cfg)
         return dg.RunRequest(run_key=asked_at) if asked_at else dg.SkipReason("The monitor has found no drift")
 
     return drift
@@ -49,7 +49,7 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
     def report_run(run: dg.DagsterRun, health: Health, sentence: str) -> None:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
         finding = Finding("pipeline_failed", run.job_name, health, sentence, f"Dagster, run {run.run_id}")
-        with closing(Ledger(cfg.registry.ledger)) as ledger:
+        with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
             report(ledger, construct_alerts(cfg), [finding], now=clock.now())
 
     @dg.run_failure_sensor(name=f"{prefix}_failed", monitored_jobs=list(jobs), default_status=running)
@@ -69,10 +69,11 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
     return [failed, succeeded]
 
 
-def read_retraining_request(url: str, name: str) -> str | None:
+def read_retraining_request(cfg: DictConfig) -> str | None:
     """Return when the monitor last requested a retraining, ISO; None: never.    Raises    LedgerError"""
-    with closing(Ledger(url)) as ledger, ledger.transaction() as connection:
-        state = read_states(connection, name, 0).get(RETRAINING)
+    ledger_of = closing(open_ledger(cfg.registry.ledger, cfg.registry.uri))
+    with ledger_of as ledger, ledger.transaction() as connection:
+        state = read_states(connection, cfg.name, 0).get(RETRAINING)
     return state["asked_at"] if state else None
 
 

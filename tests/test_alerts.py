@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from commands import mistake, run_process, succeed
 from commands import run as run_command
+from omegaconf import OmegaConf
 from processes import WAIT_S, child, free_port, python, read_line, wait_for
 from webhook import SECRETS, Webhook, open_webhook
 
@@ -32,6 +33,7 @@ from lstm_ts.ledger.incident_days import IncidentDay, fold_incidents, read_incid
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitor import RunFindings, report_findings
 from lstm_ts.monitoring.alerts import RULES, Alerts, Severity, find_changes, make_alerts
+from lstm_ts.monitoring.checks import record_findings
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import ReportResult, report
@@ -215,6 +217,16 @@ def test_what_comes_with_an_incident_that_was_told_is_told_only_if_it_outlasts_i
 def test_what_a_silenced_or_untold_cause_brings_about_is_told(quick: Ledger, hook: Webhook) -> None:
     run(quick, alerts(hook.url, pipeline_late={"severity": "none"}), 0, LATE, STALE)
     assert hook.titles == ["[warning] data_stale of XAGUSD"]
+
+
+def test_a_cause_that_is_only_unknown_keeps_nothing_bad_back(quick: Ledger, hook: Webhook) -> None:
+    settings = alerts(hook.url, pipeline_late={"unknown": True})
+    record_findings(quick, [unknown(LATE)], AT, kept_from=AT)
+    run(quick, settings, 0, unknown(LATE))
+    for hours in (1, 2):
+        run(quick, settings, hours, unknown(LATE), STALE)
+    assert hook.titles == ["[warning] pipeline_late of XAGUSD", "[warning] data_stale of XAGUSD"]
+    assert "With it, incident 1: pipeline_late: Nobody knows." in hook.received[1]["message"]
 
 
 @pytest.mark.parametrize(
@@ -726,6 +738,13 @@ def test_silences_are_ended_and_what_nothing_looks_at_any_more_is_closed(quick: 
         ({"action": "silence", "rule": "disc"}, "got rule=disc; choose one of them"),
         ({"action": "silence", "rule": "disk", "until": "soon"}, "Expected a future time, got until=soon; write it"),
         ({"action": "silence", "rule": "disk", "until": "2015-01-01"}, "Expected a future time, got until=2015-01-01"),
+        ({"action": "silence", "rule": "disk", "until": "1h", "reason": "a", "subject": " "}, "Expected subject=… for"),
+        (
+            {"action": "silence", "rule": "disk", "until": "1h", "reason": "a", "subject": True},
+            "one subject .* got True",
+        ),
+        ({"action": "unsilence", "rule": "disk", "subject": OmegaConf.create(["a"])}, r"one subject .* got \['a'\]"),
+        ({"action": "close", "number": True, "reason": "a"}, "Expected one number for action=close, got True"),
         ({"action": "silence", "rule": "disk", "until": "1h"}, "Expected reason=… for action=silence, got none"),
         ({"action": "close", "number": 3}, "Expected reason=… for action=close, got none"),
     ],

@@ -48,7 +48,7 @@ from lstm_ts.model.export import export
 from lstm_ts.model.features import Bars
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
-from lstm_ts.monitor import RunFindings, make_settings, open_run, report_findings, show
+from lstm_ts.monitor import ACTIONS, RunFindings, make_settings, open_run, report_findings, show
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.monitoring.checks import request_retraining
 from lstm_ts.monitoring.findings import Finding, Health
@@ -323,6 +323,34 @@ def test_status_says_when_the_monitor_last_ran(tmp_path: Path, capsys: pytest.Ca
 
 def test_without_an_hour_the_feed_is_unknown(tmp_path: Path) -> None:
     assert succeed("monitor", tmp_path)[-1] == "unknown  data_stale of XAGUSD: No bar of XAGUSD is stored."
+
+
+def test_a_clock_before_all_hours_is_named(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    bars_until(tmp_path, hourly_bars, REGISTERED)
+    said = monitor(tmp_path, START - timedelta(days=9))
+    assert "unknown  data_stale of XAGUSD: By this clock it is 2013-12-28 00:00 UTC, and no stored hour" in said
+
+
+def test_hours_without_minutes_are_watched_and_have_a_status(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    bars_until(tmp_path, hourly_bars, REGISTERED)
+    done = run("monitor", tmp_path, "action=watch", **at(REGISTERED))
+    assert re.search(r"^good     pipeline_late of XAGUSD: No bar of XAGUSD has come for", done.stdout, re.MULTILINE)
+    lines = succeed("ingest", tmp_path, "action=status")
+    stored = 60 * hourly_bars.filter(pl.col("ts") < REGISTERED).height
+    assert lines[0] == "Only hours are stored: each is shown as its minutes"
+    assert f"Stored: {stored:,} minutes, 0 of them in closed hours, which the table leaves out" in lines
+
+
+@pytest.mark.parametrize(("command", "action"), [("alerts", "list"), *(("monitor", each) for each in ACTIONS)])
+def test_a_lost_ledger_is_not_made_again(empty: Path, tmp_path: Path, command: str, action: str) -> None:
+    (tmp_path / "outputs/registry").mkdir(parents=True)
+    shutil.copy(empty / "mlflow.db", tmp_path / "outputs/registry")
+    with open_webhook() as webhook:
+        job = ["job=a"] * (action == "ended")
+        done = run(command, tmp_path, f"action={action}", *job, LSTM_TS_ALERT_URLS=webhook.url)
+    assert "ledger.db, got no file there; put it back" in mistake(done)
+    assert webhook.titles == ["[critical] the ledger is away"] * (action == "watch")
+    assert not (tmp_path / "outputs/registry/ledger.db").exists()
 
 
 def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from conftest import random_hours
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, Outcome, Score
@@ -184,6 +185,8 @@ def test_staleness_counts_session_hours_only(silver: Session) -> None:
     )
     assert (one.health, two.health, soon.health) == (Health.GOOD, Health.BAD, Health.GOOD)
     assert check_staleness("XAGUSD", None, silver, sunday, LIMITS).health is Health.UNKNOWN
+    ahead = check_staleness("XAGUSD", sunday, silver, friday, LIMITS)
+    assert (ahead.health, "LSTM_TS_CLOCK" in ahead.sentence) == (Health.UNKNOWN, True)
 
 
 def minutes(closes: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, still: slice = slice(0)) -> pl.DataFrame:
@@ -198,7 +201,7 @@ def minutes(closes: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, still: sl
 def quality(bars: pl.DataFrame, silver: Session, *, gap: int = 0, spread: pl.Expr | None = None) -> tuple[Health, str]:
     stamps = silver.hours(MONDAY - timedelta(days=20), MONDAY + HOUR)["ts"]
     stamps = pl.concat([stamps.head(len(stamps) - 20 - gap), stamps.tail(20)])
-    hours = pl.DataFrame({"ts": stamps, "close": 16.0}).with_columns(
+    hours = pl.DataFrame({"ts": stamps, "high": 16.1, "low": 15.9, "close": 16.0}).with_columns(
         spread=pl.lit(None, pl.Float64) if spread is None else spread
     )
     finding = check_quality("XAGUSD", hours, bars, silver, MONDAY + timedelta(days=1), LIMITS)
@@ -223,7 +226,22 @@ def test_bars_that_stand_still_jump_or_lack_are_told_from_good_ones(silver: Sess
     assert quality(minutes(step), silver)[0] is Health.GOOD
     ahead = minutes(walk).with_columns(pl.col("ts") + timedelta(days=2))
     assert "in the future: a clock is wrong" in quality(ahead, silver)[1]
-    assert quality(minutes(walk[:0]), silver)[0] is Health.GOOD  # only hours are stored
+
+
+def test_where_only_hours_are_stored_they_must_not_stand_still_or_jump(silver: Session) -> None:
+    bars = random_hours(silver, MONDAY - timedelta(days=20), MONDAY, missing=0)
+
+    def found(*closes: float, still: bool = False) -> tuple[Health, str]:
+        prices = dict.fromkeys(("high", "low", "close") if still else ("close",), pl.Series(closes))
+        hours = bars.head(len(bars) - len(closes)).vstack(bars.tail(len(closes)).with_columns(**prices))
+        finding = check_quality("XAGUSD", hours, minutes(np.ones(0)), silver, MONDAY, LIMITS)
+        return finding.health, finding.sentence
+
+    assert found()[1].endswith("are there, and no hourly price is stuck or jumps.")
+    last = bars["close"][-1]
+    assert found(last, still=True)[0] is Health.GOOD  # a holiday's, as real ones are
+    assert "2 hours in a row are at" in found(last, last, still=True)[1]
+    assert "1 price(s) that the next hour reverses" in found(last, 2 * last, last)[1]
 
 
 def test_a_spread_that_stays_wide_is_told_and_one_hour_or_too_few_are_not(silver: Session) -> None:

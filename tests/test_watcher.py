@@ -11,6 +11,7 @@ from unittest import mock
 import polars as pl
 import pytest
 from commands import mistake, run
+from conftest import random_hours
 from processes import ROOT, free_port
 from test_alerts import alerts
 from webhook import open_webhook
@@ -22,7 +23,7 @@ from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_tables import read_findings
-from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import name_model
 from lstm_ts.monitoring.findings import Finding, Health, complete
@@ -44,11 +45,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def market(silver: Session, tmp_path: Path) -> Market:
-    return Market("XAGUSD", "XAGUSD", silver, BarStore(tmp_path / "raw", BAR_SCHEMA))
+    stores = BarStore(tmp_path / "raw", BAR_SCHEMA), BarStore(tmp_path / "processed", HOURLY_SCHEMA)
+    return Market("XAGUSD", "XAGUSD", silver, *stores)
 
 
 def ingest(market: Market, *stamps: datetime) -> None:
-    with market.store.upsert("test minutes") as staging:
+    with market.minutes.upsert("test minutes") as staging:
         staging.add(
             pl.DataFrame([(ts, 20.0, 30.0, 1.0, 20.0, 1.0, None) for ts in stamps], schema=BAR_SCHEMA, orient="row")
         )
@@ -72,6 +74,17 @@ def test_nothing_ingested_for_two_session_hours_is_late(ledger: Ledger, market: 
     )
     ingest(market, FRIDAY + HOUR)
     assert late(ledger, market, FRIDAY + 2 * HOUR).health is Health.GOOD
+
+
+@pytest.mark.parametrize("minutes", [(), (FRIDAY - 9 * HOUR,)])
+def test_hours_that_come_without_minutes_are_late_by_their_end(
+    ledger: Ledger, market: Market, silver: Session, minutes: tuple[datetime, ...]
+) -> None:
+    ingest(market, *minutes)
+    with market.hours.upsert("test hours") as staging:
+        staging.add(random_hours(silver, FRIDAY - 5 * HOUR, FRIDAY, missing=0))
+    assert late(ledger, market, FRIDAY + timedelta(minutes=119)).health is Health.GOOD
+    assert late(ledger, market, FRIDAY + 2 * HOUR).sentence.endswith("the last one is of Fri 2015-03-06 17:00 UTC.")
 
 
 def test_a_weekend_is_no_time(ledger: Ledger, market: Market, silver: Session) -> None:
@@ -101,7 +114,7 @@ def test_what_was_late_before_the_weekend_is_told_to_nobody_until_it_opens(
 def test_an_empty_store_and_a_damaged_one_are_unknown(ledger: Ledger, market: Market) -> None:
     assert late(ledger, market, FRIDAY).health is Health.UNKNOWN
     ingest(market, FRIDAY)
-    next(market.store.folder.glob("2015-*.parquet")).write_bytes(b"")
+    next(market.minutes.folder.glob("2015-*.parquet")).write_bytes(b"")
     found = late(ledger, market, FRIDAY)
     assert (found.health, found.sentence[:9]) == (Health.UNKNOWN, "Expected ")
 
@@ -162,10 +175,10 @@ def test_what_is_to_come_is_no_sign_of_work(ledger: Ledger, market: Market) -> N
 
 
 def test_the_last_bar_is_read_from_the_newest_month_only(market: Market) -> None:
-    assert market.store.last_ts() is None
+    assert market.minutes.last_ts() is None
     ingest(market, FRIDAY, FRIDAY - 70 * 24 * HOUR, FRIDAY - HOUR)
-    next(market.store.folder.glob("2014-*.parquet")).unlink()
-    assert market.store.last_ts() == FRIDAY
+    next(market.minutes.folder.glob("2014-*.parquet")).unlink()
+    assert market.minutes.last_ts() == FRIDAY
 
 
 def test_limits_that_are_none_are_said() -> None:
@@ -217,6 +230,11 @@ def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Pat
     assert hook.titles == ["[critical] the ledger is unreachable"]
     assert "onnection refused" in hook.received[0]["message"]
     assert "hunter2" not in hook.received[0]["message"]
+
+
+@pytest.mark.parametrize("job", ["[a]", "true", "''"])
+def test_a_job_that_is_none_does_not_end(tmp_path: Path, job: str) -> None:
+    assert "Expected job=nightly" in mistake(run("monitor", tmp_path, "action=ended", f"job={job}", "code=1"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Checks that bars arrive as the session calendar expects, and look like a market's. Pure."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +13,8 @@ from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
 MINUTE = timedelta(minutes=1)
-MIN_MINUTES = 30  # for a usual move
+MIN_BARS = 30  # for a usual move
+STUCK_HOURS = 2  # bars in a row at one price, at least: single hours of a quiet holiday are
 NEW_HOURS = 24  # whose spread is compared
 NEW_SPREADS, USUAL_SPREADS = 12, 240  # hours with a spread, at least: among these, and before them
 STATUS = "python -m lstm_ts.ingest action=status symbol={symbol}"
@@ -25,7 +27,7 @@ class FeedLimits:
     recent_hours: int  # session hours that are checked
     missing_share: float  # share of them without a bar
     stuck_minutes: int  # bars in a row at one price
-    spike_sizes: float  # size, in usual moves, of a minute's move that the next minute reverses
+    spike_sizes: float  # size, in usual moves, of a bar's move that the next bar reverses
     spread_sizes: float  # median spread of a day over that of the weeks before
 
     def __post_init__(self) -> None:
@@ -45,6 +47,12 @@ def check_staleness(
     command = STATUS.format(symbol=symbol)
     if last_ts is None:
         return Finding("data_stale", symbol, Health.UNKNOWN, f"No bar of {symbol} is stored.", command)
+    if last_ts + HOUR > now:
+        sentence = (
+            f"By this clock it is {now:%Y-%m-%d %H:%M} UTC, and no stored hour of {symbol} has closed; the last one "
+            f"opens at {last_ts:%Y-%m-%d %H:%M} UTC: the clock is wrong, LSTM_TS_CLOCK if that is set."
+        )
+        return Finding("data_stale", symbol, Health.UNKNOWN, sentence, command)
     expected_by = max(now - limits.grace_minutes * MINUTE, last_ts + HOUR)
     late = session.hours(last_ts + HOUR, expected_by).filter(pl.col("closes_at") <= expected_by).height
     sentence = (
@@ -63,15 +71,19 @@ def check_quality(
     now: datetime,
     limits: FeedLimits,
 ) -> Finding:
-    """hourly_bars   of the last weeks: at least `ts, close, spread`
-    minute_bars   of the last days; none where only hours are stored
+    """hourly_bars   of the last weeks: at least `ts, high, low, close, spread`
+    minute_bars   of the last days; none where only hours are stored, which then are looked at instead
     """
     hour_stamps = hourly_bars["ts"]
     hours = _recent_hours(session, hour_stamps, limits)
+    bars, unit, stuck = minute_bars, "minute", limits.stuck_minutes
+    if minute_bars.is_empty():
+        bars, unit = hourly_bars.join(hours.select("ts"), on="ts", how="semi"), "hour"
+        stuck = max(STUCK_HOURS, math.ceil(limits.stuck_minutes / 60))
     problems = [
         _find_missing(hours, hour_stamps, limits),
-        _find_stuck(minute_bars, limits),
-        _find_spikes(minute_bars, limits),
+        _find_stuck(bars, unit, stuck),
+        _find_spikes(bars, unit, limits),
         _find_wide_spread(hourly_bars, limits),
         _find_future(minute_bars, now),
     ]
@@ -80,7 +92,8 @@ def check_quality(
         return Finding("data_quality", symbol, Health.UNKNOWN, f"No hour of {symbol} to judge by.", command)
     if found := [problem for problem in problems if problem]:
         return Finding("data_quality", symbol, Health.BAD, f"Bars of {symbol}: {'; '.join(found)}.", command)
-    sentence = f"Bars of {symbol}: the last {hours.height} session hours are there, and no price is stuck or jumps."
+    price = "price" if unit == "minute" else "hourly price"
+    sentence = f"Bars of {symbol}: the last {hours.height} session hours are there, and no {price} is stuck or jumps."
     return Finding("data_quality", symbol, Health.GOOD, sentence, command)
 
 
@@ -104,9 +117,9 @@ def _find_missing(hours: pl.DataFrame, hour_stamps: pl.Series, limits: FeedLimit
     )
 
 
-def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
-    """Find bars in a row that open, trade and close at one and the same price."""
-    flat = minute_bars.select("ts", "close", still=pl.col("high") == pl.col("low"))
+def _find_stuck(bars: pl.DataFrame, unit: str, limit: int) -> str | None:
+    """Find as many bars in a row as the limit that open, trade and close at one and the same price."""
+    flat = bars.select("ts", "close", still=pl.col("high") == pl.col("low"))
     runs = (
         flat.with_columns(run=pl.struct("close", "still").rle_id())
         .filter(pl.col("still"))
@@ -116,14 +129,14 @@ def _find_stuck(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
     if runs.is_empty():
         return None
     longest = runs.sort("len", "ts").row(-1, named=True)
-    if longest["len"] < limits.stuck_minutes:
+    if longest["len"] < limit:
         return None
-    return f"{longest['len']} minutes in a row are at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
+    return f"{longest['len']} {unit}s in a row are at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
 
 
-def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
-    close = minute_bars["close"].to_numpy()
-    if len(close) < MIN_MINUTES:
+def _find_spikes(bars: pl.DataFrame, unit: str, limits: FeedLimits) -> str | None:
+    close = bars["close"].to_numpy()
+    if len(close) < MIN_BARS:
         return None
     move = np.diff(np.log(close))
     usual = float(np.abs(move[move != 0]).mean()) if (move != 0).any() else 0.0
@@ -133,8 +146,8 @@ def _find_spikes(minute_bars: pl.DataFrame, limits: FeedLimits) -> str | None:
         return None
     first = int(np.flatnonzero(taken_back)[0]) + 1
     return (
-        f"{int(taken_back.sum())} price(s) that the next minute reverses, the first {close[first]:g} at "
-        f"{minute_bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
+        f"{int(taken_back.sum())} price(s) that the next {unit} reverses, the first {close[first]:g} at "
+        f"{bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
     )
 
 

@@ -24,9 +24,10 @@ from lstm_ts.ledger.alert_tables import (
     read_unsent,
 )
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_tables import read_findings
 from lstm_ts.monitoring.alerts import Alerts, Backoff, Severity, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
-from lstm_ts.monitoring.findings import Finding
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.messages import (
     Notification,
     after_sending,
@@ -102,9 +103,10 @@ def _find_notifications(
     with ledger.transaction() as connection:
         incidents = read_unsent(connection, receivers)
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
+        unknown = {(row.rule, row.subject) for row in read_findings(connection) if row.health == Health.UNKNOWN}
     if not receivers and (unreported := sum(row.severity != Severity.NONE for row in incidents)):
         log.warning("%d incidents have no receiver; set LSTM_TS_ALERT_URLS", unreported)
-    found = {name: find_notifications(incidents, deliveries, silences, name, causes) for name in receivers}
+    found = {name: find_notifications(incidents, deliveries, silences, name, causes, unknown) for name in receivers}
     return {name: pending for name, pending in found.items() if pending}
 
 

@@ -1,6 +1,6 @@
 """The notifications that each receiver lacks, and the one message that holds them. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -56,19 +56,28 @@ def find_notifications(
     silences: Sequence[SilenceRow],
     receiver: str,
     causes: Mapping[str, str],
+    unknown: Collection[tuple[str, str]] = (),
 ) -> list[Notification]:
     """Return the notifications that one receiver lacks: openings, most severe first, then resolutions.
 
     A resolution goes to each receiver that the opening was, or may have been, sent to. A silence delays messages; only
-    an incident that ends while it is silenced is never sent. Of incidents with one cause (see `grouping`) one is sent.
+    an incident that ends while it is silenced is never sent. Of incidents with one cause (see `grouping`) one is sent;
+    one that is only unknown does not stand for others that are bad.
+
+    unknown   rule and subject of the incidents that were last found unknown
     """
     known = {(row.number, row.kind): row for row in deliveries if row.receiver == receiver}
     unsilenced = [row for row in incidents if row.severity != Severity.NONE and find_silence(row, silences) is None]
-    notifications = [each for group in group_incidents(unsilenced, causes) for each in _find_of_group(group, known)]
+    groups = group_incidents(unsilenced, causes)
+    notifications = [each for group in groups for each in _find_of_group(group, known, unknown)]
     return sorted(notifications, key=_by_severity)
 
 
-def _find_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str], DeliveryRow]) -> list[Notification]:
+def _find_of_group(
+    group: Sequence[IncidentRow],
+    known: Mapping[tuple[int, str], DeliveryRow],
+    unknown: Collection[tuple[str, str]],
+) -> list[Notification]:
     """Return the resolutions that are due, and one opening for all open incidents unless one of them was sent."""
 
     def is_sent(row: IncidentRow, kind: str) -> bool:
@@ -80,8 +89,9 @@ def _find_of_group(group: Sequence[IncidentRow], known: Mapping[tuple[int, str],
     ]
     running = [row for row in group if row.ended_at is None]
     waiting = [row for row in over if is_held(row, group)]
-    if running and not any(is_sent(row, OPENED) for row in (*running, *waiting)):
-        first = next((row for row in running if (row.number, OPENED) in known), running[0])
+    leading = [row for row in running if (row.rule, row.subject) not in unknown] or running
+    if running and not any(is_sent(row, OPENED) for row in (*leading, *waiting)):
+        first = next((row for row in leading if (row.number, OPENED) in known), leading[0])
         others = tuple(row for row in running if row is not first)
         notifications.append(Notification(first, OPENED, known.get((first.number, OPENED)), others))
     return notifications

@@ -49,7 +49,8 @@ class Market:
     symbol: str
     name: str  # of the registered model
     session: Session
-    store: BarStore  # the store of ingested bars
+    minutes: BarStore
+    hours: BarStore  # made of those minutes, or ingested where a source has no minutes
 
 
 def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, now: datetime) -> list[Finding]:
@@ -62,11 +63,12 @@ def watch(ledger: Ledger, markets: Sequence[Market], limits: SilenceLimits, *, n
 def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Finding:
     symbol = market.symbol
     command = f"python -m lstm_ts.ingest action=status symbol={symbol}"
+    spans = {MINUTE: market.minutes, HOUR: market.hours}
     try:
-        last_ts = market.store.last_ts()
+        ends = {last_ts: span for span, store in spans.items() if (last_ts := store.last_ts())}
     except DataError as error:
         return Finding("pipeline_late", symbol, Health.UNKNOWN, str(error), command)
-    if last_ts is None:
+    if (last_ts := max(ends, default=None)) is None:
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
     if last_ts > now + AHEAD:
@@ -74,7 +76,7 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
             f"The last bar of {symbol} is of {format_time(last_ts)}, which is in the future: a clock or zone is wrong."
         )
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
-    hours = market.session.time_open(last_ts + MINUTE, now) / HOUR
+    hours = market.session.time_open(last_ts + ends[last_ts], now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
     sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
     return Finding("pipeline_late", symbol, health, sentence, command)

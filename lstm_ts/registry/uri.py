@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.request import url2pathname
 
 from lstm_ts.errors import RegistryError
+from lstm_ts.ledger.ledger import Ledger
 
 ARTIFACTS = "artifacts"  # a folder beside a SQLite registry
 
@@ -14,6 +15,15 @@ def sqlite_path(uri: str) -> Path | None:
     if not uri:
         raise RegistryError("Expected registry.uri such as sqlite:///outputs/registry/mlflow.db, got none; set it")
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def open_ledger(ledger_url: str, uri: str) -> Ledger:
+    """Open the ledger, and make it if it is new: beside a SQLite registry that is there, one that lacks is lost.
+
+    Raises    LedgerError: it is lost, or does not answer
+    """
+    path = sqlite_path(uri)
+    return Ledger(ledger_url, make=path is None or not path.exists())
 
 
 def check_there(uri: str, opened: int = 0) -> int:

@@ -10,7 +10,7 @@ import polars as pl
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.bars import PRICES, AnsweredSpan
 from lstm_ts.market.completeness import MISSING, State, classify, coverage, merge, span_of
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import HOUR, Session
 from lstm_ts.scoring.tables import align
 from lstm_ts.store.staging import REVISED
 
@@ -68,6 +68,16 @@ def compute_status(
         revisions.filter(pl.col("ts") >= start, pl.col("ts") < end).sort("revised_at", "ts", descending=True),
         int(bars_ts.is_between(start, end, closed="left").sum()),
     )
+
+
+def list_minutes(hours_ts: pl.Series, session: Session) -> pl.Series:
+    """Return the minutes of hours that are stored without minutes: of a session hour those that its session has."""
+    if hours_ts.is_empty():
+        return hours_ts
+    ts = pl.col("ts")
+    hours = hours_ts.to_frame().join(session.hours(hours_ts[0], hours_ts[-1] + HOUR), on="ts", how="left")
+    start, end = pl.col("opens_at").fill_null(ts), pl.col("closes_at").fill_null(ts + HOUR)
+    return hours.select(ts=pl.datetime_ranges(start, end, "1m", closed="left").explode())["ts"]
 
 
 def format_status(status: Status) -> str:
