@@ -3,12 +3,12 @@
 """
 
 import os
-import runpy
 import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +49,11 @@ def nginx_command(folder: Path, port: int, replicas: Sequence[int], *, rate: int
     rate        requests a second of one client
     """
     folder.mkdir()
-    servers = "\n    ".join(f"server {HOST}:{each};" for each in replicas)
-    text = (DEPLOY / "nginx/lstm_ts.conf").read_text().replace("server 127.0.0.1:8000;", servers)
-    text = text.replace("listen 80;", f"listen {HOST}:{port};").replace("rate=50r/s", f"rate={rate}r/s")
-    (folder / "lstm_ts.conf").write_text(text)
-    main: str = runpy.run_path(str(DEPLOY / "release"))["NGINX"].replace("FOLDER", str(folder))
-    (folder / "nginx.conf").write_text(f"daemon off;\n{main}")
+    sys.path.append(str(DEPLOY))
+    text: str = import_module("local_place").write_nginx(
+        folder, port, [f"server {HOST}:{each} max_fails=0;" for each in replicas]
+    )
+    (folder / "nginx.conf").write_text(f"daemon off;\n{text.replace('rate=50r/s', f'rate={rate}r/s')}")
     return [shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or "nginx", "-c", folder / "nginx.conf"]
 
 

@@ -11,24 +11,26 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from place import END_S, NEW, OLD, READY_S, SHARE, fetch
 
 HERE = Path(__file__).resolve().parent
-NGINX = """pid FOLDER/nginx.pid;
-error_log FOLDER/nginx.log;
+SERVER = "server 127.0.0.1:8000 max_fails=0;"
+NGINX = """pid "FOLDER/nginx.pid";
+error_log "FOLDER/nginx.log";
 worker_shutdown_timeout 30s;
 events {}
 http {
     access_log off;
-    client_body_temp_path FOLDER/client_body;
-    proxy_temp_path FOLDER/proxy;
-    fastcgi_temp_path FOLDER/fastcgi;
-    uwsgi_temp_path FOLDER/uwsgi;
-    scgi_temp_path FOLDER/scgi;
-    include FOLDER/lstm_ts.conf;
+    client_body_temp_path "FOLDER/client_body";
+    proxy_temp_path "FOLDER/proxy";
+    fastcgi_temp_path "FOLDER/fastcgi";
+    uwsgi_temp_path "FOLDER/uwsgi";
+    scgi_temp_path "FOLDER/scgi";
+LSTM_TS
 }
 """
 
@@ -50,8 +52,14 @@ class LocalPlace:
         which = NEW if OLD in self._state else OLD
         self._state.pop("before", None)  # nobody goes back over a later start, whatever becomes of it
         self._keep({**self._state, which: self._run(version)})
-        self._await_ready(which)
-        self._route()
+        try:
+            self._await_ready(which)
+            self._route(self._state)
+        except BaseException:
+            ended = self._state.pop(which)
+            self._keep(self._state)
+            self._end(ended)
+            raise
 
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         if which not in self._state:
@@ -65,17 +73,15 @@ class LocalPlace:
     def promote(self) -> None:
         if NEW not in self._state:
             raise SystemExit("Expected a version on trial, got none; start one")
-        ended = self._state[OLD]
-        self._keep({OLD: self._state[NEW], "before": ended["version"]})
-        self._route()
-        self._end(ended)
+        self._check_ready(NEW, "see its log, or go back")
+        self._turn({OLD: self._state[NEW], "before": self._state[OLD]["version"]}, self._state[OLD])
 
     def back(self) -> None:
-        """Raises    SystemExit: the version before does not become ready; the promoted one stays"""
-        if ended := self._state.pop(NEW, None):
-            self._keep(self._state)
-            self._route()
-            self._end(ended)
+        """Raises    SystemExit: the old version is not ready, or does not become so; the new one stays if it is"""
+        if NEW in self._state:
+            if self._is_ready(NEW):
+                self._check_ready(OLD, f"promote {self._state[NEW]['version']}, which is ready")
+            self._turn({OLD: self._state[OLD]}, self._state[NEW])
         elif before := self._state.get("before"):
             try:
                 self.start(before)
@@ -85,6 +91,20 @@ class LocalPlace:
             self.promote()
             del self._state["before"]
             self._keep(self._state)
+
+    def _turn(self, state: dict[str, Any], ended: dict[str, Any]) -> None:
+        """Route requests to the replicas of a state, keep it, and end the replica that is no longer in it."""
+        self._route(state)
+        self._keep(state)
+        self._end(ended)
+
+    def _is_ready(self, which: str) -> bool:
+        return self.ask(which, "/health")[0] == 200
+
+    def _check_ready(self, which: str, advice: str) -> None:
+        """Raises    SystemExit: the replica is not ready"""
+        if not self._is_ready(which):
+            raise SystemExit(f"Expected {self._state[which]['version']} to be ready, got none that is; {advice}")
 
     def _keep(self, state: dict[str, Any]) -> None:
         self._state = state
@@ -96,51 +116,65 @@ class LocalPlace:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         program = self._folder / "versions" / version / "bin/lstm-ts"
-        if not program.exists():
+        if not program.exists() or Path(version).name != version:
             raise SystemExit(f"Expected the version {version} in {program.parents[1]}, got none; install it there")
         command = [program, "serve", f"port={port}", *self._place["arguments"]]
         with (self._folder / f"{version}-{port}.log").open("wb") as log:
             quiet: dict[str, Any] = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
             process = subprocess.Popen(command, start_new_session=True, **quiet)
-        return {"version": version, "port": port, "pid": process.pid}
+        return {"version": version, "port": port, "pid": process.pid, "started": _start_of(process.pid)}
 
     def _await_ready(self, which: str) -> None:
-        """Raises    SystemExit: the replica has ended, or is not ready in time; it is removed then"""
+        """Raises    SystemExit: the replica has ended, or is not ready in time"""
         started, until = self._state[which], time.monotonic() + READY_S
-        while self.ask(which, "/health")[0] != 200:
-            if time.monotonic() > until or not _is_alive(started["pid"]):
-                del self._state[which]
-                self._keep(self._state)
-                self._end(started)
+        while not self._is_ready(which):
+            if time.monotonic() > until or not _is_alive(started):
                 raise SystemExit(f"Expected {started['version']} to be ready within {READY_S} s, got none; see its log")
             time.sleep(0.2)
 
-    def _route(self) -> None:
+    def _route(self, state: dict[str, Any]) -> None:
         """Start nginx or reload it with the weights of the replicas; requests in progress stay where they are."""
         weights = {OLD: 100 - round(100 * SHARE), NEW: round(100 * SHARE)}
-        ports = {which: self._state[which]["port"] for which in weights if which in self._state}
-        servers = "\n    ".join(f"server 127.0.0.1:{port} weight={weights[which]};" for which, port in ports.items())
-        text = (HERE / "nginx/lstm_ts.conf").read_text().replace("server 127.0.0.1:8000;", servers)
-        text = text.replace("listen 80;", f"listen 127.0.0.1:{self._place['port']};")
-        (self._folder / "lstm_ts.conf").write_text(text)
-        main, pid = self._folder / "nginx.conf", self._folder / "nginx.pid"
-        main.write_text(NGINX.replace("FOLDER", str(self._folder)))
-        running = pid.exists() and _is_alive(int(pid.read_text() or 0))
-        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or "nginx"
-        command = [program, "-c", str(main), *(["-s", "reload"] if running else [])]
+        ports = {which: state[which]["port"] for which in weights if which in state}
+        servers = [f"server 127.0.0.1:{port} weight={weights[which]} max_fails=0;" for which, port in ports.items()]
+        main = self._folder / "nginx.conf"
+        main.write_text(write_nginx(self._folder, self._place["port"], servers))
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if not program:
+            raise SystemExit("Expected nginx to be installed, got none; apt-get install nginx")
+        command = [program, "-c", str(main), *(["-s", "reload"] if self._has_nginx(main) else [])]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"Expected nginx to take {main}, got: {done.stderr}")
+
+    def _has_nginx(self, main: Path) -> bool:
+        """Return whether nginx.pid is of a running nginx with this configuration; after a reboot it is of anyone."""
+        try:
+            pid = int((self._folder / "nginx.pid").read_text())
+            return f"-c {main}" in Path(f"/proc/{pid}/cmdline").read_text()
+        except (OSError, ValueError):
+            return False
 
     def _end(self, replica: dict[str, Any]) -> None:
         """Give nginx time to drop the replica; then let it answer the accepted requests and end, or kill it."""
         time.sleep(1)
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if _is_alive(replica["pid"]):
+            if _is_alive(replica):
                 os.kill(replica["pid"], number)
             until = time.monotonic() + END_S
-            while _is_alive(replica["pid"]) and time.monotonic() < until:
+            while _is_alive(replica) and time.monotonic() < until:
                 time.sleep(0.1)
+
+
+def write_nginx(folder: Path, port: int, servers: Sequence[str]) -> str:
+    """Return nginx's configuration.
+
+    folder    of its files
+    servers   those of the upstream, as nginx writes them
+    """
+    text = (HERE / "nginx/lstm_ts.conf").read_text().replace(SERVER, "\n    ".join(servers))
+    text = text.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    return NGINX.replace("LSTM_TS", text).replace("FOLDER", json.dumps(str(folder), ensure_ascii=False)[1:-1])
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -152,9 +186,16 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _is_alive(pid: int) -> bool:
-    """Return whether the process runs; a zombie, which has ended but was not waited for, does not."""
+def _is_alive(replica: dict[str, Any]) -> bool:
+    """Return whether the process runs that was started, and not one that has its pid since a reboot."""
+    start = _start_of(replica["pid"])
+    return bool(start) and replica.get("started", start) == start
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process was started; empty: none runs, or a zombie, which has ended but was not waited for."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return ""
+    return "" if state == "Z" else others[18]  # in ticks since the machine was started

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 from typing import Protocol
@@ -10,6 +11,7 @@ OLD, NEW = "old", "new"
 SHARE = 0.05  # of the requests, while the new version is watched
 READY_S, END_S = 180, 90
 TIMEOUT_S = 20
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # by no proxy of the environment
 
 
 class Place(Protocol):
@@ -26,12 +28,20 @@ class Place(Protocol):
 
 def fetch(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     """Return status and body of an answer on a local port, 0 for none; the API key is read from LSTM_TS_API_KEY."""
-    headers = {"Content-Type": "application/json", "X-API-Key": os.environ.get("LSTM_TS_API_KEY", "")}
+    headers = {"Content-Type": "application/json", "X-API-Key": read_key()}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+        with DIRECTLY.open(request, timeout=TIMEOUT_S) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
     except (OSError, http.client.HTTPException):
         return 0, b""
+
+
+def read_key() -> str:
+    """Return the bytes of LSTM_TS_API_KEY as a header's text, empty for none.    Raises    SystemExit"""
+    key = os.fsencode(os.environ.get("LSTM_TS_API_KEY", "")).strip().decode("latin-1")
+    if re.search(r"[\x00-\x1f\x7f]", key):
+        raise SystemExit("Expected LSTM_TS_API_KEY as one line, got control characters in it; correct it")
+    return key

@@ -259,13 +259,18 @@ def test_a_smoke_test_asks_only_what_comes_through_from_outside(file: str) -> No
     assert asked == set(routed) == {"/health", "/info", "/forecast", "/predict"}
 
 
+CHECKS = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])\n", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
+HEALTH_CHECKS = [*map(json.loads, CHECKS), COMPOSE["services"]["mlflow"]["healthcheck"]["test"][1:]]
+
+
 @pytest.mark.parametrize("variable", ["AIP_HTTP_PORT", "LSTM_TS_PORT"])
-def test_the_health_check_asks_where_the_service_listens(variable: str) -> None:
-    found = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])\n", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
-    _, *command = json.loads(found[-1])
+@pytest.mark.parametrize("check", HEALTH_CHECKS, ids=["jobs", "dashboard", "serve", "mlflow"])
+def test_a_health_check_asks_where_the_service_listens_and_no_proxy(check: list[str], variable: str) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Well) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        environment = os.environ | {"LSTM_TS_PORT": "1", variable: str(server.server_address[1])}
+        port = str(server.server_address[1])
+        environment = os.environ | {"http_proxy": "http://127.0.0.1:1", "LSTM_TS_PORT": "1", variable: port}
+        command = [re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", word) for word in check[1:]]
         done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, timeout=LIMIT_S)
         server.shutdown()
     assert done.returncode == 0, done.stderr
@@ -294,6 +299,7 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
                    for action in ("start", "verdict", "promote")]  # fmt: skip
         assert actions == sorted(actions)
         assert runs[actions[-1] + 1].startswith("deploy/smoke")
+        assert (runs[-1], job["steps"][-1]["if"]) == (f"deploy/release back {name}", "failure() || cancelled()")
 
 
 def test_each_slow_test_is_in_one_part() -> None:
@@ -301,6 +307,12 @@ def test_each_slow_test_is_in_one_part() -> None:
     patterns = " ".join(job["strategy"]["matrix"]["tests"]).split()
     found = [path for pattern in patterns for path in ROOT.glob(pattern)]
     assert sorted(found) == sorted(ROOT.glob("tests/test_*.py"))
+
+
+def test_a_change_of_what_an_image_is_built_by_builds_it() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/image.yml").read_text())
+    copied = set(re.findall(r"COPY (deploy/\S+|requirements|pyproject\.toml)", (DEPLOY / "Dockerfile").read_text()))
+    assert copied <= {path.removesuffix("/**") for path in workflow[True]["pull_request"]["paths"]}  # True: `on`
 
 
 def test_images_hold_what_the_locks_name_by_its_hash_and_pytorch_and_our_wheel() -> None:

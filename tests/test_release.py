@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -79,7 +81,11 @@ class Place:
             if isinstance(replica, dict):
                 with suppress(ProcessLookupError):
                     os.kill(replica["pid"], signal.SIGTERM)
+        self.kill_nginx()
+
+    def kill_nginx(self) -> None:
         os.kill(int((self.folder / "nginx.pid").read_text()), signal.SIGTERM)
+        wait_for(lambda: not (self.folder / "nginx.pid").exists())
 
     def _ask(self) -> None:
         once = httpx.Limits(max_keepalive_connections=0)  # nginx closes idle connections when it is told of a replica
@@ -191,3 +197,120 @@ def test_a_place_that_is_none_is_one_sentence(content: str | None, tmp_path: Pat
         [sys.executable, RELEASE, "start", f"local:{tmp_path}", "1"], capture_output=True, text=True, timeout=WAIT_S
     )
     assert done.returncode == 1 and re.fullmatch(r"Expected .*place\.json.*\n", done.stderr)
+
+
+STUB = f"""#!{sys.executable} -S
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Stub(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if "absent" in self.path else 200)
+        self.end_headers()
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2].removeprefix("port="))), Stub).serve_forever()
+"""
+
+
+@pytest.fixture
+def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place whose versions are of a service that starts at once."""
+    program("nginx", "nothing: apt-get install nginx")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("LSTM_TS_API_KEY", "schlüssel\n")
+    folder = tmp_path / 'a "place" [1]'
+    for version in ("first", "second"):
+        (script := folder / "versions" / version / "bin/lstm-ts").parent.mkdir(parents=True)
+        script.write_text(STUB)
+        script.chmod(0o755)
+    (folder / "place.json").write_text(json.dumps({"port": free_port(), "arguments": []}))
+    yield (stubs := Place(folder, {}))
+    with suppress(FileNotFoundError):  # nothing was started
+        stubs.end()
+
+
+@pytest.fixture
+def two(stubs: Place) -> Place:
+    for version in ("first", "second"):
+        assert stubs.release("start", version) == (0, "")
+    return stubs
+
+
+def test_a_symbol_without_a_forecast_takes_no_replica_from_the_others(two: Place) -> None:
+    with httpx.Client(base_url=two.url, trust_env=False) as client:
+        for _ in range(3):
+            assert client.get("/forecast?symbol=absent").status_code == 503
+            assert client.get("/forecast").status_code == 200
+
+
+def test_a_version_that_is_not_ready_is_given_no_request(two: Place) -> None:
+    os.kill(two.state()["new"]["pid"], signal.SIGKILL)
+    assert two.release("promote") == (1, "Expected second to be ready, got none that is; see its log, or go back\n")
+    assert two.release("back") == (0, "")
+    assert two.release("start", "second") == (0, "")
+    os.kill(two.state()["old"]["pid"], signal.SIGKILL)
+    assert two.release("back") == (1, "Expected first to be ready, got none that is; promote second, which is ready\n")
+    assert two.release("promote") == (0, "")
+    assert httpx.get(two.url, trust_env=False).status_code == 200
+
+
+def test_a_process_that_has_a_pid_of_before_a_reboot_is_left_alone(two: Place) -> None:
+    assert two.release("back") == (0, "")
+    state = two.state()
+    os.kill(state["old"]["pid"], signal.SIGKILL)
+    two.kill_nginx()
+    with child(["sleep", "60"]) as stranger:
+        state["old"]["pid"] = stranger.pid
+        (two.folder / "state.json").write_text(json.dumps(state))
+        (two.folder / "nginx.pid").write_text(f"{stranger.pid}\n")
+        assert two.release("start", "second") == (0, "")
+        assert two.release("promote") == (0, "")
+        assert stranger.poll() is None
+    assert httpx.get(two.url, trust_env=False).status_code == 200
+
+
+def test_a_replica_that_nginx_cannot_lead_to_is_ended(stubs: Place) -> None:
+    with socket.create_server(("127.0.0.1", int(stubs.url.rpartition(":")[2]))):
+        code, said = stubs.release("start", "first")
+    assert code == 1 and said.startswith(f"Expected nginx to take {stubs.folder}/nginx.conf, got: ")
+    assert stubs.state() == {}
+    (log,) = stubs.folder.glob("first-*.log")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(log.stem.rpartition("-")[2])))
+
+
+def test_a_version_is_a_name_within_its_place(stubs: Place) -> None:
+    code, said = stubs.release("start", "../versions/first")
+    assert code == 1 and re.fullmatch(r"Expected the version \.\./versions/first in .*\n", said)
+
+
+@pytest.mark.parametrize("value", ["-3", "nan", "inf"])
+def test_a_verdict_takes_some_time(value: str, stubs: Place) -> None:
+    code, said = stubs.release("verdict", "--seconds", value)
+    assert code == 2 and said.endswith(f"argument --seconds: invalid seconds value: '{value}'\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "key"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "", ""),
+        (b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}', "", ""),
+        (b"HTTP/1.0 200 OK\r\n\r\n[]", "", ""),
+        (b"", "/a b", ""),
+        (b"", "", "the\nsecret"),
+    ],
+)
+def test_what_does_not_forecast_is_one_sentence_without_the_key(answer: bytes, path: str, key: str) -> None:
+    class Other(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, SMOKE, f"http://127.0.0.1:{server.server_address[1]}{path}"]
+        environment = os.environ | {"LSTM_TS_API_KEY": key}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
+        server.shutdown()
+    assert done.returncode == 1 and re.fullmatch(r"Expected .*\n", done.stderr)
+    assert "secret" not in done.stderr
