@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +106,9 @@ def test_a_graph_of_other_volatilities_is_refused() -> None:
     graph = export(make_net(), {}, SPEC, volatilities=VOLATILITIES).graph
     with pytest.raises(ArtifactError, match=r"Expected a graph of the shapes .*'volatility': \[3\].*, got .*\[2\]"):
         Network(graph, config={}, weights={}, spec=SPEC, volatilities=3)
+
+
+def test_onnx_runtime_collects_nothing_about_its_user(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}  # where CI is set, it collects nothing anyway
+    subprocess.run([sys.executable, "-c", "import lstm_ts.model.network"], env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def wandb_logger(*, project: str, save_dir: str, group: str) -> WandbLogger:
     """Raises    ConfigError: the extra is not installed"""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of errors to W&B, even offline
     try:
         import wandb
     except ModuleNotFoundError:
