@@ -239,7 +239,7 @@ def main(cfg: DictConfig) -> None:
 def _write_to(folder: str, place: Place) -> dict[str, Any]:
     if not is_url(folder):
         return write(place, Path(folder))
-    check_free(folder)
+    check_free(folder, mark=SUMMARY)
     with TemporaryDirectory() as name:
         summary = write(place, Path(name) / "backup")
         upload(Path(name) / "backup", folder, first=LEDGER, last=SUMMARY)

@@ -16,6 +16,8 @@ from lstm_ts.store.manifest import MANIFEST, stores_in
 
 Dump = Literal["ledger.dump", "registry.dump"]
 LEDGER, REGISTRY = get_args(Dump)
+PATHS = "paths.data and paths.outputs"
+SETTINGS = {LEDGER: "registry.ledger (LSTM_TS_LEDGER)", REGISTRY: "registry.uri (MLFLOW_TRACKING_URI)"}
 SUMMARY, BARS = "backup.json", "bars"
 Format = Literal[1]
 (FORMAT,) = get_args(Format)
@@ -67,9 +69,11 @@ class Place:
 
 
 def check_new(folder: Path, place: Place) -> None:
-    """Raises    ConfigError: the folder exists, or lies in what is copied into it"""
+    """Raises    ConfigError: the folder exists, or lies in what is copied into it or in another backup"""
     if folder.exists():
         raise ConfigError(f"Expected a new folder for the backup, got {folder}, which exists; give another folder=…")
+    if other := next((parent for parent in folder.parents if (parent / SUMMARY).exists()), None):
+        raise ConfigError(f"Expected a folder outside of the backup {other}, got {folder}; give another folder=…")
     for copied in filter(None, (place.data, place.artifacts)):
         if folder.is_relative_to(copied.resolve()):
             raise ConfigError(
@@ -112,12 +116,13 @@ def check_empty(summary: Mapping[str, Any], place: Place) -> None:
     stores = {f"{stage}/{symbol}" for stage in SCHEMAS for symbol in stores_in(place.data / stage)}
     folders = [place.data / store for store in sorted(stores | summary["stores"].keys())]
     folders += [place.artifacts] if place.artifacts else []
-    taken = [str(path) for path in folders if path.exists() and any(path.iterdir())]
-    taken += [dumps.show(url) for url in place.databases.values() if not dumps.is_empty(url)]
+    taken = {str(path): PATHS for path in folders if path.exists() and any(path.iterdir())}
+    for file, url in place.databases.items():
+        if not dumps.is_empty(url):
+            taken[dumps.show(url)] = PATHS if dumps.sqlite_file(url) else SETTINGS[file]
     if taken:
-        raise ConfigError(
-            f"Expected an empty place to restore into, got {', '.join(taken)}; set another paths.data and paths.outputs"
-        )
+        others = " and ".join(dict.fromkeys(taken.values()))
+        raise ConfigError(f"Expected an empty place to restore into, got {', '.join(taken)}; set another {others}")
 
 
 def list_moves(summary: Mapping[str, Any], folder: Path, place: Place) -> list[tuple[Path, Path]]:

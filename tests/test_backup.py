@@ -114,6 +114,9 @@ def test_what_is_restored_is_what_was_there(
     assert summary["stores"] == {"processed/XAGUSD": hourly_bars.height}
     assert summary["databases"]["ledger.dump"]["rows"]["forecasts"] == 2
     assert restore(tmp_path / "backup", empty) == summary
+    setting = "paths.data and paths.outputs" if "sqlite" in empty.ledger else r"registry.ledger \(LSTM_TS_LEDGER\)"
+    with pytest.raises(ConfigError, match=rf"Expected an empty place .*; set another {setting}$"):
+        restore(tmp_path / "backup", place_of(tmp_path / "third", empty.ledger))
     stored = [BarStore(each.data / "processed/XAGUSD", HOURLY_SCHEMA) for each in (place, empty)]
     assert stored[1].read().equals(stored[0].read()) and stored[1].id == stored[0].id
     with closing(Ledger(place.ledger)) as before, closing(Ledger(empty.ledger)) as after:
@@ -200,6 +203,8 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
     with pytest.raises(ConfigError, match=r"an empty place.*got .*artifacts, .*/ledger.db, .*/mlflow.db;"):
         restore(tmp_path / "backup", replace(place, data=tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(ConfigError, match=f"Expected a folder outside of the backup {tmp_path}/backup, got"):
+        write(place, tmp_path / "backup/another/deeper")
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.data}"):
         write(place, place.data / "backup")
     with pytest.raises(ConfigError, match=f"Expected a folder outside of {place.artifacts}"):

@@ -1,5 +1,6 @@
 """Bars, backups and models in a bucket, of a real server on loopback that speaks S3."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.store.bar_store import BarStore
-from lstm_ts.store.object_storage import local_copy, upload
+from lstm_ts.store.object_storage import check_free, local_copy, upload
 
 BUCKET = "bars-and-models"
 MINUTES = "ts,open,high,low,close\n2024-01-03T15:{:02}:00Z,20,21,19,20.5\n"
@@ -72,6 +73,12 @@ def test_a_url_that_gives_no_bars_is_one_sentence(bucket: Any, url: str, words: 
         next(make_files(url).read_batches())
 
 
+def test_a_url_of_another_kind_needs_no_extra_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    with pytest.raises(ConfigError, match="Expected a URL such as s3://bucket/folder, got file:///backup"):
+        check_free("file:///backup", mark="backup.json")
+
+
 def test_of_two_uploads_to_one_url_at_once_the_second_is_refused(bucket: Any, tmp_path: Path) -> None:
     url, folders = f"s3://{BUCKET}/backups/twice", [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
@@ -81,6 +88,8 @@ def test_of_two_uploads_to_one_url_at_once_the_second_is_refused(bucket: Any, tm
     upload(folders[0], url, first="ledger.dump", last="backup.json")
     with pytest.raises(ConfigError, match=rf"nothing at {url} yet, got what another process uploads there"):
         upload(folders[1], url, first="ledger.dump", last="backup.json")
+    with pytest.raises(ConfigError, match=f"Expected a URL outside of {url}, which has a backup.json"):
+        check_free(f"{url}/another/deeper", mark="backup.json")
     with local_copy(url) as there:
         assert {path.name: path.read_text() for path in there.iterdir()} == {"ledger.dump": "one", "backup.json": "one"}
     bucket.delete_object(Bucket=BUCKET, Key="backups/twice/backup.json")  # as before the end of the first one

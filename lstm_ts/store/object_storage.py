@@ -21,8 +21,12 @@ def is_url(path: str) -> bool:
 def open_storage(url: str) -> Iterator[Any]:
     """Yield the URL as a path of cloudpathlib.
 
-    Raises    ConfigError: the extra is missing, or the URL is of another kind; DataError: the storage has failed
+    Raises    ConfigError: the URL is of another kind, or the extra is missing; DataError: the storage has failed
     """
+    if not url.lower().startswith("s3://"):
+        raise ConfigError(
+            f"Expected a URL such as s3://bucket/folder, got {url}; write a path of this machine as it is"
+        )
     try:
         from botocore.exceptions import BotoCoreError, ClientError
         from cloudpathlib.exceptions import CloudPathException
@@ -112,8 +116,27 @@ def local_copy(folder: str) -> Iterator[Path]:
         yield Path(name) / "copy"
 
 
-def check_free(url: str) -> None:
-    """Raises    as `open_storage`; also ConfigError: objects are there"""
+def check_free(url: str, *, mark: str) -> None:
+    """Check where a folder may be uploaded to.
+
+    mark      file of a complete folder, which nothing else may lie in
+    Raises    as `open_storage`; also ConfigError: objects are there, or it lies in a complete folder
+    """
     with open_storage(url) as there:
         if there.exists():
             raise ConfigError(f"Expected nothing at {url} yet, got objects; give another URL")
+        for parent in there.parents:
+            if _is_object(parent / mark):
+                raise ConfigError(
+                    f"Expected a URL outside of {parent}, which has a {mark}, got {url}; give another URL"
+                )
+
+
+def _is_object(path: Any) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        path.client.client.head_object(Bucket=path.bucket, Key=path.key)
+    except ClientError:  # none, or one that this user may not see
+        return False
+    return True
