@@ -14,6 +14,7 @@ import yaml
 from commands import succeed
 from processes import ROOT
 from test_pipeline import synthetic_minutes
+from test_prometheus import program
 
 from lstm_ts import cronjobs, monitor
 from lstm_ts.cli import compose
@@ -36,7 +37,8 @@ class Example:
 
 def read_crontab(path: Path) -> Example:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    variables = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    assigned = (line.partition("=") for line in lines if re.match(r"\w+=", line))
+    variables = {name: value.strip('"') for name, _, value in assigned}
     jobs = [re.fullmatch(r"((?:\S+ +){4}\S+)\s+(.*)", line) for line in lines if not re.match(r"\w+=", line)]
     commands = {job[1]: job[2].replace(r"\%", "%") for job in jobs if job}
     return Example(variables, commands, variables.get("SHELL", "/bin/sh"))
@@ -60,6 +62,12 @@ def write_cronjobs(*overrides: str) -> subprocess.CompletedProcess[str]:
 EXAMPLES = {"crontab": read_crontab(CRONTAB), "kubernetes": read_kubernetes(CRONJOBS.read_text())}
 HOURLY, WATCH, NIGHTLY, WEEKLY = EXAMPLES["crontab"].commands
 ALL = "ingest process monitor retrain"
+
+
+def test_cron_takes_the_crontab() -> None:
+    command = [program("crontab", "cron"), "-n", CRONTAB]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_both_do_the_same_at_the_same_times() -> None:
