@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lstm_ts.scoring.records import ForecastRecord, concatenate, to_frame
+from lstm_ts.scoring.records import ForecastRecord, concatenate, quantile_column, to_frame
 
 LEVELS = (0.1, 0.5, 0.9)
 HOUR = np.timedelta64(1, "h")
@@ -62,6 +62,8 @@ def test_the_frame_holds_the_lstms_quantiles():
 
 def test_a_level_between_whole_percents_has_its_own_column():
     assert "q02.5" in to_frame(make_record(n=2, levels=(0.025, 0.5, 0.975))).columns
+    names = {0.001: "q00.1", 0.05: "q05", 0.1: "q10", 0.10001: "q10.001", 0.9999999999: "q99.99999999"}
+    assert [quantile_column(level) for level in names] == list(names.values())
 
 
 def test_a_record_without_persistence_is_not_a_record():

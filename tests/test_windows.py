@@ -124,6 +124,11 @@ def test_a_mirrored_batch_turns_prices_upside_down(grid: Grid, scaler: Scaler) -
     assert torch.equal(mirrored.z_BH[3].nan_to_num(), -batch.z_BH[3].nan_to_num())
 
 
+def test_levels_of_arithmetic_are_those_that_one_writes() -> None:
+    for levels in (np.arange(0.1, 1, 0.1), np.cumsum([0.1] * 9), [i * 0.1 for i in range(1, 10)]):
+        assert WindowSpec(12, 3, tuple(levels), 2).levels == tuple(i / 10 for i in range(1, 10))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"tsteps": 1}, {"horizon": 0}, {"max_missing": -1}, {"levels": (0.5, 0.1)}, {"levels": (0.1, 0.9)}],

@@ -27,6 +27,7 @@ SIGN_FLIPPED_COLUMNS = (BODY, GAP, POSITION)  # the columns whose sign changes w
 BAR_COLUMNS = 5
 FEATURES = BAR_COLUMNS + CALENDAR_COLUMNS + 2
 TARGET_COLUMNS = CALENDAR_COLUMNS + 2
+LEVEL_DIGITS = 10  # 0.1 + 0.2 is 0.3
 MAX_HORIZON = 100_000  # far beyond any use
 MAX_RETURN = 8.0  # in units of the window's scale
 MAX_LOG_SCALE = 60.0  # beyond any market, and finite in float32
@@ -43,7 +44,7 @@ class WindowSpec:
     max_missing: int  # hours in a window
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))  # YAML gives a list
+        object.__setattr__(self, "levels", tuple(map(_round, self.levels)))
         counts = (self.tsteps, self.horizon, self.max_missing)
         if not all(isinstance(n, int) for n in counts) or self.tsteps < 2 or self.horizon < 1 or self.max_missing < 0:
             raise ConfigError(
@@ -55,6 +56,11 @@ class WindowSpec:
         ordered = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
         if not (ordered and 0.5 in self.levels and self.levels[0] > 0 and self.levels[-1] < 1):
             raise ConfigError(f"Expected ascending levels within 0..1 that hold 0.5, got {list(self.levels)}")
+
+
+def _round(level: float) -> float:
+    """Round a level, if it is one, as the arithmetic of ranges leaves it."""
+    return round(float(level), LEVEL_DIGITS) if isinstance(level, float) else level
 
 
 class Batch(NamedTuple, Generic[Values]):

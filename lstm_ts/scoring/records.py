@@ -142,8 +142,8 @@ def concatenate(records: Sequence[ForecastRecord]) -> ForecastRecord:
 
 
 def quantile_column(level: float) -> str:
-    """Return the name of a level's column: q05 for 0.05, q97.5 for 0.975."""
-    return "q" + f"{100 * level:05.2f}".rstrip("0").rstrip(".")
+    """Return the name of a level's column: q05 for 0.05, q97.5 for 0.975; of the 10 digits that a level has."""
+    return "q" + f"{100 * level:011.8f}".rstrip("0").rstrip(".")
 
 
 def to_frame(record: ForecastRecord) -> pl.DataFrame:
