@@ -41,7 +41,7 @@ HOUR_CELL, MINUTE_CELL = re.compile(r"[01]?\d|2[0-4]"), re.compile(r"[0-5]?\d")
 NOON_CELL, ENDS_IN_NOON = re.compile(NOON), re.compile(rf".*\d[{BLANKS}]?{NOON}")
 DIGITS_CELL = re.compile(r"\d{1,6}|\d{9}")
 DATED_CLOCK = re.compile(r"(?=.*\b(1899|1900|1904|1970)\b).*\d:\d\d.*")  # what a time is where it needs a date
-MIDNIGHT = re.compile(r".+\D(0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]\d\d:?\d\d)?")
+MIDNIGHT = re.compile(rf"[^:]+[T{BLANKS}](0?0:00(:00([.,]0*)?)?|12:00(:00)? ?[Aa][Mm])(Z|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
