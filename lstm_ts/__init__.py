@@ -8,6 +8,7 @@ model.plot(bars)
 model.save("models/silver")                          # lstm_ts.load("models/silver")
 """
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lstm_ts.market.symbol import Symbol
     from lstm_ts.trained_model import TrainedModel, load
 
+IMPORTED_BY = os.getpid()  # this process, or one that it is a fork of
 __version__ = "0.1.0"
 __all__ = ["HourlyBars", "Session", "Symbol", "TrainedModel", "fit", "load", "read_bars", "synthetic_bars"]
 

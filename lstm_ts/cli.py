@@ -23,13 +23,14 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import end_by_signal, logs
 from lstm_ts.command_help import describe_command, help_requested
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
 from lstm_ts.configuration import CONF
-from lstm_ts.errors import MISTAKE
+from lstm_ts.errors import MISTAKE, ConfigError
 from lstm_ts.explanations import describe_error, explained
 from lstm_ts.job_end import JobRefused, isolated_job, mute_hydra, removing_unused_folder
 from lstm_ts.lifetime import exit_without_reader, repeat_lost
@@ -142,11 +143,14 @@ def compose(config_name: str, overrides: Sequence[str], *, single: bool = False)
     single    refuse a sweep
     Raises    ConfigError: a value is missing, of another kind, or no name; or an override fits nothing
     """
-    with _own_hydra(config_name):
-        cfg = _compose(config_name, overrides)
-        check_configuration(cfg, cfg.hydra)
-        if single:
-            check_single(cfg.hydra)
+    try:
+        with _own_hydra(config_name):
+            cfg = _compose(config_name, overrides)
+            check_configuration(cfg, cfg.hydra)
+            if single:
+                check_single(cfg.hydra)
+    except OmegaConfBaseException as error:
+        raise ConfigError(describe_error(error)) from error
     with open_dict(cfg):
         del cfg.hydra
     return cfg

@@ -1,18 +1,18 @@
 """The commands, and what each one needs beyond a plain installation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from lstm_ts.errors import ConfigError
 
-LIBRARIES = {  # extra of the package → one library of it
-    "train": "lightning",
-    "registry": "mlflow",
-    "monitor": "apprise",
-    "pipeline": "dagster",
-    "serve": "litserve",
-    "dashboard": "panel",
+LIBRARIES: Mapping[str, Sequence[str]] = {  # extra of the package → libraries of it
+    "train": ("lightning", "matplotlib", "onnx"),
+    "registry": ("mlflow",),
+    "monitor": ("apprise",),
+    "pipeline": ("dagster",),
+    "serve": ("litserve",),
+    "dashboard": ("panel",),
 }
 
 
@@ -132,10 +132,17 @@ COMMANDS: Mapping[str, Command] = {
 
 def check_extras(name: str) -> None:
     """Raises    ConfigError: the command needs libraries that are not installed"""
-    missing = [extra for extra in COMMANDS[name].extras if find_spec(LIBRARIES[extra]) is None]
+    check_libraries(name, {extra: LIBRARIES[extra] for extra in COMMANDS[name].extras})
+
+
+def check_libraries(name: str, needed: Mapping[str, Sequence[str]]) -> None:
+    """name     of what needs them, in the sentence
+    needed   libraries by extra
+    Raises   ConfigError: one is not installed
+    """
+    missing = {each: extra for extra, libraries in needed.items() for each in libraries if find_spec(each) is None}
     if missing:
-        extras = ",".join(missing)
         raise ConfigError(
-            f"Expected {' and '.join(LIBRARIES[extra] for extra in missing)} for {name}, got a plain installation; "
-            f"pip install 'lstm_ts[{extras}]'"
+            f"Expected {' and '.join(missing)} for {name}, got a plain installation; "
+            f"pip install 'lstm_ts[{','.join(dict.fromkeys(missing.values()))}]'"
         )

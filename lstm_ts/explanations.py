@@ -215,7 +215,7 @@ def describe_error(error: Exception) -> str | None:
     if isinstance(mistake, OmegaConfBaseException):
         if sentence := _explain_variable(mistake):
             return sentence
-        return f"Expected values that the configuration can hold, got: {text}; correct them on the command line"
+        return f"Expected values that the configuration can hold, got: {text}; correct them"
     return text
 
 

@@ -1,18 +1,20 @@
 """Models for Python: `lstm_ts.fit`."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import Any
 
 from lstm_ts.cli import compose
-from lstm_ts.commands import check_extras
+from lstm_ts.commands import check_libraries
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.hourly_bars import HourlyBars
+from lstm_ts.hourly_bars import HourlyBars, check_process
 from lstm_ts.market.symbol import describe_symbol
 from lstm_ts.model.evaluation import evaluate
 from lstm_ts.overrides import to_overrides
@@ -22,6 +24,7 @@ from lstm_ts.trained_model import TrainedModel
 
 # Settings of the command alone:
 NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps", "garch"}
+ONE_FIT = RLock()  # at a time: seed, threads and exporter of PyTorch are those of the process
 
 
 def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> TrainedModel:
@@ -31,14 +34,22 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> Train
     settings   values of conf/train.yaml, such as `horizon=12`, `trainer={"max_epochs": 4}`, `net="gru"`;
                `experiment="quickstart"` takes those of conf/experiment/quickstart.yaml
 
+    Fits of several threads wait for each other; processes train side by side, see docs/python.md.
+
     Raises     ConfigError, NotEnoughBars
     """
-    check_extras("train")
+    check_process(os.getpid())
+    check_libraries("fit", {"train": ("lightning", "onnx")})
     wait_passively()
     from lstm_ts import trainer, training  # import PyTorch
 
     cfg = _compose([bars, *more], settings)
-    with TemporaryDirectory(prefix="lstm_ts_") as folder, _quiet("lightning.pytorch"), trainer.restored_process():
+    with (
+        ONE_FIT,
+        TemporaryDirectory(prefix="lstm_ts_") as folder,
+        _quiet("lightning.pytorch"),
+        trainer.restored_process(),
+    ):
         data = training.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
         spans = training.find_test_spans(cfg, data)
         start = training.load_start(cfg, data) if cfg.warm_start else None

@@ -14,11 +14,13 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from lstm_ts import IMPORTED_BY
 from lstm_ts.cli import compose
+from lstm_ts.conf_files import CONF
 from lstm_ts.configuration import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import Source
-from lstm_ts.market.symbol import Symbol
+from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.overrides import to_overrides
 from lstm_ts.sources.files import Files
@@ -34,7 +36,7 @@ BATCH_ROWS = 500_000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class HourlyBars(Generic[Frame]):
     """Checked session hours of one symbol, which every function of the package takes."""
 
@@ -117,7 +119,8 @@ def read_bars(
 
     Raises   DataError: no bars, or none of that symbol's sessions; ConfigError
     """
-    found = symbol if isinstance(symbol, Symbol) else _read_symbol(symbol)
+    check_process(os.getpid())
+    found = symbol if isinstance(symbol, Symbol) else _read_symbol(check_symbol(symbol))
     settings: dict[str, Any] = {"symbol": found.name, "zone": zone and str(zone), "dates": dates, "decimal": decimal}
     settings |= {"price_factor": price_factor, "stamps": stamps}
     with own_keys():
@@ -125,10 +128,38 @@ def read_bars(
 
 
 @cache
+def check_process(number: int) -> None:
+    """number    of this process
+
+    Raises    ConfigError: a fork of one that uses Polars, which would wait for threads that a fork does not copy
+    """
+    if number == IMPORTED_BY:
+        return
+    threads = Path("/proc/self/task")
+    before = len(list(threads.glob("*")))
+    pl.thread_pool_size()  # begins Polars' threads, unless this process, or the one it is a fork of, has
+    names = [path.read_text() for path in threads.glob("*/comm")]
+    if len(names) == before and not any(name.startswith("polars") for name in names):
+        raise ConfigError(
+            "Expected a process that begins anew, got a fork of one that uses Polars, whose threads it lacks; give "
+            "ProcessPoolExecutor mp_context=multiprocessing.get_context('spawn')"
+        )
+
+
+@cache
 def _read_symbol(name: str) -> Symbol:
     """Raises    ConfigError: no file of conf/symbol"""
+    if name not in (known := _symbol_names()):
+        raise ConfigError(
+            f"Expected a symbol among {', '.join(known)}, or one of your own, got {name}; make it by "
+            f"lstm_ts.Symbol(name={name!r}, session=lstm_ts.Session(calendar=…, zone=…), currency=…, decimals=…)"
+        )
     found: Symbol = construct(compose("project", [f"symbol={name}"]).symbol)
     return found
+
+
+def _symbol_names() -> list[str]:
+    return sorted(path.stem for path in (CONF / "symbol").glob("*.yaml"))
 
 
 @cache
@@ -161,6 +192,9 @@ def synthetic_bars(
     """
     if isinstance(symbol, Symbol):
         raise ConfigError("Expected a name of conf/symbol such as XAGUSD, got a Symbol; read_bars takes one")
+    if check_symbol(symbol) not in _symbol_names():
+        raise ConfigError(f"Expected a symbol among {', '.join(_symbol_names())}, got {symbol}; choose one of them")
+    check_process(os.getpid())
     own = {"source.start": start, "source.end": end, "source.seed": seed, "source.signal": signal}
     cfg = compose("ingest", to_overrides({"symbol": symbol, "source": "synthetic", **own}))
     return _read(construct(cfg.source), construct(cfg.symbol), pandas=False)

@@ -3,9 +3,12 @@
 The numbers are those of `python -m lstm_ts.train`, `evaluate` and `predict`.
 """
 
+import copy
 import logging
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,10 +19,10 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.cli import compose
-from lstm_ts.commands import check_extras
+from lstm_ts.commands import check_libraries
 from lstm_ts.configuration import construct
-from lstm_ts.errors import ConfigError
-from lstm_ts.hourly_bars import Frame, HourlyBars, read_bars
+from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows
+from lstm_ts.hourly_bars import Frame, HourlyBars, check_process, read_bars
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import utc
@@ -48,11 +51,12 @@ def load(folder: str | Path) -> "TrainedModel":
 
     Raises    ArtifactError: no such folder, or not as it was saved
     """
+    check_process(os.getpid())
     path = _to_path(folder)
     return TrainedModel(load_forecasters(path / "model" if (path / "model").is_dir() else path))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TrainedModel:
     """A network, and all that is needed to forecast each of its symbols."""
 
@@ -105,7 +109,7 @@ class TrainedModel:
 
         start, end   of the origins of a report's picture, as in `score`
         """
-        check_extras("evaluate")
+        check_libraries("plot", {"train": ("matplotlib",)})
         from lstm_ts.scoring.pictures import draw_forecast, draw_pictures  # imports matplotlib
 
         if picture not in get_args(PictureName):
@@ -135,8 +139,8 @@ class TrainedModel:
 
     @property
     def scores(self) -> Mapping[str, Any]:
-        """Scores of the hours after training, of the first symbol, as in scores.json."""
-        return next(iter(self.forecasters.values())).scores
+        """A copy of the scores of the hours after training, of the first symbol, as in scores.json."""
+        return copy.deepcopy(next(iter(self.forecasters.values())).scores)
 
     def __repr__(self) -> str:
         first = next(iter(self.forecasters.values()))
@@ -151,6 +155,7 @@ class TrainedModel:
 
         Raises    ConfigError: a frame, and a model of several symbols
         """
+        check_process(os.getpid())
         if isinstance(bars, HourlyBars):
             return bars
         if len(self.forecasters) > 1:
@@ -159,12 +164,22 @@ class TrainedModel:
                 f"{type(bars).__name__}; read them by lstm_ts.read_bars(frame, symbol=…)"
             )
         ((name, forecaster),) = self.forecasters.items()
-        if not (quote := forecaster.quote):
-            return read_bars(bars, symbol=name)
-        own = Symbol(name=name, session=forecaster.session, currency=quote.currency, decimals=quote.decimals)
-        return read_bars(bars, symbol=own)
+        own: str | Symbol = name
+        if quote := forecaster.quote:
+            own = Symbol(name=name, session=forecaster.session, currency=quote.currency, decimals=quote.decimals)
+        try:
+            return read_bars(bars, symbol=own)
+        except (ConfigError, DataError) as error:
+            if not (option := re.search(r"\bsource\.(?!paths)(\w+)", str(error.__cause__))):
+                raise
+            raise type(error)(f"{error}, by lstm_ts.read_bars(…, symbol={name!r}, {option[1]}=…)") from error
 
     def _choose(self, bars: SymbolBars, until: datetime | None) -> Forecaster:
+        asked, known = bars.symbol.name, list(self.forecasters)
+        if asked not in known and len(known) == 1:
+            raise ArtifactError(
+                f"Expected bars of {known[0]}, as in the model's training, got {asked}; load or fit a model of {asked}"
+            )
         forecaster = choose_forecaster(self.forecasters, bars, until=until)
         theirs, ours = ((each.calendar, each.zone) for each in (forecaster.session, bars.symbol.session))
         if theirs != ours:
@@ -188,16 +203,28 @@ class TrainedModel:
         bars, first = hours.symbol_bars, utc(start)
         forecaster = self._choose(bars, first)
         record = evaluate(forecaster, bars.hourly_bars, Span.given(first, utc(end), forecaster))
+        if np.isnan(record.y_NH).all():
+            raise NoRows(
+                f"Expected outcomes to score, got none in bars that end {bars.hourly_bars['ts'][-1]}; give later bars, "
+                f"or an earlier start"
+            )
         for note in describe_in_sample(forecaster, record):
             log.warning("%s", note)
         return record
 
 
 def _to_path(folder: str | Path) -> Path:
-    """Raises    ConfigError: no path"""
+    """Raises    ConfigError: no path that a folder can have"""
     if not isinstance(folder, str | os.PathLike):
         raise ConfigError(f"Expected the path of a folder, got {folder!r}")
-    return Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for users unknown
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111 - Path's raises for users unknown
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"Expected the path of a folder, got {str(path)[:60]!r}: {why}; name another one") from error
+    return path
 
 
 @cache

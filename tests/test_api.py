@@ -1,10 +1,12 @@
 """What `import lstm_ts` offers in Python, beside the commands."""
 
 import json
+import multiprocessing
 import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +26,7 @@ from matplotlib.figure import Figure
 
 import lstm_ts
 from lstm_ts.cli import compose
-from lstm_ts.errors import ArtifactError, ConfigError, DataError
+from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows, WrongZone
 from lstm_ts.sources.frames import to_pandas, to_polars
 
 TINY: dict[str, Any] = {
@@ -82,6 +84,35 @@ def test_fit_trains_what_the_command_trains(
     assert {key for key in config if ours[key] != config[key]} == {"logger", "paths", "registry", "trainer"}
 
 
+def test_fits_in_threads_train_what_one_alone_does(
+    bars: lstm_ts.HourlyBars[pl.DataFrame], model: lstm_ts.TrainedModel
+) -> None:
+    seeds = [{}, {"seed": 1}, {}, {"seed": 1}]
+    with ThreadPoolExecutor(2) as pool:
+        one, other, again, other_again = pool.map(lambda seed: lstm_ts.fit(bars, **TINY, **seed).forecast(bars), seeds)
+    assert one.equals(model.forecast(bars)) and again.equals(one)
+    assert other.equals(other_again) and not other.equals(one)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform != "linux", reason="others begin processes anew")
+def test_a_fork_is_refused_instead_of_waiting_for_ever(model: lstm_ts.TrainedModel, hours: pl.DataFrame) -> None:
+    assert hours.lazy().group_by("ts").len().collect().height  # by threads
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        for work in (model.forecast, model.score):
+            with pytest.raises(ConfigError, match=r"got a fork of one that uses Polars.*get_context\('spawn'\)"):
+                pool.apply_async(work, (hours,)).get(timeout=60)
+
+
+def test_a_process_of_a_fork_server_reads_bars(stored: Path) -> None:
+    path = str(stored / "data/processed/XAGUSD/*.parquet")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lstm_ts.hourly_bars"])
+    with context.Pool(1) as pool:
+        read = pool.apply_async(lstm_ts.read_bars, (path,), {"symbol": "XAGUSD"})
+        assert len(read.get(timeout=60)) > 1000
+
+
 def test_a_forecast_is_that_of_predict(
     stored: Path, trained: Path, model: lstm_ts.TrainedModel, hours: pl.DataFrame
 ) -> None:
@@ -126,6 +157,44 @@ def test_pandas_in_is_pandas_out_with_the_same_numbers(model: lstm_ts.TrainedMod
         assert isinstance(found, pd.DataFrame)
         assert to_polars(found).equals(model.forecast(hours))
     assert isinstance(lstm_ts.read_bars(indexed, symbol="XAGUSD").frame, pd.DataFrame)
+
+
+def test_an_index_counts_unless_it_numbers_rows_or_repeats_a_column(
+    hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]
+) -> None:
+    whole = hours.filter(pl.col("ts").diff().fill_null(pl.duration(hours=1)) == pl.duration(hours=1)).head(5)
+    first = hours.filter(pl.col("ts") - pl.col("ts").shift(-5) == -pl.duration(hours=5))["ts"][0]
+    five = to_pandas(hours.filter(pl.col("ts") >= first).head(5))
+    seconds = pd.RangeIndex(start := int(first.timestamp()), start + 5 * 3600, 3600, name="time")
+    assert whole.height == 5
+    assert to_polars(five.set_index(seconds).drop(columns="ts"))["time"].to_list() == list(seconds)
+    assert "index" not in to_polars(five.iloc[1:]).columns
+    with pytest.raises(ConfigError, match="several named ts; rename them"):
+        to_polars(five.set_index(five["ts"] + pd.Timedelta(hours=1)))
+
+    class Own(pd.DataFrame):
+        pass
+
+    assert isinstance(lstm_ts.read_bars(Own(to_pandas(hours)), symbol="XAGUSD").frame, pd.DataFrame)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pl.col("ts").dt.hour().alias("hour"),
+        pl.col("ts").dt.time().alias("tod"),
+        pl.col("ts").diff().alias("gap"),
+        pl.col("ts").dt.strftime("%H:%M").alias("time"),
+    ],
+)
+def test_a_column_beside_whole_stamps_changes_no_bar(
+    hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame], extra: pl.Expr
+) -> None:
+    told = hours.with_columns(extra)
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S+00:00"):
+        text = told.with_columns(pl.col("ts").dt.strftime(form))
+        assert lstm_ts.read_bars(text, symbol="XAGUSD", zone="UTC").frame.equals(bars.frame)
+    assert lstm_ts.read_bars(told, symbol="XAGUSD").frame.equals(bars.frame)
 
 
 def test_options_of_bars_are_numbers_and_zones(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
@@ -185,6 +254,52 @@ def test_what_is_unusual_is_told(
     assert "trained on synthetic silver, seed 7, and is applied to a frame" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("use", "kind", "words"),
+    [
+        (
+            lambda model, hours: model.forecast(hours.with_columns(pl.col("ts").dt.replace_time_zone(None))),
+            WrongZone,
+            r"GMT\+2/\+3, by lstm_ts\.read_bars\(…, symbol='XAGUSD', zone=…\)$",
+        ),
+        (
+            lambda model, hours: model.score(hours.rename({"ts": "close time"})),
+            DataError,
+            r"set stamps=close, by lstm_ts\.read_bars\(…, symbol='XAGUSD', stamps=…\)$",
+        ),
+        (
+            lambda model, hours: model.forecast(lstm_ts.read_bars(hours, symbol="XAUUSD")),
+            ArtifactError,
+            "Expected bars of XAGUSD, as in the model's training, got XAUUSD; load or fit a model of XAUUSD",
+        ),
+        (lambda model, hours: model.score(hours.tail(TINY["tsteps"])), NoRows, "Expected outcomes to score, got none"),
+        (lambda model, hours: model.plot(hours.tail(TINY["tsteps"]), "calibration"), NoRows, "Expected outcomes"),
+        (lambda model, hours: lstm_ts.load("x" * 300), ConfigError, "got 'x{60}': File name too long; name another"),
+        (lambda model, hours: model.save("x" * 300), ConfigError, "File name too long"),
+        (lambda model, hours: model.save("a\0b"), ConfigError, r"got 'a\\x00b': embedded null"),
+        (lambda model, hours: lstm_ts.synthetic_bars("FOO"), ConfigError, "XAUUSD, got FOO; choose one of them"),
+    ],
+)
+def test_what_a_model_cannot_do_is_told_with_what_python_can(
+    model: lstm_ts.TrainedModel, hours: pl.DataFrame, use: Callable[..., Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        use(model, hours)
+
+
+def test_only_the_libraries_that_are_used_are_asked_for(
+    model: lstm_ts.TrainedModel, bars: lstm_ts.HourlyBars[pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ConfigError, match="Expected onnx for fit, got"):
+        lstm_ts.fit(bars, **TINY)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert isinstance(model.plot(bars), Figure)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match="Expected matplotlib for plot, got"):
+        model.plot(bars)
+
+
 def test_a_market_of_ones_own_needs_no_file(hours: pl.DataFrame, bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:
     mine = lstm_ts.Symbol(name="MINE", session=lstm_ts.Session(**SILVER), currency="EUR", decimals=2)
     pooled = lstm_ts.fit(bars, lstm_ts.read_bars(hours, symbol=mine, source="synthetic, mine"), **TINY)
@@ -228,13 +343,18 @@ def test_a_fit_gives_random_numbers_and_threads_back(
             "got names of several levels, as ('XAGUSD', 'ts'); choose one",
         ),
         (lambda hours: "nowhere/*.csv", "Expected a file, or a glob that matches one, got bars=nowhere"),
+        (lambda hours: hours.head(1), "got not one whole session hour; give more bars"),
+        (
+            lambda hours: pl.concat([hours.head(100), hours.slice(100, 40).upsample("ts", every="1m").fill_null(1)]),
+            "apart from 2019-01-08 07:01 UTC on; give those from 2019-01-08T07:01 UTC on alone",
+        ),
     ],
 )
 def test_bars_that_nobody_can_use_are_one_sentence(hours: pl.DataFrame, change: Any, words: str) -> None:
     with pytest.raises((DataError, ConfigError)) as refused:
         lstm_ts.read_bars(change(hours), symbol="XAGUSD")
     assert words in str(refused.value)
-    assert not any(wrong in str(refused.value) for wrong in ("source.", "max_mismatch", "stored"))
+    assert not any(wrong in str(refused.value) for wrong in ("source.", "span.", "max_mismatch", "stored"))
 
 
 @pytest.mark.parametrize(
@@ -247,6 +367,7 @@ def test_bars_that_nobody_can_use_are_one_sentence(hours: pl.DataFrame, change: 
         ({"symbol": "XAUUSD"}, "got symbol; leave them out"),
         ({"levels": [0.9, 0.1]}, "Expected ascending levels"),
         ({"tsteps": 20000}, "session hours"),
+        ({"warm_start": "${nope}"}, "got: Interpolation key 'nope' not found; correct them"),
     ],
 )
 def test_a_setting_that_fit_does_not_know_is_one_sentence(
@@ -269,6 +390,9 @@ def test_a_model_is_copied_and_its_parts_are_shown_in_a_line(
 ) -> None:
     assert pickle.loads(pickle.dumps(model)).forecast(bars).equals(model.forecast(bars))
     assert repr(model.forecasters).startswith("{'XAGUSD': <lstm of XAGUSD, trained until 2019-")
+    assert len({bars, bars, model}) == 2 and bars in [model, bars]
+    model.scores.clear()  # type: ignore[attr-defined]
+    assert model.scores
 
 
 def test_a_setting_may_name_the_file_of_its_group(bars: lstm_ts.HourlyBars[pl.DataFrame]) -> None:

@@ -29,8 +29,9 @@ def test_every_command_is_a_module_and_every_extra_is_declared() -> None:
     assert all(find_spec(command.module) for command in COMMANDS.values())
     assert set(LIBRARIES) <= set(extras)
     assert {extra for command in COMMANDS.values() for extra in command.extras} == set(LIBRARIES)
-    for extra, library in LIBRARIES.items():
-        assert any(requirement.startswith(library) for requirement in extras[extra]), extra
+    for extra, libraries in LIBRARIES.items():
+        for library in libraries:
+            assert any(requirement.startswith(library) for requirement in extras[extra]), library
 
 
 def test_every_command_has_its_configuration() -> None:
@@ -98,7 +99,7 @@ def test_a_command_does_what_its_module_does() -> None:
 
 
 def test_a_missing_extra_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "LIBRARIES", LIBRARIES | {"train": "no_such_a", "registry": "no_such_b"})
+    monkeypatch.setattr(commands, "LIBRARIES", LIBRARIES | {"train": ["json", "no_such_a"], "registry": ["no_such_b"]})
     with pytest.raises(
         ConfigError, match=r"no_such_a and no_such_b for retrain.*pip install 'lstm_ts\[train,registry\]'"
     ):

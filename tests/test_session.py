@@ -192,6 +192,11 @@ def test_bars_of_a_market_with_a_lunch_break_in_a_wrong_zone_are_caught(calendar
         check_zone(session, counted(session, at(6, 1, 0), 60, shift), max_mismatch=0.02)
 
 
+def test_a_zone_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Expected an IANA time zone .*, got symbol\.session\.zone=\['UTC'\]"):
+        Session(calendar="NYSE", zone=["UTC"])  # type: ignore[arg-type]
+
+
 def test_an_unknown_calendar_is_named() -> None:
     with pytest.raises(ConfigError, match=r"session\.calendar=CMX"):
         Session(calendar="CMX", zone="America/New_York").hours(at(1, 5, 0), at(1, 6, 0))

@@ -299,6 +299,10 @@ def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(NoRows, match=r"got an empty store; run python -m lstm_ts\.process"):
         BarStore(tmp_path / "processed", HOURLY_SCHEMA).read()
     assert list(tmp_path.iterdir()) == []
+    hours = bars([1.0]).with_columns(minutes_share=1.0).select(HOURLY_SCHEMA.names())
+    upsert(BarStore(tmp_path / "processed/X", HOURLY_SCHEMA), hours)
+    with pytest.raises(NoRows, match=r"processed/X has its hours already: go on with python -m lstm_ts\.train"):
+        BarStore(tmp_path / "raw/X", BAR_SCHEMA).read()
 
 
 def test_a_span_without_rows_says_what_the_store_holds(store: BarStore) -> None:

@@ -1,6 +1,8 @@
 """What may be a symbol, and that no other text reaches the disk."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +59,16 @@ def test_a_name_may_be_longer_than_a_symbol() -> None:
     for name in (*REFUSED, "x" * 65, None):
         with pytest.raises(ConfigError, match=r"^Expected a name of 1 to 64 characters"):
             check_name(name)
+
+
+def test_a_symbol_is_checked_in_optimised_python_too() -> None:
+    wrong = (
+        "from lstm_ts import Session, Symbol; s = Session(calendar='NYSE', zone='UTC'); Symbol(name='A', session=s, "
+    )
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", f"{wrong}currency='', decimals=3)"], capture_output=True, text=True
+    )
+    assert "ConfigError: Expected a currency" in done.stderr
 
 
 @pytest.mark.parametrize("path", sorted((Path(CONF) / "symbol").glob("*.yaml")), ids=lambda path: path.stem)

@@ -34,7 +34,7 @@ def check_hours(
     check_zone(session, pl.concat(counts), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
-        raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give a longer file")
+        raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give more bars")
     bars = pl.concat([batch.bars for batch in batches])
     check_levels(bars, bars.clear(), name, remedy="correct it, or give the bars of one level alone")
     return hourly_bars

@@ -32,7 +32,7 @@ class Session:
         self.zone = zone
         if not isinstance(calendar, str):
             raise ConfigError(f"Expected a calendar's name such as NYSE, got symbol.session.calendar={calendar}")
-        if zone not in available_timezones():
+        if not isinstance(zone, str) or zone not in available_timezones():
             raise ConfigError(f"Expected an IANA time zone such as America/New_York, got symbol.session.zone={zone}")
 
     def hours(self, start: datetime, end: datetime) -> pl.DataFrame:

@@ -33,7 +33,7 @@ class Symbol:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_symbol(self.name))  # YAML reads 7203 as a number
-        assert self.quote  # raises ConfigError
+        Quote(self.currency, self.decimals)  # raises ConfigError
         if not isinstance(self.session, Session):
             raise ConfigError(f"Expected session=Session(calendar=…, zone=…), got {_shown(self.session)}")
 

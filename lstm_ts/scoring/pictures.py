@@ -112,8 +112,8 @@ def _draw_fan(record: ForecastRecord) -> Figure:
     order = np.argsort(record.window_volatility_N, kind="stable")
     chosen = {
         "Latest origin": len(order) - 1,
-        "Calm: 10th percentile of window volatility": int(order[len(order) // 10]),
-        "Volatile: 90th percentile of window volatility": int(order[len(order) * 9 // 10]),
+        "Calm: 10th percentile of volatility": int(order[len(order) // 10]),
+        "Volatile: 90th percentile of volatility": int(order[len(order) * 9 // 10]),
     }
     figure, panels = _panels(f"{record.symbol}: forecast fan over prices", 1, 3, height=4.4)
     unit = record.quote.currency if record.quote else "price"

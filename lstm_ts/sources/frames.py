@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "the frame"  # in sentences
+FIRST_EPOCH = 10**8  # of nine digits; row numbers are less
 MICROSECONDS = {"M": "datetime64[us]", "m": "timedelta64[us]"}  # by kind: polars has no seconds
 
 
@@ -62,7 +63,7 @@ class FrameSource(Files):
 
 def is_pandas(frame: object) -> bool:
     """Return whether an object is a frame of pandas, without importing pandas."""
-    return type(frame).__module__.split(".")[0] == "pandas" and hasattr(frame, "columns")
+    return any(kind.__module__.split(".")[0] == "pandas" for kind in type(frame).__mro__) and hasattr(frame, "columns")
 
 
 def to_polars(frame: object) -> pl.DataFrame:
@@ -85,13 +86,21 @@ def _from_pandas(frame: Any) -> pl.DataFrame:
             f"Expected columns with one name each, got names of several levels, as {frame.columns[0]}; choose one "
             f"symbol's columns, and drop the level of its name, as by frame.droplevel(1, axis=1) if it is the second"
         )
-    is_column_too = set(frame.index.names) <= set(frame.columns)
-    numbered = type(frame.index).__name__ == "RangeIndex"
-    table = frame if numbered or is_column_too else frame.reset_index(allow_duplicates=True)
+    numbered = type(frame.index).__name__ == "RangeIndex" and frame.index.stop < FIRST_EPOCH
+    table = frame if numbered or _is_column_too(frame) else frame.reset_index(allow_duplicates=True)
     names = [str(name) for name in table.columns]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"Expected every column once, got several named {twice[0]}; rename them, or leave one")
     return pl.DataFrame([_series(name, table[label]) for name, label in zip(names, table.columns, strict=True)])
+
+
+def _is_column_too(frame: Any) -> bool:
+    """Return whether the index repeats columns, as by `set_index(…, drop=False)`."""
+    names = frame.index.names
+    if not set(names) <= set(frame.columns) or not frame.columns.is_unique:
+        return False
+    levels = {name: frame.index.get_level_values(name).to_series() for name in names}
+    return all(_series("", levels[name]).equals(_series("", frame[name])) for name in names)
 
 
 def _series(name: str, column: Any) -> pl.Series:

@@ -35,9 +35,11 @@ def read_hourly_bars(
 
 @contextmanager
 def own_keys() -> Iterator[None]:
-    """Name the keys of this command where those of `ingest` are meant: zone, not source.zone."""
+    """Name the keys of this command where those of `ingest` are meant: zone, not source.zone; none for a span."""
     try:
         yield
     except (ConfigError, DataError) as error:
         text = re.sub(r"\bsource\.(\w+)", lambda key: "bars" if key[1] == "paths" else key[1], str(error))
+        text = re.sub(r"add span\.start=(\S+) to .*", r"give those from \1 UTC on alone", text)
+        text = re.sub(r"add span\.end=(\S+) to .*", r"give those before \1 UTC alone", text)
         raise type(error)(text) from error

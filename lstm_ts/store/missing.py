@@ -45,6 +45,8 @@ def describe_nothing(
 def _describe_elsewhere(folder: Path) -> str:
     """Name the nearest folders with bars to one without: beside it, or beside `paths.data`; empty if there are none."""
     data = folder.parent.parent
+    if folder.parent.name == "raw" and folder.name in stores_in(hours := data / "processed"):
+        return f"{hours / folder.name} has its hours already: go on with python -m lstm_ts.train"
     if symbols := [name for name in stores_in(folder.parent) if name != folder.name]:
         return f"there are bars of {_listed(symbols)}: set symbol to one of those"
     if not data.exists() and (others := _data_folders(data.parent)):
