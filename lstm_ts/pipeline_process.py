@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
@@ -19,6 +20,7 @@ from lstm_ts.ports import show_address
 ANSWER_S = 5.0  # deadline of one attempt
 PAUSE_S = 0.5
 CODE_PAUSE_S, CODE_TRIES = 10.0, 3
+END_S, LOOK_S = 10.0, 0.1  # given to what Dagster has started, once Dagster has ended; between two looks at it
 CODE = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
 
 
@@ -60,11 +62,23 @@ def wait_while_it_has_code(host: str, port: int, ended: threading.Event) -> None
         failed = 0 if has_code(host, port) else failed + 1
 
 
+def end_group(group: int) -> None:
+    """End all processes of a group, by SIGKILL those that have not ended END_S after SIGTERM."""
+    until = time.monotonic() + END_S
+    with suppress(ProcessLookupError):  # none is left
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < until:
+            time.sleep(LOOK_S)
+            os.killpg(group, 0)
+        os.killpg(group, signal.SIGKILL)
+
+
 def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
     """Run Dagster, with its pages at host and port, until it ends; return its exit code, 128 + n after signal n.
 
-    It stops in order at SIGTERM, which this process forwards, and the kernel sends if this process is killed. It is
-    stopped once it has lost the process with its code, which it does not replace.
+    It stops in order at SIGTERM, which this process forwards, and the kernel sends if this process is killed; what it
+    leaves, such as a run that waits for its retry, is killed after END_S. It is stopped once it has lost the process
+    with its code, which it does not replace.
 
     Inheritable files stay open in it: a lock is held until both processes have ended.
     """
@@ -87,8 +101,7 @@ def run_to_its_end(command: Sequence[str], host: str, port: int) -> int:
     threading.Thread(target=watch, daemon=True).start()
     code = child.wait()
     ended.set()
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)  # its own children, in case it was killed
+    end_group(child.pid)
     if lost.is_set():
         return 1
     return code if code >= 0 else 128 - code

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from commands import mistake
 from omegaconf import OmegaConf
-from processes import ROOT, join, wait_for
+from processes import ROOT, join, python, wait_for
 from test_retrain import SETTINGS
 
 from lstm_ts.cli import compose
@@ -375,6 +375,25 @@ def test_a_port_that_another_has_is_said_before_anything_starts(tmp_path: Path, 
         )  # fmt: skip
     assert mistake(done).startswith(f"Expected a free port, got 127.0.0.1:{port}: Address already in use")
     assert not list(tmp_path.iterdir())
+
+
+LEAVES = """
+import subprocess, sys
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE).stdout.readline()
+"""
+ENDS = """
+import sys
+from lstm_ts import pipeline_process
+pipeline_process.END_S = 0.3
+sys.exit(pipeline_process.run_to_its_end(sys.argv[1:], "127.0.0.1", 1))
+"""
+
+
+def test_what_dagster_leaves_ends_with_it_though_it_ignores_sigterm() -> None:
+    """What is left would hold the pipe of stderr."""
+    command = python("-c", ENDS, sys.executable, "-c", LEAVES)
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30).returncode == 0
 
 
 @pytest.mark.slow
