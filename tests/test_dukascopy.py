@@ -204,6 +204,13 @@ def test_retry_after_is_waited_for_as_seconds_and_as_a_date(place: Place, feed: 
     assert wait_s("soon") < 0.8
 
 
+@pytest.mark.parametrize("date", [f"Mon, 01 Jan {10**20} 00:00:00 GMT", f"Mon, 01 Jan 2027 00:00:00 +{10**20}"])
+def test_a_date_beyond_all_is_none(place: Place, feed: FakeFeed, base: str, date: str) -> None:
+    feed.retry_after = date
+    feed.plan(f"BID/{MONDAY}", "429")
+    assert place.fill(make_broker(base), end=START + 2 * DAY).unanswered == 0
+
+
 def test_a_wish_to_be_left_alone_for_long_ends_the_run(place: Place, feed: FakeFeed, base: str) -> None:
     feed.retry_after = "86400"
     feed.plan(f"BID/{TUESDAY}", "429")
@@ -339,6 +346,13 @@ def test_of_a_first_day_on_another_level_than_all_others_nothing_is_stored(
     feed.plan("2015/3/5", times_ten, forever=True)
     with pytest.raises(DataError, match="Expected prices of one level"):
         place.fill(make_broker(base), commit_s=1000)
+    assert place.raw.read_stamps().is_empty() and place.answers() == []
+
+
+def test_a_bid_that_is_the_ask_is_refused(place: Place, feed: FakeFeed, base: str) -> None:
+    feed.sides["ASK"] = feed.sides["BID"]
+    with pytest.raises(BrokerError, match="XAG-USD on 2015-03-05, got the same prices as both in "):
+        place.fill(make_broker(base))
     assert place.raw.read_stamps().is_empty() and place.answers() == []
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from lstm_ts import clock
 from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
-from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch, make_answers, make_rejects
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AvailableSpan, BarBatch, make_answers, make_rejects
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
 from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
@@ -26,6 +26,7 @@ from lstm_ts.sources.retries import GIVE_UP, LONGEST_S, Retries, RetryableError
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}
+FEW = 3  # candles whose bid may be the ask
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -117,7 +118,9 @@ class Dukascopy:
     def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
         day = start.replace(hour=0, minute=0, second=0, microsecond=0)
         settled = clock.now() >= day + DAY + self.settled
-        sides = [self._fetch_side(side, day).filter(pl.col("ts") >= start, pl.col("ts") < end) for side in self.sides]
+        sides = [self._fetch_side(side, day) for side in self.sides]
+        self._check_sides(sides, day)
+        sides = [bars.filter(pl.col("ts") >= start, pl.col("ts") < end) for bars in sides]
         if not settled:  # each as far as all have come
             end = min(end, *(max([start, *(ts + MINUTE for ts in bars["ts"].tail(1))]) for bars in sides))
         rows = make_mid(*sides) if len(sides) == 2 else rate(sides[0])
@@ -133,6 +136,16 @@ class Dukascopy:
             reply = self._get(path, {"from": first_ms})
             until = clock.now() + timedelta(seconds=self.max_skew_s)  # midnight may have passed
         return self._read(reply, partial(decode, first_ms=first_ms, until_ms=_epoch_ms(until)))
+
+    def _check_sides(self, sides: Sequence[pl.DataFrame], day: datetime) -> None:
+        """Raises    BrokerError: both sides are one, as a cache that mixes them up answers"""
+        prices = [bars.select("ts", *PRICES) for bars in sides]
+        common = prices[0].join(prices[-1], on="ts").height
+        if len(sides) == 2 and common > FEW and prices[0].join(prices[1], on=["ts", *PRICES]).height == common:
+            raise BrokerError(
+                f"Expected bid and ask of {self.code} on {day:%Y-%m-%d}, got the same prices as both in {common:,} "
+                f"candles; nothing of them was stored; try later, or correct source.base"
+            )
 
     def _make_batch(self, rows: pl.DataFrame, start: datetime, end: datetime) -> BarBatch:
         bars = rows.filter(pl.col("reason").is_null())

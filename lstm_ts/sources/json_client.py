@@ -89,7 +89,7 @@ def _parse(body: bytes, url: str) -> Any:
 def _date(text: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: of a year or an offset of many digits
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
