@@ -29,7 +29,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import PRICES, Broker
 from lstm_ts.market.completeness import classify, coverage
 from lstm_ts.market.session import Session
-from lstm_ts.sources.backfill import BackfillResult, backfill
+from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.stored_series import SeriesLimits
 from tests.tws import Tws
 
@@ -65,23 +65,21 @@ def fill(folder: Path, port: int, end: datetime, *, again: bool = False, commit_
 
 def ask(cfg: DictConfig, broker: Broker, session: Session, end: datetime) -> BackfillResult:
     with closing(Ledger(cfg.registry.ledger)) as ledger:
-        return backfill(
-            broker,
+        return Backfill(
+            broker=broker,
             raw=raw_store(cfg),
             session=session,
             ledger=ledger,
             symbol=cfg.symbol.name,
-            start=START,
-            end=end,
-            again=cfg.again,
             commit_s=cfg.commit_s,
             limits=SeriesLimits(
                 max_reject_share=cfg.max_reject_share,
+                max_mismatch=cfg.max_mismatch,
                 allow_level_change=cfg.allow_level_change,
                 allow_revisions=cfg.allow_revisions,
             ),
             rejects_csv=Path(cfg.paths.outputs) / "rejects.csv",
-        )
+        ).run(START, end, again=cfg.again)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import Broker, Source
 from lstm_ts.market.session import utc
-from lstm_ts.sources.backfill import BackfillResult, backfill
+from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.delivery import IngestLimits
 from lstm_ts.sources.ingestion import IngestResult, ingest
 from lstm_ts.sources.stored_series import SeriesLimits
@@ -76,23 +76,21 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
     rejects_csv = run_folder() / "rejects.csv"
     raw = raw_store(cfg)
     try:
-        result = backfill(
-            broker,
+        result = Backfill(
+            broker=broker,
             raw=raw,
             session=construct(cfg.symbol.session),
             ledger=ledger,
             symbol=cfg.symbol.name,
-            start=utc(cfg.span.start),
-            end=utc(cfg.span.end),
-            again=cfg.again,
             commit_s=cfg.commit_s,
             limits=SeriesLimits(
                 max_reject_share=cfg.max_reject_share,
+                max_mismatch=cfg.max_mismatch,
                 allow_level_change=cfg.allow_level_change,
                 allow_revisions=cfg.allow_revisions,
             ),
             rejects_csv=rejects_csv,
-        )
+        ).run(utc(cfg.span.start), utc(cfg.span.end), again=cfg.again)
     except KeyboardInterrupt:
         log.warning("Interrupted: the answers received are stored; the same command resumes from there")
         sys.exit(INTERRUPTED)

@@ -23,13 +23,14 @@ from processes import child, free_port, wait_for
 from test_ib import Place
 
 from lstm_ts import ingest
-from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, DataError
+from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, DataError, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
-from lstm_ts.sources.backfill import plan_days
 from lstm_ts.sources.candles import InvalidAnswer, decode
 from lstm_ts.sources.dukascopy import Dukascopy
+from lstm_ts.sources.span_order import plan_days
+from lstm_ts.sources.spikes import SPIKE
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 ALWAYS = Session(calendar="24/7", zone="UTC")
@@ -240,6 +241,25 @@ def test_it_gives_up_on_a_feed_that_answers_three_days_in_a_row_with_errors(
     assert len(feed.asked) == 3 * (1 + tries)  # of each day a bid, and the tries at its ask
 
 
+def test_a_run_of_which_nothing_is_answered_fails(place: Place, feed: FakeFeed, base: str) -> None:
+    feed.plan("ASK", "503", forever=True)
+    with pytest.raises(BrokerUnavailable, match="got none: status 503"):
+        place.fill(make_broker(base), end=START + 2 * DAY)
+
+
+@pytest.mark.parametrize("fault", ["404", "503"])
+def test_old_days_that_are_refused_keep_from_no_later_one(
+    place: Place, feed: FakeFeed, base: str, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    place.fill(make_broker(base), start=END - DAY)
+    for day in (SUNDAY, MONDAY, TUESDAY):
+        feed.plan(f"ASK/{day}", fault, forever=True)
+    with pytest.raises(BrokerError, match="2015/3/1"):
+        place.fill(make_broker(base), end=END - timedelta(hours=12))
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") >= END - 2 * DAY))
+    assert "the newest of the others come next; add span.start=2015-03-04T00:00 to" in caplog.text
+
+
 def test_the_pace_is_kept_over_repetitions_too(place: Place, feed: FakeFeed, base: str) -> None:
     pace_s = 0.3
     feed.plan(f"BID/{MONDAY}", "503")
@@ -349,6 +369,54 @@ def test_of_a_first_day_on_another_level_than_all_others_nothing_is_stored(
     assert place.raw.read_stamps().is_empty() and place.answers() == []
 
 
+def times_ten_at(feed: FakeFeed, bad: pl.Series) -> None:
+    tenfold = [pl.when(pl.col("ts").is_in(bad.implode())).then(pl.col(name) * 10).otherwise(name) for name in PRICES]
+    feed.sides = {side: candles.with_columns(tenfold) for side, candles in feed.sides.items()}
+
+
+@pytest.mark.parametrize("at", [2000, -300, -1])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_minutes_far_from_those_about_them_are_left_out_named_and_stay_unknown(
+    place: Place, feed: FakeFeed, base: str, at: int, rows: int
+) -> None:
+    bad = TRUTH["ts"][: TRUTH.height + 1 + at if at < 0 else at][-rows:]
+    times_ten_at(feed, bad)
+    assert place.fill(make_broker(base), commit_s=1000).rejected == rows
+    assert place.raw.read().equals(TRUTH.filter(~pl.col("ts").is_in(bad.implode())))
+    assert place.states()["unknown"] == rows
+    assert pl.read_csv(place.rejects, schema=REJECT_SCHEMA)["reason"].to_list() == [SPIKE] * rows
+
+
+def test_a_first_day_whose_prices_change_their_level_keeps_from_no_other_day(
+    place: Place, feed: FakeFeed, base: str
+) -> None:
+    times_ten_at(feed, TRUTH["ts"][-300:])
+    with pytest.raises(DataError, match="Expected prices of one level"):
+        place.fill(make_broker(base), commit_s=1000)
+    assert place.raw.read().equals(TRUTH.filter(pl.col("ts") < END - DAY))
+
+
+def test_a_feed_in_a_wrong_zone_is_refused(place: Place, feed: FakeFeed, base: str) -> None:
+    late = pl.col("ts") + timedelta(hours=2)
+    feed.sides = {side: candles.with_columns(late) for side, candles in feed.sides.items()}
+    with pytest.raises(WrongZone, match=r"sessions of CMEGlobex_Silver, got .* that would fit 2 hours earlier, in Duk"):
+        place.fill(make_broker(base))
+    assert place.raw.read_stamps().is_empty() and place.answers() == []  # of Sunday neither, which lacks all its bars
+
+
+def test_candles_that_fill_closed_hours_are_left_out(
+    place: Place, feed: FakeFeed, base: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = pl.datetime_range(END - timedelta(hours=26), END - timedelta(hours=25), "1m", closed="left", eager=True)
+    for side, price in (("BID", 16.0), ("ASK", 16.01)):
+        flat = pl.DataFrame({"ts": closed} | dict.fromkeys(PRICES, price) | {"volume": 0.0})
+        feed.sides[side] = pl.concat([feed.sides[side], flat.cast(feed.sides[side].schema)]).sort("ts")
+    place.fill(make_broker(base))
+    assert place.raw.read().equals(TRUTH)
+    assert place.states()["unknown"] == 0
+    assert "60 bars of one price and no volume in closed hours are left out" in caplog.text
+
+
 def test_a_bid_that_is_the_ask_is_refused(place: Place, feed: FakeFeed, base: str) -> None:
     feed.sides["ASK"] = feed.sides["BID"]
     with pytest.raises(BrokerError, match="XAG-USD on 2015-03-05, got the same prices as both in "):
@@ -390,6 +458,14 @@ def test_another_series_than_the_stored_one_replaces_nothing_unless_it_may(place
     place.limits = replace(place.limits, allow_revisions=True)
     place.fill(make_broker(base, prices="bid"), again=True)
     assert place.raw.read_revisions().height == TRUTH.filter(pl.col("ts") < END - DAY).height
+
+
+def test_another_series_beside_the_stored_one_is_told(
+    place: Place, base: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day, prices, told in ((1, "mid", 0), (2, "mid", 0), (3, "bid", 1)):
+        place.fill(make_broker(base, prices=prices), start=START + day * DAY, end=START + (day + 1) * DAY)
+        assert caplog.text.count("had its last bars from Dukascopy XAG-USD mid bars, and now gets those of") == told
 
 
 def test_prices_on_another_level_than_the_stored_ones_are_refused(place: Place, base: str, feed: FakeFeed) -> None:

@@ -28,13 +28,14 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AnsweredSpan
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
-from lstm_ts.sources.backfill import BackfillResult, backfill, plan_spans
+from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.ib import source as ib
 from lstm_ts.sources.ib.errors import MEANINGS, Action, explain
 from lstm_ts.sources.ib.errors import place as place_of
 from lstm_ts.sources.ib.login import check_account
 from lstm_ts.sources.ib.pacing import Pacing
 from lstm_ts.sources.ib.source import InteractiveBrokers
+from lstm_ts.sources.span_order import plan_spans
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.store.bar_store import BarStore
@@ -100,7 +101,9 @@ class Place:
             (folder / "ledger.db").write_bytes(empty_ledger())
         self.ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         self.rejects = folder / "rejects.csv"
-        self.limits = SeriesLimits(max_reject_share=0.01, allow_level_change=False, allow_revisions=False)
+        self.limits = SeriesLimits(
+            max_reject_share=0.01, max_mismatch=0.02, allow_level_change=False, allow_revisions=False
+        )
         self.session = session
 
     def fill(
@@ -112,19 +115,16 @@ class Place:
         again: bool = False,
         commit_s: float = 0.0,
     ) -> BackfillResult:
-        return backfill(
-            broker,
+        return Backfill(
+            broker=broker,
             raw=self.raw,
             session=self.session,
             ledger=self.ledger,
             symbol="XAGUSD",
-            start=start,
-            end=end,
-            again=again,
             commit_s=commit_s,
             limits=self.limits,
             rejects_csv=self.rejects,
-        )
+        ).run(start, end, again=again)
 
     def answers(self) -> list[AnsweredSpan]:
         return self.ledger.answers("XAGUSD", self.raw.id)
@@ -348,6 +348,23 @@ def test_sessions_that_are_never_answered_keep_nobody_from_the_others(place: Pla
         result = place.fill(make_broker(tws.port, retries=one_try, answer_s=2.0))
     assert (result.asked, result.unanswered) == (5, 4)
     assert 0 < place.raw.read().height < TRUTH.height
+
+
+def test_a_run_of_which_nothing_is_answered_fails(place: Place) -> None:
+    one_try = {"attempts": 1, "first_s": 0.0, "longest_s": 0.0, "closed_s": 0.0}
+    with serving(faults="other_ip:1") as tws:
+        with pytest.raises(BrokerUnavailable, match=r"got none: error 162: .* different IP address; try later"):
+            place.fill(make_broker(tws.port, retries=one_try))
+        assert tws.status().messages["historical_data"] == 5
+
+
+def test_minutes_far_from_those_about_them_are_left_out_and_stay_unknown(place: Place) -> None:
+    bad = pl.col("ts") == TRUTH["ts"][-30]
+    with serving(TRUTH.with_columns(pl.when(bad).then(pl.col(name) * 10).otherwise(name) for name in PRICES)) as tws:
+        for _ in range(2):
+            assert place.fill(make_broker(tws.port), commit_s=1000).rejected == 1
+    assert place.raw.read().equals(TRUTH.filter(~bad))
+    assert place.states()["unknown"] == 1
 
 
 def test_what_was_answered_before_it_gives_up_is_kept(place: Place) -> None:

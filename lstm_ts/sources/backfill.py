@@ -6,7 +6,6 @@ unrecorded, and the next run continues with the minutes that the ledger does not
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,20 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lstm_ts import clock
-from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
-from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker
-from lstm_ts.market.completeness import State, classify, count_within, span_of
+from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker, recount
+from lstm_ts.market.completeness import span_of
+from lstm_ts.market.hours import without_closed
 from lstm_ts.market.session import Session
-from lstm_ts.sources.retries import GIVE_UP
+from lstm_ts.sources.span_order import Span, Spans, plan_days, plan_spans
+from lstm_ts.sources.spikes import without_spikes
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
 
-DAY = timedelta(days=1)
 RECENT = timedelta(hours=1)  # longer than any window in which a broker counts requests
-Span = tuple[datetime, datetime]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ class BackfillResult:
     same: int = 0
     revised: int = 0
     rejected: int = 0
+    closed: int = 0  # bars by which the broker fills closed hours
 
     def add(self, upsert: UpsertResult) -> None:
         self.new, self.same, self.revised = (
@@ -59,181 +59,128 @@ class _Step:
 
 
 @dataclass
-class _Refusals:
-    """Spans of which nothing may be stored."""
+class Backfill:
+    """Filling of a store with the bars of a broker; for one `run`."""
 
-    first: LstmTsError | None = None
-    in_a_row: int = 0
+    broker: Broker
+    raw: BarStore
+    session: Session
+    ledger: Ledger
+    symbol: str
+    limits: SeriesLimits
+    commit_s: float
+    rejects_csv: Path
+    _result: BackfillResult = field(default_factory=BackfillResult, init=False)
+    _step: _Step = field(default_factory=_Step, init=False)
+    _spans: Spans = field(default_factory=lambda: Spans([]), init=False)
 
-    def add(self, span: Span, why: LstmTsError) -> None:
-        """Raises    the first one: too many in a row"""
-        log.warning("Left out %s to %s, whose minutes stay unknown: %s", *span, why)
-        self.first, self.in_a_row = self.first or why, self.in_a_row + 1
-        if self.in_a_row == GIVE_UP:
-            raise self.first
+    def run(self, start: datetime | None, end: datetime | None, *, again: bool) -> BackfillResult:
+        """Fetch the unproven minutes of a span.
 
+        start, end   None: from the first minute stored or answered for, to the last closed one
+        again        fetch proven minutes too, since the broker may have revised its bars
+        Raises    BrokerError, DataError: an answer of no use, in a wrong zone, or of another level, once the others are
+                  stored; BrokerUnavailable: nothing was answered, or too many in a row were not; DataError: another
+                  series, nothing of its step is stored; WrongZone: earlier steps are stored; ConfigError: no such
+                  session
+        """
+        if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), clock.now()):
+            raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
+        self.raw.check_session(self.session)
+        self._warn_of_another_source()
+        with self.ledger.exclusive_ingestion(self.symbol):
+            try:
+                recent = clock.now() - clock.speed() * RECENT
+                available = self.broker.connect(self.ledger.answered_at(self.symbol, self.broker.name, since=recent))
+                return self.fetch(self.plan(available, start, end, again=again))
+            finally:
+                self.broker.close()
 
-def backfill(
-    broker: Broker,
-    *,
-    raw: BarStore,
-    session: Session,
-    ledger: Ledger,
-    symbol: str,
-    start: datetime | None,
-    end: datetime | None,
-    again: bool,
-    commit_s: float,
-    limits: SeriesLimits,
-    rejects_csv: Path,
-) -> BackfillResult:
-    """Fetch the unproven minutes of a span.
+    def _warn_of_another_source(self) -> None:
+        """Warn of other prices than those stored last: where the two do not overlap, nothing else tells them apart."""
+        if self.raw.id and self.raw.source != self.broker.name:
+            log.warning(
+                "%s had its last bars from %s, and now gets those of %s; another side of the quote or another vendor "
+                "has its own symbol= or paths.data=",
+                *(self.raw.folder, self.raw.source, self.broker.name),
+            )
 
-    start, end   None: from the first minute stored or answered for, to the last closed one
-    again        fetch proven minutes too, since the broker may have revised its bars
-    Raises    BrokerError, DataError: an answer of no use, or of another level, once the others are stored; another
-              series, nothing of its step is stored; WrongZone: earlier steps are stored; ConfigError: no such session
-    """
-    if start is not None and start >= min(end or datetime.max.replace(tzinfo=UTC), clock.now()):
-        raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
-    raw.check_session(session)
-    with ledger.exclusive_ingestion(symbol):
-        try:
-            recent = clock.now() - clock.speed() * RECENT
-            available = broker.connect(ledger.answered_at(symbol, broker.name, since=recent))
-            spans = _plan(raw, session, ledger.answers(symbol, raw.id), available, start, end, again=again)
-            return _fetch(broker, spans, raw, session, ledger, symbol, commit_s, limits, rejects_csv)
-        finally:
-            broker.close()
+    def plan(
+        self, available: AvailableSpan, start: datetime | None, end: datetime | None, *, again: bool
+    ) -> list[Span]:
+        bars_ts, answers = self.raw.read_stamps(), self.ledger.answers(self.symbol, self.raw.id)
+        known = span_of(bars_ts, answers)
+        first = start or (known[0] if known else None)
+        if first is None:
+            raise ConfigError(
+                "Expected span.start for a store that holds nothing yet, got none; add span.start=2024-01-01"
+            )
+        closed = available.now.replace(second=0, microsecond=0)
+        first, last = max(first, _next_minute(available.head)), min(end or closed, closed)
+        if first >= last:
+            return []
+        sessions = self.session.spans(first, last)
+        if available.by_day:
+            return plan_days(sessions, (first, last), bars_ts, answers, again=again)
+        return plan_spans(sessions, bars_ts, answers, again=again)
 
+    def fetch(self, spans: list[Span]) -> BackfillResult:
+        """Fetch spans in their order; see `run`."""
+        self._spans = Spans(spans)
+        with _progress() as progress:
+            task = progress.add_task(self.broker.name, total=len(spans))
+            try:
+                for batch in self.broker.fetch_batches(self._spans):
+                    progress.advance(task)
+                    self._take(batch)
+                    if self._step.bars and time.monotonic() - self._step.since >= self.commit_s:
+                        self._commit()
+            finally:  # keep the answers from before an error or Ctrl-C
+                if self._step.bars:
+                    self._commit()
+        if self._result.closed:
+            log.warning(f"{self._result.closed:,} bars of one price and no volume in closed hours are left out")
+        self._spans.check()
+        return self._result
 
-def _plan(
-    raw: BarStore,
-    session: Session,
-    answers: Sequence[AnsweredSpan],
-    available: AvailableSpan,
-    start: datetime | None,
-    end: datetime | None,
-    *,
-    again: bool,
-) -> list[Span]:
-    bars_ts = raw.read_stamps()
-    known = span_of(bars_ts, answers)
-    first = start or (known[0] if known else None)
-    if first is None:
-        raise ConfigError("Expected span.start for a store that holds nothing yet, got none; add span.start=2024-01-01")
-    closed = available.now.replace(second=0, microsecond=0)
-    first, last = max(first, _next_minute(available.head)), min(end or closed, closed)
-    if first >= last:
-        return []
-    sessions = session.spans(first, last)
-    if available.by_day:
-        return plan_days(sessions, (first, last), bars_ts, answers, again=again)
-    return plan_spans(sessions, bars_ts, answers, again=again)
+    def _take(self, batch: BarBatch) -> None:
+        assert batch.bars.schema == BAR_SCHEMA and not batch.hourly
+        batch = self._sift(batch)
+        self._result.asked += 1
+        self._result.unanswered += not batch.answers
+        self._result.rejected += append_rejects(self.rejects_csv, batch.rejects)
+        if why := self.limits.find_fault(batch, self._step.bars, self.raw, self.session, self.broker.name):
+            self._spans.refuse(why)
+            return
+        self._spans.accept(batch)
+        self._step.bars.append(batch.bars)
+        if batch.bars.height or not isinstance(self._spans.refused, WrongZone):  # whose silence says nothing
+            self._step.answers.extend(batch.answers)
 
+    def _sift(self, batch: BarBatch) -> BarBatch:
+        """Leave out what fills closed hours, and damaged rows."""
+        bars = without_closed(batch, self.session)
+        if filled := batch.bars.height - bars.height:
+            self._result.closed += filled
+            batch = recount(batch, bars)
+        return batch if self.limits.allow_level_change else without_spikes(batch, self.broker.name)
 
-def plan_spans(
-    sessions: pl.DataFrame, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
-) -> list[Span]:
-    """Return sessions, cut to at most a day, that hold a minute to fetch; in the order of fetching."""
-    opens = pl.datetime_ranges("opens", "closes", interval="1d", closed="left")
-    pieces = (
-        sessions.with_columns(start=opens)
-        .explode("start")
-        .select("start", end=pl.min_horizontal(pl.col("start") + DAY, "closes"))
-    )
-    return _choose(pieces, classify(sessions, bars_ts, answers), again=again)
-
-
-def plan_days(
-    sessions: pl.DataFrame, span: Span, bars_ts: pl.Series, answers: Sequence[AnsweredSpan], *, again: bool
-) -> list[Span]:
-    """Return UTC days, cut at the span's ends, that hold a session minute to fetch; in the order of fetching."""
-    days = pl.datetime_ranges(pl.col("opens").dt.truncate("1d"), "closes", interval="1d", closed="left")
-    start, end = pl.col("day"), pl.col("day") + DAY
-    pieces = (
-        sessions.select(day=days)
-        .explode("day")
-        .unique()
-        .sort("day")
-        .select(start=pl.max_horizontal(start, pl.lit(span[0])), end=pl.min_horizontal(end, pl.lit(span[1])))
-    )
-    return _choose(pieces, classify(sessions, bars_ts, answers), again=again)
-
-
-def _choose(pieces: pl.DataFrame, segments: pl.DataFrame, *, again: bool) -> list[Span]:
-    """Return the pieces (`start, end`, ascending) to fetch, in the order of fetching.
-
-    The last piece comes first if it has unknown minutes, since forecasts wait for it; then pieces that only wait for a
-    second, independent answer, which this connection gives; then the other pieces with unknown minutes, oldest first.
-    """
-    waiting, unknown = (
-        count_within(segments.filter(pl.col("state") == state), pieces["start"], pieces["end"])
-        for state in (State.WAITING, State.UNKNOWN)
-    )
-    pieces = pieces.with_columns(waiting=waiting, unknown=unknown).with_row_index("at")
-    newest = (pl.col("at") == pieces.height - 1) & (pl.col("unknown") > 0)
-    wanted = pieces if again else pieces.filter((pl.col("waiting") > 0) | (pl.col("unknown") > 0))
-    return wanted.sort(~newest, pl.col("unknown") > 0, "at").select("start", "end").rows()
+    def _commit(self) -> None:
+        step, self._step, result = self._step, _Step(), self._result
+        if step.answers or any(bars.height for bars in step.bars):
+            self.limits.check(pl.concat(step.bars), self.raw, self.broker.name)
+            with self.raw.upsert(self.broker.name, self.session) as staging:
+                for bars in step.bars:
+                    staging.add(bars)
+            result.add(staging.result)
+            self.ledger.record_answers(self.symbol, staging.store_id, self.broker.name, step.answers)
+        asked, count = result.asked, self._spans.count
+        left_s = (time.monotonic() - self._spans.began) / max(asked, 1) * (count - asked)
+        log.info("%d of %d spans, %d new bars, about %.0f min left", asked, count, result.new, left_s / 60)
 
 
 def _next_minute(ts: datetime) -> datetime:
     return ts.replace(second=0, microsecond=0) + (timedelta(minutes=1) if ts.second or ts.microsecond else timedelta())
-
-
-def _fetch(
-    broker: Broker,
-    spans: list[Span],
-    raw: BarStore,
-    session: Session,
-    ledger: Ledger,
-    symbol: str,
-    commit_s: float,
-    limits: SeriesLimits,
-    rejects_csv: Path,
-) -> BackfillResult:
-    result, step, refusals, began = BackfillResult(), _Step(), _Refusals(), time.monotonic()
-
-    def commit() -> None:
-        nonlocal step
-        taken, step = step, _Step()
-        if taken.answers or any(bars.height for bars in taken.bars):
-            limits.check(pl.concat(taken.bars), raw, broker.name)
-            with raw.upsert(broker.name, session) as staging:
-                for bars in taken.bars:
-                    staging.add(bars)
-            result.add(staging.result)
-            ledger.record_answers(symbol, staging.store_id, broker.name, taken.answers)
-        left_s = (time.monotonic() - began) / max(result.asked, 1) * (len(spans) - result.asked)
-        log.info("%d of %d spans, %d new bars, about %.0f min left", result.asked, len(spans), result.new, left_s / 60)
-
-    with _progress() as progress:
-        task = progress.add_task(broker.name, total=len(spans))
-        try:
-            for span, batch in zip(spans, broker.fetch_batches(spans), strict=True):
-                _count(result, batch, rejects_csv)
-                progress.advance(task)
-                if why := limits.find_fault(batch, step.bars, raw, broker.name):
-                    refusals.add(span, why)
-                    continue
-                refusals.in_a_row = 0 if batch.answers else refusals.in_a_row
-                step.bars.append(batch.bars)
-                step.answers.extend(batch.answers)
-                if time.monotonic() - step.since >= commit_s:
-                    commit()
-        finally:  # keep the answers from before an error or Ctrl-C
-            if step.bars:
-                commit()
-    if refusals.first:
-        raise refusals.first
-    return result
-
-
-def _count(result: BackfillResult, batch: BarBatch, rejects_csv: Path) -> None:
-    assert batch.bars.schema == BAR_SCHEMA and not batch.hourly
-    result.asked += 1
-    result.unanswered += not batch.answers
-    result.rejected += append_rejects(rejects_csv, batch.rejects)
 
 
 def append_rejects(path: Path, rejects: pl.DataFrame) -> int:

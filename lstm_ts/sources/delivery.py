@@ -33,7 +33,6 @@ class IngestLimits(SeriesLimits):
     """Share of minutes that makes an hour, and limits beyond which nothing is stored."""
 
     min_minutes_share: float
-    max_mismatch: float
 
 
 class Delivery:

@@ -7,7 +7,7 @@ day that is running, or has just ended, may lack its latest candles: it proves n
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AvailableSpan, BarBatch, mak
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
 from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
-from lstm_ts.sources.retries import GIVE_UP, LONGEST_S, Retries, RetryableError
+from lstm_ts.sources.retries import LONGEST_S, Retries, RetryableError
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}
@@ -94,21 +94,17 @@ class Dukascopy:
     def close(self) -> None:
         self._client.close()
 
-    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+    def fetch_batches(self, spans: Iterable[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
         """Each span lies in one UTC day. One that stays without a usable answer is an empty batch.
 
         Raises    BrokerUnavailable
         """
-        failed = 0
         for start, end in spans:
             batch = BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
             try:
-                batch, failed = self._fetch_day(start, end), 0
+                batch = self._fetch_day(start, end)
             except RetryableError as why:
-                failed += 1
-                if failed == GIVE_UP:
-                    raise self._unavailable(why) from why
-                log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
+                batch = replace(batch, refused=self._unavailable(why))
             except BrokerUnavailable:
                 raise
             except BrokerError as why:

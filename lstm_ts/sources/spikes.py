@@ -9,13 +9,13 @@ Legend: N rows, S stretches, D spans that are disturbed.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.market.bars import PRICES
+from lstm_ts.market.bars import PRICES, BarBatch, make_rejects, recount
 from lstm_ts.market.levels import SESSION, TORN, largest_move
 from lstm_ts.market.spacing import MINUTE_US, SECOND_US, Times
 
@@ -95,6 +95,19 @@ class Levels:
             return None
         first_D, last_D, level_D, limit_D = map(np.array, zip(*found, strict=True))
         return Spikes(first_D, last_D + MINUTE_US - 1 if self._ticks else last_D, level_D, limit_D)
+
+
+def without_spikes(batch: BarBatch, name: str) -> BarBatch:
+    """Return a broker's minutes without the damaged ones, which become rejects, and which no answer covers."""
+    levels = Levels(ticks=False)
+    levels.add(batch.bars)
+    spikes = levels.find_spikes()
+    if spikes is None:
+        return batch
+    found = spikes.find(batch.bars)
+    bad = batch.bars.filter(found).with_columns(reason=pl.lit(SPIKE))
+    rejects = pl.concat([batch.rejects, make_rejects(bad, name)])
+    return recount(replace(batch, rejects=rejects), batch.bars.filter(~found), bad["ts"])
 
 
 def _find(

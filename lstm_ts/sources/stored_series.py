@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import polars as pl
 
-from lstm_ts.errors import BrokerError, ConfigError, DataError, LstmTsError, NoRows
+from lstm_ts.errors import BrokerError, ConfigError, DataError, LstmTsError, NoRows, WrongZone
 from lstm_ts.market import spacing
-from lstm_ts.market.bars import PRICES, TS, BarBatch, describe_rejects
+from lstm_ts.market.bars import PRICES, TS, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.revisions import Revision, compare_bars
+from lstm_ts.market.session import Session
 from lstm_ts.market.spacing import Times
+from lstm_ts.market.zone_check import find_shift_hours
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 
@@ -31,6 +33,7 @@ class SeriesLimits:
     """Limits beyond which nothing is stored."""
 
     max_reject_share: float
+    max_mismatch: float
     allow_level_change: bool
     allow_revisions: bool
 
@@ -50,11 +53,12 @@ class SeriesLimits:
         check_revisions(bars, stored, store, name, allow=self.allow_revisions)
 
     def find_fault(
-        self, batch: BarBatch, step: Sequence[pl.DataFrame], store: BarStore, name: str
+        self, batch: BarBatch, step: Sequence[pl.DataFrame], store: BarStore, session: Session, name: str
     ) -> LstmTsError | None:
         """Return why nothing of a broker's batch may be stored beside the stored bars and those of this step."""
         try:
             self._check_rejects(batch, name)
+            self._check_zone(batch.bars, session, name)
             self._check_level(batch.bars, step, store, name)
         except (BrokerError, DataError) as why:
             return why
@@ -68,12 +72,23 @@ class SeriesLimits:
                 f"{rows}: {describe_rejects(batch.rejects)}; nothing of it was stored; max_reject_share allows more"
             )
 
+    def _check_zone(self, bars: pl.DataFrame, session: Session, name: str) -> None:
+        if bars.is_empty():
+            return
+        if shift := find_shift_hours(session, count_by_hour(bars), max_mismatch=self.max_mismatch):
+            when = f"{abs(shift)} hours {'later' if shift > 0 else 'earlier'}"
+            raise WrongZone(
+                f"Expected bars that fit the sessions of {session.calendar}, got ones from "
+                f"{bars['ts'][0]:%Y-%m-%d %H:%M} UTC on that would fit {when}, in {name}; nothing of this was stored; "
+                f"try later, or raise max_mismatch (1 allows any)"
+            )
+
     def _check_level(self, bars: pl.DataFrame, step: Sequence[pl.DataFrame], store: BarStore, name: str) -> None:
         if bars.is_empty() or self.allow_level_change:
             return
         stored, others = read_about(bars["ts"], store), [other for other in step if other.height]
         if stored.is_empty() and len(others) < 2:
-            return  # of two levels either may be wrong: `check` refuses both
+            others = []  # of two levels either may be wrong: `check` refuses both
         check_levels(
             bars, pl.concat([stored, *(other.select(LEVEL_SCHEMA.names()) for other in others)]), name, remedy=REMEDY
         )

@@ -7,7 +7,7 @@ Only history, contracts, account names and the time are ever requested.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
@@ -96,7 +96,7 @@ class InteractiveBrokers:
             self._contract = self._find_contract()
             head = self._retry(lambda line: line.ib.reqHeadTimeStampAsync(self._contract, **SHOW))
         except RetryableError as why:
-            raise BrokerUnavailable(f"Expected answers from IB at {self.address}, got none: {why}; try later") from why
+            raise self._unavailable(why) from why
         if not isinstance(head, datetime):
             raise BrokerError(f"Expected the time of IB's first bar of {self._contract}, got {head}; try again")
         now, real = self._now(), time.monotonic()
@@ -143,22 +143,26 @@ class InteractiveBrokers:
 
     # Requests
 
-    def fetch_batches(self, spans: Sequence[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
-        """Fetch past spans, each within one session; a span that stays without an answer yields an empty batch."""
-        failed = 0
+    def fetch_batches(self, spans: Iterable[tuple[datetime, datetime]]) -> Iterator[BarBatch]:
+        """Fetch past spans, each within one session; a span that stays without an answer yields an empty batch.
+
+        Raises    BrokerUnavailable: no answer to any span, or none at all any more; WrongZone
+        """
+        failed, answered, unavailable = 0, False, None
         for start, end in spans:
             try:
                 rows = self._retry(partial(self._history, end), key=end)
-                failed = 0
+                failed, answered = 0, True
                 yield self._read(rows, start, end)
             except RetryableError as why:
                 failed = 0 if self._is_there() else failed + 1  # one span without an answer must not block the rest
+                unavailable = self._unavailable(why)
                 if self._line is None or failed == GIVE_UP:
-                    raise BrokerUnavailable(
-                        f"Expected answers from IB at {self.address}, got none: {why}; try later"
-                    ) from why
+                    raise unavailable from why
                 log.warning("No answer for %s to %s: %s; its minutes stay unknown", start, end, why)
                 yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA))
+        if unavailable and not answered:
+            raise unavailable
 
     def _read(self, rows: Sequence[Any], start: datetime, end: datetime) -> BarBatch:
         """Raises    WrongZone"""
@@ -232,6 +236,9 @@ class InteractiveBrokers:
         """Return the shortest wait before reconnecting; it is longer while the market is closed."""
         now = self._now()
         return self.retries.closed_s if self.session.spans(now, now + MINUTE).is_empty() else 0.0
+
+    def _unavailable(self, why: RetryableError) -> BrokerUnavailable:
+        return BrokerUnavailable(f"Expected answers from IB at {self.address}, got none: {why}; try later")
 
     def _explained(self, error: TwsError) -> BrokerError:
         advice = explain(error.code, error.text).advice
