@@ -808,6 +808,11 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: flipped(workbook(M1=[["time"], ["x"]]), 400),
         "Expected a whole workbook|a cut or damaged one",
     ),
+    "cells of a workbook that are far apart": (
+        lambda: workbook(M1=[["a</t></is></c><c r='XFD1048576' t='inlineStr'><is><t>b"]]),
+        "Expected a workbook whose cells, with the empty ones between them, fit into 2,048 MB of memory",
+    ),
+    "too many files in a zip": (lambda: zipped(a_csv=PLAIN) + b"PK\x01\x02" * 10_000, "at most 10,000 files"),
     "half a Parquet file": (lambda: b"PAR1" + bytes(99), "a cut or damaged one"),
 }
 

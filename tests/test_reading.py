@@ -36,7 +36,7 @@ def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: Read
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     path = write(tmp_path / "bars", hourly_bars)
-    found = recognise_file(path, "mine.csv", "XAGUSD", OPEN)
+    found = recognise_file(path, "mine.csv", "XAGUSD", OPEN, settings_of().upload)
     assert found.words == "Bars as text, separated by commas (time, open, high, low, close)"
     assert not found.zoned
     done = read_file(path)
@@ -48,10 +48,10 @@ def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: 
     plain = write(tmp_path / "plain", hourly_bars, "%Y-%m-%dT%H:%M:%SZ")
     (tmp_path / "zipped").write_bytes(gzip.compress(plain.read_bytes()))
     unzip(tmp_path / "zipped", "mine.gz", settings_of().upload)
-    assert recognise_file(tmp_path / "zipped", "mine.gz", "XAGUSD", OPEN).zoned
+    assert recognise_file(tmp_path / "zipped", "mine.gz", "XAGUSD", OPEN, settings_of().upload).zoned
     assert read_file(tmp_path / "zipped").hourly_bars.height == hourly_bars.height
     hourly_bars.write_parquet(tmp_path / "parquet")
-    found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD", OPEN)
+    found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD", OPEN, settings_of().upload)
     assert (found.words, found.zoned) == ("Parquet", True)
 
 
@@ -61,10 +61,10 @@ def test_a_cut_gzip_and_a_letter_are_named_as_the_visitor_named_them(tmp_path: P
         unzip(tmp_path / "cut", "mine.gz", settings_of().upload)
     (tmp_path / "letter").write_text("Dear reader,\n")
     with pytest.raises(UnknownFormat, match=r"mine\.csv that begins"):
-        recognise_file(tmp_path / "letter", "mine.csv", "XAGUSD", OPEN)
+        recognise_file(tmp_path / "letter", "mine.csv", "XAGUSD", OPEN, settings_of().upload)
     (tmp_path / "long").write_bytes(b"x" * 50_000_000)  # one line, not read as one
     with pytest.raises(UnknownFormat):
-        recognise_file(tmp_path / "long", "mine.csv", "XAGUSD", OPEN)
+        recognise_file(tmp_path / "long", "mine.csv", "XAGUSD", OPEN, settings_of().upload)
 
 
 def test_bad_rows_are_counted_and_nothing_but_bad_rows_is_refused(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_dates_that_do_not_tell_day_from_month_are_as_the_visitor_chooses(
     first = hourly_bars.filter(pl.col("ts").dt.day() <= 12)  # no date tells
     path = write(tmp_path / "bars", first, "%d/%m/%Y %H:%M")
     with pytest.raises(UnknownFormat, match=r"in mine\.csv\. Choose whether the day or the month comes first\.$"):
-        recognise_file(path, "mine.csv", "XAGUSD", OPEN)
-    assert recognise_file(path, "mine.csv", "XAGUSD", ReadOptions(dates="dayfirst"))
+        recognise_file(path, "mine.csv", "XAGUSD", OPEN, settings_of().upload)
+    assert recognise_file(path, "mine.csv", "XAGUSD", ReadOptions(dates="dayfirst"), settings_of().upload)
     assert read_file(path, options=ReadOptions(dates="dayfirst")).hourly_bars["ts"].equals(first["ts"])
 
 
@@ -197,6 +197,20 @@ def test_one_line_without_an_end_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_reading_stops_at_a_limit(hourly_bars: pl.DataFrame, tmp_path: Path, option: str, words: str) -> None:
     with pytest.raises(OverLimit, match=words):
         read_file(write(tmp_path / "bars", hourly_bars), option)
+
+
+def test_a_limit_ends_the_reading_before_all_is_read(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    path = write(tmp_path / "bars", hourly_bars)
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.write(path, "bars.csv")
+    with path.open("a") as file:
+        file.write("Datum;open;high;low;close\n")  # which is refused where it is read
+    with pytest.raises(OverLimit, match="at most 50 rows"):
+        read_file(path, "upload.max_rows=50", "upload.batch_rows=20")
+    hourly_bars.write_parquet(tmp_path / "parquet")
+    for name, option in (("parquet", "upload.max_rows=50"), ("zip", "upload.max_s=1e-9")):
+        with pytest.raises(OverLimit):
+            recognise_file(tmp_path / name, name, "XAGUSD", OPEN, settings_of(option).upload)
 
 
 def test_an_archive_whose_files_name_no_zone_alike_is_read_in_the_chosen_one(

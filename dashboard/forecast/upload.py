@@ -129,7 +129,7 @@ class Upload:
         self._draw(path, self._offer_options)
         try:
             unzip(path, name, settings.upload)
-            found = recognise_file(path, name, self._symbol, options)
+            found = recognise_file(path, name, self._symbol, options, settings.upload)
             self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, settings, lambda rows: self._show_progress(path, rows))
             with self._retry_if_unanswered(self._read):

@@ -85,10 +85,17 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
     plain.replace(path)
 
 
-def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions) -> RecognisedFile:
-    """Raises    ConfigError, DataError, with `name` for the path"""
+def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions, limits: UploadLimits) -> RecognisedFile:
+    """Raises    ConfigError, DataError, with `name` for the path; OverLimit"""
     with _named(path, name):
-        parts = open_chunks(path, RECOGNISED_ROWS, symbol=symbol, dates=options.dates, decimal=options.decimal)
+        parts = open_chunks(
+            path,
+            RECOGNISED_ROWS,
+            symbol=symbol,
+            dates=options.dates,
+            decimal=options.decimal,
+            on_read=_make_check(limits),
+        )
     return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts))
 
 
@@ -103,7 +110,7 @@ def read(
     """on_progress    called with the number of rows read so far
     Raises    ConfigError, DataError, with `name` for the path; OverLimit
     """
-    zoned = recognise_file(path, name, symbol, options).zoned
+    zoned = recognise_file(path, name, symbol, options, settings.upload).zoned
     files = Files(
         paths=str(path),
         symbol=symbol,
@@ -151,13 +158,30 @@ def _reword(text: str, path: Path, name: str) -> str:
 
 
 def _within(limits: UploadLimits, files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
-    batches, rows, until = [], 0, time.monotonic() + limits.max_s
+    batches, read, rows, check = [], 0, 0, _make_check(limits)
+
+    def count(more: int) -> None:
+        nonlocal read
+        read += more
+        check(read)
+
+    files.on_read, files.on_rows = check, count
     for batch in files.read_batches():
         batches.append(batch)
         rows += batch.bars.height + batch.rejects.height
+        check(rows)
+        on_progress(rows)
+    return batches
+
+
+def _make_check(limits: UploadLimits) -> Callable[[int], None]:
+    """Return a function that raises OverLimit if the number of rows that it is given, or the time, is too large."""
+    until = time.monotonic() + limits.max_s
+
+    def check(rows: int) -> None:
         if rows > limits.max_rows:
             raise OverLimit(f"Expected at most {limits.max_rows:,} rows, got more; send the latest part of the file.")
         if time.monotonic() > until:
             raise OverLimit(f"Reading took longer than {limits.max_s:g} s; send the latest part of the file.")
-        on_progress(rows)
-    return batches
+
+    return check

@@ -12,7 +12,7 @@ import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.columns import SIDES, normalise, printable
-from lstm_ts.sources.containers import Text, find_texts, first_lines, is_parquet, read_lines, state_of
+from lstm_ts.sources.containers import OnRead, Text, find_texts, first_lines, is_parquet, read_lines, state_of
 from lstm_ts.sources.formats import SAMPLE_LINES, recognise, resolve_layout
 from lstm_ts.sources.layout import Layout, find_zone
 from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
@@ -43,15 +43,23 @@ class Chunks:
 
 
 def open_chunks(
-    file: Path, batch_rows: int, *, symbol: str, dates: str | None, decimal: str | None = None
+    file: Path,
+    batch_rows: int,
+    *,
+    symbol: str,
+    dates: str | None,
+    decimal: str | None = None,
+    on_read: OnRead = lambda rows: None,
 ) -> list[Chunks]:
     """Each file of an archive and each sheet of a workbook by itself, at least one; those that are no tables, or of
     another symbol by their name, are left out, and named in the notes of the first.
 
+    on_read   called again and again while the file is read, with the number of its rows if it says so, else 0; what it
+              raises ends the reading
     Raises    NoRows, UnknownFormat: of none; DataError: a damaged file, or, of the rows, one that is being written
     """
     before = state_of(file)
-    parts = _open_parts(file, batch_rows, symbol, dates, decimal)
+    parts = _open_parts(file, batch_rows, symbol, dates, decimal, on_read)
     return [replace(part, rows=_unchanged(part.rows, file, before)) for part in parts]
 
 
@@ -61,14 +69,15 @@ def _unchanged(rows: Iterator[pl.DataFrame], file: Path, before: tuple[int, int]
         raise DataError(f"Expected a file that is not being written, got {file}, which has changed; try again later")
 
 
-def _open_parts(file: Path, batch_rows: int, symbol: str, dates: str | None, decimal: str | None) -> list[Chunks]:
+def _open_parts(
+    file: Path, batch_rows: int, symbol: str, dates: str | None, decimal: str | None, on_read: OnRead
+) -> list[Chunks]:
     if is_parquet(file):
-        return [
-            _of_table(*open_parquet(file, batch_rows, dates=dates, decimal=decimal), SymbolFilter(symbol, str(file)))
-        ]
+        opened = open_parquet(file, batch_rows, dates=dates, decimal=decimal, on_read=on_read)
+        return [_of_table(*opened, SymbolFilter(symbol, str(file)))]
     layouts: list[tuple[Text, Layout]] = []
     left_out: list[DataError] = []
-    for text in find_texts(file):
+    for text in find_texts(file, on_read):
         try:
             check_name(text.name, symbol, text.label)
             layouts.append((text, recognise(first_lines(text, SAMPLE_LINES), file=text.label)))

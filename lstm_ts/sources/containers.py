@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
+from lstm_ts.sources.workbook import read_sheets
 
 HEAD_BYTES = 1 << 16
 CHUNK_CHARS = 1 << 22
@@ -25,6 +26,7 @@ FIRST_ROWS = 10_000  # read at once to find the first lines that are not blank
 LONGEST_LINE = 1 << 20
 BLOCK_CHARS = 1 << 25
 MAX_WORKBOOK_BYTES = 400_000_000  # unpacked; a sheet that is full of minutes takes some 250 MB
+MAX_MEMBERS, MEMBER = 10_000, b"PK\x01\x02"  # files of an archive, and the signature of each in its directory
 BLANKS = " \r\n\x00\ufeff"
 
 PARQUET, GZIP, ZIP = b"PAR1", b"\x1f\x8b", b"PK\x03\x04"
@@ -51,6 +53,9 @@ BYTE_ORDER_MARKS = {
 }
 
 
+OnRead = Callable[[int], None]
+
+
 @dataclass(frozen=True)
 class Text:
     """A text file, or one within an archive."""
@@ -58,6 +63,7 @@ class Text:
     label: str
     open: Callable[[], BufferedIOBase]
     name: str = ""  # of a sheet, or of a file within an archive
+    on_read: OnRead = lambda rows: None
 
 
 def is_parquet(file: Path) -> bool:
@@ -73,15 +79,17 @@ def state_of(file: Path) -> tuple[int, int]:
         return stat.st_size, stat.st_mtime_ns
 
 
-def find_texts(file: Path) -> list[Text]:
-    """Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked"""
+def find_texts(file: Path, on_read: OnRead) -> list[Text]:
+    """on_read    called with 0 at each chunk that is read of a text; what it raises ends the reading
+
+    Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked"""
     with _whole(file):
         head = _head(file.open("rb"), HEAD_BYTES)
         if head.startswith(GZIP):
-            return [Text(str(file), lambda: gzip.open(file))]
+            return [Text(str(file), lambda: gzip.open(file), on_read=on_read)]
         if head.startswith(ZIP):
-            return _in_archive(file)
-        return [Text(str(file), lambda: file.open("rb"))]
+            return _in_archive(file, on_read)
+        return [Text(str(file), lambda: file.open("rb"), on_read=on_read)]
 
 
 def _head(opened: BufferedIOBase, size: int) -> bytes:
@@ -101,64 +109,35 @@ def _whole(file: Path | str) -> Iterator[None]:
         raise DataError(f"Expected a file that can be read, got {file}: {error.strerror or error}") from None
 
 
-def _in_archive(file: Path) -> list[Text]:
-    with zipfile.ZipFile(file) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir() and member.file_size]
+def _in_archive(file: Path, on_read: OnRead) -> list[Text]:
+    with file.open("rb") as opened:
+        if sum(block.count(MEMBER) for block in iter(partial(opened.read, CHUNK_CHARS), b"")) > MAX_MEMBERS:
+            raise DataError(f"Expected an archive of at most {MAX_MEMBERS:,} files, got more: {file}; split it")
+    archive = zipfile.ZipFile(file)  # for all its files, and closed with the last of them
+    members = [member for member in archive.infolist() if not member.is_dir() and member.file_size]
     names = {member.filename for member in members}
     if "xl/workbook.xml" in names:
         if sum(member.file_size for member in members) > MAX_WORKBOOK_BYTES:
             raise DataError(
                 f"Expected a workbook of at most {MAX_WORKBOOK_BYTES:,} bytes unpacked, got {file}; export it as CSV"
             )
-        return _sheets(file)
+        return _sheets(file, on_read)
     hidden = ("__MACOSX", ".")
     texts = sorted(name for name in names if not name.startswith(hidden) and not Path(name).name.startswith("."))
     if not texts:
         raise NoRows(f"Expected a text file in {file}, got none; leave it out of source.paths")
-    return [Text(f"{file}/{name}", partial(_Member, file, name), Path(name).stem) for name in texts]
+    return [Text(f"{file}/{name}", partial(_open_member, archive, name), Path(name).stem, on_read) for name in texts]
 
 
-class _Member(BufferedIOBase):
-    """One file of a zip archive; closing it closes the archive."""
-
-    def __init__(self, file: Path, name: str) -> None:
-        self._archive = zipfile.ZipFile(file)
-        try:
-            self._opened: BufferedIOBase = self._archive.open(name)  # type: ignore[assignment]
-        except BaseException:
-            self._archive.close()
-            raise
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._opened.read(-1 if size is None else size)
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._opened.read1(size)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._opened.close()
-            self._archive.close()
-        super().close()
+def _open_member(archive: zipfile.ZipFile, name: str) -> BufferedIOBase:
+    return cast(BufferedIOBase, archive.open(name))
 
 
-def _sheets(file: Path) -> list[Text]:
-    """Read the sheets that have rows, as lines of cells separated by tabs."""
-    try:
-        sheets = pl.read_excel(
-            file, sheet_id=0, engine="calamine", has_header=False, infer_schema_length=0, raise_if_empty=False
-        )
-    except (Exception, pl.exceptions.PanicException):  # fastexcel's and calamine's errors have no common root
-        raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV") from None
-    texts = []
-    for name, sheet in sheets.items():
-        cells = sheet.select(pl.all().cast(pl.String).fill_null(""))
-        lines = cells.select(pl.concat_str(pl.all(), separator="\t")).to_series().to_list() if sheet.width else []
-        texts.append(Text(f"{file}/{name}", partial(BytesIO, "\n".join(lines).encode()), name))
-    filled = [text for text, sheet in zip(texts, sheets.values(), strict=True) if sheet.width]
+def _sheets(file: Path, on_read: OnRead) -> list[Text]:
+    """Read the sheets that have rows."""
+    sheets = read_sheets(file, on_read)
+    texts = [Text(f"{file}/{name}", partial(BytesIO, text), name, on_read) for name, text in sheets.items()]
+    filled = [text for text in texts if sheets[text.name]]
     return filled or texts[:1] or [Text(str(file), BytesIO)]
 
 
@@ -217,6 +196,7 @@ def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
     offset, held, left, size = 1, pl.Series("text", [], pl.String), "", 0
     with open_text(text) as opened:
         while True:
+            text.on_read(0)
             chunk = opened.read(min(CHUNK_CHARS, 256 * block_rows + 4096))
             piece = left + chunk
             cut = piece.rfind("\n") + 1 if chunk else len(piece)

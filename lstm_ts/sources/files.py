@@ -20,6 +20,7 @@ from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.checks import check_sides, make_rejects
 from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
 from lstm_ts.sources.columns import printable
+from lstm_ts.sources.containers import OnRead
 from lstm_ts.sources.file_evidence import FileEvidence, with_answers
 from lstm_ts.sources.file_paths import check_paths, find_files
 from lstm_ts.sources.file_scan import ScannedFile, scan_file
@@ -67,6 +68,7 @@ class Files:
         keep_spikes   keep rows whose prices jump away and back
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # called with the number of rows of each block
+        self.on_read: OnRead = lambda rows: None  # see open_chunks
         self.stored: Callable[[Times], int | None] = lambda stamps_N: (
             None
         )  # returns the spacing of the stored bars around
@@ -131,7 +133,14 @@ class Files:
         return dict.fromkeys(path for pattern in self.patterns for path in find_files(pattern))
 
     def _open(self, path: Path) -> list[Chunks]:
-        return open_chunks(path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal)
+        return open_chunks(
+            path,
+            self.batch_rows,
+            symbol=self.symbol,
+            dates=self.dates,
+            decimal=self.decimal,
+            on_read=self.on_read,
+        )
 
     def _scan(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> ScannedFile:
         path = Path(opened.name)

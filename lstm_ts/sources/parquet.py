@@ -11,6 +11,7 @@ import polars as pl
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, printable
+from lstm_ts.sources.containers import OnRead
 from lstm_ts.sources.day_order import date_pairs, with_order
 from lstm_ts.sources.formats import is_day_first
 from lstm_ts.sources.layout import TICK_PRICES
@@ -48,6 +49,7 @@ class Table:
     columns: Columns
     utc: bool
     comma: bool  # the decimal sign of prices that are text
+    on_read: OnRead
 
     def blocks(self, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Frames `line` and the columns that are used."""
@@ -55,6 +57,7 @@ class Table:
         used = {*columns.stamp, *columns.prices, *columns.extras.values(), columns.volume, columns.spread}
         scan = self.scan.select(self.names[i] for i in sorted(i for i in used if i is not None))
         for offset in range(0, self.rows, batch_rows):
+            self.on_read(self.rows)
             block = _read(self.name, scan.slice(offset, batch_rows).collect)
             yield block.rename({name: f"column {name}" for name in block.columns}).with_row_index("line", offset + 1)
 
@@ -67,30 +70,38 @@ class Table:
 
 
 def open_parquet(
-    file: Path, batch_rows: int, *, dates: str | None, decimal: str | None
+    file: Path, batch_rows: int, *, dates: str | None, decimal: str | None, on_read: OnRead
 ) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The table, and frames as from text_rows.parse.
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """
-    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates, decimal=decimal)
+    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates, decimal=decimal, on_read=on_read)
 
 
 def open_table(
-    scan: pl.LazyFrame, name: str, batch_rows: int, *, dates: str | None, decimal: str | None
+    scan: pl.LazyFrame,
+    name: str,
+    batch_rows: int,
+    *,
+    dates: str | None,
+    decimal: str | None,
+    on_read: OnRead = lambda rows: None,
 ) -> tuple[Table, Iterator[pl.DataFrame]]:
     """The same of any rows.    name   of what holds them, in sentences"""
     schema = _read(name, scan.collect_schema)
     total = _read(name, lambda: scan.select(pl.len()).collect().item())
     if total == 0:
         raise NoRows(f"Expected rows, got none in {name}; leave it out of source.paths")
+    on_read(total)
     sample = _read(name, scan.head(SAMPLE_ROWS).collect)
     columns = _recognise(name, schema, sample)
     names = tuple(schema.names())
     written = [sample[names[i]] for i in columns.prices if not schema[names[i]].is_numeric()]
     prices = [cell for column in written for cell in _text(column).drop_nulls()]
     comma = choose_decimal(decimal_comma(prices), decimal, prices, file=name)
-    table = Table(scan, name, total, names, columns, utc=columns.stamps.utc or columns.utc, comma=comma)
+    utc = columns.stamps.utc or columns.utc
+    table = Table(scan, name, total, names, columns, utc=utc, comma=comma, on_read=on_read)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
